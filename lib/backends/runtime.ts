@@ -1,0 +1,167 @@
+/** What a device gives the API: layers that run forwards, and the five stages. Implemented by `reference.ts` and `native.ts`. */
+
+import type { ResolvedMoeConfig } from '../config.js'
+import type { DType, FloatArray } from '../dtype.js'
+import type { ResolvedRouting, RoutingVectors } from '../routing.js'
+
+/** Small tensors of a block, widened to f32; E counts router outputs, D is latentSize or hiddenSize. */
+export interface VectorTensors {
+  /** `[E, H]` */
+  routerWeight: Float32Array
+  /** `[E]` */
+  routerBias?: Float32Array
+  /** `[E]` */
+  selectionBias?: Float32Array
+  /** `[E]` */
+  perExpertScale?: Float32Array
+  /** `[H]` */
+  routerInputScale?: Float32Array
+  /** `[vocabSize, topK]` */
+  hashTable?: Int32Array
+  /** `[H]` */
+  sharedGate?: Float32Array
+  /** `[H]` */
+  outputBias?: Float32Array
+  /** `[numExperts, I]`, halves apart whatever the checkpoint's layout. */
+  gateBias?: Float32Array
+  /** `[numExperts, I]` */
+  upBias?: Float32Array
+  /** `[numExperts, D]` */
+  downBias?: Float32Array
+  /** `[sharedIntermediateSize]` */
+  sharedGateBias?: Float32Array
+  /** `[sharedIntermediateSize]` */
+  sharedUpBias?: Float32Array
+  /** `[H]` */
+  sharedDownBias?: Float32Array
+}
+
+/**
+ * One forward. T = numTokens, H = hiddenSize, K = topK. All arrays are validated by the caller (lengths, dtypes, ids of a replay in
+ * −1 … E−1, per-row topK ≤ K); the runtime may rely on that and must still not crash.
+ */
+export interface ForwardRequest {
+  readonly numTokens: number
+  /** Of hidden, routerInput and output. */
+  readonly dtype: DType
+  /** `[T, H]` */
+  readonly hidden: FloatArray
+  /** `[T, H]`, every element written. */
+  readonly output: FloatArray
+  /** `[T, H]`, or null: the router reads hidden. */
+  readonly routerInput: FloatArray | null
+  /** `[T]` */
+  readonly tokenIds: Int32Array | null
+  /** Experts kept for every row, or per row `[T]`. */
+  readonly topK: number | Uint8Array
+  /** In (0, 1]; 1 keeps all. */
+  readonly topP: number
+  /** Tokens per sequence, summing to T; null: one sequence. Read by capacity families only. */
+  readonly sequenceLengths: Int32Array | null
+  /** `true`: topkIds and topkWeights are inputs and the gate does not run. */
+  readonly replay: boolean
+  /** `[T, K]`; −1 in dropped slots. */
+  readonly topkIds: Int32Array
+  /** `[T, K]`; 0 in dropped slots. */
+  readonly topkWeights: Float32Array
+  /** `[T]`, zeroed by the caller; 1 where router logits or output are not finite. */
+  readonly nonFinite: Uint8Array
+}
+
+/** A forward under way. */
+export interface RuntimeCall {
+  /** Resolves when all outputs are written; rejects with a MoeError, or with {@link CANCELLED} after {@link cancel}. */
+  readonly settled: Promise<void>
+  /**
+   * `dropped`: it had not begun, no buffer will be touched, and `settled` rejects at once; `stopping`: it stops between experts and
+   * then rejects; `done`: too late.
+   */
+  cancel(): 'dropped' | 'stopping' | 'done'
+}
+
+/** The rejection of a cancelled call; the API replaces it by `signal.reason`. */
+export const CANCELLED: unique symbol = Symbol('cancelled')
+
+/** Bytes held. */
+export interface MemoryUse {
+  hostBytes: number
+  deviceBytes: number
+  workspaceBytes: number
+}
+
+/** A layer that lives on a device. */
+export interface LayerRuntime {
+  /** 'reference', 'cpu', 'cuda:0' … */
+  readonly device: string
+  readonly config: ResolvedMoeConfig
+  /** Of the expert weights. */
+  readonly dtype: DType
+  /** Queues a forward behind those before it; never blocks, never throws synchronously. */
+  forward(request: ForwardRequest): RuntimeCall
+  /** Runs on the calling thread as soon as the device is free. */
+  forwardSync(request: ForwardRequest): void
+  memory(): MemoryUse
+  /** Names of the kernels that a forward of numTokens uses, by stage. */
+  kernels(numTokens: number): Record<'gate' | 'select' | 'dispatch' | 'gateUp' | 'down' | 'combine', string>
+  workspaceBytes(numTokens: number): number
+  /** Idempotent; accepted calls still finish, then the memory is freed. */
+  dispose(): void
+}
+
+/** Options of `StageRuntime.expertMatmul`. */
+export interface ExpertMatmulRequest {
+  /** gather: `[T, K']`, else `[T*K, K']`, f32, f16 or bf16. */
+  x: FloatArray
+  xDtype: DType
+  xRows: number
+  /** `[E, N', K']`; N' = 2N when gated. */
+  weights: FloatArray
+  weightsDtype: DType
+  numExperts: number
+  rows: number
+  cols: number
+  /** `[E, N']` */
+  bias: Float32Array | null
+  gather: boolean
+  topK: number
+  interleaved: boolean
+  /** null: out = x Wᵀ + b. */
+  activation: Pick<ResolvedMoeConfig, 'activation' | 'gated' | 'swigluLimit' | 'swigluAlpha' | 'swigluUpOffset'> | null
+  expertOffsets: Int32Array
+  sortedSlots: Int32Array
+}
+
+/** The five stages on host arrays, synchronous; results are new arrays. */
+export interface StageRuntime {
+  readonly device: string
+  /** f32 `[T, E]`. */
+  gate(
+    hidden: FloatArray,
+    hiddenDtype: DType,
+    routerWeight: FloatArray,
+    weightDtype: DType,
+    bias: Float32Array | null,
+    numTokens: number,
+    hiddenSize: number,
+    numExperts: number,
+  ): Float32Array
+  selectExperts(
+    routerLogits: Float32Array,
+    numTokens: number,
+    routing: ResolvedRouting,
+    vectors: RoutingVectors,
+    call: { tokenIds: Int32Array | null; topK: number | Uint8Array; topP: number; sequenceLengths: Int32Array | null },
+  ): { topkIds: Int32Array; topkWeights: Float32Array; nonFinite: Uint8Array }
+  dispatch(topkIds: Int32Array, numExperts: number): { expertOffsets: Int32Array; sortedSlots: Int32Array }
+  /** f32 `[T*K, N]`. */
+  expertMatmul(request: ExpertMatmulRequest): Float32Array
+  /** f32 `[T, H]`. */
+  combine(
+    expertOutput: Float32Array,
+    topkIds: Int32Array | null,
+    topkWeights: Float32Array,
+    numTokens: number,
+    topK: number,
+    hiddenSize: number,
+  ): Float32Array
+}
