@@ -32,7 +32,7 @@ export interface MoeShape {
    * @defaultValue 'plain'
    */
   sharedGate?: 'plain' | 'sigmoid' | 'mix'
-  /** Clamp of the shared MLP; no published model sets it. @defaultValue none */
+  /** The same clamp in the shared MLP (DeepSeek-V4). @defaultValue none */
   sharedSwigluLimit?: number
   /** Where the routing weight multiplies an expert: its output, or its input (Llama 4). @defaultValue 'output' */
   weightOn?: 'output' | 'input'

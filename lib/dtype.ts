@@ -16,15 +16,26 @@ export function dtypeBytes(dtype: DType): number {
 const f32 = new Float32Array(1)
 const u32 = new Uint32Array(f32.buffer)
 
+/**
+ * Puts `value` into the shared cell as f32 rounded to odd: inexact results get an odd last bit, so that a second rounding to fewer
+ * bits gives what one rounding from the double would. Values that are f32 already are untouched.
+ */
+function setRoundedToOdd(value: number): void {
+  f32[0] = value
+  const nearest = f32[0]!
+  if (nearest === value || Math.abs(nearest) === Number.POSITIVE_INFINITY || Number.isNaN(nearest)) return
+  if ((u32[0]! & 1) === 0) u32[0] = u32[0]! + (Math.abs(nearest) < Math.abs(value) ? 1 : -1)
+}
+
 /** The number that a bfloat16 bit pattern stands for. */
 export function bf16ToNumber(bits: number): number {
   u32[0] = bits << 16
   return f32[0]!
 }
 
-/** Rounds to the nearest bfloat16, ties to even; NaN stays NaN. Returns the bits. */
+/** Rounds once to the nearest bfloat16, ties to even; overflow gives infinity, NaN stays NaN. Returns the bits. */
 export function numberToBf16(value: number): number {
-  f32[0] = value
+  setRoundedToOdd(value)
   const bits = u32[0]!
   if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40
   return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff
@@ -40,9 +51,9 @@ export function f16ToNumber(bits: number): number {
   return sign * (1 + mantissa / 1024) * 2 ** (exponent - 15)
 }
 
-/** Rounds to the nearest half, ties to even; overflow gives infinity. Returns the bits. The value is rounded to f32 first. */
+/** Rounds once to the nearest half, ties to even; overflow gives infinity, NaN stays NaN. Returns the bits. */
 export function numberToF16(value: number): number {
-  f32[0] = value
+  setRoundedToOdd(value)
   const bits = u32[0]!
   const sign = (bits >>> 16) & 0x8000
   const magnitude = bits & 0x7fffffff

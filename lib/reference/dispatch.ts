@@ -1,0 +1,24 @@
+/** Grouping of slots by expert. */
+
+/** Slots by expert. S = T * K slots. */
+export interface Dispatch {
+  /** `[E + 1]`; expert e owns `sortedSlots[expertOffsets[e] … expertOffsets[e + 1] − 1]`. */
+  expertOffsets: Int32Array
+  /** `[S]`; slot = token * K + k, rising within an expert; −1 behind `expertOffsets[E]`. */
+  sortedSlots: Int32Array
+}
+
+/**
+ * Sorts slots by expert, stably. Slots whose id is −1, or otherwise not in 0 … numExperts − 1, belong to no expert.
+ */
+export function dispatch(topkIds: ArrayLike<number>, numExperts: number): Dispatch {
+  const slotsOf: number[][] = Array.from({ length: numExperts }, () => [])
+  for (let slot = 0; slot < topkIds.length; slot++) slotsOf[topkIds[slot]!]?.push(slot)
+  const expertOffsets = new Int32Array(numExperts + 1)
+  const sortedSlots = new Int32Array(topkIds.length).fill(-1)
+  slotsOf.forEach((slots, e) => {
+    sortedSlots.set(slots, expertOffsets[e]!)
+    expertOffsets[e + 1] = expertOffsets[e]! + slots.length
+  })
+  return { expertOffsets, sortedSlots }
+}

@@ -1,0 +1,43 @@
+/** The router's matmul. */
+
+import { invalidArgShape } from '../errors.js'
+import type { WeightMatrix } from '../weights.js'
+import { drain, makeWiden, multiply, type Numbers, viewMatrix } from './matrix.js'
+
+/**
+ * What Gemma 4's router reads instead of its input r: `r / sqrt(mean(r²) + epsilon) * scale * H^-0.5` (`Gemma4TextRouter` of the
+ * published modelling code).
+ */
+export function normalizeRouterInput(row: Numbers, scale: Numbers, epsilon: number): Float64Array {
+  const size = row.length
+  let squares = 0
+  for (let i = 0; i < size; i++) squares += row[i]! * row[i]!
+  const factor = 1 / Math.sqrt(squares / size + epsilon) / Math.sqrt(size)
+  return Float64Array.from({ length: size }, (_, i) => row[i]! * factor * scale[i]!)
+}
+
+/**
+ * Router logits `[T, E]` = hidden `[T, H]` · routerWeightᵀ `[E, H]` + bias `[E]`, in double precision and unrounded.
+ *
+ * @throws RangeError `ERR_MOE_INVALID_ARG_SHAPE` when a length does not fit the sizes.
+ */
+export function gate(
+  hidden: Numbers,
+  routerWeight: WeightMatrix | Numbers,
+  bias: Numbers | null | undefined,
+  sizes: { hiddenSize: number; numExperts: number },
+): Float64Array {
+  const { hiddenSize, numExperts } = sizes
+  if (hidden.length % hiddenSize !== 0)
+    throw invalidArgShape('hidden', `a multiple of hiddenSize ${hiddenSize} elements`, `${hidden.length}`)
+  if (bias && bias.length !== numExperts)
+    throw invalidArgShape('bias', `${numExperts} elements`, `${bias.length}`)
+  const matrix = viewMatrix(routerWeight, numExperts, hiddenSize, 'routerWeight', makeWiden('bf16'))
+  const numTokens = hidden.length / hiddenSize
+  const logits = new Float64Array(numTokens * numExperts)
+  for (let t = 0; t < numTokens; t++) {
+    const row = hidden.slice(t * hiddenSize, (t + 1) * hiddenSize)
+    drain(multiply(matrix, row, bias ?? null, logits.subarray(t * numExperts, (t + 1) * numExperts)))
+  }
+  return logits
+}

@@ -1,0 +1,119 @@
+/** Views of matrices that lie dense or strided in memory, and the one matrix-vector product that the reference uses. */
+
+import type { DType } from '../dtype.js'
+import { readElement } from '../dtype.js'
+import { invalidArgShape, invalidArgType } from '../errors.js'
+import type { WeightMatrix } from '../weights.js'
+
+/** Arrays of numbers that the stages take. */
+export type Numbers = Float64Array | Float32Array | readonly number[]
+
+/** Element (r, c) is `data[offset + r * rowStride + c * colStride]`. */
+export interface Matrix {
+  readonly rows: number
+  readonly cols: number
+  readonly data: ArrayLike<number>
+  readonly offset: number
+  readonly rowStride: number
+  readonly colStride: number
+}
+
+/** Widens the bits of 16-bit dtypes; anything else is numbers already. */
+export type Widen = (data: Numbers | Uint16Array) => ArrayLike<number>
+
+/** A {@link Widen} that keeps each result, so that many views of one fused array widen it once. */
+export function makeWiden(dtype: DType): Widen {
+  const done = new Map<Uint16Array, Float32Array>()
+  return data => {
+    if (!(data instanceof Uint16Array)) return data
+    let wide = done.get(data)
+    if (!wide) {
+      wide = new Float32Array(data.length)
+      for (let i = 0; i < data.length; i++) wide[i] = readElement(data, i, dtype)
+      done.set(data, wide)
+    }
+    return wide
+  }
+}
+
+function isArray(value: unknown): value is Numbers | Uint16Array {
+  return (
+    Array.isArray(value) ||
+    value instanceof Float32Array ||
+    value instanceof Float64Array ||
+    value instanceof Uint16Array
+  )
+}
+
+/**
+ * Looks at `source` as a `[rows, cols]` matrix; every element must lie inside its data.
+ *
+ * @throws TypeError `ERR_MOE_INVALID_ARG_TYPE`; RangeError `ERR_MOE_INVALID_ARG_SHAPE`.
+ */
+export function viewMatrix(
+  source: WeightMatrix | Numbers,
+  rows: number,
+  cols: number,
+  name: string,
+  widen: Widen,
+): Matrix {
+  if (isArray(source)) {
+    if (source.length !== rows * cols)
+      throw invalidArgShape(name, `[${rows}, ${cols}] = ${rows * cols} elements`, `${source.length}`)
+    return { rows, cols, data: widen(source), offset: 0, rowStride: cols, colStride: 1 }
+  }
+  const strided = source as Exclude<typeof source, Numbers | Uint16Array> | null | undefined
+  if (
+    typeof strided !== 'object' ||
+    strided === null ||
+    !isArray(strided.data) ||
+    !Array.isArray(strided.strides)
+  )
+    throw invalidArgType(name, 'a Float32Array, a Uint16Array, or { data, offset, strides }', source)
+  const { data, offset = 0, strides } = strided
+  const [rowStride, colStride] = strides as readonly [number, number]
+  const corners = [0, (rows - 1) * rowStride].flatMap(r => [r, r + (cols - 1) * colStride])
+  const first = offset + Math.min(...corners)
+  const last = offset + Math.max(...corners)
+  if (![offset, rowStride, colStride].every(Number.isInteger) || first < 0 || last >= data.length)
+    throw invalidArgShape(
+      name,
+      `offset and strides that keep [${rows}, ${cols}] inside ${data.length} elements`,
+      `offset ${offset}, strides ${String(strides)}`,
+    )
+  return { rows, cols, data: widen(data), offset, rowStride, colStride }
+}
+
+/** Multiply-adds between two yields: well under a millisecond. */
+const MULTIPLY_ADDS_PER_STEP = 131072
+
+/** `out = matrix · x (+ bias)`, yielding now and then so that a driver can let go of the thread. */
+export function* multiply(
+  matrix: Matrix,
+  x: Numbers,
+  bias: ArrayLike<number> | null,
+  out: Float64Array,
+): Generator<void, Float64Array, void> {
+  const { rows, cols, data, offset, rowStride, colStride } = matrix
+  let pending = 0
+  for (let r = 0; r < rows; r++) {
+    let sum = 0
+    let at = offset + r * rowStride
+    for (let c = 0; c < cols; c++, at += colStride) sum += data[at]! * x[c]!
+    out[r] = bias ? sum + bias[r]! : sum
+    pending += cols
+    if (pending >= MULTIPLY_ADDS_PER_STEP) {
+      pending = 0
+      yield
+    }
+  }
+  return out
+}
+
+/** Runs a generator to its end on the spot. */
+export function drain<T>(steps: Generator<void, T, void>): T {
+  for (;;) {
+    const step = steps.next()
+    if (step.done) return step.value
+  }
+}

@@ -1,0 +1,100 @@
+/** Selection as a stage of its own. */
+
+import { checkOptionKeys, invalidArgShape, invalidArgType, invalidArgValue, missingInput } from '../errors.js'
+import { resolveRoutingConfig } from '../resolve.js'
+import type { ResolvedRouting, RoutingConfig } from '../routing.js'
+import { drain, type Numbers } from './matrix.js'
+import { flaggedRows, type SelectCall, Selector } from './select.js'
+
+/** Options of `selectExperts` and `selectionMargins`. */
+export interface ReferenceSelectOptions {
+  /** Experts kept per token: one figure, or one per row `[T]`. @defaultValue routing.topK */
+  topK?: number | Uint8Array
+  /** In (0, 1]: the fewest of those kept whose share of their weight reaches it. @defaultValue 1 */
+  topP?: number
+  /** `[T]`, for hash-routed rules. */
+  tokenIds?: ArrayLike<number>
+  /** Tokens per sequence, summing to T; for capacity rules. @defaultValue one sequence */
+  sequenceLengths?: ArrayLike<number>
+}
+
+/** Checks what a call adds to the rule, and writes out its defaults. */
+export function checkSelectCall(
+  routing: ResolvedRouting,
+  options: ReferenceSelectOptions,
+  numTokens: number,
+): SelectCall {
+  const { topK = routing.topK, topP = 1, tokenIds = null, sequenceLengths = null } = options
+  if (typeof topK === 'number') {
+    if (!Number.isInteger(topK) || topK < 0 || topK > routing.topK)
+      throw invalidArgValue('options.topK', `an integer from 0 to ${routing.topK}`, topK)
+  } else {
+    if (!(topK instanceof Uint8Array)) throw invalidArgType('options.topK', 'a number or a Uint8Array', topK)
+    if (topK.length !== numTokens)
+      throw invalidArgShape('options.topK', `${numTokens} rows`, `${topK.length}`)
+    const above = topK.find(rowTopK => rowTopK > routing.topK)
+    if (above !== undefined)
+      throw invalidArgValue('options.topK', `integers from 0 to ${routing.topK}`, above)
+  }
+  if (typeof topP !== 'number') throw invalidArgType('options.topP', 'a number', topP)
+  if (!(topP > 0 && topP <= 1)) throw invalidArgValue('options.topP', 'a number in (0, 1]', topP)
+  if (routing.hashRouted && !tokenIds) throw missingInput('options.tokenIds', 'the rule is hash-routed')
+  if (tokenIds && tokenIds.length !== numTokens)
+    throw invalidArgShape('options.tokenIds', `${numTokens} ids`, `${tokenIds.length}`)
+  if (sequenceLengths) {
+    const lengths = Array.from(sequenceLengths)
+    if (lengths.some(length => !(length >= 0)) || lengths.reduce((a, b) => a + b, 0) !== numTokens)
+      throw invalidArgShape('options.sequenceLengths', `lengths that sum to ${numTokens}`, `[${lengths}]`)
+  }
+  return { topK, topP, tokenIds, sequenceLengths }
+}
+
+/** Rows of `[T, R]` logits. */
+export function rowsOfLogits(routerLogits: Numbers, routing: ResolvedRouting): Numbers[] {
+  const size = routing.numExperts + routing.numIdentityExperts
+  if (routerLogits.length % size !== 0)
+    throw invalidArgShape('routerLogits', `a multiple of ${size} router outputs`, `${routerLogits.length}`)
+  return Array.from({ length: routerLogits.length / size }, (_, t) =>
+    routerLogits.slice(t * size, (t + 1) * size),
+  )
+}
+
+/** Keys of {@link ReferenceSelectOptions}. */
+export const SELECT_OPTION_KEYS = ['topK', 'topP', 'tokenIds', 'sequenceLengths']
+
+/**
+ * Experts and weights of each token.
+ *
+ * Soft-cap, scores, selection bias, groups, top-k (ties to the lower index), the call's dial, capacity, normalisation over what is
+ * left, `routedScalingFactor`, `perExpertScale`: in that order. A row with a logit that is not finite gets the ids 0 … topK−1 and
+ * NaN weights.
+ *
+ * @param routerLogits `[T, R]`, R = numExperts + numIdentityExperts
+ * @returns topkIds and topkWeights `[T, topK]`, by falling selection score (hash-routed: in the table's order); −1 and 0 in
+ * dropped slots
+ * @throws as `resolveRouting`; RangeError `ERR_MOE_INVALID_ARG_SHAPE`; TypeError `ERR_MOE_MISSING_INPUT`.
+ */
+export function selectExperts(
+  routerLogits: Numbers,
+  routing: RoutingConfig,
+  options: ReferenceSelectOptions = {},
+): { topkIds: Int32Array; topkWeights: Float64Array; nonFiniteRows: Int32Array } {
+  checkOptionKeys(options, SELECT_OPTION_KEYS)
+  const { routing: rule, vectors } = resolveRoutingConfig(routing)
+  const rows = rowsOfLogits(routerLogits, rule)
+  const output = {
+    topkIds: new Int32Array(rows.length * rule.topK),
+    topkWeights: new Float64Array(rows.length * rule.topK),
+    nonFinite: new Uint8Array(rows.length),
+  }
+  const selector = new Selector(rule, vectors, checkSelectCall(rule, options, rows.length), output)
+  rows.forEach((row, token) => {
+    selector.row(token, row)
+  })
+  drain(selector.finish())
+  return {
+    topkIds: output.topkIds,
+    topkWeights: output.topkWeights,
+    nonFiniteRows: flaggedRows(output.nonFinite),
+  }
+}
