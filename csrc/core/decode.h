@@ -1,5 +1,6 @@
-// Decoding of stored weight matrices (F32, F16, BF16, FP8, MXFP4, NVFP4, packed integers, AWQ, GPTQ) into f32, f16 or bf16.
-// Pure functions over byte spans: every length is checked against the shape before a byte is read, so hostile input is an error.
+// Decoding of stored weight matrices (F32, F16, BF16, FP8, MXFP4, NVFP4, packed integers, AWQ,
+// GPTQ) into f32, f16 or bf16. Pure functions over byte spans: every length is checked against the
+// shape before a byte is read, so hostile input is an error.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +12,8 @@ namespace sparse_experts {
 
 enum class StoredType : int32_t { kF32, kF16, kBF16, kF8E4M3, kF8E8M0, kI8, kU8, kI32, kI64 };
 
-// One raw tensor (or the slice of one that belongs to this matrix), little-endian, dense. bytes == 0: absent.
+// One raw tensor (or the slice of one that belongs to this matrix), little-endian, dense. bytes ==
+// 0: absent.
 struct Span {
   const uint8_t* data = nullptr;
   uint64_t bytes = 0;
@@ -19,34 +21,49 @@ struct Span {
 };
 
 enum class Codec : int32_t {
-  kFloat,      // data [rows, cols] (transposed: [cols, rows]) of F32/F16/BF16/F8_E4M3; optional scale grid, multiplied
-  kE2M1,       // data U8/I8 [rows, cols/2], low nibble first; scale grid E8M0 (F8_E8M0 or U8) or F8_E4M3; optional global scale
-  kPackedInt,  // compressed-tensors: I32 [rows, ceil(cols*bits/32)], offset 2^(bits-1); zero point packed along rows; g_idx
-  kAwq,        // qweight I32 [cols, rows/8], qzeros I32 [groups, rows/8], scales F16 [groups, rows]; nibble order 0,4,1,5,2,6,3,7
-  kGptq,       // qweight I32 [cols/8, rows], qzeros I32 [groups, rows/8], scales F16 [groups, rows]; optional g_idx I32 [cols]
+  kFloat,  // data [rows, cols] (transposed: [cols, rows]) of F32/F16/BF16/F8_E4M3; optional scale
+           // grid, multiplied
+  kE2M1,   // data U8/I8 [rows, cols/2], low nibble first; scale grid E8M0 (F8_E8M0 or U8) or
+           // F8_E4M3; optional global scale
+  kPackedInt,  // compressed-tensors: I32 [rows, ceil(cols*bits/32)], offset 2^(bits-1); zero point
+               // packed along rows; g_idx
+  kAwq,   // qweight I32 [cols, rows/8], qzeros I32 [groups, rows/8], scales F16 [groups, rows];
+          // nibble order 0,4,1,5,2,6,3,7
+  kGptq,  // qweight I32 [cols/8, rows], qzeros I32 [groups, rows/8], scales F16 [groups, rows];
+          // optional g_idx I32 [cols]
 };
 
 enum class GlobalScale : int32_t { kNone, kMultiply, kDivide };
 
 // The matrix is [rows, cols] = [out_features, in_features] after decoding.
-// Scale of element (i, j): scale[(i / block_rows) * ceil(cols / block_cols) + j / block_cols]; for kAwq and kGptq
-// scales[(g(j)) * rows + i] with g(j) = group_index ? group_index[j] : j / block_cols.
+// Scale of element (i, j): scale[(i / block_rows) * ceil(cols / block_cols) + j / block_cols]; for
+// kAwq and kGptq scales[(g(j)) * rows + i] with g(j) = group_index ? group_index[j] : j /
+// block_cols.
+//
+// Each value is formed in f32 by the operations below, every one rounded to nearest even, and then
+// rounded once to the output dtype; lib/checkpoint/decode.ts does the same and gives the same bits.
+//   kFloat      element * scale
+//   kE2M1       e2m1 * (scale * global_scale), or e2m1 * (scale / global_scale): the scales first
+//   kPackedInt  (q - zero) * scale, zero = 2^(bits-1) where there is no zero point
+//   kAwq, kGptq (q - (zero + zero_offset)) * scale
 struct EncodedMatrix {
   Codec codec = Codec::kFloat;
-  int32_t bits = 0;          // kPackedInt: 4 or 8
-  bool transposed = false;   // kFloat: the file holds [cols, rows]
-  int32_t zero_offset = 0;   // kGptq: 1 = checkpoint_format "gptq" stores zero minus one
+  int32_t bits = 0;         // kPackedInt: 4 or 8
+  bool transposed = false;  // kFloat: the file holds [cols, rows]
+  int32_t zero_offset = 0;  // kGptq: 1 = checkpoint_format "gptq" stores zero minus one
   GlobalScale global_scale_op = GlobalScale::kNone;
-  int64_t block_rows = 0;    // of the scale grid; 0 = no scale
+  int64_t block_rows = 0;  // of the scale grid; 0 = no scale
   int64_t block_cols = 0;
   Span data, scale, zero_point, group_index, global_scale;
 };
 
-// Decodes in f32 and rounds once to out_dtype (SeDtype: f32, f16, bf16). out_row_stride in elements.
-Status decode_matrix(const EncodedMatrix& source, int64_t rows, int64_t cols, int32_t out_dtype, void* out,
-                     int64_t out_row_stride);
+// Decodes in f32 and rounds once to out_dtype (SeDtype: f32, f16, bf16). out_row_stride in
+// elements.
+Status decode_matrix(const EncodedMatrix& source, int64_t rows, int64_t cols, int32_t out_dtype,
+                     void* out, int64_t out_row_stride);
 
-// Bytes that `data` must have for this codec and shape; 0 when they overflow or do not fit the codec.
+// Bytes that `data` must have for this codec and shape; 0 when they overflow or do not fit the
+// codec.
 uint64_t encoded_data_bytes(const EncodedMatrix& source, int64_t rows, int64_t cols);
 
 }  // namespace sparse_experts

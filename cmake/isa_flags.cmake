@@ -1,0 +1,19 @@
+# CPU kernels: one file per instruction set, each with its own flags, chosen at run time (csrc/cpu/isa_dispatch.cc).
+# -O3 unrolls and vectorises the plain loops there; the vector types of scalar.cc are wider than the baseline's registers (psabi).
+set(SE_ISA_SOURCES csrc/cpu/isa/scalar.cc)
+set_source_files_properties(csrc/cpu/isa/scalar.cc PROPERTIES COMPILE_OPTIONS "-O3;-Wno-psabi")
+set(SE_ISA_DEFINITIONS "")
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  set(SE_ISA_DEFINITIONS SPARSE_EXPERTS_X86=1)
+  list(APPEND SE_ISA_SOURCES csrc/cpu/isa/avx2.cc csrc/cpu/isa/avx512.cc csrc/cpu/isa/avx512bf16.cc)
+  # g++ 12 warns falsely inside the AVX-512 intrinsics headers (GCC PR105593).
+  set(SE_AVX512 -O3 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -Wno-uninitialized -Wno-maybe-uninitialized)
+  set_source_files_properties(csrc/cpu/isa/avx2.cc PROPERTIES COMPILE_OPTIONS "-O3;-mavx2;-mfma;-mf16c")
+  set_source_files_properties(csrc/cpu/isa/avx512.cc PROPERTIES COMPILE_OPTIONS "${SE_AVX512}")
+  set_source_files_properties(csrc/cpu/isa/avx512bf16.cc PROPERTIES COMPILE_OPTIONS "${SE_AVX512};-mavx512bf16")
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+  set(SE_ISA_DEFINITIONS SPARSE_EXPERTS_NEON=1)
+  list(APPEND SE_ISA_SOURCES csrc/cpu/isa/neon.cc)
+  set_source_files_properties(csrc/cpu/isa/neon.cc PROPERTIES COMPILE_OPTIONS "-O3")
+endif()

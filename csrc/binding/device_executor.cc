@@ -1,0 +1,228 @@
+#include "binding/device_executor.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <map>
+
+#include "backend/registry.h"
+
+namespace sparse_experts::binding {
+namespace {
+
+// Executors by device id. Never destroyed: at process exit their threads may still be looking.
+struct Registry {
+  std::mutex mutex;
+  std::map<std::string, std::weak_ptr<DeviceExecutor>> executors;
+  bool at_exit_registered = false;
+};
+
+Registry& registry() {
+  static auto* instance = new Registry;
+  return *instance;
+}
+
+// What process.exit() waits for a running task; it stops between experts, so this is never reached in practice.
+constexpr std::chrono::seconds kExitPatience{5};
+
+// 'cpu', 'cuda' (the first), 'cuda:N'.
+std::pair<std::string, int32_t> parse_device_id(const std::string& id) {
+  const size_t colon = id.find(':');
+  if (colon == std::string::npos) return {id, 0};
+  const std::string digits = id.substr(colon + 1);
+  if (digits.empty() || digits.size() > 4 ||
+      digits.find_first_not_of("0123456789") != std::string::npos) {
+    fail_argument("Expected 'cpu', 'cuda' or 'cuda:N' for device, received '" + id + "'");
+  }
+  return {id.substr(0, colon), std::stoi(digits)};
+}
+
+}  // namespace
+
+std::shared_ptr<DeviceExecutor> DeviceExecutor::acquire(const std::string& device_id) {
+  Registry& all = registry();
+  std::lock_guard<std::mutex> lock(all.mutex);
+  if (auto existing = all.executors[device_id].lock()) return existing;
+
+  const auto [backend_name, index] = parse_device_id(device_id);
+  const BackendLookup found = find_backend(backend_name.c_str());
+  if (found.backend == nullptr) fail(ErrorCode::kDeviceUnavailable, found.reason);
+  auto executor = std::make_shared<DeviceExecutor>(found.backend, index, device_id);
+  all.executors[device_id] = executor;
+  if (!all.at_exit_registered) {
+    // process.exit() runs no cleanup hooks on the main thread, only exit(3): see prepare_for_exit.
+    std::atexit(stop_all_at_exit);
+    all.at_exit_registered = true;
+  }
+  return executor;
+}
+
+DeviceExecutor::DeviceExecutor(const SeBackend* backend, int32_t index, std::string device_id)
+    : backend_(backend), device_id_(std::move(device_id)) {
+  SeStatus status = {};
+  throw_if_failed(Failure::from(status, backend_->device_open(index, &device_, &status)));
+}
+
+DeviceExecutor::~DeviceExecutor() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+  {
+    std::lock_guard<std::mutex> lock(workspace_mutex_);
+    free_workspace();
+  }
+  backend_->device_close(device_);
+}
+
+void DeviceExecutor::submit(std::shared_ptr<DeviceTask> task) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!thread_.joinable()) thread_ = std::thread([this] { thread_main(); });
+    queue_.push_back(std::move(task));
+  }
+  changed_.notify_all();
+}
+
+CancelResult DeviceExecutor::cancel(const DeviceTask& task) {
+  std::shared_ptr<DeviceTask> dropped;  // released after the lock
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto found =
+      std::find_if(queue_.begin(), queue_.end(),
+                   [&](const std::shared_ptr<DeviceTask>& item) { return item.get() == &task; });
+  if (found != queue_.end()) {
+    dropped = std::move(*found);
+    queue_.erase(found);
+    return CancelResult::kDropped;
+  }
+  if (running_ != &task) return CancelResult::kDone;
+  running_->cancel.store(1, std::memory_order_relaxed);
+  return CancelResult::kStopping;
+}
+
+void DeviceExecutor::drop_all(const void* owner) {
+  std::deque<std::shared_ptr<DeviceTask>> dropped;
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (auto item = queue_.begin(); item != queue_.end();) {
+    if ((*item)->owner == owner) {
+      dropped.push_back(std::move(*item));
+      item = queue_.erase(item);
+    } else {
+      ++item;
+    }
+  }
+  if (running_ != nullptr && running_->owner == owner) {
+    running_->cancel.store(1, std::memory_order_relaxed);
+  }
+  changed_.wait(lock, [&] { return running_ == nullptr || running_->owner != owner; });
+}
+
+void DeviceExecutor::thread_main() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] {
+      return stop_ || (!queue_.empty() && !busy_ && exclusive_waiting_ == 0);
+    });
+    if (stop_) return;
+    std::shared_ptr<DeviceTask> task = std::move(queue_.front());
+    queue_.pop_front();
+    running_ = task.get();
+    busy_ = true;
+    lock.unlock();
+
+    task->run(*this);
+
+    // The environment holds the task until it hears kDone, and drop_all waits for running_: so nothing is destroyed on this
+    // thread, and this executor itself cannot end here.
+    const std::shared_ptr<CompletionQueue> completions = task->completions;
+    const uint64_t call_id = task->call_id;
+    task.reset();
+    lock.lock();
+    running_ = nullptr;
+    busy_ = false;
+    lock.unlock();
+    changed_.notify_all();
+    completions->post({call_id, CompletionQueue::Event::kDone});
+    lock.lock();
+  }
+}
+
+DeviceExecutor::Exclusive::Exclusive(DeviceExecutor& executor) : executor_(executor) {
+  std::unique_lock<std::mutex> lock(executor_.mutex_);
+  ++executor_.exclusive_waiting_;
+  executor_.changed_.wait(lock, [&] { return !executor_.busy_; });
+  --executor_.exclusive_waiting_;
+  executor_.busy_ = true;
+}
+
+DeviceExecutor::Exclusive::~Exclusive() {
+  {
+    std::lock_guard<std::mutex> lock(executor_.mutex_);
+    executor_.busy_ = false;
+  }
+  executor_.changed_.notify_all();
+}
+
+void DeviceExecutor::add_layer() {
+  std::lock_guard<std::mutex> lock(workspace_mutex_);
+  ++num_layers_;
+}
+
+void DeviceExecutor::remove_layer() {
+  // Without layers no forward runs, so nobody uses the workspace.
+  std::lock_guard<std::mutex> lock(workspace_mutex_);
+  if (--num_layers_ == 0) free_workspace();
+}
+
+Failure DeviceExecutor::reserve_workspace(uint64_t bytes, void** data, uint64_t* held_bytes) {
+  std::lock_guard<std::mutex> lock(workspace_mutex_);
+  if (bytes > workspace_bytes_.load(std::memory_order_relaxed)) {
+    free_workspace();
+    SeStatus status = {};
+    const int32_t code = backend_->memory_allocate(device_, bytes, &workspace_, &status);
+    if (code != SE_OK) {
+      workspace_ = nullptr;
+      return Failure::from(status, code);
+    }
+    workspace_bytes_.store(bytes, std::memory_order_relaxed);
+  }
+  *data = workspace_;
+  *held_bytes = workspace_bytes_.load(std::memory_order_relaxed);
+  return {};
+}
+
+void DeviceExecutor::free_workspace() {
+  if (workspace_ == nullptr) return;
+  backend_->memory_free(device_, workspace_, workspace_bytes_.load(std::memory_order_relaxed));
+  workspace_ = nullptr;
+  workspace_bytes_.store(0, std::memory_order_relaxed);
+}
+
+// exit(3) runs the destructors of static objects while our threads live. So no task may be running then: none begins any more,
+// the running one is asked to stop, and exit waits for it.
+void DeviceExecutor::prepare_for_exit() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  ++exclusive_waiting_;
+  if (running_ != nullptr) running_->cancel.store(1, std::memory_order_relaxed);
+  changed_.wait_for(lock, kExitPatience, [this] { return !busy_; });
+}
+
+void DeviceExecutor::stop_all_at_exit() {
+  Registry& all = registry();
+  std::map<std::string, std::weak_ptr<DeviceExecutor>> executors;
+  {
+    std::lock_guard<std::mutex> lock(all.mutex);
+    executors = all.executors;
+  }
+  for (const auto& [id, weak] : executors) {
+    auto executor = weak.lock();
+    if (!executor) continue;
+    executor->prepare_for_exit();
+    // Leaked on purpose: the process ends, and ending the executor here could be the last owner's work.
+    new std::shared_ptr<DeviceExecutor>(std::move(executor));
+  }
+}
+
+}  // namespace sparse_experts::binding

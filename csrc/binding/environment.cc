@@ -1,0 +1,133 @@
+#include "binding/environment.h"
+
+namespace sparse_experts::binding {
+
+void call_back(napi_env env, napi_ref callback, napi_value argument) {
+  napi_value function = nullptr;
+  napi_value receiver = nullptr;
+  if (napi_get_reference_value(env, callback, &function) != napi_ok || function == nullptr) return;
+  napi_get_undefined(env, &receiver);
+  // While a worker terminates the call fails without an exception.
+  if (napi_call_function(env, receiver, function, 1, &argument, nullptr) !=
+      napi_pending_exception) {
+    return;
+  }
+  bool is_pending = false;
+  napi_value exception = nullptr;
+  if (napi_is_exception_pending(env, &is_pending) == napi_ok && is_pending &&
+      napi_get_and_clear_last_exception(env, &exception) == napi_ok) {
+    napi_fatal_exception(env, exception);
+  }
+}
+
+PendingCall::PendingCall(Napi::Env env, const Napi::Function& done) : env_(env) {
+  if (napi_create_reference(env, done, 1, &done_) != napi_ok) throw Napi::Error::New(env);
+}
+
+PendingCall::~PendingCall() {
+  if (done_ != nullptr) napi_delete_reference(env_, done_);
+}
+
+Environment::Environment(Napi::Env env) : env_(env) {
+  completions_ = std::make_shared<CompletionQueue>(env, deliver, this);
+  // Hooks run in reverse order, so this one runs while the thread-safe function is still there.
+  napi_add_env_cleanup_hook(env, tear_down, this);
+
+  // The built-in getter, before anyone replaces it. Absent before Node 20.
+  const Napi::Object global = env.Global();
+  const Napi::Object prototype =
+      global.Get("ArrayBuffer").As<Napi::Object>().Get("prototype").As<Napi::Object>();
+  const Napi::Object object_class = global.Get("Object").As<Napi::Object>();
+  const Napi::Value descriptor =
+      object_class.Get("getOwnPropertyDescriptor")
+          .As<Napi::Function>()
+          .Call(object_class, {prototype, Napi::String::New(env, "resizable")});
+  if (!descriptor.IsObject()) return;
+  const Napi::Value getter = descriptor.As<Napi::Object>().Get("get");
+  if (getter.IsFunction()) resizable_getter_ = Napi::Persistent(getter.As<Napi::Function>());
+}
+
+Environment::~Environment() = default;
+
+std::shared_ptr<DeviceExecutor> Environment::device(const std::string& id) {
+  auto& held = devices_[id];
+  if (!held) {
+    try {
+      held = DeviceExecutor::acquire(id);
+    } catch (...) {
+      devices_.erase(id);
+      throw;
+    }
+  }
+  return held;
+}
+
+void Environment::add(std::unique_ptr<PendingCall> call) {
+  const uint64_t id = call->id;
+  if (calls_.empty()) completions_->ref(env_);
+  calls_.emplace(id, std::move(call));
+}
+
+PendingCall* Environment::find(uint64_t id) {
+  const auto found = calls_.find(id);
+  return found == calls_.end() ? nullptr : found->second.get();
+}
+
+void Environment::remove(uint64_t id) {
+  if (calls_.erase(id) > 0 && calls_.empty()) completions_->unref(env_);
+}
+
+void Environment::layer_disposed(const LayerState* layer) {
+  for (const auto& [id, call] : calls_) {
+    if (call->layer() == layer) call->layer_disposed();
+  }
+}
+
+void Environment::deliver(napi_env env, void* self) {
+  auto& environment = *static_cast<Environment*>(self);
+  CompletionQueue::Event event;
+  if (!environment.completions_->pop(&event)) return;
+  const auto found = environment.calls_.find(event.call_id);
+  if (found == environment.calls_.end()) return;
+  if (event.kind == CompletionQueue::Event::kProgress) {
+    found->second->deliver_progress();
+    return;
+  }
+  const std::unique_ptr<PendingCall> call = std::move(found->second);
+  environment.remove(event.call_id);
+  const Failure failure = call->complete();
+  napi_value argument = nullptr;
+  try {
+    argument = failure.is_ok() ? Napi::Env(env).Null() : make_error(env, failure).Value();
+  } catch (const Napi::Error&) {
+    return;  // the environment is terminating
+  }
+  call_back(env, call->done_, argument);
+}
+
+void Environment::tear_down(void* self) {
+  auto& environment = *static_cast<Environment*>(self);
+  for (const auto& [id, device] : environment.devices_) device->drop_all(&environment);
+  for (const auto& [id, call] : environment.calls_) call->stop();
+  environment.completions_->close();
+  environment.calls_.clear();
+  environment.layer_to_wrap.reset();
+  environment.devices_.clear();
+}
+
+bool Environment::is_resizable(const Napi::Value& typed_array) {
+  if (resizable_getter_.IsEmpty()) return false;
+  napi_value buffer = nullptr;
+  bool is_array_buffer = false;
+  if (napi_get_typedarray_info(env_, typed_array, nullptr, nullptr, nullptr, &buffer, nullptr) !=
+          napi_ok ||
+      napi_is_arraybuffer(env_, buffer, &is_array_buffer) != napi_ok) {
+    return false;
+  }
+  // A growable SharedArrayBuffer never shrinks.
+  if (!is_array_buffer) return false;
+  const Napi::Value answer = resizable_getter_.Value().Call(buffer, {});
+  return answer.IsBoolean() && answer.As<Napi::Boolean>().Value();
+}
+
+}  // namespace sparse_experts::binding

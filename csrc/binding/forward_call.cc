@@ -1,0 +1,289 @@
+#include "binding/forward_call.h"
+
+#include <cstring>
+#include <limits>
+
+#include "core/dtype.h"
+#include "core/numeric.h"
+
+namespace sparse_experts::binding {
+namespace {
+
+constexpr std::array<const char*, kNumForwardArrays> kArrayNames = {
+    "hidden",          "routerInput", "output",      "tokenIds", "topK",
+    "sequenceLengths", "topkIds",     "topkWeights", "nonFinite"};
+constexpr uint64_t kStagingAlignment = 64;
+
+void check_resizable_arrays(const ForwardRequest& request, Environment* environment) {
+  for (int array : {kHidden, kRouterInputArray, kOutput, kTopkIds, kTopkWeights, kNonFinite}) {
+    const Napi::Value& value = request.values[array];
+    if (request.is_present[array] && value.IsTypedArray() && environment->is_resizable(value)) {
+      fail_argument(std::string(kArrayNames[array]) + " lies in a resizable ArrayBuffer");
+    }
+  }
+}
+
+SeTensor matrix(void* data, int32_t dtype, int64_t rows, int64_t cols) {
+  SeTensor tensor = {};
+  tensor.data = data;
+  tensor.dtype = dtype;
+  tensor.rank = 2;
+  tensor.shape[0] = rows;
+  tensor.shape[1] = cols;
+  tensor.strides[0] = cols;
+  tensor.strides[1] = 1;
+  return tensor;
+}
+
+}  // namespace
+
+bool ForwardRequest::writes(int array) const {
+  switch (array) {
+    case kOutput:
+    case kNonFinite:
+      return true;
+    case kTopkIds:
+    case kTopkWeights:
+      return !replay;
+    default:
+      return false;
+  }
+}
+
+ForwardRequest parse_forward_request(const Napi::Value& value, const SeMoeLayer& layer) {
+  const Napi::Object object = object_argument(value, "request");
+  ForwardRequest request;
+  const int64_t top_k = layer.routing.top_k;
+  // Slots are numbered in 32 bits.
+  request.num_tokens = integer_property(object, "numTokens", 0,
+                                        std::numeric_limits<int32_t>::max() / top_k);
+  request.dtype = float_dtype_argument(object.Get("dtype"), "dtype");
+  request.top_p = number_property(object, "topP");
+  if (!(request.top_p > 0 && request.top_p <= 1)) fail_argument("Expected topP in (0, 1]");
+  request.replay = boolean_property(object, "replay");
+  for (int array = 0; array < kNumForwardArrays; ++array) {
+    request.values[array] = object.Get(kArrayNames[array]);
+    request.is_present[array] = !is_absent(request.values[array]);
+  }
+  request.call_top_k = top_k;
+  if (request.values[kRowTopK].IsNumber()) {
+    request.call_top_k = integer_argument(request.values[kRowTopK], "topK", 0, top_k);
+    request.is_present[kRowTopK] = false;
+  } else {
+    request.is_present[kRowTopK] = true;
+  }
+  check_resizable_arrays(request, &Environment::of(value.Env()));
+
+  // From here on no JavaScript runs: the pointers stay valid.
+  const int64_t tokens = request.num_tokens;
+  const int64_t elements = multiply(tokens, layer.hidden_size, "numTokens");
+  auto take = [&](ForwardArray array, napi_typedarray_type type, int64_t length) {
+    request.is_present[array] = true;
+    request.views[array] = array_view(request.values[array], kArrayNames[array], type, length);
+  };
+  const napi_typedarray_type float_type = float_array_type(request.dtype);
+  take(kHidden, float_type, elements);
+  take(kOutput, float_type, elements);
+  take(kTopkIds, napi_int32_array, tokens * top_k);
+  take(kTopkWeights, napi_float32_array, tokens * top_k);
+  take(kNonFinite, napi_uint8_array, tokens);
+  if (request.is_present[kRouterInputArray]) take(kRouterInputArray, float_type, elements);
+  if (request.is_present[kTokenIds]) take(kTokenIds, napi_int32_array, tokens);
+  if (request.is_present[kRowTopK]) take(kRowTopK, napi_uint8_array, tokens);
+  if (request.is_present[kSequenceLengths]) {
+    request.views[kSequenceLengths] = array_view_any_length(
+        request.values[kSequenceLengths], kArrayNames[kSequenceLengths], napi_int32_array);
+  }
+  if (layer.routing.hash_routed != 0 && !request.replay && !request.is_present[kTokenIds]) {
+    fail_argument("Expected tokenIds: the layer is hash-routed");
+  }
+  return request;
+}
+
+ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerState> layer,
+                         bool is_async)
+    : layer_(std::move(layer)) {
+  uint64_t staging_bytes = 0;
+  std::array<bool, kNumForwardArrays> is_staged = {};
+  for (int array = 0; array < kNumForwardArrays; ++array) {
+    if (!request.is_present[array]) continue;
+    Memory& memory = memory_[array];
+    memory = {request.views[array].data, nullptr, request.views[array].bytes,
+              request.writes(array), false};
+    const bool is_bulk = array == kHidden || array == kRouterInputArray || array == kOutput;
+    is_staged[array] = is_bulk ? is_async && memory.bytes <= kSnapshotBytes : true;
+    memory.copy_on_executor = memory.writes && !is_bulk && memory.bytes > kSnapshotBytes;
+    if (is_staged[array]) staging_bytes += round_up(memory.bytes, kStagingAlignment);
+  }
+  // new without () leaves the memory as it is: each part is copied into, or written by the backend.
+  staging_.reset(new uint8_t[staging_bytes + kStagingAlignment]);
+  const auto begin = reinterpret_cast<uintptr_t>(staging_.get());
+  uint8_t* next = staging_.get() + (round_up(begin, kStagingAlignment) - begin);
+  for (int array = 0; array < kNumForwardArrays; ++array) {
+    if (!is_staged[array]) continue;
+    Memory& memory = memory_[array];
+    memory.staged = next;
+    next += round_up(memory.bytes, kStagingAlignment);
+    if (memory.bytes == 0) continue;
+    if (!memory.writes) {
+      std::memcpy(memory.staged, memory.original, memory.bytes);
+    } else if (array == kNonFinite) {
+      std::memset(memory.staged, 0, memory.bytes);
+    }
+  }
+  check_contents(request);
+  build_arguments(request);
+}
+
+void ForwardTask::check_contents(const ForwardRequest& request) const {
+  const SeRouting& routing = layer_->layer().routing;
+  if (request.is_present[kRowTopK]) {
+    const auto* rows = memory<const uint8_t>(kRowTopK);
+    for (int64_t token = 0; token < request.num_tokens; ++token) {
+      if (rows[token] > routing.top_k) {
+        fail_argument("topK of row " + std::to_string(token) + " is " +
+                      std::to_string(rows[token]) + ", above " + std::to_string(routing.top_k));
+      }
+    }
+  }
+  if (request.is_present[kTokenIds] && routing.hash_routed != 0 && !request.replay) {
+    const auto* ids = memory<const int32_t>(kTokenIds);
+    for (int64_t token = 0; token < request.num_tokens; ++token) {
+      if (ids[token] < 0 || ids[token] >= routing.vocab_size) {
+        fail_argument("tokenIds has " + std::to_string(ids[token]) + ", outside of 0 … " +
+                      std::to_string(routing.vocab_size - 1));
+      }
+    }
+  }
+  if (request.is_present[kSequenceLengths]) {
+    const auto* lengths = memory<const int32_t>(kSequenceLengths);
+    int64_t sum = 0;
+    for (uint64_t i = 0; i < request.views[kSequenceLengths].length; ++i) {
+      if (lengths[i] < 0) fail_argument("sequenceLengths has a negative length");
+      sum += lengths[i];
+    }
+    if (sum != request.num_tokens) {
+      fail_argument("sequenceLengths sum to " + std::to_string(sum) + ", not to numTokens " +
+                    std::to_string(request.num_tokens));
+    }
+  }
+  if (request.replay) {
+    const auto* ids = memory<const int32_t>(kTopkIds);
+    for (uint64_t slot = 0; slot < request.views[kTopkIds].length; ++slot) {
+      if (ids[slot] < -1 || ids[slot] >= routing.num_experts) {
+        fail_argument("topkIds has " + std::to_string(ids[slot]) + ", outside of -1 … " +
+                      std::to_string(routing.num_experts - 1));
+      }
+    }
+  }
+}
+
+void ForwardTask::build_arguments(const ForwardRequest& request) {
+  const SeMoeLayer& layer = layer_->layer();
+  const int64_t tokens = request.num_tokens;
+  args_.hidden = matrix(memory<void>(kHidden), request.dtype, tokens, layer.hidden_size);
+  args_.router_input =
+      matrix(memory<void>(kRouterInputArray), request.dtype, tokens, layer.hidden_size);
+  args_.output = matrix(memory<void>(kOutput), request.dtype, tokens, layer.hidden_size);
+  args_.select.num_tokens = tokens;
+  args_.select.token_ids = memory<const int32_t>(kTokenIds);
+  args_.select.row_top_k = memory<const uint8_t>(kRowTopK);
+  args_.select.call_top_k = request.call_top_k;
+  args_.select.top_p = request.top_p;
+  args_.select.sequence_lengths = memory<const int32_t>(kSequenceLengths);
+  args_.select.num_sequences = static_cast<int64_t>(request.views[kSequenceLengths].length);
+  args_.select.topk_ids = memory<int32_t>(kTopkIds);
+  args_.select.topk_weights = memory<float>(kTopkWeights);
+  args_.select.non_finite = memory<uint8_t>(kNonFinite);
+  args_.replay = request.replay ? 1 : 0;
+  args_.num_threads = layer_->num_threads();
+  // The backend's ABI is C: it polls a plain int32_t.
+  static_assert(sizeof(cancel) == sizeof(int32_t) && std::atomic<int32_t>::is_always_lock_free);
+  args_.cancel = reinterpret_cast<const int32_t*>(&cancel);
+}
+
+void ForwardTask::run(DeviceExecutor& executor) noexcept {
+  try {
+    if (cancel.load(std::memory_order_relaxed) != 0) {
+      throw_if_failed(Failure::from(Status::cancelled()));
+    }
+    const int64_t tokens = args_.select.num_tokens;
+    if (tokens == 0) return;
+    layer_->zero_unwritten();
+    const SeBackend& backend = executor.backend();
+    const uint64_t bytes =
+        backend.forward_workspace_bytes(executor.device(), &layer_->layer(), tokens);
+    void* workspace = nullptr;
+    uint64_t held_bytes = 0;
+    throw_if_failed(executor.reserve_workspace(bytes, &workspace, &held_bytes));
+    SeStatus status = {};
+    const int32_t code = backend.forward(executor.device(), &layer_->layer(), &args_, workspace,
+                                         held_bytes, &status);
+    throw_if_failed(Failure::from(status, code));
+    for (const Memory& memory : memory_) {
+      if (memory.copy_on_executor) std::memcpy(memory.original, memory.staged, memory.bytes);
+    }
+  } catch (...) {
+    failure_ = current_failure();
+  }
+}
+
+void ForwardTask::copy_staged_results() const {
+  for (const Memory& memory : memory_) {
+    if (memory.writes && memory.staged != nullptr && !memory.copy_on_executor &&
+        memory.bytes > 0) {
+      std::memcpy(memory.original, memory.staged, memory.bytes);
+    }
+  }
+}
+
+ForwardCall::ForwardCall(Napi::Env env, const Napi::Function& done, const ForwardRequest& request,
+                         std::shared_ptr<ForwardTask> task)
+    : PendingCall(env, done), task_(std::move(task)) {
+  for (int array = 0; array < kNumForwardArrays; ++array) {
+    if (!request.is_present[array]) continue;
+    if (!request.writes(array) && !task_->is_in_place(array)) continue;
+    Lease& lease = leases_[num_leases_];
+    if (napi_create_reference(env, request.values[array], 1, &lease.reference) != napi_ok) {
+      throw Napi::Error::New(env);
+    }
+    lease.data = request.views[array].data;
+    lease.bytes = request.views[array].bytes;
+    lease.array = array;
+    ++num_leases_;
+  }
+  ++task_->layer()->calls_in_flight;
+}
+
+ForwardCall::~ForwardCall() {
+  if (!completed_) --task_->layer()->calls_in_flight;
+  for (int i = 0; i < num_leases_; ++i) napi_delete_reference(env_, leases_[i].reference);
+}
+
+bool ForwardCall::is_intact(const Lease& lease) const {
+  napi_value value = nullptr;
+  napi_typedarray_type type;
+  ArrayView view;
+  return napi_get_reference_value(env_, lease.reference, &value) == napi_ok && value != nullptr &&
+         read_typed_array(env_, value, &type, &view) && view.data == lease.data &&
+         view.bytes == lease.bytes;
+}
+
+Failure ForwardCall::complete() {
+  completed_ = true;
+  --task_->layer()->calls_in_flight;
+  // Detached memory comes first: it also spoils the result of a call that ended well.
+  for (int i = 0; i < num_leases_; ++i) {
+    if (!is_intact(leases_[i])) {
+      return {ErrorCode::kDetached, std::string(kArrayNames[leases_[i].array]) +
+                                        " was detached or resized while a forward used it"};
+    }
+  }
+  if (!task_->failure().is_ok()) return task_->failure();
+  // Whoever was told "stopping" gets a cancelled call, also when the last expert was done already.
+  if (task_->cancel.load(std::memory_order_relaxed) != 0) return Failure::from(Status::cancelled());
+  task_->copy_staged_results();
+  return {};
+}
+
+}  // namespace sparse_experts::binding

@@ -1,0 +1,113 @@
+// A forward between JavaScript and a device: reading the request, the memory rules of its arrays, the task, and the hand-over.
+//
+// Memory rules. Index arrays (token ids, rows of topK, sequence lengths, replayed ids and weights) are copied when the call is
+// made, and the ids, weights and flags that the device writes are staged: it reads them back, and nobody may change them meanwhile.
+// Hidden states, router input and output up to kSnapshotBytes are copied or staged in an asynchronous call; larger ones are used in
+// place, kept alive by a reference, and checked again at the end. The caller must not transfer those before the call settles.
+#pragma once
+
+#include <array>
+#include <memory>
+
+#include "binding/environment.h"
+
+namespace sparse_experts::binding {
+
+constexpr uint64_t kSnapshotBytes = uint64_t{1} << 20;
+
+enum ForwardArray {
+  kHidden,
+  kRouterInputArray,
+  kOutput,
+  kTokenIds,
+  kRowTopK,
+  kSequenceLengths,
+  kTopkIds,
+  kTopkWeights,
+  kNonFinite,
+  kNumForwardArrays
+};
+
+// The request as read: views are valid until JavaScript runs again.
+struct ForwardRequest {
+  int64_t num_tokens = 0;
+  int32_t dtype = SE_F32;
+  int64_t call_top_k = 0;
+  double top_p = 1;
+  bool replay = false;
+  std::array<Napi::Value, kNumForwardArrays> values;
+  std::array<ArrayView, kNumForwardArrays> views;
+  std::array<bool, kNumForwardArrays> is_present = {};
+
+  bool writes(int array) const;
+};
+
+ForwardRequest parse_forward_request(const Napi::Value& value, const SeMoeLayer& layer);
+
+// Holds what a forward reads and writes apart from the caller's own arrays.
+class ForwardTask final : public DeviceTask {
+ public:
+  // Copies and stages as the rules say. Throws INVALID_ARGUMENT when the copied contents are not allowed.
+  ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerState> layer, bool is_async);
+
+  void run(DeviceExecutor& executor) noexcept override;
+
+  const std::shared_ptr<LayerState>& layer() const { return layer_; }
+  const Failure& failure() const { return failure_; }
+  // JS thread, after run(): what was staged and not yet copied goes into the caller's arrays.
+  void copy_staged_results() const;
+  bool is_in_place(int array) const { return memory_[array].staged == nullptr; }
+
+ private:
+  struct Memory {
+    void* original = nullptr;
+    void* staged = nullptr;  // null: the original is used
+    uint64_t bytes = 0;
+    bool writes = false;
+    bool copy_on_executor = false;
+
+    void* used() const { return staged != nullptr ? staged : original; }
+  };
+
+  void check_contents(const ForwardRequest& request) const;
+  void build_arguments(const ForwardRequest& request);
+  template <typename T>
+  T* memory(int array) const {
+    return static_cast<T*>(memory_[array].used());
+  }
+
+  std::shared_ptr<LayerState> layer_;
+  std::array<Memory, kNumForwardArrays> memory_;
+  std::unique_ptr<uint8_t[]> staging_;
+  SeForwardArgs args_ = {};
+  Failure failure_;
+};
+
+// The JavaScript side of an asynchronous forward.
+class ForwardCall final : public PendingCall {
+ public:
+  ForwardCall(Napi::Env env, const Napi::Function& done, const ForwardRequest& request,
+              std::shared_ptr<ForwardTask> task);
+  ~ForwardCall() override;
+
+  const LayerState* layer() const override { return task_->layer().get(); }
+  const ForwardTask& task() const { return *task_; }
+  Failure complete() override;
+  void stop() override {}  // drop_all has waited for the task
+
+ private:
+  struct Lease {
+    napi_ref reference = nullptr;
+    void* data = nullptr;
+    uint64_t bytes = 0;
+    int array = 0;
+  };
+  bool is_intact(const Lease& lease) const;
+
+  std::shared_ptr<ForwardTask> task_;
+  std::array<Lease, kNumForwardArrays> leases_;
+  int num_leases_ = 0;
+  bool completed_ = false;
+};
+
+}  // namespace sparse_experts::binding

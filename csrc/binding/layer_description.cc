@@ -1,0 +1,237 @@
+#include "binding/layer_description.h"
+
+#include "binding/errors.h"
+
+namespace sparse_experts::binding {
+namespace {
+
+constexpr std::array<const char*, kNumVectors> kVectorNames = {
+    "routerWeight", "routerBias",     "selectionBias", "perExpertScale", "routerInputScale",
+    "hashTable",    "sharedGate",     "outputBias",    "gateBias",       "upBias",
+    "downBias",     "sharedGateBias", "sharedUpBias",  "sharedDownBias"};
+
+// Expert tables are walked on the JS thread; no published model comes near this.
+constexpr int64_t kMaxExperts = 1 << 20;
+
+// Elements that each vector must have; 0: the block has no use for it and it must be absent.
+std::array<int64_t, kNumVectors> vector_lengths(const LayerDescription& layer) {
+  const int64_t outputs = layer.routing.num_experts;
+  const int64_t hidden = layer.hidden_size;
+  const int64_t shared = layer.shared_intermediate_size;
+  const bool gated = layer.activation.gated != 0;
+  std::array<int64_t, kNumVectors> lengths = {};
+  lengths[kRouterWeight] = multiply(outputs, hidden, "routerWeight");
+  lengths[kRouterBias] = outputs;
+  lengths[kSelectionBias] = outputs;
+  lengths[kPerExpertScale] = outputs;
+  lengths[kRouterInputScale] = hidden;
+  lengths[kOutputBias] = hidden;
+  lengths[kUpBias] = multiply(layer.num_experts, layer.intermediate_size, "upBias");
+  lengths[kGateBias] = gated ? lengths[kUpBias] : 0;
+  lengths[kDownBias] = multiply(layer.num_experts, layer.expert_width(), "downBias");
+  if (shared > 0) {
+    lengths[kSharedGate] = layer.shared_gate_mode == SE_SHARED_PLAIN ? 0 : hidden;
+    lengths[kSharedUpBias] = shared;
+    lengths[kSharedGateBias] = layer.shared_activation.gated != 0 ? shared : 0;
+    lengths[kSharedDownBias] = hidden;
+  }
+  return lengths;
+}
+
+bool is_required(int role, const LayerDescription& layer) {
+  switch (role) {
+    case kRouterWeight:
+      return true;
+    case kHashTable:
+      return layer.routing.hash_routed != 0;
+    case kSharedGate:
+      return layer.shared_intermediate_size > 0 && layer.shared_gate_mode != SE_SHARED_PLAIN;
+    default:
+      return false;
+  }
+}
+
+void take_vectors(const std::array<Napi::Value, kNumVectors>& values, LayerDescription* layer) {
+  std::array<int64_t, kNumVectors> lengths = vector_lengths(*layer);
+  for (int role = 0; role < kNumVectors; ++role) {
+    const char* name = kVectorNames[role];
+    if (is_absent(values[role])) {
+      if (is_required(role, *layer)) fail_argument(std::string("Expected ") + name);
+      continue;
+    }
+    if (role == kHashTable) {
+      if (layer->routing.hash_routed == 0) continue;
+      const ArrayView table = array_view_any_length(values[role], name, napi_int32_array);
+      const auto top_k = static_cast<uint64_t>(layer->routing.top_k);
+      if (table.length == 0 || table.length % top_k != 0) {
+        fail_argument("Expected [vocabSize, topK] elements for hashTable");
+      }
+      layer->routing.vocab_size = static_cast<int64_t>(table.length / top_k);
+      check_hash_table(table, layer->routing);
+      layer->vectors[role] = table;
+      continue;
+    }
+    if (lengths[role] == 0) fail_argument(std::string(name) + " has no place in this block");
+    layer->vectors[role] = array_view(values[role], name, napi_float32_array, lengths[role]);
+  }
+}
+
+}  // namespace
+
+SeRouting parse_routing(const Napi::Object& config) {
+  SeRouting routing = {};
+  routing.scoring = choice_property(config, "scoringFunc",
+                                    {{"softmax", SE_SOFTMAX},
+                                     {"sigmoid", SE_SIGMOID},
+                                     {"sqrtsoftplus", SE_SQRT_SOFTPLUS},
+                                     {"topk_softmax", SE_TOPK_SOFTMAX},
+                                     {"topk_sigmoid", SE_TOPK_SIGMOID},
+                                     {"sparsemixer", SE_SPARSEMIXER}});
+  routing.hash_routed = boolean_property(config, "hashRouted") ? 1 : 0;
+  const int64_t num_experts = integer_property(config, "numExperts", 1, kMaxExperts);
+  routing.num_identity_experts = integer_property(config, "numIdentityExperts", 0, kMaxExperts);
+  routing.num_experts = num_experts + routing.num_identity_experts;
+  routing.top_k = integer_property(config, "topK", 1, routing.num_experts);
+  routing.num_expert_groups =
+      integer_property(config, "numExpertGroups", 1, routing.num_experts);
+  routing.topk_group = integer_property(config, "topkGroup", 1, routing.num_expert_groups);
+  if (routing.num_experts % routing.num_expert_groups != 0) {
+    fail_argument("numExpertGroups does not divide the number of experts");
+  }
+  if (routing.top_k > routing.topk_group * (routing.num_experts / routing.num_expert_groups)) {
+    fail_argument("topK exceeds the experts of topkGroup groups");
+  }
+  if (routing.scoring == SE_SPARSEMIXER && routing.top_k != 2) {
+    fail_argument("sparsemixer selects exactly 2 experts");
+  }
+  routing.group_score =
+      choice_property(config, "groupScore", {{"max", SE_GROUP_MAX}, {"top2_sum", SE_GROUP_TOP2_SUM}});
+  routing.normalization = choice_property(config, "normalization",
+                                          {{"none", SE_NORM_NONE},
+                                           {"sum", SE_NORM_SUM},
+                                           {"floor", SE_NORM_FLOOR},
+                                           {"p", SE_NORM_P}});
+  routing.norm_value = number_property(config, "normValue");
+  if (routing.normalization == SE_NORM_P && routing.norm_value <= 0) {
+    fail_argument("Expected a positive normValue as the order of a norm");
+  }
+  routing.scaling_factor = number_property(config, "routedScalingFactor");
+  routing.logit_softcap = number_property(config, "logitSoftcap");
+  routing.sparsemixer_epsilon = number_property(config, "sparsemixerEpsilon");
+
+  const Napi::Value capacity_value = config.Get("capacity");
+  if (is_absent(capacity_value)) return routing;
+  const Napi::Object capacity = object_argument(capacity_value, "capacity");
+  routing.capacity =
+      choice_property(capacity, "kind",
+                      {{"per_sequence", SE_CAPACITY_PER_SEQUENCE}, {"batch", SE_CAPACITY_BATCH}});
+  if (routing.top_k != (routing.capacity == SE_CAPACITY_BATCH ? 2 : 1)) {
+    fail_argument("Capacity per sequence goes with topK 1, capacity per batch with topK 2");
+  }
+  routing.expert_capacity = integer_property(capacity, "expertCapacity", -kMaxCount, kMaxCount);
+  routing.capacity_token_fraction = number_property(capacity, "tokenFraction");
+  routing.normalize_before_dropping = boolean_property(capacity, "normalizeBeforeDropping") ? 1 : 0;
+  routing.batch_prioritized = boolean_property(capacity, "batchPrioritized") ? 1 : 0;
+  return routing;
+}
+
+SeActivationSpec parse_activation(const Napi::Object& config, const char* limit_name) {
+  SeActivationSpec spec = {};
+  spec.kind = choice_property(config, "activation",
+                              {{"silu", SE_SILU},
+                               {"gelu", SE_GELU},
+                               {"gelu_pytorch_tanh", SE_GELU_TANH},
+                               {"relu", SE_RELU},
+                               {"relu2", SE_RELU2},
+                               {"identity", SE_IDENTITY}});
+  spec.gated = boolean_property(config, "gated") ? 1 : 0;
+  spec.alpha = static_cast<float>(number_property(config, "swigluAlpha"));
+  spec.up_offset = static_cast<float>(number_property(config, "swigluUpOffset"));
+  spec.limit = static_cast<float>(number_property(config, limit_name));
+  return spec;
+}
+
+void check_hash_table(const ArrayView& table, const SeRouting& routing) {
+  const auto* ids = table.as<const int32_t>();
+  for (uint64_t i = 0; i < table.length; ++i) {
+    if (ids[i] < 0 || ids[i] >= routing.num_experts) {
+      fail_argument("hashTable names expert " + std::to_string(ids[i]) + " of " +
+                    std::to_string(routing.num_experts));
+    }
+  }
+}
+
+LayerDescription parse_layer_config(const Napi::Object& config, int32_t dtype) {
+  LayerDescription layer;
+  layer.dtype = dtype;
+  layer.routing = parse_routing(config);
+  layer.num_experts = layer.routing.num_experts - layer.routing.num_identity_experts;
+  layer.hidden_size = integer_property(config, "hiddenSize", 1, kMaxCount);
+  layer.intermediate_size = integer_property(config, "intermediateSize", 1, kMaxCount);
+  layer.latent_size = integer_property(config, "latentSize", 0, kMaxCount);
+  layer.shared_intermediate_size =
+      integer_property(config, "sharedIntermediateSize", 0, kMaxCount);
+  if (integer_property(config, "numSharedExperts", 0, kMaxCount) == 0) {
+    layer.shared_intermediate_size = 0;
+  }
+  layer.activation = parse_activation(config, "swigluLimit");
+  layer.shared_activation = parse_activation(config, "sharedSwigluLimit");
+  layer.shared_gate_mode = choice_property(
+      config, "sharedGate",
+      {{"plain", SE_SHARED_PLAIN}, {"sigmoid", SE_SHARED_SIGMOID}, {"mix", SE_SHARED_MIX}});
+  layer.weight_on_input = choice_property(config, "weightOn", {{"output", 0}, {"input", 1}});
+  layer.router_norm_epsilon = number_property(config, "routerNormEpsilon");
+  return layer;
+}
+
+LayerDescription parse_layer_description(const Napi::Value& value) {
+  const Napi::Object object = object_argument(value, "description");
+  const int32_t dtype = float_dtype_argument(object.Get("dtype"), "dtype");
+  LayerDescription layer =
+      parse_layer_config(object_argument(object.Get("config"), "config"), dtype);
+  layer.device = text_argument(object.Get("device"), "device");
+  layer.gate_up_interleaved = boolean_property(object, "gateUpInterleaved");
+  layer.num_threads = static_cast<int32_t>(integer_property(object, "threads", 0, 4096));
+  const Napi::Object vectors = object_argument(object.Get("vectors"), "vectors");
+  std::array<Napi::Value, kNumVectors> values;
+  for (int role = 0; role < kNumVectors; ++role) values[role] = vectors.Get(kVectorNames[role]);
+  // From here on no property is read: the pointers stay valid.
+  take_vectors(values, &layer);
+  return layer;
+}
+
+SeMoeLayer layer_without_memory(const LayerDescription& description) {
+  const auto mlp = [&](int64_t count, int64_t intermediate, int64_t width,
+                       const SeActivationSpec& activation) {
+    SeExperts experts = {};
+    experts.num_experts = count;
+    experts.dtype = description.dtype;
+    experts.up = {nullptr, intermediate, width, width};
+    experts.down = {nullptr, width, intermediate, intermediate};
+    if (activation.gated != 0) experts.gate = experts.up;
+    experts.activation = activation;
+    return experts;
+  };
+  SeMoeLayer layer = {};
+  layer.hidden_size = description.hidden_size;
+  layer.latent_size = description.latent_size;
+  layer.routing = description.routing;
+  layer.router_norm_epsilon = description.router_norm_epsilon;
+  layer.weight_on_input = description.weight_on_input;
+  layer.experts = mlp(description.num_experts, description.intermediate_size,
+                      description.expert_width(), description.activation);
+  if (description.shared_intermediate_size > 0) {
+    layer.shared = mlp(1, description.shared_intermediate_size, description.hidden_size,
+                       description.shared_activation);
+    layer.shared_gate_mode = description.shared_gate_mode;
+  }
+  if (description.latent_size > 0) {
+    const int64_t hidden = description.hidden_size;
+    const int64_t latent = description.latent_size;
+    layer.latent_down = {nullptr, latent, hidden, hidden};
+    layer.latent_up = {nullptr, hidden, latent, latent};
+  }
+  return layer;
+}
+
+}  // namespace sparse_experts::binding

@@ -1,0 +1,263 @@
+#include "binding/layer_state.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "core/dtype.h"
+#include "core/host_memory.h"
+#include "core/numeric.h"
+
+namespace sparse_experts::binding {
+namespace {
+
+// Cache line, and the widest vector register.
+constexpr uint64_t kAlignment = 64;
+// Six pointer tables per group of experts: gate, up, down and their biases.
+constexpr int64_t kNumTables = 6;
+constexpr uint64_t kTooLarge = std::numeric_limits<int64_t>::max();
+
+}  // namespace
+
+std::shared_ptr<LayerState> LayerState::create(const LayerDescription& description,
+                                               std::shared_ptr<DeviceExecutor> executor) {
+  std::shared_ptr<LayerState> layer(new LayerState(description, std::move(executor)));
+  layer->plan(description);
+  layer->allocate();
+  layer->fill(description);
+  return layer;
+}
+
+LayerState::LayerState(const LayerDescription& description,
+                       std::shared_ptr<DeviceExecutor> executor)
+    : executor_(std::move(executor)),
+      dtype_(description.dtype),
+      element_bytes_(dtype_bytes(description.dtype)),
+      num_threads_(description.num_threads),
+      interleaved_(description.gate_up_interleaved) {}
+
+LayerState::~LayerState() {
+  if (arena_ != nullptr) {
+    executor_->backend().memory_free(executor_->device(), arena_, arena_bytes_);
+  }
+  if (counted_) executor_->remove_layer();
+}
+
+uint64_t LayerState::place(int64_t elements, int64_t element_bytes) {
+  uint64_t bytes = 0;
+  uint64_t end = 0;
+  const uint64_t offset = arena_bytes_;
+  if (__builtin_mul_overflow(static_cast<uint64_t>(elements), static_cast<uint64_t>(element_bytes),
+                             &bytes) ||
+      __builtin_add_overflow(offset, bytes, &end) || end > kTooLarge - kAlignment) {
+    throw_if_failed(Failure::out_of_memory(kTooLarge, host_memory_info().free_bytes));
+  }
+  arena_bytes_ = round_up(end, kAlignment);
+  return offset;
+}
+
+std::vector<LayerState::Mlp> LayerState::place_mlps(int64_t count, const MlpShape& shape,
+                                                    uint64_t* tables) {
+  std::vector<Mlp> mlps(static_cast<size_t>(count));
+  // Checked by the description: both factors are at most 2^31.
+  const int64_t matrix = shape.intermediate * shape.width;
+  for (Mlp& mlp : mlps) {
+    mlp.gate_up_offset = place(matrix, (shape.gated ? 2 : 1) * element_bytes_);
+    mlp.down_offset = place(matrix, element_bytes_);
+  }
+  *tables = place(count * kNumTables, sizeof(void*));
+  return mlps;
+}
+
+void LayerState::plan(const LayerDescription& description) {
+  const bool gated = description.activation.gated != 0;
+  expert_shape_ = {description.intermediate_size, description.expert_width(), gated};
+  experts_ = place_mlps(description.num_experts, expert_shape_, &expert_tables_);
+  if (description.shared_intermediate_size > 0) {
+    shared_shape_ = {description.shared_intermediate_size, description.hidden_size, gated};
+    shared_ = place_mlps(1, shared_shape_, &shared_tables_);
+  }
+  if (description.latent_size > 0) {
+    // up is [hidden, latent] and down [latent, hidden]: an MLP without a gate whose "intermediate" is the hidden size.
+    latent_shape_ = {description.hidden_size, description.latent_size, false};
+    latent_ = place_mlps(1, latent_shape_, &latent_tables_);
+  }
+  for (int role = 0; role < kNumVectors; ++role) {
+    vector_lengths_[role] = description.vectors[role].length;
+    vector_offsets_[role] = place(static_cast<int64_t>(vector_lengths_[role]), sizeof(float));
+  }
+  // A vector load that begins inside of the last matrix may end behind it.
+  arena_bytes_ += kAlignment;
+}
+
+void LayerState::allocate() {
+  SeStatus status = {};
+  const int32_t code = executor_->backend().memory_allocate(executor_->device(), arena_bytes_,
+                                                            &arena_, &status);
+  if (code != SE_OK) arena_ = nullptr;
+  throw_if_failed(Failure::from(status, code));
+  executor_->add_layer();
+  counted_ = true;
+}
+
+void LayerState::upload(uint64_t offset, const void* from, uint64_t bytes) {
+  if (bytes == 0) return;
+  SeStatus status = {};
+  const int32_t code = executor_->backend().copy_to_device(executor_->device(), at(offset), from,
+                                                           bytes, &status);
+  throw_if_failed(Failure::from(status, code));
+}
+
+const float* LayerState::vector(VectorRole role) const {
+  if (vector_lengths_[role] == 0) return nullptr;
+  return reinterpret_cast<const float*>(at(vector_offsets_[role]));
+}
+
+void LayerState::fill_experts(const std::vector<Mlp>& mlps, const MlpShape& shape, uint64_t tables,
+                              VectorRole gate_bias, VectorRole up_bias, VectorRole down_bias,
+                              SeExperts* experts) {
+  const size_t count = mlps.size();
+  const MatrixKind kinds[] = {MatrixKind::kGate, MatrixKind::kUp, MatrixKind::kDown};
+  const float* biases[] = {vector(gate_bias), vector(up_bias), vector(down_bias)};
+  std::vector<const void*> pointers(count * kNumTables, nullptr);
+  for (size_t expert = 0; expert < count; ++expert) {
+    for (int matrix = 0; matrix < 3; ++matrix) {
+      const MatrixSlot slot = slot_of(mlps[expert], shape, kinds[matrix]);
+      pointers[matrix * count + expert] = slot.data;
+      const int64_t length = kinds[matrix] == MatrixKind::kDown ? shape.width : shape.intermediate;
+      if (biases[matrix] != nullptr) {
+        pointers[(3 + matrix) * count + expert] =
+            biases[matrix] + static_cast<int64_t>(expert) * length;
+      }
+    }
+  }
+  upload(tables, pointers.data(), pointers.size() * sizeof(void*));
+
+  const auto* const* table = reinterpret_cast<const void* const*>(at(tables));
+  auto matrix_table = [&](int index) -> SeMatrixTable {
+    const MatrixSlot slot = slot_of(mlps[0], shape, kinds[index]);
+    if (slot.data == nullptr) return {};
+    return {table + index * count, slot.rows, slot.cols, slot.row_stride};
+  };
+  auto bias_table = [&](int index) -> SeBiasTable {
+    if (biases[index] == nullptr) return {};
+    return {reinterpret_cast<const float* const*>(table + (3 + index) * count), 1};
+  };
+  experts->gate = matrix_table(0);
+  experts->up = matrix_table(1);
+  experts->down = matrix_table(2);
+  experts->gate_bias = bias_table(0);
+  experts->up_bias = bias_table(1);
+  experts->down_bias = bias_table(2);
+}
+
+void LayerState::fill(const LayerDescription& description) {
+  for (int role = 0; role < kNumVectors; ++role) {
+    upload(vector_offsets_[role], description.vectors[role].data, description.vectors[role].bytes);
+  }
+  layer_ = layer_without_memory(description);
+  layer_.routing.selection_bias = vector(kSelectionBias);
+  layer_.routing.per_expert_scale = vector(kPerExpertScale);
+  layer_.routing.hash_table = reinterpret_cast<const int32_t*>(vector(kHashTable));
+  layer_.router_weight = vector(kRouterWeight);
+  layer_.router_bias = vector(kRouterBias);
+  layer_.router_input_scale = vector(kRouterInputScale);
+  layer_.output_bias = vector(kOutputBias);
+  fill_experts(experts_, expert_shape_, expert_tables_, kGateBias, kUpBias, kDownBias,
+               &layer_.experts);
+  if (!shared_.empty()) {
+    fill_experts(shared_, shared_shape_, shared_tables_, kSharedGateBias, kSharedUpBias,
+                 kSharedDownBias, &layer_.shared);
+    layer_.shared_gate = vector(kSharedGate);
+  }
+  if (!latent_.empty()) {
+    // Two matrices without biases, each a table of one.
+    const void* pointers[] = {slot_of(latent_[0], latent_shape_, MatrixKind::kDown).data,
+                              slot_of(latent_[0], latent_shape_, MatrixKind::kUp).data};
+    upload(latent_tables_, pointers, sizeof pointers);
+    const auto* const* table = reinterpret_cast<const void* const*>(at(latent_tables_));
+    layer_.latent_down.data = table;
+    layer_.latent_up.data = table + 1;
+  }
+}
+
+MatrixSlot LayerState::slot_of(const Mlp& mlp, const MlpShape& shape, MatrixKind kind) const {
+  const int64_t rows = shape.intermediate;
+  const int64_t cols = shape.width;
+  uint8_t* gate_up = at(mlp.gate_up_offset);
+  if (kind == MatrixKind::kDown) return {at(mlp.down_offset), cols, rows, rows};
+  if (!shape.gated) {
+    return kind == MatrixKind::kUp ? MatrixSlot{gate_up, rows, cols, cols} : MatrixSlot{};
+  }
+  if (kind == MatrixKind::kGateUp) return {gate_up, 2 * rows, cols, cols};
+  // Interleaved: even rows gate, odd rows up; else the first half is gate.
+  const int64_t row_stride = interleaved_ ? 2 * cols : cols;
+  const int64_t up_begin = interleaved_ ? cols : rows * cols;
+  const int64_t begin = kind == MatrixKind::kUp ? up_begin : 0;
+  return {gate_up + begin * element_bytes_, rows, cols, row_stride};
+}
+
+const LayerState::Mlp& LayerState::find_mlp(MatrixRole role, int64_t expert,
+                                            const MlpShape** shape) const {
+  const std::vector<Mlp>* mlps = &experts_;
+  *shape = &expert_shape_;
+  if (role == MatrixRole::kShared) {
+    mlps = &shared_;
+    *shape = &shared_shape_;
+  } else if (role == MatrixRole::kLatent) {
+    mlps = &latent_;
+    *shape = &latent_shape_;
+  }
+  if (expert < 0 || static_cast<uint64_t>(expert) >= mlps->size()) {
+    fail_argument("Expected an expert below " + std::to_string(mlps->size()) + ", received " +
+                  std::to_string(expert));
+  }
+  return (*mlps)[static_cast<size_t>(expert)];
+}
+
+MatrixSlot LayerState::matrix_slot(MatrixRole role, int64_t expert, MatrixKind kind) const {
+  const MlpShape* shape = nullptr;
+  const Mlp& mlp = find_mlp(role, expert, &shape);
+  const MatrixSlot slot = slot_of(mlp, *shape, kind);
+  if (slot.data == nullptr) fail_argument("The block has no gate matrices");
+  return slot;
+}
+
+void LayerState::mark_written(MatrixRole role, int64_t expert, MatrixKind kind) {
+  const MlpShape* shape = nullptr;
+  Mlp& mlp = const_cast<Mlp&>(find_mlp(role, expert, &shape));
+  if (kind == MatrixKind::kGate || kind == MatrixKind::kGateUp) mlp.gate_written = true;
+  if (kind == MatrixKind::kUp || kind == MatrixKind::kGateUp) mlp.up_written = true;
+  if (kind == MatrixKind::kDown) mlp.down_written = true;
+}
+
+void LayerState::zero(const MatrixSlot& slot) const {
+  const std::vector<uint8_t> zeros(static_cast<size_t>(slot.cols * element_bytes_));
+  for (int64_t row = 0; row < slot.rows; ++row) {
+    SeStatus status = {};
+    const int32_t code = executor_->backend().copy_to_device(
+        executor_->device(), slot.data + row * slot.row_stride * element_bytes_, zeros.data(),
+        zeros.size(), &status);
+    throw_if_failed(Failure::from(status, code));
+  }
+}
+
+void LayerState::zero_unwritten(std::vector<Mlp>* mlps, const MlpShape& shape) {
+  for (Mlp& mlp : *mlps) {
+    if (shape.gated && !mlp.gate_written) zero(slot_of(mlp, shape, MatrixKind::kGate));
+    if (!mlp.up_written) zero(slot_of(mlp, shape, MatrixKind::kUp));
+    if (!mlp.down_written) zero(slot_of(mlp, shape, MatrixKind::kDown));
+    mlp.gate_written = mlp.up_written = mlp.down_written = true;
+  }
+}
+
+void LayerState::zero_unwritten() {
+  if (all_written_) return;
+  zero_unwritten(&experts_, expert_shape_);
+  zero_unwritten(&shared_, shared_shape_);
+  zero_unwritten(&latent_, latent_shape_);
+  all_written_ = true;
+}
+
+}  // namespace sparse_experts::binding

@@ -1,0 +1,102 @@
+// A layer's memory on its device and the SeMoeLayer that points into it. Shared by the JavaScript object and every queued task, so
+// it lives until the last of them ends.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "binding/device_executor.h"
+#include "binding/layer_description.h"
+
+namespace sparse_experts::binding {
+
+enum class MatrixRole : int32_t { kExpert, kShared, kLatent };
+enum class MatrixKind : int32_t { kGate, kUp, kGateUp, kDown };
+
+// Where one matrix lies: element (r, c) at data + (r * row_stride + c) * dtype bytes.
+struct MatrixSlot {
+  uint8_t* data = nullptr;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t row_stride = 0;  // elements
+};
+
+class LayerState {
+ public:
+  // Allocates everything in one piece. Matrices count as zero until they are written, but are not touched before.
+  static std::shared_ptr<LayerState> create(const LayerDescription& description,
+                                            std::shared_ptr<DeviceExecutor> executor);
+  ~LayerState();
+  LayerState(const LayerState&) = delete;
+  LayerState& operator=(const LayerState&) = delete;
+
+  DeviceExecutor& executor() const { return *executor_; }
+  const SeMoeLayer& layer() const { return layer_; }
+  int32_t dtype() const { return dtype_; }
+  int32_t num_threads() const { return num_threads_; }
+  uint64_t bytes() const { return arena_bytes_; }
+
+  // Throws INVALID_ARGUMENT when the block has no such matrix.
+  MatrixSlot matrix_slot(MatrixRole role, int64_t expert, MatrixKind kind) const;
+  void mark_written(MatrixRole role, int64_t expert, MatrixKind kind);
+  // Zeroes the matrices that nobody has written. Cheap after the first time. Only while running on the device.
+  void zero_unwritten();
+
+  // JS thread only: forwards queued or running, and a load under way.
+  int calls_in_flight = 0;
+  bool is_loading = false;
+  bool load_failed = false;
+
+ private:
+  // The two matrices of one MLP: gate and up in one block of rows, then down.
+  struct Mlp {
+    uint64_t gate_up_offset = 0;
+    uint64_t down_offset = 0;
+    bool gate_written = false;
+    bool up_written = false;
+    bool down_written = false;
+  };
+  struct MlpShape {
+    int64_t intermediate = 0;
+    int64_t width = 0;
+    bool gated = false;
+  };
+
+  LayerState(const LayerDescription& description, std::shared_ptr<DeviceExecutor> executor);
+  void plan(const LayerDescription& description);
+  void allocate();
+  void fill(const LayerDescription& description);
+  void fill_experts(const std::vector<Mlp>& mlps, const MlpShape& shape, uint64_t tables,
+                    VectorRole gate_bias, VectorRole up_bias, VectorRole down_bias,
+                    SeExperts* experts);
+  void upload(uint64_t offset, const void* from, uint64_t bytes);
+  uint64_t place(int64_t elements, int64_t element_bytes);
+  std::vector<Mlp> place_mlps(int64_t count, const MlpShape& shape, uint64_t* tables);
+  MatrixSlot slot_of(const Mlp& mlp, const MlpShape& shape, MatrixKind kind) const;
+  void zero(const MatrixSlot& slot) const;
+  void zero_unwritten(std::vector<Mlp>* mlps, const MlpShape& shape);
+  const Mlp& find_mlp(MatrixRole role, int64_t expert, const MlpShape** shape) const;
+  uint8_t* at(uint64_t offset) const { return static_cast<uint8_t*>(arena_) + offset; }
+  // Null where the block has no such vector.
+  const float* vector(VectorRole role) const;
+
+  std::shared_ptr<DeviceExecutor> executor_;
+  const int32_t dtype_;
+  const int64_t element_bytes_;
+  const int32_t num_threads_;
+  const bool interleaved_;
+  SeMoeLayer layer_ = {};
+
+  MlpShape expert_shape_, shared_shape_, latent_shape_;
+  std::vector<Mlp> experts_, shared_, latent_;  // shared_ and latent_: one entry or none
+  uint64_t vector_offsets_[kNumVectors] = {};
+  uint64_t vector_lengths_[kNumVectors] = {};
+  uint64_t expert_tables_ = 0, shared_tables_ = 0, latent_tables_ = 0;
+  void* arena_ = nullptr;
+  uint64_t arena_bytes_ = 0;
+  bool counted_ = false;
+  std::atomic<bool> all_written_{false};
+};
+
+}  // namespace sparse_experts::binding

@@ -1,0 +1,137 @@
+// Reading the list of matrices that a load is given.
+#include "binding/loader.h"
+#include "core/dtype.h"
+
+namespace sparse_experts::binding {
+namespace {
+
+constexpr int64_t kMaxFileOffset = (int64_t{1} << 53) - 1;
+
+StoredType stored_type(const Napi::Value& value) {
+  return static_cast<StoredType>(
+      choice_argument(value, "type",
+                      {{"F32", static_cast<int32_t>(StoredType::kF32)},
+                       {"F16", static_cast<int32_t>(StoredType::kF16)},
+                       {"BF16", static_cast<int32_t>(StoredType::kBF16)},
+                       {"F8_E4M3", static_cast<int32_t>(StoredType::kF8E4M3)},
+                       {"F8_E8M0", static_cast<int32_t>(StoredType::kF8E8M0)},
+                       {"I8", static_cast<int32_t>(StoredType::kI8)},
+                       {"U8", static_cast<int32_t>(StoredType::kU8)},
+                       {"I32", static_cast<int32_t>(StoredType::kI32)},
+                       {"I64", static_cast<int32_t>(StoredType::kI64)}}));
+}
+
+LoadSegment parse_segment(const Napi::Object& item, const char* name, size_t num_files) {
+  const Napi::Value value = item.Get(name);
+  LoadSegment segment;
+  if (is_absent(value)) return segment;
+  const Napi::Object object = object_argument(value, name);
+  segment.file = static_cast<size_t>(
+      integer_property(object, "file", 0, static_cast<int64_t>(num_files) - 1));
+  segment.offset = static_cast<uint64_t>(integer_property(object, "offset", 0, kMaxFileOffset));
+  segment.bytes = static_cast<uint64_t>(integer_property(object, "bytes", 1, kMaxFileOffset));
+  segment.type = stored_type(object.Get("type"));
+  segment.name = text_argument(object.Get("name"), "name");
+  return segment;
+}
+
+EncodedMatrix parse_encoding(const Napi::Object& object) {
+  EncodedMatrix encoding;
+  encoding.codec = static_cast<Codec>(
+      choice_property(object, "codec",
+                      {{"float", static_cast<int32_t>(Codec::kFloat)},
+                       {"e2m1", static_cast<int32_t>(Codec::kE2M1)},
+                       {"packedInt", static_cast<int32_t>(Codec::kPackedInt)},
+                       {"awq", static_cast<int32_t>(Codec::kAwq)},
+                       {"gptq", static_cast<int32_t>(Codec::kGptq)}}));
+  if (encoding.codec == Codec::kPackedInt) encoding.bits = 4;
+  const Napi::Value bits = object.Get("bits");
+  if (!is_absent(bits)) encoding.bits = static_cast<int32_t>(integer_argument(bits, "bits", 4, 8));
+  const Napi::Value transposed = object.Get("transposed");
+  if (!is_absent(transposed)) encoding.transposed = boolean_argument(transposed, "transposed");
+  const Napi::Value zero_offset = object.Get("zeroOffset");
+  if (!is_absent(zero_offset)) {
+    encoding.zero_offset = static_cast<int32_t>(integer_argument(zero_offset, "zeroOffset", 0, 1));
+  }
+  const Napi::Value op = object.Get("globalScaleOp");
+  if (!is_absent(op)) {
+    encoding.global_scale_op = static_cast<GlobalScale>(choice_argument(
+        op, "globalScaleOp",
+        {{"multiply", static_cast<int32_t>(GlobalScale::kMultiply)},
+         {"divide", static_cast<int32_t>(GlobalScale::kDivide)}}));
+  }
+  const Napi::Value block = object.Get("block");
+  if (!is_absent(block)) {
+    const Napi::Object grid = object_argument(block, "block");
+    encoding.block_rows = integer_property(grid, "rows", 1, kMaxCount);
+    encoding.block_cols = integer_property(grid, "cols", 1, kMaxCount);
+  }
+  return encoding;
+}
+
+LoadItem parse_item(const Napi::Object& object, const LayerState& layer, size_t num_files) {
+  LoadItem item;
+  item.role = matrix_role_argument(object.Get("role"));
+  item.kind = matrix_kind_argument(object.Get("matrix"));
+  item.expert = integer_property(object, "expert", 0, kMaxCount);
+  const MatrixSlot slot = layer.matrix_slot(item.role, item.expert, item.kind);
+  const int64_t rows = integer_property(object, "rows", 1, kMaxCount);
+  const int64_t cols = integer_property(object, "cols", 1, kMaxCount);
+  if (rows != slot.rows || cols != slot.cols) {
+    fail_argument("A matrix is [" + std::to_string(rows) + ", " + std::to_string(cols) +
+                  "] where the layer has [" + std::to_string(slot.rows) + ", " +
+                  std::to_string(slot.cols) + "]");
+  }
+  item.encoding = parse_encoding(object_argument(object.Get("encoding"), "encoding"));
+  item.data = parse_segment(object, "data", num_files);
+  if (item.data.bytes == 0) fail_argument("Expected data of a matrix");
+  item.scale = parse_segment(object, "scale", num_files);
+  item.zero_point = parse_segment(object, "zeroPoint", num_files);
+  item.group_index = parse_segment(object, "groupIndex", num_files);
+  item.global_scale = parse_segment(object, "globalScale", num_files);
+  // encoded_data_bytes needs the element type, which a span carries.
+  item.encoding.data.type = item.data.type;
+  return item;
+}
+
+}  // namespace
+
+MatrixRole matrix_role_argument(const Napi::Value& value) {
+  return static_cast<MatrixRole>(
+      choice_argument(value, "role",
+                      {{"expert", static_cast<int32_t>(MatrixRole::kExpert)},
+                       {"shared", static_cast<int32_t>(MatrixRole::kShared)},
+                       {"latent", static_cast<int32_t>(MatrixRole::kLatent)}}));
+}
+
+MatrixKind matrix_kind_argument(const Napi::Value& value) {
+  return static_cast<MatrixKind>(
+      choice_argument(value, "matrix",
+                      {{"gate", static_cast<int32_t>(MatrixKind::kGate)},
+                       {"up", static_cast<int32_t>(MatrixKind::kUp)},
+                       {"gateUp", static_cast<int32_t>(MatrixKind::kGateUp)},
+                       {"down", static_cast<int32_t>(MatrixKind::kDown)}}));
+}
+
+std::vector<std::string> parse_load_files(const Napi::Value& value) {
+  const Napi::Array array = array_argument(value, "files");
+  std::vector<std::string> files;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    files.push_back(text_argument(array.Get(i), "files"));
+    // open(2) would stop at it and read another file than the one named.
+    if (files.back().find('\0') != std::string::npos) fail_argument("A path holds a NUL character");
+  }
+  return files;
+}
+
+std::vector<LoadItem> parse_load_items(const Napi::Value& value, const LayerState& layer,
+                                       size_t num_files) {
+  const Napi::Array array = array_argument(value, "items");
+  std::vector<LoadItem> items;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    items.push_back(parse_item(object_argument(array.Get(i), "items"), layer, num_files));
+  }
+  return items;
+}
+
+}  // namespace sparse_experts::binding

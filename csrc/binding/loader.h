@@ -1,0 +1,115 @@
+// Reading a layer's matrices from checkpoint files on a thread of its own: pread, decode, each straight into its final place.
+// Scratch is at most one encoded matrix and its scales; a matrix stored in the layer's dtype is read in place without any.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "binding/environment.h"
+#include "core/decode.h"
+
+namespace sparse_experts::binding {
+
+// A run of bytes in a file. bytes == 0: absent.
+struct LoadSegment {
+  size_t file = 0;
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
+  StoredType type = StoredType::kU8;
+  std::string name;
+};
+
+struct LoadItem {
+  MatrixRole role = MatrixRole::kExpert;
+  int64_t expert = 0;
+  MatrixKind kind = MatrixKind::kDown;
+  EncodedMatrix encoding;  // its spans are set while decoding
+  LoadSegment data, scale, zero_point, group_index, global_scale;
+};
+
+std::vector<std::string> parse_load_files(const Napi::Value& value);
+// Checks shapes against the layer and segments against the list of files.
+std::vector<LoadItem> parse_load_items(const Napi::Value& value, const LayerState& layer,
+                                       size_t num_files);
+
+// The matrix names of the contract: 'expert' | 'shared' | 'latent' and 'gate' | 'up' | 'gateUp' | 'down'.
+MatrixRole matrix_role_argument(const Napi::Value& value);
+MatrixKind matrix_kind_argument(const Napi::Value& value);
+
+class LoadTask {
+ public:
+  LoadTask(std::shared_ptr<LayerState> layer, std::vector<std::string> files,
+           std::vector<LoadItem> items);
+  ~LoadTask();
+  LoadTask(const LoadTask&) = delete;
+  LoadTask& operator=(const LoadTask&) = delete;
+
+  // Posts kDone once, and kProgress now and then when `reports_progress`.
+  void start(std::shared_ptr<CompletionQueue> completions, uint64_t call_id, bool reports_progress);
+  void cancel() { cancel_.store(true, std::memory_order_relaxed); }
+  void join();
+
+  uint64_t loaded_bytes() const { return loaded_bytes_.load(std::memory_order_relaxed); }
+  // The JS thread has delivered the last progress event: the next may come.
+  void progress_delivered() { progress_pending_.store(false, std::memory_order_relaxed); }
+  const Failure& failure() const { return failure_; }  // after kDone
+  const std::shared_ptr<LayerState>& layer() const { return layer_; }
+
+ private:
+  struct File {
+    std::string path;
+    int descriptor = -1;
+    uint64_t bytes = 0;
+  };
+
+  void run();
+  void load_item(const LoadItem& item);
+  void read(const LoadSegment& segment, void* to);
+  Span read_into(const LoadSegment& segment, uint8_t** scratch);
+  File& open_file(const LoadSegment& segment);
+  void check_cancelled() const;
+  void report_progress(uint64_t bytes);
+
+  std::shared_ptr<LayerState> layer_;
+  std::vector<File> files_;
+  std::vector<LoadItem> items_;
+  std::unique_ptr<uint8_t[]> scratch_;
+  uint64_t scratch_bytes_ = 0;
+
+  std::shared_ptr<CompletionQueue> completions_;
+  uint64_t call_id_ = 0;
+  bool reports_progress_ = false;
+  std::chrono::steady_clock::time_point last_report_;
+  std::atomic<bool> cancel_{false};
+  std::atomic<bool> progress_pending_{false};
+  std::atomic<uint64_t> loaded_bytes_{0};
+  Failure failure_;
+  std::thread thread_;
+};
+
+// The JavaScript side of a load.
+class LoadCall final : public PendingCall {
+ public:
+  // progress may be empty.
+  LoadCall(Napi::Env env, const Napi::Function& done, const Napi::Value& progress,
+           std::unique_ptr<LoadTask> task);
+  ~LoadCall() override;
+
+  const LayerState* layer() const override { return task_->layer().get(); }
+  LoadTask& task() { return *task_; }
+  void deliver_progress() override;
+  Failure complete() override;
+  void stop() override;
+  void layer_disposed() override { task_->cancel(); }
+
+ private:
+  std::unique_ptr<LoadTask> task_;
+  napi_ref progress_ = nullptr;
+  bool completed_ = false;
+};
+
+}  // namespace sparse_experts::binding

@@ -1,0 +1,313 @@
+#include "binding/moe_layer_wrap.h"
+
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "binding/environment.h"
+#include "binding/forward_call.h"
+#include "binding/loader.h"
+#include "core/dtype.h"
+
+namespace sparse_experts::binding {
+namespace {
+
+constexpr napi_type_tag kLayerTag = {0x5e3c1d8f2b7a4096, 0x9d41f6a80c52e37b};
+
+// Rows that setMatrix converts at a time.
+constexpr uint64_t kConversionBytes = uint64_t{1} << 20;
+
+StoredType stored_type(int32_t dtype) {
+  if (dtype == SE_F32) return StoredType::kF32;
+  return dtype == SE_F16 ? StoredType::kF16 : StoredType::kBF16;
+}
+
+struct StridedSource {
+  const uint8_t* data;
+  int32_t dtype;
+  int64_t row_stride;
+  int64_t col_stride;
+};
+
+// Gathers rows [begin, begin + count) into dense memory.
+void gather_rows(const StridedSource& source, int64_t begin, int64_t count, int64_t cols,
+                 uint8_t* to) {
+  const int64_t element = dtype_bytes(source.dtype);
+  for (int64_t row = begin; row < begin + count; ++row) {
+    const uint8_t* from = source.data + row * source.row_stride * element;
+    if (source.col_stride == 1) {
+      std::memcpy(to, from, static_cast<size_t>(cols * element));
+      to += cols * element;
+      continue;
+    }
+    for (int64_t col = 0; col < cols; ++col) {
+      std::memcpy(to, from + col * source.col_stride * element, static_cast<size_t>(element));
+      to += element;
+    }
+  }
+}
+
+// All four corners of a strided matrix must lie inside of its array.
+void check_inside(int64_t offset, int64_t row_span, int64_t col_span, uint64_t length) {
+  int64_t first = offset;
+  int64_t last = offset;
+  bool overflow = false;
+  for (int64_t span : {row_span, col_span}) {
+    int64_t* end = span < 0 ? &first : &last;
+    overflow = overflow || __builtin_add_overflow(*end, span, end);
+  }
+  if (overflow || first < 0 || static_cast<uint64_t>(last) >= length) {
+    fail_argument("offset and strides leave the array of " + std::to_string(length) + " elements");
+  }
+}
+
+// Copies and converts, at most kConversionBytes (or one row) of scratch at a time.
+void store_matrix(const StridedSource& source, const MatrixSlot& slot, int32_t dtype) {
+  const int64_t row_bytes = slot.cols * dtype_bytes(source.dtype);
+  const int64_t rows_at_once =
+      std::max<int64_t>(1, static_cast<int64_t>(kConversionBytes) / row_bytes);
+  std::vector<uint8_t> rows(static_cast<size_t>(std::min(rows_at_once, slot.rows) * row_bytes));
+  for (int64_t begin = 0; begin < slot.rows; begin += rows_at_once) {
+    const int64_t count = std::min(rows_at_once, slot.rows - begin);
+    gather_rows(source, begin, count, slot.cols, rows.data());
+    EncodedMatrix matrix;
+    matrix.data = {rows.data(), static_cast<uint64_t>(count * row_bytes),
+                   stored_type(source.dtype)};
+    uint8_t* to = slot.data + begin * slot.row_stride * dtype_bytes(dtype);
+    throw_if_failed(Failure::from(
+        decode_matrix(matrix, count, slot.cols, dtype, to, slot.row_stride)));
+  }
+}
+
+}  // namespace
+
+Napi::Function MoeLayerWrap::define(Napi::Env env) {
+  return DefineClass(env, "NativeLayer",
+                     {InstanceMethod<&MoeLayerWrap::set_matrix>("setMatrix"),
+                      InstanceMethod<&MoeLayerWrap::load>("load"),
+                      InstanceMethod<&MoeLayerWrap::forward>("forward"),
+                      InstanceMethod<&MoeLayerWrap::cancel>("cancel"),
+                      InstanceMethod<&MoeLayerWrap::forward_sync>("forwardSync"),
+                      InstanceMethod<&MoeLayerWrap::workspace_bytes>("workspaceBytes"),
+                      InstanceMethod<&MoeLayerWrap::memory>("memory"),
+                      InstanceMethod<&MoeLayerWrap::dispose>("dispose")});
+}
+
+Napi::Value MoeLayerWrap::create(Napi::Env env, std::shared_ptr<LayerState> layer) {
+  Environment& environment = Environment::of(env);
+  environment.layer_to_wrap = std::move(layer);
+  const Napi::Value object = environment.layer_class.New({});
+  environment.layer_to_wrap.reset();
+  return object;
+}
+
+MoeLayerWrap::MoeLayerWrap(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<MoeLayerWrap>(info) {
+  guarded(info.Env(), [&] {
+    layer_ = std::move(Environment::of(info.Env()).layer_to_wrap);
+    if (!layer_) fail_argument("A NativeLayer is made by createLayer only");
+    if (napi_type_tag_object(info.Env(), info.This(), &kLayerTag) != napi_ok) {
+      fail(ErrorCode::kInternal, "Node refused a type tag");
+    }
+    // The garbage collector should feel host memory; a device's is not its business.
+    reported_bytes_ = static_cast<int64_t>(layer_->bytes());
+    Napi::MemoryManagement::AdjustExternalMemory(info.Env(), reported_bytes_);
+  });
+}
+
+void MoeLayerWrap::Finalize(Napi::BasicEnv env) { release(env); }
+
+void MoeLayerWrap::release(Napi::BasicEnv env) {
+  if (reported_bytes_ != 0) {
+    int64_t adjusted = 0;
+    napi_adjust_external_memory(env, -reported_bytes_, &adjusted);
+    reported_bytes_ = 0;
+  }
+  if (!layer_) return;
+  released_ = layer_;
+  layer_.reset();
+}
+
+void MoeLayerWrap::check_receiver(const Napi::CallbackInfo& info) const {
+  bool is_layer = false;
+  if (napi_check_object_type_tag(info.Env(), info.This(), &kLayerTag, &is_layer) != napi_ok ||
+      !is_layer) {
+    fail_argument("A method of NativeLayer was called on another object");
+  }
+}
+
+std::shared_ptr<LayerState> MoeLayerWrap::live(const Napi::CallbackInfo& info) const {
+  check_receiver(info);
+  if (!layer_) fail(ErrorCode::kDisposed, "the layer is disposed");
+  return layer_;
+}
+
+std::shared_ptr<LayerState> MoeLayerWrap::runnable(const Napi::CallbackInfo& info) const {
+  std::shared_ptr<LayerState> layer = live(info);
+  if (layer->is_loading) fail_argument("The layer is still loading");
+  if (layer->load_failed) fail_argument("The layer's weights did not load");
+  return layer;
+}
+
+Napi::Value MoeLayerWrap::set_matrix(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto layer = live(info);
+    if (layer->is_loading || layer->calls_in_flight > 0) {
+      fail_argument("Weights cannot change while the layer is in use");
+    }
+    const MatrixRole role = matrix_role_argument(info[0]);
+    const int64_t expert = integer_argument(info[1], "expert", 0, kMaxCount);
+    const MatrixKind kind = matrix_kind_argument(info[2]);
+    const MatrixSlot slot = layer->matrix_slot(role, expert, kind);
+    const int32_t dtype = float_dtype_argument(info[4], "dtype");
+    constexpr int64_t kMaxElements = int64_t{1} << 53;
+    const int64_t offset = integer_argument(info[5], "offset", 0, kMaxElements);
+    const int64_t row_stride = integer_argument(info[6], "rowStride", -kMaxElements, kMaxElements);
+    const int64_t col_stride = integer_argument(info[7], "colStride", -kMaxElements, kMaxElements);
+    const ArrayView data = array_view_any_length(info[3], "data", float_array_type(dtype));
+    check_inside(offset, multiply(slot.rows - 1, row_stride, "rowStride"),
+                 multiply(slot.cols - 1, col_stride, "colStride"), data.length);
+    store_matrix({data.as<const uint8_t>() + offset * dtype_bytes(dtype), dtype, row_stride,
+                  col_stride},
+                 slot, layer->dtype());
+    layer->mark_written(role, expert, kind);
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value MoeLayerWrap::load(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Napi::Env env = info.Env();
+    const auto layer = live(info);
+    if (!is_absent(info[2])) function_argument(info[2], "progress");
+    const Napi::Function done = function_argument(info[3], "done");
+    std::vector<std::string> files = parse_load_files(info[0]);
+    std::vector<LoadItem> items = parse_load_items(info[1], *layer, files.size());
+    // Reading the arguments may have run the caller's code: look at the state only now.
+    if (!layer_) fail(ErrorCode::kDisposed, "the layer is disposed");
+    if (layer->is_loading || layer->calls_in_flight > 0) fail_argument("The layer is in use");
+
+    Environment& environment = Environment::of(env);
+    auto task = std::make_unique<LoadTask>(layer, std::move(files), std::move(items));
+    auto call = std::make_unique<LoadCall>(env, done, info[2], std::move(task));
+    const uint64_t id = call->id = environment.next_call_id();
+    LoadTask& started = call->task();
+    environment.add(std::move(call));
+    try {
+      started.start(environment.completions(), id, !is_absent(info[2]));
+    } catch (...) {
+      environment.remove(id);
+      throw;
+    }
+    return Napi::Function::New(env, [id](const Napi::CallbackInfo& cancel_info) {
+      PendingCall* pending = Environment::of(cancel_info.Env()).find(id);
+      if (pending != nullptr) static_cast<LoadCall*>(pending)->task().cancel();
+    });
+  });
+}
+
+Napi::Value MoeLayerWrap::forward(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Napi::Env env = info.Env();
+    const auto layer = runnable(info);
+    const Napi::Function done = function_argument(info[1], "done");
+    const ForwardRequest request = parse_forward_request(info[0], layer->layer());
+    // Reading the request may have run the caller's code.
+    runnable(info);
+
+    Environment& environment = Environment::of(env);
+    auto task = std::make_shared<ForwardTask>(request, layer, true);
+    auto call = std::make_unique<ForwardCall>(env, done, request, task);
+    const uint64_t id = call->id = environment.next_call_id();
+    task->owner = &environment;
+    task->call_id = id;
+    task->completions = environment.completions();
+    environment.add(std::move(call));
+    try {
+      layer->executor().submit(std::move(task));
+    } catch (...) {
+      environment.remove(id);
+      throw;
+    }
+    return Napi::Number::New(env, static_cast<double>(id));
+  });
+}
+
+Napi::Value MoeLayerWrap::cancel(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    check_receiver(info);
+    const int64_t id = integer_argument(info[0], "jobId", 0, (int64_t{1} << 53) - 1);
+    Environment& environment = Environment::of(info.Env());
+    auto* call = dynamic_cast<ForwardCall*>(environment.find(static_cast<uint64_t>(id)));
+    const auto own = layer_ ? layer_ : released_.lock();
+    if (call == nullptr || call->layer() != own.get()) {
+      return Napi::String::New(info.Env(), "done");
+    }
+    switch (own->executor().cancel(call->task())) {
+      case CancelResult::kDropped:
+        environment.remove(static_cast<uint64_t>(id));
+        return Napi::String::New(info.Env(), "dropped");
+      case CancelResult::kStopping:
+        return Napi::String::New(info.Env(), "stopping");
+      case CancelResult::kDone:
+        break;
+    }
+    return Napi::String::New(info.Env(), "done");
+  });
+}
+
+Napi::Value MoeLayerWrap::forward_sync(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto layer = runnable(info);
+    const ForwardRequest request = parse_forward_request(info[0], layer->layer());
+    runnable(info);
+    if (request.num_tokens == 0) return info.Env().Undefined();
+    ForwardTask task(request, layer, false);
+    DeviceExecutor& executor = layer->executor();
+    executor.run_exclusive([&] { task.run(executor); });
+    throw_if_failed(task.failure());
+    task.copy_staged_results();
+    return info.Env().Undefined();
+  });
+}
+
+Napi::Value MoeLayerWrap::workspace_bytes(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto layer = live(info);
+    const int64_t tokens = integer_argument(info[0], "numTokens", 0,
+                                            std::numeric_limits<int32_t>::max() /
+                                                layer->layer().routing.top_k);
+    const DeviceExecutor& executor = layer->executor();
+    const uint64_t bytes =
+        executor.backend().forward_workspace_bytes(executor.device(), &layer->layer(), tokens);
+    return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+  });
+}
+
+Napi::Value MoeLayerWrap::memory(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    check_receiver(info);
+    // After dispose the memory stays until the last accepted call has ended.
+    const auto layer = layer_ ? layer_ : released_.lock();
+    Napi::Object report = Napi::Object::New(info.Env());
+    const bool is_host = layer && layer->executor().has_host_memory();
+    const double bytes = layer ? static_cast<double>(layer->bytes()) : 0;
+    report.Set("hostBytes", Napi::Number::New(info.Env(), is_host ? bytes : 0));
+    report.Set("deviceBytes", Napi::Number::New(info.Env(), is_host ? 0 : bytes));
+    const double workspace =
+        layer ? static_cast<double>(layer->executor().workspace_bytes()) : 0;
+    report.Set("workspaceBytes", Napi::Number::New(info.Env(), workspace));
+    return report;
+  });
+}
+
+Napi::Value MoeLayerWrap::dispose(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    check_receiver(info);
+    if (layer_) Environment::of(info.Env()).layer_disposed(layer_.get());
+    release(info.Env());
+    return info.Env().Undefined();
+  });
+}
+
+}  // namespace sparse_experts::binding

@@ -1,0 +1,42 @@
+// NativeLayer: the JavaScript object of a layer.
+#pragma once
+
+#include <memory>
+
+#include "binding/layer_state.h"
+#include "binding/napi_setup.h"
+
+namespace sparse_experts::binding {
+
+class MoeLayerWrap final : public Napi::ObjectWrap<MoeLayerWrap> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  // A new object around `layer`.
+  static Napi::Value create(Napi::Env env, std::shared_ptr<LayerState> layer);
+
+  explicit MoeLayerWrap(const Napi::CallbackInfo& info);
+  // Runs inside the garbage collector. Tasks hold the layer themselves, so nothing is waited for.
+  void Finalize(Napi::BasicEnv env);
+
+ private:
+  Napi::Value set_matrix(const Napi::CallbackInfo& info);
+  Napi::Value load(const Napi::CallbackInfo& info);
+  Napi::Value forward(const Napi::CallbackInfo& info);
+  Napi::Value cancel(const Napi::CallbackInfo& info);
+  Napi::Value forward_sync(const Napi::CallbackInfo& info);
+  Napi::Value workspace_bytes(const Napi::CallbackInfo& info);
+  Napi::Value memory(const Napi::CallbackInfo& info);
+  Napi::Value dispose(const Napi::CallbackInfo& info);
+
+  // The layer, or DISPOSED. Refuses any other `this`.
+  std::shared_ptr<LayerState> live(const Napi::CallbackInfo& info) const;
+  std::shared_ptr<LayerState> runnable(const Napi::CallbackInfo& info) const;
+  void check_receiver(const Napi::CallbackInfo& info) const;
+  void release(Napi::BasicEnv env);
+
+  std::shared_ptr<LayerState> layer_;  // empty once disposed
+  std::weak_ptr<LayerState> released_;
+  int64_t reported_bytes_ = 0;
+};
+
+}  // namespace sparse_experts::binding

@@ -1,0 +1,118 @@
+// Decoding: check, then tile by tile into f32, then one rounding to the output dtype.
+#include "core/decode.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <new>
+
+#include "core/decode_numeric.h"
+#include "core/decode_tiles.h"
+#include "core/dtype.h"
+#include "core/numeric.h"
+
+namespace sparse_experts {
+namespace {
+
+using decode_detail::CheckedMatrix;
+using decode_detail::kTileCols;
+using decode_detail::kTileRows;
+using decode_detail::Tile;
+
+bool is_stored_as(StoredType type, int32_t dtype) {
+  return (type == StoredType::kF32 && dtype == SE_F32) ||
+         (type == StoredType::kF16 && dtype == SE_F16) ||
+         (type == StoredType::kBF16 && dtype == SE_BF16);
+}
+
+void decode_tile(const CheckedMatrix& matrix, const Tile& tile) {
+  switch (matrix.source->codec) {
+    case Codec::kFloat:
+      return decode_detail::decode_float_tile(matrix, tile);
+    case Codec::kE2M1:
+      return decode_detail::decode_e2m1_tile(matrix, tile);
+    case Codec::kPackedInt:
+      return decode_detail::decode_packed_int_tile(matrix, tile);
+    case Codec::kAwq:
+      return decode_detail::decode_awq_tile(matrix, tile);
+    case Codec::kGptq:
+      return decode_detail::decode_gptq_tile(matrix, tile);
+  }
+}
+
+void round_tile(const Tile& tile, int32_t dtype, uint16_t* out, int64_t stride) {
+  for (int64_t i = 0; i < tile.rows; ++i) {
+    const float* from = tile.out + i * tile.stride;
+    uint16_t* to = out + (tile.row + i) * stride + tile.col;
+    if (dtype == SE_BF16) {
+      for (int64_t j = 0; j < tile.cols; ++j) to[j] = encode_bf16(from[j]);
+    } else {
+      for (int64_t j = 0; j < tile.cols; ++j) to[j] = encode_f16(from[j]);
+    }
+  }
+}
+
+void copy_rows(const CheckedMatrix& matrix, int32_t dtype, uint8_t* out, int64_t stride) {
+  const int64_t element = dtype_bytes(dtype);
+  const int64_t row_bytes = matrix.cols * element;
+  for (int64_t row = 0; row < matrix.rows; ++row) {
+    std::memcpy(out + row * stride * element, matrix.source->data.data + row * row_bytes,
+                static_cast<size_t>(row_bytes));
+  }
+}
+
+Status check_output(int64_t rows, int64_t cols, int32_t dtype, const void* out, int64_t stride) {
+  if (!is_float_dtype(dtype)) return Status::invalid("weights are f32, f16 or bf16");
+  if (out == nullptr) return Status::invalid("no output");
+  int64_t elements = 0;
+  int64_t bytes = 0;
+  if (stride < cols || !checked_multiply(rows, stride, &elements) ||
+      !checked_multiply(elements, dtype_bytes(dtype), &bytes)) {
+    return Status::invalid("rows of " + std::to_string(cols) + " do not fit the row stride " +
+                           std::to_string(stride));
+  }
+  return Status::ok();
+}
+
+}  // namespace
+
+Status decode_matrix(const EncodedMatrix& source, int64_t rows, int64_t cols, int32_t out_dtype,
+                     void* out, int64_t out_row_stride) try {
+  CheckedMatrix matrix;
+  Status status = decode_detail::check_matrix(source, rows, cols, &matrix);
+  if (!status.is_ok()) return status;
+  status = check_output(rows, cols, out_dtype, out, out_row_stride);
+  if (!status.is_ok()) return status;
+
+  if (source.codec == Codec::kFloat && !source.transposed && matrix.scales.empty() &&
+      is_stored_as(source.data.type, out_dtype)) {
+    copy_rows(matrix, out_dtype, static_cast<uint8_t*>(out), out_row_stride);
+    return Status::ok();
+  }
+
+  std::array<float, kTileRows * kTileCols> values;
+  for (int64_t row = 0; row < rows; row += kTileRows) {
+    for (int64_t col = 0; col < cols; col += kTileCols) {
+      Tile tile;
+      tile.row = row;
+      tile.col = col;
+      tile.rows = std::min(kTileRows, rows - row);
+      tile.cols = std::min(kTileCols, cols - col);
+      if (out_dtype == SE_F32) {
+        tile.out = static_cast<float*>(out) + row * out_row_stride + col;
+        tile.stride = out_row_stride;
+        decode_tile(matrix, tile);
+      } else {
+        tile.out = values.data();
+        tile.stride = kTileCols;
+        decode_tile(matrix, tile);
+        round_tile(tile, out_dtype, static_cast<uint16_t*>(out), out_row_stride);
+      }
+    }
+  }
+  return Status::ok();
+} catch (const std::bad_alloc&) {
+  return Status::out_of_memory(source.scale.bytes * sizeof(float) + source.group_index.bytes, 0);
+}
+
+}  // namespace sparse_experts

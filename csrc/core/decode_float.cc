@@ -1,0 +1,122 @@
+// Tiles of float and e2m1 matrices.
+#include <algorithm>
+#include <array>
+
+#include "core/decode_numeric.h"
+#include "core/decode_tiles.h"
+
+namespace sparse_experts::decode_detail {
+namespace {
+
+// 256 floats: one load per element instead of the bit work.
+const std::array<float, 256>& e4m3_table() {
+  static const std::array<float, 256> table = [] {
+    std::array<float, 256> values{};
+    for (size_t code = 0; code < values.size(); ++code) {
+      values[code] = decode_e4m3(static_cast<uint8_t>(code));
+    }
+    return values;
+  }();
+  return table;
+}
+
+struct ReadF32 {
+  static constexpr int64_t kBytes = 4;
+  float operator()(const uint8_t* from) const { return bits_to_f32(load_u32(from)); }
+};
+
+struct ReadF16 {
+  static constexpr int64_t kBytes = 2;
+  float operator()(const uint8_t* from) const { return decode_f16(load_u16(from)); }
+};
+
+struct ReadBF16 {
+  static constexpr int64_t kBytes = 2;
+  float operator()(const uint8_t* from) const { return decode_bf16(load_u16(from)); }
+};
+
+struct ReadE4M3 {
+  static constexpr int64_t kBytes = 1;
+  const float* table;
+  float operator()(const uint8_t* from) const { return table[*from]; }
+};
+
+template <typename Read>
+void read_rows(const CheckedMatrix& matrix, const Tile& tile, Read read) {
+  const uint8_t* data = matrix.source->data.data;
+  if (!matrix.source->transposed) {
+    for (int64_t i = 0; i < tile.rows; ++i) {
+      const uint8_t* from = data + ((tile.row + i) * matrix.cols + tile.col) * Read::kBytes;
+      float* to = tile.out + i * tile.stride;
+      for (int64_t j = 0; j < tile.cols; ++j) to[j] = read(from + j * Read::kBytes);
+    }
+    return;
+  }
+  for (int64_t j = 0; j < tile.cols; ++j) {
+    const uint8_t* from = data + ((tile.col + j) * matrix.rows + tile.row) * Read::kBytes;
+    float* to = tile.out + j;
+    for (int64_t i = 0; i < tile.rows; ++i) to[i * tile.stride] = read(from + i * Read::kBytes);
+  }
+}
+
+void multiply_scales(const CheckedMatrix& matrix, const Tile& tile) {
+  const int64_t block_rows = matrix.source->block_rows;
+  const int64_t block_cols = matrix.source->block_cols;
+  for (int64_t i = 0; i < tile.rows; ++i) {
+    const float* scales = matrix.scales.data() + (tile.row + i) / block_rows * matrix.grid_cols;
+    float* to = tile.out + i * tile.stride;
+    for (int64_t j = 0; j < tile.cols;) {
+      const int64_t block = (tile.col + j) / block_cols;
+      const int64_t left = block_cols - (tile.col + j) % block_cols;
+      const int64_t end = left < tile.cols - j ? j + left : tile.cols;
+      const float scale = scales[block];
+      for (; j < end; ++j) to[j] *= scale;
+    }
+  }
+}
+
+}  // namespace
+
+void decode_float_tile(const CheckedMatrix& matrix, const Tile& tile) {
+  switch (matrix.source->data.type) {
+    case StoredType::kF32:
+      read_rows(matrix, tile, ReadF32{});
+      break;
+    case StoredType::kF16:
+      read_rows(matrix, tile, ReadF16{});
+      break;
+    case StoredType::kBF16:
+      read_rows(matrix, tile, ReadBF16{});
+      break;
+    default:
+      read_rows(matrix, tile, ReadE4M3{e4m3_table().data()});
+  }
+  if (!matrix.scales.empty()) multiply_scales(matrix, tile);
+}
+
+void decode_e2m1_tile(const CheckedMatrix& matrix, const Tile& tile) {
+  const int64_t block_rows = matrix.source->block_rows;
+  const int64_t block_cols = matrix.source->block_cols;
+  std::array<float, 16> products{};
+  for (int64_t i = 0; i < tile.rows; ++i) {
+    const int64_t row = tile.row + i;
+    const uint8_t* bytes = matrix.source->data.data + row * (matrix.cols / 2);
+    const float* scales = matrix.scales.data() + row / block_rows * matrix.grid_cols;
+    float* to = tile.out + i * tile.stride;
+    for (int64_t j = 0; j < tile.cols;) {
+      const int64_t col = tile.col + j;
+      const float scale = scales[col / block_cols];
+      const int64_t left = block_cols - col % block_cols;
+      const int64_t end = left < tile.cols - j ? j + left : tile.cols;
+      for (size_t code = 0; code < products.size(); ++code) {
+        products[code] = kE2M1Values[code] * scale;
+      }
+      for (; j < end; ++j) {
+        const uint8_t byte = bytes[(tile.col + j) / 2];
+        to[j] = products[(tile.col + j) % 2 != 0 ? byte >> 4 : byte & 15];
+      }
+    }
+  }
+}
+
+}  // namespace sparse_experts::decode_detail

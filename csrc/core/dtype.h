@@ -1,0 +1,49 @@
+// Element types: sizes, names and exact scalar conversions.
+// NOTE: never include this from cpu/isa/: an inline function compiled with AVX-512 flags could be the copy that the linker keeps.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "backend/backend.h"
+
+namespace sparse_experts {
+
+// Bytes per element; 0 for a number that is no SeDtype.
+inline int64_t dtype_bytes(int32_t dtype) {
+  switch (dtype) {
+    case SE_F32:
+    case SE_I32:
+      return 4;
+    case SE_F16:
+    case SE_BF16:
+      return 2;
+    case SE_U8:
+      return 1;
+    default:
+      return 0;
+  }
+}
+
+inline const char* dtype_name(int32_t dtype) {
+  switch (dtype) {
+    case SE_F32:
+      return "f32";
+    case SE_F16:
+      return "f16";
+    case SE_BF16:
+      return "bf16";
+    case SE_I32:
+      return "i32";
+    case SE_U8:
+      return "u8";
+    default:
+      return "unknown";
+  }
+}
+
+inline bool is_float_dtype(int32_t dtype) {
+  return dtype == SE_F32 || dtype == SE_F16 || dtype == SE_BF16;
+}
+
+}  // namespace sparse_experts

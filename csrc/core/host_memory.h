@@ -1,0 +1,22 @@
+// Host memory: aligned allocation that fails cleanly, and what the system has left.
+#pragma once
+
+#include <cstdint>
+
+#include "core/status.h"
+
+namespace sparse_experts {
+
+struct HostMemoryInfo {
+  uint64_t total_bytes = 0;
+  uint64_t free_bytes = 0;  // what can be had without swapping
+};
+
+HostMemoryInfo host_memory_info();
+
+// 64-byte aligned; 2 MiB aligned and offered to huge pages from 4 MiB on. More than the system has left is refused at once: an
+// overcommitted allocation would succeed here and end the process at first touch. Contents are arbitrary.
+Status host_allocate(uint64_t bytes, void** data);
+void host_free(void* data);
+
+}  // namespace sparse_experts

@@ -1,0 +1,255 @@
+// The C ABI of the CPU backend: each function validates, takes the device, runs, and turns every failure into a status.
+#include "cpu/backend.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <new>
+#include <thread>
+
+#include "core/host_memory.h"
+#include "cpu/device.h"
+#include "cpu/forward.h"
+#include "cpu/isa_dispatch.h"
+#include "cpu/stages.h"
+#include "cpu/workspace.h"
+#include "ops/checks.h"
+#include "ops/validate.h"
+
+namespace sparse_experts {
+namespace {
+
+using cpu::RunContext;
+
+constexpr int kMaxThreads = 1024;
+
+// Runs `body` and writes its Status; nothing is thrown across the ABI.
+template <typename Body>
+int32_t guarded(SeStatus* status, const Body& body) {
+  try {
+    return body().write_to(status);
+  } catch (const std::bad_alloc&) {
+    if (status != nullptr) *status = SeStatus{SE_OUT_OF_MEMORY, "out of memory", 0, 0};
+    return SE_OUT_OF_MEMORY;
+  } catch (const std::exception& error) {
+    if (status != nullptr) {
+      *status = SeStatus{SE_INTERNAL, "", 0, 0};
+      std::snprintf(status->message, sizeof status->message, "%s", error.what());
+    }
+    return SE_INTERNAL;
+  } catch (...) {
+    if (status != nullptr) *status = SeStatus{SE_INTERNAL, "unknown failure", 0, 0};
+    return SE_INTERNAL;
+  }
+}
+
+int available_processors() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::clamp(CPU_COUNT(&set), 1, kMaxThreads);
+#endif
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMaxThreads);
+}
+
+Status default_threads(int* num_threads) {
+  *num_threads = available_processors();
+  const char* text = std::getenv("SPARSE_EXPERTS_THREADS");
+  if (text == nullptr || *text == '\0') return Status::ok();
+  char* end = nullptr;
+  errno = 0;
+  const long value = std::strtol(text, &end, 10);
+  if (errno != 0 || *end != '\0' || value < 1 || value > kMaxThreads)
+    return {SE_DEVICE_UNAVAILABLE, std::string("SPARSE_EXPERTS_THREADS=") + text +
+                                       ": expected a whole number from 1 to " + std::to_string(kMaxThreads)};
+  *num_threads = static_cast<int>(value);
+  return Status::ok();
+}
+
+Status check_index(int32_t index) {
+  if (index == 0) return Status::ok();
+  return Status::invalid("cpu: there is one device, index 0; received " + std::to_string(index));
+}
+
+// Text of a "key : value" line of /proc/cpuinfo.
+void processor_name(char* out, size_t size) {
+  std::snprintf(out, size, "%s", "CPU");
+  std::FILE* file = std::fopen("/proc/cpuinfo", "r");
+  if (file == nullptr) return;
+  char line[256];
+  while (std::fgets(line, sizeof line, file) != nullptr) {
+    const char* colon = std::strchr(line, ':');
+    if (std::strncmp(line, "model name", 10) != 0 || colon == nullptr) continue;
+    line[std::strcspn(line, "\n")] = '\0';
+    std::snprintf(out, size, "%s", colon[1] == ' ' ? colon + 2 : colon + 1);
+    break;
+  }
+  std::fclose(file);
+}
+
+int32_t device_count(SeStatus* status) {
+  Status::ok().write_to(status);
+  return 1;
+}
+
+int32_t device_info(int32_t index, SeDeviceInfo* info, SeStatus* status) {
+  return guarded(status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(check_index(index));
+    *info = SeDeviceInfo{};
+    processor_name(info->name, sizeof info->name);
+    std::string reason;
+    const cpu::IsaKernels* kernels = cpu::choose_isa(&reason);
+    int num_threads = 1;
+    const Status threads = default_threads(&num_threads);
+    if (reason.empty() && !threads.is_ok()) reason = threads.message();
+    std::snprintf(info->architecture, sizeof info->architecture, "%s", kernels != nullptr ? kernels->name : "");
+    std::snprintf(info->unavailable, sizeof info->unavailable, "%s", reason.c_str());
+    const HostMemoryInfo memory = host_memory_info();
+    info->total_bytes = memory.total_bytes;
+    info->free_bytes = memory.free_bytes;
+    info->compute_units = num_threads;
+    return Status::ok();
+  });
+}
+
+int32_t device_open(int32_t index, SeDevice** device, SeStatus* status) {
+  return guarded(status, [&]() -> Status {
+    *device = nullptr;
+    SE_RETURN_IF_ERROR(check_index(index));
+    std::string reason;
+    const cpu::IsaKernels* kernels = cpu::choose_isa(&reason);
+    if (kernels == nullptr) return {SE_DEVICE_UNAVAILABLE, reason};
+    int num_threads = 1;
+    SE_RETURN_IF_ERROR(default_threads(&num_threads));
+    auto opened = new SeDevice();
+    opened->kernels = kernels;
+    opened->num_threads = num_threads;
+    try {
+      opened->pool = cpu::acquire_thread_pool(num_threads);
+    } catch (...) {
+      delete opened;
+      throw;
+    }
+    *device = opened;
+    return Status::ok();
+  });
+}
+
+void device_close(SeDevice* device) {
+  if (device == nullptr) return;
+  delete device;
+  cpu::release_thread_pool();
+}
+
+int32_t memory_allocate(SeDevice*, uint64_t bytes, void** data, SeStatus* status) {
+  return guarded(status, [&] { return host_allocate(bytes, data); });
+}
+
+void memory_free(SeDevice*, void* data, uint64_t) { host_free(data); }
+
+int32_t copy(SeDevice*, void* to, const void* from, uint64_t bytes, SeStatus* status) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+  return Status::ok().write_to(status);
+}
+
+int32_t gate(SeDevice* device, const SeGateArgs* args, SeStatus* status) {
+  return guarded(status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(validate_gate(*args));
+    std::lock_guard<std::mutex> lock(device->mutex);
+    return cpu::gate_stage(RunContext(device, args->num_threads, nullptr), *args);
+  });
+}
+
+int32_t select_experts(SeDevice* device, const SeRouting* routing, const SeSelectArgs* args, SeStatus* status) {
+  return guarded(status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(validate_routing(*routing));
+    SE_RETURN_IF_ERROR(validate_select(*routing, *args, false));
+    SE_CHECK_ARGUMENT(args->num_tokens == 0 || args->router_logits != nullptr, "select: no router_logits");
+    std::lock_guard<std::mutex> lock(device->mutex);
+    return cpu::select_stage(RunContext(device, 0, nullptr), *routing, *args);
+  });
+}
+
+int32_t dispatch(SeDevice*, const SeDispatchArgs* args, SeStatus* status) {
+  return guarded(status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(validate_dispatch(*args));
+    return cpu::dispatch_stage(*args);
+  });
+}
+
+int32_t expert_matmul(SeDevice* device, const SeExpertMatmulArgs* args, SeStatus* status) {
+  return guarded(status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(validate_expert_matmul(*args));
+    std::lock_guard<std::mutex> lock(device->mutex);
+    return cpu::expert_matmul_stage(RunContext(device, args->num_threads, nullptr), *args);
+  });
+}
+
+int32_t combine(SeDevice* device, const SeCombineArgs* args, SeStatus* status) {
+  return guarded(status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(validate_combine(*args));
+    std::lock_guard<std::mutex> lock(device->mutex);
+    return cpu::combine_stage(RunContext(device, args->num_threads, nullptr), *args);
+  });
+}
+
+uint64_t forward_workspace_bytes(SeDevice* device, const SeMoeLayer* layer, int64_t num_tokens) {
+  return cpu::plan_forward(*device->kernels, *layer, num_tokens).total_bytes;
+}
+
+int32_t forward(SeDevice* device, const SeMoeLayer* layer, const SeForwardArgs* args, void* workspace,
+                uint64_t workspace_bytes, SeStatus* status) {
+  return guarded(status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(validate_forward(*layer, *args));
+    std::lock_guard<std::mutex> lock(device->mutex);
+    return cpu::forward(RunContext(device, args->num_threads, args->cancel), *layer, *args,
+                        static_cast<char*>(workspace), workspace_bytes);
+  });
+}
+
+#if defined(__clang__)
+#define SE_COMPILER "clang " __clang_version__
+#elif defined(__GNUC__)
+#define SE_COMPILER "gcc " __VERSION__
+#else
+#define SE_COMPILER "unknown compiler"
+#endif
+#if defined(SPARSE_EXPERTS_X86)
+#define SE_ISAS "scalar, avx2, avx512, avx512bf16"
+#elif defined(SPARSE_EXPERTS_NEON)
+#define SE_ISAS "scalar, neon"
+#else
+#define SE_ISAS "scalar"
+#endif
+
+}  // namespace
+
+const SeBackend* cpu_backend() {
+  static const SeBackend table = {
+      SE_BACKEND_ABI_VERSION,
+      sizeof(SeBackend),
+      "cpu",
+      SE_COMPILER "; " SE_ISAS,
+      device_count,
+      device_info,
+      device_open,
+      device_close,
+      memory_allocate,
+      memory_free,
+      copy,
+      copy,
+      gate,
+      select_experts,
+      dispatch,
+      expert_matmul,
+      combine,
+      forward_workspace_bytes,
+      forward,
+  };
+  return &table;
+}
+
+}  // namespace sparse_experts

@@ -1,0 +1,10 @@
+// The CPU backend's function table.
+#pragma once
+
+#include "backend/backend.h"
+
+namespace sparse_experts {
+
+const SeBackend* cpu_backend();
+
+}  // namespace sparse_experts

@@ -1,0 +1,338 @@
+// One MoE block:
+//   1. route all tokens, in chunks of router logits (capacity needs the whole batch), or take the replayed routing
+//   2. for each wave of tokens:
+//      sort slots by expert; convert activations; project into the latent space
+//      gate/up of routed and shared experts in one pass; then down of both
+//      sum slots in order; project back; add shared experts and bias; round once (combine.cc)
+#include "cpu/forward.h"
+
+#include <algorithm>
+
+#include "core/dtype.h"
+#include "cpu/combine.h"
+#include "cpu/device.h"
+#include "cpu/dispatch.h"
+#include "cpu/router.h"
+#include "cpu/workspace.h"
+#include "ops/checks.h"
+
+namespace sparse_experts::cpu {
+namespace {
+
+void route(const RunContext& context, const SeMoeLayer& layer, const SeForwardArgs& args,
+           const ForwardPlan& plan, char* workspace) {
+  RouterMatmul router;
+  router.input = args.router_input.data != nullptr ? &args.router_input : &args.hidden;
+  router.weight = layer.router_weight;
+  router.weight_stride = layer.hidden_size;
+  router.num_experts = layer.routing.num_experts;
+  router.hidden_size = layer.hidden_size;
+  router.bias = layer.router_bias;
+  router.input_scale = layer.router_input_scale;
+  router.norm_epsilon = layer.router_norm_epsilon;
+  float* logits = reinterpret_cast<float*>(workspace + plan.logits);
+  float* rows = reinterpret_cast<float*>(workspace + plan.router_rows);
+  const int64_t num_tokens = args.select.num_tokens;
+  prepare_select(context, layer.routing, args.select);
+  for (int64_t first = 0; first < num_tokens && !context.is_cancelled(); first += plan.route_tokens) {
+    const int64_t count = std::min(plan.route_tokens, num_tokens - first);
+    router_logits(context, router, first, count, rows, logits);
+    select_rows(context, layer.routing, args.select, logits, first, count);
+  }
+  if (!context.is_cancelled()) apply_capacity(context, layer.routing, args.select);
+}
+
+// Matrix e of a table; NULL where the table or the entry is absent.
+const void* matrix_of(const SeMatrixTable& table, int64_t e) {
+  return table.data != nullptr ? table.data[e] : nullptr;
+}
+
+const float* bias_of(const SeBiasTable& table, int64_t e) {
+  return table.data != nullptr ? table.data[e] : nullptr;
+}
+
+bool is_present(const SeExperts& experts, int64_t e) {
+  return matrix_of(experts.up, e) != nullptr && matrix_of(experts.down, e) != nullptr &&
+         (!experts.activation.gated || matrix_of(experts.gate, e) != nullptr);
+}
+
+class Wave {
+ public:
+  Wave(const RunContext& context, const SeMoeLayer& layer, const SeForwardArgs& args,
+       const ForwardPlan& plan, char* workspace, int64_t first_token)
+      : context_(context),
+        layer_(layer),
+        args_(args),
+        plan_(plan),
+        workspace_(workspace),
+        first_token_(first_token),
+        num_tokens_(std::min(plan.wave_tokens, args.select.num_tokens - first_token)),
+        top_k_(layer.routing.top_k),
+        expert_offsets_(at<int32_t>(plan.expert_offsets)),
+        sorted_slots_(at<int32_t>(plan.sorted_slots)),
+        token_rows_(at<int32_t>(plan.token_rows)) {}
+
+  void run() {
+    sort_slots();
+    prepare_hidden();
+    if (layer_.latent_size > 0) project_down();
+    prepare_expert_input();
+    run_first_matmuls();
+    run_second_matmuls();
+    finish();
+  }
+
+ private:
+  template <typename T>
+  T* at(uint64_t offset) const {
+    return reinterpret_cast<T*>(workspace_ + offset);
+  }
+  int32_t activation_dtype() const { return plan_.bf16_activations ? SE_BF16 : SE_F32; }
+
+  // Slots of experts that hold weights here, of rows that routing left finite.
+  void sort_slots() {
+    const int32_t* ids = args_.select.topk_ids + first_token_ * top_k_;
+    const uint8_t* flags = args_.select.non_finite;
+    const int64_t num_real = layer_.experts.num_experts;
+    const auto expert_of_slot = [&](int64_t slot) -> int64_t {
+      const int32_t expert = ids[slot];
+      if (expert < 0 || expert >= num_real || !is_present(layer_.experts, expert)) return -1;
+      if (flags != nullptr && flags[first_token_ + slot / top_k_] != 0) return -1;
+      return expert;
+    };
+    counting_sort(num_tokens_ * top_k_, num_real, expert_of_slot, expert_offsets_, sorted_slots_);
+    num_sorted_ = expert_offsets_[num_real];
+    for (int64_t i = 0; i < num_sorted_; ++i)
+      token_rows_[i] = static_cast<int32_t>(sorted_slots_[i] / top_k_);
+  }
+
+  // Hidden rows in the activation type: where they are, or converted once.
+  void prepare_hidden() {
+    const SeTensor& hidden = args_.hidden;
+    const int64_t row_bytes = hidden.strides[0] * dtype_bytes(hidden.dtype);
+    const char* from = static_cast<const char*>(hidden.data) + first_token_ * row_bytes;
+    hidden_ = from;
+    hidden_stride_ = hidden.strides[0];
+    if (hidden.dtype != activation_dtype()) {
+      char* to = at<char>(plan_.hidden);
+      const int64_t to_bytes = layer_.hidden_size * plan_.activation_bytes;
+      context_.for_rows(num_tokens_, layer_.hidden_size, [&](int64_t first, int64_t last) {
+        for (int64_t row = first; row < last; ++row)
+          convert_row(*context_.kernels, from + row * row_bytes, hidden.dtype, to + row * to_bytes,
+                      activation_dtype(), layer_.hidden_size);
+      });
+      hidden_ = to;
+      hidden_stride_ = layer_.hidden_size;
+    }
+    expert_input_ = hidden_;
+    expert_input_stride_ = hidden_stride_;
+  }
+
+  void project_down() {
+    MatmulSegment segment;
+    segment.num_rows = num_tokens_;
+    segment.n = layer_.latent_size;
+    segment.k = layer_.hidden_size;
+    segment.x = hidden_;
+    segment.x_stride = hidden_stride_;
+    segment.x_is_bf16 = plan_.bf16_activations;
+    segment.dtype = layer_.experts.dtype;
+    segment.up = layer_.latent_down.data[0];
+    segment.up_stride = layer_.latent_down.row_stride;
+    segment.out = at<char>(plan_.latent);
+    segment.out_stride = layer_.latent_size;
+    segment.out_is_bf16 = plan_.bf16_activations;
+    context_.device->segments.assign(1, segment);
+    run_segments(context_);
+    expert_input_ = segment.out;
+    expert_input_stride_ = segment.out_stride;
+  }
+
+  // Llama 4: each expert reads weight * x. Rows lie in sorted order.
+  void prepare_expert_input() {
+    expert_input_rows_ = token_rows_;
+    if (!layer_.weight_on_input) return;
+    const float* weights = args_.select.topk_weights + first_token_ * top_k_;
+    const int64_t bytes = plan_.activation_bytes;
+    const char* from = static_cast<const char*>(expert_input_);
+    char* to = at<char>(plan_.scaled);
+    context_.for_rows(num_sorted_, plan_.width, [&](int64_t first, int64_t last) {
+      constexpr int64_t kPiece = 1024;
+      float piece[kPiece];
+      for (int64_t i = first; i < last; ++i) {
+        const char* row = from + token_rows_[i] * expert_input_stride_ * bytes;
+        for (int64_t col = 0; col < plan_.width; col += kPiece) {
+          const int64_t n = std::min(kPiece, plan_.width - col);
+          context_.kernels->widen(piece, row + col * bytes, activation_dtype(), n);
+          context_.kernels->scale(piece, piece, weights[sorted_slots_[i]], n);
+          context_.kernels->narrow(to + (i * plan_.width + col) * bytes, activation_dtype(), piece, n);
+        }
+      }
+    });
+    expert_input_ = to;
+    expert_input_stride_ = plan_.width;
+    expert_input_rows_ = nullptr;
+  }
+
+  MatmulSegment first_segment(const SeExperts& experts, int64_t e) const {
+    MatmulSegment segment;
+    segment.n = experts.up.rows;
+    segment.k = experts.up.cols;
+    segment.x_is_bf16 = plan_.bf16_activations;
+    segment.dtype = experts.dtype;
+    segment.up = experts.up.data[e];
+    segment.up_stride = experts.up.row_stride;
+    segment.up_bias = bias_of(experts.up_bias, e);
+    segment.up_bias_stride = experts.up_bias.stride;
+    if (experts.activation.gated) {
+      segment.gate = experts.gate.data[e];
+      segment.gate_stride = experts.gate.row_stride;
+      segment.gate_bias = bias_of(experts.gate_bias, e);
+      segment.gate_bias_stride = experts.gate_bias.stride;
+    }
+    segment.activation = &experts.activation;
+    segment.out_stride = segment.n;
+    segment.out_is_bf16 = plan_.bf16_activations;
+    return segment;
+  }
+
+  MatmulSegment second_segment(const SeExperts& experts, int64_t e) const {
+    MatmulSegment segment;
+    segment.n = experts.down.rows;
+    segment.k = experts.down.cols;
+    segment.x_stride = segment.k;
+    segment.x_is_bf16 = plan_.bf16_activations;
+    segment.dtype = experts.dtype;
+    segment.up = experts.down.data[e];
+    segment.up_stride = experts.down.row_stride;
+    segment.up_bias = bias_of(experts.down_bias, e);
+    segment.up_bias_stride = experts.down_bias.stride;
+    segment.out_stride = segment.n;
+    return segment;
+  }
+
+  // Calls body(expert, first sorted slot, number of slots) for the experts that have tokens.
+  template <typename Body>
+  void for_active_experts(const Body& body) const {
+    for (int64_t e = 0; e < layer_.experts.num_experts; ++e) {
+      const int64_t first = expert_offsets_[e];
+      if (expert_offsets_[e + 1] > first) body(e, first, expert_offsets_[e + 1] - first);
+    }
+  }
+
+  void run_first_matmuls() {
+    std::vector<MatmulSegment>& segments = context_.device->segments;
+    segments.clear();
+    const int64_t bytes = plan_.activation_bytes;
+    for_active_experts([&](int64_t e, int64_t first, int64_t count) {
+      MatmulSegment segment = first_segment(layer_.experts, e);
+      segment.num_rows = count;
+      segment.x = expert_input_;
+      segment.x_stride = expert_input_stride_;
+      if (expert_input_rows_ != nullptr) {
+        segment.x_rows = expert_input_rows_ + first;
+      } else {
+        segment.x = static_cast<const char*>(expert_input_) + first * expert_input_stride_ * bytes;
+      }
+      segment.out = at<char>(plan_.expert_hidden) + first * segment.n * bytes;
+      segments.push_back(segment);
+    });
+    if (layer_.shared.num_experts > 0) {
+      MatmulSegment segment = first_segment(layer_.shared, 0);
+      segment.num_rows = num_tokens_;
+      segment.x = hidden_;
+      segment.x_stride = hidden_stride_;
+      segment.out = at<char>(plan_.shared_hidden);
+      segments.push_back(segment);
+    }
+    run_segments(context_);
+  }
+
+  void run_second_matmuls() {
+    std::vector<MatmulSegment>& segments = context_.device->segments;
+    segments.clear();
+    const int64_t bytes = plan_.activation_bytes;
+    for_active_experts([&](int64_t e, int64_t first, int64_t count) {
+      MatmulSegment segment = second_segment(layer_.experts, e);
+      segment.num_rows = count;
+      segment.x = at<char>(plan_.expert_hidden) + first * segment.k * bytes;
+      segment.out = at<float>(plan_.expert_output);
+      segment.out_rows = sorted_slots_ + first;
+      segments.push_back(segment);
+    });
+    if (layer_.shared.num_experts > 0) {
+      MatmulSegment segment = second_segment(layer_.shared, 0);
+      segment.num_rows = num_tokens_;
+      segment.x = at<char>(plan_.shared_hidden);
+      segment.out = at<float>(plan_.shared_output);
+      segments.push_back(segment);
+    }
+    run_segments(context_);
+  }
+
+  void finish() {
+    CombineWave wave{context_, layer_, args_, first_token_, num_tokens_, plan_.width};
+    wave.expert_output = at<float>(plan_.expert_output);
+    if (layer_.shared.num_experts > 0) wave.shared_output = at<float>(plan_.shared_output);
+    if (layer_.latent_size > 0) {
+      void* sums = at<void>(plan_.latent_sum);
+      sum_latent(wave, sums, activation_dtype());
+      MatmulSegment segment;
+      segment.num_rows = num_tokens_;
+      segment.n = layer_.hidden_size;
+      segment.k = layer_.latent_size;
+      segment.x = sums;
+      segment.x_stride = layer_.latent_size;
+      segment.x_is_bf16 = plan_.bf16_activations;
+      segment.dtype = layer_.experts.dtype;
+      segment.up = layer_.latent_up.data[0];
+      segment.up_stride = layer_.latent_up.row_stride;
+      segment.out = at<float>(plan_.projected);
+      segment.out_stride = layer_.hidden_size;
+      context_.device->segments.assign(1, segment);
+      run_segments(context_);
+      wave.projected = at<float>(plan_.projected);
+    }
+    combine_rows(wave);
+  }
+
+  const RunContext& context_;
+  const SeMoeLayer& layer_;
+  const SeForwardArgs& args_;
+  const ForwardPlan& plan_;
+  char* workspace_;
+  int64_t first_token_;
+  int64_t num_tokens_;
+  int64_t top_k_;
+  int32_t* expert_offsets_;
+  int32_t* sorted_slots_;
+  int32_t* token_rows_;
+  int64_t num_sorted_ = 0;
+  const void* hidden_ = nullptr;
+  int64_t hidden_stride_ = 0;
+  const void* expert_input_ = nullptr;
+  int64_t expert_input_stride_ = 0;
+  const int32_t* expert_input_rows_ = nullptr;
+};
+
+}  // namespace
+
+Status forward(const RunContext& context, const SeMoeLayer& layer, const SeForwardArgs& args,
+               char* workspace, uint64_t workspace_bytes) {
+  const int64_t num_tokens = args.select.num_tokens;
+  if (num_tokens == 0) return Status::ok();
+  const ForwardPlan plan = plan_forward(*context.kernels, layer, num_tokens);
+  SE_CHECK_ARGUMENT(workspace != nullptr && workspace_bytes >= plan.total_bytes,
+                    "forward: the workspace has " + std::to_string(workspace_bytes) + " bytes, " +
+                        std::to_string(plan.total_bytes) + " are needed");
+  if (args.replay) {
+    if (args.select.non_finite != nullptr) std::fill_n(args.select.non_finite, num_tokens, uint8_t{0});
+  } else {
+    route(context, layer, args, plan, workspace);
+  }
+  for (int64_t first = 0; first < num_tokens && !context.is_cancelled(); first += plan.wave_tokens)
+    Wave(context, layer, args, plan, workspace, first).run();
+  return context.is_cancelled() ? Status::cancelled() : Status::ok();
+}
+
+}  // namespace sparse_experts::cpu

@@ -1,0 +1,14 @@
+// One MoE block. Arguments have passed ops/validate.h and `workspace` holds forward_workspace_bytes.
+#pragma once
+
+#include "backend/backend.h"
+#include "core/status.h"
+
+namespace sparse_experts::cpu {
+
+struct RunContext;
+
+Status forward(const RunContext& context, const SeMoeLayer& layer, const SeForwardArgs& args,
+               char* workspace, uint64_t workspace_bytes);
+
+}  // namespace sparse_experts::cpu

@@ -1,0 +1,55 @@
+// Many matmuls of different sizes in one parallel pass: the experts of a layer, its shared expert, or one dense projection.
+//
+//   out[out_row(i)][j] = x[x_row(i)] . w[j] + bias[j]                                    (up only)
+//   out[out_row(i)][j] = act(x[x_row(i)] . gate[j] + gate_bias[j], x . up[j] + up_bias[j])
+//
+// A task is (segment, block of columns sized for L2, chunk of rows): a weight row is read from memory once per chunk, and a chunk
+// is long enough to be bound by arithmetic. Bits do not depend on how the work is cut (see cpu/isa/isa.h).
+#pragma once
+
+#include <cstdint>
+
+#include "backend/backend.h"
+
+namespace sparse_experts::cpu {
+
+struct RunContext;
+
+struct MatmulSegment {
+  int64_t num_rows = 0;
+  int64_t n = 0;
+  int64_t k = 0;
+
+  const void* x = nullptr;  // rows of k elements, f32; bf16 when x_is_bf16
+  int64_t x_stride = 0;     // elements
+  const int32_t* x_rows = nullptr;  // [num_rows] or NULL: row i
+  bool x_is_bf16 = false;
+
+  int32_t dtype = SE_F32;      // of the weights
+  const void* gate = nullptr;  // [n, k] or NULL: up only
+  const void* up = nullptr;    // [n, k]
+  int64_t gate_stride = 0;     // elements
+  int64_t up_stride = 0;
+  const float* gate_bias = nullptr;
+  const float* up_bias = nullptr;
+  int64_t gate_bias_stride = 1;
+  int64_t up_bias_stride = 1;
+  const SeActivationSpec* activation = nullptr;  // NULL: none
+
+  void* out = nullptr;  // f32, or bf16 when out_is_bf16
+  int64_t out_stride = 0;
+  const int32_t* out_rows = nullptr;  // [num_rows] or NULL: row i
+  bool out_is_bf16 = false;
+};
+
+struct MatmulTask {
+  int64_t segment;
+  int64_t first_row;
+  int64_t first_col;
+  int64_t num_cols;
+};
+
+// Runs every segment of context.device->segments. Returns early when cancelled.
+void run_segments(const RunContext& context);
+
+}  // namespace sparse_experts::cpu

@@ -1,0 +1,98 @@
+// AVX2 + FMA + F16C: 8 lanes, blocks of 3 x 4 accumulators (12 of the 16 registers).
+#include <immintrin.h>
+#include <stddef.h>
+
+#include "cpu/isa/isa.h"
+
+namespace sparse_experts::cpu {
+namespace {
+
+struct V {
+  using Float = __m256;
+  static constexpr int kLanes = 8;
+
+  static __m256i mask(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static Float load(const void* p) { return _mm256_loadu_ps(static_cast<const float*>(p)); }
+  static Float load_part(const void* p, int n) {
+    return _mm256_maskload_ps(static_cast<const float*>(p), mask(n));
+  }
+  static void store(float* p, Float v) { _mm256_storeu_ps(p, v); }
+  static void store_part(float* p, Float v, int n) { _mm256_maskstore_ps(p, mask(n), v); }
+  static Float set(float f) { return _mm256_set1_ps(f); }
+  static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
+  static Float sub(Float a, Float b) { return _mm256_sub_ps(a, b); }
+  static Float mul(Float a, Float b) { return _mm256_mul_ps(a, b); }
+  static Float div(Float a, Float b) { return _mm256_div_ps(a, b); }
+  static Float abs(Float v) {
+    return _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)));
+  }
+  static Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+  static Float min(Float a, Float b) { return _mm256_min_ps(a, b); }
+  static Float max(Float a, Float b) { return _mm256_max_ps(a, b); }
+  static Float shift_exponent(Float t) {
+    const __m256i bits = _mm256_add_epi32(_mm256_castps_si256(t), _mm256_set1_epi32(127));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 23));
+  }
+  static Float where_negative(Float v, Float a, Float b) {
+    return _mm256_blendv_ps(b, a, _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_LT_OQ));
+  }
+  static float f16_to_f32(uint16_t h) { return _cvtsh_ss(h); }
+  static uint16_t f32_to_f16(float f) { return _cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT); }
+};
+
+#include "cpu/isa/elementwise.inc.h"
+
+template <int kDtype>
+struct DotTraits {
+  using Acc = __m256;
+  using X = __m256;
+  using W = __m256;
+  static constexpr int kStep = 8;
+  static constexpr int kXBytes = 4;
+  static constexpr int kWBytes = kDtype == SE_F32 ? 4 : 2;
+  static constexpr int kMaxRows = 3;
+  static constexpr int kMaxCols = 4;
+
+  static Acc zero() { return _mm256_setzero_ps(); }
+  static X load_x(const char* p) { return V::load(p); }
+  static X load_x_part(const char* p, int n) { return V::load_part(p, n); }
+  static W widen16(__m128i bits) {
+    if constexpr (kDtype == SE_F16) return _mm256_cvtph_ps(bits);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+  }
+  static W load_w(const char* p) {
+    if constexpr (kDtype == SE_F32) return V::load(p);
+    return widen16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static W load_w_part(const char* p, int n) {
+    if constexpr (kDtype == SE_F32) return V::load_part(p, n);
+    __m128i bits = _mm_setzero_si128();
+    __builtin_memcpy(&bits, p, static_cast<size_t>(n) * 2);
+    return widen16(bits);
+  }
+  static Acc multiply_add(Acc acc, X x, W w) { return _mm256_fmadd_ps(x, w, acc); }
+  static float reduce(Acc v) {
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+  }
+};
+
+#include "cpu/isa/matmul_tile.inc.h"
+
+}  // namespace
+
+const IsaKernels kAvx2Kernels = {
+    "avx2",
+    {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
+    nullptr,
+    activate,
+    axpy,
+    scale,
+    widen,
+    narrow,
+};
+
+}  // namespace sparse_experts::cpu

@@ -1,0 +1,43 @@
+// AVX-512 with VDPBF16PS: bf16 weights times activations that were rounded to bf16 once, 32 products per instruction.
+// Each lane adds the two products of a pair to its f32 accumulator; subnormal operands count as zero.
+#include <immintrin.h>
+#include <stddef.h>
+
+#include "cpu/isa/isa.h"
+
+namespace sparse_experts::cpu {
+namespace {
+
+#include "cpu/isa/avx512_vector.inc.h"
+
+struct Bf16Traits : DotTraits<SE_BF16> {
+  using X = __m512i;
+  using W = __m512i;
+  static constexpr int kStep = 32;
+  static constexpr int kXBytes = 2;
+
+  static X load_x(const char* p) { return _mm512_loadu_si512(p); }
+  static X load_x_part(const char* p, int n) {
+    return _mm512_maskz_loadu_epi16(static_cast<__mmask32>((1u << n) - 1u), p);
+  }
+  static W load_w(const char* p) { return load_x(p); }
+  static W load_w_part(const char* p, int n) { return load_x_part(p, n); }
+  static Acc multiply_add(Acc acc, X x, W w) {
+    return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(w));
+  }
+};
+
+}  // namespace
+
+const IsaKernels kAvx512Bf16Kernels = {
+    "avx512bf16",
+    {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
+    matmul<Bf16Traits>,
+    activate,
+    axpy,
+    scale,
+    widen,
+    narrow,
+};
+
+}  // namespace sparse_experts::cpu

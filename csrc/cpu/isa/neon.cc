@@ -1,0 +1,117 @@
+// NEON of AArch64: 4 lanes, two registers per accumulator, blocks of 3 x 4 (24 of the 32 registers).
+#include <arm_neon.h>
+#include <stddef.h>
+
+#include "cpu/isa/isa.h"
+
+namespace sparse_experts::cpu {
+namespace {
+
+#include "cpu/isa/f16_scalar.inc.h"
+
+struct V {
+  using Float = float32x4_t;
+  static constexpr int kLanes = 4;
+
+  static Float load(const void* p) { return vld1q_f32(static_cast<const float*>(p)); }
+  static Float load_part(const void* p, int n) {
+    float lanes[4] = {};
+    __builtin_memcpy(lanes, p, static_cast<size_t>(n) * sizeof lanes[0]);
+    return vld1q_f32(lanes);
+  }
+  static void store(float* p, Float v) { vst1q_f32(p, v); }
+  static void store_part(float* p, Float v, int n) {
+    float lanes[4];
+    vst1q_f32(lanes, v);
+    __builtin_memcpy(p, lanes, static_cast<size_t>(n) * sizeof lanes[0]);
+  }
+  static Float set(float f) { return vdupq_n_f32(f); }
+  static Float add(Float a, Float b) { return vaddq_f32(a, b); }
+  static Float sub(Float a, Float b) { return vsubq_f32(a, b); }
+  static Float mul(Float a, Float b) { return vmulq_f32(a, b); }
+  static Float div(Float a, Float b) { return vdivq_f32(a, b); }
+  static Float abs(Float v) { return vabsq_f32(v); }
+  static Float fma(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }
+  static Float min(Float a, Float b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+  static Float max(Float a, Float b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+  static Float shift_exponent(Float t) {
+    const int32x4_t bits = vaddq_s32(vreinterpretq_s32_f32(t), vdupq_n_s32(127));
+    return vreinterpretq_f32_s32(vshlq_n_s32(bits, 23));
+  }
+  static Float where_negative(Float v, Float a, Float b) {
+    return vbslq_f32(vcltq_f32(v, vdupq_n_f32(0.0f)), a, b);
+  }
+  static float f16_to_f32(uint16_t h) { return f16_to_f32_scalar(h); }
+  static uint16_t f32_to_f16(float f) { return f32_to_f16_scalar(f); }
+};
+
+#include "cpu/isa/elementwise.inc.h"
+
+struct Pair {
+  float32x4_t low;
+  float32x4_t high;
+};
+
+template <int kDtype>
+struct DotTraits {
+  using Acc = Pair;
+  using X = Pair;
+  using W = Pair;
+  static constexpr int kStep = 8;
+  static constexpr int kXBytes = 4;
+  static constexpr int kWBytes = kDtype == SE_F32 ? 4 : 2;
+  static constexpr int kMaxRows = 3;
+  static constexpr int kMaxCols = 4;
+
+  static Acc zero() { return {vdupq_n_f32(0.0f), vdupq_n_f32(0.0f)}; }
+  static Pair load_f32(const void* p) { return {V::load(p), V::load(static_cast<const float*>(p) + 4)}; }
+  static X load_x(const char* p) { return load_f32(p); }
+  static X load_x_part(const char* p, int n) {
+    float lanes[kStep] = {};
+    __builtin_memcpy(lanes, p, static_cast<size_t>(n) * sizeof lanes[0]);
+    return load_f32(lanes);
+  }
+  static W widen16(uint16x8_t bits) {
+    if constexpr (kDtype == SE_F16) {
+      return {vcvt_f32_f16(vreinterpret_f16_u16(vget_low_u16(bits))),
+              vcvt_f32_f16(vreinterpret_f16_u16(vget_high_u16(bits)))};
+    }
+    return {vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(bits), 16)),
+            vreinterpretq_f32_u32(vshll_n_u16(vget_high_u16(bits), 16))};
+  }
+  static W load_w(const char* p) {
+    if constexpr (kDtype == SE_F32) return load_f32(p);
+    return widen16(vld1q_u16(reinterpret_cast<const uint16_t*>(p)));
+  }
+  static W load_w_part(const char* p, int n) {
+    if constexpr (kDtype == SE_F32) return load_x_part(p, n);
+    uint16_t bits[kStep] = {};
+    __builtin_memcpy(bits, p, static_cast<size_t>(n) * sizeof bits[0]);
+    return widen16(vld1q_u16(bits));
+  }
+  static Acc multiply_add(Acc acc, X x, W w) {
+    return {vfmaq_f32(acc.low, x.low, w.low), vfmaq_f32(acc.high, x.high, w.high)};
+  }
+  static float reduce(Acc v) {
+    const float32x4_t sum4 = vaddq_f32(v.low, v.high);
+    const float32x2_t sum2 = vadd_f32(vget_low_f32(sum4), vget_high_f32(sum4));
+    return vget_lane_f32(sum2, 0) + vget_lane_f32(sum2, 1);
+  }
+};
+
+#include "cpu/isa/matmul_tile.inc.h"
+
+}  // namespace
+
+const IsaKernels kNeonKernels = {
+    "neon",
+    {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
+    nullptr,
+    activate,
+    axpy,
+    scale,
+    widen,
+    narrow,
+};
+
+}  // namespace sparse_experts::cpu

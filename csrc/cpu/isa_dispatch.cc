@@ -1,0 +1,90 @@
+#include "cpu/isa_dispatch.h"
+
+#include <cstdlib>
+
+#if defined(SPARSE_EXPERTS_X86)
+#include <cpuid.h>
+#endif
+
+namespace sparse_experts::cpu {
+namespace {
+
+struct Candidate {
+  const IsaKernels* kernels;
+  bool supported;
+};
+
+#if defined(SPARSE_EXPERTS_X86)
+// Not every compiler's __builtin_cpu_supports knows this name; the registers are AVX's, which has_avx2 asks for.
+bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+// __builtin_cpu_supports also asks the operating system whether it saves the wide registers.
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         has_f16c();
+}
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+
+struct Table {
+  // Rising quality.
+  Candidate candidates[5] = {};
+  int count = 0;
+  const IsaKernels* available[6] = {};
+
+  Table() {
+    add(&kScalarKernels, true);
+#if defined(SPARSE_EXPERTS_X86)
+    __builtin_cpu_init();
+    add(&kAvx2Kernels, has_avx2());
+    add(&kAvx512Kernels, has_avx512());
+    add(&kAvx512Bf16Kernels, has_avx512() && __builtin_cpu_supports("avx512bf16"));
+#endif
+#if defined(SPARSE_EXPERTS_NEON)
+    add(&kNeonKernels, true);
+#endif
+    int found = 0;
+    for (int i = 0; i < count; ++i) {
+      if (candidates[i].supported) available[found++] = candidates[i].kernels;
+    }
+  }
+
+ private:
+  void add(const IsaKernels* kernels, bool supported) { candidates[count++] = {kernels, supported}; }
+};
+
+const Table& table() {
+  static const Table instance;
+  return instance;
+}
+
+}  // namespace
+
+const IsaKernels* const* available_isas() { return table().available; }
+
+const IsaKernels* choose_isa(std::string* reason) {
+  const Table& isas = table();
+  const char* forced = std::getenv("SPARSE_EXPERTS_CPU_ISA");
+  std::string known;
+  for (int i = isas.count - 1; i >= 0; --i) {
+    const Candidate& candidate = isas.candidates[i];
+    if (forced == nullptr || *forced == '\0') {
+      if (candidate.supported) return candidate.kernels;
+    } else if (std::string(forced) == candidate.kernels->name) {
+      if (candidate.supported) return candidate.kernels;
+      *reason = std::string("SPARSE_EXPERTS_CPU_ISA=") + forced + ": this processor does not have it";
+      return nullptr;
+    }
+    if (candidate.supported) known += std::string(known.empty() ? "" : ", ") + candidate.kernels->name;
+  }
+  *reason = "SPARSE_EXPERTS_CPU_ISA=" + std::string(forced == nullptr ? "" : forced) +
+            ": no such instruction set; this processor runs " + known;
+  return nullptr;
+}
+
+}  // namespace sparse_experts::cpu

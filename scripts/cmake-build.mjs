@@ -1,0 +1,115 @@
+/**
+ * Builds the native addon: `node scripts/cmake-build.mjs [output directory] [--sanitize LIST] [-j N]`.
+ *
+ * - output directory (or SE_OUTPUT): where sparse_experts.node goes; default build/Release, where the loader looks first
+ * - `--sanitize address,undefined` (or SE_SANITIZE): a build of its own below build/, e.g. build/address-undefined/Release. Load it with
+ *   SPARSE_EXPERTS_NATIVE_PATH=<file> and the sanitizer's library in LD_PRELOAD
+ * - `-j N` (or JOBS): compilers at once; default all processors
+ *
+ * Incremental. It stands alone (the published package has it without its neighbours): cmake-js where it is installed, else cmake.
+ */
+
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import os from 'node:os'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..')
+
+function fail(message) {
+  console.error(`cmake-build: ${message}`)
+  process.exit(1)
+}
+
+function works(command) {
+  return spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0
+}
+
+function run(command, args) {
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit' })
+  if (error) fail(`cannot run ${command}: ${error.message}`)
+  if (status !== 0) fail(`${path.basename(command)} ${args[0]} failed; the messages are above`)
+}
+
+/** Visual Studio and Xcode find their compiler themselves. */
+function checkTools() {
+  if (!works('cmake')) fail('CMake 3.24 or newer is needed, and there is no cmake on PATH')
+  if (process.platform !== 'linux') return
+  const compilers = process.env.CXX ? [process.env.CXX] : ['c++', 'g++', 'clang++']
+  if (!compilers.some(works)) fail(`a C++17 compiler is needed; none of ${compilers.join(', ')} works`)
+  if (!['ninja', 'make', 'gmake'].some(works)) fail('make or ninja is needed; neither is on PATH')
+}
+
+/** Values of a configured tree; empty where there is none. */
+function readCache(tree) {
+  const file = path.join(tree, 'CMakeCache.txt')
+  if (!existsSync(file)) return {}
+  const lines = readFileSync(file, 'utf8').matchAll(/^(\w+):\w+=(.*)$/gm)
+  return Object.fromEntries([...lines].map(([, name, value]) => [name, value]))
+}
+
+/** cmake-js's script where it is a dependency of this package, else undefined. */
+function findCmakeJs() {
+  try {
+    return createRequire(path.join(root, 'package.json')).resolve('cmake-js/bin/cmake-js')
+  } catch {
+    return undefined
+  }
+}
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { sanitize: { type: 'string' }, jobs: { type: 'string', short: 'j' } },
+})
+const sanitize = values.sanitize ?? process.env.SE_SANITIZE ?? ''
+const jobs = Number(values.jobs ?? process.env.JOBS ?? os.availableParallelism())
+if (positionals.length > 1) fail(`expected one output directory, received ${positionals.join(' ')}`)
+if (!/^([a-z]+(,[a-z]+)*)?$/.test(sanitize))
+  fail(`--sanitize takes a list like address,undefined, received '${sanitize}'`)
+if (!Number.isInteger(jobs) || jobs < 1) fail('-j takes a whole number above 0')
+
+const place = sanitize ? path.join(root, 'build', sanitize.replaceAll(',', '-')) : path.join(root, 'build')
+const output = path.resolve(root, positionals[0] ?? process.env.SE_OUTPUT ?? path.join(place, 'Release'))
+const tree = path.join(place, 'cmake')
+const definitions = {
+  SE_ADDON_DIRECTORY: output.replaceAll('\\', '/'),
+  SE_SANITIZE: sanitize,
+  // Sanitized code keeps its optimisation, so that the same kernels run.
+  CMAKE_BUILD_TYPE: sanitize ? 'RelWithDebInfo' : 'Release',
+}
+
+checkTools()
+const cmakeJs = findCmakeJs()
+let cache = readCache(tree)
+// A tree of a checkout that has moved, or whose node_modules have, cannot be mended.
+const isForeign = cache.CMAKE_HOME_DIRECTORY && path.resolve(cache.CMAKE_HOME_DIRECTORY) !== root
+const lostHeaders = cache.CMAKE_JS_INC?.split(';').some(directory => directory && !existsSync(directory))
+if (isForeign || lostHeaders) {
+  rmSync(tree, { recursive: true })
+  cache = {}
+}
+// A configured tree keeps its values: whatever differs must be configured anew, cmake-js would ignore it.
+if (Object.entries(definitions).some(([name, value]) => cache[name] !== value)) {
+  if (cmakeJs && !cache.CMAKE_GENERATOR) {
+    const flags = Object.entries(definitions).map(([name, value]) => `--CD${name}=${value}`)
+    run(process.execPath, [cmakeJs, 'configure', '--out', tree, ...flags])
+  } else {
+    const flags = Object.entries(definitions).map(([name, value]) => `-D${name}=${value}`)
+    if (!cache.CMAKE_GENERATOR && works('ninja')) flags.push('-G', 'Ninja')
+    run('cmake', ['-S', root, '-B', tree, ...flags])
+  }
+}
+run('cmake', [
+  '--build',
+  tree,
+  '--config',
+  definitions.CMAKE_BUILD_TYPE,
+  '--parallel',
+  String(jobs),
+  '--target',
+  'sparse_experts',
+])
+console.log(`cmake-build: ${path.relative(root, path.join(output, 'sparse_experts.node'))}`)

@@ -1,0 +1,255 @@
+// Fuzzes decode_matrix with hostile encodings, shapes and spans. With clang it is a libFuzzer
+// target: -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all. Built with
+// -DSE_FUZZ_DRIVER it is a program, `decode_fuzz [inputs] [seed]`, that runs random inputs of its
+// own.
+//
+// An input is a list of small choices, then bytes for the spans. Every span is an exact heap block,
+// so that a read past its end is seen by AddressSanitizer; the output has guard elements behind
+// each row, which must keep their value.
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "core/decode.h"
+#include "core/dtype.h"
+
+namespace {
+
+using sparse_experts::Codec;
+using sparse_experts::decode_matrix;
+using sparse_experts::encoded_data_bytes;
+using sparse_experts::EncodedMatrix;
+using sparse_experts::GlobalScale;
+using sparse_experts::Span;
+using sparse_experts::Status;
+using sparse_experts::StoredType;
+
+constexpr int64_t kMaxOutputElements = 1 << 16;
+constexpr uint64_t kMaxSpanBytes = 1 << 16;
+constexpr uint8_t kGuard = 0xa5;
+
+class Input {
+ public:
+  Input(const uint8_t* data, size_t size) : data_(data), size_(size) {}
+
+  uint8_t byte() {
+    if (next_ >= size_) return 0;
+    return data_[next_++];
+  }
+
+  int64_t word() {
+    uint64_t value = 0;
+    for (int i = 0; i < 8; ++i) value = value << 8 | byte();
+    return static_cast<int64_t>(value);
+  }
+
+  // Mostly small and positive, sometimes anything.
+  int64_t size(int64_t usual) {
+    const uint8_t kind = byte();
+    if (kind == 255) return word();
+    return kind % static_cast<uint8_t>(usual < 255 ? usual : 255);
+  }
+
+  // Rarely 0.
+  int64_t block(int64_t usual) {
+    const int64_t value = size(usual);
+    return value == 0 ? byte() % 64 : value;
+  }
+
+  std::unique_ptr<uint8_t[]> bytes(uint64_t count) {
+    std::unique_ptr<uint8_t[]> block(new uint8_t[count]);
+    for (uint64_t i = 0; i < count; ++i) block[i] = byte();
+    return block;
+  }
+
+ private:
+  const uint8_t* data_;
+  size_t size_;
+  size_t next_ = 0;
+};
+
+uint64_t type_bytes(StoredType type) {
+  switch (type) {
+    case StoredType::kF32:
+    case StoredType::kI32:
+      return 4;
+    case StoredType::kF16:
+    case StoredType::kBF16:
+      return 2;
+    case StoredType::kI64:
+      return 8;
+    default:
+      return 1;
+  }
+}
+
+// A span of `fitting` elements, or of some other length.
+Span make_span(Input& input, StoredType usual, int64_t fitting,
+               std::vector<std::unique_ptr<uint8_t[]>>& blocks) {
+  const uint8_t kind = input.byte();
+  Span span;
+  span.type = kind % 16 == 0 ? static_cast<StoredType>(input.byte() % 10) : usual;
+  if (kind % 16 == 1) return span;
+  uint64_t bytes = static_cast<uint64_t>(fitting) * type_bytes(span.type);
+  if (kind % 16 == 2) bytes = input.byte();
+  if (bytes == 0 || bytes > kMaxSpanBytes) bytes = input.byte();
+  if (bytes == 0) return span;
+  blocks.push_back(input.bytes(bytes));
+  span.data = blocks.back().get();
+  span.bytes = bytes;
+  return span;
+}
+
+int64_t grid_size(int64_t length, int64_t block) {
+  return block > 0 && length > 0 ? length / block + (length % block != 0) : 0;
+}
+
+int64_t product(int64_t a, int64_t b) {
+  int64_t value = 0;
+  return __builtin_mul_overflow(a, b, &value) ? 0 : value;
+}
+
+EncodedMatrix make_matrix(Input& input, int64_t rows, int64_t cols,
+                          std::vector<std::unique_ptr<uint8_t[]>>& blocks) {
+  EncodedMatrix matrix;
+  const uint8_t codec = input.byte();
+  matrix.codec = codec == 255 ? static_cast<Codec>(7) : static_cast<Codec>(codec % 5);
+  const uint8_t flags = input.byte();
+  matrix.bits = flags & 1 ? 4 : 8;
+  if ((flags & 0xc0) == 0xc0) matrix.bits = static_cast<int32_t>(input.byte()) - 8;
+  matrix.transposed = (flags & 2) != 0;
+  matrix.zero_offset = matrix.codec == Codec::kGptq ? (flags >> 2) & 1 : 0;
+  if (matrix.codec == Codec::kE2M1) {
+    matrix.global_scale_op = static_cast<GlobalScale>((flags >> 3) % 3);
+  }
+  const bool is_input_major = matrix.codec == Codec::kAwq || matrix.codec == Codec::kGptq;
+  const bool has_scale = matrix.codec != Codec::kFloat || (flags & 32) != 0;
+  if (has_scale) {
+    matrix.block_rows = is_input_major ? 1 : input.block(16);
+    matrix.block_cols = input.block(64);
+  }
+  const StoredType floats[] = {StoredType::kF32, StoredType::kF16, StoredType::kBF16,
+                               StoredType::kF8E4M3};
+  const StoredType scales[] = {StoredType::kF32, StoredType::kF16, StoredType::kBF16,
+                               StoredType::kF8E8M0};
+  const uint8_t types = input.byte();
+  matrix.data.type = matrix.codec == Codec::kFloat  ? floats[types % 4]
+                     : matrix.codec == Codec::kE2M1 ? StoredType::kU8
+                                                    : StoredType::kI32;
+  const uint64_t data_bytes = encoded_data_bytes(matrix, rows, cols);
+  matrix.data = make_span(input, matrix.data.type,
+                          static_cast<int64_t>(data_bytes / type_bytes(matrix.data.type)), blocks);
+  const int64_t grid_rows = grid_size(rows, matrix.block_rows);
+  const int64_t grid_cols = grid_size(cols, matrix.block_cols);
+  if (has_scale) {
+    const StoredType type = matrix.codec == Codec::kE2M1
+                                ? (types & 16 ? StoredType::kF8E4M3 : StoredType::kF8E8M0)
+                                : scales[(types >> 2) % (matrix.codec == Codec::kFloat ? 4 : 3)];
+    matrix.scale = make_span(input, type, product(grid_rows, grid_cols), blocks);
+  }
+  if (is_input_major) {
+    matrix.zero_point = make_span(input, StoredType::kI32, product(grid_cols, rows / 8), blocks);
+  } else if (matrix.codec == Codec::kPackedInt && (types & 32) != 0) {
+    const int64_t per_word = matrix.bits == 4 ? 8 : 4;
+    matrix.zero_point =
+        make_span(input, StoredType::kI32, product(grid_size(rows, per_word), grid_cols), blocks);
+  }
+  if ((types & 64) != 0 && matrix.codec >= Codec::kPackedInt && matrix.codec != Codec::kAwq) {
+    matrix.group_index = make_span(input, StoredType::kI32, cols, blocks);
+    // Random indices are hardly ever in range; make them so, often.
+    if ((types & 128) != 0 && grid_cols > 0) {
+      auto* index = const_cast<uint8_t*>(matrix.group_index.data);
+      for (uint64_t i = 0; i + 4 <= matrix.group_index.bytes; i += 4) {
+        uint32_t value;
+        std::memcpy(&value, index + i, 4);
+        value %= static_cast<uint32_t>(grid_cols < 1000000 ? grid_cols : 1000000);
+        std::memcpy(index + i, &value, 4);
+      }
+    }
+  }
+  if (matrix.global_scale_op != GlobalScale::kNone) {
+    matrix.global_scale = make_span(input, StoredType::kF32, 1, blocks);
+  }
+  return matrix;
+}
+
+[[noreturn]] void fail(const char* what) {
+  std::fprintf(stderr, "decode_fuzz: %s\n", what);
+  std::abort();
+}
+
+uint64_t decoded_inputs = 0;
+
+void run(const uint8_t* data, size_t size) {
+  Input input(data, size);
+  std::vector<std::unique_ptr<uint8_t[]>> blocks;
+  // Multiples of eight decode in every codec; others must be refused or cope.
+  int64_t rows = input.size(80);
+  int64_t cols = input.size(255);
+  if (input.byte() % 2 == 0) {
+    rows = rows / 8 * 8;
+    cols = cols / 8 * 8;
+  }
+  const EncodedMatrix matrix = make_matrix(input, rows, cols, blocks);
+  const int32_t dtypes[] = {SE_F32, SE_F16, SE_BF16, SE_I32};
+  const int32_t dtype = dtypes[input.byte() % 31 == 0 ? 3 : input.byte() % 3];
+  const int64_t padding = input.byte() % 4;
+  const int64_t stride = cols < (int64_t{1} << 40) ? cols + padding : cols;
+
+  // Sizes that no buffer here could hold must be refused by their lengths alone: the output is
+  // never touched then.
+  const int64_t elements = rows > 0 && cols > 0 ? product(rows, stride) : 0;
+  const bool fits = elements > 0 && elements <= kMaxOutputElements;
+  const size_t out_bytes =
+      fits ? static_cast<size_t>(elements * sparse_experts::dtype_bytes(dtype)) : 1;
+  std::unique_ptr<uint8_t[]> out(new uint8_t[out_bytes + 16]);
+  // Aligned as the weights of a layer are.
+  uint8_t* begin = out.get() + (-reinterpret_cast<uintptr_t>(out.get()) & 3);
+  std::memset(begin, kGuard, out_bytes);
+  const Status status = decode_matrix(matrix, rows, cols, dtype, begin, stride);
+  if (!status.is_ok()) {
+    if (status.message().empty()) fail("an error without a message");
+    for (size_t i = 0; i < out_bytes; ++i) {
+      if (begin[i] != kGuard) fail("a refused matrix was written");
+    }
+    return;
+  }
+  if (!fits) fail("a matrix was accepted that its data cannot hold");
+  ++decoded_inputs;
+  const auto element = static_cast<size_t>(sparse_experts::dtype_bytes(dtype));
+  for (int64_t row = 0; row < rows; ++row) {
+    const uint8_t* tail = begin + static_cast<size_t>(row * stride + cols) * element;
+    for (size_t i = 0; i < static_cast<size_t>(stride - cols) * element; ++i) {
+      if (tail[i] != kGuard) fail("a row was written past its end");
+    }
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  run(data, size);
+  return 0;
+}
+
+#ifdef SE_FUZZ_DRIVER
+int main(int argc, char** argv) {
+  const int64_t inputs = argc > 1 ? std::strtoll(argv[1], nullptr, 10) : 20000;
+  const uint64_t seed = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1;
+  std::mt19937_64 random(seed);
+  std::vector<uint8_t> bytes;
+  for (int64_t i = 0; i < inputs; ++i) {
+    bytes.resize(random() % 4096);
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
+    run(bytes.data(), bytes.size());
+  }
+  std::printf("decode_fuzz: %lld inputs, %llu decoded\n", static_cast<long long>(inputs),
+              static_cast<unsigned long long>(decoded_inputs));
+  if (decoded_inputs * 20 < static_cast<uint64_t>(inputs)) fail("too few inputs decode");
+  return 0;
+}
+#endif

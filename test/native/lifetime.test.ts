@@ -1,0 +1,135 @@
+/** Memory over many calls, forgotten layers, and environments that come and go. */
+
+import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Worker } from 'node:worker_threads'
+import { describe, expect, it } from 'vitest'
+import type { NativeAddon } from '../../lib/binding-contract.js'
+import { tryLoadNative } from '../../lib/native.js'
+import { forward, makeConfig, makeDescription, makeLayer, makeRequest } from './fixtures/layer.mjs'
+
+const native = tryLoadNative()
+if ('error' in native) console.warn(`skipped: ${native.error.message}`)
+const isSanitized = Boolean(process.env.SPARSE_EXPERTS_SANITIZED)
+
+const MiB = 1 << 20
+const collect = () => (globalThis as { gc?: () => void }).gc?.()
+
+async function collectUntil(done: () => boolean): Promise<boolean> {
+  for (let i = 0; i < 50; i++) {
+    collect()
+    await sleep(10)
+    if (done()) return true
+  }
+  return done()
+}
+
+function startWorker(workerData: object): Worker {
+  return new Worker(new URL('fixtures/worker.mjs', import.meta.url), { workerData })
+}
+
+describe.skipIf('error' in native)('lifetime', () => {
+  const addon = (native as { addon: NativeAddon }).addon
+
+  it.skipIf(isSanitized)('holds no memory over 10,000 forwards', async () => {
+    const { layer, config } = makeLayer(addon)
+    const run = async (count: number) => {
+      for (let i = 0; i < count; i += 10) {
+        await Promise.all(Array.from({ length: 10 }, () => forward(layer, makeRequest(config, 3))))
+      }
+      collect()
+      await sleep(20)
+      collect()
+      return process.memoryUsage().rss
+    }
+    await run(2000)
+    const before = await run(1000)
+    const after = await run(10_000)
+    expect(after - before).toBeLessThan(12 * MiB)
+    layer.dispose()
+  })
+
+  it.skipIf(isSanitized)('frees layers that were forgotten, also with calls under way', async () => {
+    const config = makeConfig({ hiddenSize: 512, intermediateSize: 1024, numExperts: 4 })
+    const bytes = makeLayer(addon, config).layer.memory().hostBytes
+    expect(bytes).toBeGreaterThan(24 * MiB)
+    await collectUntil(() => false)
+    const before = process.memoryUsage()
+    const calls: Promise<unknown>[] = []
+    for (let i = 0; i < 12; i++) {
+      const { layer } = makeLayer(addon, config)
+      calls.push(forward(layer, makeRequest(config, 2)))
+    }
+    await Promise.all(calls)
+    calls.length = 0
+    // All of them together are 288 MiB.
+    const isFree = () => {
+      const { rss, external } = process.memoryUsage()
+      return rss - before.rss < 3 * bytes && external - before.external < 3 * bytes
+    }
+    expect(await collectUntil(isFree)).toBe(true)
+  })
+
+  it('reports host memory to the garbage collector until dispose', async () => {
+    const config = makeConfig({ hiddenSize: 512, intermediateSize: 1024 })
+    await collectUntil(() => false)
+    const before = process.memoryUsage().external
+    const layer = addon.createLayer(makeDescription(config))
+    const { hostBytes } = layer.memory()
+    expect(process.memoryUsage().external - before).toBeGreaterThan(hostBytes * 0.9)
+    layer.dispose()
+    expect(process.memoryUsage().external - before).toBeLessThan(hostBytes / 2)
+  })
+
+  it('serves two workers with a layer each, and the main thread, at once', async () => {
+    const { layer, config } = makeLayer(addon)
+    const expected = makeRequest(config, 40)
+    layer.forwardSync(expected)
+    const workers = [false, true].map(sync => startWorker({ tokens: 40, forwards: 200, sync, sizes: {} }))
+    const results = workers.map(async worker => {
+      let last: unknown
+      worker.on('message', message => {
+        last = message
+      })
+      const [status] = await once(worker, 'exit')
+      return { status, last }
+    })
+    for (let i = 0; i < 200; i++) await forward(layer, makeRequest(config, 40))
+    for (const { status, last } of await Promise.all(results)) {
+      expect(status).toBe(0)
+      expect(last).toEqual(expected.output)
+    }
+    layer.dispose()
+  })
+
+  it.each([
+    ['asynchronous', false],
+    ['synchronous', true],
+  ])('terminates a worker in the middle of %s forwards', async (_name, sync) => {
+    const sizes = { hiddenSize: 256, intermediateSize: 256, topK: 4 }
+    const { layer, config } = makeLayer(addon)
+    const expected = makeRequest(config, 5)
+    layer.forwardSync(expected)
+    for (let round = 0; round < 4; round++) {
+      const worker = startWorker({ tokens: sync ? 2000 : 20_000, forwards: 60, sync, sizes })
+      await once(worker, 'message')
+      await sleep(20 * round)
+      const began = performance.now()
+      await worker.terminate()
+      // One forward of the worker at most is waited for; all of them would take many seconds.
+      expect(performance.now() - began).toBeLessThan(isSanitized ? 30_000 : 5_000)
+      const request = makeRequest(config, 5)
+      await forward(layer, request)
+      expect(request.output).toEqual(expected.output)
+    }
+    layer.dispose()
+  })
+
+  it('survives workers that start and end in a row without any other user of the addon', async () => {
+    for (let i = 0; i < 8; i++) {
+      const worker = startWorker({ tokens: 3, forwards: 5, sync: i % 2 === 0, sizes: {} })
+      const [status] = await once(worker, 'exit')
+      expect(status).toBe(0)
+    }
+  })
+})

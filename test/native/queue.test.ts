@@ -1,0 +1,269 @@
+/** Forwards of the raw addon: order, cancelling, the memory rules of their arrays, and dispose while they run. */
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { describe, expect, it } from 'vitest'
+import type { NativeAddon, NativeError } from '../../lib/binding-contract.js'
+import { tryLoadNative } from '../../lib/native.js'
+import { forward, makeConfig, makeLayer, makeRequest, noise, plainForward, relativeError } from './fixtures/layer.mjs'
+
+const native = tryLoadNative()
+if ('error' in native) console.warn(`skipped: ${native.error.message}`)
+
+/** f32 arithmetic against doubles. */
+const BOUND = 5e-6
+
+/** Some tenths of a second per forward of 20,000 tokens: long enough to act on while it runs. */
+const SLOW = makeConfig({ hiddenSize: 256, intermediateSize: 256, topK: 4 })
+const SLOW_TOKENS = 20_000
+
+describe.skipIf('error' in native)('forwards', () => {
+  const addon = (native as { addon: NativeAddon }).addon
+
+  it.each([0, 1, 2, 17, 300])('equals a plain loop for %i tokens, asynchronously and synchronously', async numTokens => {
+    const test = makeLayer(addon)
+    const request = makeRequest(test.config, numTokens)
+    await forward(test.layer, request)
+    const again = makeRequest(test.config, numTokens)
+    test.layer.forwardSync(again)
+    expect(again.output).toEqual(request.output)
+    expect(again.topkIds).toEqual(request.topkIds)
+    expect(again.topkWeights).toEqual(request.topkWeights)
+    if (numTokens > 0) expect(relativeError(request.output, plainForward(test, request.hidden))).toBeLessThan(BOUND)
+    test.layer.dispose()
+  })
+
+  it('treats a matrix that nobody wrote as zero', async () => {
+    const { layer, config, ...rest } = makeLayer(addon)
+    const partial = addon.createLayer({
+      device: 'cpu', config, dtype: 'f32', vectors: { routerWeight: rest.routerWeight }, gateUpInterleaved: false, threads: 0,
+    })
+    const matrices = rest.matrices.map((expert, e) => {
+      if (e === 1) return { ...expert, up: new Float32Array(8 * 16) }
+      partial.setMatrix('expert', e, 'up', expert.up, 'f32', 0, 16, 1)
+      return expert
+    })
+    matrices.forEach((expert, e) => {
+      partial.setMatrix('expert', e, 'gate', expert.gate, 'f32', 0, 16, 1)
+      partial.setMatrix('expert', e, 'down', expert.down, 'f32', 0, 8, 1)
+    })
+    const request = makeRequest(config, 20)
+    await forward(partial, request)
+    expect(relativeError(request.output, plainForward({ ...rest, layer, config, matrices }, request.hidden))).toBeLessThan(BOUND)
+    partial.dispose()
+    layer.dispose()
+  })
+
+  it('reads strided, transposed and interleaved matrices', async () => {
+    const test = makeLayer(addon)
+    const interleaved = addon.createLayer({
+      device: 'cpu', config: test.config, dtype: 'f32', vectors: { routerWeight: test.routerWeight }, gateUpInterleaved: true, threads: 1,
+    })
+    test.matrices.forEach(({ gate, up, down }, e) => {
+      const gateUp = new Float32Array(2 * 8 * 16)
+      for (let i = 0; i < 8; i++) {
+        gateUp.set(gate.subarray(i * 16, i * 16 + 16), 2 * i * 16)
+        gateUp.set(up.subarray(i * 16, i * 16 + 16), (2 * i + 1) * 16)
+      }
+      interleaved.setMatrix('expert', e, 'gateUp', gateUp, 'f32', 0, 16, 1)
+      const transposed = new Float32Array(3 + 16 * 8)
+      for (let r = 0; r < 16; r++) for (let c = 0; c < 8; c++) transposed[3 + c * 16 + r] = down[r * 8 + c]!
+      interleaved.setMatrix('expert', e, 'down', transposed, 'f32', 3, 1, 16)
+    })
+    const request = makeRequest(test.config, 9)
+    await forward(interleaved, request)
+    const expected = makeRequest(test.config, 9)
+    await forward(test.layer, expected)
+    expect(request.output).toEqual(expected.output)
+    interleaved.dispose()
+    test.layer.dispose()
+  })
+
+  it('finishes calls of two layers in the order in which they were made', async () => {
+    const first = makeLayer(addon)
+    const second = makeLayer(addon)
+    const finished: number[] = []
+    const calls = Array.from({ length: 40 }, (_, i) => {
+      const { layer, config } = i % 3 === 0 ? first : second
+      return forward(layer, makeRequest(config, 1 + ((i * 7) % 50))).then(() => finished.push(i))
+    })
+    await Promise.all(calls)
+    expect(finished).toEqual(Array.from({ length: 40 }, (_, i) => i))
+    first.layer.dispose()
+    second.layer.dispose()
+  })
+
+  it('drops a queued call at once, stops a running one, and says when it is too late', async () => {
+    const { layer, config } = makeLayer(addon, SLOW)
+    const outcome: (string | undefined)[] = []
+    const start = (request = makeRequest(config, SLOW_TOKENS)) => {
+      const call = { id: 0, request, settled: new Promise<NativeError | null>(() => {}) }
+      call.settled = new Promise(resolve => {
+        call.id = layer.forward(request, resolve)
+      })
+      return call
+    }
+    const running = start()
+    const queued = start()
+    queued.settled.then(error => outcome.push(error?.moeCode))
+    await sleep(30)
+    expect(layer.cancel(queued.id)).toBe('dropped')
+    expect(layer.cancel(queued.id)).toBe('done')
+    const began = performance.now()
+    expect(layer.cancel(running.id)).toBe('stopping')
+    expect((await running.settled)?.moeCode).toBe('CANCELLED')
+    const stopping = performance.now() - began
+    expect(layer.cancel(running.id)).toBe('done')
+    expect(layer.cancel(12345678)).toBe('done')
+
+    const whole = performance.now()
+    const last = start()
+    expect(await last.settled).toBeNull()
+    expect(stopping).toBeLessThan(Math.max(250, (performance.now() - whole) / 2))
+    // The dropped call never touched its arrays, and its `done` never came.
+    expect(queued.request.output.every(Number.isNaN)).toBe(true)
+    expect(outcome).toEqual([])
+    const other = makeLayer(addon)
+    const foreign = start()
+    expect(other.layer.cancel(foreign.id)).toBe('done')
+    expect(await foreign.settled).toBeNull()
+    layer.dispose()
+    other.layer.dispose()
+  })
+
+  it('does not block the event loop', async () => {
+    const { layer, config } = makeLayer(addon, SLOW)
+    let longest = 0
+    let last = performance.now()
+    const timer = setInterval(() => {
+      longest = Math.max(longest, performance.now() - last)
+      last = performance.now()
+    }, 1)
+    const calls = Array.from({ length: 3 }, () => makeRequest(config, SLOW_TOKENS))
+    last = performance.now()
+    const began = performance.now()
+    await Promise.all(calls.map(request => forward(layer, request)))
+    const took = performance.now() - began
+    clearInterval(timer)
+    expect(longest).toBeLessThan(took / 3)
+    layer.dispose()
+  })
+
+  it('survives detached buffers: small ones were copied, and every lost result is an error', async () => {
+    const { layer, config } = makeLayer(addon, SLOW)
+    const blocker = forward(layer, makeRequest(config, SLOW_TOKENS))
+    const steal = (array: ArrayBufferView) => structuredClone(array.buffer, { transfer: [array.buffer as ArrayBuffer] })
+    const noInput = makeRequest(config, 8)
+    const reference = makeRequest(config, 8)
+    const settledInput = forward(layer, noInput)
+    steal(noInput.hidden)
+    const lost = (['output', 'topkIds', 'topkWeights', 'nonFinite'] as const).map(field => {
+      const request = makeRequest(config, 8)
+      const settled = forward(layer, request).then(() => 'fulfilled', error => error.moeCode)
+      steal(request[field])
+      return settled
+    })
+    const large = makeRequest(config, 2000)
+    lost.push(forward(layer, large).then(() => 'fulfilled', error => error.moeCode))
+    const kept = [steal(large.hidden), steal(large.output)]
+    await blocker
+    await settledInput
+    await forward(layer, reference)
+    expect(noInput.output).toEqual(reference.output)
+    expect(await Promise.all(lost)).toEqual(Array(5).fill('DETACHED'))
+    expect(kept).toHaveLength(2)
+    layer.dispose()
+  })
+
+  it('copies small inputs: a caller may overwrite them at once', async () => {
+    const { layer, config } = makeLayer(addon)
+    const expected = makeRequest(config, 4)
+    layer.forwardSync(expected)
+    const request = makeRequest(config, 4)
+    const settled = forward(layer, request)
+    request.hidden.fill(NaN)
+    await settled
+    expect(request.output).toEqual(expected.output)
+    layer.dispose()
+  })
+
+  it.each([4, 20_000])('takes views with an offset and views of shared memory, %i tokens', async numTokens => {
+    const { layer, config } = makeLayer(addon)
+    const expected = makeRequest(config, numTokens)
+    layer.forwardSync(expected)
+    const { hiddenSize: H, topK: K } = config
+    for (const Buffer of [ArrayBuffer, SharedArrayBuffer]) {
+      const floats = new Float32Array(new Buffer(4 * (2 * numTokens * H + 64))).fill(-7)
+      const ids = new Int32Array(new Buffer(4 * (numTokens * K + 2))).fill(-7)
+      const request = makeRequest(config, numTokens, {
+        hidden: floats.subarray(3, 3 + numTokens * H),
+        output: floats.subarray(40 + numTokens * H, 40 + 2 * numTokens * H),
+        topkIds: ids.subarray(1, 1 + numTokens * K),
+        nonFinite: new Uint8Array(new Buffer(numTokens + 5), 5),
+      })
+      request.hidden.set(expected.hidden)
+      await forward(layer, request)
+      expect(Float32Array.from(request.output)).toEqual(expected.output)
+      expect(Int32Array.from(request.topkIds)).toEqual(expected.topkIds)
+      // Nothing beside the views was written.
+      expect([floats[2], floats[3 + numTokens * H], floats[39 + numTokens * H], floats[40 + 2 * numTokens * H]]).toEqual([-7, -7, -7, -7])
+      expect([ids[0], ids[1 + numTokens * K]]).toEqual([-7, -7])
+    }
+    layer.dispose()
+  })
+
+  it('replays a routing and flags rows that are not finite', async () => {
+    const test = makeLayer(addon)
+    const first = makeRequest(test.config, 6)
+    await forward(test.layer, first)
+    const replay = makeRequest(test.config, 6, { replay: true, topkIds: first.topkIds, topkWeights: first.topkWeights })
+    await forward(test.layer, replay)
+    expect(replay.output).toEqual(first.output)
+    const bad = makeRequest(test.config, 6)
+    bad.hidden[2 * 16 + 5] = Number.POSITIVE_INFINITY
+    await forward(test.layer, bad)
+    expect([...bad.nonFinite]).toEqual([0, 0, 1, 0, 0, 0])
+    expect(bad.output.subarray(0, 32)).toEqual(first.output.subarray(0, 32))
+    expect(bad.output.subarray(32, 48).every(Number.isNaN)).toBe(true)
+    test.layer.dispose()
+  })
+
+  it('lets accepted calls finish after dispose, then gives the memory back', async () => {
+    const { layer, config } = makeLayer(addon, SLOW)
+    const held = layer.memory().hostBytes
+    expect(held).toBeGreaterThan(4 * 3 * 256 * 256 * 4)
+    const requests = [makeRequest(config, SLOW_TOKENS), makeRequest(config, 10)]
+    const calls = requests.map(request => forward(layer, request))
+    layer.dispose()
+    layer.dispose()
+    expect(() => layer.forward(makeRequest(config, 1), () => {})).toThrow(expect.objectContaining({ moeCode: 'DISPOSED' }))
+    expect(() => layer.forwardSync(makeRequest(config, 1))).toThrow(expect.objectContaining({ moeCode: 'DISPOSED' }))
+    expect(() => layer.workspaceBytes(1)).toThrow(expect.objectContaining({ moeCode: 'DISPOSED' }))
+    expect(layer.memory().hostBytes).toBe(held)
+    await Promise.all(calls)
+    expect(requests[1]!.output.some(Number.isNaN)).toBe(false)
+    await sleep(0)
+    expect(layer.memory()).toEqual({ hostBytes: 0, deviceBytes: 0, workspaceBytes: 0 })
+  })
+
+  it('refuses to change weights while a forward is under way', async () => {
+    const { layer, config } = makeLayer(addon)
+    const set = () => layer.setMatrix('expert', 0, 'up', noise(8 * 16, 5), 'f32', 0, 16, 1)
+    const call = forward(layer, makeRequest(config, 5))
+    expect(set).toThrow(expect.objectContaining({ moeCode: 'INVALID_ARGUMENT' }))
+    await call
+    expect(set).not.toThrow()
+    layer.dispose()
+  })
+
+  it('plans the workspace that it then holds, and never shrinks it while a layer lives', async () => {
+    const { layer, config } = makeLayer(addon)
+    const planned = layer.workspaceBytes(1000)
+    expect(addon.workspaceBytes('cpu', config, 'f32', 1000)).toBe(planned)
+    await forward(layer, makeRequest(config, 1000))
+    expect(layer.memory().workspaceBytes).toBeGreaterThanOrEqual(planned)
+    const held = layer.memory().workspaceBytes
+    await forward(layer, makeRequest(config, 1))
+    expect(layer.memory().workspaceBytes).toBe(held)
+    layer.dispose()
+  })
+})
