@@ -1,0 +1,33 @@
+/** Names of activations in configs, and what they mean here. */
+
+import type { Activation } from '../config.js'
+import type { ConfigReader } from './config-reader.js'
+
+const ACTIVATIONS: Readonly<Record<string, { activation: Activation; swigluAlpha?: number }>> = {
+  silu: { activation: 'silu' },
+  swish: { activation: 'silu' },
+  swiglu: { activation: 'silu' },
+  gelu: { activation: 'gelu' },
+  gelu_python: { activation: 'gelu' },
+  gelu_new: { activation: 'gelu_pytorch_tanh' },
+  gelu_fast: { activation: 'gelu_pytorch_tanh' },
+  gelu_pytorch_tanh: { activation: 'gelu_pytorch_tanh' },
+  quick_gelu: { activation: 'silu', swigluAlpha: 1.702 },
+  relu: { activation: 'relu' },
+  relu2: { activation: 'relu2' },
+  relu_squared: { activation: 'relu2' },
+  linear: { activation: 'identity' },
+}
+
+/** Reads an activation field; an unknown name is ERR_MOE_INVALID_CONFIG that lists the known ones. */
+export function readActivation(
+  config: ConfigReader,
+  field: string,
+  fallback: string,
+): { activation: Activation; swigluAlpha?: number } {
+  const name = config.string(field, fallback)
+  if (!Object.hasOwn(ACTIVATIONS, name)) {
+    config.fail(field, `'${name}' is not supported; supported: ${Object.keys(ACTIVATIONS).join(', ')}`)
+  }
+  return ACTIVATIONS[name]!
+}

@@ -1,0 +1,117 @@
+/** Reads fields of a config.json, each checked; every complaint names the file and the field. */
+
+import { describeValue, MoeError } from '../errors.js'
+
+type Section = Readonly<Record<string, unknown>>
+
+/** One section of a config.json (the root, or a nested `text_config`). A field may be a dotted path, or a list of spellings. */
+export class ConfigReader {
+  readonly section: Section
+  readonly file: string
+  private readonly path: string
+
+  constructor(section: Section, file: string, path = '') {
+    this.section = section
+    this.file = file
+    this.path = path
+  }
+
+  /** The first spelling that is present and not null. */
+  raw(field: string | readonly string[]): unknown {
+    for (const spelling of typeof field === 'string' ? [field] : field) {
+      let value: unknown = this.section
+      for (const key of spelling.split('.')) {
+        value = isObject(value) && Object.hasOwn(value, key) ? value[key] : undefined
+      }
+      if (value !== undefined && value !== null) return value
+    }
+    return undefined
+  }
+
+  has(field: string | readonly string[]): boolean {
+    return this.raw(field) !== undefined
+  }
+
+  /** Throws ERR_MOE_INVALID_CONFIG: "file: field …". */
+  fail(field: string | readonly string[], problem: string): never {
+    const name = this.path + (typeof field === 'string' ? field : field[0])
+    throw new MoeError('ERR_MOE_INVALID_CONFIG', `${this.file}: ${name} ${problem}`, {
+      details: { file: this.file, field: name, value: this.raw(field) },
+    })
+  }
+
+  private value<T>(field: string | readonly string[], fallback: T | undefined, expected: string): unknown {
+    const value = this.raw(field)
+    if (value !== undefined) return value
+    if (fallback === undefined) return this.fail(field, `is missing; expected ${expected}`)
+    return fallback
+  }
+
+  number(field: string | readonly string[], fallback?: number): number {
+    const value = this.value(field, fallback, 'a number')
+    if (typeof value !== 'number' || !Number.isFinite(value)) {
+      return this.fail(field, `must be a finite number, is ${describeValue(value)}`)
+    }
+    return value
+  }
+
+  integer(field: string | readonly string[], minimum: number, fallback?: number): number {
+    const value = this.value(field, fallback, `an integer >= ${minimum}`)
+    return this.checkInteger(field, value, minimum)
+  }
+
+  /** An integer for all layers, or a list with one per layer. */
+  integerOfLayer(
+    field: string | readonly string[],
+    layer: number,
+    minimum: number,
+    fallback?: number,
+  ): number {
+    const value = this.value(field, fallback, `an integer >= ${minimum}`)
+    return this.checkInteger(field, Array.isArray(value) ? value[layer] : value, minimum)
+  }
+
+  private checkInteger(field: string | readonly string[], value: unknown, minimum: number): number {
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < minimum || value > 0x7fffffff) {
+      return this.fail(field, `must be an integer >= ${minimum}, is ${describeValue(value)}`)
+    }
+    return value
+  }
+
+  boolean(field: string | readonly string[], fallback?: boolean): boolean {
+    const value = this.value(field, fallback, 'true or false')
+    if (typeof value !== 'boolean')
+      return this.fail(field, `must be true or false, is ${describeValue(value)}`)
+    return value
+  }
+
+  string(field: string | readonly string[], fallback?: string): string {
+    const value = this.value(field, fallback, 'a string')
+    if (typeof value !== 'string') return this.fail(field, `must be a string, is ${describeValue(value)}`)
+    return value
+  }
+
+  /** A list of strings or integers; undefined where the field is absent. */
+  list<T extends 'string' | 'integer'>(
+    field: string,
+    of: T,
+  ): (T extends 'string' ? string : number)[] | undefined {
+    const value = this.raw(field)
+    if (value === undefined) return undefined
+    const fits = (item: unknown) => (of === 'string' ? typeof item === 'string' : Number.isSafeInteger(item))
+    if (!Array.isArray(value) || !value.every(fits)) {
+      return this.fail(field, `must be a list of ${of}s, is ${describeValue(value)}`)
+    }
+    return value
+  }
+
+  /** A nested object, or undefined. */
+  nested(field: string): ConfigReader | undefined {
+    const value = this.raw(field)
+    return isObject(value) ? new ConfigReader(value, this.file, `${this.path}${field}.`) : undefined
+  }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

@@ -1,0 +1,117 @@
+/** What a family is: one row of data per model type, read by `checkpoint/plan-layer.ts`. */
+
+import type { MoeShape } from '../config.js'
+import type { RoutingRule } from '../routing.js'
+import type { ConfigReader } from './config-reader.js'
+
+/** The sizes that every routing rule starts from. */
+export interface RoutingSizes {
+  numExperts: number
+  topK: number
+}
+
+/** True where a condition of the config holds for a layer. */
+export type Condition = (config: ConfigReader, layer: number) => boolean
+
+/** A tensor by its alternative names, below the block unless it begins with '/': then below the layer. */
+export interface NamedTensor {
+  names: readonly string[]
+  /** Absent: always there. */
+  when?: Condition
+}
+
+/** Where the experts are. `{e}` stands for the expert; names are without the `.weight` of a linear, which quantisation replaces. */
+export type ExpertLayout =
+  | {
+      kind: 'perExpert'
+      gate?: string
+      up: string
+      down: string
+      /** `.bias` tensors beside the weights. */
+      bias?: Condition
+    }
+  | {
+      /** `[E, 2I, D]` and `[E, D, I]` (output-major), or `[E, D, 2I]` and `[E, I, D]` (input-major). */
+      kind: 'fused'
+      gateUp: string
+      down: string
+      major: 'output' | 'input'
+      /** Rows of gate and up alternate; else the first half is gate. */
+      interleaved?: boolean
+      /** `<gateUp>_bias [E, 2I]` and `<down>_bias [E, D]`. */
+      bias?: Condition
+    }
+  | {
+      /** DBRX: `[E * I, D]` each; the rows of down are not transposed. */
+      kind: 'stackedRows'
+      gate: string
+      up: string
+      down: string
+    }
+
+/** The shared MLP. */
+export interface SharedLayout {
+  /** Shared experts of this config; 0: the layer has none. */
+  count: (config: ConfigReader, layer: number) => number
+  gate?: string
+  up?: string
+  /** Instead of gate and up: `[2S, H]`, gate half first. */
+  gateUp?: string
+  down: string
+  bias?: Condition
+  /** `[1, H]`, and what its sigmoid does. */
+  weight?: { names: readonly string[]; mode: 'sigmoid' | 'mix' }
+}
+
+/** One way in which checkpoints of a family name their tensors. */
+export interface Naming {
+  /** `{L}` stands for the layer. */
+  layer: string
+  /** Below the layer. */
+  block: string
+  router: {
+    weight: readonly string[]
+    /** Added to the logits. */
+    bias?: NamedTensor
+    selectionBias?: NamedTensor
+    perExpertScale?: NamedTensor
+    inputScale?: NamedTensor
+    hashTable?: NamedTensor
+  }
+  /** The first layout whose tensors are there. */
+  experts: readonly ExpertLayout[]
+  shared?: SharedLayout
+  latent?: { down: string; up: string }
+  outputBias?: NamedTensor
+}
+
+/** Consecutive decoder layers; encoder-decoder models have two stacks, the encoder's layers first. */
+export interface Stack {
+  /** Field with the number of layers. */
+  numLayers: string
+  /** Field with the number of multi-token-prediction layers behind them, sparse too. */
+  numExtraLayers?: string
+  sparse: Condition
+  /** The first naming whose router is there. */
+  naming: readonly Naming[]
+}
+
+/** Everything about one family. */
+export interface FamilyRow {
+  /** Values of `model_type`, the canonical one first. */
+  modelTypes: readonly string[]
+  hiddenSize: string
+  numExperts: string
+  /** Field, or the only value there is. */
+  topK: string | number
+  /** @defaultValue 'hidden_act' */
+  activation?: string
+  /** Where config.json lacks the field. @defaultValue 'silu' */
+  defaultActivation?: string
+  /** Settings that change the arithmetic and are not covered: any other value is an error. Absent fields pass. */
+  only?: Readonly<Record<string, readonly unknown[]>>
+  routing: (config: ConfigReader, sizes: RoutingSizes, layer: number) => RoutingRule
+  /** Arithmetic besides routing and activation. */
+  shape?: (config: ConfigReader, layer: number) => Partial<MoeShape>
+  stacks: readonly Stack[]
+}

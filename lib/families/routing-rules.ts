@@ -1,0 +1,68 @@
+/** Routing rules that several families share, with the fields that configs spell differently as arguments. */
+
+import type { Grouping, Normalization, ScoredRouting } from '../routing.js'
+import type { ConfigReader } from './config-reader.js'
+import type { FamilyRow, RoutingSizes } from './family.js'
+
+type Routing = FamilyRow['routing']
+
+/** DeepSeek's epsilon, which its relatives inherited. */
+export const DEEPSEEK_EPSILON = 1e-20
+
+interface ScoredOptions {
+  score?: ScoredRouting['scoringFunc']
+  /** Field with a flag, or the value itself. */
+  norm: string | boolean
+  normDefault?: boolean
+  epsilon?: number
+  /** k = 1 is never renormalised. */
+  onlyAboveOne?: boolean
+  /** Field with the factor. */
+  scale?: string
+  scaleDefault?: number
+  /** `required`: config.json must say how many, since the published default is not 1. */
+  groups?: { count: string; kept: string; score: 'max' | 'top2_sum'; required?: boolean }
+  softcap?: string
+}
+
+/** Groups of a config; one group, or no field, is no grouping. */
+export function readGroups(config: ConfigReader, groups: NonNullable<ScoredOptions['groups']>): Grouping {
+  const numExpertGroups = config.integer(groups.count, 1, groups.required ? undefined : 1)
+  if (numExpertGroups === 1) return {}
+  return { numExpertGroups, topkGroup: config.integer(groups.kept, 1), groupScore: groups.score }
+}
+
+/** Scores over all experts, top-k, weights from the scores. */
+export function scored(options: ScoredOptions): Routing {
+  return (config: ConfigReader, sizes: RoutingSizes): ScoredRouting => {
+    const flag =
+      typeof options.norm === 'string' ? config.boolean(options.norm, options.normDefault) : options.norm
+    const renormalise = flag && !(options.onlyAboveOne && sizes.topK === 1)
+    const norm: Normalization = renormalise
+      ? { normTopkProb: true, normEpsilon: options.epsilon ?? 0 }
+      : { normTopkProb: false }
+    const softcap = options.softcap ? config.number(options.softcap, 0) : 0
+    return {
+      scoringFunc: options.score ?? 'softmax',
+      ...sizes,
+      ...norm,
+      ...(options.groups ? readGroups(config, options.groups) : {}),
+      ...(options.scale ? { routedScalingFactor: config.number(options.scale, options.scaleDefault) } : {}),
+      ...(softcap > 0 ? { logitSoftcap: softcap } : {}),
+    }
+  }
+}
+
+/** DeepSeek-V3's "noaux_tc" under its own field names. */
+export function noauxTc(options: { groupsRequired?: boolean } = {}): Routing {
+  return scored({
+    score: 'sigmoid',
+    norm: 'norm_topk_prob',
+    epsilon: DEEPSEEK_EPSILON,
+    scale: 'routed_scaling_factor',
+    groups: { count: 'n_group', kept: 'topk_group', score: 'top2_sum', required: options.groupsRequired },
+  })
+}
+
+/** Top-k of the logits, then softmax. */
+export const topkSoftmax: Routing = (_config, sizes) => ({ scoringFunc: 'topk_softmax', ...sizes })

@@ -1,0 +1,116 @@
+/** The native decoder gives the bits of the TypeScript one, for every codec, output dtype and awkward shape. */
+
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { decodeMatrix } from '../../lib/checkpoint/decode.js'
+import type { EncodedBuffer, EncodedBuffers } from '../../lib/checkpoint/encoded.js'
+import type { MatrixEncoding, StoredType } from '../../lib/checkpoint/plan.js'
+import { DTYPES, type DType, dtypeBytes, fromFloat32 } from '../../lib/dtype.js'
+import { type EncodedCase, encodedCases } from '../helpers/checkpoint-encodings.js'
+
+const ROOT = path.join(import.meta.dirname, '../..')
+const COMPILER = process.env.CXX ?? 'c++'
+const hasCompiler = spawnSync(COMPILER, ['--version']).status === 0
+
+const STORED_TYPES: readonly StoredType[] = [
+  'F32',
+  'F16',
+  'BF16',
+  'F8_E4M3',
+  'F8_E8M0',
+  'I8',
+  'U8',
+  'I32',
+  'I64',
+]
+const CODECS: readonly MatrixEncoding['codec'][] = ['float', 'e2m1', 'packedInt', 'awq', 'gptq']
+const GLOBAL_OPS = [undefined, 'multiply', 'divide']
+
+function int64s(...values: number[]): Buffer {
+  return Buffer.from(BigInt64Array.from(values, BigInt).buffer)
+}
+
+function span(buffer: EncodedBuffer | undefined): Buffer[] {
+  if (!buffer) return [int64s(STORED_TYPES.indexOf('U8'), 0)]
+  return [int64s(STORED_TYPES.indexOf(buffer.type), buffer.bytes.byteLength), Buffer.from(buffer.bytes)]
+}
+
+function request({ encoding, buffers, rows, cols }: EncodedCase, dtype: DType): Buffer {
+  const { data, scale, zeroPoint, groupIndex, globalScale }: EncodedBuffers = buffers
+  return Buffer.concat([
+    int64s(
+      CODECS.indexOf(encoding.codec),
+      encoding.bits ?? (encoding.codec === 'packedInt' ? 4 : 0),
+      encoding.transposed ? 1 : 0,
+      encoding.zeroOffset ?? 0,
+      GLOBAL_OPS.indexOf(encoding.globalScaleOp),
+      encoding.block?.rows ?? 0,
+      encoding.block?.cols ?? 0,
+      rows,
+      cols,
+      DTYPES.indexOf(dtype),
+    ),
+    ...[data, scale, zeroPoint, groupIndex, globalScale].flatMap(span),
+  ])
+}
+
+/** Bits, with every NaN made the same: its sign and payload are not part of the contract. */
+function canonicalBits(values: ArrayBufferLike, dtype: DType): Uint32Array | Uint16Array {
+  if (dtype === 'f32') {
+    return new Uint32Array(values).map(bits => ((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc00000 : bits))
+  }
+  const infinity = dtype === 'bf16' ? 0x7f80 : 0x7c00
+  return new Uint16Array(values).map(bits => ((bits & 0x7fff) > infinity ? 0x7fff : bits))
+}
+
+describe.skipIf(!hasCompiler)(`native decoder (skipped without a C++ compiler; CXX or c++)`, () => {
+  let directory: string
+  let program: string
+
+  beforeAll(() => {
+    directory = mkdtempSync(path.join(tmpdir(), 'sparse-experts-decode-'))
+    program = path.join(directory, 'decode_main')
+    const sources = readdirSync(path.join(ROOT, 'csrc/core'))
+      .filter(name => /^decode.*\.cc$/.test(name))
+      .map(name => path.join(ROOT, 'csrc/core', name))
+    const flags = ['-std=c++17', '-O2', '-ffp-contract=off', `-I${path.join(ROOT, 'csrc')}`]
+    execFileSync(COMPILER, [
+      ...flags,
+      path.join(ROOT, 'test/native/decode_main.cc'),
+      ...sources,
+      '-o',
+      program,
+    ])
+  })
+
+  afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+  it.each(DTYPES)('decodes to %s bit by bit', dtype => {
+    const cases = encodedCases(dtype === 'f32' ? 1 : dtype === 'f16' ? 2 : 3)
+    const { stdout, status } = spawnSync(program, {
+      input: Buffer.concat(cases.map(item => request(item, dtype))),
+      maxBuffer: 1 << 30,
+    })
+    expect(status).toBe(0)
+    let position = 0
+    for (const item of cases) {
+      const { label, encoding, buffers, rows, cols } = item
+      expect(stdout.readBigInt64LE(position), label).toBe(1n)
+      position += 8
+      const bytes = rows * cols * dtypeBytes(dtype)
+      const native = Uint8Array.from(stdout.subarray(position, position + bytes))
+      position += bytes
+      const expected = fromFloat32(decodeMatrix(encoding, buffers, rows, cols), dtype)
+      const [actualBits, expectedBits] = [
+        canonicalBits(native.buffer, dtype),
+        canonicalBits(expected.buffer, dtype),
+      ]
+      const difference = actualBits.findIndex((bits, i) => bits !== expectedBits[i])
+      expect(difference, `${label}: first differing element`).toBe(-1)
+    }
+    expect(position).toBe(stdout.byteLength)
+  })
+})
