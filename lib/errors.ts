@@ -6,7 +6,8 @@ export const ERROR_CODES = {
   ERR_MOE_INVALID_ARG_VALUE: 'An argument has a value that is not allowed (thrown as a RangeError).',
   ERR_MOE_INVALID_ARG_SHAPE: 'An array or tensor has the wrong length or shape (thrown as a RangeError).',
   ERR_MOE_UNKNOWN_OPTION: 'An options object has a key that does not exist (thrown as a TypeError).',
-  ERR_MOE_MISSING_INPUT: 'The layer needs another input for this call: tokenIds, or routerInput (thrown as a TypeError).',
+  ERR_MOE_MISSING_INPUT:
+    'The layer needs another input for this call: tokenIds, or routerInput (thrown as a TypeError).',
   ERR_MOE_INVALID_CONFIG: 'A config is inconsistent, or config.json lacks a field that its family needs.',
   ERR_MOE_UNSUPPORTED_FAMILY: 'config.json names a model type that no family row describes.',
   ERR_MOE_UNSUPPORTED_FORMAT: 'The checkpoint stores its weights in a format that is not supported.',
@@ -19,7 +20,8 @@ export const ERROR_CODES = {
   ERR_MOE_NATIVE_VERSION: 'The native addon belongs to another version of the package.',
   ERR_MOE_DEVICE_UNAVAILABLE: 'The device asked for by name cannot serve; the message says why.',
   ERR_MOE_DEVICE_LOST: 'The device failed for good; every later call on it fails the same way.',
-  ERR_MOE_OUT_OF_MEMORY: 'Not enough memory on the host or the device; details has neededBytes and freeBytes.',
+  ERR_MOE_OUT_OF_MEMORY:
+    'Not enough memory on the host or the device; details has neededBytes and freeBytes.',
   ERR_MOE_DISPOSED: 'The layer or tensor has been disposed.',
   ERR_MOE_QUEUE_FULL: 'The layer has as many rows waiting as its queue may hold.',
   ERR_MOE_BUFFER_BUSY: 'A buffer is in use by a call that has not settled, or overlaps one that is written.',
@@ -39,7 +41,11 @@ export class MoeError extends Error {
   readonly code: MoeErrorCode
   readonly details?: MoeErrorDetails
 
-  constructor(code: MoeErrorCode, message: string, options: { cause?: unknown; details?: MoeErrorDetails } = {}) {
+  constructor(
+    code: MoeErrorCode,
+    message: string,
+    options: { cause?: unknown; details?: MoeErrorDetails } = {},
+  ) {
     super(message, 'cause' in options ? { cause: options.cause } : undefined)
     this.code = code
     if (options.details) this.details = Object.freeze({ ...options.details })
@@ -61,7 +67,8 @@ export function describeValue(value: unknown): string {
   if (value === null) return 'null'
   if (value === undefined) return 'undefined'
   if (typeof value === 'string') return value.length > 40 ? `'${value.slice(0, 40)}…'` : `'${value}'`
-  if (typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint') return String(value)
+  if (typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint')
+    return String(value)
   if (typeof value === 'function') return `function ${value.name}`
   if (ArrayBuffer.isView(value)) {
     const length = (value as unknown as { length?: number }).length
@@ -80,7 +87,11 @@ export function invalidArgType(name: string, expected: string, value: unknown): 
 }
 
 /** As {@link invalidArgType}, a `RangeError` with `ERR_MOE_INVALID_ARG_VALUE`. */
-export function invalidArgValue(name: string, expected: string, value: unknown): RangeError & MoeArgumentError {
+export function invalidArgValue(
+  name: string,
+  expected: string,
+  value: unknown,
+): RangeError & MoeArgumentError {
   return withCode(
     new RangeError(`Expected ${expected} for ${name}, received ${describeValue(value)}`),
     'ERR_MOE_INVALID_ARG_VALUE',
@@ -88,7 +99,11 @@ export function invalidArgValue(name: string, expected: string, value: unknown):
 }
 
 /** As {@link invalidArgType}, a `RangeError` with `ERR_MOE_INVALID_ARG_SHAPE`. */
-export function invalidArgShape(name: string, expected: string, received: string): RangeError & MoeArgumentError {
+export function invalidArgShape(
+  name: string,
+  expected: string,
+  received: string,
+): RangeError & MoeArgumentError {
   return withCode(
     new RangeError(`Expected ${expected} for ${name}, received ${received}`),
     'ERR_MOE_INVALID_ARG_SHAPE',

@@ -126,7 +126,10 @@ export interface ExpertMatmulRequest {
   topK: number
   interleaved: boolean
   /** null: out = x Wᵀ + b. */
-  activation: Pick<ResolvedMoeConfig, 'activation' | 'gated' | 'swigluLimit' | 'swigluAlpha' | 'swigluUpOffset'> | null
+  activation: Pick<
+    ResolvedMoeConfig,
+    'activation' | 'gated' | 'swigluLimit' | 'swigluAlpha' | 'swigluUpOffset'
+  > | null
   expertOffsets: Int32Array
   sortedSlots: Int32Array
 }
@@ -150,7 +153,12 @@ export interface StageRuntime {
     numTokens: number,
     routing: ResolvedRouting,
     vectors: RoutingVectors,
-    call: { tokenIds: Int32Array | null; topK: number | Uint8Array; topP: number; sequenceLengths: Int32Array | null },
+    call: {
+      tokenIds: Int32Array | null
+      topK: number | Uint8Array
+      topP: number
+      sequenceLengths: Int32Array | null
+    },
   ): { topkIds: Int32Array; topkWeights: Float32Array; nonFinite: Uint8Array }
   dispatch(topkIds: Int32Array, numExperts: number): { expertOffsets: Int32Array; sortedSlots: Int32Array }
   /** f32 `[T*K, N]`. */

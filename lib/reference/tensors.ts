@@ -79,12 +79,12 @@ function expertTensors(
 }
 
 /**
- * Views of a caller's weights. 16-bit arrays are widened, nothing is rounded.
+ * Views of a caller's weights. 16-bit arrays are widened (or seen through `asNumbers`), nothing is rounded.
  *
  * @throws TypeError `ERR_MOE_INVALID_ARG_TYPE` (missing tensor or wrong kind); RangeError `ERR_MOE_INVALID_ARG_SHAPE`,
  * `ERR_MOE_INVALID_ARG_VALUE` (a tensor that the config leaves no room for).
  */
-export function layerTensors(config: ResolvedMoeConfig, weights: MoeWeights): LayerTensors {
+export function layerTensors(config: ResolvedMoeConfig, weights: MoeWeights, asNumbers?: Widen): LayerTensors {
   if (typeof weights !== 'object' || weights === null) throw invalidArgType('weights', 'an object', weights)
   if (typeof weights.router !== 'object' || weights.router === null)
     throw invalidArgType('weights.router', 'an object with the router weight', weights.router)
@@ -95,7 +95,7 @@ export function layerTensors(config: ResolvedMoeConfig, weights: MoeWeights): La
     throw invalidArgShape('weights.experts', `${numExperts} experts`, `${weights.experts.length}`)
   const numOutputs = numExperts + config.numIdentityExperts
   const size = latentSize || hiddenSize
-  const widen = makeWiden(weights.dtype ?? 'bf16')
+  const widen = asNumbers ?? makeWiden(weights.dtype ?? 'bf16')
   const { router, shared, sharedGate, latentDown, latentUp } = weights
   const { selectionBias, perExpertScale, hashTable, inputScale } = router
   const routing = { selectionBias, perExpertScale, hashTable }

@@ -1,0 +1,77 @@
+/** A layer's config in words. */
+
+import type { ResolvedMoeConfig } from '../config.js'
+import { formatCount, plural } from './format.js'
+
+const SCORES: Record<ResolvedMoeConfig['scoringFunc'], string> = {
+  softmax: 'softmax over all experts',
+  sigmoid: 'sigmoid per expert',
+  sqrtsoftplus: 'square root of softplus per expert',
+  topk_softmax: 'softmax over the selected logits',
+  topk_sigmoid: 'sigmoid of the selected logits',
+  sparsemixer: 'sparsemixer (two rounds of thresholded softmax)',
+}
+
+/** The routing rule as one sentence, in the order in which it is applied. */
+export function describeRouting(config: ResolvedMoeConfig): string {
+  const parts: string[] = []
+  if (config.logitSoftcap > 0) parts.push(`logits capped at ±${config.logitSoftcap}`)
+  parts.push(SCORES[config.scoringFunc])
+  if (config.numExpertGroups > 1) {
+    const score = config.groupScore === 'max' ? 'by their best expert' : 'by the sum of their two best'
+    parts.push(`best ${config.topkGroup} of ${config.numExpertGroups} groups ${score}`)
+  }
+  parts.push(config.hashRouted ? `${config.topK} experts from the token-id table` : `top ${config.topK}`)
+  if (config.normTopkProb && config.normalization !== 'none') {
+    const order =
+      config.normalization === 'p' && config.normValue !== 1 ? ` by their ${config.normValue}-norm` : ''
+    parts.push(`weights renormalised${order}`)
+  }
+  if (config.routedScalingFactor !== 1) parts.push(`scaled by ${config.routedScalingFactor}`)
+  if (config.capacity) {
+    parts.push(
+      config.capacity.kind === 'per_sequence'
+        ? `at most ${plural(config.capacity.expertCapacity, 'token')} of a sequence per expert`
+        : 'a limited number of tokens per expert',
+    )
+  }
+  return parts.join(', ')
+}
+
+/** The experts' arithmetic. */
+export function describeExpert(config: ResolvedMoeConfig): string {
+  const beta = config.swigluAlpha === 1 ? '' : `, β = ${config.swigluAlpha}`
+  const act = beta === '' ? config.activation : 'swish'
+  const formula = config.gated
+    ? `down(${act}(gate x${beta}) · ${config.swigluUpOffset === 0 ? 'up x' : `(up x + ${config.swigluUpOffset})`})`
+    : `down(${act}(up x))`
+  const limit = config.swigluLimit > 0 ? `, clamped at ${config.swigluLimit}` : ''
+  const latent = config.latentSize > 0 ? `, in a latent space of ${formatCount(config.latentSize)}` : ''
+  const weight = config.weightOn === 'input' ? ', routing weight on its input' : ''
+  return formula + limit + latent + weight
+}
+
+/** Label and value of each line of the summary. */
+export function describeLayer(config: ResolvedMoeConfig): [string, string][] {
+  const rows: [string, string][] = [
+    [
+      'sizes',
+      `hidden ${formatCount(config.hiddenSize)} · ${plural(config.numExperts, 'expert')} of ` +
+        `${formatCount(config.intermediateSize)} · ${config.topK} per token`,
+    ],
+    ['routing', describeRouting(config)],
+    ['expert', describeExpert(config)],
+  ]
+  if (config.numIdentityExperts > 0)
+    rows.push(['identity', plural(config.numIdentityExperts, 'identity expert')])
+  if (config.numSharedExperts > 0) {
+    const gate = { plain: '', sigmoid: ', gated by a sigmoid', mix: ', mixed in by a sigmoid' }[
+      config.sharedGate
+    ]
+    rows.push([
+      'shared',
+      `${plural(config.numSharedExperts, 'shared expert')}, ${formatCount(config.sharedIntermediateSize)} wide${gate}`,
+    ])
+  }
+  return rows
+}

@@ -1,0 +1,117 @@
+/** Timing a layer's forwards, and comparing them with the reference. */
+
+import { ERROR_BOUNDS, relativeError, rowsWithOtherIds } from '../accuracy.js'
+import type { ResolvedMoeConfig } from '../config.js'
+import type { DType } from '../dtype.js'
+import { median } from './load-chart.js'
+
+/** What is needed of a layer here. */
+export interface MeasuredLayer {
+  readonly config: Readonly<ResolvedMoeConfig>
+  readonly dtype: DType
+  forward(
+    hiddenStates: Float32Array,
+    options?: CallOptions,
+  ): Promise<{ output: Float32Array; topkIds: Int32Array; topkWeights: Float32Array }>
+}
+
+/** Options that go through to each forward. */
+export interface CallOptions {
+  topK?: number
+  topP?: number
+  tokenIds?: Int32Array
+  routerInput?: Float32Array
+  signal?: AbortSignal
+}
+
+const MAX_RUNS = 7
+const BUDGET_MS = 2000
+
+/** Times of `run`, called until there are seven or two seconds are over; the first call does not count unless it took that long. */
+export async function timeRuns<T>(
+  run: () => Promise<T>,
+): Promise<{ result: T; times: number[]; medianMs: number }> {
+  const began = performance.now()
+  let result = await run()
+  const times: number[] = []
+  const warmUpMs = performance.now() - began
+  if (warmUpMs > BUDGET_MS) times.push(warmUpMs)
+  const timed = performance.now()
+  while (
+    times.length < MAX_RUNS &&
+    (times.length === 0 || performance.now() - timed < BUDGET_MS) &&
+    warmUpMs <= BUDGET_MS
+  ) {
+    const start = performance.now()
+    result = await run()
+    times.push(performance.now() - start)
+  }
+  return { result, times, medianMs: median(times) }
+}
+
+/** How the rows of a forward compare with the reference. */
+export interface CheckResult {
+  checkedRows: number
+  numTokens: number
+  relativeError: number
+  bound: number
+  /** Rows (of the whole call) whose experts differ. */
+  rowsWithOtherIds: number[]
+  ok: boolean
+}
+
+/** The reference does about this much in a second or two. */
+const CHECK_FLOPS = 2e9
+
+/** Rows to check: all, or as many evenly spaced ones as the reference does in a few seconds. */
+export function sampleRows(numTokens: number, flopsPerToken: number, limit = CHECK_FLOPS): number[] {
+  const count = Math.min(numTokens, Math.max(1, Math.floor(limit / Math.max(1, flopsPerToken))))
+  return Array.from({ length: count }, (_, i) => Math.floor((i * numTokens) / count))
+}
+
+/** Copies rows of `[numTokens, columns]`. */
+export function takeRows<A extends Float32Array | Int32Array>(
+  array: A,
+  columns: number,
+  rows: readonly number[],
+): A {
+  const taken = new (array.constructor as new (length: number) => A)(rows.length * columns)
+  rows.forEach((row, i) => {
+    taken.set(array.subarray(row * columns, (row + 1) * columns), i * columns)
+  })
+  return taken
+}
+
+/**
+ * Compares rows of a forward with the reference on the same rows.
+ *
+ * @param reference the same layer on the reference, its weights as exact as the checkpoint holds them
+ * @param rows must be all rows where the fate of one row depends on others (families with expert capacity)
+ */
+export async function checkRows(
+  layer: MeasuredLayer,
+  reference: MeasuredLayer,
+  hiddenStates: Float32Array,
+  result: { output: Float32Array; topkIds: Int32Array },
+  rows: readonly number[],
+  options: CallOptions = {},
+): Promise<CheckResult> {
+  const { hiddenSize, topK } = layer.config
+  const { tokenIds, routerInput } = options
+  const expected = await reference.forward(takeRows(hiddenStates, hiddenSize, rows), {
+    ...options,
+    ...(tokenIds && { tokenIds: takeRows(tokenIds, 1, rows) }),
+    ...(routerInput && { routerInput: takeRows(routerInput, hiddenSize, rows) }),
+  })
+  const error = relativeError(takeRows(result.output, hiddenSize, rows), expected.output)
+  const other = rowsWithOtherIds(takeRows(result.topkIds, topK, rows), expected.topkIds, topK)
+  const bound = ERROR_BOUNDS[layer.dtype]
+  return {
+    checkedRows: rows.length,
+    numTokens: hiddenStates.length / hiddenSize,
+    relativeError: error,
+    bound,
+    rowsWithOtherIds: other.map(row => rows[row]!),
+    ok: error <= bound && other.length === 0,
+  }
+}

@@ -1,0 +1,164 @@
+/** `sparse-experts run`: loads a layer, runs it, and shows what it did. */
+
+import { readFile } from 'node:fs/promises'
+import path from 'node:path'
+import { planLayer } from '../checkpoint/plan-layer.js'
+import type { DeviceOption } from '../device.js'
+import { MoeLayer } from '../moe-layer.js'
+import { choiceOption, fractionOption, integerOption, parseCommandLine, UsageError } from './arguments.js'
+import type { CommandContext } from './context.js'
+import { randomHiddenStates, readHiddenStates, uniformSource } from './hidden-states.js'
+import { type CallOptions, type CheckResult, checkRows, sampleRows, timeRuns } from './measure.js'
+import { loadBar } from './progress.js'
+import { type RunReport, renderRun } from './run-report.js'
+
+export const RUN_USAGE = `Usage: sparse-experts run <checkpoint> [options]
+
+Loads one mixture-of-experts layer of a checkpoint directory, runs it, and shows its routing, timing, expert load and what it saved
+against a dense layer of all the experts.
+
+Options:
+  --layer N      decoder layer (default: the first one that has experts)
+  --device D     auto, cpu, cuda, cuda:N or reference (default: auto)
+  --dtype T      auto, f32, f16 or bf16: arithmetic of the expert matmuls (default: auto, the checkpoint's own)
+  --tokens N     rows of random hidden states (default: 64)
+  --input FILE   hidden states [tokens, hidden]: .npy (f32, f16), .json, or raw little-endian f32
+  --seed N       of the random hidden states (default: 0)
+  --threads N    CPU threads at most (default: all)
+  --top-k N      experts per token, at most the model's own
+  --top-p P      fewest experts per token whose share of the routing weight reaches P
+  --check        compare with the double-precision reference; exit status 1 when beyond the bound
+  --json         print one JSON object
+`
+
+const OPTIONS = {
+  layer: { type: 'string' },
+  device: { type: 'string' },
+  dtype: { type: 'string' },
+  tokens: { type: 'string' },
+  input: { type: 'string' },
+  seed: { type: 'string' },
+  threads: { type: 'string' },
+  'top-k': { type: 'string' },
+  'top-p': { type: 'string' },
+  check: { type: 'boolean' },
+  json: { type: 'boolean' },
+} as const
+
+const DEFAULT_TOKENS = 64
+
+/** Runs the command; the exit status. */
+export async function runCommand(args: string[], context: CommandContext): Promise<number> {
+  const { values, positionals } = parseCommandLine(args, OPTIONS, ['checkpoint'])
+  const layerIndex = integerOption('layer', values.layer, 0)
+  const dtype = choiceOption('dtype', values.dtype, ['auto', 'f32', 'f16', 'bf16'])
+  const threads = integerOption('threads', values.threads, 1)
+  const tokens = integerOption('tokens', values.tokens, 0)
+  const seed = integerOption('seed', values.seed, 0) ?? 0
+  const topK = integerOption('top-k', values['top-k'], 0)
+  const topP = fractionOption('top-p', values['top-p'])
+  if (values.device !== undefined && !/^(auto|cpu|reference|cuda(:\d+)?)$/.test(values.device)) {
+    throw new UsageError(
+      `Expected auto, cpu, cuda, cuda:N or reference for --device, received '${values.device}'`,
+    )
+  }
+  if (values.input !== undefined && tokens !== undefined)
+    throw new UsageError('Give --tokens or --input, not both')
+  const directory = positionals[0]!
+  const { signal } = context
+
+  const plan = await planLayer(directory, { layer: layerIndex })
+  const load = async (
+    label: string,
+    options: { device: DeviceOption; dtype?: 'auto' | 'f32' | 'f16' | 'bf16' },
+  ) => {
+    const bar = loadBar(label)
+    try {
+      return await MoeLayer.load(directory, {
+        ...options,
+        layer: plan.layer,
+        threads,
+        signal,
+        onProgress: bar.update,
+      })
+    } finally {
+      bar.stop()
+    }
+  }
+  const began = performance.now()
+  using layer = await load(`Loading layer ${plan.layer}`, {
+    device: (values.device ?? 'auto') as DeviceOption,
+    dtype,
+  })
+  const loadMs = performance.now() - began
+
+  const { config } = layer
+  const hiddenStates =
+    values.input === undefined
+      ? randomHiddenStates(tokens ?? DEFAULT_TOKENS, config.hiddenSize, seed)
+      : await readHiddenStates(values.input, config.hiddenSize)
+  const numTokens = hiddenStates.length / config.hiddenSize
+  const call: CallOptions = {
+    signal,
+    ...(topK !== undefined && { topK }),
+    ...(topP !== undefined && { topP }),
+  }
+  if (config.hashRouted) call.tokenIds = await randomTokenIds(directory, numTokens, seed)
+  if (config.routerInput === 'separate')
+    call.routerInput = randomHiddenStates(numTokens, config.hiddenSize, seed + 1)
+
+  const { result, times, medianMs } = await timeRuns(() => layer.forward(hiddenStates, call))
+
+  let check: CheckResult | undefined
+  if (values.check) {
+    // f32 holds every stored format exactly, so this is the checkpoint's own arithmetic.
+    using reference = await load('Loading the reference', { device: 'reference', dtype: 'f32' })
+    const perToken = numTokens === 0 ? 0 : result.work.flops / numTokens
+    const rows = config.capacity
+      ? Array.from({ length: numTokens }, (_, row) => row)
+      : sampleRows(numTokens, perToken)
+    check = await checkRows(layer, reference, hiddenStates, result, rows, call)
+  }
+
+  const report: RunReport = {
+    checkpoint: path.resolve(directory),
+    layer: plan.layer,
+    device: layer.device,
+    dtype: layer.dtype,
+    config,
+    kernel: layer.explain(numTokens).stages.find(stage => stage.stage === 'gateUp')!.kernel,
+    load: {
+      ms: loadMs,
+      bytes: plan.totalBytes,
+      hostBytes: layer.stats().hostBytes,
+      deviceBytes: layer.stats().deviceBytes,
+    },
+    input:
+      values.input === undefined
+        ? { kind: 'random', seed }
+        : { kind: 'file', file: path.resolve(values.input) },
+    numTokens,
+    ...(topK !== undefined && { topK }),
+    ...(topP !== undefined && { topP }),
+    times,
+    medianMs,
+    work: result.work,
+    nonFiniteRows: [...result.nonFiniteRows],
+    ...(check && { check }),
+  }
+  context.print(values.json ? [JSON.stringify(toJson(report), null, 2)] : renderRun(report, context.paint))
+  return check && !check.ok ? 1 : 0
+}
+
+function toJson(report: RunReport): object {
+  return { ...report, work: { ...report.work, expertTokens: [...report.work.expertTokens] } }
+}
+
+/** Hash-routed layers choose by token id: ids below the vocabulary's size, which only config.json knows. */
+async function randomTokenIds(directory: string, numTokens: number, seed: number): Promise<Int32Array> {
+  const config = JSON.parse(await readFile(path.join(directory, 'config.json'), 'utf8'))
+  const vocabSize: unknown = config.vocab_size ?? config.text_config?.vocab_size
+  const uniform = uniformSource(seed + 2)
+  const limit = typeof vocabSize === 'number' && vocabSize > 0 ? vocabSize : 1
+  return Int32Array.from({ length: numTokens }, () => Math.floor(uniform() * limit))
+}

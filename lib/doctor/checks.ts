@@ -1,0 +1,251 @@
+/** From facts to verdicts: one row for each thing that goes wrong on users' machines. */
+
+import { existsSync } from 'node:fs'
+import path from 'node:path'
+import type { DoctorReport } from '../doctor.js'
+
+/** One verdict. */
+export interface DoctorCheck {
+  name: string
+  ok: boolean
+  /** What was found. */
+  detail: string
+  /** What to do about it; only where it is not ok. */
+  fix?: string
+}
+
+/** Facts of a report, before it is judged. */
+export type Facts = Omit<DoctorReport, 'checks' | 'ok'>
+
+const pass = (name: string, detail: string): DoctorCheck => ({ name, ok: true, detail })
+const fail = (name: string, detail: string, fix: string): DoctorCheck => ({ name, ok: false, detail, fix })
+
+/** Variables that the package reads. */
+export const KNOWN_VARIABLES: readonly string[] = [
+  'SPARSE_EXPERTS_THREADS',
+  'SPARSE_EXPERTS_CPU_ISA',
+  'SPARSE_EXPERTS_DEBUG',
+  'SPARSE_EXPERTS_NATIVE_PATH',
+  'SPARSE_EXPERTS_PREBUILD',
+  'SPARSE_EXPERTS_CUDA_LIBRARY',
+  'SPARSE_EXPERTS_SANITIZED',
+]
+
+/** The oldest glibc that prebuilds run on. */
+const GLIBC_FLOOR = [2, 28] as const
+
+const BUILD_FIX = "run 'npx sparse-experts build' (needs CMake and a C++17 compiler)"
+
+/** All rows, the most basic first. */
+export function judge(facts: Facts): DoctorCheck[] {
+  return [
+    checkNode(facts),
+    checkPackageFiles(facts),
+    ...checkAddonsAllowed(facts),
+    ...checkLibc(facts),
+    checkNative(facts),
+    ...checkElectron(facts),
+    checkProcessor(facts),
+    checkThreads(facts),
+    checkMemory(facts),
+    checkEnvironment(facts),
+    ...checkCuda(facts),
+    ...checkSelfTest(facts),
+  ]
+}
+
+function checkNode({ node }: Facts): DoctorCheck {
+  const [major = 0, minor = 0] = node.version.split('.').map(Number)
+  const supported = (major === 20 && minor >= 19) || (major === 22 && minor >= 12) || major > 22
+  return supported
+    ? pass('Node.js', `${node.version}, Node-API ${node.napi}`)
+    : fail('Node.js', `${node.version} is not supported`, 'install Node.js 20.19 or newer, or 22.12 or newer')
+}
+
+function checkPackageFiles({ package: { root } }: Facts): DoctorCheck {
+  const name = 'package files'
+  if (/\.asar([\\/]|$)/.test(root)) {
+    return fail(
+      name,
+      `packed in ${root}`,
+      "list sparse-experts under 'asarUnpack': an addon cannot be loaded from an archive",
+    )
+  }
+  if (!existsSync(path.join(root, 'dist')) || !existsSync(path.join(root, 'package.json'))) {
+    return fail(
+      name,
+      `${root} is not the installed package: a bundler has moved this code away from its addon`,
+      "mark 'sparse-experts' as external in the bundler and install it beside the bundle",
+    )
+  }
+  return pass(name, root)
+}
+
+function checkAddonsAllowed({ node }: Facts): DoctorCheck[] {
+  if (node.addonsAllowed) return []
+  return [
+    fail(
+      'addons allowed',
+      'this process must not load native addons',
+      "drop '--no-addons', or add '--allow-addons' to '--permission'",
+    ),
+  ]
+}
+
+function checkLibc({ libc, native }: Facts): DoctorCheck[] {
+  const name = 'C library'
+  if (libc.name === 'none') return []
+  if (libc.name === 'musl') return [pass(name, 'musl (CPU only: NVIDIA has no CUDA for musl)')]
+  const [major = 0, minor = 0] = (libc.version ?? '').split('.').map(Number)
+  const old = major < GLIBC_FLOOR[0] || (major === GLIBC_FLOOR[0] && minor < GLIBC_FLOOR[1])
+  // An addon that was compiled here runs here.
+  if (!old || native.found) return [pass(name, `glibc ${libc.version}`)]
+  return [
+    fail(
+      name,
+      `glibc ${libc.version} is older than ${GLIBC_FLOOR.join('.')}, which prebuilds need`,
+      BUILD_FIX,
+    ),
+  ]
+}
+
+function checkNative({ environment, native }: Facts): DoctorCheck {
+  const name = 'native addon'
+  if (native.found) return pass(name, native.path ?? 'loaded')
+  const [reason = ''] = (native.error?.message ?? 'not found').split('\n')
+  const named = ['SPARSE_EXPERTS_NATIVE_PATH', 'SPARSE_EXPERTS_PREBUILD'].find(key => environment[key])
+  if (named) return fail(name, reason, `correct or unset ${named}`)
+  if (native.error?.code === 'ERR_MOE_NATIVE_VERSION') {
+    return fail(name, reason, `reinstall sparse-experts, or ${BUILD_FIX}`)
+  }
+  return fail(name, reason, BUILD_FIX)
+}
+
+function checkElectron({ node }: Facts): DoctorCheck[] {
+  if (!node.electron) return []
+  return [
+    pass(
+      'Electron',
+      `${node.electron}; results are copied, because its memory cage forbids external buffers`,
+    ),
+  ]
+}
+
+function checkProcessor({ cpu, devices, environment, native }: Facts): DoctorCheck {
+  const name = 'processor'
+  const forced = environment.SPARSE_EXPERTS_CPU_ISA
+  const found = cpu.instructionSets?.join(', ') || 'no SIMD set with kernels'
+  const device = devices.find(info => info.id === 'cpu')
+  if (native.found && device && !device.available) {
+    const fix = forced ? 'unset SPARSE_EXPERTS_CPU_ISA' : 'correct the variable that it names'
+    return fail(name, device.reason ?? 'the CPU backend does not start', fix)
+  }
+  if (cpu.instructionSet === 'scalar' && (forced || cpu.instructionSets?.length !== 0)) {
+    return fail(
+      name,
+      `${cpu.model}: kernels without SIMD are used although the processor has ${found}`,
+      forced ? 'unset SPARSE_EXPERTS_CPU_ISA' : BUILD_FIX,
+    )
+  }
+  const used = cpu.instructionSet ? `, uses ${cpu.instructionSet}${forced ? ' (forced)' : ''}` : ''
+  return pass(name, `${cpu.model}: ${found}${used}`)
+}
+
+function checkThreads({ threads }: Facts): DoctorCheck {
+  const name = 'threads'
+  const { count, limitedBy, quota } = threads
+  if (quota !== null && count > Math.ceil(quota)) {
+    return fail(
+      name,
+      `${count}, by ${limitedBy}, but this container may use ${quota} CPUs: the threads are stopped in turn`,
+      `set SPARSE_EXPERTS_THREADS=${Math.ceil(quota)}`,
+    )
+  }
+  return pass(name, `${count}, by ${limitedBy}`)
+}
+
+function checkMemory({ memory }: Facts): DoctorCheck {
+  const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`
+  const limit =
+    memory.limitBytes === null ? '' : `, this container's limit is ${gigabytes(memory.limitBytes)}`
+  const detail = `${gigabytes(memory.freeBytes)} free of ${gigabytes(memory.totalBytes)}${limit}`
+  if (memory.freeBytes > 0 && memory.freeBytes < 500e6) {
+    return fail('memory', detail, "free some: even a small model's layer takes hundreds of megabytes")
+  }
+  return pass('memory', detail)
+}
+
+function checkEnvironment({ environment }: Facts): DoctorCheck {
+  const name = 'environment'
+  const unknown = Object.keys(environment).filter(key => !KNOWN_VARIABLES.includes(key))
+  if (unknown.length > 0) {
+    return fail(name, `nothing reads ${unknown.join(', ')}`, `known variables: ${KNOWN_VARIABLES.join(', ')}`)
+  }
+  const set = Object.entries(environment).map(([key, value]) => `${key}=${value}`)
+  return pass(name, set.length > 0 ? set.join(' ') : 'no SPARSE_EXPERTS_ variable is set')
+}
+
+/** Driver, container and architecture stories; a machine without an NVIDIA card is not ill. */
+function checkCuda({ cuda, devices, container, native }: Facts): DoctorCheck[] {
+  const name = 'CUDA'
+  // Without the addon its absence is the reason, which has a row of its own.
+  const because = native.found && cuda.reason ? `; ${cuda.reason.split('\n')[0]}` : ''
+  const working = devices.filter(device => device.id.startsWith('cuda') && device.available)
+  if (working.length > 0) {
+    return [
+      pass(
+        name,
+        `${working.map(device => `${device.id} ${device.name} (${device.architecture})`).join(', ')}, driver ${cuda.driver}`,
+      ),
+    ]
+  }
+  if (cuda.driver === null && cuda.cards.length === 0) {
+    const asked = process.env.NVIDIA_VISIBLE_DEVICES
+    if (container && asked && asked !== 'void' && asked !== 'none') {
+      return [
+        fail(
+          name,
+          'this container expects an NVIDIA card (NVIDIA_VISIBLE_DEVICES is set) but sees no driver',
+          "start it with '--gpus all' and the NVIDIA container toolkit on the host",
+        ),
+      ]
+    }
+    return [pass(name, 'no NVIDIA driver or card here')]
+  }
+  const cards =
+    cuda.cards.map(card => `${card.name} (compute ${card.computeCapability})`).join(', ') || 'an NVIDIA card'
+  const compiled = cuda.compiledArchitectures
+  if (!compiled || compiled.length === 0) {
+    return [
+      fail(
+        name,
+        `${cards}, driver ${cuda.driver}${because || '; the native addon is missing'}`,
+        "layers run on 'cpu' meanwhile; use a build of the package with a CUDA backend",
+      ),
+    ]
+  }
+  return [
+    fail(
+      name,
+      `${cards}, driver ${cuda.driver}; compiled for ${compiled.join(', ')}${because}`,
+      'update the NVIDIA driver, or build from source for this card',
+    ),
+  ]
+}
+
+function checkSelfTest({ selfTest }: Facts): DoctorCheck[] {
+  const devices = [...new Set(selfTest.map(result => result.device))]
+  return devices.map(device => {
+    const results = selfTest.filter(result => result.device === device)
+    const bad = results.filter(result => !result.ok)
+    const name = `self-test ${device}`
+    if (bad.length > 0) {
+      const problems = bad.map(result => `${result.dtype}: ${result.problem}`).join('; ')
+      return fail(name, problems, 'report it with the output of this command')
+    }
+    return pass(
+      name,
+      results.map(result => `${result.dtype} ${result.relativeError.toExponential(1)}`).join(', '),
+    )
+  })
+}

@@ -1,0 +1,141 @@
+/** What the machine is: every probe guarded, because a doctor that fails on a sick machine is of no use. */
+
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import os from 'node:os'
+
+/** The C library of this process. */
+export interface LibcInfo {
+  name: 'glibc' | 'musl' | 'none'
+  /** Where it can be told. */
+  version: string | null
+}
+
+export interface CpuInfo {
+  model: string
+  /** Logical processors of the machine. */
+  cores: number
+  /** Those of the sets with kernels that this processor has; null where the system does not tell. */
+  instructionSets: string[] | null
+}
+
+export interface MemoryInfo {
+  totalBytes: number
+  /** What this process can still get. */
+  freeBytes: number
+  /** The container's limit, where there is one. */
+  limitBytes: number | null
+}
+
+/** An NVIDIA card as the driver lists it. */
+export interface NvidiaCard {
+  name: string
+  /** '9.0' … */
+  computeCapability: string
+}
+
+export interface NvidiaInfo {
+  /** Driver version, null without a driver. */
+  driver: string | null
+  cards: NvidiaCard[]
+}
+
+/** The result of a probe, or the fallback when it throws. */
+export function guarded<T, F>(probe: () => T, fallback: F): T | F {
+  try {
+    return probe()
+  } catch {
+    return fallback
+  }
+}
+
+function readText(file: string): string | null {
+  return guarded(() => readFileSync(file, 'utf8'), null)
+}
+
+export function probeLibc(): LibcInfo {
+  if (process.platform !== 'linux') return { name: 'none', version: null }
+  const header = guarded(
+    () => {
+      const report = process.report as NodeJS.ProcessReport & { excludeNetwork?: boolean }
+      const before = report.excludeNetwork
+      // The network section resolves names, which takes seconds where DNS does not answer.
+      report.excludeNetwork = true
+      const { header } = report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }
+      report.excludeNetwork = before
+      return header
+    },
+    {} as { glibcVersionRuntime?: string },
+  )
+  if (header.glibcVersionRuntime) return { name: 'glibc', version: header.glibcVersionRuntime }
+  return { name: 'musl', version: null }
+}
+
+/** Kernel's names of the flags that each set needs. */
+const FLAGS: [string, string[]][] = [
+  ['avx2', ['avx2', 'fma', 'f16c']],
+  ['avx512', ['avx512f', 'avx512bw', 'avx512vl', 'avx512dq']],
+  ['avx512bf16', ['avx512_bf16']],
+]
+
+export function probeCpu(): CpuInfo {
+  const cpus = guarded(() => os.cpus(), [])
+  return {
+    model: cpus[0]?.model.trim() || 'unknown',
+    cores: cpus.length,
+    instructionSets: guarded(probeInstructionSets, null),
+  }
+}
+
+function probeInstructionSets(): string[] | null {
+  if (process.arch === 'arm64') return ['neon']
+  const flags = /^flags\s*:\s*(.*)$/m.exec(readText('/proc/cpuinfo') ?? '')?.[1]?.split(' ')
+  if (!flags) return null
+  return FLAGS.filter(([, needed]) => needed.every(flag => flags.includes(flag))).map(([name]) => name)
+}
+
+/** CPUs that the container's quota allows, or null. */
+export function probeCpuQuota(): number | null {
+  const [quota, period] = (readText('/sys/fs/cgroup/cpu.max') ?? '').trim().split(' ')
+  if (quota && period && quota !== 'max') return Number(quota) / Number(period)
+  const oldQuota = Number(readText('/sys/fs/cgroup/cpu/cpu.cfs_quota_us') ?? '-1')
+  const oldPeriod = Number(readText('/sys/fs/cgroup/cpu/cpu.cfs_period_us') ?? '0')
+  return oldQuota > 0 && oldPeriod > 0 ? oldQuota / oldPeriod : null
+}
+
+export function probeMemory(): MemoryInfo {
+  const host = process as NodeJS.Process & { constrainedMemory?(): number; availableMemory?(): number }
+  const totalBytes = guarded(() => os.totalmem(), 0)
+  const limit = guarded(() => host.constrainedMemory?.() ?? 0, 0)
+  // Without a limit the kernel reports a figure near 2^63.
+  const limitBytes = limit > 0 && limit < totalBytes ? limit : null
+  return { totalBytes, freeBytes: guarded(() => host.availableMemory?.() ?? os.freemem(), 0), limitBytes }
+}
+
+export function probeNvidia(): NvidiaInfo {
+  const query = guarded(
+    () =>
+      spawnSync('nvidia-smi', ['--query-gpu=name,compute_cap,driver_version', '--format=csv,noheader'], {
+        encoding: 'utf8',
+        timeout: 5000,
+        windowsHide: true,
+      }),
+    null,
+  )
+  const lines = query?.status === 0 ? query.stdout.split('\n').filter(line => line.includes(',')) : []
+  const rows = lines.map(line => line.split(',').map(cell => cell.trim()))
+  const cards = rows.map(([name = '', computeCapability = '']) => ({ name, computeCapability }))
+  const fromKernel = /Kernel Module(?: for \S+)?\s+(\d[\d.]+)/.exec(
+    readText('/proc/driver/nvidia/version') ?? '',
+  )?.[1]
+  return { driver: rows[0]?.[2] ?? fromKernel ?? null, cards }
+}
+
+/** Inside a container, as far as files tell. */
+export function probeContainer(): boolean {
+  return (
+    existsSync('/.dockerenv') ||
+    existsSync('/run/.containerenv') ||
+    process.env.KUBERNETES_SERVICE_HOST !== undefined
+  )
+}

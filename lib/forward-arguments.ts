@@ -1,0 +1,330 @@
+/** Checks the arguments of a forward and turns them into what a runtime takes, before anything is queued. */
+
+import type { ForwardRequest } from './backends/runtime.js'
+import { checkBuffer, type Use } from './buffers.js'
+import type { ResolvedMoeConfig } from './config.js'
+import type { DType, FloatArray } from './dtype.js'
+import {
+  checkOptionKeys,
+  invalidArgShape,
+  invalidArgType,
+  invalidArgValue,
+  MoeError,
+  missingInput,
+} from './errors.js'
+import { Tensor, tensorData } from './tensor.js'
+
+/** Hidden states: f32, the bits of the layer's 16-bit dtype, a `Float16Array` on an f16 layer, or a tensor. */
+export type HiddenStates = Float32Array | Uint16Array | Tensor
+
+/** A recorded routing, `[numTokens, topK]` each. */
+export interface RecordedRouting {
+  /** Expert ids, −1 for none. */
+  topkIds: Int32Array
+  topkWeights: Float32Array
+}
+
+/** Options of `forward` and `forwardSync`. */
+export interface ForwardOptions {
+  /**
+   * Experts per token for this call: one figure, or one per row. At most `config.topK`; 0 leaves the shared experts only.
+   * @defaultValue `config.topK`, bit-exact with the trained layer
+   */
+  topK?: number | Uint8Array
+  /**
+   * In (0, 1]: keep, per token, the fewest of the selected experts whose share of the selected routing weight reaches it (at least
+   * one), then renormalise the way the family does.
+   */
+  topP?: number
+  /** Replays a recorded routing instead of running the gate. */
+  routing?: RecordedRouting
+  /** `[numTokens]`, for hash-routed layers (DeepSeek-V4). */
+  tokenIds?: Int32Array
+  /** Type and shape of the hidden states, for families whose router reads another tensor than the experts (Gemma 4). */
+  routerInput?: HiddenStates
+  /** Tokens per sequence, summing to numTokens, for families with expert capacity (Switch). @defaultValue one sequence */
+  sequenceLengths?: Int32Array
+  /** Written instead of a new array; type and shape of the hidden states. Must not overlap any input. */
+  output?: HiddenStates
+  /** Aborts a queued call at once and a running one between experts. Asynchronous calls only. */
+  signal?: AbortSignal
+}
+
+const OPTION_KEYS = [
+  'topK',
+  'topP',
+  'routing',
+  'tokenIds',
+  'routerInput',
+  'sequenceLengths',
+  'output',
+  'signal',
+]
+
+type Float16ArrayConstructor = new (buffer: ArrayBufferLike, byteOffset: number, length: number) => object
+const Float16 = (globalThis as { Float16Array?: Float16ArrayConstructor }).Float16Array
+
+/** A checked call. */
+export interface PreparedForward {
+  request: ForwardRequest
+  /** What the caller gets: its own output, or a new one of the input's type. */
+  output: HiddenStates
+  /** Caller-owned memory to lease while the call is in flight. */
+  uses: Use[]
+}
+
+interface FloatInput {
+  array: FloatArray
+  dtype: DType
+  /** Makes an output of the same type over an array like `array`. */
+  wrap: (array: FloatArray) => HiddenStates
+  owned: boolean
+}
+
+/**
+ * Validates a call.
+ *
+ * @throws TypeError and RangeError with ERR_MOE_INVALID_ARG_*, ERR_MOE_UNKNOWN_OPTION, ERR_MOE_MISSING_INPUT
+ * @throws {@link MoeError} ERR_MOE_BUFFER_DETACHED
+ */
+export function prepareForward(
+  config: ResolvedMoeConfig,
+  layerDtype: DType,
+  device: string,
+  hiddenStates: HiddenStates,
+  options: ForwardOptions,
+): PreparedForward {
+  if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options)
+  checkOptionKeys(options, OPTION_KEYS)
+  const { hiddenSize, topK } = config
+  const hidden = floatInput('hiddenStates', hiddenStates, layerDtype, device, hiddenSize)
+  const numTokens = hidden.array.length / hiddenSize
+  const uses: Use[] = []
+  const lease = (name: string, input: { array: Use['array'] }, write = false) =>
+    uses.push({ name, array: input.array, write })
+  lease('hiddenStates', hidden)
+
+  const same = (name: 'routerInput' | 'output', value: HiddenStates): FloatInput => {
+    const input = floatInput(name, value, layerDtype, device, hiddenSize)
+    if (input.dtype !== hidden.dtype || value.constructor !== hiddenStates.constructor) {
+      throw invalidArgType(name, 'the same type as hiddenStates', value)
+    }
+    if (input.array.length !== hidden.array.length) {
+      throw invalidArgShape(
+        name,
+        `[${numTokens}, ${hiddenSize}] like hiddenStates`,
+        `${input.array.length} elements`,
+      )
+    }
+    return input
+  }
+
+  let routerInput: FloatArray | null = null
+  if (options.routerInput !== undefined) {
+    const input = same('routerInput', options.routerInput)
+    lease('routerInput', input)
+    routerInput = input.array
+  } else if (config.routerInput === 'separate' && options.routing === undefined) {
+    throw missingInput(
+      'options.routerInput',
+      `the router of ${config.family} reads another tensor than its experts`,
+    )
+  }
+
+  const tokenIds = int32Option('tokenIds', options.tokenIds, numTokens)
+  if (tokenIds) lease('tokenIds', { array: tokenIds })
+  else if (config.hashRouted && options.routing === undefined) {
+    throw missingInput('options.tokenIds', 'this layer chooses experts by token id')
+  }
+  const sequenceLengths = int32Option('sequenceLengths', options.sequenceLengths)
+  if (sequenceLengths) checkSequenceLengths(sequenceLengths, numTokens)
+
+  const callTopK = checkTopK(options.topK, topK, numTokens)
+  if (callTopK instanceof Uint8Array) lease('topK', { array: callTopK })
+  const topP = options.topP ?? 1
+  if (typeof topP !== 'number') throw invalidArgType('topP', 'a number', topP)
+  if (!(topP > 0 && topP <= 1)) throw invalidArgValue('topP', 'a number in (0, 1]', topP)
+
+  const slots = numTokens * topK
+  const replay = options.routing !== undefined
+  let topkIds: Int32Array
+  let topkWeights: Float32Array
+  if (options.routing !== undefined) {
+    if (options.topK !== undefined || options.topP !== undefined) {
+      throw invalidArgValue('routing', 'no topK or topP beside a recorded routing', 'both')
+    }
+    ;({ topkIds, topkWeights } = checkRecordedRouting(options.routing, config, slots))
+  } else {
+    topkIds = new Int32Array(slots)
+    topkWeights = new Float32Array(slots)
+  }
+
+  let output: HiddenStates
+  let outputArray: FloatArray
+  if (options.output !== undefined) {
+    const input = same('output', options.output)
+    lease('output', input, true)
+    output = options.output
+    outputArray = input.array
+  } else {
+    outputArray =
+      hidden.dtype === 'f32' ? new Float32Array(hidden.array.length) : new Uint16Array(hidden.array.length)
+    output = hidden.wrap(outputArray)
+  }
+  return {
+    request: {
+      numTokens,
+      dtype: hidden.dtype,
+      hidden: hidden.array,
+      output: outputArray,
+      routerInput,
+      tokenIds,
+      topK: callTopK,
+      topP,
+      sequenceLengths,
+      replay,
+      topkIds,
+      topkWeights,
+      nonFinite: new Uint8Array(numTokens),
+    },
+    output,
+    uses,
+  }
+}
+
+function floatInput(
+  name: string,
+  value: unknown,
+  layerDtype: DType,
+  device: string,
+  hiddenSize: number,
+): FloatInput {
+  const input = toFloatInput(name, value, layerDtype, device, hiddenSize)
+  if (input.array.length % hiddenSize !== 0) {
+    throw invalidArgShape(name, `[numTokens, ${hiddenSize}]`, `${input.array.length} elements`)
+  }
+  return input
+}
+
+function toFloatInput(
+  name: string,
+  value: unknown,
+  layerDtype: DType,
+  device: string,
+  hiddenSize: number,
+): FloatInput {
+  if (value instanceof Tensor) {
+    const array = tensorData(value)
+    if (value.dtype === 'i32' || (value.dtype !== 'f32' && value.dtype !== layerDtype)) {
+      throw invalidArgType(name, `a tensor of f32 or of the layer's ${layerDtype}`, value.dtype)
+    }
+    if (value.shape.length !== 2 || value.shape[1] !== hiddenSize) {
+      throw invalidArgShape(name, `shape [numTokens, ${hiddenSize}]`, `[${value.shape.join(', ')}]`)
+    }
+    if (value.device.startsWith('cuda') !== device.startsWith('cuda')) {
+      throw invalidArgValue(name, `a tensor that '${device}' can read`, value.device)
+    }
+    const { dtype, shape } = value
+    return {
+      array: array as FloatArray,
+      dtype,
+      wrap: out => new Tensor(out, shape, dtype, value.device),
+      owned: true,
+    }
+  }
+  if (value instanceof Float32Array) {
+    checkBuffer(name, value)
+    return { array: value, dtype: 'f32', wrap: out => out, owned: false }
+  }
+  if (value instanceof Uint16Array) {
+    if (layerDtype === 'f32') throw invalidArgType(name, 'a Float32Array (the layer computes in f32)', value)
+    checkBuffer(name, value)
+    return { array: value, dtype: layerDtype, wrap: out => out, owned: false }
+  }
+  if (Float16 && value instanceof Float16) {
+    if (layerDtype !== 'f16')
+      throw invalidArgType(name, `no Float16Array (the layer computes in ${layerDtype})`, value)
+    const view = value as unknown as Uint16Array
+    checkBuffer(name, view)
+    return {
+      array: new Uint16Array(view.buffer, view.byteOffset, view.length),
+      dtype: 'f16',
+      wrap: out => new Float16(out.buffer, out.byteOffset, out.length) as unknown as Uint16Array,
+      owned: false,
+    }
+  }
+  throw invalidArgType(name, 'a Float32Array, a Uint16Array (bits of the 16-bit dtype) or a Tensor', value)
+}
+
+function int32Option(name: string, value: unknown, length?: number): Int32Array | null {
+  if (value === undefined) return null
+  if (!(value instanceof Int32Array)) throw invalidArgType(name, 'an Int32Array', value)
+  checkBuffer(name, value)
+  if (length !== undefined && value.length !== length) {
+    throw invalidArgShape(name, `[${length}]`, `${value.length} elements`)
+  }
+  return value
+}
+
+function checkSequenceLengths(lengths: Int32Array, numTokens: number): void {
+  let sum = 0
+  for (const length of lengths) {
+    if (length < 0) throw invalidArgValue('sequenceLengths', 'non-negative lengths', length)
+    sum += length
+  }
+  if (sum !== numTokens)
+    throw invalidArgShape('sequenceLengths', `lengths that sum to ${numTokens}`, `a sum of ${sum}`)
+}
+
+function checkTopK(value: unknown, topK: number, numTokens: number): number | Uint8Array {
+  if (value === undefined) return topK
+  if (typeof value === 'number') {
+    if (!Number.isInteger(value) || value < 0 || value > topK) {
+      throw invalidArgValue('topK', `an integer from 0 to ${topK}`, value)
+    }
+    return value
+  }
+  if (!(value instanceof Uint8Array)) throw invalidArgType('topK', 'a number or a Uint8Array', value)
+  checkBuffer('topK', value)
+  if (value.length !== numTokens) throw invalidArgShape('topK', `[${numTokens}]`, `${value.length} elements`)
+  for (const rowTopK of value) {
+    if (rowTopK > topK) throw invalidArgValue('topK', `integers from 0 to ${topK}`, rowTopK)
+  }
+  return value
+}
+
+/** Copies, so that the result owns its arrays and the caller may reuse its own at once. */
+function checkRecordedRouting(routing: unknown, config: ResolvedMoeConfig, slots: number): RecordedRouting {
+  if (typeof routing !== 'object' || routing === null) {
+    throw invalidArgType('routing', 'an object { topkIds, topkWeights }', routing)
+  }
+  checkOptionKeys(routing, ['topkIds', 'topkWeights'], 'routing')
+  const { topkIds, topkWeights } = routing as RecordedRouting
+  if (!(topkIds instanceof Int32Array)) throw invalidArgType('routing.topkIds', 'an Int32Array', topkIds)
+  if (!(topkWeights instanceof Float32Array))
+    throw invalidArgType('routing.topkWeights', 'a Float32Array', topkWeights)
+  checkBuffer('routing.topkIds', topkIds)
+  checkBuffer('routing.topkWeights', topkWeights)
+  if (topkIds.length !== slots) throw invalidArgShape('routing.topkIds', `${slots} ids`, `${topkIds.length}`)
+  if (topkWeights.length !== slots) {
+    throw invalidArgShape('routing.topkWeights', `${slots} weights`, `${topkWeights.length}`)
+  }
+  const experts = config.numExperts + config.numIdentityExperts
+  for (const id of topkIds) {
+    if (id < -1 || id >= experts)
+      throw invalidArgValue('routing.topkIds', `ids from -1 to ${experts - 1}`, id)
+  }
+  return { topkIds: topkIds.slice(), topkWeights: topkWeights.slice() }
+}
+
+/** @internal Options that an aborted signal refuses at once. */
+export function checkSignal(signal: unknown): AbortSignal | undefined {
+  if (signal === undefined) return undefined
+  if (!(signal instanceof AbortSignal)) throw invalidArgType('signal', 'an AbortSignal', signal)
+  return signal
+}
+
+/** @internal */
+export function disposedError(): MoeError {
+  return new MoeError('ERR_MOE_DISPOSED', 'The layer has been disposed')
+}

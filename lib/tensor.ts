@@ -1,0 +1,120 @@
+/** Dense row-major tensors that the stages and layers pass between them. */
+
+import { checkBuffer } from './buffers.js'
+import type { DType } from './dtype.js'
+import { invalidArgShape, invalidArgType, invalidArgValue, MoeError } from './errors.js'
+
+/** Element type of a {@link Tensor}: a compute dtype, or i32 for ids, offsets and slots. */
+export type TensorDType = DType | 'i32'
+
+/** The typed array that holds a dtype: `Float32Array` f32, `Uint16Array` the bits of f16 or bf16, `Int32Array` i32. */
+export type TensorData = Float32Array | Uint16Array | Int32Array
+
+export interface TensorOptions {
+  /** Needed for a `Uint16Array`; implied by the other arrays. */
+  dtype?: TensorDType
+  /** 'cpu', 'reference' or 'cuda:N'. @defaultValue 'cpu' */
+  device?: string
+}
+
+const hostData = new WeakMap<Tensor, TensorData>()
+
+/**
+ * A dense row-major tensor on a device. It owns its memory: {@link Tensor.from} copies in, {@link Tensor.toHost} copies out, and what
+ * the caller does with its own arrays in between changes nothing.
+ */
+export class Tensor {
+  readonly dtype: TensorDType
+  readonly shape: readonly number[]
+  readonly device: string
+
+  /** @internal */
+  constructor(data: TensorData, shape: readonly number[], dtype: TensorDType, device: string) {
+    this.dtype = dtype
+    this.shape = Object.freeze([...shape])
+    this.device = device
+    hostData.set(this, data)
+  }
+
+  /**
+   * Copies a typed array into a new tensor.
+   *
+   * @param data length = product of `shape`
+   * @param shape non-negative integers, rank 1 to 4
+   * @throws TypeError ERR_MOE_INVALID_ARG_TYPE, RangeError ERR_MOE_INVALID_ARG_SHAPE or ERR_MOE_INVALID_ARG_VALUE
+   * @throws {@link MoeError} ERR_MOE_DEVICE_UNAVAILABLE for a device that cannot hold tensors here
+   */
+  static from(data: TensorData, shape: readonly number[], options: TensorOptions = {}): Tensor {
+    const dtype = inferDtype(data, options.dtype)
+    checkBuffer('data', data)
+    if (!Array.isArray(shape) || shape.length < 1 || shape.length > 4) {
+      throw invalidArgShape('shape', 'an array of 1 to 4 sizes', JSON.stringify(shape))
+    }
+    let length = 1
+    for (const size of shape) {
+      if (!Number.isInteger(size) || size < 0) throw invalidArgValue('shape', 'non-negative integers', size)
+      length *= size
+    }
+    if (length !== data.length) {
+      throw invalidArgShape('data', `${length} elements for shape [${shape.join(', ')}]`, `${data.length}`)
+    }
+    return new Tensor(data.slice(), shape, dtype, checkHostDevice(options.device ?? 'cpu'))
+  }
+
+  /** Number of elements. */
+  get length(): number {
+    return this.shape.reduce((product, size) => product * size, 1)
+  }
+
+  get isDisposed(): boolean {
+    return !hostData.has(this)
+  }
+
+  /** Copies the elements to a new typed array on the host. */
+  toHost(): TensorData {
+    return tensorData(this).slice()
+  }
+
+  /** Frees the memory; idempotent. A later use throws ERR_MOE_DISPOSED. */
+  dispose(): void {
+    hostData.delete(this)
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+}
+
+/** @internal The tensor's own storage, for stages and layers of host devices. */
+export function tensorData(tensor: Tensor): TensorData {
+  const data = hostData.get(tensor)
+  if (!data) throw new MoeError('ERR_MOE_DISPOSED', 'The tensor has been disposed')
+  return data
+}
+
+function inferDtype(data: unknown, asked: TensorDType | undefined): TensorDType {
+  const implied = data instanceof Float32Array ? 'f32' : data instanceof Int32Array ? 'i32' : undefined
+  if (implied) {
+    if (asked && asked !== implied)
+      throw invalidArgValue('dtype', `'${implied}' for a ${implied} array`, asked)
+    return implied
+  }
+  if (!(data instanceof Uint16Array)) {
+    throw invalidArgType('data', 'a Float32Array, Uint16Array or Int32Array', data)
+  }
+  if (asked !== 'f16' && asked !== 'bf16')
+    throw invalidArgValue('dtype', "'f16' or 'bf16' for a Uint16Array", asked)
+  return asked
+}
+
+function checkHostDevice(device: unknown): string {
+  if (typeof device !== 'string') throw invalidArgType('device', 'a string', device)
+  if (device === 'cpu' || device === 'reference') return device
+  if (/^cuda(:\d+)?$/.test(device)) {
+    throw new MoeError(
+      'ERR_MOE_DEVICE_UNAVAILABLE',
+      `Tensors on '${device}' need the CUDA backend, which this build lacks`,
+    )
+  }
+  throw invalidArgValue('device', "'cpu', 'reference' or 'cuda:N'", device)
+}

@@ -1,0 +1,165 @@
+/** Random encoded matrices of every codec, in shapes that are no multiples of anything convenient. */
+
+import type { EncodedBuffer, EncodedBuffers } from '../../lib/checkpoint/encoded.js'
+import type { MatrixEncoding, StoredType } from '../../lib/checkpoint/plan.js'
+import { numberToBf16, numberToF16 } from '../../lib/dtype.js'
+import { Random } from './random.js'
+
+export interface EncodedCase {
+  label: string
+  encoding: MatrixEncoding
+  buffers: EncodedBuffers
+  rows: number
+  cols: number
+}
+
+const ceilDiv = (a: number, b: number) => Math.ceil(a / b)
+
+/** All bit patterns are legal, so that infinities, NaN and subnormals occur. */
+function randomBytes(random: Random, count: number): Uint8Array {
+  return Uint8Array.from({ length: count }, () => random.bits() >>> 24)
+}
+
+/** Numbers of ordinary size in a float type; for e8m0 and e4m3 all codes. */
+function randomFloats(random: Random, type: StoredType, count: number): EncodedBuffer {
+  const values = Float32Array.from({ length: count }, () => random.normal() * 2 ** (random.integer(12) - 6))
+  switch (type) {
+    case 'F32':
+      return { type, bytes: new Uint8Array(values.buffer) }
+    case 'BF16':
+      return { type, bytes: new Uint8Array(Uint16Array.from(values, numberToBf16).buffer) }
+    case 'F16':
+      return { type, bytes: new Uint8Array(Uint16Array.from(values, numberToF16).buffer) }
+    default:
+      return { type, bytes: randomBytes(random, count) }
+  }
+}
+
+function randomWords(random: Random, count: number): EncodedBuffer {
+  return { type: 'I32', bytes: randomBytes(random, count * 4) }
+}
+
+function groupIndex(random: Random, cols: number, numGroups: number): EncodedBuffer {
+  const index = Int32Array.from({ length: cols }, () => random.integer(numGroups))
+  return { type: 'I32', bytes: new Uint8Array(index.buffer) }
+}
+
+/** About two hundred matrices. */
+export function encodedCases(seed: number): EncodedCase[] {
+  const random = new Random(seed)
+  const cases: EncodedCase[] = []
+  const add = (
+    name: string,
+    rows: number,
+    cols: number,
+    encoding: MatrixEncoding,
+    buffers: EncodedBuffers,
+  ) => {
+    const label = `${name} ${rows}x${cols} ${JSON.stringify(encoding)} ${buffers.data.type}/${buffers.scale?.type}`
+    cases.push({ label, encoding, buffers, rows, cols })
+  }
+
+  const shapes = [
+    [1, 1],
+    [3, 17],
+    [31, 257],
+    [33, 300],
+    [130, 260],
+  ] as const
+  for (const [rows, cols] of shapes) {
+    for (const type of ['F32', 'F16', 'BF16', 'F8_E4M3'] as const) {
+      for (const transposed of [false, true]) {
+        const everyBit = {
+          type,
+          bytes: randomBytes(random, rows * cols * (type === 'F32' ? 4 : type === 'F8_E4M3' ? 1 : 2)),
+        }
+        add('plain', rows, cols, { codec: 'float', transposed }, { data: everyBit })
+        for (const scaleType of ['F32', 'BF16', 'F16', 'F8_E8M0'] as const) {
+          const block = { rows: 1 + random.integer(40), cols: 1 + random.integer(140) }
+          const scale = randomFloats(random, scaleType, ceilDiv(rows, block.rows) * ceilDiv(cols, block.cols))
+          const data = randomFloats(random, type, rows * cols)
+          add('scaled', rows, cols, { codec: 'float', transposed, block }, { data, scale })
+        }
+      }
+    }
+  }
+
+  for (const [rows, cols] of [
+    [1, 2],
+    [5, 34],
+    [33, 288],
+    [40, 590],
+  ] as const) {
+    for (const [scaleType, width] of [
+      ['F8_E8M0', 32],
+      ['U8', 32],
+      ['F8_E4M3', 16],
+      ['F8_E4M3', 3],
+    ] as const) {
+      for (const globalScaleOp of [undefined, 'multiply', 'divide'] as const) {
+        const block = { rows: 1, cols: width }
+        const data = {
+          type: random.integer(2) ? ('U8' as const) : ('I8' as const),
+          bytes: randomBytes(random, (rows * cols) / 2),
+        }
+        const scale = randomFloats(random, scaleType, rows * ceilDiv(cols, width))
+        const globalScale = globalScaleOp && randomFloats(random, 'F32', 1)
+        add('e2m1', rows, cols, { codec: 'e2m1', block, globalScaleOp }, { data, scale, globalScale })
+      }
+    }
+  }
+
+  for (const [rows, cols] of [
+    [1, 1],
+    [7, 38],
+    [17, 260],
+    [40, 301],
+  ] as const) {
+    for (const bits of [4, 8] as const) {
+      for (const variant of ['symmetric', 'zeros', 'index', 'zeros and index', 'tensor']) {
+        const block = variant === 'tensor' ? { rows, cols } : { rows: 1, cols: 1 + random.integer(40) }
+        const numGroups = ceilDiv(cols, block.cols)
+        const gridRows = ceilDiv(rows, block.rows)
+        const perWord = 32 / bits
+        const scaleType = (['F32', 'F16', 'BF16'] as const)[random.integer(3)]!
+        add(
+          `packed ${variant}`,
+          rows,
+          cols,
+          { codec: 'packedInt', bits, block },
+          {
+            data: randomWords(random, rows * ceilDiv(cols, perWord)),
+            scale: randomFloats(random, scaleType, gridRows * numGroups),
+            zeroPoint: variant.includes('zeros')
+              ? randomWords(random, ceilDiv(rows, perWord) * numGroups)
+              : undefined,
+            groupIndex: variant.includes('index') ? groupIndex(random, cols, numGroups) : undefined,
+          },
+        )
+      }
+    }
+  }
+
+  for (const [rows, cols] of [
+    [8, 8],
+    [24, 40],
+    [40, 264],
+    [72, 520],
+  ] as const) {
+    for (const codec of ['awq', 'gptq'] as const) {
+      for (const variant of [0, 1, 2] as const) {
+        const block = { rows: 1, cols: variant === 2 ? cols : 1 + random.integer(64) }
+        const numGroups = ceilDiv(cols, block.cols)
+        const encoding: MatrixEncoding = { codec, block }
+        if (codec === 'gptq') encoding.zeroOffset = variant === 0 ? 0 : 1
+        add(codec, rows, cols, encoding, {
+          data: randomWords(random, (rows * cols) / 8),
+          scale: randomFloats(random, variant === 1 ? 'BF16' : 'F16', numGroups * rows),
+          zeroPoint: randomWords(random, (numGroups * rows) / 8),
+          groupIndex: codec === 'gptq' && variant === 1 ? groupIndex(random, cols, numGroups) : undefined,
+        })
+      }
+    }
+  }
+  return cases
+}

@@ -1,0 +1,113 @@
+/** Bits that must not change: with threads, with the batch a row is in, from run to run, with options that say nothing. */
+
+import { describe, expect, it } from 'vitest'
+import { DTYPES } from '../../lib/dtype.js'
+import { MoeLayer } from '../../lib/index.js'
+import { FAMILY_CASES, type LayerCase } from '../cases.js'
+import { nativeDevices } from '../helpers/devices.js'
+import { makeLayerData } from '../helpers/layer-data.js'
+import { Random } from '../helpers/random.js'
+
+const wide: LayerCase = {
+  name: 'bitwise',
+  config: {
+    hiddenSize: 152,
+    intermediateSize: 104,
+    numExperts: 24,
+    topK: 5,
+    scoringFunc: 'sigmoid',
+    normTopkProb: true,
+    numSharedExperts: 1,
+  },
+  numTokens: 129,
+  load: 'gate',
+  with: ['selectionBias'],
+}
+
+for (const device of nativeDevices) {
+  const options = { device: device as 'cpu' }
+  describe.each([...DTYPES])(`bitwise on ${device}, %s`, dtype => {
+    it('any number of threads gives the same bits', () => {
+      const { config, weights, hidden } = makeLayerData(wide, dtype)
+      const outputs = [1, 2, 3, 4].map(threads => {
+        using layer = MoeLayer.create(config, weights, { ...options, dtype, threads })
+        return layer.forwardSync(hidden).output
+      })
+      for (const output of outputs) expect(output).toEqual(outputs[0])
+    })
+
+    it('a row alone gives the bits that it gives inside any batch', () => {
+      const { config, weights, hidden } = makeLayerData(wide, dtype)
+      using layer = MoeLayer.create(config, weights, { ...options, dtype })
+      const { hiddenSize } = config
+      const rowOf = (array: Float32Array, row: number) =>
+        array.subarray(row * hiddenSize, (row + 1) * hiddenSize)
+      const alone = Array.from({ length: wide.numTokens }, (_, row) =>
+        layer.forwardSync(rowOf(hidden, row)).output.slice(),
+      )
+      for (const batch of [2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 31, 32, 33, 64, 65, 129]) {
+        const { output } = layer.forwardSync(hidden.subarray(0, batch * hiddenSize))
+        for (let row = 0; row < batch; row++)
+          expect(rowOf(output, row), `row ${row} of ${batch}`).toEqual(alone[row])
+      }
+      const order = new Random(3).permutation(wide.numTokens)
+      const shuffled = new Float32Array(hidden.length)
+      for (const [to, from] of order.entries()) shuffled.set(rowOf(hidden, from), to * hiddenSize)
+      const { output } = layer.forwardSync(shuffled)
+      for (const [to, from] of order.entries()) expect(rowOf(output, to)).toEqual(alone[from])
+    })
+
+    it('100 runs and the asynchronous path give the same bits', async () => {
+      const { config, weights, hidden } = makeLayerData({ ...wide, numTokens: 17 }, dtype)
+      using layer = MoeLayer.create(config, weights, { ...options, dtype })
+      const first = layer.forwardSync(hidden)
+      for (let run = 0; run < 100; run++) expect(layer.forwardSync(hidden).output).toEqual(first.output)
+      const queued = await layer.forward(hidden)
+      expect(queued.output).toEqual(first.output)
+      expect(queued.topkIds).toEqual(first.topkIds)
+      expect(queued.topkWeights).toEqual(first.topkWeights)
+    })
+  })
+
+  describe(`the dial on ${device}`, () => {
+    const cases = FAMILY_CASES.filter(layerCase => layerCase.config.capacity === undefined)
+
+    it.each(cases)('$name: topK = config.topK and topP = 1 change no bit', layerCase => {
+      const { config, weights, hidden, options: call } = makeLayerData(layerCase, 'f32')
+      using layer = MoeLayer.create(config, weights, options)
+      const plain = layer.forwardSync(hidden, call)
+      const rows = new Uint8Array(layerCase.numTokens).fill(config.topK)
+      for (const dial of [{ topK: config.topK }, { topP: 1 }, { topK: rows }]) {
+        const dialled = layer.forwardSync(hidden, { ...call, ...dial })
+        expect(dialled.output).toEqual(plain.output)
+        expect(dialled.topkIds).toEqual(plain.topkIds)
+        expect(dialled.topkWeights).toEqual(plain.topkWeights)
+      }
+    })
+
+    it.each(cases)('$name: row i of a mixed batch equals row i alone with its own topK', layerCase => {
+      const { config, weights, hidden, options: call } = makeLayerData(layerCase, 'f32')
+      using layer = MoeLayer.create(config, weights, options)
+      const { hiddenSize, topK } = config
+      const rows = Uint8Array.from({ length: layerCase.numTokens }, (_, row) => row % (topK + 1))
+      const mixed = layer.forwardSync(hidden, { ...call, topK: rows })
+      const trained = layer.forwardSync(hidden, call)
+      rows.forEach((rowTopK, row) => {
+        const slice = <A extends Float32Array | Int32Array>(array: A, width: number) =>
+          array.subarray(row * width, (row + 1) * width) as A
+        const alone = layer.forwardSync(slice(hidden, hiddenSize), {
+          topK: rowTopK,
+          ...(call.tokenIds ? { tokenIds: slice(call.tokenIds, 1) } : {}),
+          ...(call.routerInput ? { routerInput: slice(call.routerInput as Float32Array, hiddenSize) } : {}),
+        })
+        expect(slice(mixed.output, hiddenSize)).toEqual(alone.output)
+        const kept = [...slice(mixed.topkIds, topK)].slice(0, rowTopK)
+        expect(kept, 'a prefix of the trained ranking').toEqual(
+          [...slice(trained.topkIds, topK)].slice(0, rowTopK),
+        )
+        expect([...slice(mixed.topkIds, topK)].slice(rowTopK)).toEqual(new Array(topK - rowTopK).fill(-1))
+        expect([...slice(mixed.topkWeights, topK)].slice(rowTopK)).toEqual(new Array(topK - rowTopK).fill(0))
+      })
+    })
+  })
+}
