@@ -1,0 +1,83 @@
+/** The TypeScript blocks of the documents compile, and the README's first one runs. */
+
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { type CodeBlock, codeBlocks, documents, read, root } from './markdown.js'
+
+const directory = path.join(root, 'build/docs-examples')
+const CHECKPOINT = 'test/golden/cases/deepseek_v2_greedy'
+
+/** What a block without imports of its own may use. */
+const PREAMBLE = `import { devices, fromFloat32, type MoeConfig, MoeLayer, plan, toFloat32 } from 'sparse-experts'
+declare const layer: MoeLayer
+declare const config: MoeConfig
+declare const hiddenStates: Float32Array
+`
+
+const blocks = documents()
+  .flatMap(codeBlocks)
+  .filter(block => block.language === 'ts')
+const fileOf = (block: CodeBlock) => `${block.file.replaceAll(/[^\w]/g, '_')}_${block.line}.ts`
+
+function run(args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8' })
+  return { status, stdout, stderr }
+}
+
+beforeAll(() => {
+  rmSync(directory, { recursive: true, force: true })
+  mkdirSync(directory, { recursive: true })
+  for (const block of blocks) {
+    const standalone = /^import /m.test(block.code)
+    const code = standalone ? block.code : `${PREAMBLE}{\n${block.code}}\n`
+    writeFileSync(path.join(directory, fileOf(block)), `${code}export {}\n`)
+  }
+  const tsconfig = {
+    extends: '../../tsconfig.json',
+    compilerOptions: { paths: { 'sparse-experts': ['../../lib/index.ts'] } },
+    include: ['*.ts'],
+  }
+  writeFileSync(path.join(directory, 'tsconfig.json'), JSON.stringify(tsconfig))
+})
+
+describe('TypeScript blocks of the documents', () => {
+  it('are there', () => {
+    expect(new Set(blocks.map(block => block.file))).toEqual(
+      new Set(['README.md', 'docs/api.md', 'docs/errors.md', 'docs/guide/servers.md']),
+    )
+  })
+
+  it('compile against the library', () => {
+    const { stdout, stderr } = run(['node_modules/typescript/bin/tsc', '--pretty', 'false', '-p', directory])
+    expect(stderr).toBe('')
+    // Errors of the library itself are another check's; indented lines continue the one above.
+    expect(stdout.split('\n').filter(line => /^\S/.test(line) && !line.startsWith('lib/'))).toEqual([])
+  })
+})
+
+describe("the README's example", () => {
+  it('runs, on the reference, on a small checkpoint', () => {
+    const [example] = blocks.filter(block => block.file === 'README.md')
+    expect(example!.code).toContain("'models/DeepSeek-V2-Lite', { layer: 1, device: 'auto' }")
+    const code = example!.code
+      .replace("'models/DeepSeek-V2-Lite'", JSON.stringify(CHECKPOINT))
+      .replace("device: 'auto'", "device: 'reference'")
+      .replace("'sparse-experts'", "'../../lib/index.js'")
+    const file = path.join(directory, 'readme-example.ts')
+    writeFileSync(file, code)
+    const { status, stdout, stderr } = run(['node_modules/tsx/dist/cli.mjs', file])
+    expect(stderr).toBe('')
+    expect(status).toBe(0)
+    const config = JSON.parse(read(`${CHECKPOINT}/config.json`)) as {
+      hidden_size: number
+      n_routed_experts: number
+    }
+    expect(stdout).toContain(`${4 * config.hidden_size} numbers`)
+    expect(stdout).toContain(`of ${config.n_routed_experts}\n`)
+    const [, read_, dense] = /(\d+) of (\d+) weight bytes/.exec(stdout)!
+    expect(Number(read_)).toBeGreaterThan(0)
+    expect(Number(read_)).toBeLessThanOrEqual(Number(dense))
+  })
+})
