@@ -27,7 +27,8 @@ Options:
   --threads N    CPU threads at most (default: all)
   --top-k N      experts per token, at most the model's own
   --top-p P      fewest experts per token whose share of the routing weight reaches P
-  --check        compare with the double-precision reference; exit status 1 when beyond the bound
+  --check        compare with the double-precision reference, which loads the layer a second time in f32; exit status 1 when
+                 beyond the bound
   --json         print one JSON object
 `
 

@@ -1,0 +1,227 @@
+import { writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { afterAll, describe, expect, it } from 'vitest'
+import { missingTools } from '../../lib/cli/build.js'
+import { renderDoctor } from '../../lib/cli/doctor.js'
+import { makePaint } from '../../lib/cli/format.js'
+import { type Facts, judge } from '../../lib/doctor/checks.js'
+import { type DoctorReport, doctor } from '../../lib/doctor.js'
+import { command, removeDirectories, temporaryDirectory } from './command.js'
+
+afterAll(removeDirectories)
+
+const report = doctor()
+
+/** What the report must look like to a program. */
+const SCHEMA = {
+  package: { version: expect.stringMatching(/^\d+\.\d+\.\d+/), root: expect.any(String) },
+  node: { version: process.versions.node, napi: expect.any(String), electron: '', addonsAllowed: true },
+  os: { platform: process.platform, arch: process.arch, release: expect.any(String) },
+  libc: { name: expect.stringMatching(/^(glibc|musl|none)$/) },
+  cpu: { model: expect.any(String), cores: expect.any(Number) },
+  threads: { count: expect.any(Number), limitedBy: expect.any(String) },
+  memory: { totalBytes: expect.any(Number), freeBytes: expect.any(Number) },
+  container: expect.any(Boolean),
+  native: { found: expect.any(Boolean) },
+  cuda: { cards: expect.any(Array), compiledArchitectures: expect.any(Array), reason: expect.any(String) },
+  devices: expect.arrayContaining([expect.objectContaining({ id: 'reference', available: true })]),
+  environment: expect.any(Object),
+  selfTest: expect.any(Array),
+  checks: expect.any(Array),
+  ok: expect.any(Boolean),
+}
+
+/** The report with facts changed as on a sick machine; what the named row then says. */
+function rowOf(name: string, change: (facts: Facts) => void) {
+  const facts = structuredClone(report) as Facts
+  change(facts)
+  const row = judge(facts).find(check => check.name === name)
+  if (!row) throw new Error(`no row '${name}'`)
+  return row
+}
+
+describe('doctor()', () => {
+  it('reports plain data', () => {
+    expect(report).toMatchObject(SCHEMA)
+    expect(JSON.parse(JSON.stringify(report))).toMatchObject(SCHEMA)
+    for (const check of report.checks) {
+      expect(check).toMatchObject({
+        name: expect.any(String),
+        ok: expect.any(Boolean),
+        detail: expect.stringMatching(/./),
+      })
+      expect('fix' in check).toBe(!check.ok)
+      expect(`${check.detail}${check.fix ?? ''}`).not.toContain('\n')
+    }
+    expect(report.ok).toBe(report.checks.every(check => check.ok))
+  })
+
+  it('has run a layer on every device that serves, in every dtype', () => {
+    const usable = report.devices.filter(device => device.available && device.id !== 'reference')
+    const tested = usable.length > 0 ? usable.map(device => device.id) : ['reference']
+    expect([...new Set(report.selfTest.map(result => result.device))]).toEqual(tested)
+    expect(report.selfTest).toHaveLength(3 * tested.length)
+    for (const result of report.selfTest) {
+      expect(result.problem).toBeUndefined()
+      expect(result.relativeError).toBeLessThanOrEqual(result.bound)
+    }
+  })
+
+  it.each<[string, (facts: Facts) => void, RegExp]>([
+    ['Node.js', facts => Object.assign(facts.node, { version: '18.20.0' }), /install Node.js 20\.19/],
+    [
+      'package files',
+      facts => Object.assign(facts.package, { root: '/app/resources/app.asar/node_modules/x' }),
+      /asarUnpack/,
+    ],
+    ['package files', facts => Object.assign(facts.package, { root: '/nowhere/at/all' }), /external/],
+    ['addons allowed', facts => Object.assign(facts.node, { addonsAllowed: false }), /--no-addons/],
+    [
+      'C library',
+      facts => {
+        facts.libc = { name: 'glibc', version: '2.17' }
+        facts.native = {
+          found: false,
+          error: { code: 'ERR_MOE_NATIVE_LOAD', message: "version `GLIBC_2.28' not found" },
+        }
+      },
+      /sparse-experts build/,
+    ],
+    [
+      'native addon',
+      facts => {
+        facts.native = { found: false, error: { code: 'ERR_MOE_NATIVE_VERSION', message: 'it is of 0.0.9' } }
+      },
+      /reinstall/,
+    ],
+    [
+      'processor',
+      facts => Object.assign(facts.cpu, { instructionSet: 'scalar', instructionSets: ['avx2'] }),
+      /build/,
+    ],
+    ['threads', facts => Object.assign(facts.threads, { count: 16, quota: 1.5 }), /SPARSE_EXPERTS_THREADS=2/],
+    [
+      'processor',
+      facts => {
+        facts.native = { found: true }
+        facts.environment.SPARSE_EXPERTS_CPU_ISA = 'avx9'
+        const cpu = facts.devices.find(device => device.id === 'cpu')
+        Object.assign(cpu!, {
+          available: false,
+          reason: 'SPARSE_EXPERTS_CPU_ISA=avx9: no such instruction set',
+        })
+      },
+      /unset SPARSE_EXPERTS_CPU_ISA/,
+    ],
+    ['memory', facts => Object.assign(facts.memory, { freeBytes: 1e8 }), /free some/],
+    [
+      'environment',
+      facts => Object.assign(facts.environment, { SPARSE_EXPERTS_THREAD: '2' }),
+      /SPARSE_EXPERTS_THREADS/,
+    ],
+    [
+      'CUDA',
+      facts => {
+        facts.devices = facts.devices.filter(device => !device.id.startsWith('cuda'))
+        facts.cuda = {
+          driver: '535.10',
+          cards: [{ name: 'NVIDIA H200', computeCapability: '9.0' }],
+          compiledArchitectures: ['sm_80'],
+          reason: 'no kernel image for the device',
+        }
+      },
+      /driver|build/,
+    ],
+    [
+      'self-test cpu',
+      facts => {
+        facts.selfTest = [
+          { device: 'cpu', dtype: 'f32', ok: false, relativeError: 1, bound: 5e-6, problem: 'far off' },
+        ]
+      },
+      /report/,
+    ],
+  ])('knows the story of %s', (name, change, fix) => {
+    const row = rowOf(name, change)
+    expect(row.ok).toBe(false)
+    expect(row.fix).toMatch(fix)
+  })
+
+  it('finds no fault with a machine that has no NVIDIA card', () => {
+    const row = rowOf('CUDA', facts => {
+      facts.devices = facts.devices.filter(device => !device.id.startsWith('cuda'))
+      facts.cuda = {
+        driver: null,
+        cards: [],
+        compiledArchitectures: [],
+        reason: 'this build has no CUDA backend',
+      }
+      facts.container = false
+    })
+    expect(row.ok).toBe(true)
+  })
+
+  it('renders every row and every fix', () => {
+    const sick: DoctorReport = {
+      ...report,
+      checks: judge({ ...report, native: { found: false } }),
+      ok: false,
+    }
+    const text = renderDoctor(sick, makePaint({}, {})).join('\n')
+    for (const check of sick.checks) expect(text).toContain(check.name)
+    expect(text).toMatch(/→ run 'npx sparse-experts build'/)
+    expect(text).toMatch(/\d+ checks? failed\./)
+  })
+})
+
+describe('sparse-experts doctor', () => {
+  it('prints the report as JSON, status 1 exactly when a check fails', async () => {
+    const { status, stdout } = await command(['doctor', '--json'])
+    const printed = JSON.parse(stdout)
+    expect(printed).toMatchObject(SCHEMA)
+    expect(status).toBe(printed.ok ? 0 : 1)
+    const named = await command(['doctor'], { SPARSE_EXPERTS_NATIVE_PATH: '/nowhere/x.node' })
+    expect(named.status).toBe(1)
+    expect(named.stdout).toContain('→ correct or unset SPARSE_EXPERTS_NATIVE_PATH')
+    expect(named.stdout).toMatch(/✓ {2}self-test reference/)
+    const text = await command(['doctor'], { SPARSE_EXPERTS_THRAEDS: '3' })
+    expect(text.status).toBe(1)
+    expect(text.stdout).toContain('nothing reads SPARSE_EXPERTS_THRAEDS')
+  })
+})
+
+describe.skipIf(process.platform === 'win32')('sparse-experts doctor beside an NVIDIA card', () => {
+  it('names the card, its driver, and what is missing', async () => {
+    const directory = await temporaryDirectory()
+    const script = "#!/bin/sh\necho 'NVIDIA H200, 9.0, 580.65.06'\necho 'NVIDIA H200, 9.0, 580.65.06'\n"
+    await writeFile(path.join(directory, 'nvidia-smi'), script, { mode: 0o755 })
+    const { stdout } = await command(['doctor', '--json'], { PATH: `${directory}:${process.env.PATH}` })
+    const { cuda, checks, devices } = JSON.parse(stdout)
+    expect(cuda.driver).toBe('580.65.06')
+    expect(cuda.cards).toEqual(Array(2).fill({ name: 'NVIDIA H200', computeCapability: '9.0' }))
+    const row = checks.find((check: { name: string }) => check.name === 'CUDA')
+    const serves = devices.some(
+      (device: { id: string; available: boolean }) => device.id.startsWith('cuda') && device.available,
+    )
+    expect(row.ok).toBe(serves)
+    if (!serves)
+      expect(row.detail).toContain('NVIDIA H200 (compute 9.0), NVIDIA H200 (compute 9.0), driver 580.65.06')
+  })
+})
+
+describe('sparse-experts build', () => {
+  it('says what is missing and how to get it', async () => {
+    const { status, stdout, stderr } = await command(['build'], { PATH: await temporaryDirectory() })
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
+    expect(stderr).toMatch(/^error: This machine lacks CMake.* which the build needs\. .+\n$/)
+  })
+
+  it('accepts any of the compilers and generators', () => {
+    expect(missingTools(() => true)).toEqual([])
+    expect(missingTools(name => name !== 'cmake')).toEqual(['CMake'])
+    if (process.platform === 'linux' && !process.env.CXX) {
+      expect(missingTools(name => ['cmake', 'clang++', 'ninja'].includes(name))).toEqual([])
+      expect(missingTools(name => name === 'cmake')).toEqual(['a C++17 compiler', 'make or ninja'])
+    }
+  })
+})

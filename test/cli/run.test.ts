@@ -1,0 +1,247 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { randomHiddenStates } from '../../lib/cli/hidden-states.js'
+import { devices } from '../../lib/device.js'
+import { numberToF16 } from '../../lib/dtype.js'
+import { MoeLayer } from '../../lib/moe-layer.js'
+import {
+  command,
+  finished,
+  removeDirectories,
+  repository,
+  startScript,
+  TINY,
+  temporaryDirectory,
+  tinyCheckpoint,
+} from './command.js'
+
+let checkpoint: string
+let inputs: string
+const hasCpu = devices().some(device => device.id === 'cpu' && device.available)
+
+beforeAll(async () => {
+  checkpoint = await tinyCheckpoint()
+  inputs = await temporaryDirectory()
+})
+afterAll(removeDirectories)
+
+const run = (...args: string[]) => command(['run', checkpoint, '--device', 'reference', ...args])
+
+async function runJson(...args: string[]) {
+  const { stdout, stderr, status } = await run('--json', ...args)
+  if (stdout === '') throw new Error(stderr)
+  return { status, report: JSON.parse(stdout) }
+}
+
+describe.each(hasCpu ? ['reference', 'cpu'] : ['reference'])('run on %s', device => {
+  it('shows the layer, its timing, its load and what it saved', async () => {
+    const { status, stdout, stderr } = await command([
+      'run',
+      checkpoint,
+      '--device',
+      device,
+      '--tokens',
+      '20',
+      '--check',
+    ])
+    expect(stderr).toContain('Loading layer 1')
+    expect(status).toBe(0)
+    for (const part of [
+      `layer 1, deepseek_v3, bf16 on ${device}`,
+      'hidden 132 · 16 experts of 130 · 4 per token',
+      'sigmoid per expert, best 2 of 4 groups by the sum of their two best, top 4, weights renormalised, scaled by 2.5',
+      '1 shared expert, 130 wide',
+      'for 20 tokens (median of',
+      'FLOP/s',
+      'Expert load  80 token-expert pairs',
+      '16 of 16 experts active',
+      'Work saved against dense',
+    ]) {
+      expect(stdout).toContain(part)
+    }
+    expect(stdout).toMatch(
+      /check +ok {2}relative error \S+ \(bound 8\.0e-3\), expert ids equal, all of 20 rows/,
+    )
+    expect(stdout).not.toContain('\u001b[')
+  })
+})
+
+describe('run', () => {
+  it('prints the same as JSON, figures that agree with each other', async () => {
+    const { status, report } = await runJson('--tokens', '12', '--dtype', 'f32', '--check')
+    expect(status).toBe(0)
+    expect(report).toMatchObject({
+      layer: 1,
+      device: 'reference',
+      dtype: 'f32',
+      numTokens: 12,
+      nonFiniteRows: [],
+    })
+    expect(report.config).toMatchObject({
+      hiddenSize: TINY.hiddenSize,
+      numExperts: TINY.numExperts,
+      topK: TINY.topK,
+    })
+    expect(report.work.expertTokens).toHaveLength(TINY.numExperts)
+    expect(report.work.expertTokens.reduce((a: number, b: number) => a + b)).toBe(12 * TINY.topK)
+    expect(report.work.denseFlops).toBeGreaterThan(report.work.flops)
+    expect(report.times.length).toBeGreaterThan(0)
+    expect(report.load.bytes).toBeGreaterThan(17 * 3 * TINY.hiddenSize * TINY.moeIntermediateSize)
+    expect(report.check).toMatchObject({ checkedRows: 12, ok: true, rowsWithOtherIds: [], bound: 5e-6 })
+    expect(report.check.relativeError).toBeLessThanOrEqual(5e-6)
+  })
+
+  it.each([
+    ['deepseek_v4_hash', 'experts from the token-id table', 'with random token ids'],
+    ['gemma4', 'softmax over all experts', 'with a random router input'],
+    ['switch_transformers', 'at most 2 tokens of a sequence per expert', 'random hidden states'],
+    ['llama4', 'routing weight on its input', 'random hidden states'],
+    ['gpt_oss', 'β = 1.702', 'random hidden states'],
+  ])('brings what a layer of %s needs', async (name, routing, input) => {
+    const directory = path.join(repository, 'test/golden/cases', name)
+    const { layer } = JSON.parse(await readFile(path.join(directory, 'expected.json'), 'utf8'))
+    const options = ['--layer', String(layer), '--tokens', '9', '--dtype', 'f32', '--check']
+    const { status, stdout } = await command(['run', directory, ...options])
+    expect(stdout).toContain(routing)
+    expect(stdout).toContain(input)
+    expect(stdout).toMatch(
+      /check +ok {2}relative error \S+ \(bound 5\.0e-6\), expert ids equal, all of 9 rows/,
+    )
+    expect(status).toBe(0)
+  })
+
+  it('turns the dial', async () => {
+    const { report: two } = await runJson('--tokens', '12', '--top-k', '2')
+    expect(two.work.expertTokens.reduce((a: number, b: number) => a + b)).toBe(24)
+    const { report: share } = await runJson('--tokens', '12', '--top-p', '0.5')
+    const used = share.work.expertTokens.reduce((a: number, b: number) => a + b)
+    expect(used).toBeGreaterThanOrEqual(12)
+    expect(used).toBeLessThan(48)
+  })
+
+  it('runs no tokens', async () => {
+    const { status, stdout } = await run('--tokens', '0')
+    expect(status).toBe(0)
+    expect(stdout).toContain('for 0 tokens')
+  })
+
+  it('reads raw, npy and JSON input, and the same numbers give the same routing', async () => {
+    const states = randomHiddenStates(5, TINY.hiddenSize, 42)
+    const npy = (descr: string, data: ArrayBufferView, shape = `(5, ${TINY.hiddenSize})`) => {
+      const header = `{'descr': '${descr}', 'fortran_order': False, 'shape': ${shape}, }`.padEnd(117, ' ')
+      return Buffer.concat([
+        Buffer.from('\x93NUMPY\x01\x00v\x00', 'latin1'),
+        Buffer.from(`${header}\n`, 'latin1'),
+        new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+      ])
+    }
+    const rows = Array.from({ length: 5 }, (_, row) => [...states.subarray(row * 132, (row + 1) * 132)])
+    const files: Record<string, Uint8Array | string> = {
+      'states.bin': new Uint8Array(states.buffer),
+      'states.npy': npy('<f4', states),
+      'rows.json': JSON.stringify(rows),
+      'flat.json': JSON.stringify(rows.flat()),
+    }
+    const loads: number[][] = []
+    for (const [name, contents] of Object.entries(files)) {
+      const file = path.join(inputs, name)
+      await writeFile(file, contents)
+      const { report } = await runJson('--input', file)
+      expect(report).toMatchObject({ numTokens: 5, input: { kind: 'file', file } })
+      loads.push(report.work.expertTokens)
+    }
+    expect(new Set(loads.map(String)).size).toBe(1)
+    const layer = await MoeLayer.load(checkpoint, { device: 'reference' })
+    expect(loads[0]).toEqual([...(await layer.forward(states)).work.expertTokens])
+    layer.dispose()
+
+    const half = path.join(inputs, 'half.npy')
+    await writeFile(half, npy('<f2', Uint16Array.from(states, numberToF16)))
+    expect((await runJson('--input', half)).report.numTokens).toBe(5)
+    const wrong = path.join(inputs, 'wrong.npy')
+    await writeFile(wrong, npy('<f4', states, '(660,)'))
+    const { status, stderr } = await run('--input', wrong)
+    expect(status).toBe(1)
+    expect(stderr).toMatch(/error \[ERR_MOE_INVALID_ARG_SHAPE\]: .*shape \[numTokens, 132\].*\[660\]/)
+  })
+
+  it('flags rows that are not finite, and still checks the others', async () => {
+    const states = randomHiddenStates(4, TINY.hiddenSize, 9)
+    states[2 * TINY.hiddenSize + 7] = Number.NaN
+    const file = path.join(inputs, 'nan.bin')
+    await writeFile(file, states)
+    const { status, stdout } = await run('--input', file, '--check')
+    expect(stdout).toContain('1 row not finite: 2')
+    expect(stdout).toMatch(/check +ok/)
+    expect(status).toBe(0)
+  })
+
+  it('reports operational errors on one line with their code, the stack only for debugging', async () => {
+    const { status, stdout, stderr } = await run('--layer', '0')
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
+    expect(stderr).toMatch(/^error \[ERR_MOE_NOT_SPARSE\]: .+\n$/)
+    const missing = await command(['run', path.join(inputs, 'nothing')])
+    expect(missing.status).toBe(1)
+    expect(missing.stderr).toMatch(/^error \[ERR_MOE_\w+\]: .+\n$/)
+    const debug = await command(['run', checkpoint, '--layer', '0'], { SPARSE_EXPERTS_DEBUG: '1' })
+    expect(debug.stderr).toMatch(/\n {4}at /)
+  })
+
+  it('says when a device cannot serve', async () => {
+    const { status, stderr } = await command(['run', checkpoint, '--device', 'cuda:7'])
+    expect(status).toBe(1)
+    expect(stderr).toMatch(/^error \[ERR_MOE_DEVICE_UNAVAILABLE\]: /)
+  })
+
+  it('stops at Ctrl-C with status 130', async () => {
+    const large = await tinyCheckpoint({ ...TINY, hiddenSize: 512, moeIntermediateSize: 512, numExperts: 64 })
+    const child = startScript('lib/cli/main.ts', ['run', large, '--device', 'reference', '--tokens', '4096'])
+    const end = finished(child)
+    child.stderr!.once('data', () => child.kill('SIGINT'))
+    const { status, stdout, stderr } = await end
+    expect({ status, stdout }).toEqual({ status: 130, stdout: '' })
+    expect(stderr).toMatch(/Interrupted\n$/)
+    expect(stderr).not.toContain('    at ')
+  })
+})
+
+describe('usage', () => {
+  it('helps', async () => {
+    const { status, stdout } = await command(['--help'])
+    expect(status).toBe(0)
+    for (const name of ['run <checkpoint>', 'doctor', 'build']) expect(stdout).toContain(name)
+    for (const name of ['run', 'doctor', 'build']) {
+      const help = await command([name, '--help'])
+      expect(help).toMatchObject({
+        status: 0,
+        stdout: expect.stringContaining(`Usage: sparse-experts ${name}`),
+      })
+    }
+  })
+
+  it('knows its version', async () => {
+    const { version } = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8'))
+    expect(await command(['--version'])).toMatchObject({ status: 0, stdout: `${version}\n` })
+  })
+
+  it.each([
+    [[], 'Missing command'],
+    [['frobnicate'], "Unknown command 'frobnicate'"],
+    [['--frobnicate'], "Unknown option '--frobnicate'"],
+    [['run'], 'Missing argument <checkpoint>'],
+    [['run', 'a', 'b'], "Unexpected argument 'b'"],
+    [['run', 'a', '--frobnicate'], "Unknown option '--frobnicate'"],
+    [['run', 'a', '--tokens', 'many'], "for --tokens, received 'many'"],
+    [['run', 'a', '--top-p', '1.5'], "for --top-p, received '1.5'"],
+    [['run', 'a', '--dtype', 'fp8'], "for --dtype, received 'fp8'"],
+    [['run', 'a', '--device', 'tpu'], "for --device, received 'tpu'"],
+    [['run', 'a', '--tokens', '3', '--input', 'x'], '--tokens or --input, not both'],
+    [['doctor', 'x'], "Unexpected argument 'x'"],
+  ])('%j is refused with status 2', async (args, message) => {
+    const { status, stdout, stderr } = await command(args)
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
+    expect(stderr).toContain(message)
+    expect(stderr).toContain('Usage: sparse-experts')
+  })
+})

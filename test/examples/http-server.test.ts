@@ -1,0 +1,138 @@
+import type { ChildProcess } from 'node:child_process'
+import { request } from 'node:http'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { ERROR_BOUNDS, relativeError } from '../../lib/accuracy.js'
+import { randomHiddenStates } from '../../lib/cli/hidden-states.js'
+import { MoeLayer } from '../../lib/moe-layer.js'
+import { finished, removeDirectories, startScript, TINY, tinyCheckpoint } from '../cli/command.js'
+
+const MAX_QUEUED = 64
+const { hiddenSize, topK } = TINY
+
+let checkpoint: string
+let server: ChildProcess
+let url: string
+
+async function start(): Promise<void> {
+  const options = ['--port', '0', '--device', 'reference', '--max-queued-tokens', String(MAX_QUEUED)]
+  server = startScript('examples/http-server/main.ts', [checkpoint, ...options])
+  url = await new Promise((resolve, reject) => {
+    server.stdout!.on('data', text => {
+      const found = /http:\S+/.exec(String(text))
+      if (found) resolve(found[0])
+    })
+    server.once('exit', status => reject(new Error(`The server ended with status ${status}`)))
+  })
+}
+
+beforeAll(async () => {
+  checkpoint = await tinyCheckpoint()
+  await start()
+})
+afterAll(async () => {
+  server.kill('SIGKILL')
+  await removeDirectories()
+})
+
+const binary = (states: Float32Array<ArrayBuffer>) =>
+  fetch(`${url}/forward`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/octet-stream' },
+    body: states,
+  })
+const json = (body: string) =>
+  fetch(`${url}/forward`, { method: 'POST', headers: { 'content-type': 'application/json' }, body })
+
+interface Body {
+  error: { code: string }
+  output: number[][]
+  topkIds: number[][]
+  nonFiniteRows: number[]
+}
+const bodyOf = async (response: Response) => (await response.json()) as Body
+
+async function metric(name: string): Promise<number> {
+  const text = await (await fetch(`${url}/metrics`)).text()
+  return Number(new RegExp(`^sparse_experts_${name}\\{.*\\} (\\S+)$`, 'm').exec(text)?.[1])
+}
+
+describe('http-server', () => {
+  it('answers what the layer answers, in both forms', async () => {
+    const states = randomHiddenStates(3, hiddenSize, 1)
+    const layer = await MoeLayer.load(checkpoint, { device: 'reference' })
+    const expected = await layer.forward(states)
+    layer.dispose()
+    const response = await binary(states)
+    expect(response.status).toBe(200)
+    expect(response.headers.get('x-num-tokens')).toBe('3')
+    expect(
+      relativeError(new Float32Array(await response.arrayBuffer()), expected.output),
+    ).toBeLessThanOrEqual(ERROR_BOUNDS.bf16)
+
+    const rows = Array.from({ length: 3 }, (_, row) => [
+      ...states.subarray(row * hiddenSize, (row + 1) * hiddenSize),
+    ])
+    const parsed = await bodyOf(await json(JSON.stringify({ hiddenStates: rows })))
+    expect(relativeError(parsed.output.flat(), expected.output)).toBeLessThanOrEqual(ERROR_BOUNDS.bf16)
+    expect(parsed.topkIds.flat()).toEqual([...expected.topkIds])
+    expect(parsed.topkIds[0]).toHaveLength(topK)
+    expect(parsed.nonFiniteRows).toEqual([])
+  })
+
+  it('refuses wrong requests with their code', async () => {
+    const short = await binary(new Float32Array(5))
+    expect(short.status).toBe(400)
+    expect((await bodyOf(short)).error.code).toBe('ERR_MOE_INVALID_ARG_SHAPE')
+    expect((await json('{"hiddenStates":[[1,2]]}')).status).toBe(400)
+    expect((await json('nonsense')).status).toBe(400)
+    expect((await fetch(`${url}/nothing`)).status).toBe(404)
+    const large = await fetch(`${url}/forward`, { method: 'POST', body: new Uint8Array(65 * 2 ** 20) }).catch(
+      () => null,
+    )
+    if (large) expect(large.status).toBe(413)
+  })
+
+  it('sheds load with 503 when its queue is full, stays healthy, and recovers', async () => {
+    const batch = () => binary(randomHiddenStates(MAX_QUEUED / 2, hiddenSize, 2))
+    const burst = Array.from({ length: 12 }, batch)
+    const health = await fetch(`${url}/health`)
+    expect(await health.json()).toMatchObject({ status: 'ready', device: 'reference' })
+    const statuses = await Promise.all(burst.map(async response => (await response).status))
+    expect(new Set(statuses)).toEqual(new Set([200, 503]))
+    const refused = (await Promise.all(burst)).find(response => response.status === 503)!
+    expect(refused.headers.get('retry-after')).toBe('1')
+    expect((await bodyOf(refused)).error.code).toBe('ERR_MOE_QUEUE_FULL')
+    expect((await batch()).status).toBe(200)
+    expect(await metric('tokens_total')).toBeGreaterThanOrEqual(MAX_QUEUED)
+  })
+
+  it('aborts the call of a client that goes away', async () => {
+    const before = await metric('failed_calls_total')
+    const states = randomHiddenStates(MAX_QUEUED * 16, hiddenSize, 3)
+    const call = request(`${url}/forward`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/octet-stream' },
+    })
+    call.on('error', () => {})
+    call.end(new Uint8Array(states.buffer))
+    const deadline = Date.now() + 20_000
+    while ((await metric('queue_calls')) === 0 && Date.now() < deadline)
+      await new Promise(resolve => setTimeout(resolve, 5))
+    call.destroy()
+    while ((await metric('failed_calls_total')) === before && Date.now() < deadline)
+      await new Promise(resolve => setTimeout(resolve, 20))
+    expect(await metric('failed_calls_total')).toBe(before + 1)
+    expect(await metric('queue_calls')).toBe(0)
+  })
+
+  it('finishes what it accepted when it is told to stop', async () => {
+    const answer = binary(randomHiddenStates(MAX_QUEUED / 2, hiddenSize, 4))
+    const deadline = Date.now() + 20_000
+    while ((await metric('queue_calls')) === 0 && Date.now() < deadline)
+      await new Promise(resolve => setTimeout(resolve, 1))
+    const end = finished(server)
+    server.kill('SIGTERM')
+    expect((await answer).status).toBe(200)
+    expect((await end).status).toBe(0)
+  })
+})
