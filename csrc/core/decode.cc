@@ -40,6 +40,13 @@ void decode_tile(const CheckedMatrix& matrix, const Tile& tile) {
   }
 }
 
+void copy_tile(const Tile& tile, float* out, int64_t stride) {
+  for (int64_t i = 0; i < tile.rows; ++i) {
+    std::memcpy(out + (tile.row + i) * stride + tile.col, tile.out + i * tile.stride,
+                static_cast<size_t>(tile.cols) * sizeof(float));
+  }
+}
+
 void round_tile(const Tile& tile, int32_t dtype, uint16_t* out, int64_t stride) {
   for (int64_t i = 0; i < tile.rows; ++i) {
     const float* from = tile.out + i * tile.stride;
@@ -98,14 +105,12 @@ Status decode_matrix(const EncodedMatrix& source, int64_t rows, int64_t cols, in
       tile.col = col;
       tile.rows = std::min(kTileRows, rows - row);
       tile.cols = std::min(kTileCols, cols - col);
+      tile.out = values.data();
+      tile.stride = kTileCols;
+      decode_tile(matrix, tile);
       if (out_dtype == SE_F32) {
-        tile.out = static_cast<float*>(out) + row * out_row_stride + col;
-        tile.stride = out_row_stride;
-        decode_tile(matrix, tile);
+        copy_tile(tile, static_cast<float*>(out), out_row_stride);
       } else {
-        tile.out = values.data();
-        tile.stride = kTileCols;
-        decode_tile(matrix, tile);
         round_tile(tile, out_dtype, static_cast<uint16_t*>(out), out_row_stride);
       }
     }

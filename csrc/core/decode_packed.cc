@@ -16,6 +16,14 @@ int64_t group_of(const CheckedMatrix& matrix, int64_t col) {
                                     : matrix.group_index[static_cast<size_t>(col)];
 }
 
+// Column of the tile behind the last one that shares the group of column j.
+int64_t end_of_group(const CheckedMatrix& matrix, const Tile& tile, int64_t j) {
+  if (!matrix.group_index.empty()) return j + 1;
+  const int64_t block_cols = matrix.source->block_cols;
+  const int64_t left = block_cols - (tile.col + j) % block_cols;
+  return left < tile.cols - j ? j + left : tile.cols;
+}
+
 // The difference is exact; the product is the one rounding.
 float scaled(int32_t difference, float scale) { return static_cast<float>(difference) * scale; }
 
@@ -24,7 +32,8 @@ float scaled(int32_t difference, float scale) { return static_cast<float>(differ
 void decode_packed_int_tile(const CheckedMatrix& matrix, const Tile& tile) {
   const EncodedMatrix& source = *matrix.source;
   const int32_t bits = source.bits;
-  const int64_t per_word = 32 / bits;
+  const int32_t word_shift = bits == 4 ? 3 : 2;
+  const int64_t per_word = int64_t{1} << word_shift;
   const int32_t mask = (1 << bits) - 1;
   const int64_t words_per_row = ceil_div(matrix.cols, per_word);
   for (int64_t i = 0; i < tile.rows; ++i) {
@@ -37,15 +46,19 @@ void decode_packed_int_tile(const CheckedMatrix& matrix, const Tile& tile) {
     }
     const auto zero_shift = static_cast<uint32_t>(row % per_word * bits);
     float* to = tile.out + i * tile.stride;
-    for (int64_t j = 0; j < tile.cols; ++j) {
-      const int64_t col = tile.col + j;
-      const int64_t group = group_of(matrix, col);
-      const uint32_t word = load_u32(words + col / per_word * 4);
-      const auto q = static_cast<int32_t>(word >> (col % per_word * bits)) & mask;
+    for (int64_t j = 0; j < tile.cols;) {
+      const int64_t group = group_of(matrix, tile.col + j);
+      const int64_t end = end_of_group(matrix, tile, j);
+      const float scale = scales[group];
       const int32_t zero =
           zeros == nullptr ? 1 << (bits - 1)
                            : static_cast<int32_t>(load_u32(zeros + group * 4) >> zero_shift) & mask;
-      to[j] = scaled(q - zero, scales[group]);
+      for (; j < end; ++j) {
+        const int64_t col = tile.col + j;
+        const uint32_t word = load_u32(words + (col >> word_shift) * 4);
+        const auto q = static_cast<int32_t>(word >> ((col & (per_word - 1)) * bits)) & mask;
+        to[j] = scaled(q - zero, scale);
+      }
     }
   }
 }

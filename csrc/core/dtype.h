@@ -1,5 +1,6 @@
 // Element types: sizes, names and exact scalar conversions.
-// NOTE: never include this from cpu/isa/: an inline function compiled with AVX-512 flags could be the copy that the linker keeps.
+// NOTE: never include this from cpu/isa/: an inline function compiled with AVX-512 flags could be
+// the copy that the linker keeps.
 #pragma once
 
 #include <cstdint>

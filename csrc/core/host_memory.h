@@ -14,8 +14,9 @@ struct HostMemoryInfo {
 
 HostMemoryInfo host_memory_info();
 
-// 64-byte aligned; 2 MiB aligned and offered to huge pages from 4 MiB on. More than the system has left is refused at once: an
-// overcommitted allocation would succeed here and end the process at first touch. Contents are arbitrary.
+// 64-byte aligned; 2 MiB aligned and offered to huge pages from 4 MiB on. More than the system has
+// left is refused at once: an overcommitted allocation would succeed here and end the process at
+// first touch. Contents are arbitrary.
 Status host_allocate(uint64_t bytes, void** data);
 void host_free(void* data);
 

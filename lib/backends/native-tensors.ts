@@ -54,7 +54,7 @@ export function nativeTensors(
     add(role, expert, 'up', up)
     add(role, expert, 'down', down)
   }
-  experts.forEach((expert, e) => addMlp('expert', e, expert))
+  for (const [e, expert] of experts.entries()) addMlp('expert', e, expert)
   if (shared) addMlp('shared', 0, shared)
   add('latent', 0, 'down', latentDown)
   add('latent', 0, 'up', latentUp)

@@ -168,6 +168,12 @@ function buildPlan(parts: PlanParts): LayerPlan {
   const intermediateSize = matrices.intermediateSize(layout, numExperts)
   const numSharedExperts = naming.shared?.count(config, layer) ?? 0
   const sharedLayout = numSharedExperts > 0 ? naming.shared : undefined
+  if (naming.shared && !sharedLayout && matrices.hasShared(naming.shared)) {
+    config.fail(
+      'model_type',
+      `${family.modelType}: the config names no shared experts, but ${prefix}* holds one`,
+    )
+  }
   const sharedWidth = sharedLayout ? matrices.shared(sharedLayout, hiddenSize) : 0
   const moe = resolve(config.file, {
     ...row.routing(config, { numExperts, topK }, layer),

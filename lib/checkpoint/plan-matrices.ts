@@ -3,7 +3,8 @@
 import { MoeError } from '../errors.js'
 import type { ConfigReader } from '../families/config-reader.js'
 import type { ExpertLayout, SharedLayout } from '../families/family.js'
-import { type EncodedSource, FusedReader, LinearReader } from './encoding.js'
+import { type EncodedSource, LinearReader } from './encoding.js'
+import { FusedReader } from './encoding-fused.js'
 import type { MatrixItem } from './plan.js'
 import type { Quantization } from './quantization.js'
 import type { TensorLookup } from './tensor-lookup.js'
@@ -139,6 +140,11 @@ export class MatrixPlanner {
       const [rows, cols] = matrix === 'down' ? [size, width] : [width, size]
       this.add(role, expert, matrix, rows, cols, this.linear.read(nameOf(name), rows, cols))
     }
+  }
+
+  /** Whether the checkpoint has a shared MLP, whatever its config says. */
+  hasShared(layout: SharedLayout): boolean {
+    return this.linear.has(this.nameOf(layout.down))
   }
 
   /** The shared MLP; returns its width. */

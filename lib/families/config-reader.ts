@@ -28,6 +28,14 @@ export class ConfigReader {
     return undefined
   }
 
+  /** True where a field is there and null, which some models distinguish from absent. */
+  isNull(field: string): boolean {
+    const keys = field.split('.')
+    const last = keys.pop()!
+    const parent = keys.length === 0 ? this.section : this.raw(keys.join('.'))
+    return isObject(parent) && Object.hasOwn(parent, last) && parent[last] === null
+  }
+
   has(field: string | readonly string[]): boolean {
     return this.raw(field) !== undefined
   }

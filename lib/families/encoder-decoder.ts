@@ -12,7 +12,7 @@ const ROUTER: Naming['router'] = {
   bias: tensorWhen(flag('router_bias', false), 'router.classifier.bias'),
 }
 
-function switchStack(numLayers: string, sparseField: string, layer: string): Stack {
+function switchStack(numLayers: Stack['numLayers'], sparseField: string, layer: string): Stack {
   return {
     numLayers,
     sparse: bySparseCount(numLayers, sparseField),
@@ -67,7 +67,11 @@ export const ENCODER_DECODER_FAMILIES: readonly FamilyRow[] = [
     shape: () => ({ gated: false }),
     stacks: [
       switchStack('num_layers', 'num_sparse_encoder_layers', 'encoder.block.{L}.layer.1.'),
-      switchStack('num_decoder_layers', 'num_sparse_decoder_layers', 'decoder.block.{L}.layer.2.'),
+      switchStack(
+        ['num_decoder_layers', 'num_layers'],
+        'num_sparse_decoder_layers',
+        'decoder.block.{L}.layer.2.',
+      ),
     ],
   },
   {

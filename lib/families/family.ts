@@ -87,8 +87,8 @@ export interface Naming {
 
 /** Consecutive decoder layers; encoder-decoder models have two stacks, the encoder's layers first. */
 export interface Stack {
-  /** Field with the number of layers. */
-  numLayers: string
+  /** Field with the number of layers, or its alternatives. */
+  numLayers: string | readonly string[]
   /** Field with the number of multi-token-prediction layers behind them, sparse too. */
   numExtraLayers?: string
   sparse: Condition

@@ -34,9 +34,9 @@ export const FUSED_FAMILIES: readonly FamilyRow[] = [
     activation: 'ffn_config.ffn_act_fn.name',
     routing: (config, sizes) => {
       const order = 'ffn_config.moe_normalize_expert_weights'
-      return config.has(order)
-        ? { scoringFunc: 'softmax', ...sizes, normTopkProb: true, normOrder: config.number(order) }
-        : { scoringFunc: 'softmax', ...sizes, normTopkProb: false }
+      return config.isNull(order)
+        ? { scoringFunc: 'softmax', ...sizes, normTopkProb: false }
+        : { scoringFunc: 'softmax', ...sizes, normTopkProb: true, normOrder: config.number(order, 1) }
     },
     stacks: [
       {

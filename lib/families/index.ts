@@ -77,7 +77,8 @@ function nearest(type: string): string[] {
     .map(name => ({ name, distance: editDistance(plain(name), wanted) }))
     .filter(
       ({ name, distance }) =>
-        distance <= 3 || (wanted.length >= 4 && plain(name).startsWith(wanted.slice(0, 6))),
+        distance <= Math.min(3, wanted.length / 4) ||
+        (wanted.length >= 4 && plain(name).startsWith(wanted.slice(0, 6))),
     )
     .sort((a, b) => a.distance - b.distance)
     .slice(0, 5)

@@ -11,7 +11,8 @@ const BLOCK_SPARSE = { block: 'block_sparse_moe.', experts: W1_W2_W3 }
 const NORM_FLAG_OFF = scored({ norm: 'norm_topk_prob', normDefault: false })
 const NORM_ALWAYS = scored({ norm: true })
 
-const QWEN_SHARED = sharedOfWidth('shared_expert.', 'shared_expert_intermediate_size', {
+const QWEN_SHARED = sharedMlp('shared_expert.', '', {
+  count: () => 1,
   weight: { names: ['shared_expert_gate.weight'], mode: 'sigmoid' },
 })
 

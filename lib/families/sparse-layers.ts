@@ -55,7 +55,7 @@ export const byBlockType: Condition = (config, layer) => {
 }
 
 /** Switch: every `floor(layers / sparse layers)`-th layer, beginning with the second. */
-export function bySparseCount(layersField: string, sparseField: string): Condition {
+export function bySparseCount(layersField: string | readonly string[], sparseField: string): Condition {
   return (config: ConfigReader, layer) => {
     const numSparse = config.integer(sparseField, 0)
     if (numSparse === 0) return false

@@ -175,6 +175,7 @@ describe('routing', () => {
     const dbrx = (value: unknown) => routing('dbrx', { ffn_config: { moe_normalize_expert_weights: value } })
     expect(dbrx(2)).toMatchObject({ normalization: 'p', normValue: 2 })
     expect(dbrx(null)).toMatchObject({ normTopkProb: false })
+    expect(dbrx(undefined)).toMatchObject({ normalization: 'p', normValue: 1 })
   })
 
   it('of deepseek_v4 takes the ids of the first layers from a table', () => {

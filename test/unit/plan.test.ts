@@ -4,12 +4,15 @@ import { rename, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
+import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
 import { loadMatrices } from '../../lib/checkpoint/load-matrices.js'
 import { planLayer } from '../../lib/checkpoint/plan-layer.js'
 import { readVectors } from '../../lib/checkpoint/read-vectors.js'
 import type { WritableTensor } from '../../lib/checkpoint/writer.js'
 import { bf16ToNumber, numberToBf16 } from '../../lib/dtype.js'
+import { MoeError } from '../../lib/errors.js'
+import { knownModelTypes } from '../../lib/families/index.js'
 import {
   CONFIG,
   EXPERTS,
@@ -231,6 +234,7 @@ describe('faults of the config', () => {
     ],
     ['more experts per token than experts', { num_experts_per_tok: 9 }, /topK/],
     ['groups that do not divide', { n_group: 3 }, /numExpertGroups/],
+    ['no shared expert where the checkpoint has one', { n_shared_experts: null }, /no shared experts/],
     ['too many layers', { num_hidden_layers: 1e9 }, /cap/],
   ]
   it.each(faults)('%s', async (_, change, message) => {
@@ -264,6 +268,35 @@ describe('faults of the config', () => {
         message: expect.stringContaining('supported:'),
       })
     }
+  })
+})
+
+describe('any config', () => {
+  it('gives a plan or a typed error', async () => {
+    const quantization_config = { quant_method: 'fp8', weight_block_size: [128, 128] }
+    const config: Record<string, unknown> = { ...CONFIG, quantization_config, mlp_layer_types: null }
+    const directory = await writeCheckpoint(config, layerTensors(1))
+    const file = path.join(directory, 'config.json')
+    const change = fc.tuple(
+      fc.constantFrom(...Object.keys(config), 'text_config', '__proto__'),
+      fc.jsonValue(),
+    )
+    const types = fc.constantFrom(undefined, ...knownModelTypes())
+    let planned = 0
+    await fc.assert(
+      fc.asyncProperty(fc.array(change, { maxLength: 3 }), types, async (changes, model_type) => {
+        const changed = { ...config, ...(model_type ? { model_type } : {}), ...Object.fromEntries(changes) }
+        await writeFile(file, JSON.stringify(changed))
+        try {
+          await planLayer(directory)
+          planned++
+        } catch (error) {
+          expect(error).toBeInstanceOf(MoeError)
+        }
+      }),
+      { numRuns: 1500, seed: 4 },
+    )
+    expect(planned).toBeGreaterThan(20)
   })
 })
 
@@ -344,6 +377,7 @@ describe('reading', () => {
       routed_scaling_factor: 1.5,
       num_hash_layers: 2,
     }
+    const tensors = layerTensors(1).filter(({ name }) => !name.includes('shared'))
     for (const id of [-1n, BigInt(EXPERTS), 2n ** 40n]) {
       const table = {
         name: 'model.layers.1.mlp.gate.tid2eid',
@@ -352,7 +386,7 @@ describe('reading', () => {
         data: new BigInt64Array(6),
       }
       table.data[5] = id
-      const plan = await planLayer(await writeCheckpoint(config, [...layerTensors(1), table]), { layer: 1 })
+      const plan = await planLayer(await writeCheckpoint(config, [...tensors, table]), { layer: 1 })
       expect(plan.config.hashRouted).toBe(true)
       await expect(readVectors(plan)).rejects.toMatchObject({ code: 'ERR_MOE_INVALID_CHECKPOINT' })
     }

@@ -1,0 +1,44 @@
+/** Every golden checkpoint through the public interface, on every device and in every dtype. */
+
+import { describe, expect, it } from 'vitest'
+import type { DeviceOption } from '../../lib/device.js'
+import { DTYPES, type DType } from '../../lib/dtype.js'
+import { MoeLayer } from '../../lib/index.js'
+import { allDevices } from '../helpers/devices.js'
+import { expectClose } from '../helpers/relative-error.js'
+import { goldenCases, MARGIN } from './cases.js'
+
+/** f32 accumulation and f32 output; weights that a 16-bit dtype does not hold are rounded to it at load. */
+const OUTPUT_BOUND: Readonly<Record<DType, number>> = { f32: 5e-6, f16: 1.5e-3, bf16: 8e-3 }
+const WEIGHT_BOUND = 5e-6
+
+describe.each(allDevices)('%s', device => {
+  it.each(goldenCases())('$name', async ({ directory, expected }) => {
+    expect(Math.min(...expected.margins)).toBeGreaterThan(MARGIN)
+    for (const dtype of DTYPES) {
+      let progress = { loadedBytes: 0, totalBytes: -1 }
+      const layer = await MoeLayer.load(directory, {
+        device: device as DeviceOption,
+        dtype,
+        layer: expected.layer,
+        onProgress: state => {
+          progress = state
+        },
+      })
+      try {
+        expect(layer.dtype).toBe(dtype)
+        expect(progress.loadedBytes).toBe(progress.totalBytes)
+        const result = await layer.forward(Float32Array.from(expected.input), {
+          tokenIds: expected.tokenIds && Int32Array.from(expected.tokenIds),
+          routerInput: expected.routerInput && Float32Array.from(expected.routerInput),
+          sequenceLengths: expected.sequenceLengths && Int32Array.from(expected.sequenceLengths),
+        })
+        expect(Array.from(result.topkIds), dtype).toEqual(expected.topkIds)
+        expectClose(result.topkWeights, expected.topkWeights, WEIGHT_BOUND, `${dtype} weights`)
+        expectClose(result.output, expected.output, OUTPUT_BOUND[dtype], `${dtype} output`)
+      } finally {
+        layer.dispose()
+      }
+    }
+  })
+})
