@@ -44,11 +44,11 @@ BackendLookup open_library(const std::string& path, const char* name) {
   const SeBackend* backend = entry();
   if (backend == nullptr) return refuse("the backend refuses to start");
   if (backend->abi_version != SE_BACKEND_ABI_VERSION)
-    return refuse("backend interface " + std::to_string(backend->abi_version) + ", this build needs " +
-                  std::to_string(SE_BACKEND_ABI_VERSION));
+    return refuse("backend interface " + std::to_string(backend->abi_version) +
+                  ", this build needs " + std::to_string(SE_BACKEND_ABI_VERSION));
   if (backend->table_bytes != sizeof(SeBackend))
-    return refuse("function table of " + std::to_string(backend->table_bytes) + " bytes, this build needs " +
-                  std::to_string(sizeof(SeBackend)));
+    return refuse("function table of " + std::to_string(backend->table_bytes) +
+                  " bytes, this build needs " + std::to_string(sizeof(SeBackend)));
   if (backend->name == nullptr || std::strcmp(backend->name, name) != 0)
     return refuse(std::string("it is not the ") + name + " backend");
   return {backend, ""};

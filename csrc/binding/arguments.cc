@@ -140,9 +140,8 @@ int64_t integer_argument(const Napi::Value& value, const char* name, int64_t min
   // The negated comparison also refuses NaN; a double beyond 2^53 would not convert exactly.
   if (!(number >= static_cast<double>(minimum) && number <= static_cast<double>(maximum) &&
         std::fabs(number) <= kMaxSafeInteger && std::trunc(number) == number)) {
-    wrong(
-        ("an integer in " + std::to_string(minimum) + " … " + std::to_string(maximum)).c_str(),
-        name, value);
+    wrong(("an integer in " + std::to_string(minimum) + " … " + std::to_string(maximum)).c_str(),
+          name, value);
   }
   return static_cast<int64_t>(number);
 }
@@ -182,8 +181,7 @@ int32_t choice_property(const Napi::Object& object, const char* name,
   return choice_argument(object.Get(name), name, choices);
 }
 
-bool read_typed_array(napi_env env, napi_value value, napi_typedarray_type* type,
-                      ArrayView* view) {
+bool read_typed_array(napi_env env, napi_value value, napi_typedarray_type* type, ArrayView* view) {
   bool is_typed_array = false;
   if (napi_is_typedarray(env, value, &is_typed_array) != napi_ok || !is_typed_array) return false;
   size_t length = 0;

@@ -1,7 +1,9 @@
-// Reading JavaScript values: every function throws INVALID_ARGUMENT with the name and the received value when it does not fit.
+// Reading JavaScript values: every function throws INVALID_ARGUMENT with the name and the received
+// value when it does not fit.
 //
-// NOTE: a property read may run the caller's code (getters, proxies), which may detach any buffer. So a call first reads all the
-// properties that it needs, and takes pointers (`array_view`) only after the last of them.
+// NOTE: a property read may run the caller's code (getters, proxies), which may detach any buffer.
+// So a call first reads all the properties that it needs, and takes pointers (`array_view`) only
+// after the last of them.
 #pragma once
 
 #include <cstdint>

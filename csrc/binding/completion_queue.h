@@ -1,4 +1,5 @@
-// The way back to one environment's JS thread: other threads post the number of a call, the JS thread is woken to deliver it.
+// The way back to one environment's JS thread: other threads post the number of a call, the JS
+// thread is woken to deliver it.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,8 @@ class CompletionQueue {
   };
   using Deliver = void (*)(napi_env env, void* context);
 
-  // JS thread. `deliver` runs on the JS thread once per event, with `context`. It does not keep the process alive until ref().
+  // JS thread. `deliver` runs on the JS thread once per event, with `context`. It does not keep the
+  // process alive until ref().
   CompletionQueue(napi_env env, Deliver deliver, void* context);
   CompletionQueue(const CompletionQueue&) = delete;
   CompletionQueue& operator=(const CompletionQueue&) = delete;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <map>
+#include <vector>
 
 #include "backend/registry.h"
 
@@ -15,6 +16,9 @@ struct Registry {
   std::mutex mutex;
   std::map<std::string, std::weak_ptr<DeviceExecutor>> executors;
   bool at_exit_registered = false;
+  // Kept until the process is gone: the last owner would have to end them, in the middle of
+  // exit(3).
+  std::vector<std::shared_ptr<DeviceExecutor>> at_exit;
 };
 
 Registry& registry() {
@@ -22,7 +26,8 @@ Registry& registry() {
   return *instance;
 }
 
-// What process.exit() waits for a running task; it stops between experts, so this is never reached in practice.
+// What process.exit() waits for a running task; it stops between experts, so this is never reached
+// in practice.
 constexpr std::chrono::seconds kExitPatience{5};
 
 // 'cpu', 'cuda' (the first), 'cuda:N'.
@@ -122,9 +127,8 @@ void DeviceExecutor::drop_all(const void* owner) {
 void DeviceExecutor::thread_main() {
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [this] {
-      return stop_ || (!queue_.empty() && !busy_ && exclusive_waiting_ == 0);
-    });
+    changed_.wait(
+        lock, [this] { return stop_ || (!queue_.empty() && !busy_ && exclusive_waiting_ == 0); });
     if (stop_) return;
     std::shared_ptr<DeviceTask> task = std::move(queue_.front());
     queue_.pop_front();
@@ -134,8 +138,8 @@ void DeviceExecutor::thread_main() {
 
     task->run(*this);
 
-    // The environment holds the task until it hears kDone, and drop_all waits for running_: so nothing is destroyed on this
-    // thread, and this executor itself cannot end here.
+    // The environment holds the task until it hears kDone, and drop_all waits for running_: so
+    // nothing is destroyed on this thread, and this executor itself cannot end here.
     const std::shared_ptr<CompletionQueue> completions = task->completions;
     const uint64_t call_id = task->call_id;
     task.reset();
@@ -200,8 +204,8 @@ void DeviceExecutor::free_workspace() {
   workspace_bytes_.store(0, std::memory_order_relaxed);
 }
 
-// exit(3) runs the destructors of static objects while our threads live. So no task may be running then: none begins any more,
-// the running one is asked to stop, and exit waits for it.
+// exit(3) runs the destructors of static objects while our threads live. So no task may be running
+// then: none begins any more, the running one is asked to stop, and exit waits for it.
 void DeviceExecutor::prepare_for_exit() {
   std::unique_lock<std::mutex> lock(mutex_);
   ++exclusive_waiting_;
@@ -220,8 +224,8 @@ void DeviceExecutor::stop_all_at_exit() {
     auto executor = weak.lock();
     if (!executor) continue;
     executor->prepare_for_exit();
-    // Leaked on purpose: the process ends, and ending the executor here could be the last owner's work.
-    new std::shared_ptr<DeviceExecutor>(std::move(executor));
+    std::lock_guard<std::mutex> lock(all.mutex);
+    all.at_exit.push_back(std::move(executor));
   }
 }
 

@@ -1,5 +1,6 @@
-// One per device and process: the opened device, one thread that runs tasks in the order of submission, and the workspace that all
-// forwards of the device share. Environments (main thread, worker_threads) that use the device share it.
+// One per device and process: the opened device, one thread that runs tasks in the order of
+// submission, and the workspace that all forwards of the device share. Environments (main thread,
+// worker_threads) that use the device share it.
 #pragma once
 
 #include <atomic>
@@ -35,7 +36,8 @@ enum class CancelResult { kDropped, kStopping, kDone };
 
 class DeviceExecutor {
  public:
-  // The executor of 'cpu', 'cuda:0' …; opens the device when nobody holds it. Throws FailureException.
+  // The executor of 'cpu', 'cuda:0' …; opens the device when nobody holds it. Throws
+  // FailureException.
   static std::shared_ptr<DeviceExecutor> acquire(const std::string& device_id);
 
   DeviceExecutor(const SeBackend* backend, int32_t index, std::string device_id);
@@ -53,10 +55,12 @@ class DeviceExecutor {
   void submit(std::shared_ptr<DeviceTask> task);
   // Takes a waiting task out, or asks the running one to stop.
   CancelResult cancel(const DeviceTask& task);
-  // Drops the owner's waiting tasks, stops its running one and returns when no thread holds any of them.
+  // Drops the owner's waiting tasks, stops its running one and returns when no thread holds any of
+  // them.
   void drop_all(const void* owner);
 
-  // Runs `body` on the calling thread while nothing else runs on the device; waiting tasks let it pass.
+  // Runs `body` on the calling thread while nothing else runs on the device; waiting tasks let it
+  // pass.
   template <typename Body>
   void run_exclusive(Body&& body) {
     const Exclusive hold(*this);

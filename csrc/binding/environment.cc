@@ -29,10 +29,6 @@ PendingCall::~PendingCall() {
 }
 
 Environment::Environment(Napi::Env env) : env_(env) {
-  completions_ = std::make_shared<CompletionQueue>(env, deliver, this);
-  // Hooks run in reverse order, so this one runs while the thread-safe function is still there.
-  napi_add_env_cleanup_hook(env, tear_down, this);
-
   // The built-in getter, before anyone replaces it. Absent before Node 20.
   const Napi::Object global = env.Global();
   const Napi::Object prototype =
@@ -42,9 +38,14 @@ Environment::Environment(Napi::Env env) : env_(env) {
       object_class.Get("getOwnPropertyDescriptor")
           .As<Napi::Function>()
           .Call(object_class, {prototype, Napi::String::New(env, "resizable")});
-  if (!descriptor.IsObject()) return;
-  const Napi::Value getter = descriptor.As<Napi::Object>().Get("get");
-  if (getter.IsFunction()) resizable_getter_ = Napi::Persistent(getter.As<Napi::Function>());
+  if (descriptor.IsObject()) {
+    const Napi::Value getter = descriptor.As<Napi::Object>().Get("get");
+    if (getter.IsFunction()) resizable_getter_ = Napi::Persistent(getter.As<Napi::Function>());
+  }
+  // Last, because nothing may throw once Node knows of this object. Hooks run in reverse order:
+  // tear_down runs while the thread-safe function is still there.
+  completions_ = std::make_shared<CompletionQueue>(env, deliver, this);
+  napi_add_env_cleanup_hook(env, tear_down, this);
 }
 
 Environment::~Environment() = default;

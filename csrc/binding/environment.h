@@ -1,5 +1,6 @@
-// What one environment (main thread, or a worker_thread) owns: the calls that have not settled, the way back to its JS thread, and
-// the devices that it has opened. Instance data of the addon, so it ends with the environment. JS thread only.
+// What one environment (main thread, or a worker_thread) owns: the calls that have not settled, the
+// way back to its JS thread, and the devices that it has opened. Instance data of the addon, so it
+// ends with the environment. JS thread only.
 #pragma once
 
 #include <map>
@@ -16,7 +17,8 @@ namespace sparse_experts::binding {
 
 class Environment;
 
-// Calls back into JavaScript from the completion queue. What the callback throws becomes an uncaught exception of the process.
+// Calls back into JavaScript from the completion queue. What the callback throws becomes an
+// uncaught exception of the process.
 void call_back(napi_env env, napi_ref callback, napi_value argument);
 
 // A call that JavaScript waits for. It owns the JavaScript references of the call.

@@ -79,9 +79,7 @@ void fail(ErrorCode code, std::string message) {
   throw FailureException(Failure(code, std::move(message)));
 }
 
-void fail_argument(std::string message) {
-  fail(ErrorCode::kInvalidArgument, std::move(message));
-}
+void fail_argument(std::string message) { fail(ErrorCode::kInvalidArgument, std::move(message)); }
 
 void throw_if_failed(const Failure& failure) {
   if (!failure.is_ok()) throw FailureException(failure);

@@ -1,4 +1,5 @@
-// Errors of the binding: a code that JavaScript sees as `moeCode`, a message, and byte figures when memory ran out.
+// Errors of the binding: a code that JavaScript sees as `moeCode`, a message, and byte figures when
+// memory ran out.
 #pragma once
 
 #include <exception>
@@ -58,7 +59,8 @@ void throw_if_failed(const Failure& failure);
 // The failure that the exception in flight stands for. Call it inside of a catch block only.
 Failure current_failure() noexcept;
 
-// A plain Error with `moeCode`, and `neededBytes` and `freeBytes` when memory ran out. JS thread only.
+// A plain Error with `moeCode`, and `neededBytes` and `freeBytes` when memory ran out. JS thread
+// only.
 Napi::Error make_error(Napi::Env env, const Failure& failure);
 
 // Runs a callback's body; whatever it throws arrives in JavaScript as one of the errors above.

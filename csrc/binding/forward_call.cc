@@ -55,8 +55,8 @@ ForwardRequest parse_forward_request(const Napi::Value& value, const SeMoeLayer&
   ForwardRequest request;
   const int64_t top_k = layer.routing.top_k;
   // Slots are numbered in 32 bits.
-  request.num_tokens = integer_property(object, "numTokens", 0,
-                                        std::numeric_limits<int32_t>::max() / top_k);
+  request.num_tokens =
+      integer_property(object, "numTokens", 0, std::numeric_limits<int32_t>::max() / top_k);
   request.dtype = float_dtype_argument(object.Get("dtype"), "dtype");
   request.top_p = number_property(object, "topP");
   if (!(request.top_p > 0 && request.top_p <= 1)) fail_argument("Expected topP in (0, 1]");
@@ -108,8 +108,8 @@ ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerSta
   for (int array = 0; array < kNumForwardArrays; ++array) {
     if (!request.is_present[array]) continue;
     Memory& memory = memory_[array];
-    memory = {request.views[array].data, nullptr, request.views[array].bytes,
-              request.writes(array), false};
+    memory = {request.views[array].data, nullptr, request.views[array].bytes, request.writes(array),
+              false};
     const bool is_bulk = array == kHidden || array == kRouterInputArray || array == kOutput;
     is_staged[array] = is_bulk ? is_async && memory.bytes <= kSnapshotBytes : true;
     memory.copy_on_executor = memory.writes && !is_bulk && memory.bytes > kSnapshotBytes;
@@ -230,8 +230,7 @@ void ForwardTask::run(DeviceExecutor& executor) noexcept {
 
 void ForwardTask::copy_staged_results() const {
   for (const Memory& memory : memory_) {
-    if (memory.writes && memory.staged != nullptr && !memory.copy_on_executor &&
-        memory.bytes > 0) {
+    if (memory.writes && memory.staged != nullptr && !memory.copy_on_executor && memory.bytes > 0) {
       std::memcpy(memory.original, memory.staged, memory.bytes);
     }
   }

@@ -1,9 +1,12 @@
-// A forward between JavaScript and a device: reading the request, the memory rules of its arrays, the task, and the hand-over.
+// A forward between JavaScript and a device: reading the request, the memory rules of its arrays,
+// the task, and the hand-over.
 //
-// Memory rules. Index arrays (token ids, rows of topK, sequence lengths, replayed ids and weights) are copied when the call is
-// made, and the ids, weights and flags that the device writes are staged: it reads them back, and nobody may change them meanwhile.
-// Hidden states, router input and output up to kSnapshotBytes are copied or staged in an asynchronous call; larger ones are used in
-// place, kept alive by a reference, and checked again at the end. The caller must not transfer those before the call settles.
+// Memory rules. Index arrays (token ids, rows of topK, sequence lengths, replayed ids and weights)
+// are copied when the call is made, and the ids, weights and flags that the device writes are
+// staged: it reads them back, and nobody may change them meanwhile. Hidden states, router input and
+// output up to kSnapshotBytes are copied or staged in an asynchronous call; larger ones are used in
+// place, kept alive by a reference, and checked again at the end. The caller must not transfer
+// those before the call settles.
 #pragma once
 
 #include <array>
@@ -47,7 +50,8 @@ ForwardRequest parse_forward_request(const Napi::Value& value, const SeMoeLayer&
 // Holds what a forward reads and writes apart from the caller's own arrays.
 class ForwardTask final : public DeviceTask {
  public:
-  // Copies and stages as the rules say. Throws INVALID_ARGUMENT when the copied contents are not allowed.
+  // Copies and stages as the rules say. Throws INVALID_ARGUMENT when the copied contents are not
+  // allowed.
   ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerState> layer, bool is_async);
 
   void run(DeviceExecutor& executor) noexcept override;

@@ -92,8 +92,7 @@ SeRouting parse_routing(const Napi::Object& config) {
   routing.num_identity_experts = integer_property(config, "numIdentityExperts", 0, kMaxExperts);
   routing.num_experts = num_experts + routing.num_identity_experts;
   routing.top_k = integer_property(config, "topK", 1, routing.num_experts);
-  routing.num_expert_groups =
-      integer_property(config, "numExpertGroups", 1, routing.num_experts);
+  routing.num_expert_groups = integer_property(config, "numExpertGroups", 1, routing.num_experts);
   routing.topk_group = integer_property(config, "topkGroup", 1, routing.num_expert_groups);
   if (routing.num_experts % routing.num_expert_groups != 0) {
     fail_argument("numExpertGroups does not divide the number of experts");
@@ -104,13 +103,11 @@ SeRouting parse_routing(const Napi::Object& config) {
   if (routing.scoring == SE_SPARSEMIXER && routing.top_k != 2) {
     fail_argument("sparsemixer selects exactly 2 experts");
   }
-  routing.group_score =
-      choice_property(config, "groupScore", {{"max", SE_GROUP_MAX}, {"top2_sum", SE_GROUP_TOP2_SUM}});
-  routing.normalization = choice_property(config, "normalization",
-                                          {{"none", SE_NORM_NONE},
-                                           {"sum", SE_NORM_SUM},
-                                           {"floor", SE_NORM_FLOOR},
-                                           {"p", SE_NORM_P}});
+  routing.group_score = choice_property(config, "groupScore",
+                                        {{"max", SE_GROUP_MAX}, {"top2_sum", SE_GROUP_TOP2_SUM}});
+  routing.normalization = choice_property(
+      config, "normalization",
+      {{"none", SE_NORM_NONE}, {"sum", SE_NORM_SUM}, {"floor", SE_NORM_FLOOR}, {"p", SE_NORM_P}});
   routing.norm_value = number_property(config, "normValue");
   if (routing.normalization == SE_NORM_P && routing.norm_value <= 0) {
     fail_argument("Expected a positive normValue as the order of a norm");
@@ -122,9 +119,8 @@ SeRouting parse_routing(const Napi::Object& config) {
   const Napi::Value capacity_value = config.Get("capacity");
   if (is_absent(capacity_value)) return routing;
   const Napi::Object capacity = object_argument(capacity_value, "capacity");
-  routing.capacity =
-      choice_property(capacity, "kind",
-                      {{"per_sequence", SE_CAPACITY_PER_SEQUENCE}, {"batch", SE_CAPACITY_BATCH}});
+  routing.capacity = choice_property(
+      capacity, "kind", {{"per_sequence", SE_CAPACITY_PER_SEQUENCE}, {"batch", SE_CAPACITY_BATCH}});
   if (routing.top_k != (routing.capacity == SE_CAPACITY_BATCH ? 2 : 1)) {
     fail_argument("Capacity per sequence goes with topK 1, capacity per batch with topK 2");
   }
@@ -169,8 +165,7 @@ LayerDescription parse_layer_config(const Napi::Object& config, int32_t dtype) {
   layer.hidden_size = integer_property(config, "hiddenSize", 1, kMaxCount);
   layer.intermediate_size = integer_property(config, "intermediateSize", 1, kMaxCount);
   layer.latent_size = integer_property(config, "latentSize", 0, kMaxCount);
-  layer.shared_intermediate_size =
-      integer_property(config, "sharedIntermediateSize", 0, kMaxCount);
+  layer.shared_intermediate_size = integer_property(config, "sharedIntermediateSize", 0, kMaxCount);
   if (integer_property(config, "numSharedExperts", 0, kMaxCount) == 0) {
     layer.shared_intermediate_size = 0;
   }

@@ -1,4 +1,5 @@
-// What createLayer is told, as plain values: sizes, routing rule, activations, and views of the small tensors.
+// What createLayer is told, as plain values: sizes, routing rule, activations, and views of the
+// small tensors.
 #pragma once
 
 #include <array>

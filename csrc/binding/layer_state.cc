@@ -79,7 +79,8 @@ void LayerState::plan(const LayerDescription& description) {
     shared_ = place_mlps(1, shared_shape_, &shared_tables_);
   }
   if (description.latent_size > 0) {
-    // up is [hidden, latent] and down [latent, hidden]: an MLP without a gate whose "intermediate" is the hidden size.
+    // up is [hidden, latent] and down [latent, hidden]: an MLP without a gate whose "intermediate"
+    // is the hidden size.
     latent_shape_ = {description.hidden_size, description.latent_size, false};
     latent_ = place_mlps(1, latent_shape_, &latent_tables_);
   }
@@ -93,8 +94,8 @@ void LayerState::plan(const LayerDescription& description) {
 
 void LayerState::allocate() {
   SeStatus status = {};
-  const int32_t code = executor_->backend().memory_allocate(executor_->device(), arena_bytes_,
-                                                            &arena_, &status);
+  const int32_t code =
+      executor_->backend().memory_allocate(executor_->device(), arena_bytes_, &arena_, &status);
   if (code != SE_OK) arena_ = nullptr;
   throw_if_failed(Failure::from(status, code));
   executor_->add_layer();
@@ -104,8 +105,8 @@ void LayerState::allocate() {
 void LayerState::upload(uint64_t offset, const void* from, uint64_t bytes) {
   if (bytes == 0) return;
   SeStatus status = {};
-  const int32_t code = executor_->backend().copy_to_device(executor_->device(), at(offset), from,
-                                                           bytes, &status);
+  const int32_t code =
+      executor_->backend().copy_to_device(executor_->device(), at(offset), from, bytes, &status);
   throw_if_failed(Failure::from(status, code));
 }
 

@@ -1,5 +1,5 @@
-// A layer's memory on its device and the SeMoeLayer that points into it. Shared by the JavaScript object and every queued task, so
-// it lives until the last of them ends.
+// A layer's memory on its device and the SeMoeLayer that points into it. Shared by the JavaScript
+// object and every queued task, so it lives until the last of them ends.
 #pragma once
 
 #include <atomic>
@@ -24,7 +24,8 @@ struct MatrixSlot {
 
 class LayerState {
  public:
-  // Allocates everything in one piece. Matrices count as zero until they are written, but are not touched before.
+  // Allocates everything in one piece. Matrices count as zero until they are written, but are not
+  // touched before.
   static std::shared_ptr<LayerState> create(const LayerDescription& description,
                                             std::shared_ptr<DeviceExecutor> executor);
   ~LayerState();
@@ -40,7 +41,8 @@ class LayerState {
   // Throws INVALID_ARGUMENT when the block has no such matrix.
   MatrixSlot matrix_slot(MatrixRole role, int64_t expert, MatrixKind kind) const;
   void mark_written(MatrixRole role, int64_t expert, MatrixKind kind);
-  // Zeroes the matrices that nobody has written. Cheap after the first time. Only while running on the device.
+  // Zeroes the matrices that nobody has written. Cheap after the first time. Only while running on
+  // the device.
   void zero_unwritten();
 
   // JS thread only: forwards queued or running, and a load under way.

@@ -26,8 +26,8 @@ LoadSegment parse_segment(const Napi::Object& item, const char* name, size_t num
   LoadSegment segment;
   if (is_absent(value)) return segment;
   const Napi::Object object = object_argument(value, name);
-  segment.file = static_cast<size_t>(
-      integer_property(object, "file", 0, static_cast<int64_t>(num_files) - 1));
+  segment.file =
+      static_cast<size_t>(integer_property(object, "file", 0, static_cast<int64_t>(num_files) - 1));
   segment.offset = static_cast<uint64_t>(integer_property(object, "offset", 0, kMaxFileOffset));
   segment.bytes = static_cast<uint64_t>(integer_property(object, "bytes", 1, kMaxFileOffset));
   segment.type = stored_type(object.Get("type"));
@@ -37,13 +37,13 @@ LoadSegment parse_segment(const Napi::Object& item, const char* name, size_t num
 
 EncodedMatrix parse_encoding(const Napi::Object& object) {
   EncodedMatrix encoding;
-  encoding.codec = static_cast<Codec>(
-      choice_property(object, "codec",
-                      {{"float", static_cast<int32_t>(Codec::kFloat)},
-                       {"e2m1", static_cast<int32_t>(Codec::kE2M1)},
-                       {"packedInt", static_cast<int32_t>(Codec::kPackedInt)},
-                       {"awq", static_cast<int32_t>(Codec::kAwq)},
-                       {"gptq", static_cast<int32_t>(Codec::kGptq)}}));
+  encoding.codec =
+      static_cast<Codec>(choice_property(object, "codec",
+                                         {{"float", static_cast<int32_t>(Codec::kFloat)},
+                                          {"e2m1", static_cast<int32_t>(Codec::kE2M1)},
+                                          {"packedInt", static_cast<int32_t>(Codec::kPackedInt)},
+                                          {"awq", static_cast<int32_t>(Codec::kAwq)},
+                                          {"gptq", static_cast<int32_t>(Codec::kGptq)}}));
   if (encoding.codec == Codec::kPackedInt) encoding.bits = 4;
   const Napi::Value bits = object.Get("bits");
   if (!is_absent(bits)) encoding.bits = static_cast<int32_t>(integer_argument(bits, "bits", 4, 8));
@@ -55,10 +55,10 @@ EncodedMatrix parse_encoding(const Napi::Object& object) {
   }
   const Napi::Value op = object.Get("globalScaleOp");
   if (!is_absent(op)) {
-    encoding.global_scale_op = static_cast<GlobalScale>(choice_argument(
-        op, "globalScaleOp",
-        {{"multiply", static_cast<int32_t>(GlobalScale::kMultiply)},
-         {"divide", static_cast<int32_t>(GlobalScale::kDivide)}}));
+    encoding.global_scale_op = static_cast<GlobalScale>(
+        choice_argument(op, "globalScaleOp",
+                        {{"multiply", static_cast<int32_t>(GlobalScale::kMultiply)},
+                         {"divide", static_cast<int32_t>(GlobalScale::kDivide)}}));
   }
   const Napi::Value block = object.Get("block");
   if (!is_absent(block)) {

@@ -107,8 +107,8 @@ void LoadTask::load_item(const LoadItem& item) {
     matrix.zero_point = read_into(item.zero_point, &next);
     matrix.group_index = read_into(item.group_index, &next);
     matrix.global_scale = read_into(item.global_scale, &next);
-    const Status status = decode_matrix(matrix, slot.rows, slot.cols, layer_->dtype(), slot.data,
-                                        slot.row_stride);
+    const Status status =
+        decode_matrix(matrix, slot.rows, slot.cols, layer_->dtype(), slot.data, slot.row_stride);
     if (!status.is_ok()) {
       Failure failure = Failure::from(status);
       failure.message = item.data.name + ": " + failure.message;
@@ -149,8 +149,8 @@ void LoadTask::read(const LoadSegment& segment, void* to) {
   while (done < segment.bytes) {
     check_cancelled();
     const uint64_t wanted = std::min(kReadBytes, segment.bytes - done);
-    const ssize_t got = pread(file.descriptor, bytes + done, wanted,
-                              static_cast<off_t>(segment.offset + done));
+    const ssize_t got =
+        pread(file.descriptor, bytes + done, wanted, static_cast<off_t>(segment.offset + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail_io(file.path, std::strerror(errno));
     if (got == 0) fail_io(file.path, "it ends before " + segment.name);
@@ -191,8 +191,7 @@ LoadCall::~LoadCall() {
 void LoadCall::deliver_progress() {
   task_->progress_delivered();
   if (progress_ == nullptr) return;
-  call_back(env_, progress_,
-            Napi::Number::New(env_, static_cast<double>(task_->loaded_bytes())));
+  call_back(env_, progress_, Napi::Number::New(env_, static_cast<double>(task_->loaded_bytes())));
 }
 
 Failure LoadCall::complete() {

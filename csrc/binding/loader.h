@@ -1,5 +1,6 @@
-// Reading a layer's matrices from checkpoint files on a thread of its own: pread, decode, each straight into its final place.
-// Scratch is at most one encoded matrix and its scales; a matrix stored in the layer's dtype is read in place without any.
+// Reading a layer's matrices from checkpoint files on a thread of its own: pread, decode, each
+// straight into its final place. Scratch is at most one encoded matrix and its scales; a matrix
+// stored in the layer's dtype is read in place without any.
 #pragma once
 
 #include <atomic>
@@ -36,7 +37,8 @@ std::vector<std::string> parse_load_files(const Napi::Value& value);
 std::vector<LoadItem> parse_load_items(const Napi::Value& value, const LayerState& layer,
                                        size_t num_files);
 
-// The matrix names of the contract: 'expert' | 'shared' | 'latent' and 'gate' | 'up' | 'gateUp' | 'down'.
+// The matrix names of the contract: 'expert' | 'shared' | 'latent' and 'gate' | 'up' | 'gateUp' |
+// 'down'.
 MatrixRole matrix_role_argument(const Napi::Value& value);
 MatrixKind matrix_kind_argument(const Napi::Value& value);
 

@@ -1,83 +1,18 @@
 #include "binding/moe_layer_wrap.h"
 
-#include <cstring>
 #include <limits>
 #include <vector>
 
 #include "binding/environment.h"
 #include "binding/forward_call.h"
 #include "binding/loader.h"
+#include "binding/store_matrix.h"
 #include "core/dtype.h"
 
 namespace sparse_experts::binding {
 namespace {
 
 constexpr napi_type_tag kLayerTag = {0x5e3c1d8f2b7a4096, 0x9d41f6a80c52e37b};
-
-// Rows that setMatrix converts at a time.
-constexpr uint64_t kConversionBytes = uint64_t{1} << 20;
-
-StoredType stored_type(int32_t dtype) {
-  if (dtype == SE_F32) return StoredType::kF32;
-  return dtype == SE_F16 ? StoredType::kF16 : StoredType::kBF16;
-}
-
-struct StridedSource {
-  const uint8_t* data;
-  int32_t dtype;
-  int64_t row_stride;
-  int64_t col_stride;
-};
-
-// Gathers rows [begin, begin + count) into dense memory.
-void gather_rows(const StridedSource& source, int64_t begin, int64_t count, int64_t cols,
-                 uint8_t* to) {
-  const int64_t element = dtype_bytes(source.dtype);
-  for (int64_t row = begin; row < begin + count; ++row) {
-    const uint8_t* from = source.data + row * source.row_stride * element;
-    if (source.col_stride == 1) {
-      std::memcpy(to, from, static_cast<size_t>(cols * element));
-      to += cols * element;
-      continue;
-    }
-    for (int64_t col = 0; col < cols; ++col) {
-      std::memcpy(to, from + col * source.col_stride * element, static_cast<size_t>(element));
-      to += element;
-    }
-  }
-}
-
-// All four corners of a strided matrix must lie inside of its array.
-void check_inside(int64_t offset, int64_t row_span, int64_t col_span, uint64_t length) {
-  int64_t first = offset;
-  int64_t last = offset;
-  bool overflow = false;
-  for (int64_t span : {row_span, col_span}) {
-    int64_t* end = span < 0 ? &first : &last;
-    overflow = overflow || __builtin_add_overflow(*end, span, end);
-  }
-  if (overflow || first < 0 || static_cast<uint64_t>(last) >= length) {
-    fail_argument("offset and strides leave the array of " + std::to_string(length) + " elements");
-  }
-}
-
-// Copies and converts, at most kConversionBytes (or one row) of scratch at a time.
-void store_matrix(const StridedSource& source, const MatrixSlot& slot, int32_t dtype) {
-  const int64_t row_bytes = slot.cols * dtype_bytes(source.dtype);
-  const int64_t rows_at_once =
-      std::max<int64_t>(1, static_cast<int64_t>(kConversionBytes) / row_bytes);
-  std::vector<uint8_t> rows(static_cast<size_t>(std::min(rows_at_once, slot.rows) * row_bytes));
-  for (int64_t begin = 0; begin < slot.rows; begin += rows_at_once) {
-    const int64_t count = std::min(rows_at_once, slot.rows - begin);
-    gather_rows(source, begin, count, slot.cols, rows.data());
-    EncodedMatrix matrix;
-    matrix.data = {rows.data(), static_cast<uint64_t>(count * row_bytes),
-                   stored_type(source.dtype)};
-    uint8_t* to = slot.data + begin * slot.row_stride * dtype_bytes(dtype);
-    throw_if_failed(Failure::from(
-        decode_matrix(matrix, count, slot.cols, dtype, to, slot.row_stride)));
-  }
-}
 
 }  // namespace
 
@@ -101,8 +36,7 @@ Napi::Value MoeLayerWrap::create(Napi::Env env, std::shared_ptr<LayerState> laye
   return object;
 }
 
-MoeLayerWrap::MoeLayerWrap(const Napi::CallbackInfo& info)
-    : Napi::ObjectWrap<MoeLayerWrap>(info) {
+MoeLayerWrap::MoeLayerWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<MoeLayerWrap>(info) {
   guarded(info.Env(), [&] {
     layer_ = std::move(Environment::of(info.Env()).layer_to_wrap);
     if (!layer_) fail_argument("A NativeLayer is made by createLayer only");
@@ -167,9 +101,9 @@ Napi::Value MoeLayerWrap::set_matrix(const Napi::CallbackInfo& info) {
     const ArrayView data = array_view_any_length(info[3], "data", float_array_type(dtype));
     check_inside(offset, multiply(slot.rows - 1, row_stride, "rowStride"),
                  multiply(slot.cols - 1, col_stride, "colStride"), data.length);
-    store_matrix({data.as<const uint8_t>() + offset * dtype_bytes(dtype), dtype, row_stride,
-                  col_stride},
-                 slot, layer->dtype());
+    store_matrix(
+        {data.as<const uint8_t>() + offset * dtype_bytes(dtype), dtype, row_stride, col_stride},
+        slot, layer->dtype());
     layer->mark_written(role, expert, kind);
     return info.Env().Undefined();
   });
@@ -274,9 +208,9 @@ Napi::Value MoeLayerWrap::forward_sync(const Napi::CallbackInfo& info) {
 Napi::Value MoeLayerWrap::workspace_bytes(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto layer = live(info);
-    const int64_t tokens = integer_argument(info[0], "numTokens", 0,
-                                            std::numeric_limits<int32_t>::max() /
-                                                layer->layer().routing.top_k);
+    const int64_t tokens =
+        integer_argument(info[0], "numTokens", 0,
+                         std::numeric_limits<int32_t>::max() / layer->layer().routing.top_k);
     const DeviceExecutor& executor = layer->executor();
     const uint64_t bytes =
         executor.backend().forward_workspace_bytes(executor.device(), &layer->layer(), tokens);
@@ -294,8 +228,7 @@ Napi::Value MoeLayerWrap::memory(const Napi::CallbackInfo& info) {
     const double bytes = layer ? static_cast<double>(layer->bytes()) : 0;
     report.Set("hostBytes", Napi::Number::New(info.Env(), is_host ? bytes : 0));
     report.Set("deviceBytes", Napi::Number::New(info.Env(), is_host ? 0 : bytes));
-    const double workspace =
-        layer ? static_cast<double>(layer->executor().workspace_bytes()) : 0;
+    const double workspace = layer ? static_cast<double>(layer->executor().workspace_bytes()) : 0;
     report.Set("workspaceBytes", Napi::Number::New(info.Env(), workspace));
     return report;
   });

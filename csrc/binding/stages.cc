@@ -55,7 +55,8 @@ void run_stage(DeviceExecutor& executor, Run&& run) {
   throw_if_failed(Failure::from(status, code));
 }
 
-// (device, hidden, hiddenDtype, routerWeight, weightDtype, bias, numTokens, hiddenSize, numExperts, routerLogits)
+// (device, hidden, hiddenDtype, routerWeight, weightDtype, bias, numTokens, hiddenSize, numExperts,
+// routerLogits)
 void gate(const Napi::CallbackInfo& info) {
   const auto executor = device_argument(info);
   const int32_t hidden_dtype = float_dtype_argument(info[2], "hiddenDtype");
@@ -82,7 +83,8 @@ void gate(const Napi::CallbackInfo& info) {
   });
 }
 
-// (device, routing, vectors, routerLogits, numTokens, tokenIds, topK, topP, sequenceLengths, topkIds, topkWeights, nonFinite)
+// (device, routing, vectors, routerLogits, numTokens, tokenIds, topK, topP, sequenceLengths,
+// topkIds, topkWeights, nonFinite)
 void select_experts(const Napi::CallbackInfo& info) {
   const auto executor = device_argument(info);
   SeRouting routing = parse_routing(object_argument(info[1], "routing"));
@@ -251,8 +253,8 @@ void expert_matmul(const Napi::CallbackInfo& info) {
   const std::vector<int32_t> slots =
       copy_of<int32_t>(array_view(slots_value, "sortedSlots", napi_int32_array, args.num_slots));
   check_dispatch(offsets, slots);
-  const ArrayView output = array_view(info[2], "output", napi_float32_array,
-                                      multiply(args.num_slots, width, "output"));
+  const ArrayView output =
+      array_view(info[2], "output", napi_float32_array, multiply(args.num_slots, width, "output"));
   if (args.num_slots == 0) return;
   args.x = tensor(x, x_dtype, {x_rows, cols});
   args.weights = tensor(weights, weights_dtype, {experts, rows, cols});
@@ -279,8 +281,8 @@ void combine(const Napi::CallbackInfo& info) {
     ids = copy_of<int32_t>(array_view(info[2], "topkIds", napi_int32_array, num_slots));
   }
   const ArrayView weights = array_view(info[3], "topkWeights", napi_float32_array, num_slots);
-  const ArrayView output = array_view(info[7], "output", napi_float32_array,
-                                      multiply(tokens, hidden_size, "output"));
+  const ArrayView output =
+      array_view(info[7], "output", napi_float32_array, multiply(tokens, hidden_size, "output"));
   if (tokens == 0) return;
   SeCombineArgs args = {};
   args.expert_output = tensor(expert_output, SE_F32, {num_slots, hidden_size});

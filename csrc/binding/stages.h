@@ -1,4 +1,5 @@
-// The five stages as functions of the addon: gate, selectExperts, dispatch, expertMatmul, combine. Synchronous, on host arrays.
+// The five stages as functions of the addon: gate, selectExperts, dispatch, expertMatmul, combine.
+// Synchronous, on host arrays.
 #pragma once
 
 #include "binding/napi_setup.h"

@@ -21,7 +21,22 @@ function codeOf(body: () => unknown): string {
 // biome-ignore lint/suspicious/noExplicitAny: these tests pass what the types forbid
 type Any = any
 
-const STRANGE: Any[] = [undefined, null, Number.NaN, -1, 1.5, 2 ** 60, 'x', true, 7n, Symbol('s'), {}, [], () => 1, new Float64Array(3)]
+const STRANGE: Any[] = [
+  undefined,
+  null,
+  Number.NaN,
+  -1,
+  1.5,
+  2 ** 60,
+  'x',
+  true,
+  7n,
+  Symbol('s'),
+  {},
+  [],
+  () => 1,
+  new Float64Array(3),
+]
 
 describe.skipIf('error' in native)('raw addon', () => {
   const addon = (native as { addon: NativeAddon }).addon
@@ -30,7 +45,10 @@ describe.skipIf('error' in native)('raw addon', () => {
 
   it('refuses strange values in every field of a description', () => {
     for (const strange of STRANGE) {
-      expect(codeOf(() => addon.createLayer(strange)), String(strange)).toBe('INVALID_ARGUMENT')
+      expect(
+        codeOf(() => addon.createLayer(strange)),
+        String(strange),
+      ).toBe('INVALID_ARGUMENT')
       const good = makeDescription(config)
       for (const field of ['device', 'config', 'dtype', 'vectors', 'gateUpInterleaved', 'threads']) {
         if (field === 'gateUpInterleaved' && strange === true) continue
@@ -45,7 +63,13 @@ describe.skipIf('error' in native)('raw addon', () => {
 
   it('refuses strange values in every field of a config', () => {
     const harmless = new Set(['family', 'normTopkProb', 'routerInput'])
-    const numeric = new Set(['normValue', 'routedScalingFactor', 'logitSoftcap', 'sparsemixerEpsilon', 'routerNormEpsilon'])
+    const numeric = new Set([
+      'normValue',
+      'routedScalingFactor',
+      'logitSoftcap',
+      'sparsemixerEpsilon',
+      'routerNormEpsilon',
+    ])
     const vectors = makeDescription(config).vectors
     for (const field of Object.keys(config)) {
       if (harmless.has(field)) continue
@@ -54,7 +78,9 @@ describe.skipIf('error' in native)('raw addon', () => {
         if ((field === 'hashRouted' || field === 'gated') && strange === true) continue
         const isNumber = typeof strange === 'number' && Number.isFinite(strange)
         if ((numeric.has(field) || /^swiglu|^shared.*Limit/.test(field)) && isNumber) continue
-        const code = codeOf(() => addon.createLayer(makeDescription(config, { vectors, config: { ...config, [field]: strange } })))
+        const code = codeOf(() =>
+          addon.createLayer(makeDescription(config, { vectors, config: { ...config, [field]: strange } })),
+        )
         expect(code, `${field} ${String(strange)}`).toBe('INVALID_ARGUMENT')
       }
     }
@@ -70,7 +96,11 @@ describe.skipIf('error' in native)('raw addon', () => {
     expect(create({ routerWeight, selectionBias: new Int32Array(4) })).toBe('INVALID_ARGUMENT')
     const hashed = makeConfig({ hashRouted: true, scoringFunc: 'sqrtsoftplus' })
     const hash = (ids: number[]) =>
-      codeOf(() => addon.createLayer(makeDescription(hashed, { vectors: { routerWeight, hashTable: Int32Array.from(ids) } })))
+      codeOf(() =>
+        addon.createLayer(
+          makeDescription(hashed, { vectors: { routerWeight, hashTable: Int32Array.from(ids) } }),
+        ),
+      )
     expect(hash([0, 4])).toBe('INVALID_ARGUMENT')
     expect(hash([-1, 0])).toBe('INVALID_ARGUMENT')
     expect(hash([0, 1, 2])).toBe('INVALID_ARGUMENT')
@@ -78,7 +108,11 @@ describe.skipIf('error' in native)('raw addon', () => {
   })
 
   it('answers sizes beyond any memory with OUT_OF_MEMORY and figures', () => {
-    for (const [intermediateSize, numExperts] of [[2 ** 31, 4], [2 ** 24, 2 ** 20], [2 ** 31, 2 ** 20]] as const) {
+    for (const [intermediateSize, numExperts] of [
+      [2 ** 31, 4],
+      [2 ** 24, 2 ** 20],
+      [2 ** 31, 2 ** 20],
+    ] as const) {
       const huge = makeConfig({ intermediateSize, numExperts })
       try {
         addon.createLayer(makeDescription(huge))
@@ -145,7 +179,8 @@ describe.skipIf('error' in native)('raw addon', () => {
 
   it('refuses arrays that do not match numTokens, and contents out of range', () => {
     const { layer } = makeLayer(addon)
-    const run = (overrides: Any) => codeOf(() => layer.forward({ ...makeRequest(config, 3), ...overrides }, none))
+    const run = (overrides: Any) =>
+      codeOf(() => layer.forward({ ...makeRequest(config, 3), ...overrides }, none))
     for (const field of ['hidden', 'output', 'topkIds', 'topkWeights', 'nonFinite'] as const) {
       const array = makeRequest(config, 3)[field] as Float32Array
       expect(run({ [field]: array.subarray(1) }), field).toBe('INVALID_ARGUMENT')
@@ -190,7 +225,10 @@ describe.skipIf('error' in native)('raw addon', () => {
 
   it('refuses arrays in resizable buffers', () => {
     const { layer } = makeLayer(addon)
-    const Resizable = ArrayBuffer as unknown as new (bytes: number, options: { maxByteLength: number }) => ArrayBuffer
+    const Resizable = ArrayBuffer as unknown as new (
+      bytes: number,
+      options: { maxByteLength: number },
+    ) => ArrayBuffer
     const hidden = new Float32Array(new Resizable(3 * 16 * 4, { maxByteLength: 4096 }))
     expect(codeOf(() => layer.forward({ ...makeRequest(config, 3), hidden }, none))).toBe('INVALID_ARGUMENT')
     Object.defineProperty(hidden.buffer, 'resizable', { value: false })
@@ -201,7 +239,16 @@ describe.skipIf('error' in native)('raw addon', () => {
   it('refuses a forged this and a constructor call', () => {
     const { layer } = makeLayer(addon)
     const methods: Any = Object.getPrototypeOf(layer)
-    for (const name of ['setMatrix', 'load', 'forward', 'cancel', 'forwardSync', 'workspaceBytes', 'memory', 'dispose']) {
+    for (const name of [
+      'setMatrix',
+      'load',
+      'forward',
+      'cancel',
+      'forwardSync',
+      'workspaceBytes',
+      'memory',
+      'dispose',
+    ]) {
       for (const forged of [undefined, {}, Object.create(layer), new Proxy(layer, {}), addon, new Map()]) {
         expect(() => methods[name].call(forged), name).toThrow()
       }
@@ -219,13 +266,27 @@ describe.skipIf('error' in native)('raw addon', () => {
   it('refuses stages with strange arguments and with tables that point outside', () => {
     const stages = addon as Any
     for (const name of ['gate', 'selectExperts', 'dispatch', 'expertMatmul', 'combine', 'workspaceBytes']) {
-      expect(codeOf(() => stages[name]()), name).toBe('INVALID_ARGUMENT')
+      expect(
+        codeOf(() => stages[name]()),
+        name,
+      ).toBe('INVALID_ARGUMENT')
       for (const strange of STRANGE) {
-        expect(codeOf(() => stages[name]('cpu', ...Array(11).fill(strange))), `${name} ${String(strange)}`).toBe('INVALID_ARGUMENT')
+        expect(
+          codeOf(() => stages[name]('cpu', ...Array(11).fill(strange))),
+          `${name} ${String(strange)}`,
+        ).toBe('INVALID_ARGUMENT')
       }
     }
     const dispatch = (ids: number[], experts: number) =>
-      codeOf(() => addon.dispatch('cpu', Int32Array.from(ids), experts, new Int32Array(experts + 1), new Int32Array(ids.length)))
+      codeOf(() =>
+        addon.dispatch(
+          'cpu',
+          Int32Array.from(ids),
+          experts,
+          new Int32Array(experts + 1),
+          new Int32Array(ids.length),
+        ),
+      )
     expect(dispatch([0, 1, 2], 2)).toBe('INVALID_ARGUMENT')
     expect(dispatch([0, -2], 2)).toBe('INVALID_ARGUMENT')
     expect(dispatch([0, -1, 1], 2)).toBe('nothing was thrown')
@@ -234,17 +295,40 @@ describe.skipIf('error' in native)('raw addon', () => {
         addon.expertMatmul(
           'cpu',
           {
-            x: new Float32Array(2 * 4), xDtype: 'f32', xRows: 2, weights: new Float32Array(2 * 3 * 4), weightsDtype: 'f32',
-            numExperts: 2, rows: 3, cols: 4, bias: null, gather: false, topK: 1, interleaved: false, activation: null,
-            expertOffsets: Int32Array.from(expertOffsets), sortedSlots: Int32Array.from(sortedSlots),
+            x: new Float32Array(2 * 4),
+            xDtype: 'f32',
+            xRows: 2,
+            weights: new Float32Array(2 * 3 * 4),
+            weightsDtype: 'f32',
+            numExperts: 2,
+            rows: 3,
+            cols: 4,
+            bias: null,
+            gather: false,
+            topK: 1,
+            interleaved: false,
+            activation: null,
+            expertOffsets: Int32Array.from(expertOffsets),
+            sortedSlots: Int32Array.from(sortedSlots),
           },
           new Float32Array(2 * 3),
         ),
       )
     expect(matmul([0, 1, 2], [0, 1])).toBe('nothing was thrown')
-    for (const offsets of [[0, 1, 3], [0, 2, 1], [1, 1, 2], [-1, 0, 2], [0, 1]]) {
+    for (const offsets of [
+      [0, 1, 3],
+      [0, 2, 1],
+      [1, 1, 2],
+      [-1, 0, 2],
+      [0, 1],
+    ]) {
       expect(matmul(offsets, [0, 1]), String(offsets)).toBe('INVALID_ARGUMENT')
     }
-    for (const slots of [[0, 2], [-1, 0], [2 ** 31 - 1, 0]]) expect(matmul([0, 1, 2], slots), String(slots)).toBe('INVALID_ARGUMENT')
+    for (const slots of [
+      [0, 2],
+      [-1, 0],
+      [2 ** 31 - 1, 0],
+    ])
+      expect(matmul([0, 1, 2], slots), String(slots)).toBe('INVALID_ARGUMENT')
   })
 })

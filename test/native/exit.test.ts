@@ -14,23 +14,25 @@ const PATIENCE = process.env.SPARSE_EXPERTS_SANITIZED ? 30_000 : 4_000
 const DEADLINE = 60_000
 
 function runStage(stage: string) {
-  return new Promise<{ status: number | null; signal: string | null; output: string; endingMs: number }>(resolve => {
-    const child = spawn(process.execPath, [script, stage], { stdio: ['ignore', 'pipe', 'pipe'] })
-    const timer = setTimeout(() => child.kill('SIGKILL'), DEADLINE)
-    let output = ''
-    let meantToEnd = performance.now()
-    child.stdout.on('data', text => {
-      if (String(text).includes('ending')) meantToEnd = performance.now()
-      output += text
-    })
-    child.stderr.on('data', text => {
-      output += text
-    })
-    child.on('close', (status, signal) => {
-      clearTimeout(timer)
-      resolve({ status, signal, output, endingMs: performance.now() - meantToEnd })
-    })
-  })
+  return new Promise<{ status: number | null; signal: string | null; output: string; endingMs: number }>(
+    resolve => {
+      const child = spawn(process.execPath, [script, stage], { stdio: ['ignore', 'pipe', 'pipe'] })
+      const timer = setTimeout(() => child.kill('SIGKILL'), DEADLINE)
+      let output = ''
+      let meantToEnd = performance.now()
+      child.stdout.on('data', text => {
+        if (String(text).includes('ending')) meantToEnd = performance.now()
+        output += text
+      })
+      child.stderr.on('data', text => {
+        output += text
+      })
+      child.on('close', (status, signal) => {
+        clearTimeout(timer)
+        resolve({ status, signal, output, endingMs: performance.now() - meantToEnd })
+      })
+    },
+  )
 }
 
 describe.skipIf('error' in native)('exit', () => {

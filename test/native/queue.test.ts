@@ -4,7 +4,15 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import type { NativeAddon, NativeError } from '../../lib/binding-contract.js'
 import { tryLoadNative } from '../../lib/native.js'
-import { forward, makeConfig, makeLayer, makeRequest, noise, plainForward, relativeError } from './fixtures/layer.mjs'
+import {
+  forward,
+  makeConfig,
+  makeLayer,
+  makeRequest,
+  noise,
+  plainForward,
+  relativeError,
+} from './fixtures/layer.mjs'
 
 const native = tryLoadNative()
 if ('error' in native) console.warn(`skipped: ${native.error.message}`)
@@ -19,23 +27,32 @@ const SLOW_TOKENS = 20_000
 describe.skipIf('error' in native)('forwards', () => {
   const addon = (native as { addon: NativeAddon }).addon
 
-  it.each([0, 1, 2, 17, 300])('equals a plain loop for %i tokens, asynchronously and synchronously', async numTokens => {
-    const test = makeLayer(addon)
-    const request = makeRequest(test.config, numTokens)
-    await forward(test.layer, request)
-    const again = makeRequest(test.config, numTokens)
-    test.layer.forwardSync(again)
-    expect(again.output).toEqual(request.output)
-    expect(again.topkIds).toEqual(request.topkIds)
-    expect(again.topkWeights).toEqual(request.topkWeights)
-    if (numTokens > 0) expect(relativeError(request.output, plainForward(test, request.hidden))).toBeLessThan(BOUND)
-    test.layer.dispose()
-  })
+  it.each([0, 1, 2, 17, 300])(
+    'equals a plain loop for %i tokens, asynchronously and synchronously',
+    async numTokens => {
+      const test = makeLayer(addon)
+      const request = makeRequest(test.config, numTokens)
+      await forward(test.layer, request)
+      const again = makeRequest(test.config, numTokens)
+      test.layer.forwardSync(again)
+      expect(again.output).toEqual(request.output)
+      expect(again.topkIds).toEqual(request.topkIds)
+      expect(again.topkWeights).toEqual(request.topkWeights)
+      if (numTokens > 0)
+        expect(relativeError(request.output, plainForward(test, request.hidden))).toBeLessThan(BOUND)
+      test.layer.dispose()
+    },
+  )
 
   it('treats a matrix that nobody wrote as zero', async () => {
     const { layer, config, ...rest } = makeLayer(addon)
     const partial = addon.createLayer({
-      device: 'cpu', config, dtype: 'f32', vectors: { routerWeight: rest.routerWeight }, gateUpInterleaved: false, threads: 0,
+      device: 'cpu',
+      config,
+      dtype: 'f32',
+      vectors: { routerWeight: rest.routerWeight },
+      gateUpInterleaved: false,
+      threads: 0,
     })
     const matrices = rest.matrices.map((expert, e) => {
       if (e === 1) return { ...expert, up: new Float32Array(8 * 16) }
@@ -48,7 +65,9 @@ describe.skipIf('error' in native)('forwards', () => {
     })
     const request = makeRequest(config, 20)
     await forward(partial, request)
-    expect(relativeError(request.output, plainForward({ ...rest, layer, config, matrices }, request.hidden))).toBeLessThan(BOUND)
+    expect(
+      relativeError(request.output, plainForward({ ...rest, layer, config, matrices }, request.hidden)),
+    ).toBeLessThan(BOUND)
     partial.dispose()
     layer.dispose()
   })
@@ -56,7 +75,12 @@ describe.skipIf('error' in native)('forwards', () => {
   it('reads strided, transposed and interleaved matrices', async () => {
     const test = makeLayer(addon)
     const interleaved = addon.createLayer({
-      device: 'cpu', config: test.config, dtype: 'f32', vectors: { routerWeight: test.routerWeight }, gateUpInterleaved: true, threads: 1,
+      device: 'cpu',
+      config: test.config,
+      dtype: 'f32',
+      vectors: { routerWeight: test.routerWeight },
+      gateUpInterleaved: true,
+      threads: 1,
     })
     test.matrices.forEach(({ gate, up, down }, e) => {
       const gateUp = new Float32Array(2 * 8 * 16)
@@ -151,19 +175,28 @@ describe.skipIf('error' in native)('forwards', () => {
   it('survives detached buffers: small ones were copied, and every lost result is an error', async () => {
     const { layer, config } = makeLayer(addon, SLOW)
     const blocker = forward(layer, makeRequest(config, SLOW_TOKENS))
-    const steal = (array: ArrayBufferView) => structuredClone(array.buffer, { transfer: [array.buffer as ArrayBuffer] })
+    const steal = (array: ArrayBufferView) =>
+      structuredClone(array.buffer, { transfer: [array.buffer as ArrayBuffer] })
     const noInput = makeRequest(config, 8)
     const reference = makeRequest(config, 8)
     const settledInput = forward(layer, noInput)
     steal(noInput.hidden)
     const lost = (['output', 'topkIds', 'topkWeights', 'nonFinite'] as const).map(field => {
       const request = makeRequest(config, 8)
-      const settled = forward(layer, request).then(() => 'fulfilled', error => error.moeCode)
+      const settled = forward(layer, request).then(
+        () => 'fulfilled',
+        error => error.moeCode,
+      )
       steal(request[field])
       return settled
     })
     const large = makeRequest(config, 2000)
-    lost.push(forward(layer, large).then(() => 'fulfilled', error => error.moeCode))
+    lost.push(
+      forward(layer, large).then(
+        () => 'fulfilled',
+        error => error.moeCode,
+      ),
+    )
     const kept = [steal(large.hidden), steal(large.output)]
     await blocker
     await settledInput
@@ -186,36 +219,48 @@ describe.skipIf('error' in native)('forwards', () => {
     layer.dispose()
   })
 
-  it.each([4, 20_000])('takes views with an offset and views of shared memory, %i tokens', async numTokens => {
-    const { layer, config } = makeLayer(addon)
-    const expected = makeRequest(config, numTokens)
-    layer.forwardSync(expected)
-    const { hiddenSize: H, topK: K } = config
-    for (const Buffer of [ArrayBuffer, SharedArrayBuffer]) {
-      const floats = new Float32Array(new Buffer(4 * (2 * numTokens * H + 64))).fill(-7)
-      const ids = new Int32Array(new Buffer(4 * (numTokens * K + 2))).fill(-7)
-      const request = makeRequest(config, numTokens, {
-        hidden: floats.subarray(3, 3 + numTokens * H),
-        output: floats.subarray(40 + numTokens * H, 40 + 2 * numTokens * H),
-        topkIds: ids.subarray(1, 1 + numTokens * K),
-        nonFinite: new Uint8Array(new Buffer(numTokens + 5), 5),
-      })
-      request.hidden.set(expected.hidden)
-      await forward(layer, request)
-      expect(Float32Array.from(request.output)).toEqual(expected.output)
-      expect(Int32Array.from(request.topkIds)).toEqual(expected.topkIds)
-      // Nothing beside the views was written.
-      expect([floats[2], floats[3 + numTokens * H], floats[39 + numTokens * H], floats[40 + 2 * numTokens * H]]).toEqual([-7, -7, -7, -7])
-      expect([ids[0], ids[1 + numTokens * K]]).toEqual([-7, -7])
-    }
-    layer.dispose()
-  })
+  it.each([4, 20_000])(
+    'takes views with an offset and views of shared memory, %i tokens',
+    async numTokens => {
+      const { layer, config } = makeLayer(addon)
+      const expected = makeRequest(config, numTokens)
+      layer.forwardSync(expected)
+      const { hiddenSize: H, topK: K } = config
+      for (const Buffer of [ArrayBuffer, SharedArrayBuffer]) {
+        const floats = new Float32Array(new Buffer(4 * (2 * numTokens * H + 64))).fill(-7)
+        const ids = new Int32Array(new Buffer(4 * (numTokens * K + 2))).fill(-7)
+        const request = makeRequest(config, numTokens, {
+          hidden: floats.subarray(3, 3 + numTokens * H),
+          output: floats.subarray(40 + numTokens * H, 40 + 2 * numTokens * H),
+          topkIds: ids.subarray(1, 1 + numTokens * K),
+          nonFinite: new Uint8Array(new Buffer(numTokens + 5), 5),
+        })
+        request.hidden.set(expected.hidden)
+        await forward(layer, request)
+        expect(Float32Array.from(request.output)).toEqual(expected.output)
+        expect(Int32Array.from(request.topkIds)).toEqual(expected.topkIds)
+        // Nothing beside the views was written.
+        expect([
+          floats[2],
+          floats[3 + numTokens * H],
+          floats[39 + numTokens * H],
+          floats[40 + 2 * numTokens * H],
+        ]).toEqual([-7, -7, -7, -7])
+        expect([ids[0], ids[1 + numTokens * K]]).toEqual([-7, -7])
+      }
+      layer.dispose()
+    },
+  )
 
   it('replays a routing and flags rows that are not finite', async () => {
     const test = makeLayer(addon)
     const first = makeRequest(test.config, 6)
     await forward(test.layer, first)
-    const replay = makeRequest(test.config, 6, { replay: true, topkIds: first.topkIds, topkWeights: first.topkWeights })
+    const replay = makeRequest(test.config, 6, {
+      replay: true,
+      topkIds: first.topkIds,
+      topkWeights: first.topkWeights,
+    })
     await forward(test.layer, replay)
     expect(replay.output).toEqual(first.output)
     const bad = makeRequest(test.config, 6)
@@ -235,8 +280,12 @@ describe.skipIf('error' in native)('forwards', () => {
     const calls = requests.map(request => forward(layer, request))
     layer.dispose()
     layer.dispose()
-    expect(() => layer.forward(makeRequest(config, 1), () => {})).toThrow(expect.objectContaining({ moeCode: 'DISPOSED' }))
-    expect(() => layer.forwardSync(makeRequest(config, 1))).toThrow(expect.objectContaining({ moeCode: 'DISPOSED' }))
+    expect(() => layer.forward(makeRequest(config, 1), () => {})).toThrow(
+      expect.objectContaining({ moeCode: 'DISPOSED' }),
+    )
+    expect(() => layer.forwardSync(makeRequest(config, 1))).toThrow(
+      expect.objectContaining({ moeCode: 'DISPOSED' }),
+    )
     expect(() => layer.workspaceBytes(1)).toThrow(expect.objectContaining({ moeCode: 'DISPOSED' }))
     expect(layer.memory().hostBytes).toBe(held)
     await Promise.all(calls)

@@ -1,0 +1,293 @@
+/** Loading on the raw addon and through `loadNativeLayer`: values, cancelling, bad files, and memory. */
+
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, openSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { loadNativeLayer } from '../../lib/backends/native.js'
+import type { NativeAddon, NativeError, NativeLayer } from '../../lib/binding-contract.js'
+import type { LayerPlan, MatrixItem } from '../../lib/checkpoint/plan.js'
+import { fromFloat32 } from '../../lib/dtype.js'
+import { tryLoadNative } from '../../lib/native.js'
+import {
+  forward,
+  makeConfig,
+  makeDescription,
+  makeLayer,
+  makeRequest,
+  relativeError,
+} from './fixtures/layer.mjs'
+
+const native = tryLoadNative()
+if ('error' in native) console.warn(`skipped: ${native.error.message}`)
+
+let directory = ''
+beforeAll(() => {
+  directory = mkdtempSync(path.join(os.tmpdir(), 'sparse-experts-'))
+})
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+function load(layer: NativeLayer, files: string[], items: MatrixItem[]): Promise<NativeError | null> {
+  return new Promise(resolve => {
+    layer.load(files, items, null, resolve)
+  })
+}
+
+/** Writes the matrices of a test layer one after the other, and the items that read them. */
+function writeMatrices(
+  file: string,
+  test: ReturnType<typeof makeLayer>,
+  type: 'F32' | 'BF16',
+  transposed = false,
+) {
+  const { hiddenSize: H, intermediateSize: I } = test.config
+  const items: MatrixItem[] = []
+  const descriptor = openSync(file, 'w')
+  // A header that is not a multiple of any alignment.
+  let offset = writeSync(descriptor, Buffer.alloc(13))
+  test.matrices.forEach((expert, e) => {
+    for (const matrix of ['gate', 'up', 'down'] as const) {
+      const [rows, cols] = matrix === 'down' ? [H, I] : [I, H]
+      let values = expert[matrix]
+      if (transposed)
+        values = Float32Array.from(
+          values,
+          (_, i) => expert[matrix][(i % rows) * cols + Math.floor(i / rows)]!,
+        )
+      const bytes = writeSync(descriptor, fromFloat32(values, type === 'F32' ? 'f32' : 'bf16') as Uint16Array)
+      items.push({
+        role: 'expert',
+        expert: e,
+        matrix,
+        rows,
+        cols,
+        encoding: { codec: 'float', transposed },
+        data: { file: 0, offset, bytes, type, name: `experts.${e}.${matrix}` },
+      })
+      offset += bytes
+    }
+  })
+  return { file, items, bytes: offset }
+}
+
+describe.skipIf('error' in native)('load', () => {
+  const addon = (native as { addon: NativeAddon }).addon
+
+  it.each([
+    ['F32', 'f32', false, 1e-7],
+    ['F32', 'f32', true, 1e-7],
+    ['BF16', 'bf16', false, 0],
+    ['BF16', 'f32', false, 1e-2],
+    ['F32', 'f16', true, 2e-3],
+  ] as const)('reads %s into %s (transposed %s)', async (type, dtype, transposed, bound) => {
+    const test = makeLayer(addon, makeConfig(), { dtype })
+    const { file, items } = writeMatrices(
+      path.join(directory, `${type}-${dtype}-${transposed}`),
+      test,
+      type,
+      transposed,
+    )
+    for (const gateUpInterleaved of [false, true]) {
+      const layer = addon.createLayer(makeDescription(test.config, { dtype, gateUpInterleaved }))
+      expect(await load(layer, [file], items)).toBeNull()
+      const loaded = makeRequest(test.config, 8)
+      const set = makeRequest(test.config, 8)
+      await forward(layer, loaded)
+      await forward(test.layer, set)
+      expect(relativeError(loaded.output, set.output)).toBeLessThanOrEqual(bound)
+      layer.dispose()
+    }
+    test.layer.dispose()
+  })
+
+  it('refuses forwards until it is done, and for good after a failure', async () => {
+    const test = makeLayer(addon)
+    const { file, items } = writeMatrices(path.join(directory, 'states'), test, 'F32')
+    const layer = addon.createLayer(makeDescription(test.config))
+    const invalid = expect.objectContaining({ moeCode: 'INVALID_ARGUMENT' })
+    const loading = load(layer, [path.join(directory, 'absent')], items)
+    expect(() => layer.forward(makeRequest(test.config, 1), () => {})).toThrow(invalid)
+    expect(() => layer.load([file], items, null, () => {})).toThrow(invalid)
+    expect(() => layer.setMatrix('expert', 0, 'up', new Float32Array(128), 'f32', 0, 16, 1)).toThrow(invalid)
+    const error = await loading
+    expect(error?.moeCode).toBe('IO')
+    expect(error?.message).toContain('absent')
+    expect(() => layer.forwardSync(makeRequest(test.config, 1))).toThrow(invalid)
+    expect(await load(layer, [file], items)).toBeNull()
+    expect(() => layer.forwardSync(makeRequest(test.config, 1))).not.toThrow()
+    layer.dispose()
+    test.layer.dispose()
+  })
+
+  it('answers every defect of a file with an error that names it', async () => {
+    const test = makeLayer(addon)
+    const { file, items, bytes } = writeMatrices(path.join(directory, 'whole'), test, 'F32')
+    const codeOf = async (files: string[], list: MatrixItem[]) => {
+      const layer = addon.createLayer(makeDescription(test.config))
+      try {
+        const error = await load(layer, files, list)
+        return `${error?.moeCode ?? 'none'}: ${error?.message}`
+      } catch (error) {
+        return `thrown ${(error as NativeError).moeCode}`
+      } finally {
+        layer.dispose()
+      }
+    }
+    const short = path.join(directory, 'short')
+    for (const length of [0, 12, 13, 100, bytes - 1]) {
+      writeFileSync(short, '')
+      truncateSync(short, length)
+      expect(await codeOf([short], items), `${length} bytes`).toMatch(/^IO: .*short/)
+    }
+    mkdirSync(path.join(directory, 'folder'))
+    expect(await codeOf([path.join(directory, 'folder')], items)).toMatch(/^IO: .*folder/)
+    const [first] = items as [MatrixItem]
+    const withData = (change: object) => [{ ...first, data: { ...first.data, ...change } }]
+    expect(await codeOf([file], withData({ bytes: 8 }))).toMatch(/^INVALID_ARGUMENT: .*experts.0.gate/)
+    expect(await codeOf([file], withData({ bytes: 2 ** 52 }))).toMatch(/^INVALID_ARGUMENT/)
+    expect(await codeOf([file], withData({ offset: 2 ** 53 - 1 }))).toMatch(/^IO/)
+    expect(await codeOf([file], withData({ type: 'BF16' }))).toMatch(/^INVALID_ARGUMENT/)
+    expect(await codeOf([file], withData({ type: 'I64' }))).toMatch(/^INVALID_ARGUMENT/)
+    expect(await codeOf([file], withData({ file: 1 }))).toBe('thrown INVALID_ARGUMENT')
+    expect(await codeOf([file], withData({ bytes: 0 }))).toBe('thrown INVALID_ARGUMENT')
+    expect(await codeOf([file], withData({ type: 'F4' }))).toBe('thrown INVALID_ARGUMENT')
+    expect(await codeOf([`${file}\0x`], items)).toBe('thrown INVALID_ARGUMENT')
+    const changed = (change: object) => [{ ...first, ...change }] as MatrixItem[]
+    expect(await codeOf([file], changed({ rows: 9 }))).toBe('thrown INVALID_ARGUMENT')
+    expect(await codeOf([file], changed({ cols: 0 }))).toBe('thrown INVALID_ARGUMENT')
+    expect(await codeOf([file], changed({ expert: 4 }))).toBe('thrown INVALID_ARGUMENT')
+    expect(await codeOf([file], changed({ role: 'shared' }))).toBe('thrown INVALID_ARGUMENT')
+    expect(await codeOf([file], changed({ encoding: { codec: 'zip' } }))).toBe('thrown INVALID_ARGUMENT')
+    for (const codec of ['e2m1', 'packedInt', 'awq', 'gptq']) {
+      expect(
+        await codeOf([file], changed({ encoding: { codec, block: { rows: 1, cols: 32 } } })),
+        codec,
+      ).toMatch(/^INVALID_ARGUMENT/)
+    }
+    const scale = { file: 0, offset: 0, bytes: 2 ** 50, type: 'F32', name: 'scales' }
+    expect(
+      await codeOf([file], changed({ scale, encoding: { codec: 'float', block: { rows: 1, cols: 1 } } })),
+    ).toMatch(/^IO: .*scales/)
+    test.layer.dispose()
+  })
+
+  it('stops soon when cancelled, reports progress that rises, and frees the layer on dispose', async () => {
+    const config = makeConfig({ hiddenSize: 2048, intermediateSize: 2048, numExperts: 6 })
+    const bytes = 2048 * 2048 * 4
+    const file = path.join(directory, 'zeros')
+    writeFileSync(file, '')
+    truncateSync(file, 18 * bytes)
+    const items = Array.from({ length: 18 }, (_, i): MatrixItem => {
+      const matrix = (['gate', 'up', 'down'] as const)[i % 3]!
+      const data = { file: 0, offset: i * bytes, bytes, type: 'F32' as const, name: `${i}` }
+      return {
+        role: 'expert',
+        expert: Math.floor(i / 3),
+        matrix,
+        rows: 2048,
+        cols: 2048,
+        encoding: { codec: 'float' },
+        data,
+      }
+    })
+    const layer = addon.createLayer(makeDescription(config))
+    const seen: number[] = []
+    let cancel = () => {}
+    let cancelledAt = 0
+    const error = await new Promise<NativeError | null>(resolve => {
+      cancel = layer.load(
+        [file],
+        items,
+        loadedBytes => {
+          seen.push(loadedBytes)
+          cancelledAt ||= performance.now()
+          cancel()
+        },
+        resolve,
+      )
+    })
+    expect(error?.moeCode).toBe('CANCELLED')
+    expect(seen.length).toBeGreaterThan(0)
+    expect(seen).toEqual(seen.toSorted((a, b) => a - b))
+    expect(seen.at(-1)).toBeLessThan(18 * bytes)
+    expect(performance.now() - cancelledAt).toBeLessThan(3000)
+    cancel()
+    const disposed = load(layer, [file], items)
+    layer.dispose()
+    expect((await disposed)?.moeCode).toBe('CANCELLED')
+    expect(layer.memory().hostBytes).toBe(0)
+  })
+
+  it('loads a plan: progress to the last byte, abort with the reason, errors of the package', async () => {
+    const test = makeLayer(addon)
+    const { file, items, bytes } = writeMatrices(path.join(directory, 'plan'), test, 'F32')
+    const plan: LayerPlan = {
+      layer: 0,
+      config: test.config,
+      storedDtype: 'f32',
+      files: [file],
+      gateUpInterleaved: false,
+      matrices: items,
+      vectors: [],
+      totalBytes: bytes,
+    }
+    const options = { device: 'cpu', dtype: 'f32' as const, threads: 0 }
+    const vectors = { routerWeight: test.routerWeight }
+    const progress: number[] = []
+    const runtime = await loadNativeLayer(addon, plan, vectors, {
+      ...options,
+      onProgress: loaded => progress.push(loaded),
+    })
+    expect(progress.at(-1)).toBe(bytes - 13)
+    const [loaded, expected] = [makeRequest(test.config, 5), makeRequest(test.config, 5)]
+    await runtime.forward(loaded).settled
+    test.layer.forwardSync(expected)
+    expect(loaded.output).toEqual(expected.output)
+    runtime.dispose()
+    await expect(runtime.forward(loaded).settled).rejects.toMatchObject({ code: 'ERR_MOE_DISPOSED' })
+
+    const reason = new Error('no longer wanted')
+    const controller = new AbortController()
+    const aborted = loadNativeLayer(addon, plan, vectors, { ...options, signal: controller.signal })
+    controller.abort(reason)
+    await expect(aborted).rejects.toBe(reason)
+    await expect(
+      loadNativeLayer(addon, plan, vectors, { ...options, signal: controller.signal }),
+    ).rejects.toBe(reason)
+    const absent = loadNativeLayer(addon, { ...plan, files: ['absent'] }, vectors, options)
+    const error = await absent.catch(error => error)
+    expect(error).toMatchObject({ code: 'ERR_MOE_IO' })
+    expect(error.stack).toContain('load.test.ts')
+    const wrong = { ...plan, matrices: items.map(item => ({ ...item, data: { ...item.data, bytes: 4 } })) }
+    await expect(loadNativeLayer(addon, wrong, vectors, options)).rejects.toMatchObject({
+      code: 'ERR_MOE_INVALID_CHECKPOINT',
+    })
+    const huge = { ...plan, config: makeConfig({ intermediateSize: 2 ** 31 }) }
+    await expect(loadNativeLayer(addon, huge, vectors, options)).rejects.toMatchObject({
+      code: 'ERR_MOE_OUT_OF_MEMORY',
+      details: { neededBytes: expect.any(Number), freeBytes: expect.any(Number) },
+    })
+    test.layer.dispose()
+  })
+
+  it.skipIf(process.platform !== 'linux' || Boolean(process.env.SPARSE_EXPERTS_SANITIZED)).each([
+    ['F32', 'f32'],
+    ['BF16', 'bf16'],
+    ['F8_E4M3', 'bf16'],
+  ])('holds one copy of the weights at its peak: %s into %s', (type, dtype) => {
+    const file = path.join(directory, `peak-${type}`)
+    const bytes = 12 * 1024 * 1536 * 3 * (type === 'F8_E4M3' ? 2 : 4)
+    writeFileSync(file, '')
+    truncateSync(file, bytes)
+    const script = fileURLToPath(new URL('fixtures/peak.mjs', import.meta.url))
+    const report = JSON.parse(
+      execFileSync(process.execPath, [script, file, type, dtype], { encoding: 'utf8' }),
+    )
+    expect(report.bytes).toBeGreaterThan(200 << 20)
+    expect(report.risenByCreate).toBeLessThan(0.1 * report.bytes)
+    expect(report.risenByLoad).toBeGreaterThan(0.9 * report.bytes)
+    expect(report.risenByLoad).toBeLessThan(1.15 * report.bytes)
+  })
+})
