@@ -1,12 +1,16 @@
-/* The C ABI between the addon and a compute backend (CPU: linked in; CUDA: a sibling shared library opened at run time).
+/* The C ABI between the addon and a compute backend (CPU: linked in; CUDA: a sibling shared library
+ * opened at run time).
  *
- * A backend exports one symbol, se_backend_entry, that returns a table of functions. Rules that every implementation keeps:
- *  - No exception, abort or exit crosses this boundary: a failure is an SeCode plus a filled SeStatus.
+ * A backend exports one symbol, se_backend_entry, that returns a table of functions. Rules that
+ * every implementation keeps:
+ *  - No exception, abort or exit crosses this boundary: a failure is an SeCode plus a filled
+ * SeStatus.
  *  - Views are plain: pointer, dtype, shape, strides in elements. All offsets are 64-bit.
- *  - Expert weights come as per-expert pointer tables, never as a base address plus a stride. A NULL entry is an expert that is not
- *    here (expert parallelism, offload): its slots are skipped and their rows left out of the sum.
- *  - Every reduction has a fixed order: the same input gives the same bits, whatever the number of threads, and a row alone gives
- *    the bits that it gives inside any batch.
+ *  - Expert weights come as per-expert pointer tables, never as a base address plus a stride. A
+ * NULL entry is an expert that is not here (expert parallelism, offload): its slots are skipped and
+ * their rows left out of the sum.
+ *  - Every reduction has a fixed order: the same input gives the same bits, whatever the number of
+ * threads, and a row alone gives the bits that it gives inside any batch.
  */
 #ifndef SPARSE_EXPERTS_BACKEND_H_
 #define SPARSE_EXPERTS_BACKEND_H_
@@ -18,7 +22,8 @@
 extern "C" {
 #endif
 
-/* Raised on any change of a struct or a meaning in this file; the addon refuses a library with another number. */
+/* Raised on any change of a struct or a meaning in this file; the addon refuses a library with
+ * another number. */
 #define SE_BACKEND_ABI_VERSION 1u
 
 typedef enum SeCode {
@@ -50,10 +55,12 @@ typedef struct SeTensor {
   int64_t strides[SE_MAX_RANK]; /* in elements */
 } SeTensor;
 
-/* ---- routing ---------------------------------------------------------------------------------------------------------- */
+/* ---- routing
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 typedef enum SeScoring {
-  SE_SOFTMAX = 0,      /* softmax over all experts, then select */
+  SE_SOFTMAX = 0, /* softmax over all experts, then select */
   SE_SIGMOID = 1,
   SE_SQRT_SOFTPLUS = 2,
   SE_TOPK_SOFTMAX = 3, /* select on logits, softmax over the selected */
@@ -74,55 +81,66 @@ typedef enum SeCapacity {
   SE_CAPACITY_BATCH = 2         /* NLLB-MoE: top-2 over the flattened batch */
 } SeCapacity;
 
-/* How ids and weights come from router logits. Ties go to the lower expert index. A row with any logit that is not finite gets the
- * ids 0..top_k-1, NaN weights, and its non-finite flag. Order of the slots: falling selection score (hash: the table's order).
- * The scaling factor is applied here and nowhere else. */
+/* How ids and weights come from router logits. Ties go to the lower expert index. A row with any
+ * logit that is not finite gets the ids 0..top_k-1, NaN weights, and its non-finite flag. Order of
+ * the slots: falling selection score (hash: the table's order). The scaling factor is applied here
+ * and nowhere else. */
 typedef struct SeRouting {
   int32_t scoring;              /* SeScoring */
   int32_t hash_routed;          /* ids = hash_table[token_id], scores still come from the logits */
   int64_t num_experts;          /* router outputs: real experts, then identity experts */
   int64_t num_identity_experts; /* the last of num_experts */
   int64_t top_k;
-  int64_t num_expert_groups;    /* 1: no groups; contiguous groups of equal size otherwise */
+  int64_t num_expert_groups; /* 1: no groups; contiguous groups of equal size otherwise */
   int64_t topk_group;
-  int32_t group_score;          /* SeGroupScore */
-  int32_t normalization;        /* SeNormalization */
+  int32_t group_score;   /* SeGroupScore */
+  int32_t normalization; /* SeNormalization */
   double norm_value;
   double scaling_factor;
-  double logit_softcap;         /* z -> cap * tanh(z / cap) when > 0 */
+  double logit_softcap; /* z -> cap * tanh(z / cap) when > 0 */
   double sparsemixer_epsilon;
-  int32_t capacity;             /* SeCapacity */
+  int32_t capacity; /* SeCapacity */
   int32_t normalize_before_dropping;
   int32_t batch_prioritized;
-  int64_t expert_capacity;      /* <= 0: derived (batch capacity: 2 * ceil(T / E)) */
+  int64_t expert_capacity;        /* <= 0: derived (batch capacity: 2 * ceil(T / E)) */
   double capacity_token_fraction; /* > 0: ceil(fraction * T) */
-  const float* selection_bias;  /* [num_experts] or NULL: moves selection, never weights */
-  const float* per_expert_scale; /* [num_experts] or NULL: multiplies the weight after normalisation */
-  const int32_t* hash_table;    /* [vocab_size, top_k] or NULL */
+  const float* selection_bias;    /* [num_experts] or NULL: moves selection, never weights */
+  const float*
+      per_expert_scale;      /* [num_experts] or NULL: multiplies the weight after normalisation */
+  const int32_t* hash_table; /* [vocab_size, top_k] or NULL */
   int64_t vocab_size;
 } SeRouting;
 
 /* Per-call routing inputs and outputs. T = num_tokens, K = routing.top_k. */
 typedef struct SeSelectArgs {
   int64_t num_tokens;
-  const float* router_logits;      /* [T, num_experts] f32, row-major; without the softcap */
-  const int32_t* token_ids;        /* [T], hash routing only */
-  const uint8_t* row_top_k;        /* [T] or NULL: experts kept per row, <= top_k, 0 allowed */
-  int64_t call_top_k;              /* used where row_top_k is NULL; top_k = all */
-  double top_p;                    /* 1: off; else keep the fewest slots whose share of weight reaches it */
+  const float* router_logits; /* [T, num_experts] f32, row-major; without the softcap */
+  const int32_t* token_ids;   /* [T], hash routing only */
+  const uint8_t* row_top_k;   /* [T] or NULL: experts kept per row, <= top_k, 0 allowed */
+  int64_t call_top_k;         /* used where row_top_k is NULL; top_k = all */
+  double top_p; /* 1: off; else keep the fewest slots whose share of weight reaches it */
   const int32_t* sequence_lengths; /* [num_sequences] summing to T, or NULL: one sequence */
   int64_t num_sequences;
-  int32_t* topk_ids;               /* out [T, K]; -1 = dropped slot */
-  float* topk_weights;             /* out [T, K]; 0 in dropped slots */
-  uint8_t* non_finite;             /* out [T]; 1 where a logit is not finite */
+  int32_t* topk_ids;   /* out [T, K]; -1 = dropped slot */
+  float* topk_weights; /* out [T, K]; 0 in dropped slots */
+  uint8_t* non_finite; /* out [T]; 1 where a logit is not finite */
 } SeSelectArgs;
 
-/* ---- experts ---------------------------------------------------------------------------------------------------------- */
+/* ---- experts
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
-typedef enum SeActivation { SE_SILU = 0, SE_GELU = 1, SE_GELU_TANH = 2, SE_RELU = 3, SE_RELU2 = 4, SE_IDENTITY = 5 } SeActivation;
+typedef enum SeActivation {
+  SE_SILU = 0,
+  SE_GELU = 1,
+  SE_GELU_TANH = 2,
+  SE_RELU = 3,
+  SE_RELU2 = 4,
+  SE_IDENTITY = 5
+} SeActivation;
 
-/* gated:   h = act(g) * (u + up_offset), g = min(gate x, limit), u = clamp(up x, -limit, limit) when limit > 0
- * ungated: h = act(up x). SILU is g * sigmoid(alpha * g). */
+/* gated:   h = act(g) * (u + up_offset), g = min(gate x, limit), u = clamp(up x, -limit, limit)
+ * when limit > 0 ungated: h = act(up x). SILU is g * sigmoid(alpha * g). */
 typedef struct SeActivationSpec {
   int32_t kind; /* SeActivation */
   int32_t gated;
@@ -131,9 +149,11 @@ typedef struct SeActivationSpec {
   float limit; /* 0 = none */
 } SeActivationSpec;
 
-/* One matrix of every expert: row r of expert e begins at (char*)data[e] + r * row_stride * sizeof(dtype), columns are contiguous. */
+/* One matrix of every expert: row r of expert e begins at (char*)data[e] + r * row_stride *
+ * sizeof(dtype), columns are contiguous. */
 typedef struct SeMatrixTable {
-  const void* const* data; /* [num_experts], NULL entries allowed; NULL table = the family has no such matrix */
+  const void* const*
+      data; /* [num_experts], NULL entries allowed; NULL table = the family has no such matrix */
   int64_t rows;
   int64_t cols;
   int64_t row_stride; /* elements */
@@ -141,7 +161,8 @@ typedef struct SeMatrixTable {
 
 typedef struct SeBiasTable {
   const float* const* data; /* [num_experts] or NULL */
-  int64_t stride;           /* elements between two entries of one expert's bias (interleaved gate/up biases: 2) */
+  int64_t stride; /* elements between two entries of one expert's bias (interleaved gate/up biases:
+                     2) */
 } SeBiasTable;
 
 typedef struct SeExperts {
@@ -162,23 +183,25 @@ typedef enum SeSharedGate {
   SE_SHARED_MIX = 2      /* y = (1 - c) * routed + c * shared */
 } SeSharedGate;
 
-/* One MoE block: everything that does not change from call to call. All pointers are device pointers of the backend. */
+/* One MoE block: everything that does not change from call to call. All pointers are device
+ * pointers of the backend. */
 typedef struct SeMoeLayer {
   int64_t hidden_size;
   int64_t latent_size; /* 0: experts work in hidden_size */
   SeRouting routing;
   const float* router_weight;      /* [num_experts, hidden_size] f32 */
   const float* router_bias;        /* [num_experts] or NULL: added to the logits */
-  const float* router_input_scale; /* [hidden_size] or NULL: q = r / rms(r) * scale * hidden_size^-0.5 before the router matmul */
+  const float* router_input_scale; /* [hidden_size] or NULL: q = r / rms(r) * scale *
+                                      hidden_size^-0.5 before the router matmul */
   double router_norm_epsilon;
-  int32_t weight_on_input;         /* the routing weight multiplies the expert's input (Llama 4) */
+  int32_t weight_on_input; /* the routing weight multiplies the expert's input (Llama 4) */
   SeExperts experts;
-  SeExperts shared;                /* num_experts 1, or 0 where the family has none */
-  int32_t shared_gate_mode;        /* SeSharedGate */
-  const float* shared_gate;        /* [hidden_size] or NULL */
-  SeMatrixTable latent_down;       /* one matrix [latent_size, hidden_size], dtype of experts */
-  SeMatrixTable latent_up;         /* one matrix [hidden_size, latent_size] */
-  const float* output_bias;        /* [hidden_size] or NULL */
+  SeExperts shared;          /* num_experts 1, or 0 where the family has none */
+  int32_t shared_gate_mode;  /* SeSharedGate */
+  const float* shared_gate;  /* [hidden_size] or NULL */
+  SeMatrixTable latent_down; /* one matrix [latent_size, hidden_size], dtype of experts */
+  SeMatrixTable latent_up;   /* one matrix [hidden_size, latent_size] */
+  const float* output_bias;  /* [hidden_size] or NULL */
 } SeMoeLayer;
 
 typedef struct SeForwardArgs {
@@ -191,7 +214,9 @@ typedef struct SeForwardArgs {
   int32_t num_threads;   /* CPU: participants at most; 0 = all */
 } SeForwardArgs;
 
-/* ---- stages ----------------------------------------------------------------------------------------------------------- */
+/* ---- stages
+ * -----------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct SeGateArgs {
   SeTensor hidden;        /* [T, H] f32, f16, bf16 */
@@ -204,46 +229,49 @@ typedef struct SeGateArgs {
 typedef struct SeDispatchArgs {
   int64_t num_slots; /* T * K */
   int64_t num_experts;
-  const int32_t* topk_ids;   /* [num_slots]; -1 = no expert */
-  int32_t* expert_offsets;   /* out [num_experts + 1] */
-  int32_t* sorted_slots;     /* out [num_slots]; by expert, rising within one; the tail behind expert_offsets[E] is -1 */
+  const int32_t* topk_ids; /* [num_slots]; -1 = no expert */
+  int32_t* expert_offsets; /* out [num_experts + 1] */
+  int32_t* sorted_slots;   /* out [num_slots]; by expert, rising within one; the tail behind
+                              expert_offsets[E] is -1 */
 } SeDispatchArgs;
 
 typedef struct SeExpertMatmulArgs {
-  SeTensor x;             /* [T, K'] when gather, else [num_slots, K'] */
-  SeTensor weights;       /* [E, N', K'] f32, f16, bf16; N' = 2N when gated */
-  SeTensor bias;          /* [E, N'] f32; data NULL: none */
+  SeTensor x;       /* [T, K'] when gather, else [num_slots, K'] */
+  SeTensor weights; /* [E, N', K'] f32, f16, bf16; N' = 2N when gated */
+  SeTensor bias;    /* [E, N'] f32; data NULL: none */
   int64_t num_slots;
-  int64_t top_k;          /* slot / top_k = token, when gather */
+  int64_t top_k; /* slot / top_k = token, when gather */
   int32_t gather;
-  int32_t interleaved;    /* gated: even rows gate, odd rows up (else first half gate) */
+  int32_t interleaved;      /* gated: even rows gate, odd rows up (else first half gate) */
   int32_t apply_activation; /* 0: out = x W^T + b */
   SeActivationSpec activation;
   const int32_t* expert_offsets; /* [E + 1] */
   const int32_t* sorted_slots;   /* [num_slots] */
-  SeTensor output;        /* [num_slots, N] f32, row = slot; rows of undispatched slots become 0 */
+  SeTensor output; /* [num_slots, N] f32, row = slot; rows of undispatched slots become 0 */
   int32_t num_threads;
 } SeExpertMatmulArgs;
 
 typedef struct SeCombineArgs {
-  SeTensor expert_output;    /* [T * K, H] f32, row = slot */
+  SeTensor expert_output; /* [T * K, H] f32, row = slot */
   int64_t num_tokens;
   int64_t top_k;
   const int32_t* topk_ids;   /* [T * K] or NULL; slots with -1 are left out and never read */
   const float* topk_weights; /* [T, K] */
-  SeTensor output;           /* [T, H] f32, f16, bf16; sum over k in rising slot order, one rounding */
+  SeTensor output; /* [T, H] f32, f16, bf16; sum over k in rising slot order, one rounding */
   int32_t num_threads;
 } SeCombineArgs;
 
-/* ---- the table -------------------------------------------------------------------------------------------------------- */
+/* ---- the table
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct SeDeviceInfo {
   char name[128];
-  char architecture[64];  /* CPU: instruction set in use; CUDA: sm_XY */
-  char unavailable[256];  /* empty: usable; else the reason */
+  char architecture[64]; /* CPU: instruction set in use; CUDA: sm_XY */
+  char unavailable[256]; /* empty: usable; else the reason */
   uint64_t total_bytes;
   uint64_t free_bytes;
-  int32_t compute_units;  /* threads or SMs */
+  int32_t compute_units; /* threads or SMs */
 } SeDeviceInfo;
 
 typedef struct SeDevice SeDevice;
@@ -259,22 +287,29 @@ typedef struct SeBackend {
   int32_t (*device_open)(int32_t index, SeDevice** device, SeStatus* status);
   void (*device_close)(SeDevice* device);
 
-  int32_t (*memory_allocate)(SeDevice* device, uint64_t bytes, void** data, SeStatus* status); /* 64-byte aligned at least */
+  int32_t (*memory_allocate)(SeDevice* device, uint64_t bytes, void** data,
+                             SeStatus* status); /* 64-byte aligned at least */
   void (*memory_free)(SeDevice* device, void* data, uint64_t bytes);
-  int32_t (*copy_to_device)(SeDevice* device, void* to, const void* from, uint64_t bytes, SeStatus* status);
-  int32_t (*copy_to_host)(SeDevice* device, void* to, const void* from, uint64_t bytes, SeStatus* status);
+  int32_t (*copy_to_device)(SeDevice* device, void* to, const void* from, uint64_t bytes,
+                            SeStatus* status);
+  int32_t (*copy_to_host)(SeDevice* device, void* to, const void* from, uint64_t bytes,
+                          SeStatus* status);
 
   int32_t (*gate)(SeDevice* device, const SeGateArgs* args, SeStatus* status);
-  int32_t (*select_experts)(SeDevice* device, const SeRouting* routing, const SeSelectArgs* args, SeStatus* status);
+  int32_t (*select_experts)(SeDevice* device, const SeRouting* routing, const SeSelectArgs* args,
+                            SeStatus* status);
   int32_t (*dispatch)(SeDevice* device, const SeDispatchArgs* args, SeStatus* status);
   int32_t (*expert_matmul)(SeDevice* device, const SeExpertMatmulArgs* args, SeStatus* status);
   int32_t (*combine)(SeDevice* device, const SeCombineArgs* args, SeStatus* status);
 
-  /* Scratch for one forward of num_tokens. Grows with num_tokens up to a ceiling: larger calls run in waves of tokens. */
-  uint64_t (*forward_workspace_bytes)(SeDevice* device, const SeMoeLayer* layer, int64_t num_tokens);
-  /* workspace: forward_workspace_bytes(num_tokens) bytes of the device, contents arbitrary on entry and exit. */
-  int32_t (*forward)(SeDevice* device, const SeMoeLayer* layer, const SeForwardArgs* args, void* workspace,
-                     uint64_t workspace_bytes, SeStatus* status);
+  /* Scratch for one forward of num_tokens. Grows with num_tokens up to a ceiling: larger calls run
+   * in waves of tokens. */
+  uint64_t (*forward_workspace_bytes)(SeDevice* device, const SeMoeLayer* layer,
+                                      int64_t num_tokens);
+  /* workspace: forward_workspace_bytes(num_tokens) bytes of the device, contents arbitrary on entry
+   * and exit. */
+  int32_t (*forward)(SeDevice* device, const SeMoeLayer* layer, const SeForwardArgs* args,
+                     void* workspace, uint64_t workspace_bytes, SeStatus* status);
 } SeBackend;
 
 typedef const SeBackend* (*SeBackendEntry)(void);

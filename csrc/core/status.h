@@ -1,4 +1,5 @@
-// Status: an SeCode with a message, the error value of everything below the binding. No exceptions cross a backend.
+// Status: an SeCode with a message, the error value of everything below the binding. No exceptions
+// cross a backend.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,8 @@ class Status {
   static Status invalid(std::string message) { return {SE_INVALID_ARGUMENT, std::move(message)}; }
   static Status cancelled() { return {SE_CANCELLED, "cancelled"}; }
   static Status out_of_memory(uint64_t needed_bytes, uint64_t free_bytes) {
-    Status status(SE_OUT_OF_MEMORY, "out of memory: " + std::to_string(needed_bytes) + " bytes needed");
+    Status status(SE_OUT_OF_MEMORY,
+                  "out of memory: " + std::to_string(needed_bytes) + " bytes needed");
     status.needed_bytes_ = needed_bytes;
     status.free_bytes_ = free_bytes;
     return status;
@@ -31,7 +33,8 @@ class Status {
   uint64_t needed_bytes() const { return needed_bytes_; }
   uint64_t free_bytes() const { return free_bytes_; }
 
-  // Writes into the C form; a longer message is cut. Returns the code, so that an ABI function can end with it.
+  // Writes into the C form; a longer message is cut. Returns the code, so that an ABI function can
+  // end with it.
   int32_t write_to(SeStatus* out) const {
     if (out != nullptr) {
       out->code = code_;

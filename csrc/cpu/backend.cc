@@ -1,4 +1,5 @@
-// The C ABI of the CPU backend: each function validates, takes the device, runs, and turns every failure into a status.
+// The C ABI of the CPU backend: each function validates, takes the device, runs, and turns every
+// failure into a status.
 #include "cpu/backend.h"
 
 #include <sched.h>
@@ -50,7 +51,8 @@ int32_t guarded(SeStatus* status, const Body& body) {
 int available_processors() {
 #if defined(__linux__)
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::clamp(CPU_COUNT(&set), 1, kMaxThreads);
+  if (sched_getaffinity(0, sizeof set, &set) == 0)
+    return std::clamp(CPU_COUNT(&set), 1, kMaxThreads);
 #endif
   return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMaxThreads);
 }
@@ -64,7 +66,8 @@ Status default_threads(int* num_threads) {
   const long value = std::strtol(text, &end, 10);
   if (errno != 0 || *end != '\0' || value < 1 || value > kMaxThreads)
     return {SE_DEVICE_UNAVAILABLE, std::string("SPARSE_EXPERTS_THREADS=") + text +
-                                       ": expected a whole number from 1 to " + std::to_string(kMaxThreads)};
+                                       ": expected a whole number from 1 to " +
+                                       std::to_string(kMaxThreads)};
   *num_threads = static_cast<int>(value);
   return Status::ok();
 }
@@ -105,7 +108,8 @@ int32_t device_info(int32_t index, SeDeviceInfo* info, SeStatus* status) {
     int num_threads = 1;
     const Status threads = default_threads(&num_threads);
     if (reason.empty() && !threads.is_ok()) reason = threads.message();
-    std::snprintf(info->architecture, sizeof info->architecture, "%s", kernels != nullptr ? kernels->name : "");
+    std::snprintf(info->architecture, sizeof info->architecture, "%s",
+                  kernels != nullptr ? kernels->name : "");
     std::snprintf(info->unavailable, sizeof info->unavailable, "%s", reason.c_str());
     const HostMemoryInfo memory = host_memory_info();
     info->total_bytes = memory.total_bytes;
@@ -163,11 +167,13 @@ int32_t gate(SeDevice* device, const SeGateArgs* args, SeStatus* status) {
   });
 }
 
-int32_t select_experts(SeDevice* device, const SeRouting* routing, const SeSelectArgs* args, SeStatus* status) {
+int32_t select_experts(SeDevice* device, const SeRouting* routing, const SeSelectArgs* args,
+                       SeStatus* status) {
   return guarded(status, [&]() -> Status {
     SE_RETURN_IF_ERROR(validate_routing(*routing));
     SE_RETURN_IF_ERROR(validate_select(*routing, *args, false));
-    SE_CHECK_ARGUMENT(args->num_tokens == 0 || args->router_logits != nullptr, "select: no router_logits");
+    SE_CHECK_ARGUMENT(args->num_tokens == 0 || args->router_logits != nullptr,
+                      "select: no router_logits");
     std::lock_guard<std::mutex> lock(device->mutex);
     return cpu::select_stage(RunContext(device, 0, nullptr), *routing, *args);
   });
@@ -200,8 +206,8 @@ uint64_t forward_workspace_bytes(SeDevice* device, const SeMoeLayer* layer, int6
   return cpu::plan_forward(*device->kernels, *layer, num_tokens).total_bytes;
 }
 
-int32_t forward(SeDevice* device, const SeMoeLayer* layer, const SeForwardArgs* args, void* workspace,
-                uint64_t workspace_bytes, SeStatus* status) {
+int32_t forward(SeDevice* device, const SeMoeLayer* layer, const SeForwardArgs* args,
+                void* workspace, uint64_t workspace_bytes, SeStatus* status) {
   return guarded(status, [&]() -> Status {
     SE_RETURN_IF_ERROR(validate_forward(*layer, *args));
     std::lock_guard<std::mutex> lock(device->mutex);

@@ -1,4 +1,5 @@
-// Experts that hold a limited number of tokens: Switch Transformers per sequence, NLLB-MoE over the batch.
+// Experts that hold a limited number of tokens: Switch Transformers per sequence, NLLB-MoE over the
+// batch.
 #include <algorithm>
 #include <cmath>
 
@@ -9,7 +10,8 @@
 namespace sparse_experts::cpu {
 namespace {
 
-// A token stays while its rank among the tokens of its sequence that chose the expert is at most the capacity.
+// A token stays while its rank among the tokens of its sequence that chose the expert is at most
+// the capacity.
 void drop_per_sequence(const SeRouting& routing, const SeSelectArgs& args, SelectScratch* scratch) {
   const int64_t top_k = routing.top_k;
   scratch->counts.assign(routing.num_experts, 0);
@@ -40,12 +42,14 @@ void drop_per_sequence(const SeRouting& routing, const SeSelectArgs& args, Selec
 
 int64_t batch_capacity(const SeRouting& routing, int64_t num_tokens) {
   if (routing.capacity_token_fraction > 0)
-    return static_cast<int64_t>(std::ceil(routing.capacity_token_fraction * static_cast<double>(num_tokens)));
+    return static_cast<int64_t>(
+        std::ceil(routing.capacity_token_fraction * static_cast<double>(num_tokens)));
   if (routing.expert_capacity > 0) return routing.expert_capacity;
   return 2 * ceil_div(num_tokens, routing.num_experts);
 }
 
-// First choices take an expert's ranks in queue order, later choices come behind all earlier ones, counted before dropping.
+// First choices take an expert's ranks in queue order, later choices come behind all earlier ones,
+// counted before dropping.
 void drop_over_batch(const SeRouting& routing, const SeSelectArgs& args, SelectScratch* scratch) {
   const int64_t top_k = routing.top_k;
   const int64_t num_tokens = args.num_tokens;
@@ -53,7 +57,8 @@ void drop_over_batch(const SeRouting& routing, const SeSelectArgs& args, SelectS
   scratch->order.resize(num_tokens);
   for (int64_t token = 0; token < num_tokens; ++token) scratch->order[token] = token;
   if (routing.batch_prioritized) {
-    // Rows that are not finite hold no score and take no place; any fixed value keeps the order strict.
+    // Rows that are not finite hold no score and take no place; any fixed value keeps the order
+    // strict.
     for (int64_t token = 0; token < num_tokens; ++token) {
       if (args.non_finite[token]) scratch->best_scores[token] = 0;
     }
@@ -80,8 +85,9 @@ void drop_over_batch(const SeRouting& routing, const SeSelectArgs& args, SelectS
   }
   for (int64_t token = 0; token < num_tokens; ++token) {
     if (args.non_finite[token]) continue;
-    finish_weights(routing, !routing.normalize_before_dropping, top_k, args.topk_ids + token * top_k,
-                   scratch->slot_scores.data() + token * top_k, args.topk_weights + token * top_k);
+    finish_weights(routing, !routing.normalize_before_dropping, top_k,
+                   args.topk_ids + token * top_k, scratch->slot_scores.data() + token * top_k,
+                   args.topk_weights + token * top_k);
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/dtype.h"
 #include "cpu/device.h"
+#include "cpu/expert_segments.h"
 
 namespace sparse_experts::cpu {
 namespace {
@@ -33,13 +34,13 @@ void sum_slots(const CombineWave& wave, int64_t row, int64_t col, int64_t n, flo
     const float weight = wave.args.select.topk_weights[first_slot + k];
     if (expert >= experts.num_experts) {  // identity expert: the input itself
       const SeTensor& hidden = wave.args.hidden;
-      const char* x = static_cast<const char*>(hidden.data) +
-                      ((wave.first_token + row) * hidden.strides[0] + col) * dtype_bytes(hidden.dtype);
+      const char* x =
+          static_cast<const char*>(hidden.data) +
+          ((wave.first_token + row) * hidden.strides[0] + col) * dtype_bytes(hidden.dtype);
       float wide[kColumns];
       kernels.widen(wide, x, hidden.dtype, n);
       kernels.axpy(sum, wide, weight, n);
-    } else if (experts.up.data[expert] != nullptr && experts.down.data[expert] != nullptr &&
-               (!experts.activation.gated || experts.gate.data[expert] != nullptr)) {
+    } else if (is_present(experts, expert)) {
       const float* y = wave.expert_output + (row * top_k + k) * wave.width + col;
       kernels.axpy(sum, y, layer.weight_on_input ? 1.0f : weight, n);
     }
@@ -72,9 +73,11 @@ void combine_row(const CombineWave& wave, int64_t row) {
   const SeTensor& output = wave.args.output;
   const int64_t hidden_size = layer.hidden_size;
   const int64_t out_bytes = dtype_bytes(output.dtype);
-  char* out = static_cast<char*>(output.data) + (wave.first_token + row) * output.strides[0] * out_bytes;
+  char* out =
+      static_cast<char*>(output.data) + (wave.first_token + row) * output.strides[0] * out_bytes;
   const bool flagged = is_flagged(wave, row);
-  const bool has_coefficient = wave.shared_output != nullptr && layer.shared_gate_mode != SE_SHARED_PLAIN;
+  const bool has_coefficient =
+      wave.shared_output != nullptr && layer.shared_gate_mode != SE_SHARED_PLAIN;
   const float coefficient = has_coefficient && !flagged ? shared_coefficient(wave, row) : 1.0f;
   bool finite = true;
   float sum[kColumns];
@@ -103,21 +106,22 @@ void combine_row(const CombineWave& wave, int64_t row) {
 }  // namespace
 
 void sum_latent(const CombineWave& wave, void* sums, int32_t dtype) {
-  wave.context.for_rows(wave.num_tokens, wave.width * wave.layer.routing.top_k, [&](int64_t first, int64_t last) {
-    float sum[kColumns];
-    for (int64_t row = first; row < last; ++row) {
-      for (int64_t col = 0; col < wave.width; col += kColumns) {
-        const int64_t n = std::min(kColumns, wave.width - col);
-        if (is_flagged(wave, row)) {  // its slots were not computed; the row ends as NaN
-          std::memset(sum, 0, n * sizeof(float));
-        } else {
-          sum_slots(wave, row, col, n, sum);
+  wave.context.for_rows(
+      wave.num_tokens, wave.width * wave.layer.routing.top_k, [&](int64_t first, int64_t last) {
+        float sum[kColumns];
+        for (int64_t row = first; row < last; ++row) {
+          for (int64_t col = 0; col < wave.width; col += kColumns) {
+            const int64_t n = std::min(kColumns, wave.width - col);
+            if (is_flagged(wave, row)) {  // its slots were not computed; the row ends as NaN
+              std::memset(sum, 0, n * sizeof(float));
+            } else {
+              sum_slots(wave, row, col, n, sum);
+            }
+            char* out = static_cast<char*>(sums) + (row * wave.width + col) * dtype_bytes(dtype);
+            wave.context.kernels->narrow(out, dtype, sum, n);
+          }
         }
-        char* out = static_cast<char*>(sums) + (row * wave.width + col) * dtype_bytes(dtype);
-        wave.context.kernels->narrow(out, dtype, sum, n);
-      }
-    }
-  });
+      });
 }
 
 void combine_rows(const CombineWave& wave) {

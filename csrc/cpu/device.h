@@ -34,7 +34,10 @@ struct RunContext {
   const int32_t* cancel;
 
   RunContext(SeDevice* opened, int32_t requested_threads, const int32_t* cancel_flag)
-      : device(opened), kernels(opened->kernels), num_threads(opened->num_threads), cancel(cancel_flag) {
+      : device(opened),
+        kernels(opened->kernels),
+        num_threads(opened->num_threads),
+        cancel(cancel_flag) {
     if (requested_threads > 0 && requested_threads < num_threads) num_threads = requested_threads;
   }
 
@@ -47,11 +50,13 @@ struct RunContext {
     device->pool->parallel_for(num_tasks, num_threads, cancel, body);
   }
 
-  // Calls body(first, last) on ranges of rows. Few elements run on the caller: waking a thread costs more.
+  // Calls body(first, last) on ranges of rows. Few elements run on the caller: waking a thread
+  // costs more.
   template <typename Body>
   void for_rows(int64_t num_rows, int64_t row_elements, Body&& body) const {
     constexpr int64_t kChunkElements = 1 << 15;
-    const int64_t rows_per_task = row_elements >= kChunkElements ? 1 : kChunkElements / (row_elements + 1) + 1;
+    const int64_t rows_per_task =
+        row_elements >= kChunkElements ? 1 : kChunkElements / (row_elements + 1) + 1;
     const int64_t num_tasks = (num_rows + rows_per_task - 1) / rows_per_task;
     parallel_for(num_tasks, [&](int64_t task) {
       const int64_t first = task * rows_per_task;
@@ -61,7 +66,8 @@ struct RunContext {
   }
 };
 
-// One row from a float type to another, through f32 in pieces that stay in cache. f32 to bf16 rounds to nearest even.
+// One row from a float type to another, through f32 in pieces that stay in cache. f32 to bf16
+// rounds to nearest even.
 void convert_row(const IsaKernels& kernels, const void* in, int32_t in_dtype, void* out,
                  int32_t out_dtype, int64_t n);
 

@@ -5,8 +5,9 @@
 
 namespace sparse_experts::cpu {
 
-// Sorts the slots with an id in [0, num_experts) by expert, rising within one; all others are left out and -1 fills the tail.
-// expert_offsets [num_experts + 1], sorted_slots [num_slots]. O(num_slots + num_experts).
+// Sorts the slots with an id in [0, num_experts) by expert, rising within one; all others are left
+// out and -1 fills the tail. expert_offsets [num_experts + 1], sorted_slots [num_slots].
+// O(num_slots + num_experts).
 template <typename ExpertOfSlot>
 void counting_sort(int64_t num_slots, int64_t num_experts, const ExpertOfSlot& expert_of_slot,
                    int32_t* expert_offsets, int32_t* sorted_slots) {

@@ -1,5 +1,6 @@
 // One MoE block:
-//   1. route all tokens, in chunks of router logits (capacity needs the whole batch), or take the replayed routing
+//   1. route all tokens, in chunks of router logits (capacity needs the whole batch), or take the
+//   replayed routing
 //   2. for each wave of tokens:
 //      sort slots by expert; convert activations; project into the latent space
 //      gate/up of routed and shared experts in one pass; then down of both
@@ -12,6 +13,7 @@
 #include "cpu/combine.h"
 #include "cpu/device.h"
 #include "cpu/dispatch.h"
+#include "cpu/expert_segments.h"
 #include "cpu/router.h"
 #include "cpu/workspace.h"
 #include "ops/checks.h"
@@ -34,26 +36,13 @@ void route(const RunContext& context, const SeMoeLayer& layer, const SeForwardAr
   float* rows = reinterpret_cast<float*>(workspace + plan.router_rows);
   const int64_t num_tokens = args.select.num_tokens;
   prepare_select(context, layer.routing, args.select);
-  for (int64_t first = 0; first < num_tokens && !context.is_cancelled(); first += plan.route_tokens) {
+  for (int64_t first = 0; first < num_tokens && !context.is_cancelled();
+       first += plan.route_tokens) {
     const int64_t count = std::min(plan.route_tokens, num_tokens - first);
     router_logits(context, router, first, count, rows, logits);
     select_rows(context, layer.routing, args.select, logits, first, count);
   }
   if (!context.is_cancelled()) apply_capacity(context, layer.routing, args.select);
-}
-
-// Matrix e of a table; NULL where the table or the entry is absent.
-const void* matrix_of(const SeMatrixTable& table, int64_t e) {
-  return table.data != nullptr ? table.data[e] : nullptr;
-}
-
-const float* bias_of(const SeBiasTable& table, int64_t e) {
-  return table.data != nullptr ? table.data[e] : nullptr;
-}
-
-bool is_present(const SeExperts& experts, int64_t e) {
-  return matrix_of(experts.up, e) != nullptr && matrix_of(experts.down, e) != nullptr &&
-         (!experts.activation.gated || matrix_of(experts.gate, e) != nullptr);
 }
 
 class Wave {
@@ -165,50 +154,14 @@ class Wave {
           const int64_t n = std::min(kPiece, plan_.width - col);
           context_.kernels->widen(piece, row + col * bytes, activation_dtype(), n);
           context_.kernels->scale(piece, piece, weights[sorted_slots_[i]], n);
-          context_.kernels->narrow(to + (i * plan_.width + col) * bytes, activation_dtype(), piece, n);
+          context_.kernels->narrow(to + (i * plan_.width + col) * bytes, activation_dtype(), piece,
+                                   n);
         }
       }
     });
     expert_input_ = to;
     expert_input_stride_ = plan_.width;
     expert_input_rows_ = nullptr;
-  }
-
-  MatmulSegment first_segment(const SeExperts& experts, int64_t e) const {
-    MatmulSegment segment;
-    segment.n = experts.up.rows;
-    segment.k = experts.up.cols;
-    segment.x_is_bf16 = plan_.bf16_activations;
-    segment.dtype = experts.dtype;
-    segment.up = experts.up.data[e];
-    segment.up_stride = experts.up.row_stride;
-    segment.up_bias = bias_of(experts.up_bias, e);
-    segment.up_bias_stride = experts.up_bias.stride;
-    if (experts.activation.gated) {
-      segment.gate = experts.gate.data[e];
-      segment.gate_stride = experts.gate.row_stride;
-      segment.gate_bias = bias_of(experts.gate_bias, e);
-      segment.gate_bias_stride = experts.gate_bias.stride;
-    }
-    segment.activation = &experts.activation;
-    segment.out_stride = segment.n;
-    segment.out_is_bf16 = plan_.bf16_activations;
-    return segment;
-  }
-
-  MatmulSegment second_segment(const SeExperts& experts, int64_t e) const {
-    MatmulSegment segment;
-    segment.n = experts.down.rows;
-    segment.k = experts.down.cols;
-    segment.x_stride = segment.k;
-    segment.x_is_bf16 = plan_.bf16_activations;
-    segment.dtype = experts.dtype;
-    segment.up = experts.down.data[e];
-    segment.up_stride = experts.down.row_stride;
-    segment.up_bias = bias_of(experts.down_bias, e);
-    segment.up_bias_stride = experts.down_bias.stride;
-    segment.out_stride = segment.n;
-    return segment;
   }
 
   // Calls body(expert, first sorted slot, number of slots) for the experts that have tokens.
@@ -225,7 +178,7 @@ class Wave {
     segments.clear();
     const int64_t bytes = plan_.activation_bytes;
     for_active_experts([&](int64_t e, int64_t first, int64_t count) {
-      MatmulSegment segment = first_segment(layer_.experts, e);
+      MatmulSegment segment = first_segment(layer_.experts, e, plan_.bf16_activations);
       segment.num_rows = count;
       segment.x = expert_input_;
       segment.x_stride = expert_input_stride_;
@@ -238,7 +191,7 @@ class Wave {
       segments.push_back(segment);
     });
     if (layer_.shared.num_experts > 0) {
-      MatmulSegment segment = first_segment(layer_.shared, 0);
+      MatmulSegment segment = first_segment(layer_.shared, 0, plan_.bf16_activations);
       segment.num_rows = num_tokens_;
       segment.x = hidden_;
       segment.x_stride = hidden_stride_;
@@ -253,7 +206,7 @@ class Wave {
     segments.clear();
     const int64_t bytes = plan_.activation_bytes;
     for_active_experts([&](int64_t e, int64_t first, int64_t count) {
-      MatmulSegment segment = second_segment(layer_.experts, e);
+      MatmulSegment segment = second_segment(layer_.experts, e, plan_.bf16_activations);
       segment.num_rows = count;
       segment.x = at<char>(plan_.expert_hidden) + first * segment.k * bytes;
       segment.out = at<float>(plan_.expert_output);
@@ -261,7 +214,7 @@ class Wave {
       segments.push_back(segment);
     });
     if (layer_.shared.num_experts > 0) {
-      MatmulSegment segment = second_segment(layer_.shared, 0);
+      MatmulSegment segment = second_segment(layer_.shared, 0, plan_.bf16_activations);
       segment.num_rows = num_tokens_;
       segment.x = at<char>(plan_.shared_hidden);
       segment.out = at<float>(plan_.shared_output);
@@ -326,7 +279,8 @@ Status forward(const RunContext& context, const SeMoeLayer& layer, const SeForwa
                     "forward: the workspace has " + std::to_string(workspace_bytes) + " bytes, " +
                         std::to_string(plan.total_bytes) + " are needed");
   if (args.replay) {
-    if (args.select.non_finite != nullptr) std::fill_n(args.select.non_finite, num_tokens, uint8_t{0});
+    if (args.select.non_finite != nullptr)
+      std::fill_n(args.select.non_finite, num_tokens, uint8_t{0});
   } else {
     route(context, layer, args, plan, workspace);
   }

@@ -1,4 +1,5 @@
-// One MoE block. Arguments have passed ops/validate.h and `workspace` holds forward_workspace_bytes.
+// One MoE block. Arguments have passed ops/validate.h and `workspace` holds
+// forward_workspace_bytes.
 #pragma once
 
 #include "backend/backend.h"

@@ -11,7 +11,8 @@ namespace {
 
 // Weights of one task: a share of L2 that leaves room for the rows of x that pass by.
 constexpr int64_t kTaskWeightBytes = 256 << 10;
-// A multiple of every kernel's columns (2, 4, 6), so that only the last block of a matrix has a remainder.
+// A multiple of every kernel's columns (2, 4, 6), so that only the last block of a matrix has a
+// remainder.
 constexpr int64_t kColGranule = 12;
 constexpr int64_t kMaxCols = 60;
 // Rows per task: enough to be bound by arithmetic, few enough to share out one hot expert.
@@ -21,7 +22,8 @@ constexpr int64_t kTileRows = 32;
 
 int64_t task_columns(const MatmulSegment& segment) {
   const int64_t matrices = segment.gate != nullptr ? 2 : 1;
-  const int64_t column_bytes = std::max<int64_t>(1, segment.k * dtype_bytes(segment.dtype) * matrices);
+  const int64_t column_bytes =
+      std::max<int64_t>(1, segment.k * dtype_bytes(segment.dtype) * matrices);
   const int64_t columns = kTaskWeightBytes / column_bytes / kColGranule * kColGranule;
   return std::clamp(columns, kColGranule, kMaxCols);
 }
@@ -86,16 +88,19 @@ void run_segments(const RunContext& context) {
   std::vector<MatmulSegment>& segments = context.device->segments;
   std::vector<MatmulTask>& tasks = context.device->tasks;
   // Largest first: the tasks that end last are short ones.
-  std::stable_sort(segments.begin(), segments.end(),
-                   [](const MatmulSegment& a, const MatmulSegment& b) { return a.num_rows > b.num_rows; });
+  std::stable_sort(
+      segments.begin(), segments.end(),
+      [](const MatmulSegment& a, const MatmulSegment& b) { return a.num_rows > b.num_rows; });
   tasks.clear();
   for (size_t index = 0; index < segments.size(); ++index) {
     const MatmulSegment& segment = segments[index];
     const int64_t columns = task_columns(segment);
     for (int64_t col = 0; col < segment.n; col += columns) {
-      // Chunks of rows of one block of columns follow each other: they find its weights in the shared cache.
+      // Chunks of rows of one block of columns follow each other: they find its weights in the
+      // shared cache.
       for (int64_t row = 0; row < segment.num_rows; row += kTaskRows)
-        tasks.push_back({static_cast<int64_t>(index), row, col, std::min(columns, segment.n - col)});
+        tasks.push_back(
+            {static_cast<int64_t>(index), row, col, std::min(columns, segment.n - col)});
     }
   }
   const IsaKernels& kernels = *context.kernels;

@@ -1,10 +1,12 @@
-// Many matmuls of different sizes in one parallel pass: the experts of a layer, its shared expert, or one dense projection.
+// Many matmuls of different sizes in one parallel pass: the experts of a layer, its shared expert,
+// or one dense projection.
 //
 //   out[out_row(i)][j] = x[x_row(i)] . w[j] + bias[j]                                    (up only)
 //   out[out_row(i)][j] = act(x[x_row(i)] . gate[j] + gate_bias[j], x . up[j] + up_bias[j])
 //
-// A task is (segment, block of columns sized for L2, chunk of rows): a weight row is read from memory once per chunk, and a chunk
-// is long enough to be bound by arithmetic. Bits do not depend on how the work is cut (see cpu/isa/isa.h).
+// A task is (segment, block of columns sized for L2, chunk of rows): a weight row is read from
+// memory once per chunk, and a chunk is long enough to be bound by arithmetic. Bits do not depend
+// on how the work is cut (see cpu/isa/isa.h).
 #pragma once
 
 #include <cstdint>
@@ -20,8 +22,8 @@ struct MatmulSegment {
   int64_t n = 0;
   int64_t k = 0;
 
-  const void* x = nullptr;  // rows of k elements, f32; bf16 when x_is_bf16
-  int64_t x_stride = 0;     // elements
+  const void* x = nullptr;          // rows of k elements, f32; bf16 when x_is_bf16
+  int64_t x_stride = 0;             // elements
   const int32_t* x_rows = nullptr;  // [num_rows] or NULL: row i
   bool x_is_bf16 = false;
 

@@ -15,15 +15,15 @@ struct Candidate {
 };
 
 #if defined(SPARSE_EXPERTS_X86)
-// Not every compiler's __builtin_cpu_supports knows this name; the registers are AVX's, which has_avx2 asks for.
+// Not every compiler's __builtin_cpu_supports knows this name; the registers are AVX's, which
+// has_avx2 asks for.
 bool has_f16c() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
 }
 // __builtin_cpu_supports also asks the operating system whether it saves the wide registers.
 bool has_avx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         has_f16c();
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -55,7 +55,9 @@ struct Table {
   }
 
  private:
-  void add(const IsaKernels* kernels, bool supported) { candidates[count++] = {kernels, supported}; }
+  void add(const IsaKernels* kernels, bool supported) {
+    candidates[count++] = {kernels, supported};
+  }
 };
 
 const Table& table() {
@@ -77,10 +79,12 @@ const IsaKernels* choose_isa(std::string* reason) {
       if (candidate.supported) return candidate.kernels;
     } else if (std::string(forced) == candidate.kernels->name) {
       if (candidate.supported) return candidate.kernels;
-      *reason = std::string("SPARSE_EXPERTS_CPU_ISA=") + forced + ": this processor does not have it";
+      *reason =
+          std::string("SPARSE_EXPERTS_CPU_ISA=") + forced + ": this processor does not have it";
       return nullptr;
     }
-    if (candidate.supported) known += std::string(known.empty() ? "" : ", ") + candidate.kernels->name;
+    if (candidate.supported)
+      known += std::string(known.empty() ? "" : ", ") + candidate.kernels->name;
   }
   *reason = "SPARSE_EXPERTS_CPU_ISA=" + std::string(forced == nullptr ? "" : forced) +
             ": no such instruction set; this processor runs " + known;

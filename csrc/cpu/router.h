@@ -1,4 +1,5 @@
-// Router logits: hidden rows, widened to f32 and perhaps normalised, times the router weight, plus its bias.
+// Router logits: hidden rows, widened to f32 and perhaps normalised, times the router weight, plus
+// its bias.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,8 @@ struct RouterMatmul {
   bool needs_buffer() const { return input->dtype != SE_F32 || input_scale != nullptr; }
 };
 
-// Logits of rows [first, first + num_rows) into [num_rows, num_experts]. buffer: [num_rows, hidden_size] f32 when needed.
+// Logits of rows [first, first + num_rows) into [num_rows, num_experts]. buffer: [num_rows,
+// hidden_size] f32 when needed.
 void router_logits(const RunContext& context, const RouterMatmul& router, int64_t first,
                    int64_t num_rows, float* buffer, float* logits);
 

@@ -20,7 +20,7 @@ struct RowBuffers {
   std::vector<int32_t> order;     // [E]
   std::vector<double> group_scores;
   std::vector<int32_t> group_order;
-  std::vector<double> kept;       // [K]
+  std::vector<double> kept;        // [K]
   std::vector<int32_t> by_weight;  // [K]
 
   explicit RowBuffers(const SeRouting& routing)
@@ -34,12 +34,13 @@ struct RowBuffers {
         by_weight(routing.top_k) {}
 };
 
-// Puts the indices of the `count` largest values first, falling, ties to the lower index. O(n log count).
+// Puts the indices of the `count` largest values first, falling, ties to the lower index. O(n log
+// count).
 void rank_top(const std::vector<double>& values, int64_t count, std::vector<int32_t>* order) {
   for (size_t i = 0; i < order->size(); ++i) (*order)[i] = static_cast<int32_t>(i);
-  std::partial_sort(order->begin(), order->begin() + count, order->end(), [&](int32_t a, int32_t b) {
-    return values[a] != values[b] ? values[a] > values[b] : a < b;
-  });
+  std::partial_sort(
+      order->begin(), order->begin() + count, order->end(),
+      [&](int32_t a, int32_t b) { return values[a] != values[b] ? values[a] > values[b] : a < b; });
 }
 
 double sigmoid(double z) { return 1.0 / (1.0 + std::exp(-z)); }
@@ -63,7 +64,8 @@ void score_row(const SeRouting& routing, RowBuffers* row) {
       for (int64_t e = 0; e < num_experts; ++e) row->scores[e] = sigmoid(row->logits[e]);
       break;
     case SE_SQRT_SOFTPLUS:
-      for (int64_t e = 0; e < num_experts; ++e) row->scores[e] = std::sqrt(softplus(row->logits[e]));
+      for (int64_t e = 0; e < num_experts; ++e)
+        row->scores[e] = std::sqrt(softplus(row->logits[e]));
       break;
     default:  // selection on the logits
       row->scores = row->logits;
@@ -97,7 +99,8 @@ void mask_groups(const SeRouting& routing, RowBuffers* row) {
   }
 }
 
-// Phi-3.5-MoE: the weight of the best expert among those within a relative distance of it, then again without it.
+// Phi-3.5-MoE: the weight of the best expert among those within a relative distance of it, then
+// again without it.
 void sparsemixer(const SeRouting& routing, RowBuffers* row, int32_t* ids) {
   const std::vector<double>& z = row->logits;
   for (int round = 0; round < 2; ++round) {
@@ -111,7 +114,8 @@ void sparsemixer(const SeRouting& routing, RowBuffers* row, int32_t* ids) {
       if (round == 1 && e == ids[0]) continue;
       const double factor = std::max(std::fabs(z[e]), z[best]);
       // The negation keeps an expert whose distance is 0 / 0: both logits are 0.
-      if (!((z[best] - z[e]) / factor > 2 * routing.sparsemixer_epsilon)) sum += std::exp(z[e] - z[best]);
+      if (!((z[best] - z[e]) / factor > 2 * routing.sparsemixer_epsilon))
+        sum += std::exp(z[e] - z[best]);
     }
     ids[round] = static_cast<int32_t>(best);
     row->kept[round] = 1.0 / sum;
@@ -119,8 +123,8 @@ void sparsemixer(const SeRouting& routing, RowBuffers* row, int32_t* ids) {
 }
 
 // Selected ids in slot order, and the scores they are weighted by (for topk_softmax: still logits).
-void pick_experts(const SeRouting& routing, const SeSelectArgs& args, int64_t token, RowBuffers* row,
-                  int32_t* ids) {
+void pick_experts(const SeRouting& routing, const SeSelectArgs& args, int64_t token,
+                  RowBuffers* row, int32_t* ids) {
   const int64_t top_k = routing.top_k;
   if (routing.scoring == SE_SPARSEMIXER) return sparsemixer(routing, row, ids);
   score_row(routing, row);
@@ -130,7 +134,8 @@ void pick_experts(const SeRouting& routing, const SeSelectArgs& args, int64_t to
   } else {
     row->selection = row->scores;
     if (routing.selection_bias != nullptr) {
-      for (int64_t e = 0; e < routing.num_experts; ++e) row->selection[e] += routing.selection_bias[e];
+      for (int64_t e = 0; e < routing.num_experts; ++e)
+        row->selection[e] += routing.selection_bias[e];
     }
     // A NaN (only a bias can bring one) has no rank: it goes last.
     for (double& value : row->selection) value = std::isnan(value) ? -kInfinity : value;
@@ -157,7 +162,8 @@ void softmax_kept(int64_t top_k, const int32_t* ids, const std::vector<double>& 
   }
 }
 
-// Keeps, by falling weight (ties: earlier slot), the fewest slots whose share of the sum reaches top_p; at least one.
+// Keeps, by falling weight (ties: earlier slot), the fewest slots whose share of the sum reaches
+// top_p; at least one.
 void drop_by_top_p(double top_p, int64_t num_kept, const std::vector<double>& weights,
                    std::vector<int32_t>* by_weight, int32_t* ids) {
   double sum = 0;
@@ -179,8 +185,8 @@ void drop_by_top_p(double top_p, int64_t num_kept, const std::vector<double>& we
   }
 }
 
-void select_row(const SeRouting& routing, const SeSelectArgs& args, const float* logits, int64_t token,
-                SelectScratch* scratch, RowBuffers* row) {
+void select_row(const SeRouting& routing, const SeSelectArgs& args, const float* logits,
+                int64_t token, SelectScratch* scratch, RowBuffers* row) {
   const int64_t top_k = routing.top_k;
   int32_t* ids = args.topk_ids + token * top_k;
   float* weights = args.topk_weights + token * top_k;
@@ -277,7 +283,8 @@ void select_rows(const RunContext& context, const SeRouting& routing, const SeSe
   context.parallel_for(num_chunks, [&](int64_t chunk) {
     const int64_t last = std::min(num_rows, (chunk + 1) * rows_per_chunk);
     for (int64_t i = chunk * rows_per_chunk; i < last; ++i)
-      select_row(routing, args, logits + i * routing.num_experts, first + i, scratch, &buffers[chunk]);
+      select_row(routing, args, logits + i * routing.num_experts, first + i, scratch,
+                 &buffers[chunk]);
   });
 }
 

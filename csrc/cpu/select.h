@@ -1,4 +1,5 @@
-// Experts and weights of each token from its router logits. The rules are those of SeRouting; scores are taken in double.
+// Experts and weights of each token from its router logits. The rules are those of SeRouting;
+// scores are taken in double.
 #pragma once
 
 #include <cstdint>
@@ -13,30 +14,33 @@ struct RunContext;
 
 // Scratch of routing, kept by the device between calls.
 struct SelectScratch {
-  std::vector<double> best_scores;  // [T] batch capacity: the largest probability, for prioritised queues
+  std::vector<double>
+      best_scores;  // [T] batch capacity: the largest probability, for prioritised queues
   std::vector<double> slot_scores;  // [T, K] batch capacity: unrounded weights before dropping
   std::vector<int64_t> order;
   std::vector<int64_t> counts;
   std::vector<int64_t> stamps;
 };
 
-// Ids, weights and flags of rows [first, first + num_rows) of args; `logits` is those rows' [num_rows, num_experts].
-// Capacity families get what they have before dropping; apply_capacity ends them.
+// Ids, weights and flags of rows [first, first + num_rows) of args; `logits` is those rows'
+// [num_rows, num_experts]. Capacity families get what they have before dropping; apply_capacity
+// ends them.
 void select_rows(const RunContext& context, const SeRouting& routing, const SeSelectArgs& args,
                  const float* logits, int64_t first, int64_t num_rows);
 
 // Sizes the scratch for a call; before select_rows.
 void prepare_select(const RunContext& context, const SeRouting& routing, const SeSelectArgs& args);
 
-// Drops the slots above capacity over the whole call (per sequence, or over the batch), normalises where that comes after, and
-// scales. Nothing for families without capacity.
+// Drops the slots above capacity over the whole call (per sequence, or over the batch), normalises
+// where that comes after, and scales. Nothing for families without capacity.
 void apply_capacity(const RunContext& context, const SeRouting& routing, const SeSelectArgs& args);
 
 // What normalisation divides the scores of the kept slots (id >= 0) by; 1 without normalisation.
 double normalization_divisor(const SeRouting& routing, int64_t num_slots, const int32_t* ids,
                              const double* scores);
 
-// Ends weights of kept slots: normalisation over them, scaling factor, per-expert scale. Dropped slots (id < 0) get 0.
+// Ends weights of kept slots: normalisation over them, scaling factor, per-expert scale. Dropped
+// slots (id < 0) get 0.
 void finish_weights(const SeRouting& routing, bool normalize, int64_t num_slots, const int32_t* ids,
                     const double* scores, float* weights);
 

@@ -17,7 +17,8 @@ Status end_of(const RunContext& context) {
   return context.is_cancelled() ? Status::cancelled() : Status::ok();
 }
 
-// Weights, biases and activation of expert e as a segment; x, rows and output are left to the caller.
+// Weights, biases and activation of expert e as a segment; x, rows and output are left to the
+// caller.
 MatmulSegment expert_segment(const SeExpertMatmulArgs& args, int64_t e) {
   const SeTensor& weights = args.weights;
   const bool gated = args.apply_activation && args.activation.gated;
@@ -28,7 +29,8 @@ MatmulSegment expert_segment(const SeExpertMatmulArgs& args, int64_t e) {
   segment.k = weights.shape[2];
   segment.activation = args.apply_activation ? &args.activation : nullptr;
   const int64_t element_bytes = dtype_bytes(weights.dtype);
-  const char* base = static_cast<const char*>(weights.data) + e * weights.strides[0] * element_bytes;
+  const char* base =
+      static_cast<const char*>(weights.data) + e * weights.strides[0] * element_bytes;
   const float* bias = args.bias.data == nullptr
                           ? nullptr
                           : static_cast<const float*>(args.bias.data) + e * args.bias.strides[0];
@@ -65,10 +67,11 @@ Status gate_stage(const RunContext& context, const SeGateArgs& args) {
   const int64_t chunk_tokens = std::clamp<int64_t>((8 << 20) / (router.hidden_size + 1), 64, 4096);
   HostBuffer buffer;
   if (router.needs_buffer())
-    SE_RETURN_IF_ERROR(buffer.allocate(std::min(num_tokens, chunk_tokens) * router.hidden_size * 4));
+    SE_RETURN_IF_ERROR(
+        buffer.allocate(std::min(num_tokens, chunk_tokens) * router.hidden_size * 4));
   for (int64_t first = 0; first < num_tokens; first += chunk_tokens)
-    router_logits(context, router, first, std::min(chunk_tokens, num_tokens - first), buffer.as<float>(),
-                  args.router_logits + first * router.num_experts);
+    router_logits(context, router, first, std::min(chunk_tokens, num_tokens - first),
+                  buffer.as<float>(), args.router_logits + first * router.num_experts);
   return end_of(context);
 }
 
@@ -112,7 +115,8 @@ Status expert_matmul_stage(const RunContext& context, const SeExpertMatmulArgs& 
     context.for_rows(x.shape[0], width, [&](int64_t first, int64_t last) {
       for (int64_t row = first; row < last; ++row)
         convert_row(*context.kernels, from + row * from_bytes, x.dtype,
-                    converted.as<char>() + row * width * wide_bytes, bf16 ? SE_BF16 : SE_F32, width);
+                    converted.as<char>() + row * width * wide_bytes, bf16 ? SE_BF16 : SE_F32,
+                    width);
     });
     rows = converted.as<void>();
     row_stride = width;
@@ -161,7 +165,8 @@ Status combine_stage(const RunContext& context, const SeCombineArgs& args) {
         std::memset(sum, 0, n * sizeof(float));
         for (int64_t slot = token * args.top_k; slot < (token + 1) * args.top_k; ++slot) {
           if (args.topk_ids != nullptr && args.topk_ids[slot] < 0) continue;
-          context.kernels->axpy(sum, from + slot * rows.strides[0] + col, args.topk_weights[slot], n);
+          context.kernels->axpy(sum, from + slot * rows.strides[0] + col, args.topk_weights[slot],
+                                n);
         }
         char* out = static_cast<char*>(args.output.data) +
                     (token * args.output.strides[0] + col) * out_bytes;

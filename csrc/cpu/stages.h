@@ -1,4 +1,5 @@
-// The stage ops on tensors, for callers that own part of the layer. Arguments have passed ops/validate.h.
+// The stage ops on tensors, for callers that own part of the layer. Arguments have passed
+// ops/validate.h.
 #pragma once
 
 #include "backend/backend.h"

@@ -13,7 +13,8 @@ constexpr int kPlacesShift = 16;
 constexpr uint64_t kPlacesMask = 0x7fff;
 constexpr int kRunShift = 32;
 constexpr int kMaxThreads = 4096;
-// Pauses before a thread sleeps: about 20 microseconds, the distance between two phases of a small forward.
+// Pauses before a thread sleeps: about 20 microseconds, the distance between two phases of a small
+// forward.
 constexpr int kSpins = 400;
 
 inline void pause() {

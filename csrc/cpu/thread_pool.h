@@ -1,8 +1,9 @@
 // Worker threads of the process: one pool for all CPU devices, apart from libuv's.
 //
-// parallel_for hands out task numbers from one atomic counter, in rising order; the caller works too. Workers join a run by
-// taking a place in `state_`; when the tasks are all taken the caller closes the run and waits only for those that joined, so a
-// worker that wakes late costs nothing. Which thread runs a task is not defined: tasks must not depend on it.
+// parallel_for hands out task numbers from one atomic counter, in rising order; the caller works
+// too. Workers join a run by taking a place in `state_`; when the tasks are all taken the caller
+// closes the run and waits only for those that joined, so a worker that wakes late costs nothing.
+// Which thread runs a task is not defined: tasks must not depend on it.
 #pragma once
 
 #include <atomic>
@@ -25,12 +26,14 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  // Starts workers until `num_threads` participants exist, the caller of a run included. Fewer when the system refuses threads.
+  // Starts workers until `num_threads` participants exist, the caller of a run included. Fewer when
+  // the system refuses threads.
   void grow(int num_threads);
   int num_threads();
 
-  // Runs tasks 0 .. num_tasks-1 on at most max_threads participants and returns when all ended. Once *cancel is not 0 no further
-  // task begins (cancel may be null). Callable from any thread; concurrent runs queue. Not reentrant from a task.
+  // Runs tasks 0 .. num_tasks-1 on at most max_threads participants and returns when all ended.
+  // Once *cancel is not 0 no further task begins (cancel may be null). Callable from any thread;
+  // concurrent runs queue. Not reentrant from a task.
   void run(int64_t num_tasks, int max_threads, const int32_t* cancel, TaskFunction function,
            void* context);
 
@@ -64,7 +67,8 @@ class ThreadPool {
   std::vector<std::thread> workers_;  // under run_mutex_
 };
 
-// The process's pool lives from the first acquire to the last release. `num_threads` participants are asked for.
+// The process's pool lives from the first acquire to the last release. `num_threads` participants
+// are asked for.
 ThreadPool* acquire_thread_pool(int num_threads);
 void release_thread_pool();
 

@@ -7,7 +7,8 @@
 namespace sparse_experts::cpu {
 namespace {
 
-// More tokens than fit run in waves. A wave of the smallest size still shares each expert's weights among tokens.
+// More tokens than fit run in waves. A wave of the smallest size still shares each expert's weights
+// among tokens.
 constexpr int64_t kWaveBytes = int64_t{256} << 20;
 constexpr int64_t kLeastWaveTokens = 64;
 constexpr int64_t kRouteBytes = int64_t{32} << 20;
@@ -45,9 +46,11 @@ ForwardPlan plan_forward(const IsaKernels& kernels, const SeMoeLayer& layer, int
   int64_t token_bytes = hidden_size * act + top_k * slot_bytes;
   if (has_shared) token_bytes += plan.shared_intermediate * act + hidden_size * 4;
   if (has_latent) token_bytes += 2 * plan.width * act + hidden_size * 4;
-  plan.wave_tokens = std::min(num_tokens_or_one, std::max(kLeastWaveTokens, kWaveBytes / token_bytes));
+  plan.wave_tokens =
+      std::min(num_tokens_or_one, std::max(kLeastWaveTokens, kWaveBytes / token_bytes));
   const int64_t route_bytes = (routing.num_experts + hidden_size) * 4;
-  plan.route_tokens = std::min(num_tokens_or_one, std::max(kLeastWaveTokens, kRouteBytes / route_bytes));
+  plan.route_tokens =
+      std::min(num_tokens_or_one, std::max(kLeastWaveTokens, kRouteBytes / route_bytes));
 
   const int64_t tokens = plan.wave_tokens;
   const int64_t slots = tokens * top_k;

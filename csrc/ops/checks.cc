@@ -14,11 +14,12 @@ std::string shape_text(const SeTensor& tensor) {
 
 }  // namespace
 
-Status check_tensor(const char* name, const SeTensor& tensor, std::initializer_list<int64_t> shape) {
+Status check_tensor(const char* name, const SeTensor& tensor,
+                    std::initializer_list<int64_t> shape) {
   const std::string label(name);
   const auto rank = static_cast<int32_t>(shape.size());
-  SE_CHECK_ARGUMENT(tensor.rank == rank, label + ": expected rank " + std::to_string(rank) + ", received " +
-                                             std::to_string(tensor.rank));
+  SE_CHECK_ARGUMENT(tensor.rank == rank, label + ": expected rank " + std::to_string(rank) +
+                                             ", received " + std::to_string(tensor.rank));
   SE_CHECK_ARGUMENT(dtype_bytes(tensor.dtype) > 0, label + ": unknown dtype");
   int32_t axis = 0;
   int64_t elements = 1;
@@ -41,7 +42,8 @@ Status check_tensor(const char* name, const SeTensor& tensor, std::initializer_l
     int64_t reach = 0;
     SE_CHECK_ARGUMENT(tensor.shape[i] == 1 || tensor.strides[i] >= inner,
                       label + ": stride " + std::to_string(tensor.strides[i]) + " of dimension " +
-                          std::to_string(i) + " is below its " + std::to_string(inner) + " elements");
+                          std::to_string(i) + " is below its " + std::to_string(inner) +
+                          " elements");
     if (tensor.shape[i] == 1) continue;
     SE_CHECK_ARGUMENT(!__builtin_mul_overflow(tensor.strides[i], tensor.shape[i] - 1, &reach) &&
                           !__builtin_add_overflow(reach, inner, &inner) && inner <= INT64_MAX / 8,
@@ -51,8 +53,9 @@ Status check_tensor(const char* name, const SeTensor& tensor, std::initializer_l
 }
 
 Status check_float_dtype(const char* name, const SeTensor& tensor) {
-  SE_CHECK_ARGUMENT(is_float_dtype(tensor.dtype),
-                    std::string(name) + ": expected f32, f16 or bf16, received " + dtype_name(tensor.dtype));
+  SE_CHECK_ARGUMENT(
+      is_float_dtype(tensor.dtype),
+      std::string(name) + ": expected f32, f16 or bf16, received " + dtype_name(tensor.dtype));
   return Status::ok();
 }
 

@@ -10,25 +10,27 @@
 #include "core/status.h"
 
 // Returns the status from the calling function unless it is ok.
-#define SE_RETURN_IF_ERROR(expression)                              \
-  do {                                                              \
-    ::sparse_experts::Status se_status_ = (expression);             \
-    if (!se_status_.is_ok()) return se_status_;                     \
+#define SE_RETURN_IF_ERROR(expression)                  \
+  do {                                                  \
+    ::sparse_experts::Status se_status_ = (expression); \
+    if (!se_status_.is_ok()) return se_status_;         \
   } while (false)
 
-#define SE_CHECK_ARGUMENT(condition, message)                          \
-  do {                                                                 \
+#define SE_CHECK_ARGUMENT(condition, message)                            \
+  do {                                                                   \
     if (!(condition)) return ::sparse_experts::Status::invalid(message); \
   } while (false)
 
 namespace sparse_experts {
 
-// Elements of one dimension or call: far above any model, low enough that products of three stay within 64 bits when checked.
+// Elements of one dimension or call: far above any model, low enough that products of three stay
+// within 64 bits when checked.
 constexpr int64_t kMaxExtent = int64_t{1} << 40;
 
 inline bool is_extent(int64_t value) { return value >= 0 && value <= kMaxExtent; }
 
-// `tensor` has exactly this shape (-1: any), rows of contiguous elements that do not overlap backwards, and data when not empty.
+// `tensor` has exactly this shape (-1: any), rows of contiguous elements that do not overlap
+// backwards, and data when not empty.
 Status check_tensor(const char* name, const SeTensor& tensor, std::initializer_list<int64_t> shape);
 Status check_float_dtype(const char* name, const SeTensor& tensor);
 Status check_activation(const SeActivationSpec& spec);

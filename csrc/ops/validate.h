@@ -1,4 +1,5 @@
-// The argument contract of every op, checked before anything is computed. A backend may assume what passes here.
+// The argument contract of every op, checked before anything is computed. A backend may assume what
+// passes here.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +11,8 @@ namespace sparse_experts {
 
 // Scalars and pointers of the rule alone.
 Status validate_routing(const SeRouting& routing);
-// The rule together with a call: outputs present, row_top_k <= top_k, token ids in the table, sequences that sum to num_tokens.
-// With `replay`, ids are inputs: each in [-1, num_experts).
+// The rule together with a call: outputs present, row_top_k <= top_k, token ids in the table,
+// sequences that sum to num_tokens. With `replay`, ids are inputs: each in [-1, num_experts).
 Status validate_select(const SeRouting& routing, const SeSelectArgs& args, bool replay);
 Status validate_layer(const SeMoeLayer& layer);
 Status validate_forward(const SeMoeLayer& layer, const SeForwardArgs& args);

@@ -10,8 +10,9 @@ Status check_matrix(const char* name, const SeMatrixTable& matrix, int64_t rows,
   const std::string label(name);
   SE_CHECK_ARGUMENT(matrix.data != nullptr, label + ": no matrices");
   SE_CHECK_ARGUMENT(matrix.rows == rows && matrix.cols == cols,
-                    label + ": expected [" + std::to_string(rows) + ", " + std::to_string(cols) + "], received [" +
-                        std::to_string(matrix.rows) + ", " + std::to_string(matrix.cols) + "]");
+                    label + ": expected [" + std::to_string(rows) + ", " + std::to_string(cols) +
+                        "], received [" + std::to_string(matrix.rows) + ", " +
+                        std::to_string(matrix.cols) + "]");
   SE_CHECK_ARGUMENT(matrix.row_stride >= cols && matrix.row_stride <= kMaxExtent,
                     label + ": row_stride is below the number of columns");
   return Status::ok();
@@ -20,14 +21,16 @@ Status check_matrix(const char* name, const SeMatrixTable& matrix, int64_t rows,
 Status check_experts(const std::string& name, const SeExperts& experts, int64_t width) {
   SE_CHECK_ARGUMENT(is_float_dtype(experts.dtype), name + ": dtype must be f32, f16 or bf16");
   const int64_t intermediate = experts.up.rows;
-  SE_CHECK_ARGUMENT(intermediate >= 1 && is_extent(intermediate), name + ": intermediate size out of range");
+  SE_CHECK_ARGUMENT(intermediate >= 1 && is_extent(intermediate),
+                    name + ": intermediate size out of range");
   SE_RETURN_IF_ERROR(check_matrix((name + " up").c_str(), experts.up, intermediate, width));
   SE_RETURN_IF_ERROR(check_matrix((name + " down").c_str(), experts.down, width, intermediate));
   if (experts.activation.gated)
     SE_RETURN_IF_ERROR(check_matrix((name + " gate").c_str(), experts.gate, intermediate, width));
   const SeBiasTable* biases[] = {&experts.gate_bias, &experts.up_bias, &experts.down_bias};
   for (const SeBiasTable* bias : biases)
-    SE_CHECK_ARGUMENT(bias->data == nullptr || bias->stride >= 1, name + ": bias stride must be positive");
+    SE_CHECK_ARGUMENT(bias->data == nullptr || bias->stride >= 1,
+                      name + ": bias stride must be positive");
   return check_activation(experts.activation);
 }
 
@@ -36,7 +39,8 @@ Status check_experts(const std::string& name, const SeExperts& experts, int64_t 
 Status validate_layer(const SeMoeLayer& layer) {
   const SeRouting& routing = layer.routing;
   SE_RETURN_IF_ERROR(validate_routing(routing));
-  SE_CHECK_ARGUMENT(layer.hidden_size >= 1 && is_extent(layer.hidden_size), "layer: hidden_size out of range");
+  SE_CHECK_ARGUMENT(layer.hidden_size >= 1 && is_extent(layer.hidden_size),
+                    "layer: hidden_size out of range");
   SE_CHECK_ARGUMENT(is_extent(layer.latent_size), "layer: latent_size out of range");
   SE_CHECK_ARGUMENT(layer.latent_size == 0 || routing.num_identity_experts == 0,
                     "layer: identity experts have no meaning in a latent space");
@@ -47,15 +51,18 @@ Status validate_layer(const SeMoeLayer& layer) {
   const int64_t width = layer.latent_size > 0 ? layer.latent_size : layer.hidden_size;
   if (num_real > 0) SE_RETURN_IF_ERROR(check_experts("experts", layer.experts, width));
   if (layer.latent_size > 0) {
-    SE_RETURN_IF_ERROR(check_matrix("latent_down", layer.latent_down, layer.latent_size, layer.hidden_size));
-    SE_RETURN_IF_ERROR(check_matrix("latent_up", layer.latent_up, layer.hidden_size, layer.latent_size));
+    SE_RETURN_IF_ERROR(
+        check_matrix("latent_down", layer.latent_down, layer.latent_size, layer.hidden_size));
+    SE_RETURN_IF_ERROR(
+        check_matrix("latent_up", layer.latent_up, layer.hidden_size, layer.latent_size));
     SE_CHECK_ARGUMENT(layer.latent_down.data[0] != nullptr && layer.latent_up.data[0] != nullptr,
                       "layer: a latent projection is missing");
   }
   SE_CHECK_ARGUMENT(layer.shared.num_experts == 0 || layer.shared.num_experts == 1,
                     "layer: shared experts are one fused expert");
-  SE_CHECK_ARGUMENT(layer.shared_gate_mode >= SE_SHARED_PLAIN && layer.shared_gate_mode <= SE_SHARED_MIX,
-                    "layer: unknown shared gate");
+  SE_CHECK_ARGUMENT(
+      layer.shared_gate_mode >= SE_SHARED_PLAIN && layer.shared_gate_mode <= SE_SHARED_MIX,
+      "layer: unknown shared gate");
   if (layer.shared.num_experts == 1) {
     SE_RETURN_IF_ERROR(check_experts("shared experts", layer.shared, layer.hidden_size));
     SE_CHECK_ARGUMENT(layer.shared.up.data[0] != nullptr && layer.shared.down.data[0] != nullptr &&
@@ -76,9 +83,11 @@ Status validate_forward(const SeMoeLayer& layer, const SeForwardArgs& args) {
   SE_RETURN_IF_ERROR(check_tensor("hidden", args.hidden, {num_tokens, layer.hidden_size}));
   SE_RETURN_IF_ERROR(check_float_dtype("hidden", args.hidden));
   SE_RETURN_IF_ERROR(check_tensor("output", args.output, {num_tokens, layer.hidden_size}));
-  SE_CHECK_ARGUMENT(args.output.dtype == args.hidden.dtype, "forward: output must have hidden's dtype");
+  SE_CHECK_ARGUMENT(args.output.dtype == args.hidden.dtype,
+                    "forward: output must have hidden's dtype");
   if (args.router_input.data != nullptr) {
-    SE_RETURN_IF_ERROR(check_tensor("router_input", args.router_input, {num_tokens, layer.hidden_size}));
+    SE_RETURN_IF_ERROR(
+        check_tensor("router_input", args.router_input, {num_tokens, layer.hidden_size}));
     SE_RETURN_IF_ERROR(check_float_dtype("router_input", args.router_input));
   }
   SE_CHECK_ARGUMENT(args.replay || num_tokens == 0 || layer.router_weight != nullptr,

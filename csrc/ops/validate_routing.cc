@@ -14,8 +14,9 @@ Status check_capacity(const SeRouting& routing) {
                     "routing: capacity goes with softmax scores only");
   SE_CHECK_ARGUMENT(routing.capacity != SE_CAPACITY_PER_SEQUENCE || routing.expert_capacity > 0,
                     "routing: capacity per sequence needs expert_capacity > 0");
-  SE_CHECK_ARGUMENT(std::isfinite(routing.capacity_token_fraction) && routing.capacity_token_fraction <= 1e6,
-                    "routing: bad capacity_token_fraction");
+  SE_CHECK_ARGUMENT(
+      std::isfinite(routing.capacity_token_fraction) && routing.capacity_token_fraction <= 1e6,
+      "routing: bad capacity_token_fraction");
   return Status::ok();
 }
 
@@ -26,8 +27,9 @@ Status validate_routing(const SeRouting& routing) {
                     "routing: unknown scoring");
   SE_CHECK_ARGUMENT(routing.num_experts >= 1 && routing.num_experts <= INT32_MAX / 2,
                     "routing: num_experts out of range");
-  SE_CHECK_ARGUMENT(routing.num_identity_experts >= 0 && routing.num_identity_experts <= routing.num_experts,
-                    "routing: num_identity_experts out of range");
+  SE_CHECK_ARGUMENT(
+      routing.num_identity_experts >= 0 && routing.num_identity_experts <= routing.num_experts,
+      "routing: num_identity_experts out of range");
   SE_CHECK_ARGUMENT(routing.top_k >= 1 && routing.top_k <= routing.num_experts,
                     "routing: top_k must be in [1, num_experts]");
   SE_CHECK_ARGUMENT(routing.scoring != SE_SPARSEMIXER || routing.top_k == 2,
@@ -35,32 +37,38 @@ Status validate_routing(const SeRouting& routing) {
   const int64_t num_groups = routing.num_expert_groups;
   SE_CHECK_ARGUMENT(num_groups >= 1 && routing.num_experts % num_groups == 0,
                     "routing: num_expert_groups must divide num_experts");
-  SE_CHECK_ARGUMENT(num_groups == 1 || (routing.topk_group >= 1 && routing.topk_group <= num_groups),
-                    "routing: topk_group must be in [1, num_expert_groups]");
-  SE_CHECK_ARGUMENT(num_groups == 1 || routing.num_experts / num_groups * routing.topk_group >= routing.top_k,
-                    "routing: the kept groups hold fewer than top_k experts");
+  SE_CHECK_ARGUMENT(
+      num_groups == 1 || (routing.topk_group >= 1 && routing.topk_group <= num_groups),
+      "routing: topk_group must be in [1, num_expert_groups]");
+  SE_CHECK_ARGUMENT(
+      num_groups == 1 || routing.num_experts / num_groups * routing.topk_group >= routing.top_k,
+      "routing: the kept groups hold fewer than top_k experts");
   SE_CHECK_ARGUMENT(routing.group_score == SE_GROUP_MAX || routing.group_score == SE_GROUP_TOP2_SUM,
                     "routing: unknown group score");
   SE_CHECK_ARGUMENT(routing.normalization >= SE_NORM_NONE && routing.normalization <= SE_NORM_P,
                     "routing: unknown normalization");
   SE_CHECK_ARGUMENT(std::isfinite(routing.norm_value) && std::isfinite(routing.scaling_factor) &&
-                        std::isfinite(routing.logit_softcap) && std::isfinite(routing.sparsemixer_epsilon),
+                        std::isfinite(routing.logit_softcap) &&
+                        std::isfinite(routing.sparsemixer_epsilon),
                     "routing: figures must be finite");
   SE_CHECK_ARGUMENT(routing.normalization != SE_NORM_P || routing.norm_value > 0,
                     "routing: the order of a p-norm must be positive");
-  SE_CHECK_ARGUMENT(!routing.hash_routed || (routing.hash_table != nullptr && routing.vocab_size > 0),
-                    "routing: hash routing needs its table");
+  SE_CHECK_ARGUMENT(
+      !routing.hash_routed || (routing.hash_table != nullptr && routing.vocab_size > 0),
+      "routing: hash routing needs its table");
   return check_capacity(routing);
 }
 
 Status validate_select(const SeRouting& routing, const SeSelectArgs& args, bool replay) {
   const int64_t num_tokens = args.num_tokens;
   int64_t num_slots = 0;
-  SE_CHECK_ARGUMENT(is_extent(num_tokens) && !__builtin_mul_overflow(num_tokens, routing.top_k, &num_slots) &&
+  SE_CHECK_ARGUMENT(is_extent(num_tokens) &&
+                        !__builtin_mul_overflow(num_tokens, routing.top_k, &num_slots) &&
                         num_slots <= kMaxExtent,
                     "select: num_tokens out of range");
   if (num_tokens == 0) return Status::ok();
-  SE_CHECK_ARGUMENT(args.topk_ids != nullptr && args.topk_weights != nullptr, "select: no ids or weights");
+  SE_CHECK_ARGUMENT(args.topk_ids != nullptr && args.topk_weights != nullptr,
+                    "select: no ids or weights");
   if (replay) {
     for (int64_t slot = 0; slot < num_slots; ++slot)
       SE_CHECK_ARGUMENT(args.topk_ids[slot] >= -1 && args.topk_ids[slot] < routing.num_experts,
@@ -89,8 +97,8 @@ Status validate_select(const SeRouting& routing, const SeSelectArgs& args, bool 
       for (int64_t k = 0; k < routing.top_k; ++k) {
         const int32_t expert = routing.hash_table[id * routing.top_k + k];
         SE_CHECK_ARGUMENT(expert >= 0 && expert < routing.num_experts,
-                          "select: the hash table has expert " + std::to_string(expert) + " for token id " +
-                              std::to_string(id));
+                          "select: the hash table has expert " + std::to_string(expert) +
+                              " for token id " + std::to_string(id));
       }
     }
   }
@@ -100,8 +108,8 @@ Status validate_select(const SeRouting& routing, const SeSelectArgs& args, bool 
       SE_CHECK_ARGUMENT(args.sequence_lengths[i] >= 0, "select: negative sequence length");
       sum += args.sequence_lengths[i];
     }
-    SE_CHECK_ARGUMENT(sum == num_tokens, "select: sequence lengths sum to " + std::to_string(sum) + ", not to " +
-                                             std::to_string(num_tokens) + " tokens");
+    SE_CHECK_ARGUMENT(sum == num_tokens, "select: sequence lengths sum to " + std::to_string(sum) +
+                                             ", not to " + std::to_string(num_tokens) + " tokens");
   }
   return Status::ok();
 }

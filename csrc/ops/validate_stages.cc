@@ -10,7 +10,8 @@ Status validate_gate(const SeGateArgs& args) {
   SE_RETURN_IF_ERROR(check_float_dtype("hidden", args.hidden));
   SE_RETURN_IF_ERROR(check_tensor("router_weight", args.router_weight, {-1, args.hidden.shape[1]}));
   SE_RETURN_IF_ERROR(check_float_dtype("router_weight", args.router_weight));
-  SE_CHECK_ARGUMENT(args.router_logits != nullptr || args.hidden.shape[0] == 0 || args.router_weight.shape[0] == 0,
+  SE_CHECK_ARGUMENT(args.router_logits != nullptr || args.hidden.shape[0] == 0 ||
+                        args.router_weight.shape[0] == 0,
                     "gate: no router_logits output");
   return Status::ok();
 }
@@ -21,12 +22,14 @@ Status validate_dispatch(const SeDispatchArgs& args) {
   SE_CHECK_ARGUMENT(args.num_slots >= 0 && args.num_slots <= INT32_MAX,
                     "dispatch: the number of slots must fit 32 bits");
   SE_CHECK_ARGUMENT(args.expert_offsets != nullptr, "dispatch: no expert_offsets output");
-  SE_CHECK_ARGUMENT(args.num_slots == 0 || (args.topk_ids != nullptr && args.sorted_slots != nullptr),
-                    "dispatch: no ids or sorted_slots");
+  SE_CHECK_ARGUMENT(
+      args.num_slots == 0 || (args.topk_ids != nullptr && args.sorted_slots != nullptr),
+      "dispatch: no ids or sorted_slots");
   for (int64_t slot = 0; slot < args.num_slots; ++slot)
     SE_CHECK_ARGUMENT(args.topk_ids[slot] >= -1 && args.topk_ids[slot] < args.num_experts,
                       "dispatch: expert id " + std::to_string(args.topk_ids[slot]) + " in slot " +
-                          std::to_string(slot) + " is not in [-1, " + std::to_string(args.num_experts) + ")");
+                          std::to_string(slot) + " is not in [-1, " +
+                          std::to_string(args.num_experts) + ")");
   return Status::ok();
 }
 
@@ -42,7 +45,8 @@ Status validate_expert_matmul(const SeExpertMatmulArgs& args) {
   SE_RETURN_IF_ERROR(check_tensor("x", args.x, {num_x, args.weights.shape[2]}));
   SE_RETURN_IF_ERROR(check_float_dtype("x", args.x));
   if (args.gather)
-    SE_CHECK_ARGUMENT(args.num_slots <= args.x.shape[0] * args.top_k, "expert_matmul: more slots than tokens * top_k");
+    SE_CHECK_ARGUMENT(args.num_slots <= args.x.shape[0] * args.top_k,
+                      "expert_matmul: more slots than tokens * top_k");
   if (args.bias.data != nullptr) {
     SE_RETURN_IF_ERROR(check_tensor("bias", args.bias, {num_experts, num_rows}));
     SE_CHECK_ARGUMENT(args.bias.dtype == SE_F32, "expert_matmul: bias must be f32");
@@ -51,19 +55,23 @@ Status validate_expert_matmul(const SeExpertMatmulArgs& args) {
   if (args.apply_activation) {
     SE_RETURN_IF_ERROR(check_activation(args.activation));
     if (args.activation.gated) {
-      SE_CHECK_ARGUMENT(num_rows % 2 == 0, "expert_matmul: gated weights need an even number of rows");
+      SE_CHECK_ARGUMENT(num_rows % 2 == 0,
+                        "expert_matmul: gated weights need an even number of rows");
       num_cols = num_rows / 2;
     }
   }
   SE_RETURN_IF_ERROR(check_tensor("output", args.output, {args.num_slots, num_cols}));
   SE_CHECK_ARGUMENT(args.output.dtype == SE_F32, "expert_matmul: output must be f32");
-  SE_CHECK_ARGUMENT(args.expert_offsets != nullptr && (args.num_slots == 0 || args.sorted_slots != nullptr),
-                    "expert_matmul: no dispatch");
+  SE_CHECK_ARGUMENT(
+      args.expert_offsets != nullptr && (args.num_slots == 0 || args.sorted_slots != nullptr),
+      "expert_matmul: no dispatch");
   SE_CHECK_ARGUMENT(args.expert_offsets[0] == 0, "expert_matmul: expert_offsets must begin with 0");
   for (int64_t e = 0; e < num_experts; ++e)
-    SE_CHECK_ARGUMENT(args.expert_offsets[e] <= args.expert_offsets[e + 1], "expert_matmul: expert_offsets must rise");
+    SE_CHECK_ARGUMENT(args.expert_offsets[e] <= args.expert_offsets[e + 1],
+                      "expert_matmul: expert_offsets must rise");
   const int64_t num_dispatched = args.expert_offsets[num_experts];
-  SE_CHECK_ARGUMENT(num_dispatched <= args.num_slots, "expert_matmul: expert_offsets exceed the slots");
+  SE_CHECK_ARGUMENT(num_dispatched <= args.num_slots,
+                    "expert_matmul: expert_offsets exceed the slots");
   // Two threads would write one row of the output if a slot stood twice.
   std::vector<bool> seen(static_cast<size_t>(args.num_slots));
   for (int64_t i = 0; i < num_dispatched; ++i) {
@@ -82,7 +90,8 @@ Status validate_combine(const SeCombineArgs& args) {
                     "combine: num_tokens or top_k out of range");
   SE_RETURN_IF_ERROR(check_tensor("expert_output", args.expert_output, {num_slots, -1}));
   SE_CHECK_ARGUMENT(args.expert_output.dtype == SE_F32, "combine: expert_output must be f32");
-  SE_RETURN_IF_ERROR(check_tensor("output", args.output, {args.num_tokens, args.expert_output.shape[1]}));
+  SE_RETURN_IF_ERROR(
+      check_tensor("output", args.output, {args.num_tokens, args.expert_output.shape[1]}));
   SE_RETURN_IF_ERROR(check_float_dtype("output", args.output));
   SE_CHECK_ARGUMENT(num_slots == 0 || args.topk_weights != nullptr, "combine: no topk_weights");
   return Status::ok();

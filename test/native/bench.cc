@@ -1,5 +1,6 @@
-// native_tests --bench: speed of whole layers. One line per shape and batch; random weights, experts spread by the router.
-// The figures per core-second divide by processor time: they hold on a machine that is busy with other work too.
+// native_tests --bench: speed of whole layers. One line per shape and batch; random weights,
+// experts spread by the router. The figures per core-second divide by processor time: they hold on
+// a machine that is busy with other work too.
 #include <algorithm>
 #include <chrono>
 #include <ctime>
@@ -26,7 +27,8 @@ void bench_shape(const Context& context, const Shape& shape, int32_t dtype) {
   LayerFixture fixture(options);
   const char* text = dtype == SE_F32 ? "f32" : dtype == SE_F16 ? "f16" : "bf16";
   for (const int64_t num_tokens : {1, 4, 16, 64, 256, 512}) {
-    const std::vector<char> hidden = random_bytes(&fixture.random, num_tokens * shape.hidden_size, SE_F32, 1);
+    const std::vector<char> hidden =
+        random_bytes(&fixture.random, num_tokens * shape.hidden_size, SE_F32, 1);
     ForwardCall call(fixture, hidden, SE_F32);
     const int64_t num_slots = num_tokens * shape.top_k;
     std::vector<char> output(hidden.size());
@@ -37,15 +39,18 @@ void bench_shape(const Context& context, const Shape& shape, int32_t dtype) {
     call.args.select.topk_ids = ids.data();
     call.args.select.topk_weights = weights.data();
     call.args.select.non_finite = flags.data();
-    std::vector<char> workspace(context.backend->forward_workspace_bytes(context.device, &fixture.layer, num_tokens));
+    std::vector<char> workspace(
+        context.backend->forward_workspace_bytes(context.device, &fixture.layer, num_tokens));
     SeStatus status{};
     std::vector<double> seconds;
     double spent = 0;
     const std::clock_t cpu_begin = std::clock();
     for (int run = 0; run < 200 && (run < 4 || spent < 1.0); ++run) {
       const auto begin = std::chrono::steady_clock::now();
-      context.backend->forward(context.device, &fixture.layer, &call.args, workspace.data(), workspace.size(), &status);
-      seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+      context.backend->forward(context.device, &fixture.layer, &call.args, workspace.data(),
+                               workspace.size(), &status);
+      seconds.push_back(
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
       spent += seconds.back();
     }
     const double cpu_seconds = static_cast<double>(std::clock() - cpu_begin) / CLOCKS_PER_SEC;
@@ -58,11 +63,14 @@ void bench_shape(const Context& context, const Shape& shape, int32_t dtype) {
     const double matrix = 3.0 * static_cast<double>(shape.hidden_size * shape.intermediate);
     const double flops = 2 * matrix * static_cast<double>(num_slots);
     const double bytes = matrix * static_cast<double>(active.size()) * (dtype == SE_F32 ? 4 : 2);
-    std::printf("%-10s %-16s %-4s T=%-4lld %9.3f ms  %7.1f GFLOP/s  %6.1f GB/s of weights  per core-second %6.1f GFLOP "
-                "%5.1f GB  %3zu experts\n",
-                context.isa.c_str(), shape.name, text, static_cast<long long>(num_tokens), median * 1e3,
-                flops / median * 1e-9, bytes / median * 1e-9, flops * per_core_runs * 1e-9, bytes * per_core_runs * 1e-9,
-                active.size());
+    std::printf(
+        "%-10s %-16s %-4s T=%-4lld %9.3f ms  %7.1f GFLOP/s  %6.1f GB/s of weights  per core-second "
+        "%6.1f GFLOP "
+        "%5.1f GB  %3zu experts\n",
+        context.isa.c_str(), shape.name, text, static_cast<long long>(num_tokens), median * 1e3,
+        flops / median * 1e-9, bytes / median * 1e-9, flops * per_core_runs * 1e-9,
+        bytes * per_core_runs * 1e-9, active.size());
+    std::fflush(stdout);
   }
 }
 

@@ -47,7 +47,8 @@ class Random {
   uint64_t state_;
 };
 
-// ||out - expected|| / ||expected||; infinite when anything is not finite, so that a NaN never passes.
+// ||out - expected|| / ||expected||; infinite when anything is not finite, so that a NaN never
+// passes.
 inline double relative_error(const std::vector<double>& out, const std::vector<double>& expected) {
   if (out.size() != expected.size()) return INFINITY;
   double difference = 0;
@@ -60,8 +61,8 @@ inline double relative_error(const std::vector<double>& out, const std::vector<d
   return std::isfinite(error) ? error : INFINITY;
 }
 
-inline void check_close(const std::vector<double>& out, const std::vector<double>& expected, double bound,
-                        const std::string& what) {
+inline void check_close(const std::vector<double>& out, const std::vector<double>& expected,
+                        double bound, const std::string& what) {
   const double error = relative_error(out, expected);
   char text[64];
   std::snprintf(text, sizeof text, ": error %.3g, bound %.3g", error, bound);
@@ -70,7 +71,8 @@ inline void check_close(const std::vector<double>& out, const std::vector<double
 
 template <typename T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
 }  // namespace native_test

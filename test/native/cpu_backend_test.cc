@@ -1,5 +1,6 @@
 // Self-test of the CPU backend without Node: native_tests [--bench] [--isa NAME]
-// Every op and whole layers against naive double precision, on every instruction set of the machine.
+// Every op and whole layers against naive double precision, on every instruction set of the
+// machine.
 #include <cstdlib>
 #include <cstring>
 
@@ -15,7 +16,8 @@ void run_isa(const SeBackend* backend, const std::string& isa, bool bench) {
   setenv("SPARSE_EXPERTS_CPU_ISA", isa.c_str(), 1);
   SeStatus status{};
   SeDevice* device = nullptr;
-  if (!check(backend->device_open(0, &device, &status) == SE_OK, isa + " opens: " + status.message)) return;
+  if (!check(backend->device_open(0, &device, &status) == SE_OK, isa + " opens: " + status.message))
+    return;
   const Context context{backend, device, isa};
   if (bench) {
     run_bench(context);
@@ -35,17 +37,21 @@ void run_isa(const SeBackend* backend, const std::string& isa, bool bench) {
 void test_device(const SeBackend* backend) {
   SeStatus status{};
   SeDeviceInfo info{};
-  check(backend->abi_version == SE_BACKEND_ABI_VERSION && backend->table_bytes == sizeof(SeBackend), "table header");
+  check(backend->abi_version == SE_BACKEND_ABI_VERSION && backend->table_bytes == sizeof(SeBackend),
+        "table header");
   check(backend->device_count(&status) == 1, "one device");
-  check(backend->device_info(0, &info, &status) == SE_OK && info.unavailable[0] == '\0', "device info");
-  check(info.compute_units >= 1 && info.total_bytes >= info.free_bytes && info.free_bytes > 0, "device figures");
+  check(backend->device_info(0, &info, &status) == SE_OK && info.unavailable[0] == '\0',
+        "device info");
+  check(info.compute_units >= 1 && info.total_bytes >= info.free_bytes && info.free_bytes > 0,
+        "device figures");
   check(backend->device_info(1, &info, &status) == SE_INVALID_ARGUMENT, "no device 1");
   SeDevice* device = nullptr;
   setenv("SPARSE_EXPERTS_CPU_ISA", "altivec", 1);
   check(backend->device_open(0, &device, &status) == SE_DEVICE_UNAVAILABLE && device == nullptr &&
             std::strstr(status.message, "altivec") != nullptr,
         "an unknown instruction set is refused with its name");
-  check(backend->device_info(0, &info, &status) == SE_OK && std::strstr(info.unavailable, "altivec") != nullptr,
+  check(backend->device_info(0, &info, &status) == SE_OK &&
+            std::strstr(info.unavailable, "altivec") != nullptr,
         "device info says why");
   unsetenv("SPARSE_EXPERTS_CPU_ISA");
   for (const char* text : {"0", "-3", "many", "2x", "99999999999"}) {
@@ -55,7 +61,8 @@ void test_device(const SeBackend* backend) {
   }
   unsetenv("SPARSE_EXPERTS_THREADS");
   const sparse_experts::BackendLookup cuda = sparse_experts::find_backend("cuda");
-  check(cuda.backend == nullptr && cuda.reason.find("no CUDA backend") != std::string::npos, "no CUDA: " + cuda.reason);
+  check(cuda.backend == nullptr && cuda.reason.find("no CUDA backend") != std::string::npos,
+        "no CUDA: " + cuda.reason);
   check(sparse_experts::find_backend("tpu").backend == nullptr, "no such backend");
   check(sparse_experts::find_backend("cpu").backend == backend, "cpu by name");
 }
@@ -73,7 +80,8 @@ int main(int argc, char** argv) {
   }
   const SeBackend* backend = sparse_experts::find_backend("cpu").backend;
   if (!bench) test_device(backend);
-  // Four participants whatever the machine has, so that threads are exercised everywhere; benches take what is there.
+  // Four participants whatever the machine has, so that threads are exercised everywhere; benches
+  // take what is there.
   if (!bench) setenv("SPARSE_EXPERTS_THREADS", "4", 1);
   for (auto isa = sparse_experts::cpu::available_isas(); *isa != nullptr; ++isa) {
     if (only.empty() || only == (*isa)->name) run_isa(backend, (*isa)->name, bench);

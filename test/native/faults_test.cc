@@ -1,4 +1,5 @@
-// What goes wrong: rows that are not finite, replayed ids, cancellation, absent experts, bad arguments, memory; and threads.
+// What goes wrong: rows that are not finite, replayed ids, cancellation, absent experts, bad
+// arguments, memory; and threads.
 #include <algorithm>
 #include <atomic>
 #include <thread>
@@ -16,23 +17,29 @@ void test_non_finite(const Context& context) {
   options.shared = 40, options.num_experts = 16, options.top_k = 4;
   LayerFixture fixture(options);
   const int64_t num_tokens = 9;
-  std::vector<char> hidden = random_bytes(&fixture.random, num_tokens * options.hidden_size, SE_F32, 1);
-  const ForwardResult clean = run_forward(context.backend, context.device, fixture, ForwardCall(fixture, hidden, SE_F32));
+  std::vector<char> hidden =
+      random_bytes(&fixture.random, num_tokens * options.hidden_size, SE_F32, 1);
+  const ForwardResult clean =
+      run_forward(context.backend, context.device, fixture, ForwardCall(fixture, hidden, SE_F32));
   const int64_t row = options.hidden_size;
   reinterpret_cast<float*>(hidden.data())[2 * row + 5] = NAN;
   reinterpret_cast<float*>(hidden.data())[6 * row] = INFINITY;
-  reinterpret_cast<float*>(hidden.data())[7 * row + 1] = 3e38f;  // finite logits may be; the experts overflow
-  const ForwardResult result = run_forward(context.backend, context.device, fixture, ForwardCall(fixture, hidden, SE_F32));
+  reinterpret_cast<float*>(hidden.data())[7 * row + 1] =
+      3e38f;  // finite logits may be; the experts overflow
+  const ForwardResult result =
+      run_forward(context.backend, context.device, fixture, ForwardCall(fixture, hidden, SE_F32));
   check(result.code == SE_OK, context.isa + " rows that are not finite are no error");
   const std::vector<double> values = result.values(SE_F32);
   for (int64_t t = 0; t < num_tokens; ++t) {
     const bool bad = t == 2 || t == 6 || t == 7;
     check((result.flags[t] != 0) == bad, context.isa + " flag of row " + std::to_string(t));
     if (!bad)
-      check(std::memcmp(result.output.data() + t * row * 4, clean.output.data() + t * row * 4, row * 4) == 0,
+      check(std::memcmp(result.output.data() + t * row * 4, clean.output.data() + t * row * 4,
+                        row * 4) == 0,
             context.isa + " other rows keep their bits");
     if (t == 2 || t == 6)
-      check(std::all_of(values.begin() + t * row, values.begin() + (t + 1) * row, [](double v) { return std::isnan(v); }),
+      check(std::all_of(values.begin() + t * row, values.begin() + (t + 1) * row,
+                        [](double v) { return std::isnan(v); }),
             context.isa + " a flagged row is NaN");
   }
 }
@@ -42,8 +49,10 @@ void test_replay(const Context& context) {
   options.num_identity = 2, options.num_experts = 10, options.top_k = 3;
   LayerFixture fixture(options);
   const int64_t num_tokens = 6;
-  const std::vector<char> hidden = random_bytes(&fixture.random, num_tokens * options.hidden_size, SE_F32, 1);
-  const ForwardResult first = run_forward(context.backend, context.device, fixture, ForwardCall(fixture, hidden, SE_F32));
+  const std::vector<char> hidden =
+      random_bytes(&fixture.random, num_tokens * options.hidden_size, SE_F32, 1);
+  const ForwardResult first =
+      run_forward(context.backend, context.device, fixture, ForwardCall(fixture, hidden, SE_F32));
   ForwardCall call(fixture, hidden, SE_F32);
   call.args.replay = 1;
   std::vector<int32_t> ids = first.ids;
@@ -51,15 +60,19 @@ void test_replay(const Context& context) {
   call.args.select.topk_ids = ids.data();
   call.args.select.topk_weights = weights.data();
   const ForwardResult again = run_forward(context.backend, context.device, fixture, call);
-  check(again.code == SE_OK && same_bits(again.output, first.output), context.isa + " replay gives the same bits");
-  ids = {-1, -1, -1, 4, 4, 4, 0, -1, 0, 9, 8, 9, 7, 2, 2, -1, 8, 1};  // nothing, repeats, identity experts
+  check(again.code == SE_OK && same_bits(again.output, first.output),
+        context.isa + " replay gives the same bits");
+  ids = {-1, -1, -1, 4, 4, 4, 0,  -1, 0,
+         9,  8,  9,  7, 2, 2, -1, 8,  1};  // nothing, repeats, identity experts
   const ForwardResult odd = run_forward(context.backend, context.device, fixture, call);
-  check_close(odd.values(SE_F32), oracle_experts(fixture.layer, call.args.hidden, ids.data(), weights.data()), 5e-6,
+  check_close(odd.values(SE_F32),
+              oracle_experts(fixture.layer, call.args.hidden, ids.data(), weights.data()), 5e-6,
               context.isa + " replay with repeats and dropped slots");
   for (const int32_t id : {10, -2, 0x7fffffff}) {
     ids[7] = id;
     const ForwardResult bad = run_forward(context.backend, context.device, fixture, call);
-    check(bad.code == SE_INVALID_ARGUMENT && bad.output[0] == '\xff', context.isa + " a bad replayed id is refused first");
+    check(bad.code == SE_INVALID_ARGUMENT && bad.output[0] == '\xff',
+          context.isa + " a bad replayed id is refused first");
   }
 }
 
@@ -67,7 +80,8 @@ void test_absent_experts(const Context& context) {
   LayerOptions options;
   options.num_experts = 6, options.top_k = 3;
   LayerFixture fixture(options);
-  const std::vector<char> hidden = random_bytes(&fixture.random, 20 * options.hidden_size, SE_F32, 1);
+  const std::vector<char> hidden =
+      random_bytes(&fixture.random, 20 * options.hidden_size, SE_F32, 1);
   for (const int e : {1, 4}) {
     fixture.pointers(&fixture.layer.experts.gate)[e] = nullptr;
     fixture.pointers(&fixture.layer.experts.up)[e] = nullptr;
@@ -75,26 +89,33 @@ void test_absent_experts(const Context& context) {
   }
   const ForwardCall call(fixture, hidden, SE_F32);
   const ForwardResult result = run_forward(context.backend, context.device, fixture, call);
-  check_close(result.values(SE_F32), oracle_experts(fixture.layer, call.args.hidden, result.ids.data(), result.weights.data()),
-              5e-6, context.isa + " absent experts are left out");
+  check_close(
+      result.values(SE_F32),
+      oracle_experts(fixture.layer, call.args.hidden, result.ids.data(), result.weights.data()),
+      5e-6, context.isa + " absent experts are left out");
 }
 
 void test_capacity_forward(const Context& context) {
   LayerOptions options;
-  options.num_experts = 4, options.top_k = 2, options.activation = {SE_RELU, 0, 1.0f, 0.0f, 0.0f}, options.biases = true;
+  options.num_experts = 4, options.top_k = 2, options.activation = {SE_RELU, 0, 1.0f, 0.0f, 0.0f},
+  options.biases = true;
   LayerFixture fixture(options);
   fixture.layer.routing.normalization = SE_NORM_FLOOR;
   fixture.layer.routing.norm_value = 1e-7;
   fixture.layer.routing.capacity = SE_CAPACITY_BATCH;
   fixture.layer.routing.expert_capacity = 5;
-  const std::vector<char> hidden = random_bytes(&fixture.random, 30 * options.hidden_size, SE_F32, 1);
+  const std::vector<char> hidden =
+      random_bytes(&fixture.random, 30 * options.hidden_size, SE_F32, 1);
   const ForwardCall call(fixture, hidden, SE_F32);
   const ForwardResult result = run_forward(context.backend, context.device, fixture, call);
   int64_t most = 0;
-  for (int32_t e = 0; e < 4; ++e) most = std::max<int64_t>(most, std::count(result.ids.begin(), result.ids.end(), e));
+  for (int32_t e = 0; e < 4; ++e)
+    most = std::max<int64_t>(most, std::count(result.ids.begin(), result.ids.end(), e));
   check(most == 5, context.isa + " no expert holds more than its capacity");
-  check_close(result.values(SE_F32), oracle_experts(fixture.layer, call.args.hidden, result.ids.data(), result.weights.data()),
-              5e-6, context.isa + " forward with capacity");
+  check_close(
+      result.values(SE_F32),
+      oracle_experts(fixture.layer, call.args.hidden, result.ids.data(), result.weights.data()),
+      5e-6, context.isa + " forward with capacity");
 }
 
 void test_arguments(const Context& context) {
@@ -128,7 +149,8 @@ void test_arguments(const Context& context) {
   check(code_of(good) == SE_OK, context.isa + " the good call");
   SeStatus status{};
   SeForwardArgs args = good.args;
-  check(context.backend->forward(context.device, &fixture.layer, &args, nullptr, 0, &status) == SE_INVALID_ARGUMENT,
+  check(context.backend->forward(context.device, &fixture.layer, &args, nullptr, 0, &status) ==
+            SE_INVALID_ARGUMENT,
         context.isa + " no outputs");
 }
 
@@ -143,8 +165,9 @@ void test_memory(const Context& context) {
     context.backend->memory_free(context.device, data, bytes);
   }
   for (const uint64_t bytes : {uint64_t{1} << 50, ~uint64_t{0} - 100, ~uint64_t{0}}) {
-    check(context.backend->memory_allocate(context.device, bytes, &data, &status) == SE_OUT_OF_MEMORY && data == nullptr &&
-              status.needed_bytes == bytes && status.free_bytes > 0,
+    check(context.backend->memory_allocate(context.device, bytes, &data, &status) ==
+                  SE_OUT_OF_MEMORY &&
+              data == nullptr && status.needed_bytes == bytes && status.free_bytes > 0,
           context.isa + " an absurd size is refused");
   }
 }
@@ -152,7 +175,8 @@ void test_memory(const Context& context) {
 // Raised from another thread in mid-run: the call ends early, or had ended.
 void test_cancel_midway(const Context& context) {
   LayerOptions options;
-  options.hidden_size = 512, options.intermediate = 512, options.num_experts = 16, options.top_k = 8;
+  options.hidden_size = 512, options.intermediate = 512, options.num_experts = 16,
+  options.top_k = 8;
   LayerFixture fixture(options);
   const std::vector<char> hidden = random_bytes(&fixture.random, 256 * 512, SE_F32, 1);
   int32_t cancel = 0;
@@ -166,7 +190,8 @@ void test_cancel_midway(const Context& context) {
   other.join();
   check(result.code == SE_CANCELLED || result.code == SE_OK, context.isa + " cancelled midway");
   cancel = 0;
-  check(run_forward(context.backend, context.device, fixture, call).code == SE_OK, context.isa + " and runs again");
+  check(run_forward(context.backend, context.device, fixture, call).code == SE_OK,
+        context.isa + " and runs again");
 }
 
 }  // namespace
@@ -184,7 +209,8 @@ void test_faults(const Context& context) {
 void test_concurrency(const Context& context) {
   LayerFixture fixture{LayerOptions()};
   const std::vector<char> hidden = random_bytes(&fixture.random, 33 * 64, SE_F32, 1);
-  const ForwardResult expected = run_forward(context.backend, context.device, fixture, ForwardCall(fixture, hidden, SE_F32));
+  const ForwardResult expected =
+      run_forward(context.backend, context.device, fixture, ForwardCall(fixture, hidden, SE_F32));
   std::atomic<int> wrong{0};
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i) {
@@ -203,8 +229,10 @@ void test_concurrency(const Context& context) {
         args.select.topk_ids = ids.data();
         args.select.topk_weights = weights.data();
         args.select.non_finite = flags.data();
-        std::vector<char> workspace(context.backend->forward_workspace_bytes(device, &fixture.layer, 33));
-        if (context.backend->forward(device, &fixture.layer, &args, workspace.data(), workspace.size(), &status) != SE_OK ||
+        std::vector<char> workspace(
+            context.backend->forward_workspace_bytes(device, &fixture.layer, 33));
+        if (context.backend->forward(device, &fixture.layer, &args, workspace.data(),
+                                     workspace.size(), &status) != SE_OK ||
             !same_bits(output, expected.output))
           ++wrong;
       }

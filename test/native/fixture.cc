@@ -1,5 +1,7 @@
 #include "fixture.h"
 
+#include <algorithm>
+
 #include "core/dtype.h"
 #include "cpu/isa/isa.h"
 
@@ -14,7 +16,16 @@ uint16_t to_half_bits(float value, int32_t dtype) {
 std::vector<char> random_bytes(Random* random, int64_t count, int32_t dtype, double deviation) {
   const int64_t size = sparse_experts::dtype_bytes(dtype);
   std::vector<char> out(count * size);
+  // A long run repeats a block of prime length: drawing every number would take longer than the
+  // tests.
+  constexpr int64_t kBlock = 65537;
   for (int64_t i = 0; i < count; ++i) {
+    if (i >= kBlock) {
+      const int64_t length = std::min(kBlock, count - i) * size;
+      std::memcpy(out.data() + i * size, out.data() + (i - kBlock) * size, length);
+      i += kBlock - 1;
+      continue;
+    }
     const float value = static_cast<float>(random->normal() * deviation);
     if (dtype == SE_F32) {
       std::memcpy(out.data() + i * 4, &value, 4);
@@ -48,14 +59,18 @@ const float* LayerFixture::floats(int64_t count, double deviation, double mean) 
   return floats_.back().data();
 }
 
-SeMatrixTable LayerFixture::matrices(int64_t count, int64_t rows, int64_t cols, int32_t dtype, int64_t padding) {
+SeMatrixTable LayerFixture::matrices(int64_t count, int64_t rows, int64_t cols, int32_t dtype,
+                                     int64_t padding) {
   const int64_t size = sparse_experts::dtype_bytes(dtype);
   std::vector<const void*> table;
   for (int64_t e = 0; e < count; ++e) {
-    const std::vector<char> dense = random_bytes(&random, rows * cols, dtype, 1 / std::sqrt(static_cast<double>(cols)));
-    std::vector<char> padded(rows * (cols + padding) * size, '\xff');  // all ones is a NaN in each dtype
+    const std::vector<char> dense =
+        random_bytes(&random, rows * cols, dtype, 1 / std::sqrt(static_cast<double>(cols)));
+    std::vector<char> padded(rows * (cols + padding) * size,
+                             '\xff');  // all ones is a NaN in each dtype
     for (int64_t r = 0; r < rows; ++r)
-      std::memcpy(padded.data() + r * (cols + padding) * size, dense.data() + r * cols * size, cols * size);
+      std::memcpy(padded.data() + r * (cols + padding) * size, dense.data() + r * cols * size,
+                  cols * size);
     bytes_.push_back(std::move(padded));
     table.push_back(bytes_.back().data());
   }
@@ -70,13 +85,15 @@ SeBiasTable LayerFixture::bias_table(int64_t count, int64_t size) {
   return {bias_tables_.back().data(), 2};
 }
 
-SeExperts LayerFixture::experts(const LayerOptions& options, int64_t count, int64_t width, int64_t intermediate) {
+SeExperts LayerFixture::experts(const LayerOptions& options, int64_t count, int64_t width,
+                                int64_t intermediate) {
   SeExperts out{};
   out.num_experts = count;
   out.dtype = options.dtype;
   out.activation = options.activation;
   out.up = matrices(count, intermediate, width, options.dtype, options.row_padding);
-  if (options.activation.gated) out.gate = matrices(count, intermediate, width, options.dtype, options.row_padding);
+  if (options.activation.gated)
+    out.gate = matrices(count, intermediate, width, options.dtype, options.row_padding);
   out.down = matrices(count, width, intermediate, options.dtype, options.row_padding);
   if (options.biases) {
     out.up_bias = bias_table(count, intermediate);
@@ -100,19 +117,22 @@ LayerFixture::LayerFixture(const LayerOptions& options) : random(options.seed * 
   routing.scaling_factor = 1;
   layer.hidden_size = hidden_size;
   layer.latent_size = options.latent;
-  layer.router_weight = floats(options.num_experts * hidden_size, 1.5 / std::sqrt(static_cast<double>(hidden_size)));
+  layer.router_weight =
+      floats(options.num_experts * hidden_size, 1.5 / std::sqrt(static_cast<double>(hidden_size)));
   if (options.router_bias) layer.router_bias = floats(options.num_experts, 0.3);
   if (options.input_scale) {
     layer.router_input_scale = floats(hidden_size, 4, std::sqrt(static_cast<double>(hidden_size)));
     layer.router_norm_epsilon = 1e-6;
   }
   layer.weight_on_input = options.weight_on_input;
-  layer.experts = experts(options, options.num_experts - options.num_identity, width, options.intermediate);
+  layer.experts =
+      experts(options, options.num_experts - options.num_identity, width, options.intermediate);
   if (options.shared > 0) layer.shared = experts(options, 1, hidden_size, options.shared);
   layer.shared_gate_mode = options.shared_mode;
   if (options.shared_mode != SE_SHARED_PLAIN) layer.shared_gate = floats(hidden_size, 0.1);
   if (options.latent > 0) {
-    layer.latent_down = matrices(1, options.latent, hidden_size, options.dtype, options.row_padding);
+    layer.latent_down =
+        matrices(1, options.latent, hidden_size, options.dtype, options.row_padding);
     layer.latent_up = matrices(1, hidden_size, options.latent, options.dtype, options.row_padding);
   }
   if (options.output_bias) layer.output_bias = floats(hidden_size, 0.5);
@@ -127,9 +147,11 @@ std::vector<double> ForwardResult::values(int32_t dtype) const {
   return out;
 }
 
-ForwardCall::ForwardCall(const LayerFixture& fixture, const std::vector<char>& hidden, int32_t dtype) {
+ForwardCall::ForwardCall(const LayerFixture& fixture, const std::vector<char>& hidden,
+                         int32_t dtype) {
   const int64_t hidden_size = fixture.layer.hidden_size;
-  const int64_t num_tokens = static_cast<int64_t>(hidden.size()) / (hidden_size * sparse_experts::dtype_bytes(dtype));
+  const int64_t num_tokens =
+      static_cast<int64_t>(hidden.size()) / (hidden_size * sparse_experts::dtype_bytes(dtype));
   args.hidden = tensor_of(const_cast<char*>(hidden.data()), dtype, {num_tokens, hidden_size});
   args.select.num_tokens = num_tokens;
   args.select.call_top_k = fixture.layer.routing.top_k;
@@ -142,9 +164,11 @@ ForwardResult run_forward(const SeBackend* backend, SeDevice* device, const Laye
   ForwardResult result;
   const int64_t num_tokens = args.select.num_tokens;
   const int64_t num_slots = num_tokens * fixture.layer.routing.top_k;
-  const int64_t out_bytes = num_tokens * fixture.layer.hidden_size * sparse_experts::dtype_bytes(args.hidden.dtype);
+  const int64_t out_bytes =
+      num_tokens * fixture.layer.hidden_size * sparse_experts::dtype_bytes(args.hidden.dtype);
   result.output.assign(out_bytes, '\xff');
-  args.output = tensor_of(result.output.data(), args.hidden.dtype, {num_tokens, fixture.layer.hidden_size});
+  args.output =
+      tensor_of(result.output.data(), args.hidden.dtype, {num_tokens, fixture.layer.hidden_size});
   if (args.replay) {
     result.ids.assign(args.select.topk_ids, args.select.topk_ids + num_slots);
     result.weights.assign(args.select.topk_weights, args.select.topk_weights + num_slots);
@@ -163,7 +187,8 @@ ForwardResult run_forward(const SeBackend* backend, SeDevice* device, const Laye
   char* begin = workspace.data() + (64 - misalignment) % 64;
   result.code = backend->forward(device, &fixture.layer, &args, begin, bytes, &result.status);
   bool intact = true;
-  for (char* at = begin + bytes; at < workspace.data() + workspace.size(); ++at) intact = intact && *at == '\xff';
+  for (char* at = begin + bytes; at < workspace.data() + workspace.size(); ++at)
+    intact = intact && *at == '\xff';
   check(intact, "bytes behind the workspace are untouched");
   return result;
 }

@@ -10,7 +10,8 @@
 
 namespace native_test {
 
-// Bits of a value in a dtype, to nearest even (checked against the backend's own conversion in the tests).
+// Bits of a value in a dtype, to nearest even (checked against the backend's own conversion in the
+// tests).
 uint16_t to_half_bits(float value, int32_t dtype);
 // `count` values as raw bytes of a dtype.
 std::vector<char> random_bytes(Random* random, int64_t count, int32_t dtype, double deviation);
@@ -51,7 +52,8 @@ class LayerFixture {
  private:
   SeMatrixTable matrices(int64_t count, int64_t rows, int64_t cols, int32_t dtype, int64_t padding);
   SeBiasTable bias_table(int64_t count, int64_t size);
-  SeExperts experts(const LayerOptions& options, int64_t count, int64_t width, int64_t intermediate);
+  SeExperts experts(const LayerOptions& options, int64_t count, int64_t width,
+                    int64_t intermediate);
 
   std::deque<std::vector<char>> bytes_;
   std::deque<std::vector<float>> floats_;
@@ -69,7 +71,8 @@ struct ForwardResult {
   std::vector<double> values(int32_t dtype) const;
 };
 
-// Defaults: one sequence, all of top_k, top_p off. Outputs and workspace are filled with NaN bits first.
+// Defaults: one sequence, all of top_k, top_p off. Outputs and workspace are filled with NaN bits
+// first.
 struct ForwardCall {
   SeForwardArgs args{};
   ForwardCall(const LayerFixture& fixture, const std::vector<char>& hidden, int32_t dtype);

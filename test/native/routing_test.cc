@@ -21,7 +21,8 @@ struct Case {
   bool scale = false;
 };
 
-SeRouting rule(int32_t scoring, int64_t num_experts, int64_t top_k, int32_t normalization = SE_NORM_NONE) {
+SeRouting rule(int32_t scoring, int64_t num_experts, int64_t top_k,
+               int32_t normalization = SE_NORM_NONE) {
   SeRouting routing{};
   routing.scoring = scoring;
   routing.num_experts = num_experts;
@@ -40,7 +41,8 @@ SeRouting grouped(SeRouting routing, int64_t groups, int64_t kept, int32_t score
   return routing;
 }
 
-SeRouting capacity(SeRouting routing, int32_t kind, int64_t size, double fraction, bool before, bool prioritized) {
+SeRouting capacity(SeRouting routing, int32_t kind, int64_t size, double fraction, bool before,
+                   bool prioritized) {
   routing.capacity = kind;
   routing.expert_capacity = size;
   routing.capacity_token_fraction = fraction;
@@ -91,19 +93,24 @@ void run_case(const Context& context, Case c, uint64_t seed) {
   args.non_finite = flags.data();
   SeStatus status{};
   const std::string what = context.isa + " select " + c.name;
-  if (!check(context.backend->select_experts(context.device, &routing, &args, &status) == SE_OK, what + status.message))
+  if (!check(context.backend->select_experts(context.device, &routing, &args, &status) == SE_OK,
+             what + status.message))
     return;
-  const OracleRouting expected = oracle_select(routing, args, std::vector<double>(logits.begin(), logits.end()));
+  const OracleRouting expected =
+      oracle_select(routing, args, std::vector<double>(logits.begin(), logits.end()));
   check(same_bits(ids, expected.ids), what + ": ids");
-  check_close(std::vector<double>(weights.begin(), weights.end()), expected.weights, 2e-7, what + ": weights");
-  check(std::all_of(flags.begin(), flags.end(), [](uint8_t f) { return f == 0; }), what + ": flags");
+  check_close(std::vector<double>(weights.begin(), weights.end()), expected.weights, 2e-7,
+              what + ": weights");
+  check(std::all_of(flags.begin(), flags.end(), [](uint8_t f) { return f == 0; }),
+        what + ": flags");
 }
 
 void test_ties_and_faults(const Context& context) {
   SeRouting routing = rule(SE_SIGMOID, 6, 3, SE_NORM_SUM);
   const float inf = INFINITY;
-  const std::vector<float> logits = {1, 2, 2, 0, 2, 2,  50, 60, 50, 60, 70, 50,  0, NAN, 0, 0, 0, 0,
-                                     1, inf, 0, 0, 0, 0,  -inf, 1, 2, 3, 4, 5,  -90, -91, -92, -93, -94, -95};
+  const std::vector<float> logits = {1,    2,   2, 0, 2, 2, 50,  60,  50,  60,  70,  50,
+                                     0,    NAN, 0, 0, 0, 0, 1,   inf, 0,   0,   0,   0,
+                                     -inf, 1,   2, 3, 4, 5, -90, -91, -92, -93, -94, -95};
   std::vector<int32_t> ids(18, -7);
   std::vector<float> weights(18, -7);
   std::vector<uint8_t> flags(6, 7);
@@ -116,10 +123,12 @@ void test_ties_and_faults(const Context& context) {
   args.topk_weights = weights.data();
   args.non_finite = flags.data();
   SeStatus status{};
-  check(context.backend->select_experts(context.device, &routing, &args, &status) == SE_OK, "ties run");
+  check(context.backend->select_experts(context.device, &routing, &args, &status) == SE_OK,
+        "ties run");
   check(same_bits(ids, std::vector<int32_t>{1, 2, 4, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2}),
         "ties go to the lower expert; rows that are not finite get 0..k-1");
-  check(same_bits(flags, std::vector<uint8_t>{0, 0, 1, 1, 1, 0}), "flags of rows that are not finite");
+  check(same_bits(flags, std::vector<uint8_t>{0, 0, 1, 1, 1, 0}),
+        "flags of rows that are not finite");
   for (int i = 0; i < 18; ++i)
     check(std::isnan(weights[i]) == (flags[i / 3] == 1), "weights are NaN exactly in flagged rows");
 }
@@ -127,7 +136,8 @@ void test_ties_and_faults(const Context& context) {
 // With every option at its neutral value the bits are those of a call without options.
 void test_neutral_options(const Context& context) {
   for (const int32_t scoring : {SE_SOFTMAX, SE_SIGMOID, SE_TOPK_SOFTMAX, SE_TOPK_SIGMOID}) {
-    SeRouting routing = rule(scoring, 60, 6, scoring < SE_TOPK_SOFTMAX ? SE_NORM_SUM : SE_NORM_NONE);
+    SeRouting routing =
+        rule(scoring, 60, 6, scoring < SE_TOPK_SOFTMAX ? SE_NORM_SUM : SE_NORM_NONE);
     Random random(5);
     std::vector<float> logits(20 * 60);
     for (float& z : logits) z = static_cast<float>(random.normal());
@@ -146,9 +156,11 @@ void test_neutral_options(const Context& context) {
       args.topk_weights = weights[i].data();
       args.non_finite = flags.data();
       SeStatus status{};
-      check(context.backend->select_experts(context.device, &routing, &args, &status) == SE_OK, "neutral options run");
+      check(context.backend->select_experts(context.device, &routing, &args, &status) == SE_OK,
+            "neutral options run");
     }
-    check(same_bits(ids[0], ids[1]) && same_bits(weights[0], weights[1]), "neutral options change no bit");
+    check(same_bits(ids[0], ids[1]) && same_bits(weights[0], weights[1]),
+          "neutral options change no bit");
   }
 }
 
@@ -165,7 +177,8 @@ void test_routing(const Context& context) {
   r.norm_value = 1e-20;
   r.scaling_factor = 2.5;
   cases.push_back({"deepseek_v3", grouped(r, 8, 4, SE_GROUP_TOP2_SUM), 37, 1, -1, false, {}, true});
-  cases.push_back({"deepseek_v3 top_p", grouped(r, 8, 4, SE_GROUP_TOP2_SUM), 37, 0.6, -1, false, {}, true});
+  cases.push_back(
+      {"deepseek_v3 top_p", grouped(r, 8, 4, SE_GROUP_TOP2_SUM), 37, 0.6, -1, false, {}, true});
   r = rule(SE_SOFTMAX, 160, 6);
   r.scaling_factor = 16;
   cases.push_back({"deepseek_v2", grouped(r, 8, 3, SE_GROUP_MAX)});
@@ -198,18 +211,34 @@ void test_routing(const Context& context) {
   r = rule(SE_SIGMOID, 64, 6, SE_NORM_SUM);
   r.logit_softcap = 1.5;
   cases.push_back({"softcap", r, 37, 1, -1, false, {}, true});
-  cases.push_back({"per-expert scale", rule(SE_SOFTMAX, 128, 8, SE_NORM_SUM), 37, 1, -1, false, {}, false, true});
+  cases.push_back({"per-expert scale",
+                   rule(SE_SOFTMAX, 128, 8, SE_NORM_SUM),
+                   37,
+                   1,
+                   -1,
+                   false,
+                   {},
+                   false,
+                   true});
   const SeRouting one = rule(SE_SOFTMAX, 8, 1);
   cases.push_back({"switch", capacity(one, SE_CAPACITY_PER_SEQUENCE, 3, 0, false, false)});
-  cases.push_back({"switch sequences", capacity(one, SE_CAPACITY_PER_SEQUENCE, 1, 0, false, false), 37, 1, -1, false,
+  cases.push_back({"switch sequences",
+                   capacity(one, SE_CAPACITY_PER_SEQUENCE, 1, 0, false, false),
+                   37,
+                   1,
+                   -1,
+                   false,
                    {10, 0, 1, 20, 6}});
   const SeRouting two = rule(SE_SOFTMAX, 8, 2, SE_NORM_FLOOR);
   for (const bool before : {false, true})
     for (const bool prioritized : {false, true}) {
       cases.push_back({"nllb size", capacity(two, SE_CAPACITY_BATCH, 4, 0, before, prioritized)});
-      cases.push_back({"nllb fraction", capacity(two, SE_CAPACITY_BATCH, 64, 0.1, before, prioritized)});
-      cases.push_back({"nllb derived", capacity(two, SE_CAPACITY_BATCH, 0, 0, before, prioritized), 300});
-      cases.push_back({"nllb per row", capacity(two, SE_CAPACITY_BATCH, 3, 0, before, prioritized), 37, 1, -1, true});
+      cases.push_back(
+          {"nllb fraction", capacity(two, SE_CAPACITY_BATCH, 64, 0.1, before, prioritized)});
+      cases.push_back(
+          {"nllb derived", capacity(two, SE_CAPACITY_BATCH, 0, 0, before, prioritized), 300});
+      cases.push_back({"nllb per row", capacity(two, SE_CAPACITY_BATCH, 3, 0, before, prioritized),
+                       37, 1, -1, true});
     }
   uint64_t seed = 0;
   for (const Case& c : cases) run_case(context, c, ++seed);

@@ -32,7 +32,8 @@ void test_conversions(const Context& context) {
       const double expected = element(&half, dtype, 0);
       const int finite = kernels.narrow(&back, dtype, &wide, 1);
       const bool is_nan = std::isnan(expected);
-      exact = exact && (is_nan ? std::isnan(wide) && std::isnan(element(&back, dtype, 0)) : wide == expected && back == half);
+      exact = exact && (is_nan ? std::isnan(wide) && std::isnan(element(&back, dtype, 0))
+                               : wide == expected && back == half);
       exact = exact && finite == (std::isfinite(expected) ? 1 : 0);
     }
   }
@@ -52,7 +53,9 @@ void test_conversions(const Context& context) {
       kernels.narrow(&got, dtype, &v, 1);
       const double to_low = static_cast<double>(v) - a;
       const double to_high = b - static_cast<double>(v);
-      const uint16_t expected = to_low < to_high ? low : to_low > to_high ? high : (low % 2 == 0 ? low : high);
+      const uint16_t expected = to_low < to_high   ? low
+                                : to_low > to_high ? high
+                                                   : (low % 2 == 0 ? low : high);
       nearest = nearest && got == expected;
     }
   }
@@ -63,7 +66,8 @@ void test_activation(const Context& context) {
   const IsaKernels& kernels = kernels_of(context);
   for (const int32_t kind : {SE_SILU, SE_GELU, SE_GELU_TANH, SE_RELU, SE_RELU2, SE_IDENTITY}) {
     for (const int32_t gated : {0, 1}) {
-      SeActivationSpec spec{kind, gated, kind == SE_SILU && gated ? 1.702f : 1.0f, gated ? 1.0f : 0.0f, gated ? 7.0f : 0.0f};
+      SeActivationSpec spec{kind, gated, kind == SE_SILU && gated ? 1.702f : 1.0f,
+                            gated ? 1.0f : 0.0f, gated ? 7.0f : 0.0f};
       const int64_t n = 40001;
       std::vector<float> gate(n), up(n), out(n, NAN), single(n, NAN);
       double worst = 0;
@@ -79,9 +83,24 @@ void test_activation(const Context& context) {
         worst = std::max(worst, std::fabs(out[i] - expected) / (std::fabs(expected) + 1e-4));
       }
       char text[96];
-      std::snprintf(text, sizeof text, " activation %d gated %d: worst relative error %.3g", kind, gated, worst);
+      std::snprintf(text, sizeof text, " activation %d gated %d: worst relative error %.3g", kind,
+                    gated, worst);
       check(worst <= 1e-6, context.isa + text);
-      check(same_bits(out, single), context.isa + text + ": one value has the bits it has in a row");
+      check(same_bits(out, single),
+            context.isa + text + ": one value has the bits it has in a row");
+      for (const float v : {1e10f, 1e20f, 3e38f}) {
+        for (const float sign : {-1.0f, 1.0f}) {
+          const float in = sign * v;
+          const float one = 1;
+          float got = NAN;
+          kernels.activate(spec, &in, gated ? &one : &in, 1, &got);
+          const float expected = static_cast<float>(oracle_activation(spec, in, gated ? 1 : in));
+          const bool same = std::isinf(expected)
+                                ? got == expected
+                                : std::fabs(got - expected) <= std::fabs(expected) * 1e-6f + 1e-10f;
+          check(same, context.isa + text + ": a large value");
+        }
+      }
       std::vector<float> faults = {NAN, INFINITY};
       std::vector<float> ones = {1, 1};
       kernels.activate(spec, faults.data(), gated ? ones.data() : faults.data(), 1, faults.data());
@@ -90,7 +109,8 @@ void test_activation(const Context& context) {
   }
 }
 
-void test_gate(const Context& context, int32_t dtype, int32_t weight_dtype, int64_t hidden_size, int64_t num_experts) {
+void test_gate(const Context& context, int32_t dtype, int32_t weight_dtype, int64_t hidden_size,
+               int64_t num_experts) {
   Random random(hidden_size + num_experts);
   const int64_t num_tokens = 19;
   std::vector<char> hidden = random_bytes(&random, num_tokens * hidden_size, dtype, 1);
@@ -110,13 +130,16 @@ void test_gate(const Context& context, int32_t dtype, int32_t weight_dtype, int6
     for (int64_t e = 0; e < num_experts; ++e) {
       double z = bias[e];
       for (int64_t i = 0; i < hidden_size; ++i)
-        z += element(hidden.data(), dtype, t * hidden_size + i) * element(weight.data(), weight_dtype, e * hidden_size + i);
+        z += element(hidden.data(), dtype, t * hidden_size + i) *
+             element(weight.data(), weight_dtype, e * hidden_size + i);
       expected.push_back(z);
     }
-  check_close(std::vector<double>(logits.begin(), logits.end()), expected, 2e-6, context.isa + " gate");
+  check_close(std::vector<double>(logits.begin(), logits.end()), expected, 2e-6,
+              context.isa + " gate");
 }
 
-void test_expert_matmul(const Context& context, int32_t dtype, bool gather, bool interleaved, bool activate, bool gated) {
+void test_expert_matmul(const Context& context, int32_t dtype, bool gather, bool interleaved,
+                        bool activate, bool gated) {
   Random random(dtype * 100 + gather * 8 + interleaved * 4 + activate * 2 + gated);
   const int64_t num_experts = 5, top_k = 3, num_tokens = 11, k = 45, n = 14;
   const int64_t num_slots = num_tokens * top_k;
@@ -127,17 +150,20 @@ void test_expert_matmul(const Context& context, int32_t dtype, bool gather, bool
   std::vector<float> bias(num_experts * rows);
   for (float& b : bias) b = static_cast<float>(random.normal());
   std::vector<int32_t> ids(num_slots), offsets(num_experts + 1, -9), sorted(num_slots, -9);
-  for (int32_t& id : ids) id = static_cast<int32_t>(random.below(num_experts)) - (random.below(5) == 0 ? 1 : 0);
+  for (int32_t& id : ids)
+    id = static_cast<int32_t>(random.below(num_experts)) - (random.below(5) == 0 ? 1 : 0);
   for (int32_t& id : ids) id = id == 3 ? 2 : id;  // an expert without tokens
   SeStatus status{};
   SeDispatchArgs dispatch{num_slots, num_experts, ids.data(), offsets.data(), sorted.data()};
-  check(context.backend->dispatch(context.device, &dispatch, &status) == SE_OK, context.isa + " dispatch runs");
+  check(context.backend->dispatch(context.device, &dispatch, &status) == SE_OK,
+        context.isa + " dispatch runs");
   bool ordered = offsets[0] == 0;
   for (int64_t e = 0; e < num_experts; ++e)
     for (int64_t i = offsets[e]; i < offsets[e + 1]; ++i)
       ordered = ordered && ids[sorted[i]] == e && (i == offsets[e] || sorted[i] > sorted[i - 1]);
   for (int64_t i = offsets[num_experts]; i < num_slots; ++i) ordered = ordered && sorted[i] == -1;
-  check(ordered && offsets[num_experts] == num_slots - std::count(ids.begin(), ids.end(), -1), context.isa + " dispatch");
+  check(ordered && offsets[num_experts] == num_slots - std::count(ids.begin(), ids.end(), -1),
+        context.isa + " dispatch");
 
   std::vector<float> out(num_slots * (n + 2), NAN);
   SeExpertMatmulArgs args{};
@@ -170,7 +196,8 @@ void test_expert_matmul(const Context& context, int32_t dtype, bool gather, bool
       };
       double value = 0;
       if (ids[slot] >= 0 && activate && gated) {
-        value = oracle_activation(args.activation, dot(interleaved ? 2 * j : j), dot(interleaved ? 2 * j + 1 : n + j));
+        value = oracle_activation(args.activation, dot(interleaved ? 2 * j : j),
+                                  dot(interleaved ? 2 * j + 1 : n + j));
       } else if (ids[slot] >= 0) {
         value = activate ? oracle_activation(args.activation, 0, dot(j)) : dot(j);
       }
@@ -200,14 +227,16 @@ void test_combine(const Context& context, int32_t dtype) {
   args.topk_weights = weights.data();
   args.output = tensor_of(out.data(), dtype, {num_tokens, hidden_size});
   SeStatus status{};
-  check(context.backend->combine(context.device, &args, &status) == SE_OK, context.isa + " combine runs");
+  check(context.backend->combine(context.device, &args, &status) == SE_OK,
+        context.isa + " combine runs");
   std::vector<double> got, expected;
   for (int64_t t = 0; t < num_tokens; ++t)
     for (int64_t i = 0; i < hidden_size; ++i) {
       double sum = 0;
       for (int64_t k = 0; k < top_k; ++k)
         if (ids[t * top_k + k] >= 0)
-          sum += weights[t * top_k + k] * element(rows.data(), SE_F32, (t * top_k + k) * hidden_size + i);
+          sum += weights[t * top_k + k] *
+                 element(rows.data(), SE_F32, (t * top_k + k) * hidden_size + i);
       expected.push_back(sum);
       got.push_back(element(out.data(), dtype, t * hidden_size + i));
     }
@@ -225,7 +254,8 @@ void test_stages(const Context& context) {
   const std::vector<int32_t> dtypes = {SE_F32, SE_F16, SE_BF16};
   for (const int32_t dtype : dtypes)
     for (const int32_t weight_dtype : dtypes)
-      for (const int64_t hidden_size : {1, 17, 64, 1408}) test_gate(context, dtype, weight_dtype, hidden_size, 31);
+      for (const int64_t hidden_size : {1, 17, 64, 1408})
+        test_gate(context, dtype, weight_dtype, hidden_size, 31);
   for (const int32_t dtype : dtypes) {
     for (int flags = 0; flags < 16; ++flags)
       test_expert_matmul(context, dtype, flags & 1, flags & 2, flags & 4, flags & 8);

@@ -29,6 +29,7 @@ struct V {
     return _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff)));
   }
   static Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+  static Float product_error(Float a, Float b, Float p) { return _mm256_fmsub_ps(a, b, p); }
   static Float min(Float a, Float b) { return _mm256_min_ps(a, b); }
   static Float max(Float a, Float b) { return _mm256_max_ps(a, b); }
   static Float shift_exponent(Float t) {
@@ -85,14 +86,10 @@ struct DotTraits {
 }  // namespace
 
 const IsaKernels kAvx2Kernels = {
-    "avx2",
-    {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
-    nullptr,
-    activate,
-    axpy,
-    scale,
-    widen,
-    narrow,
+    "avx2",  {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
+    nullptr, activate,
+    axpy,    scale,
+    widen,   narrow,
 };
 
 }  // namespace sparse_experts::cpu

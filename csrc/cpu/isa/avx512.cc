@@ -12,14 +12,10 @@ namespace {
 }  // namespace
 
 const IsaKernels kAvx512Kernels = {
-    "avx512",
-    {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
-    nullptr,
-    activate,
-    axpy,
-    scale,
-    widen,
-    narrow,
+    "avx512", {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
+    nullptr,  activate,
+    axpy,     scale,
+    widen,    narrow,
 };
 
 }  // namespace sparse_experts::cpu

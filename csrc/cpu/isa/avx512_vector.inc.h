@@ -1,4 +1,5 @@
-// The 16-lane vector class and f32 dot products of AVX-512 F/BW/VL/DQ, included inside an unnamed namespace.
+// The 16-lane vector class and f32 dot products of AVX-512 F/BW/VL/DQ, included inside an unnamed
+// namespace.
 
 struct V {
   using Float = __m512;
@@ -16,6 +17,7 @@ struct V {
   static Float div(Float a, Float b) { return _mm512_div_ps(a, b); }
   static Float abs(Float v) { return _mm512_abs_ps(v); }
   static Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
+  static Float product_error(Float a, Float b, Float p) { return _mm512_fmsub_ps(a, b, p); }
   static Float min(Float a, Float b) { return _mm512_min_ps(a, b); }
   static Float max(Float a, Float b) { return _mm512_max_ps(a, b); }
   static Float shift_exponent(Float t) {
@@ -25,9 +27,7 @@ struct V {
   static Float where_negative(Float v, Float a, Float b) {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LT_OQ), b, a);
   }
-  static float f16_to_f32(uint16_t h) {
-    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)));
-  }
+  static float f16_to_f32(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
   static uint16_t f32_to_f16(float f) {
     const __m128i h = _mm_cvtps_ph(_mm_set_ss(f), _MM_FROUND_TO_NEAREST_INT);
     return static_cast<uint16_t>(_mm_extract_epi16(h, 0));

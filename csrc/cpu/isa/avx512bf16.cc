@@ -1,5 +1,6 @@
-// AVX-512 with VDPBF16PS: bf16 weights times activations that were rounded to bf16 once, 32 products per instruction.
-// Each lane adds the two products of a pair to its f32 accumulator; subnormal operands count as zero.
+// AVX-512 with VDPBF16PS: bf16 weights times activations that were rounded to bf16 once, 32
+// products per instruction. Each lane adds the two products of a pair to its f32 accumulator;
+// subnormal operands count as zero.
 #include <immintrin.h>
 #include <stddef.h>
 

@@ -1,12 +1,15 @@
-// Activations and conversions over a vector class V, included by each instruction set's file inside its unnamed namespace.
+// Activations and conversions over a vector class V, included by each instruction set's file inside
+// its unnamed namespace.
 //
-// V: Float (kLanes f32), load, store, load_part(p, n), store_part(p, v, n), set(f), add, sub, mul, div, abs, fma(a, b, c) = a b + c,
-// min(a, b) and max(a, b) (b when either is NaN), shift_exponent(t) = the float whose bits are (bits(t) + 127) << 23,
-// where_negative(v, a, b) = v < 0 ? a : b.
+// V: Float (kLanes f32), load, store, load_part(p, n), store_part(p, v, n), set(f), add, sub, mul,
+// div, abs, fma(a, b, c) = a b + c, product_error(a, b, p) = a b - p exactly, for p = mul(a, b);
+// min(a, b) and max(a, b) (b when either is NaN), shift_exponent(t) = the float whose bits are
+// (bits(t) + 127) << 23, where_negative(v, a, b) = v < 0 ? a : b.
 
-// e^x to 2 ulp. x is first limited to [-87.3, 88.3], where the result is a normal number; NaN stays NaN.
+// e^x to 2 ulp. Below -87.3 the result stays the least normal number, above 88.4 it is infinite;
+// NaN stays NaN.
 static inline V::Float exp_vector(V::Float x) {
-  x = V::max(V::set(-87.3f), V::min(V::set(88.3f), x));
+  x = V::max(V::set(-87.3f), V::min(V::set(89.0f), x));
   // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
   const V::Float magic = V::set(12582912.0f);
   const V::Float shifted = V::fma(x, V::set(1.44269504f), magic);
@@ -31,10 +34,11 @@ static inline V::Float silu_vector(V::Float v, V::Float alpha) {
   return V::div(v, V::add(V::set(1.0f), e));
 }
 
-// v * Phi(v), with Phi(-|v|) = erfc(|v| / sqrt 2) / 2 computed directly, so that the small tail keeps its relative accuracy.
-// erfc(z) = e^(-z^2) * t * P(t), t = 1 / (1 + 0.4 z); P is a relative minimax fit of degree 9 on z in [0, 9.5], error 7e-9.
+// v * Phi(v), with Phi(-|v|) = erfc(|v| / sqrt 2) / 2 computed directly, so that the small tail
+// keeps its relative accuracy. erfc(z) = e^(-z^2) * t * P(t), t = 1 / (1 + 0.4 z); P is a relative
+// minimax fit of degree 9 on z in [0, 9.5], error 7e-9.
 static inline V::Float gelu_vector(V::Float v) {
-  const V::Float magnitude = V::abs(v);
+  const V::Float magnitude = V::min(V::set(30.0f), V::abs(v));  // all beyond is 0 or v
   const V::Float t = V::div(V::set(1.0f), V::fma(magnitude, V::set(0.282842712f), V::set(1.0f)));
   V::Float p = V::set(-0.03059572f);
   p = V::fma(p, t, V::set(0.203477193f));
@@ -46,19 +50,28 @@ static inline V::Float gelu_vector(V::Float v) {
   p = V::fma(p, t, V::set(0.215510805f));
   p = V::fma(p, t, V::set(0.224880051f));
   p = V::fma(p, t, V::set(0.225710656f));
-  // v^2 / 2 in two parts: the rounding of the square would be multiplied by its size in the exponential.
-  const V::Float square = V::mul(v, v);
-  const V::Float lost = V::fma(v, v, V::sub(V::set(0.0f), square));
+  // v^2 / 2 in two parts: the rounding of the square would be multiplied by its size in the
+  // exponential.
+  const V::Float square = V::mul(magnitude, magnitude);
+  const V::Float lost = V::product_error(magnitude, magnitude, square);
   V::Float e = exp_vector(V::mul(V::set(-0.5f), square));
   e = V::fma(e, V::mul(V::set(-0.5f), lost), e);
   const V::Float tail = V::mul(V::set(0.5f), V::mul(e, V::mul(t, p)));
-  return V::mul(v, V::where_negative(v, tail, V::sub(V::set(1.0f), tail)));
+  // The limited magnitude again: exp_vector's floor times a huge v would not be small.
+  const V::Float negative = V::mul(V::sub(V::set(0.0f), magnitude), tail);
+  return V::where_negative(v, negative, V::mul(v, V::sub(V::set(1.0f), tail)));
 }
 
-// 0.5 v (1 + tanh y) = v / (1 + e^(-2y)), y = sqrt(2 / pi) (v + 0.044715 v^3)
+// 0.5 v (1 + tanh y) = v / (1 + e^(-2y)), y = sqrt(2 / pi) (v + 0.044715 v^3). The last rounding of
+// -2y is made good.
 static inline V::Float gelu_tanh_vector(V::Float v) {
-  const V::Float cubic = V::fma(V::mul(v, v), V::set(0.044715f), V::set(1.0f));
-  const V::Float e = exp_vector(V::mul(V::set(-1.5957691216f), V::mul(v, cubic)));
+  const V::Float limited = V::max(V::set(-30.0f), V::min(V::set(30.0f), v));
+  const V::Float cubic =
+      V::fma(V::mul(limited, limited), V::set(-0.0713548162f), V::set(-1.59576912f));
+  const V::Float power = V::mul(limited, cubic);
+  const V::Float lost = V::product_error(limited, cubic, power);
+  V::Float e = exp_vector(power);
+  e = V::fma(e, lost, e);
   return V::div(v, V::add(V::set(1.0f), e));
 }
 
@@ -76,8 +89,7 @@ static inline V::Float activate_vector(V::Float v, V::Float alpha) {
 }
 
 template <int kKind>
-static inline V::Float expert_activation(const SeActivationSpec& spec, V::Float gate,
-                                         V::Float up) {
+static inline V::Float expert_activation(const SeActivationSpec& spec, V::Float gate, V::Float up) {
   const V::Float alpha = V::set(spec.alpha);
   if (!spec.gated) return activate_vector<kKind>(up, alpha);
   if (spec.limit > 0.0f) {
@@ -122,7 +134,8 @@ static void activate(const SeActivationSpec& spec, const float* gate, const floa
   }
 }
 
-// Plain loops from here on: elementwise, each operation rounded by itself, so the compiler's vectors cannot change a bit.
+// Plain loops from here on: elementwise, each operation rounded by itself, so the compiler's
+// vectors cannot change a bit.
 static void axpy(float* acc, const float* x, float weight, int64_t n) {
   for (int64_t i = 0; i < n; ++i) acc[i] += weight * x[i];
 }

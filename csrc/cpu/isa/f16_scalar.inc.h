@@ -25,7 +25,8 @@ static inline uint16_t f32_to_f16_scalar(float value) {
   bits &= 0x7fffffffu;
   if (bits > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);
   if (bits >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // 65520 and above
-  if (bits < 0x38800000u) {  // subnormal result: adding 0.5 leaves the rounded count of 2^-24 in the low bits
+  if (bits < 0x38800000u) {  // subnormal result: adding 0.5 leaves the rounded count of 2^-24 in
+                             // the low bits
     float magnitude;
     __builtin_memcpy(&magnitude, &bits, 4);
     magnitude += 0.5f;

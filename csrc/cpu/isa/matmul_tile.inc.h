@@ -1,17 +1,20 @@
-// The dot-product matmul over a traits class, included by each instruction set's file inside its unnamed namespace.
+// The dot-product matmul over a traits class, included by each instruction set's file inside its
+// unnamed namespace.
 //
 //   for kMaxCols rows of w:
 //     for a slab of K that fits L1 for those rows:
 //       for kMaxRows rows of x: add to one vector accumulator per output, along K in steps of kStep
 //     reduce each accumulator by the fixed tree of Traits::reduce
-// The tail of K is one more step on lanes filled up with zeros. Between slabs the accumulators rest in a buffer: the sequence of
-// additions is the same as without slabs, so the bits are too. Slabs matter because rows are often a multiple of 4 KiB apart: the
-// same columns of a few rows then compete for the same few lines of L1.
+// The tail of K is one more step on lanes filled up with zeros. Between slabs the accumulators rest
+// in a buffer: the sequence of additions is the same as without slabs, so the bits are too. Slabs
+// matter because rows are often a multiple of 4 KiB apart: the same columns of a few rows then
+// compete for the same few lines of L1.
 //
-// Traits: Acc, X, W; kStep (elements of K per step), kXBytes, kWBytes; zero(), load_x(p), load_w(p), load_x_part(p, n),
-// load_w_part(p, n), multiply_add(acc, x, w), reduce(acc).
+// Traits: Acc, X, W; kStep (elements of K per step), kXBytes, kWBytes; zero(), load_x(p),
+// load_w(p), load_x_part(p, n), load_w_part(p, n), multiply_add(acc, x, w), reduce(acc).
 
-// Rows of x that share the w rows in L1; the accumulators of that many rows rest in a buffer on the stack.
+// Rows of x that share the w rows in L1; the accumulators of that many rows rest in a buffer on the
+// stack.
 constexpr int kPanelRows = 32;
 constexpr int kSlabBytes = 4096;
 
@@ -23,8 +26,8 @@ static inline void multiply_add_step(const typename Traits::X (&x)[kRows],
   for (int i = 0; i < kRows; ++i) acc[i][col] = Traits::multiply_add(acc[i][col], x[i], w);
 }
 
-// Columns [from, to) of K. `to` beyond the last whole step brings the tail. Accumulators begin at zero when is_first, else in `rest`;
-// they end reduced in `out` when is_last, else in `rest`.
+// Columns [from, to) of K. `to` beyond the last whole step brings the tail. Accumulators begin at
+// zero when is_first, else in `rest`; they end reduced in `out` when is_last, else in `rest`.
 template <class Traits, int kRows, int kCols, bool kPrefetch = false>
 static void matmul_block(const char* const* x_rows, const char* w, int64_t w_stride_bytes,
                          int64_t ahead_bytes, int64_t from, int64_t to, bool is_first, bool is_last,
@@ -89,8 +92,10 @@ static void matmul_panel(const MatmulTile& tile, const char* const* x_rows, int 
   do {
     const bool is_last = tile.k - from <= slab;
     const int64_t to = is_last ? tile.k : from + slab;
-    // While the first rows of x pass, fetch what comes after this slab: its continuation, or the rows of the next columns.
-    const int64_t ahead = is_last ? kCols * tile.w_stride_bytes - from * Traits::kWBytes : slab * Traits::kWBytes;
+    // While the first rows of x pass, fetch what comes after this slab: its continuation, or the
+    // rows of the next columns.
+    const int64_t ahead =
+        is_last ? kCols * tile.w_stride_bytes - from * Traits::kWBytes : slab * Traits::kWBytes;
     for (int row = 0; row < num_rows; row += Traits::kMaxRows) {
       const char* const* rows = x_rows + row;
       typename Traits::Acc* acc = rest + row * kCols;
@@ -119,7 +124,8 @@ static void matmul_panel(const MatmulTile& tile, const char* const* x_rows, int 
 template <class Traits>
 static void matmul(const MatmulTile& tile) {
   for (int64_t first = 0; first < tile.m; first += kPanelRows) {
-    const int num_rows = static_cast<int>(tile.m - first < kPanelRows ? tile.m - first : kPanelRows);
+    const int num_rows =
+        static_cast<int>(tile.m - first < kPanelRows ? tile.m - first : kPanelRows);
     const char* x_rows[kPanelRows];
     for (int i = 0; i < num_rows; ++i) {
       const int64_t x_row = tile.x_rows != nullptr ? tile.x_rows[first + i] : first + i;

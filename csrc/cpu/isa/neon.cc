@@ -1,4 +1,5 @@
-// NEON of AArch64: 4 lanes, two registers per accumulator, blocks of 3 x 4 (24 of the 32 registers).
+// NEON of AArch64: 4 lanes, two registers per accumulator, blocks of 3 x 4 (24 of the 32
+// registers).
 #include <arm_neon.h>
 #include <stddef.h>
 
@@ -32,6 +33,7 @@ struct V {
   static Float div(Float a, Float b) { return vdivq_f32(a, b); }
   static Float abs(Float v) { return vabsq_f32(v); }
   static Float fma(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }
+  static Float product_error(Float a, Float b, Float p) { return vnegq_f32(vfmsq_f32(p, a, b)); }
   static Float min(Float a, Float b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
   static Float max(Float a, Float b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
   static Float shift_exponent(Float t) {
@@ -64,7 +66,9 @@ struct DotTraits {
   static constexpr int kMaxCols = 4;
 
   static Acc zero() { return {vdupq_n_f32(0.0f), vdupq_n_f32(0.0f)}; }
-  static Pair load_f32(const void* p) { return {V::load(p), V::load(static_cast<const float*>(p) + 4)}; }
+  static Pair load_f32(const void* p) {
+    return {V::load(p), V::load(static_cast<const float*>(p) + 4)};
+  }
   static X load_x(const char* p) { return load_f32(p); }
   static X load_x_part(const char* p, int n) {
     float lanes[kStep] = {};
@@ -104,14 +108,10 @@ struct DotTraits {
 }  // namespace
 
 const IsaKernels kNeonKernels = {
-    "neon",
-    {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
-    nullptr,
-    activate,
-    axpy,
-    scale,
-    widen,
-    narrow,
+    "neon",  {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
+    nullptr, activate,
+    axpy,    scale,
+    widen,   narrow,
 };
 
 }  // namespace sparse_experts::cpu

@@ -1,0 +1,59 @@
+#include "cpu/expert_segments.h"
+
+namespace sparse_experts::cpu {
+namespace {
+
+// Matrix e of a table; NULL where the table or the entry is absent.
+const void* matrix_of(const SeMatrixTable& table, int64_t e) {
+  return table.data != nullptr ? table.data[e] : nullptr;
+}
+
+const float* bias_of(const SeBiasTable& table, int64_t e) {
+  return table.data != nullptr ? table.data[e] : nullptr;
+}
+
+}  // namespace
+
+bool is_present(const SeExperts& experts, int64_t e) {
+  return matrix_of(experts.up, e) != nullptr && matrix_of(experts.down, e) != nullptr &&
+         (!experts.activation.gated || matrix_of(experts.gate, e) != nullptr);
+}
+
+MatmulSegment first_segment(const SeExperts& experts, int64_t e, bool bf16_activations) {
+  MatmulSegment segment;
+  segment.n = experts.up.rows;
+  segment.k = experts.up.cols;
+  segment.x_is_bf16 = bf16_activations;
+  segment.dtype = experts.dtype;
+  segment.up = experts.up.data[e];
+  segment.up_stride = experts.up.row_stride;
+  segment.up_bias = bias_of(experts.up_bias, e);
+  segment.up_bias_stride = experts.up_bias.stride;
+  if (experts.activation.gated) {
+    segment.gate = experts.gate.data[e];
+    segment.gate_stride = experts.gate.row_stride;
+    segment.gate_bias = bias_of(experts.gate_bias, e);
+    segment.gate_bias_stride = experts.gate_bias.stride;
+  }
+  segment.activation = &experts.activation;
+  segment.out_stride = segment.n;
+  segment.out_is_bf16 = bf16_activations;
+  return segment;
+}
+
+MatmulSegment second_segment(const SeExperts& experts, int64_t e, bool bf16_activations) {
+  MatmulSegment segment;
+  segment.n = experts.down.rows;
+  segment.k = experts.down.cols;
+  segment.x_stride = segment.k;
+  segment.x_is_bf16 = bf16_activations;
+  segment.dtype = experts.dtype;
+  segment.up = experts.down.data[e];
+  segment.up_stride = experts.down.row_stride;
+  segment.up_bias = bias_of(experts.down_bias, e);
+  segment.up_bias_stride = experts.down_bias.stride;
+  segment.out_stride = segment.n;
+  return segment;
+}
+
+}  // namespace sparse_experts::cpu

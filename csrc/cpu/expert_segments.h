@@ -1,0 +1,20 @@
+// The two matmuls of an expert as segments; x, rows and output are left to the caller.
+#pragma once
+
+#include <cstdint>
+
+#include "backend/backend.h"
+#include "cpu/grouped_matmul.h"
+
+namespace sparse_experts::cpu {
+
+// Every matrix that expert e needs is here. A false one (offload, expert parallelism) is left out
+// of the sum.
+bool is_present(const SeExperts& experts, int64_t e);
+
+// Gate and up with bias and activation; the result is of the activation type.
+MatmulSegment first_segment(const SeExperts& experts, int64_t e, bool bf16_activations);
+// Down with bias; the result is f32.
+MatmulSegment second_segment(const SeExperts& experts, int64_t e, bool bf16_activations);
+
+}  // namespace sparse_experts::cpu
