@@ -139,6 +139,9 @@ function probeThreads(cpu: DeviceInfo | undefined): DoctorReport['threads'] {
   if (!cpu) return { count: 1, limitedBy: 'the reference, which has one thread', quota }
   const count = cpu.computeUnits
   if (asked) return { count, limitedBy: `SPARSE_EXPERTS_THREADS=${asked}`, quota }
+  if (quota !== null && count === Math.ceil(quota) && count < cores) {
+    return { count, limitedBy: `this container's quota of ${quota} CPUs`, quota }
+  }
   if (count < cores) return { count, limitedBy: `the process's affinity to ${count} of ${cores} CPUs`, quota }
   return { count, limitedBy: `the machine's ${cores} logical CPUs`, quota }
 }

@@ -2,20 +2,18 @@
 // failure into a status.
 #include "cpu/backend.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <new>
-#include <thread>
 
 #include "core/host_memory.h"
 #include "cpu/device.h"
 #include "cpu/forward.h"
 #include "cpu/isa_dispatch.h"
+#include "cpu/processors.h"
 #include "cpu/stages.h"
 #include "cpu/workspace.h"
 #include "ops/checks.h"
@@ -48,17 +46,8 @@ int32_t guarded(SeStatus* status, const Body& body) {
   }
 }
 
-int available_processors() {
-#if defined(__linux__)
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0)
-    return std::clamp(CPU_COUNT(&set), 1, kMaxThreads);
-#endif
-  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMaxThreads);
-}
-
 Status default_threads(int* num_threads) {
-  *num_threads = available_processors();
+  *num_threads = std::min(cpu::available_processors(), kMaxThreads);
   const char* text = std::getenv("SPARSE_EXPERTS_THREADS");
   if (text == nullptr || *text == '\0') return Status::ok();
   char* end = nullptr;

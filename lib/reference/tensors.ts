@@ -84,7 +84,11 @@ function expertTensors(
  * @throws TypeError `ERR_MOE_INVALID_ARG_TYPE` (missing tensor or wrong kind); RangeError `ERR_MOE_INVALID_ARG_SHAPE`,
  * `ERR_MOE_INVALID_ARG_VALUE` (a tensor that the config leaves no room for).
  */
-export function layerTensors(config: ResolvedMoeConfig, weights: MoeWeights, asNumbers?: Widen): LayerTensors {
+export function layerTensors(
+  config: ResolvedMoeConfig,
+  weights: MoeWeights,
+  asNumbers?: Widen,
+): LayerTensors {
   if (typeof weights !== 'object' || weights === null) throw invalidArgType('weights', 'an object', weights)
   if (typeof weights.router !== 'object' || weights.router === null)
     throw invalidArgType('weights.router', 'an object with the router weight', weights.router)
