@@ -16,7 +16,7 @@ class MoeLayerWrap final : public Napi::ObjectWrap<MoeLayerWrap> {
 
   explicit MoeLayerWrap(const Napi::CallbackInfo& info);
   // Runs inside the garbage collector. Tasks hold the layer themselves, so nothing is waited for.
-  void Finalize(Napi::BasicEnv env);
+  void Finalize(Napi::BasicEnv env) override;
 
  private:
   Napi::Value set_matrix(const Napi::CallbackInfo& info);

@@ -91,8 +91,7 @@ void read_scales(const EncodedMatrix& source, CheckedMatrix* out) {
 
 Status read_group_index(const EncodedMatrix& source, CheckedMatrix* out) {
   if (source.group_index.bytes == 0) return Status::ok();
-  const Status status =
-      check_span("group index", source.group_index, {StoredType::kI32}, out->cols, 1);
+  Status status = check_span("group index", source.group_index, {StoredType::kI32}, out->cols, 1);
   if (!status.is_ok()) return status;
   out->group_index.resize(static_cast<size_t>(out->cols));
   for (int64_t col = 0; col < out->cols; ++col) {

@@ -1,13 +1,16 @@
 #include "core/host_memory.h"
 
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
-#if defined(__linux__)
+// Under ASan every block stays on the heap, where its bounds are watched.
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
+#define SE_OWN_PAGES 1
 #include <sys/mman.h>
 #endif
-#include <unistd.h>
 
 #include "core/numeric.h"
 
@@ -19,6 +22,31 @@ constexpr uint64_t kHugePage = uint64_t{2} << 20;
 constexpr uint64_t kHugeThreshold = 2 * kHugePage;
 // Below this, asking the system what is left costs more than it protects.
 constexpr uint64_t kCheckThreshold = uint64_t{64} << 20;
+
+#if defined(SE_OWN_PAGES)
+
+// Pages of their own, so that freeing gives them back at once: the heap would keep blocks of this
+// size once it has seen a few.
+void* map_pages(uint64_t bytes) {
+  const uint64_t wanted = round_up(bytes, kHugePage);
+  if (wanted < bytes || wanted + kHugePage < wanted) return nullptr;
+  void* mapped = mmap(nullptr, wanted + kHugePage, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  const uint64_t begin = reinterpret_cast<uint64_t>(mapped);
+  const uint64_t aligned = round_up(begin, kHugePage);
+  char* memory = static_cast<char*>(mapped) + (aligned - begin);
+  if (aligned > begin) munmap(mapped, aligned - begin);
+  const uint64_t tail = begin + kHugePage - aligned;
+  if (tail > 0) munmap(memory + wanted, tail);
+#if defined(MADV_HUGEPAGE)
+  // Advice only: a kernel without huge pages refuses it, and nothing is lost.
+  madvise(memory, wanted, MADV_HUGEPAGE);
+#endif
+  return memory;
+}
+
+#endif
 
 }  // namespace
 
@@ -51,19 +79,31 @@ Status host_allocate(uint64_t bytes, void** data) {
     const uint64_t free_bytes = host_memory_info().free_bytes;
     if (bytes > free_bytes) return Status::out_of_memory(bytes, free_bytes);
   }
-  const uint64_t alignment = bytes >= kHugeThreshold ? kHugePage : kCacheLine;
-  void* memory = nullptr;
-  if (posix_memalign(&memory, alignment, round_up(bytes, kCacheLine)) != 0) {
+#if defined(SE_OWN_PAGES)
+  if (bytes >= kHugeThreshold) {
+    *data = map_pages(bytes);
+    if (*data != nullptr) return Status::ok();
     return Status::out_of_memory(bytes, host_memory_info().free_bytes);
   }
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  // Advice only: a kernel without huge pages refuses it, and nothing is lost.
-  if (alignment == kHugePage) madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
 #endif
+  void* memory = nullptr;
+  if (posix_memalign(&memory, kCacheLine, round_up(bytes, kCacheLine)) != 0)
+    return Status::out_of_memory(bytes, host_memory_info().free_bytes);
   *data = memory;
   return Status::ok();
 }
 
-void host_free(void* data) { std::free(data); }
+void host_free(void* data, uint64_t bytes) {
+  if (data == nullptr) return;
+#if defined(SE_OWN_PAGES)
+  if (bytes >= kHugeThreshold) {
+    munmap(data, round_up(bytes, kHugePage));
+    return;
+  }
+#else
+  (void)bytes;
+#endif
+  std::free(data);
+}
 
 }  // namespace sparse_experts

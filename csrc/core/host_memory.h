@@ -18,6 +18,7 @@ HostMemoryInfo host_memory_info();
 // left is refused at once: an overcommitted allocation would succeed here and end the process at
 // first touch. Contents are arbitrary.
 Status host_allocate(uint64_t bytes, void** data);
-void host_free(void* data);
+// bytes: what was asked for. Large blocks go back to the system at once.
+void host_free(void* data, uint64_t bytes);
 
 }  // namespace sparse_experts

@@ -141,7 +141,7 @@ int32_t memory_allocate(SeDevice*, uint64_t bytes, void** data, SeStatus* status
   return guarded(status, [&] { return host_allocate(bytes, data); });
 }
 
-void memory_free(SeDevice*, void* data, uint64_t) { host_free(data); }
+void memory_free(SeDevice*, void* data, uint64_t bytes) { host_free(data, bytes); }
 
 int32_t copy(SeDevice*, void* to, const void* from, uint64_t bytes, SeStatus* status) {
   if (bytes > 0) std::memcpy(to, from, bytes);

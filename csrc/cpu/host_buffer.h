@@ -11,11 +11,14 @@ namespace sparse_experts::cpu {
 class HostBuffer {
  public:
   HostBuffer() = default;
-  ~HostBuffer() { host_free(data_); }
+  ~HostBuffer() { host_free(data_, bytes_); }
   HostBuffer(const HostBuffer&) = delete;
   HostBuffer& operator=(const HostBuffer&) = delete;
 
-  Status allocate(uint64_t bytes) { return host_allocate(bytes, &data_); }
+  Status allocate(uint64_t bytes) {
+    bytes_ = bytes;
+    return host_allocate(bytes, &data_);
+  }
 
   template <typename T>
   T* as() {
@@ -24,6 +27,7 @@ class HostBuffer {
 
  private:
   void* data_ = nullptr;
+  uint64_t bytes_ = 0;
 };
 
 }  // namespace sparse_experts::cpu
