@@ -1,12 +1,16 @@
-import { defineConfig } from 'vitest/config'
+import { configDefaults, defineConfig } from 'vitest/config'
 
+/** All suites but test/package, which packs, installs and builds, and has a config of its own. */
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    exclude: [...configDefaults.exclude, 'test/package/**'],
     pool: 'forks',
+    // The native pool and the tests' child processes use the cores as well.
+    maxWorkers: 2,
+    execArgv: ['--expose-gc'],
     testTimeout: 120_000,
     hookTimeout: 120_000,
-    execArgv: ['--expose-gc'],
     typecheck: { enabled: true, include: ['test/types/**/*.test-d.ts'], tsconfig: './tsconfig.json' },
   },
 })

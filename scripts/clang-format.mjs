@@ -1,0 +1,17 @@
+/** Formats the native sources (`--write`) or checks them (default): every file must be as clang-format prints it. */
+
+import { spawnSync } from 'node:child_process'
+import { chmodSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { root } from './build-steps.mjs'
+import { repositoryFiles } from './repository-files.mjs'
+
+const files = repositoryFiles().filter(file => /^(csrc|test\/native)\/.*\.(h|cc|cu|cuh)$/.test(file))
+if (files.length === 0) process.exit(0)
+
+const { clangFormatPath } = createRequire(import.meta.url)('clang-format-node')
+// The package sets the mode in an install script, which npm may have blocked.
+if (process.platform !== 'win32') chmodSync(clangFormatPath, 0o755)
+
+const mode = process.argv.includes('--write') ? ['-i'] : ['--dry-run', '-Werror']
+process.exit(spawnSync(clangFormatPath, [...mode, ...files], { cwd: root, stdio: 'inherit' }).status ?? 1)

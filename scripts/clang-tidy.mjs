@@ -1,0 +1,73 @@
+/** `npm run lint:cpp`: clang-tidy over the native sources, with the flags of a CPU-only configuration. */
+
+import { spawn, spawnSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { root } from './build-steps.mjs'
+
+const candidates = [process.env.CLANG_TIDY, 'clang-tidy-14', 'clang-tidy', 'clang-tidy-16', 'clang-tidy-19']
+const clangTidy = candidates.find(
+  name => name && spawnSync(name, ['--version'], { stdio: 'ignore' }).status === 0,
+)
+if (!clangTidy) {
+  console.error("lint:cpp: clang-tidy is not installed (Debian: 'apt-get install clang-tidy-14')")
+  process.exit(1)
+}
+
+const buildDirectory = path.join(root, 'build/tidy')
+const configure = spawnSync(
+  'cmake',
+  [
+    '-S',
+    root,
+    '-B',
+    buildDirectory,
+    '-DWITH_CUDA=OFF',
+    '-DCMAKE_EXPORT_COMPILE_COMMANDS=ON',
+    '-DCMAKE_BUILD_TYPE=Release',
+  ],
+  { cwd: root, encoding: 'utf8' },
+)
+const database = path.join(buildDirectory, 'compile_commands.json')
+if (configure.status !== 0 || !existsSync(database)) {
+  console.error(configure.stdout, configure.stderr)
+  process.exit(1)
+}
+const sources = [
+  ...new Set(
+    JSON.parse(readFileSync(database, 'utf8')).map(entry => path.resolve(entry.directory, entry.file)),
+  ),
+]
+  .filter(file => !path.relative(root, file).startsWith('..') && !file.includes('node_modules'))
+  .sort()
+if (sources.length === 0) {
+  console.error('lint:cpp: compile_commands.json names no source')
+  process.exit(1)
+}
+
+let failures = 0
+async function work() {
+  for (let file = sources.pop(); file; file = sources.pop()) {
+    const child = spawn(clangTidy, ['--quiet', '-p', buildDirectory, file], { cwd: root })
+    let output = ''
+    child.stdout.on('data', data => {
+      output += data
+    })
+    let errors = ''
+    child.stderr.on('data', data => {
+      errors += data
+    })
+    const status = await new Promise(resolve => child.on('close', resolve))
+    if (status !== 0) {
+      failures++
+      console.error(
+        `${path.relative(root, file)}\n${output}${errors.replace(/^\d+ warnings? generated\.$/gm, '').trim()}\n`,
+      )
+    }
+  }
+}
+const count = sources.length
+await Promise.all(Array.from({ length: os.availableParallelism() }, work))
+console.log(`clang-tidy: ${count - failures} of ${count} sources clean`)
+process.exit(failures === 0 ? 0 : 1)

@@ -1,0 +1,48 @@
+/**
+ * Builds and runs the native units without Node: `node scripts/native-tests.mjs [--sanitize address|thread]`.
+ * Ends with "N passed, N failed".
+ */
+
+import { spawnSync } from 'node:child_process'
+import path from 'node:path'
+import { parseArgs } from 'node:util'
+import { root } from './build-steps.mjs'
+import { buildSide, printReports, SANITIZERS, sanitizerEnvironment } from './native-build.mjs'
+
+const { values } = parseArgs({ options: { sanitize: { type: 'string' } } })
+const kind = values.sanitize
+if (kind !== undefined && !(kind in SANITIZERS)) {
+  console.error(`--sanitize takes ${Object.keys(SANITIZERS).join(' or ')}`)
+  process.exit(2)
+}
+
+// The tree that `cmake-build.mjs --sanitize` uses as well: what both need is compiled once.
+const name = kind ? `${SANITIZERS[kind].replaceAll(',', '-')}/cmake` : 'native'
+const tree = buildSide(
+  name,
+  // Sanitized code keeps its optimisation, so that the same kernels run.
+  { CMAKE_BUILD_TYPE: kind ? 'RelWithDebInfo' : 'Release', SE_SANITIZE: kind ? SANITIZERS[kind] : '' },
+  ['native_tests'],
+)
+const reports = path.join(tree, 'reports')
+const env = kind ? sanitizerEnvironment(reports) : {}
+// Without Node in the process every leak is ours.
+if (kind === 'address') env.LSAN_OPTIONS = 'exitcode=99'
+// Threads are the same under every instruction set, and ThreadSanitizer is slow: one set will do.
+const chosen = kind === 'thread' ? ['--isa', 'scalar'] : []
+const { status, signal, stdout } = spawnSync(path.join(tree, 'native_tests'), chosen, {
+  cwd: root,
+  env: { ...process.env, ...env },
+  encoding: 'utf8',
+  stdio: ['ignore', 'pipe', 'inherit'],
+  maxBuffer: 1 << 28,
+})
+process.stdout.write(stdout)
+const found = kind ? printReports(reports) : 0
+
+const [, passed = '0', failed = '0'] = [...stdout.matchAll(/(\d+) passed, (\d+) failed/g)].at(-1) ?? []
+const crashed = status !== 0 && failed === '0' ? 1 : 0
+if (crashed) console.error(`native_tests ended with ${signal ?? `status ${status}`}`)
+const failures = Number(failed) + crashed + (crashed ? 0 : found)
+console.log(`${passed} passed, ${failures} failed`)
+process.exit(failures === 0 && Number(passed) > 0 ? 0 : 1)

@@ -1,0 +1,225 @@
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import {
+  barePath,
+  cleanUp,
+  installedProject,
+  mustRun,
+  nodeExecutable,
+  pack,
+  repository,
+  run,
+  stagedTree,
+  type Tarball,
+} from './workbench.js'
+
+const manifest = JSON.parse(readFileSync(path.join(repository, 'package.json'), 'utf8'))
+/** f32 with f32 accumulation, against double precision. */
+const F32_BOUND = 5e-6
+/** The supported lines of Node: the floor, and newer ones. */
+const NODE_VERSIONS = ['20.20.2', '22.23.3', '24.9.0']
+
+let withPrebuild: Tarball
+let sourceOnly: Tarball
+
+beforeAll(async () => {
+  const stage = stagedTree()
+  sourceOnly = await pack(stage)
+  await mustRun('npm', ['run', 'prebuildify'], { cwd: stage })
+  await mustRun(process.execPath, ['scripts/check-prebuilds.mjs', '--current'], { cwd: stage })
+  withPrebuild = await pack(stage)
+})
+afterAll(cleanUp)
+
+/** Runs one of test/package/programs in a project. */
+async function program(project: string, args: string[], node = process.execPath, PATH = barePath) {
+  return JSON.parse(await mustRun(node, args, { cwd: project, PATH }))
+}
+
+function expectCpu(result: { device: string; sameIds: boolean; relativeError: number }): void {
+  expect(result.device).toBe('cpu')
+  expect(result.sameIds).toBe(true)
+  expect(result.relativeError).toBeLessThanOrEqual(F32_BOUND)
+}
+
+describe('the tarball', () => {
+  it('holds what a user needs and nothing else', () => {
+    for (const file of [
+      'package.json',
+      'LICENSE',
+      'README.md',
+      'CHANGELOG.md',
+      'CMakeLists.txt',
+      'scripts/cmake-build.mjs',
+      'csrc/backend/backend.h',
+      'dist/index.js',
+      'dist/index.d.ts',
+      'dist/cli/main.js',
+    ]) {
+      expect(withPrebuild.contents).toContain(file)
+    }
+    const allowed =
+      /^(dist|csrc|cmake|prebuilds)\/|^scripts\/cmake-build\.mjs$|^[A-Z]+(\.md)?$|^CMakeLists\.txt$|^package\.json$/
+    expect(withPrebuild.contents.filter(file => !allowed.test(file))).toEqual([])
+    // A binding.gyp in a package makes npm run node-gyp on the user's machine.
+    expect(withPrebuild.contents).not.toContain('binding.gyp')
+    expect(withPrebuild.contents.filter(file => /\.test\.|(^|\/)test\//.test(file))).toEqual([])
+  })
+
+  it('has types for every module and no module without a source', () => {
+    const modules = withPrebuild.contents.filter(file => /^dist\/.*\.js$/.test(file))
+    expect(modules.length).toBeGreaterThan(5)
+    for (const file of modules) {
+      expect(withPrebuild.contents).toContain(file.replace(/\.js$/, '.d.ts'))
+      expect(existsSync(path.join(repository, file.replace(/^dist/, 'lib').replace(/\.js$/, '.ts')))).toBe(
+        true,
+      )
+    }
+  })
+
+  it('holds one prebuild of this platform only where one was made', () => {
+    const addons = (tarball: Tarball) => tarball.contents.filter(file => file.endsWith('.node'))
+    expect(addons(withPrebuild)).toEqual([
+      `prebuilds/${process.platform}-${process.arch}/sparse-experts.glibc.node`,
+    ])
+    expect(addons(sourceOnly)).toEqual([])
+  })
+
+  it('stays small', () => {
+    expect(withPrebuild.packedBytes).toBeLessThan(8 * 2 ** 20)
+    expect(withPrebuild.unpackedBytes).toBeLessThan(24 * 2 ** 20)
+  })
+
+  it('runs nothing at install', () => {
+    expect(Object.keys(manifest.scripts)).not.toEqual(expect.arrayContaining(['install']))
+    for (const hook of ['preinstall', 'install', 'postinstall', 'prebuild']) {
+      expect(manifest.scripts).not.toHaveProperty(hook)
+    }
+    expect(manifest.gypfile).toBe(false)
+  })
+})
+
+describe('with a prebuild and no compiler', () => {
+  let project: string
+  beforeAll(async () => {
+    project = await installedProject(withPrebuild, barePath)
+  })
+
+  it('runs a layer on the CPU after import', async () => {
+    expectCpu(await program(project, ['esm.mjs', 'cpu']))
+  })
+
+  it('chooses the CPU by itself', async () => {
+    expectCpu(await program(project, ['esm.mjs', 'auto']))
+  })
+
+  it('runs a layer on the CPU after require', async () => {
+    expectCpu(await program(project, ['commonjs.cjs', 'cpu']))
+  })
+
+  it.each(NODE_VERSIONS)('runs on Node %s', async version => {
+    const node = await nodeExecutable(version)
+    for (const name of ['esm.mjs', 'commonjs.cjs']) {
+      const result = await program(project, [name, 'cpu'], node)
+      expect(result.node).toBe(version)
+      expectCpu(result)
+    }
+  })
+
+  it('answers npx sparse-experts doctor --json', async () => {
+    const stdout = await mustRun('npx', ['--no-install', 'sparse-experts', 'doctor', '--json'], {
+      cwd: project,
+      PATH: barePath,
+    })
+    const report = JSON.parse(stdout)
+    expect(report.package.version).toBe(manifest.version)
+    expect(report.native).toMatchObject({ found: true, path: expect.stringContaining('prebuilds') })
+    const cpu = report.devices.find((device: { id: string }) => device.id === 'cpu')
+    expect(cpu).toMatchObject({ available: true })
+  })
+
+  it('leaves nothing to install but its dependencies', () => {
+    const installed = JSON.parse(readFileSync(path.join(project, 'node_modules/.package-lock.json'), 'utf8'))
+    const direct = Object.keys(manifest.dependencies)
+    const names = Object.keys(installed.packages).map(name => name.replace('node_modules/', ''))
+    expect(names).toEqual(expect.arrayContaining([manifest.name, ...direct]))
+    for (const entry of Object.values<{ hasInstallScript?: boolean }>(installed.packages)) {
+      expect(entry.hasInstallScript ?? false).toBe(false)
+    }
+  })
+})
+
+describe('types for a consumer', () => {
+  // Under node16 TypeScript still refuses to require an ES module.
+  it.each([
+    ['node16', 'node16', ['consumer.mts']],
+    ['nodenext', 'nodenext', ['consumer.mts', 'consumer.cts']],
+    ['esnext', 'bundler', ['consumer.mts']],
+  ])('compile strictly under module %s, resolution %s: %j', async (module, moduleResolution, files) => {
+    const project = await installedProject(sourceOnly, barePath)
+    const compilerOptions = {
+      strict: true,
+      noEmit: true,
+      target: 'es2022',
+      lib: ['es2023', 'esnext.disposable'],
+      // The declarations themselves are checked too.
+      skipLibCheck: false,
+      types: ['node'],
+      typeRoots: [path.join(repository, 'node_modules/@types')],
+      module,
+      moduleResolution,
+    }
+    writeFileSync(path.join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }))
+    const tsc = path.join(repository, 'node_modules/typescript/bin/tsc')
+    const result = await run(process.execPath, [tsc, '-p', project], { cwd: project })
+    expect(result.stdout + result.stderr).toBe('')
+    expect(result.status).toBe(0)
+  })
+})
+
+describe('without a prebuild', () => {
+  let project: string
+  beforeAll(async () => {
+    project = await installedProject(sourceOnly, barePath)
+  })
+
+  it('installs and imports, and falls to the reference with a warning', async () => {
+    const result = await program(project, ['esm.mjs', 'auto'])
+    expect(result.device).toBe('reference')
+    expect(result.warnings).toHaveLength(1)
+    expect(result.warnings[0]).toMatch(/^warn: .*reference/)
+  })
+
+  it('refuses the CPU by name with a reason', async () => {
+    const result = await program(project, ['esm.mjs', 'cpu'])
+    expect(['ERR_MOE_DEVICE_UNAVAILABLE', 'ERR_MOE_NATIVE_LOAD']).toContain(result.code)
+    expect(result.message).toMatch(/native|addon|build/i)
+    expect(result.warnings).toEqual([])
+  })
+
+  it('says what is missing when it is asked to build without a toolchain', async () => {
+    const { status, stdout, stderr } = await run('npx', ['--no-install', 'sparse-experts', 'build'], {
+      cwd: project,
+      PATH: barePath,
+    })
+    expect(status).not.toBe(0)
+    expect(stdout + stderr).toMatch(/cmake/i)
+  })
+
+  it('builds from source on request and then runs on the CPU', async () => {
+    await mustRun('npx', ['--no-install', 'sparse-experts', 'build'], { cwd: project })
+    expectCpu(await program(project, ['esm.mjs', 'cpu']))
+    const [newest] = NODE_VERSIONS.slice(-1)
+    expectCpu(await program(project, ['commonjs.cjs', 'cpu'], await nodeExecutable(newest!)))
+  })
+
+  it('names the cause when the addon is there but does not load', async () => {
+    const release = path.join(project, 'node_modules/sparse-experts/build/Release')
+    const addon = readdirSync(release).find(file => file.endsWith('.node'))!
+    writeFileSync(path.join(release, addon), 'not a library')
+    const result = await program(project, ['esm.mjs', 'cpu'])
+    expect(['ERR_MOE_DEVICE_UNAVAILABLE', 'ERR_MOE_NATIVE_LOAD']).toContain(result.code)
+    rmSync(path.join(project, 'node_modules/sparse-experts/build'), { recursive: true })
+  })
+})

