@@ -41,7 +41,7 @@ interface Row {
   tokensPerSecond: number
   gflops: number
   weightGBs: number
-  /** Time of the reference over this time, in the same run. */
+  /** Tokens/s over the reference's in the same run; its time is linear in T, so a T too long for it is compared with its longest. */
   timesReference: number | null
 }
 
@@ -73,7 +73,7 @@ for (const [shape, config] of shapes) {
   for (const dtype of list(options.dtype) as DType[]) {
     const most: LayerCase = { name: shape, config, numTokens: Math.max(...tokenCounts), load: 'gate' }
     const data = makeLayerData(most, dtype)
-    const medians = new Map<string, number>()
+    const referenceSpeed = new Map<number, number>()
     for (const device of [...served].sort(
       (a, b) => (b.id === 'reference' ? 1 : 0) - (a.id === 'reference' ? 1 : 0),
     )) {
@@ -85,9 +85,10 @@ for (const [shape, config] of shapes) {
       for (const numTokens of tokenCounts) {
         if (device.id === 'reference' && layer.explain(numTokens).flops > REFERENCE_FLOPS) continue
         const row = await measure(layer, shape, data.hidden.subarray(0, numTokens * config.hiddenSize))
-        medians.set(`${device.id} ${numTokens}`, row.medianMs)
-        const reference = medians.get(`reference ${numTokens}`)
-        row.timesReference = reference === undefined ? null : reference / row.medianMs
+        if (device.id === 'reference') referenceSpeed.set(numTokens, row.tokensPerSecond)
+        const comparable = [...referenceSpeed.keys()].filter(tokens => tokens <= numTokens)
+        const speed = referenceSpeed.get(Math.max(...comparable))
+        row.timesReference = speed === undefined ? null : row.tokensPerSecond / speed
         rows.push(row)
         print(row)
       }
