@@ -4,56 +4,27 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, utimesSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { describeMissing } from './native-tools.mjs'
 
 export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..')
 
-const NATIVE_INPUTS = ['CMakeLists.txt', 'cmake', 'csrc', 'scripts/cmake-build.mjs', 'package.json']
+const NATIVE_INPUTS = [
+  'CMakeLists.txt',
+  'cmake',
+  'csrc',
+  'scripts/cmake-build.mjs',
+  'scripts/native-tools.mjs',
+  'package.json',
+]
 const TYPESCRIPT_INPUTS = ['lib', 'tsconfig.json', 'tsconfig.build.json']
 
-function works(command) {
-  return spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0
-}
-
-/** What is wrong with the CMake of this machine, or undefined. */
-function cmakeProblem() {
-  const [, wanted] = /cmake_minimum_required\(VERSION (\d+\.\d+)/.exec(
-    readFileSync(path.join(root, 'CMakeLists.txt'), 'utf8'),
-  )
-  const { status, stdout } = spawnSync('cmake', ['--version'], { encoding: 'utf8' })
-  if (status !== 0) return `CMake ${wanted} or newer`
-  const found = /(\d+)\.(\d+)\.\d+/.exec(stdout)
-  const [major, minor] = wanted.split('.').map(Number)
-  const isNewEnough = Number(found[1]) > major || (Number(found[1]) === major && Number(found[2]) >= minor)
-  return isNewEnough ? undefined : `CMake ${wanted} or newer (it has ${found[0]})`
-}
-
-/** The tools of the native build that are not on this machine: a list of phrases, empty when all are here. */
-export function missingTools() {
-  const missing = []
-  const cmake = cmakeProblem()
-  if (cmake) missing.push(cmake)
-  // Xcode's compiler is found by CMake itself.
-  if (process.platform === 'linux') {
-    const compilers = process.env.CXX ? [process.env.CXX] : ['c++', 'g++', 'clang++']
-    if (!compilers.some(works)) missing.push('a C++17 compiler')
-    if (!['ninja', 'make', 'gmake'].some(works)) missing.push('make or ninja')
-  }
-  return missing
-}
-
-const INSTALL_HINTS = {
-  linux:
-    "On Debian or Ubuntu: 'apt-get install cmake g++ make'; on Fedora: 'dnf install cmake gcc-c++ make'; on Alpine: 'apk add cmake g++ make'.",
-  darwin: "On macOS: 'xcode-select --install' and 'brew install cmake'.",
-}
+export { missingTools } from './native-tools.mjs'
 
 /** One paragraph for a person whose machine cannot build the addon. */
 export function missingToolsText(missing) {
   return (
-    `sparse-experts: the native addon was not built, because this machine lacks ${new Intl.ListFormat('en').format(missing)}. ` +
-    `Everything runs meanwhile on the 'reference' device, which is exact but slow. ` +
-    `${INSTALL_HINTS[process.platform] ?? 'Install them with your package manager.'} ` +
-    "Then run 'npm run build:native'."
+    `sparse-experts: the native addon was not built, because ${describeMissing(missing)} ` +
+    `Everything runs meanwhile on the 'reference' device, which is exact but slow. Then run 'npm run build:native'.`
   )
 }
 

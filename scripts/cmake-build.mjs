@@ -6,7 +6,7 @@
  *   SPARSE_EXPERTS_NATIVE_PATH=<file> and the sanitizer's library in LD_PRELOAD
  * - `-j N` (or JOBS): compilers at once; default all processors
  *
- * Incremental. It stands alone (the published package has it without its neighbours): cmake-js where it is installed, else cmake.
+ * Incremental. The published package has it with native-tools.mjs alone: cmake-js where it is installed, else cmake.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -16,6 +16,10 @@ import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { describeMissing, missingTools } from './native-tools.mjs'
+
+/** Exit status when the tools of the build are not here; any other failure is 1. */
+const MISSING_TOOLS_STATUS = 3
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..')
 
@@ -32,15 +36,6 @@ function run(command, args) {
   const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit' })
   if (error) fail(`cannot run ${command}: ${error.message}`)
   if (status !== 0) fail(`${path.basename(command)} ${args[0]} failed; the messages are above`)
-}
-
-/** Visual Studio and Xcode find their compiler themselves. */
-function checkTools() {
-  if (!works('cmake')) fail('CMake 3.24 or newer is needed, and there is no cmake on PATH')
-  if (process.platform !== 'linux') return
-  const compilers = process.env.CXX ? [process.env.CXX] : ['c++', 'g++', 'clang++']
-  if (!compilers.some(works)) fail(`a C++17 compiler is needed; none of ${compilers.join(', ')} works`)
-  if (!['ninja', 'make', 'gmake'].some(works)) fail('make or ninja is needed; neither is on PATH')
 }
 
 /** Values of a configured tree; empty where there is none. */
@@ -81,7 +76,11 @@ const definitions = {
   CMAKE_BUILD_TYPE: sanitize ? 'RelWithDebInfo' : 'Release',
 }
 
-checkTools()
+const missing = missingTools()
+if (missing.length > 0) {
+  console.error(`cmake-build: ${describeMissing(missing)}`)
+  process.exit(MISSING_TOOLS_STATUS)
+}
 const cmakeJs = findCmakeJs()
 let cache = readCache(tree)
 // A tree of a checkout that has moved, or whose node_modules have, cannot be mended.

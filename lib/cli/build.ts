@@ -1,6 +1,6 @@
 /** `sparse-experts build`: compiles the native addon where no prebuild serves. */
 
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { doctor } from '../doctor.js'
@@ -15,29 +15,8 @@ Compiles the native addon from the sources in the package, for this machine, and
 nothing.
 `
 
-const INSTALL_HINTS: Partial<Record<NodeJS.Platform, string>> = {
-  linux:
-    "On Debian or Ubuntu: 'apt-get install cmake g++ make'; on Fedora: 'dnf install cmake gcc-c++ make'; on Alpine: 'apk add cmake g++ make'.",
-  darwin: "'xcode-select --install' and 'brew install cmake'.",
-  win32: 'Visual Studio with "Desktop development with C++", which brings CMake.',
-}
-
-function works(command: string): boolean {
-  return spawnSync(command, ['--version'], { stdio: 'ignore', windowsHide: true }).status === 0
-}
-
-/** Phrases for the tools of the build that are not on this machine. */
-export function missingTools(has: (command: string) => boolean = works): string[] {
-  const missing: string[] = []
-  if (!has('cmake')) missing.push('CMake')
-  // Visual Studio and Xcode find their compiler themselves.
-  if (process.platform === 'linux') {
-    const compilers = process.env.CXX ? [process.env.CXX] : ['c++', 'g++', 'clang++']
-    if (!compilers.some(has)) missing.push('a C++17 compiler')
-    if (!['ninja', 'make', 'gmake'].some(has)) missing.push('make or ninja')
-  }
-  return missing
-}
+/** What scripts/cmake-build.mjs ends with when CMake, a compiler or make is missing. */
+const MISSING_TOOLS_STATUS = 3
 
 /** Runs the command; the exit status. */
 export async function buildCommand(args: string[], context: CommandContext): Promise<number> {
@@ -46,15 +25,12 @@ export async function buildCommand(args: string[], context: CommandContext): Pro
   if (!existsSync(script) || !existsSync(path.join(packageRoot, 'CMakeLists.txt'))) {
     throw new Error(`The sources are not in ${packageRoot}; install sparse-experts again`)
   }
-  const missing = missingTools()
-  if (missing.length > 0) {
-    const hint = INSTALL_HINTS[process.platform] ?? 'Install them with the package manager of your system.'
-    throw new Error(`This machine lacks ${missing.join(' and ')}, which the build needs. ${hint}`)
-  }
   context.note([`Building the native addon in ${packageRoot}`])
   const began = performance.now()
   const status = await runNode([script], context.signal)
   context.signal.throwIfAborted()
+  if (status === MISSING_TOOLS_STATUS)
+    throw new Error('The build needs tools that are not here; the line above names them')
   if (status !== 0)
     throw new Error(`The build failed with status ${status}; the compiler's messages are above`)
   const { checks } = doctor()

@@ -1,7 +1,6 @@
 import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { missingTools } from '../../lib/cli/build.js'
 import { renderDoctor } from '../../lib/cli/doctor.js'
 import { makePaint } from '../../lib/cli/format.js'
 import { type Facts, judge } from '../../lib/doctor/checks.js'
@@ -213,15 +212,29 @@ describe('sparse-experts build', () => {
   it('says what is missing and how to get it', async () => {
     const { status, stdout, stderr } = await command(['build'], { PATH: await temporaryDirectory() })
     expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
-    expect(stderr).toMatch(/^error: This machine lacks CMake.* which the build needs\. .+\n$/)
+    expect(stderr).toMatch(
+      /this machine lacks CMake .* or newer, .*(apt-get|brew|Visual Studio|package manager)/,
+    )
+    expect(stderr).toMatch(/^error: The build needs tools that are not here; .+$/m)
   })
 
-  it('accepts any of the compilers and generators', () => {
-    expect(missingTools(() => true)).toEqual([])
-    expect(missingTools(name => name !== 'cmake')).toEqual(['CMake'])
+  it('accepts any of the compilers and generators', async () => {
+    const file = new URL('../../scripts/native-tools.mjs', import.meta.url).href
+    const { missingTools } = (await import(file)) as {
+      missingTools(version: (command: string) => string | undefined): string[]
+    }
+    const among =
+      (...here: string[]) =>
+      (command: string) =>
+        here.includes(command) ? `${command} version 3.99.1` : undefined
+    expect(missingTools(among('cmake', 'c++', 'make'))).toEqual([])
+    expect(missingTools(among('c++', 'make'))).toEqual([expect.stringMatching(/^CMake \d+\.\d+ or newer$/)])
+    expect(missingTools(command => (command === 'cmake' ? 'cmake version 3.1.0' : 'here'))).toEqual([
+      expect.stringContaining('it has 3.1.0'),
+    ])
     if (process.platform === 'linux' && !process.env.CXX) {
-      expect(missingTools(name => ['cmake', 'clang++', 'ninja'].includes(name))).toEqual([])
-      expect(missingTools(name => name === 'cmake')).toEqual(['a C++17 compiler', 'make or ninja'])
+      expect(missingTools(among('cmake', 'clang++', 'ninja'))).toEqual([])
+      expect(missingTools(among('cmake'))).toEqual(['a C++17 compiler', 'make or ninja'])
     }
   })
 })

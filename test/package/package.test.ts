@@ -52,6 +52,7 @@ describe('the tarball', () => {
       'CHANGELOG.md',
       'CMakeLists.txt',
       'scripts/cmake-build.mjs',
+      'scripts/native-tools.mjs',
       'csrc/backend/backend.h',
       'dist/index.js',
       'dist/index.d.ts',
