@@ -12,6 +12,7 @@ import {
   MoeError,
   missingInput,
 } from './errors.js'
+import { checkSequenceLengths, checkTopK, checkTopP, int32Option } from './routing-arguments.js'
 import { Tensor, tensorData } from './tensor.js'
 
 /** Hidden states: f32, the bits of the layer's 16-bit dtype, a `Float16Array` on an f16 layer, or a tensor. */
@@ -136,14 +137,11 @@ export function prepareForward(
   else if (config.hashRouted && options.routing === undefined) {
     throw missingInput('options.tokenIds', 'this layer chooses experts by token id')
   }
-  const sequenceLengths = int32Option('sequenceLengths', options.sequenceLengths)
-  if (sequenceLengths) checkSequenceLengths(sequenceLengths, numTokens)
+  const sequenceLengths = checkSequenceLengths(options.sequenceLengths, numTokens)
 
   const callTopK = checkTopK(options.topK, topK, numTokens)
   if (callTopK instanceof Uint8Array) lease('topK', { array: callTopK })
-  const topP = options.topP ?? 1
-  if (typeof topP !== 'number') throw invalidArgType('topP', 'a number', topP)
-  if (!(topP > 0 && topP <= 1)) throw invalidArgValue('topP', 'a number in (0, 1]', topP)
+  const topP = checkTopP(options.topP)
 
   const slots = numTokens * topK
   const replay = options.routing !== undefined
@@ -254,43 +252,6 @@ function toFloatInput(
     }
   }
   throw invalidArgType(name, 'a Float32Array, a Uint16Array (bits of the 16-bit dtype) or a Tensor', value)
-}
-
-function int32Option(name: string, value: unknown, length?: number): Int32Array | null {
-  if (value === undefined) return null
-  if (!(value instanceof Int32Array)) throw invalidArgType(name, 'an Int32Array', value)
-  checkBuffer(name, value)
-  if (length !== undefined && value.length !== length) {
-    throw invalidArgShape(name, `[${length}]`, `${value.length} elements`)
-  }
-  return value
-}
-
-function checkSequenceLengths(lengths: Int32Array, numTokens: number): void {
-  let sum = 0
-  for (const length of lengths) {
-    if (length < 0) throw invalidArgValue('sequenceLengths', 'non-negative lengths', length)
-    sum += length
-  }
-  if (sum !== numTokens)
-    throw invalidArgShape('sequenceLengths', `lengths that sum to ${numTokens}`, `a sum of ${sum}`)
-}
-
-function checkTopK(value: unknown, topK: number, numTokens: number): number | Uint8Array {
-  if (value === undefined) return topK
-  if (typeof value === 'number') {
-    if (!Number.isInteger(value) || value < 0 || value > topK) {
-      throw invalidArgValue('topK', `an integer from 0 to ${topK}`, value)
-    }
-    return value
-  }
-  if (!(value instanceof Uint8Array)) throw invalidArgType('topK', 'a number or a Uint8Array', value)
-  checkBuffer('topK', value)
-  if (value.length !== numTokens) throw invalidArgShape('topK', `[${numTokens}]`, `${value.length} elements`)
-  for (const rowTopK of value) {
-    if (rowTopK > topK) throw invalidArgValue('topK', `integers from 0 to ${topK}`, rowTopK)
-  }
-  return value
 }
 
 /** Copies, so that the result owns its arrays and the caller may reuse its own at once. */

@@ -7,6 +7,7 @@ import type { DType, FloatArray } from './dtype.js'
 import { checkOptionKeys, invalidArgShape, invalidArgType, invalidArgValue, missingInput } from './errors.js'
 import { resolveRoutingConfig } from './resolve.js'
 import type { ResolvedRouting, RoutingConfig, RoutingVectors } from './routing.js'
+import { checkSequenceLengths, checkTopK, checkTopP, int32Option } from './routing-arguments.js'
 import { Tensor, tensorData } from './tensor.js'
 
 /** Where the slots of each expert are. E = numExperts, slot = token * topK + k. */
@@ -137,50 +138,21 @@ export function selectExperts(
   const [numTokens, outputs] = logits.shape as [number, number]
   const expected = resolved.numExperts + resolved.numIdentityExperts
   checkSize('routerLogits', `[numTokens, ${expected}]`, outputs === expected, logits.shape)
-  const { topK = resolved.topK, topP = 1, tokenIds = null, sequenceLengths = null } = options
-  checkSelectOptions(topK, topP, tokenIds, sequenceLengths, resolved.topK, numTokens)
+  const tokenIds = int32Option('tokenIds', options.tokenIds, numTokens)
+  const call = {
+    tokenIds,
+    topK: checkTopK(options.topK, resolved.topK, numTokens),
+    topP: checkTopP(options.topP),
+    sequenceLengths: checkSequenceLengths(options.sequenceLengths, numTokens),
+  }
   if (resolved.hashRouted && !tokenIds)
     throw missingInput('options.tokenIds', 'this rule chooses experts by token id')
   const runtime = runtimeOf(logits.device)
-  const selected = runtime.selectExperts(logits.data, numTokens, resolved, vectors, {
-    tokenIds,
-    topK,
-    topP,
-    sequenceLengths,
-  })
+  const selected = runtime.selectExperts(logits.data, numTokens, resolved, vectors, call)
   const shape = [numTokens, resolved.topK]
   return {
     topkIds: new Tensor(selected.topkIds, shape, 'i32', runtime.device),
     topkWeights: new Tensor(selected.topkWeights, shape, 'f32', runtime.device),
-  }
-}
-
-function checkSelectOptions(
-  topK: number | Uint8Array,
-  topP: number,
-  tokenIds: Int32Array | null,
-  sequenceLengths: Int32Array | null,
-  limit: number,
-  numTokens: number,
-): void {
-  if (typeof topK === 'number') {
-    if (!Number.isInteger(topK) || topK < 0 || topK > limit) {
-      throw invalidArgValue('topK', `an integer from 0 to ${limit}`, topK)
-    }
-  } else if (!(topK instanceof Uint8Array)) {
-    throw invalidArgType('topK', 'a number or a Uint8Array', topK)
-  } else if (topK.length !== numTokens) {
-    throw invalidArgShape('topK', `[${numTokens}]`, `${topK.length} elements`)
-  } else if (topK.some(rowTopK => rowTopK > limit)) {
-    throw invalidArgValue('topK', `integers from 0 to ${limit}`, Math.max(...topK))
-  }
-  if (!(typeof topP === 'number' && topP > 0 && topP <= 1))
-    throw invalidArgValue('topP', 'a number in (0, 1]', topP)
-  if (tokenIds && tokenIds.length !== numTokens) {
-    throw invalidArgShape('tokenIds', `[${numTokens}]`, `${tokenIds.length} elements`)
-  }
-  if (sequenceLengths && sequenceLengths.reduce((sum, length) => sum + length, 0) !== numTokens) {
-    throw invalidArgShape('sequenceLengths', `lengths that sum to ${numTokens}`, 'another sum')
   }
 }
 

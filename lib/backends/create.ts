@@ -79,8 +79,15 @@ function storedDtype(weights: MoeWeights): DType {
   return data instanceof Uint16Array ? (weights.dtype ?? 'bf16') : 'f32'
 }
 
-/** The stages of a tensor's device. */
+const stageRuntimes = new Map<string, StageRuntime>()
+
+/** The stages of a tensor's device; looked up once, since listing devices asks the system for its memory. */
 export function stagesOf(device: string): StageRuntime {
-  const chosen = chooseDevice(device as DeviceOption)
-  return chosen.addon ? nativeStages(chosen.addon, chosen.id) : referenceStages
+  let stages = stageRuntimes.get(device)
+  if (!stages) {
+    const chosen = chooseDevice(device as DeviceOption)
+    stages = chosen.addon ? nativeStages(chosen.addon, chosen.id) : referenceStages
+    stageRuntimes.set(device, stages)
+  }
+  return stages
 }
