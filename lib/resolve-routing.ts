@@ -104,7 +104,8 @@ type GroupPart = Pick<ResolvedRouting, 'numExpertGroups' | 'topkGroup' | 'groupS
 
 function groupingOf(fields: Fields, allowed: boolean, numOutputs: number, topK: number): GroupPart {
   const numExpertGroups = fields.integer('numExpertGroups', 1, MAX_EXPERTS, 1)
-  const groupScore = fields.oneOf('groupScore', ['max', 'top2_sum'], 'max')
+  const usual = fields.raw('scoringFunc') === 'softmax' ? 'max' : 'top2_sum'
+  const groupScore = fields.oneOf('groupScore', ['max', 'top2_sum'], usual)
   if (numExpertGroups === 1) {
     fields.integer('topkGroup', 1, 1, 1)
     return { numExpertGroups: 1, topkGroup: 1, groupScore: 'max' }
@@ -120,7 +121,6 @@ function groupingOf(fields: Fields, allowed: boolean, numOutputs: number, topK: 
   if (numOutputs % numExpertGroups !== 0)
     fields.refuse('numExpertGroups', `a divisor of the ${numOutputs} router outputs`)
   const topkGroup = fields.integer('topkGroup', 1, numExpertGroups)
-  if (!fields.has('groupScore')) fields.oneOf('groupScore', ['max', 'top2_sum'])
   const groupSize = numOutputs / numExpertGroups
   if (groupScore === 'top2_sum' && groupSize < 2)
     fields.refuse('groupScore', `'max' (each group has one expert, so no two best)`)

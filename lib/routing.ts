@@ -13,7 +13,12 @@ export type Normalization =
 /** Group-limited selection: contiguous groups, of which the best `topkGroup` stay, all other experts masked with −∞. */
 export type Grouping =
   | { numExpertGroups?: 1; topkGroup?: 1; groupScore?: never }
-  | { numExpertGroups: number; topkGroup: number; groupScore: 'max' | 'top2_sum' }
+  | {
+      numExpertGroups: number
+      topkGroup: number
+      /** A group's best expert, or the sum of its two best. @defaultValue as DeepSeek: 'max' for softmax (V2), else 'top2_sum' (V3) */
+      groupScore?: 'max' | 'top2_sum'
+    }
 
 interface RoutingSize {
   /** Experts that hold weights, E ≥ 1. */

@@ -26,6 +26,11 @@ export interface SelectOptions {
   sequenceLengths?: Int32Array
 }
 
+type WithoutNumExperts<R> = R extends unknown ? Omit<R, 'numExperts'> : never
+
+/** A {@link RoutingConfig} whose `numExperts` may be left to the shape of the logits. */
+export type StageRouting = WithoutNumExperts<RoutingConfig> & { numExperts?: number }
+
 /** Options of {@link expertMatmul}. */
 export interface ExpertMatmulOptions {
   /** `true`: x is `[T, K']` and row slot/topK is read; `false`: x is `[T*K, K']`, one row per slot. @defaultValue false */
@@ -123,19 +128,20 @@ export function gate(hidden: Tensor, routerWeight: Tensor, bias?: Tensor): Tenso
  * Chooses each token's experts and their weights.
  *
  * @param routerLogits `[T, E]` f32; E counts identity experts too
- * @param routing the rule and its tensors
+ * @param routing the rule and its tensors; `numExperts` follows from the logits where it is absent
  * @returns `topkIds` `[T, K]` i32 by falling selection score, ties to the lower index, −1 where dropped; `topkWeights` `[T, K]` f32,
  * scaling factor included. A row with a logit that is not finite gets ids 0 … K−1 and NaN weights.
  */
 export function selectExperts(
   routerLogits: Tensor,
-  routing: RoutingConfig | (ResolvedRouting & RoutingVectors),
+  routing: StageRouting | (ResolvedRouting & RoutingVectors),
   options: SelectOptions = {},
 ): { topkIds: Tensor; topkWeights: Tensor } {
   const logits = typedTensor('routerLogits', routerLogits, 'f32', 2)
   checkOptionKeys(options, ['topK', 'topP', 'tokenIds', 'sequenceLengths'])
-  const { routing: resolved, vectors } = resolveRoutingConfig(routing)
   const [numTokens, outputs] = logits.shape as [number, number]
+  const numExperts = outputs - (routing?.numIdentityExperts ?? 0)
+  const { routing: resolved, vectors } = resolveRoutingConfig({ numExperts, ...routing } as RoutingConfig)
   const expected = resolved.numExperts + resolved.numIdentityExperts
   checkSize('routerLogits', `[numTokens, ${expected}]`, outputs === expected, logits.shape)
   const tokenIds = int32Option('tokenIds', options.tokenIds, numTokens)

@@ -35,7 +35,7 @@ const part = (all: Float32Array | undefined, index: number, length: number) =>
   all?.subarray(index * length, (index + 1) * length)
 
 /** Puts vectors and matrices together as the weights that the reference checks and reads. */
-function assembleWeights(
+export function assembleWeights(
   config: ResolvedMoeConfig,
   dtype: DType,
   vectors: VectorTensors,

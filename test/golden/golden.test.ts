@@ -1,55 +1,17 @@
 /** Every golden checkpoint, written by an independent generator, loads in TypeScript and gives the stored routing and output. */
 
 import { describe, expect, it } from 'vitest'
-import type { VectorTensors } from '../../lib/backends/runtime.js'
-import { type LoadedExpert, type LoadedMatrices, loadMatrices } from '../../lib/checkpoint/load-matrices.js'
-import type { LayerPlan } from '../../lib/checkpoint/plan.js'
+import { assembleWeights } from '../../lib/backends/reference.js'
+import { loadMatrices } from '../../lib/checkpoint/load-matrices.js'
 import { planLayer } from '../../lib/checkpoint/plan-layer.js'
 import { readVectors } from '../../lib/checkpoint/read-vectors.js'
 import { FAMILIES } from '../../lib/families/index.js'
 import { reference } from '../../lib/reference/index.js'
-import type { ExpertWeights, MoeWeights } from '../../lib/weights.js'
 import { expectClose } from '../helpers/relative-error.js'
 import { goldenCases, MARGIN } from './cases.js'
 
 /** Of the output, and of the routing weights: both sides compute in double precision from the same stored numbers. */
 const BOUND = 5e-6
-
-function slice(all: Float32Array | undefined, index: number, length: number): Float32Array | undefined {
-  return all?.slice(index * length, (index + 1) * length)
-}
-
-function assemble(plan: LayerPlan, vectors: VectorTensors, matrices: LoadedMatrices): MoeWeights {
-  const { intermediateSize, hiddenSize, latentSize } = plan.config
-  const withBiases = (expert: LoadedExpert, e: number): ExpertWeights => ({
-    ...expert,
-    gateBias: slice(vectors.gateBias, e, intermediateSize),
-    upBias: slice(vectors.upBias, e, intermediateSize),
-    downBias: slice(vectors.downBias, e, latentSize || hiddenSize),
-  })
-  return {
-    dtype: 'f32',
-    router: {
-      weight: vectors.routerWeight,
-      bias: vectors.routerBias,
-      selectionBias: vectors.selectionBias,
-      perExpertScale: vectors.perExpertScale,
-      inputScale: vectors.routerInputScale,
-      hashTable: vectors.hashTable,
-    },
-    experts: matrices.experts.map(withBiases),
-    shared: matrices.shared && {
-      ...matrices.shared,
-      gateBias: vectors.sharedGateBias,
-      upBias: vectors.sharedUpBias,
-      downBias: vectors.sharedDownBias,
-    },
-    sharedGate: vectors.sharedGate,
-    latentDown: matrices.latentDown,
-    latentUp: matrices.latentUp,
-    outputBias: vectors.outputBias,
-  }
-}
 
 const cases = goldenCases()
 
@@ -75,11 +37,16 @@ describe.each(cases)('$name', ({ directory, expected }) => {
     const matrices = await loadMatrices(plan, 'f32', { onBytes })
     expect(bytes).toBe(plan.totalBytes)
 
-    const result = reference.forward(plan.config, assemble(plan, vectors, matrices), expected.input, {
-      tokenIds: expected.tokenIds,
-      routerInput: expected.routerInput,
-      sequenceLengths: expected.sequenceLengths,
-    })
+    const result = reference.forward(
+      plan.config,
+      assembleWeights(plan.config, 'f32', vectors, matrices),
+      expected.input,
+      {
+        tokenIds: expected.tokenIds,
+        routerInput: expected.routerInput,
+        sequenceLengths: expected.sequenceLengths,
+      },
+    )
     expect(result.nonFiniteRows).toHaveLength(0)
     expect(Math.min(...expected.margins)).toBeGreaterThan(MARGIN)
     expect(Array.from(result.topkIds)).toEqual(expected.topkIds)

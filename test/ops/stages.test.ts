@@ -192,7 +192,10 @@ describe.each(allDevices)('stages on %s', device => {
     const gateUp = floats(random, [numExperts, 2 * width, hiddenSize], 'f32', device, hiddenSize ** -0.5)
     const down = floats(random, [numExperts, hiddenSize, width], 'f32', device, width ** -0.5)
     const routing = { scoringFunc: 'softmax', normTopkProb: true, numExperts, topK } as const
-    const { topkIds, topkWeights } = stages.selectExperts(stages.gate(hidden.tensor, router.tensor), routing)
+    const { numExperts: _, ...withoutSize } = routing
+    const logits = stages.gate(hidden.tensor, router.tensor)
+    const { topkIds, topkWeights } = stages.selectExperts(logits, routing)
+    expect(i32(stages.selectExperts(logits, withoutSize).topkIds)).toEqual(i32(topkIds))
     const dispatched = stages.dispatch(topkIds, numExperts)
     const h = stages.expertMatmul(hidden.tensor, gateUp.tensor, dispatched, {
       gather: true,

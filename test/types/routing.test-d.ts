@@ -112,8 +112,7 @@ describe('what cannot be written', () => {
     const rule: RoutingRule = { ...size, scoringFunc: 'topk_sigmoid', normTopkProb: true }
     void rule
   })
-  test('groups without a group score', () => {
-    // @ts-expect-error: max or top2_sum
+  test('groups may leave the score to its default', () => {
     const rule: RoutingRule = {
       ...size,
       scoringFunc: 'sigmoid',

@@ -328,3 +328,12 @@ describe('vectors', () => {
     )
   })
 })
+
+it('groups are scored as DeepSeek does unless the rule says otherwise', () => {
+  const groups = { numExperts: 8, topK: 2, normTopkProb: true, numExpertGroups: 4, topkGroup: 2 } as const
+  expect(resolveRouting({ ...groups, scoringFunc: 'softmax' }).groupScore).toBe('max')
+  expect(resolveRouting({ ...groups, scoringFunc: 'sigmoid' }).groupScore).toBe('top2_sum')
+  expect(resolveRouting({ ...groups, scoringFunc: 'softmax', groupScore: 'top2_sum' }).groupScore).toBe(
+    'top2_sum',
+  )
+})
