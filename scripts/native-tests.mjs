@@ -1,5 +1,6 @@
 /**
- * Builds and runs the native units without Node: `node scripts/native-tests.mjs [--sanitize address|thread]`.
+ * Builds and runs the native units without Node: `node scripts/native-tests.mjs [--sanitize address|thread] [--target aarch64]`.
+ * `--target aarch64` compiles for arm64 with Debian's cross compiler (g++-12-aarch64-linux-gnu) and runs under qemu-user.
  * Ends with "N passed, N failed".
  */
 
@@ -9,38 +10,55 @@ import { parseArgs } from 'node:util'
 import { root } from './build-steps.mjs'
 import { buildSide, printReports, SANITIZERS, sanitizerEnvironment } from './native-build.mjs'
 
-const { values } = parseArgs({ options: { sanitize: { type: 'string' } } })
+const { values } = parseArgs({ options: { sanitize: { type: 'string' }, target: { type: 'string' } } })
 const kind = values.sanitize
 if (kind !== undefined && !(kind in SANITIZERS)) {
   console.error(`--sanitize takes ${Object.keys(SANITIZERS).join(' or ')}`)
   process.exit(2)
 }
 
+if (values.target !== undefined && (values.target !== 'aarch64' || kind)) {
+  console.error('--target takes aarch64, without a sanitizer')
+  process.exit(2)
+}
+const cross = values.target && {
+  CMAKE_SYSTEM_NAME: 'Linux',
+  CMAKE_SYSTEM_PROCESSOR: 'aarch64',
+  CMAKE_CXX_COMPILER: 'aarch64-linux-gnu-g++-12',
+}
+
 // The tree that `cmake-build.mjs --sanitize` uses as well: what both need is compiled once.
-const name = kind ? `${SANITIZERS[kind].replaceAll(',', '-')}/cmake` : 'native'
+const name = kind ? `${SANITIZERS[kind].replaceAll(',', '-')}/cmake` : (values.target ?? 'native')
 const tree = buildSide(
   name,
   // Sanitized code keeps its optimisation, so that the same kernels run.
-  { CMAKE_BUILD_TYPE: kind ? 'RelWithDebInfo' : 'Release', SE_SANITIZE: kind ? SANITIZERS[kind] : '' },
+  {
+    CMAKE_BUILD_TYPE: kind ? 'RelWithDebInfo' : 'Release',
+    SE_SANITIZE: kind ? SANITIZERS[kind] : '',
+    ...cross,
+  },
   ['native_tests'],
 )
 const reports = path.join(tree, 'reports')
 const env = kind ? sanitizerEnvironment(reports) : {}
 // Without Node in the process every leak is ours.
 if (kind === 'address') env.LSAN_OPTIONS = 'exitcode=99'
-// Threads are the same under every instruction set, and ThreadSanitizer is slow: one set will do.
-const chosen = kind === 'thread' ? ['--isa', 'scalar'] : []
-const { status, signal, stdout } = spawnSync(path.join(tree, 'native_tests'), chosen, {
+// Threads are the same under every instruction set, and ThreadSanitizer and emulation are slow: one set will do.
+const chosen = kind === 'thread' ? ['--isa', 'scalar'] : cross ? ['--isa', 'neon'] : []
+const program = path.join(tree, 'native_tests')
+const command = cross ? ['qemu-aarch64', '-L', '/usr/aarch64-linux-gnu', program] : [program]
+const { status, signal, stdout } = spawnSync(command[0], [...command.slice(1), ...chosen], {
   cwd: root,
   env: { ...process.env, ...env },
   encoding: 'utf8',
   stdio: ['ignore', 'pipe', 'inherit'],
   maxBuffer: 1 << 28,
 })
-process.stdout.write(stdout)
+process.stdout.write(stdout ?? '')
 const found = kind ? printReports(reports) : 0
 
-const [, passed = '0', failed = '0'] = [...stdout.matchAll(/(\d+) passed, (\d+) failed/g)].at(-1) ?? []
+const [, passed = '0', failed = '0'] =
+  [...(stdout ?? '').matchAll(/(\d+) passed, (\d+) failed/g)].at(-1) ?? []
 const crashed = status !== 0 && failed === '0' ? 1 : 0
 if (crashed) console.error(`native_tests ended with ${signal ?? `status ${status}`}`)
 const failures = Number(failed) + crashed + (crashed ? 0 : found)
