@@ -1,5 +1,7 @@
 // What goes wrong: rows that are not finite, replayed ids, cancellation, absent experts, bad
 // arguments, memory; and threads.
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <atomic>
 #include <thread>
@@ -93,6 +95,33 @@ void test_absent_experts(const Context& context) {
       result.values(SE_F32),
       oracle_experts(fixture.layer, call.args.hidden, result.ids.data(), result.weights.data()),
       5e-6, context.isa + " absent experts are left out");
+}
+
+// The weights of experts without tokens lie on pages that may not be read: they cost nothing, or
+// the process ends here.
+void test_idle_experts(const Context& context) {
+  LayerOptions options;
+  options.num_experts = 40, options.top_k = 2;
+  LayerFixture fixture(options);
+  const std::vector<char> hidden =
+      random_bytes(&fixture.random, 3 * options.hidden_size, SE_F32, 1);
+  const ForwardCall call(fixture, hidden, SE_F32);
+  const ForwardResult expected = run_forward(context.backend, context.device, fixture, call);
+  const size_t bytes = 4 * options.hidden_size * options.intermediate;
+  void* forbidden = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  check(forbidden != MAP_FAILED, "pages that may not be read");
+  int64_t num_idle = 0;
+  for (int32_t e = 0; e < options.num_experts; ++e) {
+    if (std::count(expected.ids.begin(), expected.ids.end(), e) > 0) continue;
+    ++num_idle;
+    fixture.pointers(&fixture.layer.experts.gate)[e] = forbidden;
+    fixture.pointers(&fixture.layer.experts.up)[e] = forbidden;
+    fixture.pointers(&fixture.layer.experts.down)[e] = forbidden;
+  }
+  const ForwardResult result = run_forward(context.backend, context.device, fixture, call);
+  check(num_idle >= 34 && result.output == expected.output,
+        context.isa + " experts without tokens are never read");
+  munmap(forbidden, bytes);
 }
 
 void test_capacity_forward(const Context& context) {
@@ -200,6 +229,7 @@ void test_faults(const Context& context) {
   test_non_finite(context);
   test_replay(context);
   test_absent_experts(context);
+  test_idle_experts(context);
   test_capacity_forward(context);
   test_arguments(context);
   test_memory(context);
