@@ -61,7 +61,7 @@ describe('the tarball', () => {
       expect(withPrebuild.contents).toContain(file)
     }
     const allowed =
-      /^(dist|csrc|cmake|prebuilds)\/|^scripts\/cmake-build\.mjs$|^[A-Z]+(\.md)?$|^CMakeLists\.txt$|^package\.json$/
+      /^(dist|csrc|cmake|prebuilds)\/|^scripts\/(cmake-build|native-tools)\.mjs$|^[A-Z]+(\.md)?$|^CMakeLists\.txt$|^package\.json$/
     expect(withPrebuild.contents.filter(file => !allowed.test(file))).toEqual([])
     // A binding.gyp in a package makes npm run node-gyp on the user's machine.
     expect(withPrebuild.contents).not.toContain('binding.gyp')
