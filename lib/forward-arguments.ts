@@ -3,7 +3,7 @@
 import type { ForwardRequest } from './backends/runtime.js'
 import { checkBuffer, type Use } from './buffers.js'
 import type { ResolvedMoeConfig } from './config.js'
-import type { DType, FloatArray } from './dtype.js'
+import { allocateArray, type DType, type FloatArray } from './dtype.js'
 import {
   checkOptionKeys,
   invalidArgShape,
@@ -165,8 +165,7 @@ export function prepareForward(
     output = options.output
     outputArray = input.array
   } else {
-    outputArray =
-      hidden.dtype === 'f32' ? new Float32Array(hidden.array.length) : new Uint16Array(hidden.array.length)
+    outputArray = allocateArray(hidden.dtype, hidden.array.length)
     output = hidden.wrap(outputArray)
   }
   return {

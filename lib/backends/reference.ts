@@ -1,7 +1,7 @@
 /** The device `reference`: the double-precision oracle behind the interface of every other device. Slow, exact, runs anywhere. */
 
 import type { ResolvedMoeConfig } from '../config.js'
-import { type DType, type FloatArray, readElement, writeElement } from '../dtype.js'
+import { allocateArray, type DType, type FloatArray, readElement, writeElement } from '../dtype.js'
 import { MoeError } from '../errors.js'
 import type { ExpertTensors } from '../reference/expert.js'
 import { type LayerPass, runLayer } from '../reference/layer.js'
@@ -202,7 +202,7 @@ function disposedError(): MoeError {
 function denseCopy(matrix: Matrix, dtype: DType): Float32Array {
   const { rows, cols, data, offset, rowStride, colStride } = matrix
   const out = new Float32Array(rows * cols)
-  const cell: FloatArray = dtype === 'f32' ? new Float32Array(1) : new Uint16Array(1)
+  const cell = allocateArray(dtype, 1)
   for (let r = 0; r < rows; r++) {
     for (let c = 0; c < cols; c++) {
       writeElement(cell, 0, dtype, data[offset + r * rowStride + c * colStride]!)

@@ -1,6 +1,6 @@
 /** Families with fused expert tensors or their own arithmetic: DBRX, Granite, JetMoE, Llama 4, gpt-oss, Gemma 4, LongCat, Aria. */
 
-import type { FamilyRow } from './family.js'
+import type { FamilyRow, Stack } from './family.js'
 import { GATE_UP_DOWN, mlpNaming, sharedMlp, tensor } from './naming.js'
 import { scored, topkSoftmax } from './routing-rules.js'
 import { byInterleaveStep, everyLayer } from './sparse-layers.js'
@@ -24,6 +24,26 @@ const GRANITE_EXPERTS = [
 /** gpt-oss: `(up + 1) * gate * sigmoid(1.702 * gate)`, gate capped and up clamped at the limit. */
 const GPT_OSS_SHAPE = { swigluAlpha: 1.702, swigluUpOffset: 1 }
 const GPT_OSS_LIMIT = 7
+
+/** Biases everywhere, matrices input-major where they are not quantised; gate and up alternate, or are halves. */
+function gptOssStack(interleaved: boolean): Stack {
+  const experts = {
+    gateUp: 'experts.gate_up_proj',
+    down: 'experts.down_proj',
+    major: 'input',
+    interleaved,
+  } as const
+  return {
+    ...LAYERS,
+    sparse: everyLayer,
+    naming: [
+      mlpNaming({
+        router: { weight: ['router.weight'], bias: tensor('router.bias') },
+        experts: [{ kind: 'fused', ...experts, bias: () => true }],
+      }),
+    ],
+  }
+}
 
 export const FUSED_FAMILIES: readonly FamilyRow[] = [
   {
@@ -125,27 +145,7 @@ export const FUSED_FAMILIES: readonly FamilyRow[] = [
     ...LOCAL_SIZES,
     routing: topkSoftmax,
     shape: config => ({ ...GPT_OSS_SHAPE, swigluLimit: config.number('swiglu_limit', GPT_OSS_LIMIT) }),
-    stacks: [
-      {
-        ...LAYERS,
-        sparse: everyLayer,
-        naming: [
-          mlpNaming({
-            router: { weight: ['router.weight'], bias: tensor('router.bias') },
-            experts: [
-              {
-                kind: 'fused',
-                gateUp: 'experts.gate_up_proj',
-                down: 'experts.down_proj',
-                major: 'input',
-                interleaved: true,
-                bias: () => true,
-              },
-            ],
-          }),
-        ],
-      },
-    ],
+    stacks: [gptOssStack(true)],
   },
   {
     // Weights divided by k and the sum multiplied by k: nothing. Gate and up are halves here.
@@ -153,26 +153,7 @@ export const FUSED_FAMILIES: readonly FamilyRow[] = [
     ...LOCAL_SIZES,
     routing: topkSoftmax,
     shape: () => ({ ...GPT_OSS_SHAPE, swigluLimit: GPT_OSS_LIMIT }),
-    stacks: [
-      {
-        ...LAYERS,
-        sparse: everyLayer,
-        naming: [
-          mlpNaming({
-            router: { weight: ['router.weight'], bias: tensor('router.bias') },
-            experts: [
-              {
-                kind: 'fused',
-                gateUp: 'experts.gate_up_proj',
-                down: 'experts.down_proj',
-                major: 'input',
-                bias: () => true,
-              },
-            ],
-          }),
-        ],
-      },
-    ],
+    stacks: [gptOssStack(false)],
   },
   {
     modelTypes: ['gemma4'],

@@ -1,6 +1,7 @@
 /** Random weights, inputs and replayed routings for the cases of `test/cases.ts`. Never zeros; seeded. */
 
 import type { ResolvedMoeConfig } from '../../lib/config.js'
+import { allocateArray } from '../../lib/dtype.js'
 import type {
   DType,
   ExpertWeights,
@@ -96,7 +97,7 @@ function randomMatrix(random: Random, dtype: DType, rows: number, cols: number):
   const key = `${dtype} ${cols}`
   let pool = pools.get(key)
   if (!pool) pools.set(key, (pool = fromFloat32(new Random(cols).normals(POOL_LENGTH, cols ** -0.5), dtype)))
-  const out = dtype === 'f32' ? new Float32Array(rows * cols) : new Uint16Array(rows * cols)
+  const out = allocateArray(dtype, rows * cols)
   for (let at = 0; at < out.length; ) {
     const start = random.integer(POOL_LENGTH)
     const run = pool.subarray(start, start + Math.min(out.length - at, 4096))
