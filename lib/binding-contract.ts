@@ -1,13 +1,14 @@
 /** The typed contract of the native addon: what csrc/binding exports and lib/backends/native.ts relies on. */
 
-import type { ExpertMatmulRequest, ForwardRequest, VectorTensors } from './backends/runtime.js'
+import type { ExpertMatmulRequest, ForwardRequest, StageKernels, VectorTensors } from './backends/runtime.js'
 import type { MatrixItem } from './checkpoint/plan.js'
 import type { ResolvedMoeConfig } from './config.js'
 import type { DType, FloatArray } from './dtype.js'
 import type { ResolvedRouting, RoutingVectors } from './routing.js'
+import type { Stored } from './stored.js'
 
 /** `abiVersion` of the addon that this code speaks to: SE_BACKEND_ABI_VERSION of csrc/backend/backend.h. */
-export const NATIVE_ABI_VERSION = 1
+export const NATIVE_ABI_VERSION = 2
 
 /** An error of the addon: a plain Error with these properties, which `native.ts` turns into a MoeError. */
 export interface NativeError extends Error {
@@ -47,6 +48,36 @@ export interface NativeLayerDescription {
   gateUpInterleaved: boolean
   /** Participants in a forward at most; 0: all. */
   threads: number
+  /** A row's bits never depend on the rows beside it. */
+  batchInvariant: boolean
+}
+
+/** What a device has done since it was opened, and what it holds. Zeros on 'cpu'. */
+export interface NativeCounters {
+  /** Calls of the driver's allocator, pinned memory included. */
+  deviceAllocations: number
+  deviceBytes: number
+  pinnedBytes: number
+  /** Outside of graphs. */
+  kernelLaunches: number
+  graphCaptures: number
+  graphReplays: number
+  copiedToDeviceBytes: number
+  copiedToHostBytes: number
+}
+
+/** A block of a device's memory. Methods called on anything but a NativeBuffer throw (type tag). */
+export interface NativeBuffer {
+  /** 0 once disposed. */
+  readonly byteLength: number
+  /** 'cpu', 'cuda:0' … */
+  readonly device: string
+  /** Copies a whole typed array of the same size in. */
+  upload(data: ArrayBufferView): void
+  /** Copies the whole block out, into a typed array of the same size. */
+  download(into: ArrayBufferView): void
+  /** Idempotent. Calls that use the block keep it until they end. */
+  dispose(): void
 }
 
 /** The addon's module object. */
@@ -58,59 +89,84 @@ export interface NativeAddon {
   /** Compiler, flags and sanitizers of the build. */
   readonly build: string
   devices(): NativeDeviceInfo[]
-  /** Why there is no CUDA backend, or '' when one is loaded. */
+  /** Why there is no CUDA device, or '' where one is listed. */
   cudaReason(): string
+  /** Compiler of a backend, and what it is compiled for: instruction sets or sm_XY, separated by spaces. Null where there is none. */
+  backendInfo(name: 'cpu' | 'cuda'): { build: string; architectures: string } | null
+  /** Why a device of this process is lost for good, else ''. */
+  deviceLoss(device: string): string
+  counters(device: string): NativeCounters
+  /** Contents are arbitrary. Throws OUT_OF_MEMORY, DEVICE_UNAVAILABLE or DEVICE_LOST. */
+  allocate(device: string, bytes: number): NativeBuffer
   /**
    * Allocates all weight memory; throws OUT_OF_MEMORY, DEVICE_UNAVAILABLE or INVALID_ARGUMENT. Matrices count as zero until they are
    * written, but their memory is not touched before (the first forward zeroes what nobody wrote).
    */
   createLayer(description: NativeLayerDescription): NativeLayer
   /** Scratch of a forward of numTokens on a layer of this config, before there is one. */
-  workspaceBytes(device: string, config: ResolvedMoeConfig, dtype: DType, numTokens: number): number
+  workspaceBytes(
+    device: string,
+    config: ResolvedMoeConfig,
+    dtype: DType,
+    numTokens: number,
+    batchInvariant: boolean,
+  ): number
+  /** What that forward runs. */
+  describeForward(
+    device: string,
+    config: ResolvedMoeConfig,
+    dtype: DType,
+    numTokens: number,
+    batchInvariant: boolean,
+  ): StageKernels
 
   gate(
     device: string,
-    hidden: FloatArray,
+    hidden: Stored<FloatArray>,
     hiddenDtype: DType,
-    routerWeight: FloatArray,
+    routerWeight: Stored<FloatArray>,
     weightDtype: DType,
-    bias: Float32Array | null,
+    bias: Stored<Float32Array> | null,
     numTokens: number,
     hiddenSize: number,
     numExperts: number,
-    routerLogits: Float32Array,
+    routerLogits: Stored<Float32Array>,
   ): void
+  /** nonFinite may be null: nobody reads it. */
   selectExperts(
     device: string,
     routing: ResolvedRouting,
     vectors: RoutingVectors,
-    routerLogits: Float32Array,
+    routerLogits: Stored<Float32Array>,
     numTokens: number,
     tokenIds: Int32Array | null,
     topK: number | Uint8Array,
     topP: number,
     sequenceLengths: Int32Array | null,
-    topkIds: Int32Array,
-    topkWeights: Float32Array,
-    nonFinite: Uint8Array,
+    topkIds: Stored<Int32Array>,
+    topkWeights: Stored<Float32Array>,
+    nonFinite: Uint8Array | null,
   ): void
   dispatch(
     device: string,
-    topkIds: Int32Array,
+    topkIds: Stored<Int32Array>,
+    numSlots: number,
     numExperts: number,
-    expertOffsets: Int32Array,
-    sortedSlots: Int32Array,
+    expertOffsets: Stored<Int32Array>,
+    sortedSlots: Stored<Int32Array>,
   ): void
-  expertMatmul(device: string, request: ExpertMatmulRequest, output: Float32Array): void
+  expertMatmul(device: string, request: ExpertMatmulRequest, output: Stored<Float32Array>): void
   combine(
     device: string,
-    expertOutput: Float32Array,
-    topkIds: Int32Array | null,
-    topkWeights: Float32Array,
+    expertOutput: Stored<Float32Array>,
+    expertOffsets: Stored<Int32Array>,
+    sortedSlots: Stored<Int32Array>,
+    topkWeights: Stored<Float32Array>,
+    numExperts: number,
     numTokens: number,
     topK: number,
     hiddenSize: number,
-    output: Float32Array,
+    output: Stored<Float32Array>,
   ): void
 }
 
@@ -145,7 +201,8 @@ export interface NativeLayer {
   /**
    * Queues a forward. `done` is called once, on the JS thread, never synchronously. Returns a job id > 0.
    * Index arrays are copied at once; hidden, routerInput and output up to 1 MiB are copied or staged; larger ones are used in place and
-   * must not be transferred before `done` (DETACHED tells when one was). Arrays in resizable buffers are refused.
+   * must not be transferred before `done` (DETACHED tells when one was). Arrays in resizable buffers are refused. These three may be
+   * blocks of the layer's device instead, which are used in place.
    */
   forward(request: ForwardRequest, done: (error: NativeError | null) => void): number
   /** See RuntimeCall.cancel. After 'dropped', `done` is not called. */
@@ -153,6 +210,8 @@ export interface NativeLayer {
   /** Blocks until the device is free, then runs on this thread and the pool. */
   forwardSync(request: ForwardRequest): void
   workspaceBytes(numTokens: number): number
+  /** What a forward of numTokens runs, stage by stage. */
+  describeForward(numTokens: number): StageKernels
   /** workspaceBytes: held by the device at present, shared by all its layers. After dispose: what accepted calls still hold. */
   memory(): { hostBytes: number; deviceBytes: number; workspaceBytes: number }
   /** Idempotent. Queued and running forwards finish first, a load is cancelled; new calls throw DISPOSED. */

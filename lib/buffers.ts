@@ -1,6 +1,7 @@
 /** Checks and leases of caller-owned memory: what is read or written by a call in flight must hold still. */
 
 import { invalidArgType, MoeError } from './errors.js'
+import { isOnHost, type Stored } from './stored.js'
 
 type TypedArray = Float32Array | Uint16Array | Int32Array | Uint8Array
 
@@ -35,12 +36,13 @@ interface Range {
   name: string
 }
 
-const inFlight = new WeakMap<ArrayBufferLike, Set<Range>>()
+/** By buffer of the host, or block of device memory. */
+const inFlight = new WeakMap<object, Set<Range>>()
 
 /** One use of memory by a call. */
 export interface Use {
   name: string
-  array: TypedArray
+  array: Stored<TypedArray>
   write: boolean
 }
 
@@ -57,7 +59,7 @@ export function leaseBuffers(uses: readonly Use[]): () => void {
   }
   for (const { name, array, write } of uses) {
     if (array.byteLength === 0) continue
-    const { buffer, byteOffset: start } = array
+    const [buffer, start] = isOnHost(array) ? [array.buffer, array.byteOffset] : [array, 0]
     const end = start + array.byteLength
     let ranges = inFlight.get(buffer)
     if (!ranges) inFlight.set(buffer, (ranges = new Set()))

@@ -1,6 +1,8 @@
 /** Which devices serve here, which one a layer gets, and why not another. */
 
-import type { LayerRuntime } from './backends/runtime.js'
+import { fromNativeError } from './backends/native-errors.js'
+import { REFERENCE_KERNELS } from './backends/reference-stages.js'
+import type { StageKernels } from './backends/runtime.js'
 import type { NativeAddon } from './binding-contract.js'
 import type { ResolvedMoeConfig } from './config.js'
 import type { DType } from './dtype.js'
@@ -31,11 +33,7 @@ export interface DeviceInfo {
 export interface ChosenDevice {
   id: string
   addon: NativeAddon | null
-  architecture: string
 }
-
-/** Kernel names by stage. */
-export type StageKernels = ReturnType<LayerRuntime['kernels']>
 
 /** Lists every device that this build knows, with the reason for each one that cannot serve. Never throws. */
 export function devices(): DeviceInfo[] {
@@ -82,19 +80,30 @@ export function devices(): DeviceInfo[] {
   return [...listed, reference]
 }
 
-let warnedFallback = false
+const warned = new Set<string>()
+
+/** Says once why `auto` did not take a better device. A card that cannot serve is worth a warning, a machine without one is not. */
+function logFallback(id: string, known: readonly DeviceInfo[]): void {
+  const better = known.find(info => (id === 'cpu' ? info.id.startsWith('cuda') : info.id === 'cpu'))
+  const reason = `${better?.id ?? 'no native device'}: ${better?.reason?.split('\n')[0] ?? 'not found'}`
+  const message = `running on '${id}'${id === 'reference' ? ' (slow)' : ''}; ${reason}`
+  if (warned.has(message)) return
+  warned.add(message)
+  log(id === 'cpu' && better?.id === 'cuda' ? 'info' : 'warn', message)
+}
 
 /**
  * @internal Resolves a `device` option.
  *
- * @throws {@link MoeError} ERR_MOE_DEVICE_UNAVAILABLE with the reason when a device asked for by name cannot serve
+ * @throws {@link MoeError} ERR_MOE_DEVICE_UNAVAILABLE with the reason when a device asked for by name cannot serve, ERR_MOE_DEVICE_LOST
+ * when it has failed in this process
  */
 export function chooseDevice(option: DeviceOption): ChosenDevice {
   if (typeof option !== 'string') throw invalidArgType('device', 'a string', option)
   if (!/^(auto|cpu|reference|cuda(:\d+)?)$/.test(option)) {
     throw invalidArgValue('device', "'auto', 'cuda', 'cuda:N', 'cpu' or 'reference'", option)
   }
-  if (option === 'reference') return { id: 'reference', addon: null, architecture: 'javascript' }
+  if (option === 'reference') return { id: 'reference', addon: null }
   const known = devices()
   const matches = known.filter(
     info =>
@@ -106,46 +115,41 @@ export function chooseDevice(option: DeviceOption): ChosenDevice {
   const chosen = matches.find(info => info.available)
   if (chosen && chosen.id !== 'reference') {
     const native = tryLoadNative()
-    if ('addon' in native) return { id: chosen.id, addon: native.addon, architecture: chosen.architecture }
+    if ('addon' in native) {
+      if (option === 'auto' && chosen.id === 'cpu') logFallback('cpu', known)
+      return { id: chosen.id, addon: native.addon }
+    }
   }
   if (option === 'auto') {
-    const reason = known.find(info => info.id === 'cpu')?.reason ?? 'no native device'
-    if (!warnedFallback) log('warn', `running on 'reference' (slow): ${reason.split('\n')[0]}`)
-    warnedFallback = true
-    return { id: 'reference', addon: null, architecture: 'javascript' }
+    logFallback('reference', known)
+    return { id: 'reference', addon: null }
   }
   const reason =
     matches[0]?.reason ?? `there is no device '${option}'; known: ${known.map(info => info.id).join(', ')}`
   const native = tryLoadNative()
+  const loss = 'addon' in native ? native.addon.deviceLoss(option) : ''
+  if (loss) throw new MoeError('ERR_MOE_DEVICE_LOST', loss, { details: { device: option } })
   throw new MoeError('ERR_MOE_DEVICE_UNAVAILABLE', `Device '${option}' cannot serve: ${reason}`, {
     ...('error' in native ? { cause: native.error } : {}),
     details: { device: option, reason },
   })
 }
 
-/** @internal The kernels that a device uses, before anything is loaded. */
-export function describeKernels(device: ChosenDevice, dtype: DType, gated: boolean): StageKernels {
-  const where = device.id === 'reference' ? 'double-precision loop' : device.architecture
-  const matmul =
-    device.id === 'reference'
-      ? where
-      : `${where} ${dtype === 'bf16' && where === 'avx512bf16' ? 'bf16 dot' : `${dtype} widened, f32 FMA`}`
-  return {
-    gate: device.id === 'reference' ? where : `${where} f32 FMA`,
-    select: device.id === 'reference' ? where : 'partial selection per token',
-    dispatch: device.id === 'reference' ? where : 'stable counting sort',
-    gateUp: `${matmul}, activation of ${gated ? 'gate and up' : 'up'} in the same pass`,
-    down: matmul,
-    combine: device.id === 'reference' ? where : `${where}, fixed order over k`,
-  }
-}
-
-/** @internal Scratch that a forward takes on a device, before anything is loaded. */
-export function workspaceBytes(
-  device: ChosenDevice,
+/** @internal What a forward takes on a device, before anything is loaded. */
+export function forwardNeeds(
+  { id, addon }: ChosenDevice,
   config: ResolvedMoeConfig,
   dtype: DType,
   numTokens: number,
-): number {
-  return device.addon ? device.addon.workspaceBytes(device.id, config, dtype, numTokens) : 0
+  batchInvariant: boolean,
+): { kernels: StageKernels; workspaceBytes: number } {
+  if (!addon) return { kernels: REFERENCE_KERNELS, workspaceBytes: 0 }
+  try {
+    return {
+      kernels: addon.describeForward(id, config, dtype, numTokens, batchInvariant),
+      workspaceBytes: addon.workspaceBytes(id, config, dtype, numTokens, batchInvariant),
+    }
+  } catch (error) {
+    throw fromNativeError(error, 'run')
+  }
 }

@@ -59,9 +59,9 @@ export interface DoctorReport {
     error?: { code: string; message: string }
   }
   cuda: NvidiaInfo & {
-    /** Of this build, 'sm_90' …; empty without a CUDA backend. */
+    /** Of this build, 'sm_90', 'compute_90' (which later cards compile for themselves) …; empty without a CUDA backend. */
     compiledArchitectures: string[]
-    /** Why there is no CUDA device; '' where there is one. */
+    /** Why the first CUDA device cannot serve, or why there is none; '' where it serves. */
     reason: string
   }
   devices: DeviceInfo[]
@@ -101,7 +101,7 @@ export function doctor(): DoctorReport {
     memory: probeMemory(),
     container: guarded(probeContainer, false),
     native: probeNative(),
-    cuda: { ...probeNvidia(), compiledArchitectures: [], reason: cuda?.reason ?? '' },
+    cuda: { ...probeNvidia(), compiledArchitectures: probeArchitectures(), reason: cuda?.reason ?? '' },
     devices,
     environment: probeEnvironment(),
     selfTest: selfTest(devices),
@@ -121,6 +121,14 @@ function areAddonsAllowed(): boolean {
   if (!permission) return true
   // Releases that cannot be asked about addons still forbid them without the flag.
   return guarded(() => permission.has('addon'), false) || options.includes('--allow-addons')
+}
+
+function probeArchitectures(): string[] {
+  const native = guarded(tryLoadNative, null)
+  if (!native || 'error' in native) return []
+  const { addon } = native
+  const backend = guarded(() => addon.backendInfo('cuda'), null)
+  return backend ? backend.architectures.split(' ').filter(Boolean) : []
 }
 
 function probeEnvironment(): Record<string, string> {

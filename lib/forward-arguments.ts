@@ -3,7 +3,7 @@
 import type { ForwardRequest } from './backends/runtime.js'
 import { checkBuffer, type Use } from './buffers.js'
 import type { ResolvedMoeConfig } from './config.js'
-import { allocateArray, type DType, type FloatArray } from './dtype.js'
+import type { DType, FloatArray } from './dtype.js'
 import {
   checkOptionKeys,
   invalidArgShape,
@@ -13,7 +13,8 @@ import {
   missingInput,
 } from './errors.js'
 import { checkSequenceLengths, checkTopK, checkTopP, int32Option } from './routing-arguments.js'
-import { Tensor, tensorData } from './tensor.js'
+import { isHostDevice, onHost, type Stored } from './stored.js'
+import { allocateStored, Tensor, tensorData } from './tensor.js'
 
 /** Hidden states: f32, the bits of the layer's 16-bit dtype, a `Float16Array` on an f16 layer, or a tensor. */
 export type HiddenStates = Float32Array | Uint16Array | Tensor
@@ -70,16 +71,21 @@ export interface PreparedForward {
   request: ForwardRequest
   /** What the caller gets: its own output, or a new one of the input's type. */
   output: HiddenStates
-  /** Caller-owned memory to lease while the call is in flight. */
+  /** Memory to lease while the call is in flight. */
   uses: Use[]
+  /** The call has failed: frees a new output. */
+  discard(): void
 }
 
 interface FloatInput {
-  array: FloatArray
+  array: Stored<FloatArray>
+  /** Elements. */
+  length: number
   dtype: DType
+  /** Of a tensor; arrays are the host's. */
+  device: string
   /** Makes an output of the same type over an array like `array`. */
-  wrap: (array: FloatArray) => HiddenStates
-  owned: boolean
+  wrap: (array: Stored<FloatArray>) => HiddenStates
 }
 
 /**
@@ -99,7 +105,7 @@ export function prepareForward(
   checkOptionKeys(options, OPTION_KEYS)
   const { hiddenSize, topK } = config
   const hidden = floatInput('hiddenStates', hiddenStates, layerDtype, device, hiddenSize)
-  const numTokens = hidden.array.length / hiddenSize
+  const numTokens = hidden.length / hiddenSize
   const uses: Use[] = []
   const lease = (name: string, input: { array: Use['array'] }, write = false) =>
     uses.push({ name, array: input.array, write })
@@ -110,17 +116,17 @@ export function prepareForward(
     if (input.dtype !== hidden.dtype || value.constructor !== hiddenStates.constructor) {
       throw invalidArgType(name, 'the same type as hiddenStates', value)
     }
-    if (input.array.length !== hidden.array.length) {
+    if (input.length !== hidden.length) {
       throw invalidArgShape(
         name,
         `[${numTokens}, ${hiddenSize}] like hiddenStates`,
-        `${input.array.length} elements`,
+        `${input.length} elements`,
       )
     }
     return input
   }
 
-  let routerInput: FloatArray | null = null
+  let routerInput: Stored<FloatArray> | null = null
   if (options.routerInput !== undefined) {
     const input = same('routerInput', options.routerInput)
     lease('routerInput', input)
@@ -158,14 +164,14 @@ export function prepareForward(
   }
 
   let output: HiddenStates
-  let outputArray: FloatArray
+  let outputArray: Stored<FloatArray>
   if (options.output !== undefined) {
     const input = same('output', options.output)
     lease('output', input, true)
     output = options.output
     outputArray = input.array
   } else {
-    outputArray = allocateArray(hidden.dtype, hidden.array.length)
+    outputArray = allocateStored(hidden.device, hidden.dtype, hidden.length) as Stored<FloatArray>
     output = hidden.wrap(outputArray)
   }
   return {
@@ -186,6 +192,9 @@ export function prepareForward(
     },
     output,
     uses,
+    discard: () => {
+      if (options.output === undefined && output instanceof Tensor) output.dispose()
+    },
   }
 }
 
@@ -197,8 +206,8 @@ function floatInput(
   hiddenSize: number,
 ): FloatInput {
   const input = toFloatInput(name, value, layerDtype, device, hiddenSize)
-  if (input.array.length % hiddenSize !== 0) {
-    throw invalidArgShape(name, `[numTokens, ${hiddenSize}]`, `${input.array.length} elements`)
+  if (input.length % hiddenSize !== 0) {
+    throw invalidArgShape(name, `[numTokens, ${hiddenSize}]`, `${input.length} elements`)
   }
   return input
 }
@@ -218,37 +227,45 @@ function toFloatInput(
     if (value.shape.length !== 2 || value.shape[1] !== hiddenSize) {
       throw invalidArgShape(name, `shape [numTokens, ${hiddenSize}]`, `[${value.shape.join(', ')}]`)
     }
-    if (value.device.startsWith('cuda') !== device.startsWith('cuda')) {
-      throw invalidArgValue(name, `a tensor that '${device}' can read`, value.device)
+    if (value.device !== device && !(isHostDevice(value.device) && isHostDevice(device))) {
+      throw invalidArgValue(name, `a tensor on '${device}'`, value.device)
     }
-    const { dtype, shape } = value
+    const { dtype, shape, length } = value
     return {
-      array: array as FloatArray,
+      array: array as Stored<FloatArray>,
+      length,
       dtype,
+      device: value.device,
       wrap: out => new Tensor(out, shape, dtype, value.device),
-      owned: true,
     }
   }
+  const host = (array: FloatArray, dtype: DType, wrap: (out: FloatArray) => HiddenStates): FloatInput => ({
+    array,
+    length: array.length,
+    dtype,
+    device: 'cpu',
+    wrap: out => wrap(onHost(out)),
+  })
   if (value instanceof Float32Array) {
     checkBuffer(name, value)
-    return { array: value, dtype: 'f32', wrap: out => out, owned: false }
+    return host(value, 'f32', out => out)
   }
   if (value instanceof Uint16Array) {
     if (layerDtype === 'f32') throw invalidArgType(name, 'a Float32Array (the layer computes in f32)', value)
     checkBuffer(name, value)
-    return { array: value, dtype: layerDtype, wrap: out => out, owned: false }
+    return host(value, layerDtype, out => out)
   }
   if (Float16 && value instanceof Float16) {
     if (layerDtype !== 'f16')
       throw invalidArgType(name, `no Float16Array (the layer computes in ${layerDtype})`, value)
     const view = value as unknown as Uint16Array
     checkBuffer(name, view)
-    return {
-      array: new Uint16Array(view.buffer, view.byteOffset, view.length),
-      dtype: 'f16',
-      wrap: out => new Float16(out.buffer, out.byteOffset, out.length) as unknown as Uint16Array,
-      owned: false,
-    }
+    const bits = new Uint16Array(view.buffer, view.byteOffset, view.length)
+    return host(
+      bits,
+      'f16',
+      out => new Float16(out.buffer, out.byteOffset, out.length) as unknown as Uint16Array,
+    )
   }
   throw invalidArgType(name, 'a Float32Array, a Uint16Array (bits of the 16-bit dtype) or a Tensor', value)
 }

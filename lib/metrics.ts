@@ -15,11 +15,11 @@ export interface LayerStats {
   /** Sum of the calls' FLOPs, and of what dense layers would have taken. */
   flops: number
   denseFlops: number
-  /** Weights and workspace in host memory. */
+  /** Weights in host memory. */
   hostBytes: number
-  /** Weights and workspace in device memory. */
+  /** Weights in device memory. */
   deviceBytes: number
-  /** Scratch of forwards; part of the two above. */
+  /** Scratch of forwards on the layer's device, which all its layers share. */
   workspaceBytes: number
   /** Calls that wait or run. */
   queueDepth: number

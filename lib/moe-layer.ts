@@ -20,6 +20,7 @@ import {
 import { type LayerStats, StatsCounter } from './metrics.js'
 import { explainForward, type ForwardPlan } from './plan.js'
 import { resolveConfig } from './resolve.js'
+import { isOnHost } from './stored.js'
 import type { MoeWeights } from './weights.js'
 import { countWork, type Work } from './work.js'
 
@@ -31,6 +32,11 @@ export interface LayerOptions {
   dtype?: 'auto' | DType
   /** CPU threads that one forward may use. @defaultValue all of the device's (SPARSE_EXPERTS_THREADS, else the cores) */
   threads?: number
+  /**
+   * A row's bits never depend on the rows beside it. Always so on 'cpu' and 'reference'; on 'cuda' it keeps small batches from being
+   * cut in a way of their own, which costs them speed. @defaultValue false
+   */
+  batchInvariant?: boolean
   /** Rows that may wait or run at a time; a call beyond them rejects with ERR_MOE_QUEUE_FULL. @defaultValue 65536 */
   maxQueuedTokens?: number
 }
@@ -80,7 +86,7 @@ export interface ForwardEvent {
 
 export type LayerHealth = { status: 'ready' } | { status: 'failed'; cause: MoeError }
 
-const LAYER_KEYS = ['device', 'dtype', 'threads', 'maxQueuedTokens']
+const LAYER_KEYS = ['device', 'dtype', 'threads', 'batchInvariant', 'maxQueuedTokens']
 const DEFAULT_MAX_QUEUED_TOKENS = 65_536
 const forwardChannel = channel('sparse-experts:forward')
 
@@ -141,6 +147,7 @@ export class MoeLayer {
     const dtype = options.dtype === undefined || options.dtype === 'auto' ? plan.storedDtype : options.dtype
     const runtime = await loadRuntime(device, plan, dtype, {
       threads: options.threads ?? 0,
+      batchInvariant: options.batchInvariant ?? false,
       signal,
       onProgress,
     })
@@ -162,10 +169,8 @@ export class MoeLayer {
     const resolved = resolveConfig(config)
     const device = chooseDevice(options.device ?? 'auto')
     const dtype = options.dtype === undefined ? 'auto' : options.dtype
-    return new MoeLayer(
-      createRuntime(device, resolved, dtype, weights, { threads: options.threads ?? 0 }),
-      options,
-    )
+    const { threads = 0, batchInvariant = false } = options
+    return new MoeLayer(createRuntime(device, resolved, dtype, weights, { threads, batchInvariant }), options)
   }
 
   /** `true` once {@link dispose} was called. */
@@ -189,36 +194,11 @@ export class MoeLayer {
   ): Promise<ForwardResult<H>> {
     const began = performance.now()
     const prepared = this.#prepare(hiddenStates, options)
-    const signal = checkSignal(options.signal)
-    signal?.throwIfAborted()
-    const { numTokens } = prepared.request
-    if (this.#queuedTokens > 0 && this.#queuedTokens + numTokens > this.#maxQueuedTokens) {
-      throw new MoeError(
-        'ERR_MOE_QUEUE_FULL',
-        `The queue holds ${this.#queuedTokens} rows; ${numTokens} more exceed its ${this.#maxQueuedTokens}`,
-        { details: { queuedTokens: this.#queuedTokens, maxQueuedTokens: this.#maxQueuedTokens } },
-      )
-    }
-    const release = leaseBuffers(prepared.uses)
-    const lengths = prepared.uses.map(use => use.array.length)
-    const call = this.#runtime.forward(prepared.request)
-    this.#queuedTokens += numTokens
-    this.#pending.add(call.settled)
-    const onAbort = () => call.cancel()
-    signal?.addEventListener('abort', onAbort, { once: true })
     try {
-      await call.settled
-      checkStillThere(prepared.uses, lengths)
+      await this.#queue(prepared, options.signal, began)
     } catch (error) {
-      const reason = error !== CANCELLED ? error : signal?.aborted ? signal.reason : disposedError()
-      this.#recordFailure(reason)
-      this.#publish(numTokens, began, undefined, undefined, reason)
-      throw reason
-    } finally {
-      signal?.removeEventListener('abort', onAbort)
-      this.#pending.delete(call.settled)
-      this.#queuedTokens -= numTokens
-      release()
+      prepared.discard()
+      throw error
     }
     return this.#finish(prepared, began)
   }
@@ -238,15 +218,20 @@ export class MoeLayer {
       throw invalidArgValue('signal', 'no signal (a synchronous call cannot be aborted)', 'one')
     }
     const prepared = this.#prepare(hiddenStates, options)
-    const release = leaseBuffers(prepared.uses)
     try {
-      this.#runtime.forwardSync(prepared.request)
+      const release = leaseBuffers(prepared.uses)
+      try {
+        this.#runtime.forwardSync(prepared.request)
+      } catch (error) {
+        this.#recordFailure(error)
+        this.#publish(prepared.request.numTokens, began, undefined, undefined, error)
+        throw error
+      } finally {
+        release()
+      }
     } catch (error) {
-      this.#recordFailure(error)
-      this.#publish(prepared.request.numTokens, began, undefined, undefined, error)
+      prepared.discard()
       throw error
-    } finally {
-      release()
     }
     return this.#finish(prepared, began)
   }
@@ -265,6 +250,7 @@ export class MoeLayer {
 
   /** `ready`, or `failed` with the cause once the device is lost; a failed layer stays failed. */
   health(): LayerHealth {
+    this.#failure ??= this.#runtime.loss()
     return this.#failure ? { status: 'failed', cause: this.#failure } : { status: 'ready' }
   }
 
@@ -298,6 +284,41 @@ export class MoeLayer {
     if (this.#disposed) throw disposedError()
     if (this.#failure) throw this.#failure
     return prepareForward(this.config, this.dtype, this.device, hiddenStates, options)
+  }
+
+  /** Waits for its turn and its end. */
+  async #queue(prepared: PreparedForward, asked: AbortSignal | undefined, began: number): Promise<void> {
+    const signal = checkSignal(asked)
+    signal?.throwIfAborted()
+    const { numTokens } = prepared.request
+    if (this.#queuedTokens > 0 && this.#queuedTokens + numTokens > this.#maxQueuedTokens) {
+      throw new MoeError(
+        'ERR_MOE_QUEUE_FULL',
+        `The queue holds ${this.#queuedTokens} rows; ${numTokens} more exceed its ${this.#maxQueuedTokens}`,
+        { details: { queuedTokens: this.#queuedTokens, maxQueuedTokens: this.#maxQueuedTokens } },
+      )
+    }
+    const release = leaseBuffers(prepared.uses)
+    const lengths = prepared.uses.map(use => use.array.byteLength)
+    const call = this.#runtime.forward(prepared.request)
+    this.#queuedTokens += numTokens
+    this.#pending.add(call.settled)
+    const onAbort = () => call.cancel()
+    signal?.addEventListener('abort', onAbort, { once: true })
+    try {
+      await call.settled
+      checkStillThere(prepared.uses, lengths)
+    } catch (error) {
+      const reason = error !== CANCELLED ? error : signal?.aborted ? signal.reason : disposedError()
+      this.#recordFailure(reason)
+      this.#publish(numTokens, began, undefined, undefined, reason)
+      throw reason
+    } finally {
+      signal?.removeEventListener('abort', onAbort)
+      this.#pending.delete(call.settled)
+      this.#queuedTokens -= numTokens
+      release()
+    }
   }
 
   #finish<H extends HiddenStates>({ request, output }: PreparedForward, began: number): ForwardResult<H> {
@@ -339,7 +360,8 @@ function flaggedRows(flags: Uint8Array): Int32Array {
 
 /** A buffer that was transferred while the call ran holds nothing that can be trusted, and nothing was written where the caller looks. */
 function checkStillThere(uses: readonly Use[], lengths: readonly number[]): void {
-  const gone = uses.find((use, i) => use.array.length !== lengths[i])
+  // A block of device memory cannot be transferred, and lives as long as the call does.
+  const gone = uses.find(({ array }, i) => isOnHost(array) && array.byteLength !== lengths[i])
   if (gone)
     throw new MoeError(
       'ERR_MOE_BUFFER_DETACHED',
@@ -350,7 +372,10 @@ function checkStillThere(uses: readonly Use[], lengths: readonly number[]): void
 function checkLayerOptions(options: LayerOptions, more: string[]): void {
   if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options)
   checkOptionKeys(options, [...LAYER_KEYS, ...more])
-  const { dtype, threads, maxQueuedTokens } = options
+  const { dtype, threads, batchInvariant, maxQueuedTokens } = options
+  if (batchInvariant !== undefined && typeof batchInvariant !== 'boolean') {
+    throw invalidArgType('batchInvariant', 'a boolean', batchInvariant)
+  }
   if (dtype !== undefined && dtype !== 'auto' && !DTYPES.includes(dtype)) {
     throw invalidArgValue('dtype', "'auto', 'f32', 'f16' or 'bf16'", dtype)
   }

@@ -1,14 +1,8 @@
 /** What a forward will take, before it runs and before anything is loaded. */
 
-import type { LayerRuntime } from './backends/runtime.js'
+import type { LayerRuntime, StageKernels } from './backends/runtime.js'
 import type { MoeConfig, ResolvedMoeConfig } from './config.js'
-import {
-  chooseDevice,
-  type DeviceOption,
-  describeKernels,
-  type StageKernels,
-  workspaceBytes,
-} from './device.js'
+import { chooseDevice, type DeviceOption, forwardNeeds } from './device.js'
 import { DTYPES, type DType, dtypeBytes } from './dtype.js'
 import { invalidArgType, invalidArgValue } from './errors.js'
 import { resolveConfig } from './resolve.js'
@@ -53,27 +47,22 @@ export interface ForwardPlan {
  * @param numTokens rows of the call
  * @param device as in `MoeLayer.load` @defaultValue 'auto'
  * @param options.dtype of the expert weights @defaultValue 'bf16'
+ * @param options.batchInvariant as in `MoeLayer.load` @defaultValue false
  * @throws RangeError ERR_MOE_INVALID_ARG_VALUE; {@link MoeError} ERR_MOE_DEVICE_UNAVAILABLE
  */
 export function plan(
   config: MoeConfig | ResolvedMoeConfig,
   numTokens: number,
   device: DeviceOption = 'auto',
-  options: { dtype?: DType } = {},
+  options: { dtype?: DType; batchInvariant?: boolean } = {},
 ): ForwardPlan {
   const resolved = resolveConfig(config)
   const dtype = options.dtype ?? 'bf16'
   if (!DTYPES.includes(dtype)) throw invalidArgValue('dtype', "'f32', 'f16' or 'bf16'", dtype)
   checkNumTokens(numTokens)
   const chosen = chooseDevice(device)
-  return makePlan(
-    resolved,
-    dtype,
-    chosen.id,
-    numTokens,
-    describeKernels(chosen, dtype, resolved.gated),
-    workspaceBytes(chosen, resolved, dtype, numTokens),
-  )
+  const needs = forwardNeeds(chosen, resolved, dtype, numTokens, options.batchInvariant ?? false)
+  return makePlan(resolved, dtype, chosen.id, numTokens, needs.kernels, needs.workspaceBytes)
 }
 
 /** @internal The same of a layer that is loaded. */

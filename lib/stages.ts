@@ -8,6 +8,7 @@ import { checkOptionKeys, invalidArgShape, invalidArgType, invalidArgValue, miss
 import { resolveRoutingConfig } from './resolve.js'
 import type { ResolvedRouting, RoutingConfig, RoutingVectors } from './routing.js'
 import { checkSequenceLengths, checkTopK, checkTopP, int32Option } from './routing-arguments.js'
+import { isOnHost, type Stored } from './stored.js'
 import { Tensor, tensorData } from './tensor.js'
 
 /** Where the slots of each expert are. E = numExperts, slot = token * topK + k. */
@@ -54,11 +55,11 @@ function floatTensor(
   name: string,
   tensor: unknown,
   rank: number,
-): { data: FloatArray; dtype: DType; shape: readonly number[]; device: string } {
+): { data: Stored<FloatArray>; dtype: DType; shape: readonly number[]; device: string } {
   const checked = checkTensor(name, tensor, rank)
   if (checked.dtype === 'i32') throw invalidArgType(name, 'a tensor of f32, f16 or bf16', 'i32')
   return {
-    data: tensorData(checked) as FloatArray,
+    data: tensorData(checked) as Stored<FloatArray>,
     dtype: checked.dtype,
     shape: checked.shape,
     device: checked.device,
@@ -69,7 +70,7 @@ function typedTensor<D extends 'f32' | 'i32'>(name: string, tensor: unknown, dty
   const checked = checkTensor(name, tensor, rank)
   if (checked.dtype !== dtype) throw invalidArgType(name, `a tensor of ${dtype}`, checked.dtype)
   return {
-    data: tensorData(checked) as D extends 'f32' ? Float32Array : Int32Array,
+    data: tensorData(checked) as Stored<D extends 'f32' ? Float32Array : Int32Array>,
     shape: checked.shape,
     device: checked.device,
   }
@@ -173,14 +174,16 @@ export function dispatch(topkIds: Tensor, numExperts: number): Dispatch {
   if (!Number.isSafeInteger(numExperts) || numExperts < 1) {
     throw invalidArgValue('numExperts', 'a positive integer', numExperts)
   }
-  for (const id of ids.data) {
+  // Other devices look at the contents themselves.
+  for (const id of isOnHost(ids.data) ? ids.data : []) {
     if (id < -1 || id >= numExperts) throw invalidArgValue('topkIds', `ids from -1 to ${numExperts - 1}`, id)
   }
+  const slots = ids.shape[0]! * ids.shape[1]!
   const runtime = runtimeOf(ids.device)
-  const { expertOffsets, sortedSlots } = runtime.dispatch(ids.data, numExperts)
+  const { expertOffsets, sortedSlots } = runtime.dispatch(ids.data, slots, numExperts)
   return {
     expertOffsets: new Tensor(expertOffsets, [numExperts + 1], 'i32', runtime.device),
-    sortedSlots: new Tensor(sortedSlots, [sortedSlots.length], 'i32', runtime.device),
+    sortedSlots: new Tensor(sortedSlots, [slots], 'i32', runtime.device),
   }
 }
 
@@ -211,7 +214,7 @@ export function expertMatmul(
   const rows = floatTensor('x', x, 2)
   const matrices = floatTensor('weights', weights, 3)
   const [numExperts, matrixRows, cols] = matrices.shape as [number, number, number]
-  const { expertOffsets, sortedSlots, devices } = checkDispatch(dispatched, numExperts)
+  const { expertOffsets, sortedSlots, slots, devices } = checkDispatch(dispatched, numExperts)
   const bias = options.bias === undefined ? null : typedTensor('bias', options.bias, 'f32', 2)
   const { gather = false, gated = false, interleaved = false, activation } = options
   checkSize('x', `[rows, ${cols}]`, rows.shape[1] === cols, rows.shape)
@@ -226,7 +229,6 @@ export function expertMatmul(
     throw invalidArgShape('weights', 'an even number of rows when gated', `${matrixRows}`)
   if (gated && activation === undefined)
     throw invalidArgValue('activation', 'an activation when gated', activation)
-  const slots = sortedSlots.length
   const topK = gather ? (options.topK ?? (rows.shape[0] === 0 ? 1 : slots / rows.shape[0]!)) : 1
   if (!Number.isInteger(topK) || topK < 1) throw invalidArgValue('topK', 'a positive integer', topK)
   checkSize('x', `[${slots / topK}, ${cols}]`, rows.shape[0]! * topK === slots, rows.shape)
@@ -271,53 +273,64 @@ export function expertMatmul(
 export function combine(expertOutput: Tensor, dispatched: Dispatch, topkWeights: Tensor): Tensor {
   const rows = typedTensor('expertOutput', expertOutput, 'f32', 2)
   const weights = typedTensor('topkWeights', topkWeights, 'f32', 2)
-  const { expertOffsets, sortedSlots, devices } = checkDispatch(dispatched)
+  const { slots, numExperts, devices, ...listed } = checkDispatch(dispatched)
   const [numTokens, topK] = weights.shape as [number, number]
-  const slots = numTokens * topK
   const hiddenSize = rows.shape[1]!
-  checkSize('expertOutput', `[${slots}, hiddenSize]`, rows.shape[0] === slots, rows.shape)
-  if (sortedSlots.length !== slots)
-    throw invalidArgShape('dispatch', `${slots} slots`, `${sortedSlots.length}`)
+  checkSize(
+    'expertOutput',
+    `[${numTokens * topK}, hiddenSize]`,
+    rows.shape[0] === numTokens * topK,
+    rows.shape,
+  )
+  if (slots !== numTokens * topK) throw invalidArgShape('dispatch', `${numTokens * topK} slots`, `${slots}`)
   const runtime = runtimeOf(rows.device, weights.device, ...devices)
-  const used = new Int32Array(slots).fill(-1)
-  for (let i = 0; i < expertOffsets.at(-1)!; i++) used[sortedSlots[i]!] = 0
+  const sizes = { numExperts, numTokens, topK, hiddenSize }
   return new Tensor(
-    runtime.combine(rows.data, used, weights.data, numTokens, topK, hiddenSize),
+    runtime.combine(rows.data, listed, weights.data, sizes),
     [numTokens, hiddenSize],
     'f32',
     runtime.device,
   )
 }
 
-/** Offsets rise from 0 to at most the number of slots, and each listed slot exists: what kernels rely on. */
-function checkDispatch(dispatched: Dispatch, numExperts?: number) {
+/** Shapes on every device; contents here on the host, and by the device's own stages elsewhere. */
+function checkDispatch(dispatched: Dispatch, expected?: number) {
   if (typeof dispatched !== 'object' || dispatched === null) {
     throw invalidArgType('dispatch', 'what dispatch() returned', dispatched)
   }
   const offsets = typedTensor('dispatch.expertOffsets', dispatched.expertOffsets, 'i32', 1)
   const slots = typedTensor('dispatch.sortedSlots', dispatched.sortedSlots, 'i32', 1)
-  if (numExperts !== undefined) {
-    checkSize(
-      'dispatch.expertOffsets',
-      `[${numExperts + 1}]`,
-      offsets.data.length === numExperts + 1,
-      offsets.shape,
-    )
+  const numExperts = offsets.shape[0]! - 1
+  checkSize(
+    'dispatch.expertOffsets',
+    expected === undefined ? '[numExperts + 1]' : `[${expected + 1}]`,
+    expected === undefined ? numExperts >= 1 : numExperts === expected,
+    offsets.shape,
+  )
+  if (isOnHost(offsets.data) && isOnHost(slots.data)) checkSlots(offsets.data, slots.data)
+  return {
+    expertOffsets: offsets.data,
+    sortedSlots: slots.data,
+    numExperts,
+    slots: slots.shape[0]!,
+    devices: [offsets.device, slots.device],
   }
-  const count = slots.data.length
+}
+
+/** Offsets rise from 0 to at most the number of slots, and each listed slot exists: what kernels rely on. */
+function checkSlots(offsets: Int32Array, slots: Int32Array): void {
+  const count = slots.length
   let previous = 0
-  for (const offset of offsets.data) {
+  for (const offset of offsets) {
     if (offset < previous || offset > count) {
       throw invalidArgValue('dispatch.expertOffsets', `offsets that rise from 0 to at most ${count}`, offset)
     }
     previous = offset
   }
-  if (offsets.data[0] !== 0)
-    throw invalidArgValue('dispatch.expertOffsets', 'a first offset of 0', offsets.data[0])
+  if (offsets[0] !== 0) throw invalidArgValue('dispatch.expertOffsets', 'a first offset of 0', offsets[0])
   for (let i = 0; i < previous; i++) {
-    const slot = slots.data[i]!
+    const slot = slots[i]!
     if (slot < 0 || slot >= count)
       throw invalidArgValue('dispatch.sortedSlots', `slots from 0 to ${count - 1}`, slot)
   }
-  return { expertOffsets: offsets.data, sortedSlots: slots.data, devices: [offsets.device, slots.device] }
 }

@@ -1,8 +1,10 @@
 /** Dense row-major tensors that the stages and layers pass between them. */
 
 import { checkBuffer } from './buffers.js'
+import { allocateBuffer, download, tensorDevice, uploaded } from './device-memory.js'
 import type { DType } from './dtype.js'
 import { invalidArgShape, invalidArgType, invalidArgValue, MoeError } from './errors.js'
+import { isHostDevice, isOnHost, type Stored } from './stored.js'
 
 /** Element type of a {@link Tensor}: a compute dtype, or i32 for ids, offsets and slots. */
 export type TensorDType = DType | 'i32'
@@ -13,15 +15,16 @@ export type TensorData = Float32Array | Uint16Array | Int32Array
 export interface TensorOptions {
   /** Needed for a `Uint16Array`; implied by the other arrays. */
   dtype?: TensorDType
-  /** 'cpu', 'reference' or 'cuda:N'. @defaultValue 'cpu' */
+  /** 'cpu', 'reference', 'cuda:N', or 'cuda' for the first one that works. @defaultValue 'cpu' */
   device?: string
 }
 
-const hostData = new WeakMap<Tensor, TensorData>()
+const storage = new WeakMap<Tensor, Stored<TensorData>>()
 
 /**
  * A dense row-major tensor on a device. It owns its memory: {@link Tensor.from} copies in, {@link Tensor.toHost} copies out, and what
- * the caller does with its own arrays in between changes nothing.
+ * the caller does with its own arrays in between changes nothing. On 'cuda:N' the elements stay in the card's memory between stages and
+ * layers; {@link Tensor.dispose} frees it (the garbage collector does too, later).
  */
 export class Tensor {
   readonly dtype: TensorDType
@@ -29,11 +32,11 @@ export class Tensor {
   readonly device: string
 
   /** @internal */
-  constructor(data: TensorData, shape: readonly number[], dtype: TensorDType, device: string) {
+  constructor(data: Stored<TensorData>, shape: readonly number[], dtype: TensorDType, device: string) {
     this.dtype = dtype
     this.shape = Object.freeze([...shape])
     this.device = device
-    hostData.set(this, data)
+    storage.set(this, data)
   }
 
   /**
@@ -42,7 +45,8 @@ export class Tensor {
    * @param data length = product of `shape`
    * @param shape non-negative integers, rank 1 to 4
    * @throws TypeError ERR_MOE_INVALID_ARG_TYPE, RangeError ERR_MOE_INVALID_ARG_SHAPE or ERR_MOE_INVALID_ARG_VALUE
-   * @throws {@link MoeError} ERR_MOE_DEVICE_UNAVAILABLE for a device that cannot hold tensors here
+   * @throws {@link MoeError} ERR_MOE_DEVICE_UNAVAILABLE for a device that cannot hold tensors here, ERR_MOE_OUT_OF_MEMORY,
+   * ERR_MOE_DEVICE_LOST
    */
   static from(data: TensorData, shape: readonly number[], options: TensorOptions = {}): Tensor {
     const dtype = inferDtype(data, options.dtype)
@@ -58,7 +62,8 @@ export class Tensor {
     if (length !== data.length) {
       throw invalidArgShape('data', `${length} elements for shape [${shape.join(', ')}]`, `${data.length}`)
     }
-    return new Tensor(data.slice(), shape, dtype, checkHostDevice(options.device ?? 'cpu'))
+    const device = tensorDevice(options.device ?? 'cpu')
+    return new Tensor(isHostDevice(device) ? data.slice() : uploaded(device, data), shape, dtype, device)
   }
 
   /** Number of elements. */
@@ -67,17 +72,20 @@ export class Tensor {
   }
 
   get isDisposed(): boolean {
-    return !hostData.has(this)
+    return !storage.has(this)
   }
 
   /** Copies the elements to a new typed array on the host. */
   toHost(): TensorData {
-    return tensorData(this).slice()
+    const data = tensorData(this)
+    return isOnHost(data) ? data.slice() : download(data, allocate(this.dtype, this.length))
   }
 
-  /** Frees the memory; idempotent. A later use throws ERR_MOE_DISPOSED. */
+  /** Frees the memory; idempotent. A later use throws ERR_MOE_DISPOSED; calls that have the tensor already still end well. */
   dispose(): void {
-    hostData.delete(this)
+    const data = storage.get(this)
+    storage.delete(this)
+    if (data && !isOnHost(data)) data.dispose()
   }
 
   [Symbol.dispose](): void {
@@ -85,11 +93,23 @@ export class Tensor {
   }
 }
 
-/** @internal The tensor's own storage, for stages and layers of host devices. */
-export function tensorData(tensor: Tensor): TensorData {
-  const data = hostData.get(tensor)
+/** @internal The tensor's own storage, for stages and layers. */
+export function tensorData(tensor: Tensor): Stored<TensorData> {
+  const data = storage.get(tensor)
   if (!data) throw new MoeError('ERR_MOE_DISPOSED', 'The tensor has been disposed')
   return data
+}
+
+/** @internal Storage for a new tensor. Zeros on the host, arbitrary elsewhere. */
+export function allocateStored(device: string, dtype: TensorDType, length: number): Stored<TensorData> {
+  return isHostDevice(device)
+    ? allocate(dtype, length)
+    : allocateBuffer(device, length * (dtype === 'f16' || dtype === 'bf16' ? 2 : 4))
+}
+
+function allocate(dtype: TensorDType, length: number): TensorData {
+  if (dtype === 'f32') return new Float32Array(length)
+  return dtype === 'i32' ? new Int32Array(length) : new Uint16Array(length)
 }
 
 function inferDtype(data: unknown, asked: TensorDType | undefined): TensorDType {
@@ -105,16 +125,4 @@ function inferDtype(data: unknown, asked: TensorDType | undefined): TensorDType 
   if (asked !== 'f16' && asked !== 'bf16')
     throw invalidArgValue('dtype', "'f16' or 'bf16' for a Uint16Array", asked)
   return asked
-}
-
-function checkHostDevice(device: unknown): string {
-  if (typeof device !== 'string') throw invalidArgType('device', 'a string', device)
-  if (device === 'cpu' || device === 'reference') return device
-  if (/^cuda(:\d+)?$/.test(device)) {
-    throw new MoeError(
-      'ERR_MOE_DEVICE_UNAVAILABLE',
-      `Tensors on '${device}' need the CUDA backend, which this build lacks`,
-    )
-  }
-  throw invalidArgValue('device', "'cpu', 'reference' or 'cuda:N'", device)
 }

@@ -1,9 +1,10 @@
 /**
- * Builds the native addon: `node scripts/cmake-build.mjs [output directory] [--sanitize LIST] [-j N]`.
+ * Builds the native addon: `node scripts/cmake-build.mjs [output directory] [--sanitize LIST] [--cuda AUTO|ON|OFF] [-j N]`.
  *
  * - output directory (or SE_OUTPUT): where sparse_experts.node goes; default build/Release, where the loader looks first
  * - `--sanitize address,undefined` (or SE_SANITIZE): a build of its own below build/, e.g. build/address-undefined/Release. Load it with
  *   SPARSE_EXPERTS_NATIVE_PATH=<file> and the sanitizer's library in LD_PRELOAD
+ * - `--cuda` (or SE_CUDA): whether the CUDA backend is built beside the addon; default AUTO, where nvcc and a GPU are here
  * - `-j N` (or JOBS): compilers at once; default all processors
  *
  * Incremental. The published package has it with native-tools.mjs alone: cmake-js where it is installed, else cmake.
@@ -57,13 +58,16 @@ function findCmakeJs() {
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { sanitize: { type: 'string' }, jobs: { type: 'string', short: 'j' } },
+  options: { sanitize: { type: 'string' }, cuda: { type: 'string' }, jobs: { type: 'string', short: 'j' } },
 })
 const sanitize = values.sanitize ?? process.env.SE_SANITIZE ?? ''
+// A sanitized addon is for the CPU's and the emulator's suites.
+const cuda = sanitize ? 'OFF' : (values.cuda ?? process.env.SE_CUDA ?? 'AUTO')
 const jobs = Number(values.jobs ?? process.env.JOBS ?? os.availableParallelism())
 if (positionals.length > 1) fail(`expected one output directory, received ${positionals.join(' ')}`)
 if (!/^([a-z]+(,[a-z]+)*)?$/.test(sanitize))
   fail(`--sanitize takes a list like address,undefined, received '${sanitize}'`)
+if (!['AUTO', 'ON', 'OFF'].includes(cuda)) fail(`--cuda takes AUTO, ON or OFF, received '${cuda}'`)
 if (!Number.isInteger(jobs) || jobs < 1) fail('-j takes a whole number above 0')
 
 const place = sanitize ? path.join(root, 'build', sanitize.replaceAll(',', '-')) : path.join(root, 'build')
@@ -72,6 +76,7 @@ const tree = path.join(place, 'cmake')
 const definitions = {
   SE_ADDON_DIRECTORY: output.replaceAll('\\', '/'),
   SE_SANITIZE: sanitize,
+  SE_CUDA: cuda,
   // Sanitized code keeps its optimisation, so that the same kernels run.
   CMAKE_BUILD_TYPE: sanitize ? 'RelWithDebInfo' : 'Release',
 }

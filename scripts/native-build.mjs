@@ -1,6 +1,6 @@
 /** Side builds of the native code for tests: each in a tree of its own below build/, so that the addon in use is never touched. */
 
-import { spawnSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
@@ -14,9 +14,7 @@ export function buildSide(name, definitions, targets, env = {}) {
   const tree = path.join(root, 'build', name)
   mkdirSync(tree, { recursive: true })
   const options = { cwd: root, stdio: 'inherit', env: { ...process.env, ...env } }
-  const flags = Object.entries({ WITH_CUDA: 'OFF', ...definitions }).map(
-    ([key, value]) => `-D${key}=${value}`,
-  )
+  const flags = Object.entries({ SE_CUDA: 'OFF', ...definitions }).map(([key, value]) => `-D${key}=${value}`)
   // What is said on success is of no interest.
   const configured = spawnSync(
     'cmake',
@@ -52,6 +50,17 @@ export function sanitizerEnvironment(directory) {
     LSAN_OPTIONS: 'exitcode=0:print_suppressions=0',
     TSAN_OPTIONS: `log_path=${report}:halt_on_error=0:second_deadlock_stack=1:report_signal_unsafe=0:exitcode=99`,
   }
+}
+
+/** GCC's AddressSanitizer, which a program that is not instrumented itself (Node) must load first. */
+export function addressSanitizerRuntime(script) {
+  const compiler = process.env.CXX ?? 'c++'
+  const runtime = execFileSync(compiler, ['-print-file-name=libasan.so'], { encoding: 'utf8' }).trim()
+  if (!path.isAbsolute(runtime)) {
+    console.error(`${script}: ${compiler} has no libasan.so; use GCC (CXX=g++)`)
+    process.exit(1)
+  }
+  return runtime
 }
 
 /**

@@ -3,22 +3,15 @@
  * arguments go to vitest. Tests about time or memory figures may skip themselves where SPARSE_EXPERTS_SANITIZED is set.
  */
 
-import { execFileSync, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import path from 'node:path'
 import { root } from './build-steps.mjs'
-import { printReports, SANITIZERS, sanitizerEnvironment } from './native-build.mjs'
+import { addressSanitizerRuntime, printReports, SANITIZERS, sanitizerEnvironment } from './native-build.mjs'
 
 const sanitizers = SANITIZERS.address
 const build = [path.join(root, 'scripts/cmake-build.mjs'), '--sanitize', sanitizers]
 if (spawnSync(process.execPath, build, { cwd: root, stdio: 'inherit' }).status !== 0) process.exit(1)
 const tree = path.join(root, 'build', sanitizers.replaceAll(',', '-'))
-
-const compiler = process.env.CXX ?? 'c++'
-const runtime = execFileSync(compiler, ['-print-file-name=libasan.so'], { encoding: 'utf8' }).trim()
-if (!path.isAbsolute(runtime)) {
-  console.error(`test:asan: ${compiler} has no libasan.so; use GCC (CXX=g++)`)
-  process.exit(1)
-}
 
 // These start a TypeScript runner per test and reach no native code that the others do not.
 const excluded = ['cli', 'docs', 'examples'].flatMap(suite => ['--exclude', `test/${suite}/**`])
@@ -33,7 +26,7 @@ const { status } = spawnSync(
     env: {
       ...process.env,
       ...sanitizerEnvironment(reports),
-      LD_PRELOAD: runtime,
+      LD_PRELOAD: addressSanitizerRuntime('test:asan'),
       SPARSE_EXPERTS_NATIVE_PATH: path.join(tree, 'Release/sparse_experts.node'),
       SPARSE_EXPERTS_SANITIZED: 'address',
     },

@@ -6,6 +6,11 @@
  *  - No exception, abort or exit crosses this boundary: a failure is an SeCode plus a filled
  * SeStatus.
  *  - Views are plain: pointer, dtype, shape, strides in elements. All offsets are 64-bit.
+ *  - Pointers are the device's own memory (CPU: the process's; CUDA: device memory) unless a comment
+ * says host. Contents that could lead outside of an array (ids, offsets, slots) are checked by the
+ * backend before anything reads through them; a breach is SE_INVALID_ARGUMENT.
+ *  - A failure that leaves the device unusable is SE_DEVICE_LOST; from then on every call on the
+ * device returns it at once, with the first cause.
  *  - Expert weights come as per-expert pointer tables, never as a base address plus a stride. A
  * NULL entry is an expert that is not here (expert parallelism, offload): its slots are skipped and
  * their rows left out of the sum.
@@ -24,7 +29,7 @@ extern "C" {
 
 /* Raised on any change of a struct or a meaning in this file; the addon refuses a library with
  * another number. */
-#define SE_BACKEND_ABI_VERSION 1u
+#define SE_BACKEND_ABI_VERSION 2u
 
 typedef enum SeCode {
   SE_OK = 0,
@@ -204,13 +209,22 @@ typedef struct SeMoeLayer {
   const float* output_bias;  /* [hidden_size] or NULL */
 } SeMoeLayer;
 
+typedef enum SeForwardArray {
+  SE_ARRAY_HIDDEN = 1,
+  SE_ARRAY_ROUTER_INPUT = 2,
+  SE_ARRAY_OUTPUT = 4
+} SeForwardArray;
+
+/* Arrays are host memory, but for those that device_arrays names. */
 typedef struct SeForwardArgs {
+  uint32_t device_arrays; /* SeForwardArray bits: these lie in device memory */
   SeTensor hidden;       /* [T, hidden_size] f32, f16 or bf16; row-major contiguous */
   SeTensor router_input; /* same shape; data NULL: the router reads hidden */
   SeTensor output;       /* [T, hidden_size] of hidden's dtype; every element is written */
   SeSelectArgs select;   /* router_logits is ignored; outputs are written unless replay is set */
   int32_t replay;        /* topk_ids and topk_weights are inputs: the gate does not run */
-  const int32_t* cancel; /* polled between experts; not 0: stop with SE_CANCELLED. May be NULL */
+  const int32_t* cancel; /* host; polled between experts (CPU) or before the launch (CUDA); not 0:
+                            stop with SE_CANCELLED. May be NULL */
   int32_t num_threads;   /* CPU: participants at most; 0 = all */
 } SeForwardArgs;
 
@@ -256,6 +270,10 @@ typedef struct SeCombineArgs {
   int64_t num_tokens;
   int64_t top_k;
   const int32_t* topk_ids;   /* [T * K] or NULL; slots with -1 are left out and never read */
+  const int32_t* expert_offsets; /* [num_experts + 1] or NULL: with sorted_slots, only the slots that
+                                    dispatch listed count; topk_ids is NULL then */
+  const int32_t* sorted_slots;   /* [T * K] */
+  int64_t num_experts;
   const float* topk_weights; /* [T, K] */
   SeTensor output; /* [T, H] f32, f16, bf16; sum over k in rising slot order, one rounding */
   int32_t num_threads;
@@ -274,13 +292,43 @@ typedef struct SeDeviceInfo {
   int32_t compute_units; /* threads or SMs */
 } SeDeviceInfo;
 
+/* Since the device was opened. */
+typedef struct SeDeviceCounters {
+  uint64_t device_allocations; /* calls of the driver's allocator, pinned memory included */
+  uint64_t device_bytes;       /* held now */
+  uint64_t pinned_bytes;       /* held now */
+  uint64_t kernel_launches;    /* outside of graphs */
+  uint64_t graph_captures;
+  uint64_t graph_replays;
+  uint64_t copied_to_device_bytes;
+  uint64_t copied_to_host_bytes;
+} SeDeviceCounters;
+
+typedef struct SeLayerOptions {
+  int32_t batch_invariant; /* a row's bits never depend on the rows beside it (CPU: always so) */
+} SeLayerOptions;
+
+/* What a forward runs, one line per stage. */
+typedef struct SeForwardDescription {
+  char gate[160];
+  char select[160];
+  char dispatch[160];
+  char gate_up[240];
+  char down[240];
+  char combine[160];
+} SeForwardDescription;
+
 typedef struct SeDevice SeDevice;
+/* A layer made ready on a device: its description, and what the backend keeps for it (CUDA: stream,
+ * graphs, pinned staging). */
+typedef struct SeLayer SeLayer;
 
 typedef struct SeBackend {
   uint32_t abi_version;
   uint32_t table_bytes; /* sizeof(SeBackend) */
   const char* name;     /* "cpu", "cuda" */
-  const char* build;    /* compiler, architectures */
+  const char* build;    /* compiler and its flags */
+  const char* architectures; /* instruction sets or sm_XY compiled in, separated by spaces */
 
   int32_t (*device_count)(SeStatus* status);
   int32_t (*device_info)(int32_t index, SeDeviceInfo* info, SeStatus* status);
@@ -302,14 +350,25 @@ typedef struct SeBackend {
   int32_t (*expert_matmul)(SeDevice* device, const SeExpertMatmulArgs* args, SeStatus* status);
   int32_t (*combine)(SeDevice* device, const SeCombineArgs* args, SeStatus* status);
 
-  /* Scratch for one forward of num_tokens. Grows with num_tokens up to a ceiling: larger calls run
+  /* Pure functions of their arguments and the device's limits. The layer's pointers may be anything
+   * but its NULLs (they say what the family lacks).
+   * Scratch for one forward of num_tokens: grows with num_tokens up to a ceiling; larger calls run
    * in waves of tokens. */
   uint64_t (*forward_workspace_bytes)(SeDevice* device, const SeMoeLayer* layer,
-                                      int64_t num_tokens);
-  /* workspace: forward_workspace_bytes(num_tokens) bytes of the device, contents arbitrary on entry
-   * and exit. */
-  int32_t (*forward)(SeDevice* device, const SeMoeLayer* layer, const SeForwardArgs* args,
-                     void* workspace, uint64_t workspace_bytes, SeStatus* status);
+                                      const SeLayerOptions* options, int64_t num_tokens);
+  void (*describe_forward)(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions* options,
+                           int64_t num_tokens, SeForwardDescription* description);
+
+  /* The layer's memory must outlive the SeLayer. */
+  int32_t (*layer_open)(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions* options,
+                        SeLayer** opened, SeStatus* status);
+  void (*layer_close)(SeLayer* layer);
+  /* Returns when the results are in place. workspace: forward_workspace_bytes(num_tokens) bytes of
+   * the device, contents arbitrary on entry and exit. */
+  int32_t (*forward)(SeLayer* layer, const SeForwardArgs* args, void* workspace,
+                     uint64_t workspace_bytes, SeStatus* status);
+
+  void (*device_counters)(SeDevice* device, SeDeviceCounters* counters);
 } SeBackend;
 
 typedef const SeBackend* (*SeBackendEntry)(void);

@@ -5,6 +5,7 @@
 #include "binding/build_info.h"
 #include "binding/environment.h"
 #include "binding/moe_layer_wrap.h"
+#include "binding/native_buffer.h"
 #include "binding/stages.h"
 
 #ifndef SE_VERSION
@@ -39,6 +40,10 @@ void list_devices(const char* backend_name, bool numbered, Napi::Array* list) {
     }
     const std::string id =
         std::string(backend_name) + (numbered ? ":" + std::to_string(index) : std::string());
+    const Failure loss = DeviceExecutor::loss_of(id);
+    if (!loss.is_ok()) {
+      std::snprintf(info.unavailable, sizeof info.unavailable, "%.250s", loss.message.c_str());
+    }
     list->Set(list->Length(), describe_device(list->Env(), id, info));
   }
 }
@@ -54,7 +59,67 @@ Napi::Value devices(const Napi::CallbackInfo& info) {
 
 Napi::Value cuda_reason(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    return Napi::String::New(info.Env(), find_backend("cuda").reason);
+    const BackendLookup found = find_backend("cuda");
+    std::string reason = found.reason;
+    if (found.backend != nullptr) {
+      SeStatus status = {};
+      const int32_t count = found.backend->device_count(&status);
+      if (count <= 0) reason = status.code != SE_OK ? status.message : "no CUDA device was found";
+    }
+    return Napi::String::New(info.Env(), reason);
+  });
+}
+
+// (name)
+Napi::Value backend_info(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const BackendLookup found = find_backend(text_argument(info[0], "name").c_str());
+    if (found.backend == nullptr) return info.Env().Null();
+    Napi::Object object = Napi::Object::New(info.Env());
+    object.Set("build", found.backend->build);
+    object.Set("architectures", found.backend->architectures);
+    return object;
+  });
+}
+
+// (device)
+Napi::Value counters(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto executor = Environment::of(info.Env()).device(text_argument(info[0], "device"));
+    SeDeviceCounters counters = {};
+    executor->backend().device_counters(executor->device(), &counters);
+    Napi::Object object = Napi::Object::New(info.Env());
+    const auto set = [&](const char* name, uint64_t value) {
+      object.Set(name, static_cast<double>(value));
+    };
+    set("deviceAllocations", counters.device_allocations);
+    set("deviceBytes", counters.device_bytes);
+    set("pinnedBytes", counters.pinned_bytes);
+    set("kernelLaunches", counters.kernel_launches);
+    set("graphCaptures", counters.graph_captures);
+    set("graphReplays", counters.graph_replays);
+    set("copiedToDeviceBytes", counters.copied_to_device_bytes);
+    set("copiedToHostBytes", counters.copied_to_host_bytes);
+    return object;
+  });
+}
+
+// (device)
+Napi::Value device_loss(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Failure loss = DeviceExecutor::loss_of(text_argument(info[0], "device"));
+    return Napi::String::New(info.Env(), loss.message);
+  });
+}
+
+// (device, bytes)
+Napi::Value allocate(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    constexpr int64_t kMaxBytes = (int64_t{1} << 53) - 1;
+    const int64_t bytes = integer_argument(info[1], "bytes", 0, kMaxBytes);
+    auto executor = Environment::of(info.Env()).device(text_argument(info[0], "device"));
+    return NativeBuffer::create(
+        info.Env(), DeviceMemory::allocate(std::move(executor), static_cast<uint64_t>(bytes)));
   });
 }
 
@@ -62,15 +127,13 @@ Napi::Value create_layer(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const LayerDescription description = parse_layer_description(info[0]);
     auto executor = Environment::of(info.Env()).device(description.device);
-    if (!executor->has_host_memory()) {
-      fail(ErrorCode::kDeviceUnavailable, "layers run on 'cpu' only in this version");
-    }
     return MoeLayerWrap::create(info.Env(), LayerState::create(description, std::move(executor)));
   });
 }
 
-// (device, config, dtype, numTokens)
-Napi::Value workspace_bytes(const Napi::CallbackInfo& info) {
+// A layer that is not there yet, on a device: (device, config, dtype, numTokens, batchInvariant).
+template <typename Body>
+Napi::Value with_planned_layer(const Napi::CallbackInfo& info, Body&& body) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const int32_t dtype = float_dtype_argument(info[2], "dtype");
     const LayerDescription description =
@@ -78,24 +141,47 @@ Napi::Value workspace_bytes(const Napi::CallbackInfo& info) {
     const SeMoeLayer layer = layer_without_memory(description);
     const int64_t most_tokens = std::numeric_limits<int32_t>::max() / layer.routing.top_k;
     const int64_t tokens = integer_argument(info[3], "numTokens", 0, most_tokens);
+    const SeLayerOptions options = {boolean_argument(info[4], "batchInvariant") ? 1 : 0};
     const auto executor = Environment::of(info.Env()).device(text_argument(info[0], "device"));
-    const uint64_t bytes =
-        executor->backend().forward_workspace_bytes(executor->device(), &layer, tokens);
-    return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+    return body(*executor, layer, options, tokens);
   });
+}
+
+Napi::Value workspace_bytes(const Napi::CallbackInfo& info) {
+  return with_planned_layer(info,
+                            [&](const DeviceExecutor& executor, const SeMoeLayer& layer,
+                                const SeLayerOptions& options, int64_t tokens) -> Napi::Value {
+                              const uint64_t bytes = executor.backend().forward_workspace_bytes(
+                                  executor.device(), &layer, &options, tokens);
+                              return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+                            });
+}
+
+Napi::Value describe_forward(const Napi::CallbackInfo& info) {
+  return with_planned_layer(info,
+                            [&](const DeviceExecutor& executor, const SeMoeLayer& layer,
+                                const SeLayerOptions& options, int64_t tokens) -> Napi::Value {
+                              return describe_kernels(info.Env(), executor, layer, options, tokens);
+                            });
 }
 
 Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   auto* environment = new Environment(env);
   env.SetInstanceData(environment);
   environment->layer_class = Napi::Persistent(MoeLayerWrap::define(env));
+  environment->buffer_class = Napi::Persistent(NativeBuffer::define(env));
   exports.Set("version", SE_VERSION);
   exports.Set("abiVersion", SE_BACKEND_ABI_VERSION);
   exports.Set("build", build_info());
   exports.Set("devices", Napi::Function::New<devices>(env, "devices"));
   exports.Set("cudaReason", Napi::Function::New<cuda_reason>(env, "cudaReason"));
+  exports.Set("backendInfo", Napi::Function::New<backend_info>(env, "backendInfo"));
+  exports.Set("deviceLoss", Napi::Function::New<device_loss>(env, "deviceLoss"));
+  exports.Set("counters", Napi::Function::New<counters>(env, "counters"));
+  exports.Set("allocate", Napi::Function::New<allocate>(env, "allocate"));
   exports.Set("createLayer", Napi::Function::New<create_layer>(env, "createLayer"));
   exports.Set("workspaceBytes", Napi::Function::New<workspace_bytes>(env, "workspaceBytes"));
+  exports.Set("describeForward", Napi::Function::New<describe_forward>(env, "describeForward"));
   define_stages(env, exports);
   return exports;
 }

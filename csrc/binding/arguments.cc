@@ -227,6 +227,10 @@ napi_typedarray_type float_array_type(int32_t dtype) {
   return dtype == SE_F32 ? napi_float32_array : napi_uint16_array;
 }
 
+uint64_t array_bytes(napi_typedarray_type type, int64_t length) {
+  return static_cast<uint64_t>(length) * element_bytes(type);
+}
+
 int64_t multiply(int64_t a, int64_t b, const char* name) {
   int64_t product = 0;
   if (!checked_multiply(a, b, &product)) fail_argument(std::string(name) + " is too large");

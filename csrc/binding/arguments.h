@@ -67,6 +67,9 @@ napi_typedarray_type float_array_type(int32_t dtype);
 // Works on SharedArrayBuffer views too. False when the value is no typed array.
 bool read_typed_array(napi_env env, napi_value value, napi_typedarray_type* type, ArrayView* view);
 
+// Bytes of an array of this type.
+uint64_t array_bytes(napi_typedarray_type type, int64_t length);
+
 int64_t multiply(int64_t a, int64_t b, const char* name);
 
 std::string describe(const Napi::Value& value);

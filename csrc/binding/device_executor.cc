@@ -15,6 +15,7 @@ namespace {
 struct Registry {
   std::mutex mutex;
   std::map<std::string, std::weak_ptr<DeviceExecutor>> executors;
+  std::map<std::string, Failure> losses;  // by device id
   bool at_exit_registered = false;
   // Kept until the process is gone: the last owner would have to end them, in the middle of
   // exit(3).
@@ -30,7 +31,7 @@ Registry& registry() {
 // in practice.
 constexpr std::chrono::seconds kExitPatience{5};
 
-// 'cpu', 'cuda' (the first), 'cuda:N'.
+// 'cpu', 'cuda:N'.
 std::pair<std::string, int32_t> parse_device_id(const std::string& id) {
   const size_t colon = id.find(':');
   if (colon == std::string::npos) return {id, 0};
@@ -48,6 +49,8 @@ std::shared_ptr<DeviceExecutor> DeviceExecutor::acquire(const std::string& devic
   Registry& all = registry();
   std::lock_guard<std::mutex> lock(all.mutex);
   if (auto existing = all.executors[device_id].lock()) return existing;
+  const auto lost = all.losses.find(device_id);
+  if (lost != all.losses.end()) throw_if_failed(lost->second);
 
   const auto [backend_name, index] = parse_device_id(device_id);
   const BackendLookup found = find_backend(backend_name.c_str());
@@ -60,6 +63,27 @@ std::shared_ptr<DeviceExecutor> DeviceExecutor::acquire(const std::string& devic
     all.at_exit_registered = true;
   }
   return executor;
+}
+
+Failure DeviceExecutor::loss_of(const std::string& device_id) {
+  Registry& all = registry();
+  std::lock_guard<std::mutex> lock(all.mutex);
+  const auto lost = all.losses.find(device_id);
+  return lost == all.losses.end() ? Failure() : lost->second;
+}
+
+Failure DeviceExecutor::loss() const {
+  return is_lost_.load(std::memory_order_acquire) ? loss_of(device_id_) : Failure();
+}
+
+// The first loss is the cause of all that follow.
+Failure DeviceExecutor::note(Failure failure) {
+  if (failure.code != ErrorCode::kDeviceLost) return failure;
+  Registry& all = registry();
+  std::lock_guard<std::mutex> lock(all.mutex);
+  const Failure& first = all.losses.emplace(device_id_, std::move(failure)).first->second;
+  is_lost_.store(true, std::memory_order_release);
+  return first;
 }
 
 DeviceExecutor::DeviceExecutor(const SeBackend* backend, int32_t index, std::string device_id)
@@ -75,10 +99,8 @@ DeviceExecutor::~DeviceExecutor() {
   }
   changed_.notify_all();
   if (thread_.joinable()) thread_.join();
-  {
-    std::lock_guard<std::mutex> lock(workspace_mutex_);
-    free_workspace();
-  }
+  for (const Discarded& item : discarded_) free_discarded(item);
+  if (workspace_ != nullptr) free_discarded({nullptr, workspace_, workspace_bytes_});
   backend_->device_close(device_);
 }
 
@@ -145,9 +167,8 @@ void DeviceExecutor::thread_main() {
     task.reset();
     lock.lock();
     running_ = nullptr;
-    busy_ = false;
     lock.unlock();
-    changed_.notify_all();
+    end_busy();
     completions->post({call_id, CompletionQueue::Event::kDone});
     lock.lock();
   }
@@ -161,12 +182,40 @@ DeviceExecutor::Exclusive::Exclusive(DeviceExecutor& executor) : executor_(execu
   executor_.busy_ = true;
 }
 
-DeviceExecutor::Exclusive::~Exclusive() {
+DeviceExecutor::Exclusive::~Exclusive() { executor_.end_busy(); }
+
+void DeviceExecutor::end_busy() noexcept {
+  std::vector<Discarded> items;
   {
-    std::lock_guard<std::mutex> lock(executor_.mutex_);
-    executor_.busy_ = false;
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (!discarded_.empty()) {
+      items.swap(discarded_);
+      lock.unlock();
+      for (const Discarded& item : items) free_discarded(item);
+      items.clear();
+      lock.lock();
+    }
+    busy_ = false;
   }
-  executor_.changed_.notify_all();
+  changed_.notify_all();
+}
+
+void DeviceExecutor::discard(SeLayer* layer, void* data, uint64_t bytes) noexcept {
+  if (layer == nullptr && data == nullptr) return;
+  try {
+    std::lock_guard<std::mutex> lock(mutex_);
+    discarded_.push_back({layer, data, bytes});
+    if (busy_) return;
+    busy_ = true;
+  } catch (const std::exception&) {
+    return;  // without memory to remember it, it stays until the process ends
+  }
+  end_busy();
+}
+
+void DeviceExecutor::free_discarded(const Discarded& item) noexcept {
+  if (item.layer != nullptr) backend_->layer_close(item.layer);
+  if (item.data != nullptr) backend_->memory_free(device_, item.data, item.bytes);
 }
 
 void DeviceExecutor::add_layer() {
@@ -174,34 +223,36 @@ void DeviceExecutor::add_layer() {
   ++num_layers_;
 }
 
-void DeviceExecutor::remove_layer() {
+void DeviceExecutor::remove_layer() noexcept {
   // Without layers no forward runs, so nobody uses the workspace.
-  std::lock_guard<std::mutex> lock(workspace_mutex_);
-  if (--num_layers_ == 0) free_workspace();
+  void* unused = nullptr;
+  uint64_t bytes = 0;
+  {
+    std::lock_guard<std::mutex> lock(workspace_mutex_);
+    if (--num_layers_ > 0) return;
+    unused = std::exchange(workspace_, nullptr);
+    bytes = workspace_bytes_.exchange(0, std::memory_order_relaxed);
+  }
+  discard(nullptr, unused, bytes);
 }
 
 Failure DeviceExecutor::reserve_workspace(uint64_t bytes, void** data, uint64_t* held_bytes) {
   std::lock_guard<std::mutex> lock(workspace_mutex_);
   if (bytes > workspace_bytes_.load(std::memory_order_relaxed)) {
-    free_workspace();
-    SeStatus status = {};
-    const int32_t code = backend_->memory_allocate(device_, bytes, &workspace_, &status);
-    if (code != SE_OK) {
-      workspace_ = nullptr;
-      return Failure::from(status, code);
-    }
+    if (workspace_ != nullptr) free_discarded({nullptr, workspace_, workspace_bytes_});
+    workspace_ = nullptr;
+    workspace_bytes_.store(0, std::memory_order_relaxed);
+    void* allocated = nullptr;
+    Failure failure = call([&](const SeBackend& backend, SeDevice* device, SeStatus* status) {
+      return backend.memory_allocate(device, bytes, &allocated, status);
+    });
+    if (!failure.is_ok()) return failure;
+    workspace_ = allocated;
     workspace_bytes_.store(bytes, std::memory_order_relaxed);
   }
   *data = workspace_;
   *held_bytes = workspace_bytes_.load(std::memory_order_relaxed);
   return {};
-}
-
-void DeviceExecutor::free_workspace() {
-  if (workspace_ == nullptr) return;
-  backend_->memory_free(device_, workspace_, workspace_bytes_.load(std::memory_order_relaxed));
-  workspace_ = nullptr;
-  workspace_bytes_.store(0, std::memory_order_relaxed);
 }
 
 // exit(3) runs the destructors of static objects while our threads live. So no task may be running
@@ -216,6 +267,7 @@ void DeviceExecutor::prepare_for_exit() {
 void DeviceExecutor::stop_all_at_exit() {
   Registry& all = registry();
   std::map<std::string, std::weak_ptr<DeviceExecutor>> executors;
+  std::map<std::string, Failure> losses;  // by device id
   {
     std::lock_guard<std::mutex> lock(all.mutex);
     executors = all.executors;

@@ -1,6 +1,9 @@
 // One per device and process: the opened device, one thread that runs tasks in the order of
 // submission, and the workspace that all forwards of the device share. Environments (main thread,
 // worker_threads) that use the device share it.
+//
+// Allocating, freeing and copying go on beside a running task; whatever computes runs alone. A
+// device that is lost stays lost for the process: every call answers with the first cause.
 #pragma once
 
 #include <atomic>
@@ -11,6 +14,8 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "backend/backend.h"
 #include "binding/completion_queue.h"
@@ -39,6 +44,8 @@ class DeviceExecutor {
   // The executor of 'cpu', 'cuda:0' …; opens the device when nobody holds it. Throws
   // FailureException.
   static std::shared_ptr<DeviceExecutor> acquire(const std::string& device_id);
+  // Why a device of this process is lost; ok for every other.
+  static Failure loss_of(const std::string& device_id);
 
   DeviceExecutor(const SeBackend* backend, int32_t index, std::string device_id);
   ~DeviceExecutor();
@@ -50,6 +57,17 @@ class DeviceExecutor {
   SeDevice* device() const { return device_; }
   // Device pointers are pointers of this process.
   bool has_host_memory() const { return device_id_ == "cpu"; }
+
+  // body(backend, device, &status) → SeCode, as a failure. Nothing is called on a lost device.
+  template <typename Body>
+  Failure call(Body&& body) {
+    Failure lost = loss();
+    if (!lost.is_ok()) return lost;
+    SeStatus status = {};
+    const int32_t code = body(*backend_, device_, &status);
+    return note(Failure::from(status, code));
+  }
+  Failure loss() const;  // ok while the device works
 
   // Queues behind all tasks before it. Its `completions` hears kDone when it has run.
   void submit(std::shared_ptr<DeviceTask> task);
@@ -67,9 +85,14 @@ class DeviceExecutor {
     body();
   }
 
+  // Memory of the device, and a layer that was opened on it, that nobody will use again: freed now
+  // when nothing runs, else when the running task has ended. Any thread, the garbage collector's
+  // included.
+  void discard(SeLayer* layer, void* data, uint64_t bytes) noexcept;
+
   // Layers count themselves: without any the workspace is given back.
   void add_layer();
-  void remove_layer();
+  void remove_layer() noexcept;
   // At least `bytes`, contents arbitrary. Only while running on the device.
   Failure reserve_workspace(uint64_t bytes, void** data, uint64_t* held_bytes);
   uint64_t workspace_bytes() const { return workspace_bytes_.load(std::memory_order_relaxed); }
@@ -84,8 +107,16 @@ class DeviceExecutor {
     DeviceExecutor& executor_;
   };
 
+  struct Discarded {
+    SeLayer* layer;
+    void* data;
+    uint64_t bytes;
+  };
+
   void thread_main();
-  void free_workspace();  // under workspace_mutex_
+  void end_busy() noexcept;
+  void free_discarded(const Discarded& item) noexcept;
+  Failure note(Failure failure);
   void prepare_for_exit();
   static void stop_all_at_exit();
 
@@ -101,6 +132,8 @@ class DeviceExecutor {
   bool busy_ = false;  // the thread or an Exclusive has the device
   int exclusive_waiting_ = 0;
   bool stop_ = false;
+  std::vector<Discarded> discarded_;
+  std::atomic<bool> is_lost_{false};
 
   std::mutex workspace_mutex_;
   int num_layers_ = 0;

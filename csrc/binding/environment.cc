@@ -51,6 +51,7 @@ Environment::Environment(Napi::Env env) : env_(env) {
 Environment::~Environment() = default;
 
 std::shared_ptr<DeviceExecutor> Environment::device(const std::string& id) {
+  if (id == "cuda") return device("cuda:0");
   auto& held = devices_[id];
   if (!held) {
     try {
@@ -113,6 +114,7 @@ void Environment::tear_down(void* self) {
   environment.completions_->close();
   environment.calls_.clear();
   environment.layer_to_wrap.reset();
+  environment.memory_to_wrap.reset();
   environment.devices_.clear();
 }
 

@@ -10,6 +10,7 @@
 
 #include "binding/completion_queue.h"
 #include "binding/device_executor.h"
+#include "binding/device_memory.h"
 #include "binding/layer_state.h"
 #include "binding/napi_setup.h"
 
@@ -70,8 +71,11 @@ class Environment {
   bool is_resizable(const Napi::Value& typed_array);
 
   Napi::FunctionReference layer_class;
-  // Handed to the constructor of NativeLayer, which JavaScript cannot call with success itself.
+  Napi::FunctionReference buffer_class;
+  // Handed to the constructors of NativeLayer and NativeBuffer, which JavaScript cannot call with
+  // success itself.
   std::shared_ptr<LayerState> layer_to_wrap;
+  std::shared_ptr<DeviceMemory> memory_to_wrap;
 
  private:
   static void deliver(napi_env env, void* self);

@@ -3,8 +3,10 @@
 #include <cstring>
 #include <limits>
 
+#include "binding/native_buffer.h"
 #include "core/dtype.h"
 #include "core/numeric.h"
+#include "ops/validate.h"
 
 namespace sparse_experts::binding {
 namespace {
@@ -50,7 +52,8 @@ bool ForwardRequest::writes(int array) const {
   }
 }
 
-ForwardRequest parse_forward_request(const Napi::Value& value, const SeMoeLayer& layer) {
+ForwardRequest parse_forward_request(const Napi::Value& value, const LayerState& state) {
+  const SeMoeLayer& layer = state.layer();
   const Napi::Object object = object_argument(value, "request");
   ForwardRequest request;
   const int64_t top_k = layer.routing.top_k;
@@ -81,13 +84,25 @@ ForwardRequest parse_forward_request(const Napi::Value& value, const SeMoeLayer&
     request.is_present[array] = true;
     request.views[array] = array_view(request.values[array], kArrayNames[array], type, length);
   };
-  const napi_typedarray_type float_type = float_array_type(request.dtype);
-  take(kHidden, float_type, elements);
-  take(kOutput, float_type, elements);
+  auto take_rows = [&](ForwardArray array) {
+    auto memory =
+        NativeBuffer::memory_of(request.values[array], kArrayNames[array], state.executor());
+    if (!memory) return take(array, float_array_type(request.dtype), elements);
+    const auto bytes = static_cast<uint64_t>(elements * dtype_bytes(request.dtype));
+    if (memory->bytes() != bytes) {
+      fail_argument("Expected " + std::to_string(bytes) + " bytes for " + kArrayNames[array] +
+                    ", received " + std::to_string(memory->bytes()));
+    }
+    request.views[array] = {memory->data(), static_cast<uint64_t>(elements), bytes};
+    request.is_present[array] = true;
+    request.device_memory[array] = std::move(memory);
+  };
+  take_rows(kHidden);
+  take_rows(kOutput);
   take(kTopkIds, napi_int32_array, tokens * top_k);
   take(kTopkWeights, napi_float32_array, tokens * top_k);
   take(kNonFinite, napi_uint8_array, tokens);
-  if (request.is_present[kRouterInputArray]) take(kRouterInputArray, float_type, elements);
+  if (request.is_present[kRouterInputArray]) take_rows(kRouterInputArray);
   if (request.is_present[kTokenIds]) take(kTokenIds, napi_int32_array, tokens);
   if (request.is_present[kRowTopK]) take(kRowTopK, napi_uint8_array, tokens);
   if (request.is_present[kSequenceLengths]) {
@@ -102,7 +117,7 @@ ForwardRequest parse_forward_request(const Napi::Value& value, const SeMoeLayer&
 
 ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerState> layer,
                          bool is_async)
-    : layer_(std::move(layer)) {
+    : layer_(std::move(layer)), device_memory_(request.device_memory) {
   uint64_t staging_bytes = 0;
   std::array<bool, kNumForwardArrays> is_staged = {};
   for (int array = 0; array < kNumForwardArrays; ++array) {
@@ -112,6 +127,7 @@ ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerSta
               false};
     const bool is_bulk = array == kHidden || array == kRouterInputArray || array == kOutput;
     is_staged[array] = is_bulk ? is_async && memory.bytes <= kSnapshotBytes : true;
+    if (device_memory_[array]) is_staged[array] = false;
     memory.copy_on_executor = memory.writes && !is_bulk && memory.bytes > kSnapshotBytes;
     if (is_staged[array]) staging_bytes += round_up(memory.bytes, kStagingAlignment);
   }
@@ -131,51 +147,9 @@ ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerSta
       std::memset(memory.staged, 0, memory.bytes);
     }
   }
-  check_contents(request);
   build_arguments(request);
-}
-
-void ForwardTask::check_contents(const ForwardRequest& request) const {
-  const SeRouting& routing = layer_->layer().routing;
-  if (request.is_present[kRowTopK]) {
-    const auto* rows = memory<const uint8_t>(kRowTopK);
-    for (int64_t token = 0; token < request.num_tokens; ++token) {
-      if (rows[token] > routing.top_k) {
-        fail_argument("topK of row " + std::to_string(token) + " is " +
-                      std::to_string(rows[token]) + ", above " + std::to_string(routing.top_k));
-      }
-    }
-  }
-  if (request.is_present[kTokenIds] && routing.hash_routed != 0 && !request.replay) {
-    const auto* ids = memory<const int32_t>(kTokenIds);
-    for (int64_t token = 0; token < request.num_tokens; ++token) {
-      if (ids[token] < 0 || ids[token] >= routing.vocab_size) {
-        fail_argument("tokenIds has " + std::to_string(ids[token]) + ", outside of 0 … " +
-                      std::to_string(routing.vocab_size - 1));
-      }
-    }
-  }
-  if (request.is_present[kSequenceLengths]) {
-    const auto* lengths = memory<const int32_t>(kSequenceLengths);
-    int64_t sum = 0;
-    for (uint64_t i = 0; i < request.views[kSequenceLengths].length; ++i) {
-      if (lengths[i] < 0) fail_argument("sequenceLengths has a negative length");
-      sum += lengths[i];
-    }
-    if (sum != request.num_tokens) {
-      fail_argument("sequenceLengths sum to " + std::to_string(sum) + ", not to numTokens " +
-                    std::to_string(request.num_tokens));
-    }
-  }
-  if (request.replay) {
-    const auto* ids = memory<const int32_t>(kTopkIds);
-    for (uint64_t slot = 0; slot < request.views[kTopkIds].length; ++slot) {
-      if (ids[slot] < -1 || ids[slot] >= routing.num_experts) {
-        fail_argument("topkIds has " + std::to_string(ids[slot]) + ", outside of -1 … " +
-                      std::to_string(routing.num_experts - 1));
-      }
-    }
-  }
+  throw_if_failed(
+      Failure::from(validate_select_arrays(layer_->layer().routing, args_.select, request.replay)));
 }
 
 void ForwardTask::build_arguments(const ForwardRequest& request) {
@@ -196,6 +170,9 @@ void ForwardTask::build_arguments(const ForwardRequest& request) {
   args_.select.topk_weights = memory<float>(kTopkWeights);
   args_.select.non_finite = memory<uint8_t>(kNonFinite);
   args_.replay = request.replay ? 1 : 0;
+  if (device_memory_[kHidden]) args_.device_arrays |= SE_ARRAY_HIDDEN;
+  if (device_memory_[kRouterInputArray]) args_.device_arrays |= SE_ARRAY_ROUTER_INPUT;
+  if (device_memory_[kOutput]) args_.device_arrays |= SE_ARRAY_OUTPUT;
   args_.num_threads = layer_->num_threads();
   // The backend's ABI is C: it polls a plain int32_t.
   static_assert(sizeof(cancel) == sizeof(int32_t) && std::atomic<int32_t>::is_always_lock_free);
@@ -209,17 +186,16 @@ void ForwardTask::run(DeviceExecutor& executor) noexcept {
     }
     const int64_t tokens = args_.select.num_tokens;
     if (tokens == 0) return;
+    throw_if_failed(executor.loss());
     layer_->zero_unwritten();
-    const SeBackend& backend = executor.backend();
-    const uint64_t bytes =
-        backend.forward_workspace_bytes(executor.device(), &layer_->layer(), tokens);
+    const uint64_t bytes = executor.backend().forward_workspace_bytes(
+        executor.device(), &layer_->layer(), &layer_->options(), tokens);
     void* workspace = nullptr;
     uint64_t held_bytes = 0;
     throw_if_failed(executor.reserve_workspace(bytes, &workspace, &held_bytes));
-    SeStatus status = {};
-    const int32_t code = backend.forward(executor.device(), &layer_->layer(), &args_, workspace,
-                                         held_bytes, &status);
-    throw_if_failed(Failure::from(status, code));
+    throw_if_failed(executor.call([&](const SeBackend& backend, SeDevice*, SeStatus* status) {
+      return backend.forward(layer_->opened(), &args_, workspace, held_bytes, status);
+    }));
     for (const Memory& memory : memory_) {
       if (memory.copy_on_executor) std::memcpy(memory.original, memory.staged, memory.bytes);
     }
@@ -240,7 +216,7 @@ ForwardCall::ForwardCall(Napi::Env env, const Napi::Function& done, const Forwar
                          std::shared_ptr<ForwardTask> task)
     : PendingCall(env, done), task_(std::move(task)) {
   for (int array = 0; array < kNumForwardArrays; ++array) {
-    if (!request.is_present[array]) continue;
+    if (!request.is_present[array] || request.device_memory[array]) continue;
     if (!request.writes(array) && !task_->is_in_place(array)) continue;
     Lease& lease = leases_[num_leases_];
     if (napi_create_reference(env, request.values[array], 1, &lease.reference) != napi_ok) {

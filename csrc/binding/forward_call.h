@@ -6,7 +6,8 @@
 // staged: it reads them back, and nobody may change them meanwhile. Hidden states, router input and
 // output up to kSnapshotBytes are copied or staged in an asynchronous call; larger ones are used in
 // place, kept alive by a reference, and checked again at the end. The caller must not transfer
-// those before the call settles.
+// those before the call settles. Any of these three may be a NativeBuffer instead: the device uses
+// its memory in place, and the call keeps it.
 #pragma once
 
 #include <array>
@@ -41,11 +42,12 @@ struct ForwardRequest {
   std::array<Napi::Value, kNumForwardArrays> values;
   std::array<ArrayView, kNumForwardArrays> views;
   std::array<bool, kNumForwardArrays> is_present = {};
+  std::array<std::shared_ptr<DeviceMemory>, kNumForwardArrays> device_memory;
 
   bool writes(int array) const;
 };
 
-ForwardRequest parse_forward_request(const Napi::Value& value, const SeMoeLayer& layer);
+ForwardRequest parse_forward_request(const Napi::Value& value, const LayerState& state);
 
 // Holds what a forward reads and writes apart from the caller's own arrays.
 class ForwardTask final : public DeviceTask {
@@ -73,7 +75,6 @@ class ForwardTask final : public DeviceTask {
     void* used() const { return staged != nullptr ? staged : original; }
   };
 
-  void check_contents(const ForwardRequest& request) const;
   void build_arguments(const ForwardRequest& request);
   template <typename T>
   T* memory(int array) const {
@@ -82,6 +83,7 @@ class ForwardTask final : public DeviceTask {
 
   std::shared_ptr<LayerState> layer_;
   std::array<Memory, kNumForwardArrays> memory_;
+  std::array<std::shared_ptr<DeviceMemory>, kNumForwardArrays> device_memory_;
   std::unique_ptr<uint8_t[]> staging_;
   SeForwardArgs args_ = {};
   Failure failure_;

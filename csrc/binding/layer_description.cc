@@ -187,6 +187,7 @@ LayerDescription parse_layer_description(const Napi::Value& value) {
   layer.device = text_argument(object.Get("device"), "device");
   layer.gate_up_interleaved = boolean_property(object, "gateUpInterleaved");
   layer.num_threads = static_cast<int32_t>(integer_property(object, "threads", 0, 4096));
+  layer.options.batch_invariant = boolean_property(object, "batchInvariant") ? 1 : 0;
   const Napi::Object vectors = object_argument(object.Get("vectors"), "vectors");
   std::array<Napi::Value, kNumVectors> values;
   for (int role = 0; role < kNumVectors; ++role) values[role] = vectors.Get(kVectorNames[role]);
@@ -196,13 +197,14 @@ LayerDescription parse_layer_description(const Napi::Value& value) {
 }
 
 SeMoeLayer layer_without_memory(const LayerDescription& description) {
+  static const void* const nowhere[1] = {nullptr};
   const auto mlp = [&](int64_t count, int64_t intermediate, int64_t width,
                        const SeActivationSpec& activation) {
     SeExperts experts = {};
     experts.num_experts = count;
     experts.dtype = description.dtype;
-    experts.up = {nullptr, intermediate, width, width};
-    experts.down = {nullptr, width, intermediate, intermediate};
+    experts.up = {nowhere, intermediate, width, width};
+    experts.down = {nowhere, width, intermediate, intermediate};
     if (activation.gated != 0) experts.gate = experts.up;
     experts.activation = activation;
     return experts;
@@ -211,6 +213,10 @@ SeMoeLayer layer_without_memory(const LayerDescription& description) {
   layer.hidden_size = description.hidden_size;
   layer.latent_size = description.latent_size;
   layer.routing = description.routing;
+  if (layer.routing.hash_routed != 0) {
+    layer.routing.hash_table = reinterpret_cast<const int32_t*>(nowhere);
+  }
+  layer.router_weight = reinterpret_cast<const float*>(nowhere);
   layer.router_norm_epsilon = description.router_norm_epsilon;
   layer.weight_on_input = description.weight_on_input;
   layer.experts = mlp(description.num_experts, description.intermediate_size,
@@ -219,12 +225,15 @@ SeMoeLayer layer_without_memory(const LayerDescription& description) {
     layer.shared = mlp(1, description.shared_intermediate_size, description.hidden_size,
                        description.shared_activation);
     layer.shared_gate_mode = description.shared_gate_mode;
+    if (layer.shared_gate_mode != SE_SHARED_PLAIN) {
+      layer.shared_gate = reinterpret_cast<const float*>(nowhere);
+    }
   }
   if (description.latent_size > 0) {
     const int64_t hidden = description.hidden_size;
     const int64_t latent = description.latent_size;
-    layer.latent_down = {nullptr, latent, hidden, hidden};
-    layer.latent_up = {nullptr, hidden, latent, latent};
+    layer.latent_down = {nowhere, latent, hidden, hidden};
+    layer.latent_up = {nowhere, hidden, latent, latent};
   }
   return layer;
 }

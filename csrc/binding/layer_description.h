@@ -45,6 +45,7 @@ struct LayerDescription {
   double router_norm_epsilon = 0;
   bool gate_up_interleaved = false;
   int32_t num_threads = 0;
+  SeLayerOptions options = {};
   std::array<ArrayView, kNumVectors> vectors;  // borrowed from JavaScript; length 0: absent
 
   int64_t expert_width() const { return latent_size > 0 ? latent_size : hidden_size; }
@@ -55,7 +56,8 @@ LayerDescription parse_layer_description(const Napi::Value& value);
 // Reads and checks a ResolvedMoeConfig alone: no device, no vectors.
 LayerDescription parse_layer_config(const Napi::Object& config, int32_t dtype);
 
-// Everything of the block but its pointers, which are null.
+// The block without memory: pointers of what it has are not null, and lead nowhere. For sizes and
+// descriptions.
 SeMoeLayer layer_without_memory(const LayerDescription& description);
 
 // Fields of a ResolvedRouting; the pointers stay null.

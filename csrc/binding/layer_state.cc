@@ -1,10 +1,10 @@
 #include "binding/layer_state.h"
 
-#include <algorithm>
-#include <cstring>
 #include <limits>
 #include <utility>
 
+#include "binding/device_memory.h"
+#include "binding/store_matrix.h"
 #include "core/dtype.h"
 #include "core/host_memory.h"
 #include "core/numeric.h"
@@ -26,6 +26,7 @@ std::shared_ptr<LayerState> LayerState::create(const LayerDescription& descripti
   layer->plan(description);
   layer->allocate();
   layer->fill(description);
+  layer->open();
   return layer;
 }
 
@@ -35,12 +36,11 @@ LayerState::LayerState(const LayerDescription& description,
       dtype_(description.dtype),
       element_bytes_(dtype_bytes(description.dtype)),
       num_threads_(description.num_threads),
+      options_(description.options),
       interleaved_(description.gate_up_interleaved) {}
 
 LayerState::~LayerState() {
-  if (arena_ != nullptr) {
-    executor_->backend().memory_free(executor_->device(), arena_, arena_bytes_);
-  }
+  executor_->discard(opened_, arena_, arena_bytes_);
   if (counted_) executor_->remove_layer();
 }
 
@@ -93,21 +93,25 @@ void LayerState::plan(const LayerDescription& description) {
 }
 
 void LayerState::allocate() {
-  SeStatus status = {};
-  const int32_t code =
-      executor_->backend().memory_allocate(executor_->device(), arena_bytes_, &arena_, &status);
-  if (code != SE_OK) arena_ = nullptr;
-  throw_if_failed(Failure::from(status, code));
+  throw_if_failed(
+      executor_->call([&](const SeBackend& backend, SeDevice* device, SeStatus* status) {
+        void* arena = nullptr;
+        const int32_t code = backend.memory_allocate(device, arena_bytes_, &arena, status);
+        if (code == SE_OK) arena_ = arena;
+        return code;
+      }));
   executor_->add_layer();
   counted_ = true;
 }
 
-void LayerState::upload(uint64_t offset, const void* from, uint64_t bytes) {
-  if (bytes == 0) return;
-  SeStatus status = {};
-  const int32_t code =
-      executor_->backend().copy_to_device(executor_->device(), at(offset), from, bytes, &status);
-  throw_if_failed(Failure::from(status, code));
+void LayerState::open() {
+  throw_if_failed(
+      executor_->call([&](const SeBackend& backend, SeDevice* device, SeStatus* status) {
+        SeLayer* opened = nullptr;
+        const int32_t code = backend.layer_open(device, &layer_, &options_, &opened, status);
+        if (code == SE_OK) opened_ = opened;
+        return code;
+      }));
 }
 
 const float* LayerState::vector(VectorRole role) const {
@@ -133,7 +137,7 @@ void LayerState::fill_experts(const std::vector<Mlp>& mlps, const MlpShape& shap
       }
     }
   }
-  upload(tables, pointers.data(), pointers.size() * sizeof(void*));
+  copy_to_device(*executor_, at(tables), pointers.data(), pointers.size() * sizeof(void*));
 
   const auto* const* table = reinterpret_cast<const void* const*>(at(tables));
   auto matrix_table = [&](int index) -> SeMatrixTable {
@@ -155,7 +159,8 @@ void LayerState::fill_experts(const std::vector<Mlp>& mlps, const MlpShape& shap
 
 void LayerState::fill(const LayerDescription& description) {
   for (int role = 0; role < kNumVectors; ++role) {
-    upload(vector_offsets_[role], description.vectors[role].data, description.vectors[role].bytes);
+    copy_to_device(*executor_, at(vector_offsets_[role]), description.vectors[role].data,
+                   description.vectors[role].bytes);
   }
   layer_ = layer_without_memory(description);
   layer_.routing.selection_bias = vector(kSelectionBias);
@@ -176,7 +181,7 @@ void LayerState::fill(const LayerDescription& description) {
     // Two matrices without biases, each a table of one.
     const void* pointers[] = {slot_of(latent_[0], latent_shape_, MatrixKind::kDown).data,
                               slot_of(latent_[0], latent_shape_, MatrixKind::kUp).data};
-    upload(latent_tables_, pointers, sizeof pointers);
+    copy_to_device(*executor_, at(latent_tables_), pointers, sizeof pointers);
     const auto* const* table = reinterpret_cast<const void* const*>(at(latent_tables_));
     layer_.latent_down.data = table;
     layer_.latent_up.data = table + 1;
@@ -233,22 +238,14 @@ void LayerState::mark_written(MatrixRole role, int64_t expert, MatrixKind kind) 
   if (kind == MatrixKind::kDown) mlp.down_written = true;
 }
 
-void LayerState::zero(const MatrixSlot& slot) const {
-  const std::vector<uint8_t> zeros(static_cast<size_t>(slot.cols * element_bytes_));
-  for (int64_t row = 0; row < slot.rows; ++row) {
-    SeStatus status = {};
-    const int32_t code = executor_->backend().copy_to_device(
-        executor_->device(), slot.data + row * slot.row_stride * element_bytes_, zeros.data(),
-        zeros.size(), &status);
-    throw_if_failed(Failure::from(status, code));
-  }
-}
-
 void LayerState::zero_unwritten(std::vector<Mlp>* mlps, const MlpShape& shape) {
   for (Mlp& mlp : *mlps) {
-    if (shape.gated && !mlp.gate_written) zero(slot_of(mlp, shape, MatrixKind::kGate));
-    if (!mlp.up_written) zero(slot_of(mlp, shape, MatrixKind::kUp));
-    if (!mlp.down_written) zero(slot_of(mlp, shape, MatrixKind::kDown));
+    if (shape.gated && !mlp.gate_written)
+      zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kGate), element_bytes_);
+    if (!mlp.up_written)
+      zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kUp), element_bytes_);
+    if (!mlp.down_written)
+      zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kDown), element_bytes_);
     mlp.gate_written = mlp.up_written = mlp.down_written = true;
   }
 }

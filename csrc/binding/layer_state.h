@@ -34,6 +34,8 @@ class LayerState {
 
   DeviceExecutor& executor() const { return *executor_; }
   const SeMoeLayer& layer() const { return layer_; }
+  const SeLayerOptions& options() const { return options_; }
+  SeLayer* opened() const { return opened_; }
   int32_t dtype() const { return dtype_; }
   int32_t num_threads() const { return num_threads_; }
   uint64_t bytes() const { return arena_bytes_; }
@@ -68,15 +70,14 @@ class LayerState {
   LayerState(const LayerDescription& description, std::shared_ptr<DeviceExecutor> executor);
   void plan(const LayerDescription& description);
   void allocate();
+  void open();
   void fill(const LayerDescription& description);
   void fill_experts(const std::vector<Mlp>& mlps, const MlpShape& shape, uint64_t tables,
                     VectorRole gate_bias, VectorRole up_bias, VectorRole down_bias,
                     SeExperts* experts);
-  void upload(uint64_t offset, const void* from, uint64_t bytes);
   uint64_t place(int64_t elements, int64_t element_bytes);
   std::vector<Mlp> place_mlps(int64_t count, const MlpShape& shape, uint64_t* tables);
   MatrixSlot slot_of(const Mlp& mlp, const MlpShape& shape, MatrixKind kind) const;
-  void zero(const MatrixSlot& slot) const;
   void zero_unwritten(std::vector<Mlp>* mlps, const MlpShape& shape);
   const Mlp& find_mlp(MatrixRole role, int64_t expert, const MlpShape** shape) const;
   uint8_t* at(uint64_t offset) const { return static_cast<uint8_t*>(arena_) + offset; }
@@ -87,8 +88,10 @@ class LayerState {
   const int32_t dtype_;
   const int64_t element_bytes_;
   const int32_t num_threads_;
+  const SeLayerOptions options_;
   const bool interleaved_;
   SeMoeLayer layer_ = {};
+  SeLayer* opened_ = nullptr;
 
   MlpShape expert_shape_, shared_shape_, latent_shape_;
   std::vector<Mlp> experts_, shared_, latent_;  // shared_ and latent_: one entry or none

@@ -8,6 +8,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "binding/device_memory.h"
+#include "binding/store_matrix.h"
+#include "core/dtype.h"
 #include "core/numeric.h"
 
 namespace sparse_experts::binding {
@@ -32,7 +35,9 @@ bool is_stored_as(StoredType type, int32_t dtype) {
 
 LoadTask::LoadTask(std::shared_ptr<LayerState> layer, std::vector<std::string> files,
                    std::vector<LoadItem> items)
-    : layer_(std::move(layer)), items_(std::move(items)) {
+    : layer_(std::move(layer)),
+      items_(std::move(items)),
+      is_host_(layer_->executor().has_host_memory()) {
   for (std::string& path : files) files_.push_back({std::move(path), -1, 0});
 }
 
@@ -83,37 +88,39 @@ void LoadTask::load_item(const LoadItem& item) {
                   " bytes, its shape needs " + std::to_string(expected));
   }
   if (is_plain) {
-    read(item.data, slot.data);
+    if (is_host_) {
+      read(item.data, slot.data);
+    } else {
+      read_to_device(item.data, slot.data);
+    }
   } else {
     const LoadSegment* segments[] = {&item.data, &item.scale, &item.zero_point, &item.group_index,
                                      &item.global_scale};
-    uint64_t bytes = kScratchAlignment;
+    const int64_t element_bytes = dtype_bytes(layer_->dtype());
+    uint64_t bytes = is_host_ ? 0 : static_cast<uint64_t>(slot.rows * slot.cols * element_bytes);
     for (const LoadSegment* segment : segments) {
       // Also checks the length against the file's, before memory is taken for it.
       if (segment->bytes > 0) open_file(*segment);
       bytes += round_up(segment->bytes, kScratchAlignment);
     }
-    if (bytes > scratch_bytes_) {
-      scratch_.reset();
-      scratch_bytes_ = 0;
-      scratch_.reset(new uint8_t[bytes]);
-      scratch_bytes_ = bytes;
-    }
-    const auto begin = reinterpret_cast<uintptr_t>(scratch_.get());
-    uint8_t* next = scratch_.get() + (round_up(begin, kScratchAlignment) - begin);
+    uint8_t* next = scratch(bytes);
     EncodedMatrix matrix = encoding;
     matrix.data = read_into(item.data, &next);
     matrix.scale = read_into(item.scale, &next);
     matrix.zero_point = read_into(item.zero_point, &next);
     matrix.group_index = read_into(item.group_index, &next);
     matrix.global_scale = read_into(item.global_scale, &next);
+    uint8_t* decoded = is_host_ ? slot.data : next;
+    const int64_t stride = is_host_ ? slot.row_stride : slot.cols;
     const Status status =
-        decode_matrix(matrix, slot.rows, slot.cols, layer_->dtype(), slot.data, slot.row_stride);
+        decode_matrix(matrix, slot.rows, slot.cols, layer_->dtype(), decoded, stride);
     if (!status.is_ok()) {
       Failure failure = Failure::from(status);
       failure.message = item.data.name + ": " + failure.message;
       throw_if_failed(failure);
     }
+    check_cancelled();
+    if (!is_host_) write_rows(layer_->executor(), slot, element_bytes, 0, slot.rows, decoded);
   }
   layer_->mark_written(item.role, item.expert, item.kind);
 }
@@ -142,15 +149,39 @@ LoadTask::File& LoadTask::open_file(const LoadSegment& segment) {
   return file;
 }
 
+uint8_t* LoadTask::scratch(uint64_t bytes) {
+  if (bytes + kScratchAlignment > scratch_bytes_) {
+    scratch_.reset();
+    scratch_bytes_ = 0;
+    scratch_.reset(new uint8_t[bytes + kScratchAlignment]);
+    scratch_bytes_ = bytes + kScratchAlignment;
+  }
+  const auto begin = reinterpret_cast<uintptr_t>(scratch_.get());
+  return scratch_.get() + (round_up(begin, kScratchAlignment) - begin);
+}
+
 void LoadTask::read(const LoadSegment& segment, void* to) {
+  read_range(segment, 0, segment.bytes, static_cast<uint8_t*>(to));
+}
+
+void LoadTask::read_to_device(const LoadSegment& segment, uint8_t* to) {
+  open_file(segment);
+  uint8_t* piece = scratch(std::min(kReadBytes, segment.bytes));
+  for (uint64_t begin = 0; begin < segment.bytes; begin += kReadBytes) {
+    const uint64_t count = std::min(kReadBytes, segment.bytes - begin);
+    read_range(segment, begin, count, piece);
+    copy_to_device(layer_->executor(), to + begin, piece, count);
+  }
+}
+
+void LoadTask::read_range(const LoadSegment& segment, uint64_t begin, uint64_t count, uint8_t* to) {
   const File& file = open_file(segment);
-  auto* bytes = static_cast<uint8_t*>(to);
   uint64_t done = 0;
-  while (done < segment.bytes) {
+  while (done < count) {
     check_cancelled();
-    const uint64_t wanted = std::min(kReadBytes, segment.bytes - done);
-    const ssize_t got =
-        pread(file.descriptor, bytes + done, wanted, static_cast<off_t>(segment.offset + done));
+    const uint64_t wanted = std::min(kReadBytes, count - done);
+    const ssize_t got = pread(file.descriptor, to + done, wanted,
+                              static_cast<off_t>(segment.offset + begin + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail_io(file.path, std::strerror(errno));
     if (got == 0) fail_io(file.path, "it ends before " + segment.name);

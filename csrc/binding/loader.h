@@ -1,6 +1,7 @@
 // Reading a layer's matrices from checkpoint files on a thread of its own: pread, decode, each
 // straight into its final place. Scratch is at most one encoded matrix and its scales; a matrix
-// stored in the layer's dtype is read in place without any.
+// stored in the layer's dtype is read in place without any. Where the device has memory of its own,
+// such a matrix passes through a few mebibytes, and one that is decoded lies in scratch as well.
 #pragma once
 
 #include <atomic>
@@ -71,6 +72,10 @@ class LoadTask {
   void run();
   void load_item(const LoadItem& item);
   void read(const LoadSegment& segment, void* to);
+  void read_to_device(const LoadSegment& segment, uint8_t* to);
+  // Bytes [begin, begin + count) of a segment.
+  void read_range(const LoadSegment& segment, uint64_t begin, uint64_t count, uint8_t* to);
+  uint8_t* scratch(uint64_t bytes);  // aligned, kept until a larger one is asked for
   Span read_into(const LoadSegment& segment, uint8_t** scratch);
   File& open_file(const LoadSegment& segment);
   void check_cancelled() const;
@@ -79,6 +84,7 @@ class LoadTask {
   std::shared_ptr<LayerState> layer_;
   std::vector<File> files_;
   std::vector<LoadItem> items_;
+  const bool is_host_;
   std::unique_ptr<uint8_t[]> scratch_;
   uint64_t scratch_bytes_ = 0;
 

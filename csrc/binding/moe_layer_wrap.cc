@@ -24,8 +24,25 @@ Napi::Function MoeLayerWrap::define(Napi::Env env) {
                       InstanceMethod<&MoeLayerWrap::cancel>("cancel"),
                       InstanceMethod<&MoeLayerWrap::forward_sync>("forwardSync"),
                       InstanceMethod<&MoeLayerWrap::workspace_bytes>("workspaceBytes"),
+                      InstanceMethod<&MoeLayerWrap::describe_forward>("describeForward"),
                       InstanceMethod<&MoeLayerWrap::memory>("memory"),
                       InstanceMethod<&MoeLayerWrap::dispose>("dispose")});
+}
+
+Napi::Object describe_kernels(Napi::Env env, const DeviceExecutor& executor,
+                              const SeMoeLayer& layer, const SeLayerOptions& options,
+                              int64_t num_tokens) {
+  SeForwardDescription description = {};
+  executor.backend().describe_forward(executor.device(), &layer, &options, num_tokens,
+                                      &description);
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("gate", description.gate);
+  object.Set("select", description.select);
+  object.Set("dispatch", description.dispatch);
+  object.Set("gateUp", description.gate_up);
+  object.Set("down", description.down);
+  object.Set("combine", description.combine);
+  return object;
 }
 
 Napi::Value MoeLayerWrap::create(Napi::Env env, std::shared_ptr<LayerState> layer) {
@@ -44,6 +61,7 @@ MoeLayerWrap::MoeLayerWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Mo
       fail(ErrorCode::kInternal, "Node refused a type tag");
     }
     // The garbage collector should feel host memory; a device's is not its business.
+    if (!layer_->executor().has_host_memory()) return;
     reported_bytes_ = static_cast<int64_t>(layer_->bytes());
     Napi::MemoryManagement::AdjustExternalMemory(info.Env(), reported_bytes_);
   });
@@ -102,6 +120,7 @@ Napi::Value MoeLayerWrap::set_matrix(const Napi::CallbackInfo& info) {
     check_inside(offset, multiply(slot.rows - 1, row_stride, "rowStride"),
                  multiply(slot.cols - 1, col_stride, "colStride"), data.length);
     store_matrix(
+        layer->executor(),
         {data.as<const uint8_t>() + offset * dtype_bytes(dtype), dtype, row_stride, col_stride},
         slot, layer->dtype());
     layer->mark_written(role, expert, kind);
@@ -145,7 +164,7 @@ Napi::Value MoeLayerWrap::forward(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     const auto layer = runnable(info);
     const Napi::Function done = function_argument(info[1], "done");
-    const ForwardRequest request = parse_forward_request(info[0], layer->layer());
+    const ForwardRequest request = parse_forward_request(info[0], *layer);
     // Reading the request may have run the caller's code.
     runnable(info);
 
@@ -193,7 +212,7 @@ Napi::Value MoeLayerWrap::cancel(const Napi::CallbackInfo& info) {
 Napi::Value MoeLayerWrap::forward_sync(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto layer = runnable(info);
-    const ForwardRequest request = parse_forward_request(info[0], layer->layer());
+    const ForwardRequest request = parse_forward_request(info[0], *layer);
     runnable(info);
     if (request.num_tokens == 0) return info.Env().Undefined();
     ForwardTask task(request, layer, false);
@@ -205,16 +224,29 @@ Napi::Value MoeLayerWrap::forward_sync(const Napi::CallbackInfo& info) {
   });
 }
 
+int64_t MoeLayerWrap::num_tokens_argument(const Napi::CallbackInfo& info,
+                                          const LayerState& layer) const {
+  return integer_argument(info[0], "numTokens", 0,
+                          std::numeric_limits<int32_t>::max() / layer.layer().routing.top_k);
+}
+
 Napi::Value MoeLayerWrap::workspace_bytes(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto layer = live(info);
-    const int64_t tokens =
-        integer_argument(info[0], "numTokens", 0,
-                         std::numeric_limits<int32_t>::max() / layer->layer().routing.top_k);
+    const int64_t tokens = num_tokens_argument(info, *layer);
     const DeviceExecutor& executor = layer->executor();
-    const uint64_t bytes =
-        executor.backend().forward_workspace_bytes(executor.device(), &layer->layer(), tokens);
+    const uint64_t bytes = executor.backend().forward_workspace_bytes(
+        executor.device(), &layer->layer(), &layer->options(), tokens);
     return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+  });
+}
+
+Napi::Value MoeLayerWrap::describe_forward(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto layer = live(info);
+    const int64_t tokens = num_tokens_argument(info, *layer);
+    return describe_kernels(info.Env(), layer->executor(), layer->layer(), layer->options(),
+                            tokens);
   });
 }
 

@@ -8,6 +8,11 @@
 
 namespace sparse_experts::binding {
 
+// What a forward runs, per stage: { gate, select, dispatch, gateUp, down, combine }.
+Napi::Object describe_kernels(Napi::Env env, const DeviceExecutor& executor,
+                              const SeMoeLayer& layer, const SeLayerOptions& options,
+                              int64_t num_tokens);
+
 class MoeLayerWrap final : public Napi::ObjectWrap<MoeLayerWrap> {
  public:
   static Napi::Function define(Napi::Env env);
@@ -25,12 +30,14 @@ class MoeLayerWrap final : public Napi::ObjectWrap<MoeLayerWrap> {
   Napi::Value cancel(const Napi::CallbackInfo& info);
   Napi::Value forward_sync(const Napi::CallbackInfo& info);
   Napi::Value workspace_bytes(const Napi::CallbackInfo& info);
+  Napi::Value describe_forward(const Napi::CallbackInfo& info);
   Napi::Value memory(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
   // The layer, or DISPOSED. Refuses any other `this`.
   std::shared_ptr<LayerState> live(const Napi::CallbackInfo& info) const;
   std::shared_ptr<LayerState> runnable(const Napi::CallbackInfo& info) const;
+  int64_t num_tokens_argument(const Napi::CallbackInfo& info, const LayerState& layer) const;
   void check_receiver(const Napi::CallbackInfo& info) const;
   void release(Napi::BasicEnv env);
 

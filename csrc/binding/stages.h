@@ -1,5 +1,5 @@
 // The five stages as functions of the addon: gate, selectExperts, dispatch, expertMatmul, combine.
-// Synchronous, on host arrays.
+// Synchronous; each array is a typed array or a NativeBuffer of the device.
 #pragma once
 
 #include "binding/napi_setup.h"

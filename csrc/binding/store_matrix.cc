@@ -5,14 +5,22 @@
 #include <string>
 #include <vector>
 
+#include "binding/device_memory.h"
 #include "core/decode.h"
 #include "core/dtype.h"
 
 namespace sparse_experts::binding {
 namespace {
 
-// Rows that setMatrix converts at a time.
-constexpr uint64_t kConversionBytes = uint64_t{1} << 20;
+// Rows that are converted at a time: in cache on the host; to a device long enough that a copy's
+// start costs nothing.
+constexpr int64_t kHostBytes = int64_t{1} << 20;
+constexpr int64_t kDeviceBytes = int64_t{8} << 20;
+
+int64_t rows_at_once(const DeviceExecutor& executor, int64_t row_bytes, int64_t rows) {
+  const int64_t bytes = executor.has_host_memory() ? kHostBytes : kDeviceBytes;
+  return std::min(rows, std::max<int64_t>(1, bytes / row_bytes));
+}
 
 StoredType stored_type(int32_t dtype) {
   if (dtype == SE_F32) return StoredType::kF32;
@@ -52,20 +60,52 @@ void check_inside(int64_t offset, int64_t row_span, int64_t col_span, uint64_t l
   }
 }
 
-void store_matrix(const StridedSource& source, const MatrixSlot& slot, int32_t dtype) {
+void store_matrix(DeviceExecutor& executor, const StridedSource& source, const MatrixSlot& slot,
+                  int32_t dtype) {
   const int64_t row_bytes = slot.cols * dtype_bytes(source.dtype);
-  const int64_t rows_at_once =
-      std::max<int64_t>(1, static_cast<int64_t>(kConversionBytes) / row_bytes);
-  std::vector<uint8_t> rows(static_cast<size_t>(std::min(rows_at_once, slot.rows) * row_bytes));
-  for (int64_t begin = 0; begin < slot.rows; begin += rows_at_once) {
-    const int64_t count = std::min(rows_at_once, slot.rows - begin);
+  const int64_t element_bytes = dtype_bytes(dtype);
+  const int64_t at_once = rows_at_once(executor, row_bytes, slot.rows);
+  std::vector<uint8_t> rows(static_cast<size_t>(at_once * row_bytes));
+  std::vector<uint8_t> converted;
+  if (!executor.has_host_memory()) {
+    converted.resize(static_cast<size_t>(at_once * slot.cols * element_bytes));
+  }
+  for (int64_t begin = 0; begin < slot.rows; begin += at_once) {
+    const int64_t count = std::min(at_once, slot.rows - begin);
     gather_rows(source, begin, count, slot.cols, rows.data());
     EncodedMatrix matrix;
     matrix.data = {rows.data(), static_cast<uint64_t>(count * row_bytes),
                    stored_type(source.dtype)};
-    uint8_t* to = slot.data + begin * slot.row_stride * dtype_bytes(dtype);
-    throw_if_failed(
-        Failure::from(decode_matrix(matrix, count, slot.cols, dtype, to, slot.row_stride)));
+    const bool is_direct = executor.has_host_memory();
+    uint8_t* to =
+        is_direct ? slot.data + begin * slot.row_stride * element_bytes : converted.data();
+    const int64_t stride = is_direct ? slot.row_stride : slot.cols;
+    throw_if_failed(Failure::from(decode_matrix(matrix, count, slot.cols, dtype, to, stride)));
+    if (!is_direct) write_rows(executor, slot, element_bytes, begin, count, converted.data());
+  }
+}
+
+void write_rows(DeviceExecutor& executor, const MatrixSlot& slot, int64_t element_bytes,
+                int64_t begin, int64_t count, const uint8_t* rows) {
+  const int64_t row_bytes = slot.cols * element_bytes;
+  uint8_t* to = slot.data + begin * slot.row_stride * element_bytes;
+  if (slot.row_stride == slot.cols) {
+    copy_to_device(executor, to, rows, static_cast<uint64_t>(count * row_bytes));
+    return;
+  }
+  for (int64_t row = 0; row < count; ++row) {
+    copy_to_device(executor, to + row * slot.row_stride * element_bytes, rows + row * row_bytes,
+                   static_cast<uint64_t>(row_bytes));
+  }
+}
+
+void zero_matrix(DeviceExecutor& executor, const MatrixSlot& slot, int64_t element_bytes) {
+  const int64_t row_bytes = slot.cols * element_bytes;
+  const int64_t at_once = rows_at_once(executor, row_bytes, slot.rows);
+  const std::vector<uint8_t> zeros(static_cast<size_t>(at_once * row_bytes));
+  for (int64_t begin = 0; begin < slot.rows; begin += at_once) {
+    write_rows(executor, slot, element_bytes, begin, std::min(at_once, slot.rows - begin),
+               zeros.data());
   }
 }
 

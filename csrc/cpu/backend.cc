@@ -10,6 +10,7 @@
 #include <new>
 
 #include "core/host_memory.h"
+#include "cpu/describe.h"
 #include "cpu/device.h"
 #include "cpu/forward.h"
 #include "cpu/isa_dispatch.h"
@@ -163,6 +164,7 @@ int32_t select_experts(SeDevice* device, const SeRouting* routing, const SeSelec
     SE_RETURN_IF_ERROR(validate_select(*routing, *args, false));
     SE_CHECK_ARGUMENT(args->num_tokens == 0 || args->router_logits != nullptr,
                       "select: no router_logits");
+    SE_RETURN_IF_ERROR(validate_select_contents(*routing, *args, false));
     std::lock_guard<std::mutex> lock(device->mutex);
     return cpu::select_stage(RunContext(device, 0, nullptr), *routing, *args);
   });
@@ -171,6 +173,7 @@ int32_t select_experts(SeDevice* device, const SeRouting* routing, const SeSelec
 int32_t dispatch(SeDevice*, const SeDispatchArgs* args, SeStatus* status) {
   return guarded(status, [&]() -> Status {
     SE_RETURN_IF_ERROR(validate_dispatch(*args));
+    SE_RETURN_IF_ERROR(validate_dispatch_contents(*args));
     return cpu::dispatch_stage(*args);
   });
 }
@@ -178,6 +181,7 @@ int32_t dispatch(SeDevice*, const SeDispatchArgs* args, SeStatus* status) {
 int32_t expert_matmul(SeDevice* device, const SeExpertMatmulArgs* args, SeStatus* status) {
   return guarded(status, [&]() -> Status {
     SE_RETURN_IF_ERROR(validate_expert_matmul(*args));
+    SE_RETURN_IF_ERROR(validate_expert_matmul_contents(*args));
     std::lock_guard<std::mutex> lock(device->mutex);
     return cpu::expert_matmul_stage(RunContext(device, args->num_threads, nullptr), *args);
   });
@@ -186,24 +190,48 @@ int32_t expert_matmul(SeDevice* device, const SeExpertMatmulArgs* args, SeStatus
 int32_t combine(SeDevice* device, const SeCombineArgs* args, SeStatus* status) {
   return guarded(status, [&]() -> Status {
     SE_RETURN_IF_ERROR(validate_combine(*args));
+    SE_RETURN_IF_ERROR(validate_combine_contents(*args));
     std::lock_guard<std::mutex> lock(device->mutex);
     return cpu::combine_stage(RunContext(device, args->num_threads, nullptr), *args);
   });
 }
 
-uint64_t forward_workspace_bytes(SeDevice* device, const SeMoeLayer* layer, int64_t num_tokens) {
+uint64_t forward_workspace_bytes(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions*,
+                                 int64_t num_tokens) {
   return cpu::plan_forward(*device->kernels, *layer, num_tokens).total_bytes;
 }
 
-int32_t forward(SeDevice* device, const SeMoeLayer* layer, const SeForwardArgs* args,
-                void* workspace, uint64_t workspace_bytes, SeStatus* status) {
+void describe_forward(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions*, int64_t,
+                      SeForwardDescription* description) {
+  cpu::describe_forward(*device->kernels, *layer, description);
+}
+
+int32_t layer_open(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions*,
+                   SeLayer** opened, SeStatus* status) {
   return guarded(status, [&]() -> Status {
-    SE_RETURN_IF_ERROR(validate_forward(*layer, *args));
-    std::lock_guard<std::mutex> lock(device->mutex);
-    return cpu::forward(RunContext(device, args->num_threads, args->cancel), *layer, *args,
-                        static_cast<char*>(workspace), workspace_bytes);
+    *opened = nullptr;
+    SE_RETURN_IF_ERROR(validate_layer(*layer));
+    SE_RETURN_IF_ERROR(validate_layer_contents(*layer));
+    *opened = new SeLayer{device, *layer};
+    return Status::ok();
   });
 }
+
+void layer_close(SeLayer* layer) { delete layer; }
+
+int32_t forward(SeLayer* layer, const SeForwardArgs* args, void* workspace,
+                uint64_t workspace_bytes, SeStatus* status) {
+  return guarded(status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(validate_forward(layer->layer, *args));
+    SE_RETURN_IF_ERROR(validate_forward_contents(layer->layer, *args));
+    std::lock_guard<std::mutex> lock(layer->device->mutex);
+    return cpu::forward(RunContext(layer->device, args->num_threads, args->cancel), layer->layer,
+                        *args, static_cast<char*>(workspace), workspace_bytes);
+  });
+}
+
+// Host memory is its owner's affair, and nothing is launched or copied.
+void device_counters(SeDevice*, SeDeviceCounters* counters) { *counters = SeDeviceCounters{}; }
 
 #if defined(__clang__)
 #define SE_COMPILER "clang " __clang_version__
@@ -213,9 +241,9 @@ int32_t forward(SeDevice* device, const SeMoeLayer* layer, const SeForwardArgs* 
 #define SE_COMPILER "unknown compiler"
 #endif
 #if defined(SPARSE_EXPERTS_X86)
-#define SE_ISAS "scalar, avx2, avx512, avx512bf16"
+#define SE_ISAS "scalar avx2 avx512 avx512bf16"
 #elif defined(SPARSE_EXPERTS_NEON)
-#define SE_ISAS "scalar, neon"
+#define SE_ISAS "scalar neon"
 #else
 #define SE_ISAS "scalar"
 #endif
@@ -227,7 +255,8 @@ const SeBackend* cpu_backend() {
       SE_BACKEND_ABI_VERSION,
       sizeof(SeBackend),
       "cpu",
-      SE_COMPILER "; " SE_ISAS,
+      SE_COMPILER,
+      SE_ISAS,
       device_count,
       device_info,
       device_open,
@@ -242,7 +271,11 @@ const SeBackend* cpu_backend() {
       expert_matmul,
       combine,
       forward_workspace_bytes,
+      describe_forward,
+      layer_open,
+      layer_close,
       forward,
+      device_counters,
   };
   return &table;
 }

@@ -24,6 +24,12 @@ struct SeDevice {
   sparse_experts::cpu::SelectScratch select;
 };
 
+// A layer needs nothing of its own beyond its description.
+struct SeLayer {
+  SeDevice* device;
+  SeMoeLayer layer;
+};
+
 namespace sparse_experts::cpu {
 
 // What an op needs to run: the device's kernels and pool, and this call's limits.

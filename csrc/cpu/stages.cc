@@ -157,6 +157,16 @@ Status combine_stage(const RunContext& context, const SeCombineArgs& args) {
   const int64_t hidden_size = rows.shape[1];
   const int64_t out_bytes = dtype_bytes(args.output.dtype);
   const float* from = static_cast<const float*>(rows.data);
+  std::vector<bool> listed;
+  if (args.expert_offsets != nullptr) {
+    listed.resize(static_cast<size_t>(args.num_tokens * args.top_k));
+    for (int64_t i = 0; i < args.expert_offsets[args.num_experts]; ++i)
+      listed[args.sorted_slots[i]] = true;
+  }
+  const auto counts = [&](int64_t slot) {
+    if (args.expert_offsets != nullptr) return static_cast<bool>(listed[slot]);
+    return args.topk_ids == nullptr || args.topk_ids[slot] >= 0;
+  };
   context.for_rows(args.num_tokens, hidden_size * args.top_k, [&](int64_t first, int64_t last) {
     float sum[kColumns];
     for (int64_t token = first; token < last; ++token) {
@@ -164,7 +174,7 @@ Status combine_stage(const RunContext& context, const SeCombineArgs& args) {
         const int64_t n = std::min(kColumns, hidden_size - col);
         std::memset(sum, 0, n * sizeof(float));
         for (int64_t slot = token * args.top_k; slot < (token + 1) * args.top_k; ++slot) {
-          if (args.topk_ids != nullptr && args.topk_ids[slot] < 0) continue;
+          if (!counts(slot)) continue;
           context.kernels->axpy(sum, from + slot * rows.strides[0] + col, args.topk_weights[slot],
                                 n);
         }

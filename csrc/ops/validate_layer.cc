@@ -55,8 +55,6 @@ Status validate_layer(const SeMoeLayer& layer) {
         check_matrix("latent_down", layer.latent_down, layer.latent_size, layer.hidden_size));
     SE_RETURN_IF_ERROR(
         check_matrix("latent_up", layer.latent_up, layer.hidden_size, layer.latent_size));
-    SE_CHECK_ARGUMENT(layer.latent_down.data[0] != nullptr && layer.latent_up.data[0] != nullptr,
-                      "layer: a latent projection is missing");
   }
   SE_CHECK_ARGUMENT(layer.shared.num_experts == 0 || layer.shared.num_experts == 1,
                     "layer: shared experts are one fused expert");
@@ -65,14 +63,23 @@ Status validate_layer(const SeMoeLayer& layer) {
       "layer: unknown shared gate");
   if (layer.shared.num_experts == 1) {
     SE_RETURN_IF_ERROR(check_experts("shared experts", layer.shared, layer.hidden_size));
-    SE_CHECK_ARGUMENT(layer.shared.up.data[0] != nullptr && layer.shared.down.data[0] != nullptr &&
-                          (!layer.shared.activation.gated || layer.shared.gate.data[0] != nullptr),
-                      "layer: a matrix of the shared experts is missing");
     SE_CHECK_ARGUMENT(layer.shared_gate_mode == SE_SHARED_PLAIN || layer.shared_gate != nullptr,
                       "layer: the gate of the shared experts is missing");
   }
   SE_CHECK_ARGUMENT(layer.router_input_scale == nullptr || std::isfinite(layer.router_norm_epsilon),
                     "layer: router_norm_epsilon must be finite");
+  return Status::ok();
+}
+
+Status validate_layer_contents(const SeMoeLayer& layer) {
+  SE_CHECK_ARGUMENT(layer.latent_size == 0 || (layer.latent_down.data[0] != nullptr &&
+                                               layer.latent_up.data[0] != nullptr),
+                    "layer: a latent projection is missing");
+  const SeExperts& shared = layer.shared;
+  SE_CHECK_ARGUMENT(
+      shared.num_experts == 0 || (shared.up.data[0] != nullptr && shared.down.data[0] != nullptr &&
+                                  (!shared.activation.gated || shared.gate.data[0] != nullptr)),
+      "layer: a matrix of the shared experts is missing");
   return Status::ok();
 }
 
@@ -93,6 +100,11 @@ Status validate_forward(const SeMoeLayer& layer, const SeForwardArgs& args) {
   SE_CHECK_ARGUMENT(args.replay || num_tokens == 0 || layer.router_weight != nullptr,
                     "forward: the layer has no router");
   return validate_select(layer.routing, args.select, args.replay != 0);
+}
+
+Status validate_forward_contents(const SeMoeLayer& layer, const SeForwardArgs& args) {
+  SE_RETURN_IF_ERROR(validate_layer_contents(layer));
+  return validate_select_contents(layer.routing, args.select, args.replay != 0);
 }
 
 }  // namespace sparse_experts

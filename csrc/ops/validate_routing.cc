@@ -69,38 +69,40 @@ Status validate_select(const SeRouting& routing, const SeSelectArgs& args, bool 
   if (num_tokens == 0) return Status::ok();
   SE_CHECK_ARGUMENT(args.topk_ids != nullptr && args.topk_weights != nullptr,
                     "select: no ids or weights");
+  if (replay) return Status::ok();
+  SE_CHECK_ARGUMENT(args.non_finite != nullptr, "select: no non_finite output");
+  SE_CHECK_ARGUMENT(args.top_p > 0 && args.top_p <= 1, "select: top_p must be in (0, 1]");
+  SE_CHECK_ARGUMENT(
+      args.row_top_k != nullptr || (args.call_top_k >= 0 && args.call_top_k <= routing.top_k),
+      "select: call_top_k must be in [0, top_k]");
+  SE_CHECK_ARGUMENT(!routing.hash_routed || args.token_ids != nullptr,
+                    "select: hash routing needs token ids");
+  SE_CHECK_ARGUMENT(args.sequence_lengths == nullptr || is_extent(args.num_sequences),
+                    "select: num_sequences out of range");
+  return Status::ok();
+}
+
+Status validate_select_arrays(const SeRouting& routing, const SeSelectArgs& args, bool replay) {
+  const int64_t num_tokens = args.num_tokens;
+  if (num_tokens == 0) return Status::ok();
   if (replay) {
-    for (int64_t slot = 0; slot < num_slots; ++slot)
+    for (int64_t slot = 0; slot < num_tokens * routing.top_k; ++slot)
       SE_CHECK_ARGUMENT(args.topk_ids[slot] >= -1 && args.topk_ids[slot] < routing.num_experts,
                         "replay: expert id " + std::to_string(args.topk_ids[slot]) + " of token " +
                             std::to_string(slot / routing.top_k) + " is not in [-1, " +
                             std::to_string(routing.num_experts) + ")");
     return Status::ok();
   }
-  SE_CHECK_ARGUMENT(args.non_finite != nullptr, "select: no non_finite output");
-  SE_CHECK_ARGUMENT(args.top_p > 0 && args.top_p <= 1, "select: top_p must be in (0, 1]");
   if (args.row_top_k != nullptr) {
     for (int64_t token = 0; token < num_tokens; ++token)
       SE_CHECK_ARGUMENT(args.row_top_k[token] <= routing.top_k,
                         "select: row_top_k of token " + std::to_string(token) + " exceeds top_k");
-  } else {
-    SE_CHECK_ARGUMENT(args.call_top_k >= 0 && args.call_top_k <= routing.top_k,
-                      "select: call_top_k must be in [0, top_k]");
   }
   if (routing.hash_routed) {
-    SE_CHECK_ARGUMENT(args.token_ids != nullptr, "select: hash routing needs token ids");
-    for (int64_t token = 0; token < num_tokens; ++token) {
-      const int64_t id = args.token_ids[token];
-      SE_CHECK_ARGUMENT(id >= 0 && id < routing.vocab_size,
-                        "select: token id " + std::to_string(id) + " is not in [0, " +
-                            std::to_string(routing.vocab_size) + ")");
-      for (int64_t k = 0; k < routing.top_k; ++k) {
-        const int32_t expert = routing.hash_table[id * routing.top_k + k];
-        SE_CHECK_ARGUMENT(expert >= 0 && expert < routing.num_experts,
-                          "select: the hash table has expert " + std::to_string(expert) +
-                              " for token id " + std::to_string(id));
-      }
-    }
+    for (int64_t token = 0; token < num_tokens; ++token)
+      SE_CHECK_ARGUMENT(args.token_ids[token] >= 0 && args.token_ids[token] < routing.vocab_size,
+                        "select: token id " + std::to_string(args.token_ids[token]) +
+                            " is not in [0, " + std::to_string(routing.vocab_size) + ")");
   }
   if (args.sequence_lengths != nullptr) {
     int64_t sum = 0;
@@ -110,6 +112,21 @@ Status validate_select(const SeRouting& routing, const SeSelectArgs& args, bool 
     }
     SE_CHECK_ARGUMENT(sum == num_tokens, "select: sequence lengths sum to " + std::to_string(sum) +
                                              ", not to " + std::to_string(num_tokens) + " tokens");
+  }
+  return Status::ok();
+}
+
+Status validate_select_contents(const SeRouting& routing, const SeSelectArgs& args, bool replay) {
+  SE_RETURN_IF_ERROR(validate_select_arrays(routing, args, replay));
+  if (replay || !routing.hash_routed) return Status::ok();
+  for (int64_t token = 0; token < args.num_tokens; ++token) {
+    const int64_t id = args.token_ids[token];
+    for (int64_t k = 0; k < routing.top_k; ++k) {
+      const int32_t expert = routing.hash_table[id * routing.top_k + k];
+      SE_CHECK_ARGUMENT(expert >= 0 && expert < routing.num_experts,
+                        "select: the hash table has expert " + std::to_string(expert) +
+                            " for token id " + std::to_string(id));
+    }
   }
   return Status::ok();
 }

@@ -4,6 +4,29 @@
 #include "ops/validate.h"
 
 namespace sparse_experts {
+namespace {
+
+// What dispatch wrote: offsets that rise from 0 and slots that are there, each once.
+Status check_dispatched(const std::string& op, const int32_t* expert_offsets, int64_t num_experts,
+                        const int32_t* sorted_slots, int64_t num_slots) {
+  SE_CHECK_ARGUMENT(expert_offsets[0] == 0, op + ": expert_offsets must begin with 0");
+  for (int64_t e = 0; e < num_experts; ++e)
+    SE_CHECK_ARGUMENT(expert_offsets[e] <= expert_offsets[e + 1],
+                      op + ": expert_offsets must rise");
+  const int64_t num_dispatched = expert_offsets[num_experts];
+  SE_CHECK_ARGUMENT(num_dispatched <= num_slots, op + ": expert_offsets exceed the slots");
+  // Two threads would write one row of the output if a slot stood twice.
+  std::vector<bool> seen(static_cast<size_t>(num_slots));
+  for (int64_t i = 0; i < num_dispatched; ++i) {
+    const int32_t slot = sorted_slots[i];
+    SE_CHECK_ARGUMENT(slot >= 0 && slot < num_slots && !seen[slot],
+                      op + ": sorted_slots must hold each slot at most once");
+    seen[slot] = true;
+  }
+  return Status::ok();
+}
+
+}  // namespace
 
 Status validate_gate(const SeGateArgs& args) {
   SE_RETURN_IF_ERROR(check_tensor("hidden", args.hidden, {-1, -1}));
@@ -25,6 +48,10 @@ Status validate_dispatch(const SeDispatchArgs& args) {
   SE_CHECK_ARGUMENT(
       args.num_slots == 0 || (args.topk_ids != nullptr && args.sorted_slots != nullptr),
       "dispatch: no ids or sorted_slots");
+  return Status::ok();
+}
+
+Status validate_dispatch_contents(const SeDispatchArgs& args) {
   for (int64_t slot = 0; slot < args.num_slots; ++slot)
     SE_CHECK_ARGUMENT(args.topk_ids[slot] >= -1 && args.topk_ids[slot] < args.num_experts,
                       "dispatch: expert id " + std::to_string(args.topk_ids[slot]) + " in slot " +
@@ -65,22 +92,12 @@ Status validate_expert_matmul(const SeExpertMatmulArgs& args) {
   SE_CHECK_ARGUMENT(
       args.expert_offsets != nullptr && (args.num_slots == 0 || args.sorted_slots != nullptr),
       "expert_matmul: no dispatch");
-  SE_CHECK_ARGUMENT(args.expert_offsets[0] == 0, "expert_matmul: expert_offsets must begin with 0");
-  for (int64_t e = 0; e < num_experts; ++e)
-    SE_CHECK_ARGUMENT(args.expert_offsets[e] <= args.expert_offsets[e + 1],
-                      "expert_matmul: expert_offsets must rise");
-  const int64_t num_dispatched = args.expert_offsets[num_experts];
-  SE_CHECK_ARGUMENT(num_dispatched <= args.num_slots,
-                    "expert_matmul: expert_offsets exceed the slots");
-  // Two threads would write one row of the output if a slot stood twice.
-  std::vector<bool> seen(static_cast<size_t>(args.num_slots));
-  for (int64_t i = 0; i < num_dispatched; ++i) {
-    const int32_t slot = args.sorted_slots[i];
-    SE_CHECK_ARGUMENT(slot >= 0 && slot < args.num_slots && !seen[slot],
-                      "expert_matmul: sorted_slots must hold each slot at most once");
-    seen[slot] = true;
-  }
   return Status::ok();
+}
+
+Status validate_expert_matmul_contents(const SeExpertMatmulArgs& args) {
+  return check_dispatched("expert_matmul", args.expert_offsets, args.weights.shape[0],
+                          args.sorted_slots, args.num_slots);
 }
 
 Status validate_combine(const SeCombineArgs& args) {
@@ -94,7 +111,20 @@ Status validate_combine(const SeCombineArgs& args) {
       check_tensor("output", args.output, {args.num_tokens, args.expert_output.shape[1]}));
   SE_RETURN_IF_ERROR(check_float_dtype("output", args.output));
   SE_CHECK_ARGUMENT(num_slots == 0 || args.topk_weights != nullptr, "combine: no topk_weights");
+  if (args.expert_offsets == nullptr) return Status::ok();
+  SE_CHECK_ARGUMENT(args.topk_ids == nullptr,
+                    "combine: slots come from topk_ids or from dispatch, not from both");
+  SE_CHECK_ARGUMENT(num_slots == 0 || args.sorted_slots != nullptr, "combine: no sorted_slots");
+  SE_CHECK_ARGUMENT(num_slots <= INT32_MAX, "combine: the number of slots must fit 32 bits");
+  SE_CHECK_ARGUMENT(args.num_experts >= 1 && args.num_experts <= INT32_MAX / 2,
+                    "combine: num_experts out of range");
   return Status::ok();
+}
+
+Status validate_combine_contents(const SeCombineArgs& args) {
+  if (args.expert_offsets == nullptr) return Status::ok();
+  return check_dispatched("combine", args.expert_offsets, args.num_experts, args.sorted_slots,
+                          args.num_tokens * args.top_k);
 }
 
 }  // namespace sparse_experts

@@ -16,6 +16,7 @@ import type { LayerRuntime, StageRuntime } from './runtime.js'
 export interface LoadRuntimeOptions {
   /** 0: all of the device's. */
   threads: number
+  batchInvariant: boolean
   signal?: AbortSignal
   onProgress?: (progress: { loadedBytes: number; totalBytes: number }) => void
 }
@@ -25,7 +26,7 @@ export async function loadRuntime(
   device: ChosenDevice,
   plan: LayerPlan,
   dtype: DType,
-  { threads, signal, onProgress }: LoadRuntimeOptions,
+  { threads, batchInvariant, signal, onProgress }: LoadRuntimeOptions,
 ): Promise<LayerRuntime> {
   const { totalBytes } = plan
   let loadedBytes = 0
@@ -52,6 +53,7 @@ export async function loadRuntime(
     device: device.id,
     dtype,
     threads,
+    batchInvariant,
     signal,
     onProgress: matrixBytes => {
       loadedBytes = vectorBytes + matrixBytes
@@ -66,11 +68,11 @@ export function createRuntime(
   config: ResolvedMoeConfig,
   asked: 'auto' | DType,
   weights: MoeWeights,
-  { threads }: { threads: number },
+  options: { threads: number; batchInvariant: boolean },
 ): LayerRuntime {
   const dtype = asked === 'auto' ? storedDtype(weights) : asked
   if (!device.addon) return ReferenceLayerRuntime.fromWeights(config, dtype, weights)
-  return createNativeLayer(device.addon, config, weights, { device: device.id, dtype, threads })
+  return createNativeLayer(device.addon, config, weights, { ...options, device: device.id, dtype })
 }
 
 function storedDtype(weights: MoeWeights): DType {

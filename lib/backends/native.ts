@@ -3,8 +3,8 @@
 import type { NativeAddon, NativeError, NativeLayer } from '../binding-contract.js'
 import type { LayerPlan, MatrixItem } from '../checkpoint/plan.js'
 import type { ResolvedMoeConfig } from '../config.js'
-import { type ChosenDevice, describeKernels } from '../device.js'
 import type { DType } from '../dtype.js'
+import { MoeError } from '../errors.js'
 import type { MoeWeights } from '../weights.js'
 import { captureCallSite, fromNativeError } from './native-errors.js'
 import { nativeTensors } from './native-tensors.js'
@@ -14,6 +14,7 @@ import {
   type LayerRuntime,
   type MemoryUse,
   type RuntimeCall,
+  type StageKernels,
   type VectorTensors,
 } from './runtime.js'
 
@@ -27,14 +28,16 @@ export interface NativeLayerOptions {
   dtype: DType
   /** Participants in a forward at most; 0: all. */
   threads: number
+  /** A row's bits never depend on the rows beside it. */
+  batchInvariant: boolean
 }
 
 /** A layer in the addon's memory. */
 export class NativeLayerRuntime implements LayerRuntime {
   readonly device: string
   readonly dtype: DType
+  #addon: NativeAddon
   #native: NativeLayer
-  #chosen: ChosenDevice
 
   constructor(
     addon: NativeAddon,
@@ -44,9 +47,8 @@ export class NativeLayerRuntime implements LayerRuntime {
   ) {
     this.device = device
     this.dtype = dtype
+    this.#addon = addon
     this.#native = native
-    const architecture = addon.devices().find(info => info.id === device)?.architecture ?? device
-    this.#chosen = { id: device, addon, architecture }
   }
 
   forward(request: ForwardRequest): RuntimeCall {
@@ -82,8 +84,13 @@ export class NativeLayerRuntime implements LayerRuntime {
     return this.#native.memory()
   }
 
-  kernels(_numTokens: number) {
-    return describeKernels(this.#chosen, this.dtype, this.config.gated)
+  kernels(numTokens: number): StageKernels {
+    return translated('run', () => this.#native.describeForward(numTokens))
+  }
+
+  loss(): MoeError | null {
+    const reason = this.#addon.deviceLoss(this.device)
+    return reason === '' ? null : new MoeError('ERR_MOE_DEVICE_LOST', reason)
   }
 
   workspaceBytes(numTokens: number): number {
@@ -149,12 +156,12 @@ export async function loadNativeLayer(
     onProgress?: (loadedBytes: number) => void
   },
 ): Promise<LayerRuntime> {
-  const { device, dtype, threads, signal, onProgress } = options
+  const { device, dtype, threads, batchInvariant, signal, onProgress } = options
   const { config, files, matrices, gateUpInterleaved } = plan
   const site = captureCallSite(loadNativeLayer)
   signal?.throwIfAborted()
   const native = translated('run', () =>
-    addon.createLayer({ device, dtype, threads, config, vectors, gateUpInterleaved }),
+    addon.createLayer({ device, dtype, threads, batchInvariant, config, vectors, gateUpInterleaved }),
   )
   let onAbort: (() => void) | undefined
   try {
@@ -166,7 +173,7 @@ export async function loadNativeLayer(
     })
     signal?.throwIfAborted()
     onProgress?.(matrices.reduce((sum, item) => sum + itemBytes(item), 0))
-    return new NativeLayerRuntime(addon, native, config, { device, dtype, threads })
+    return new NativeLayerRuntime(addon, native, config, options)
   } catch (error) {
     native.dispose()
     throw signal?.aborted ? signal.reason : fromNativeError(error, 'load', site)

@@ -7,8 +7,17 @@ import type { ExpertTensors } from '../reference/expert.js'
 import { type LayerPass, runLayer } from '../reference/layer.js'
 import { drain, type Matrix } from '../reference/matrix.js'
 import { type LayerTensors, layerTensors } from '../reference/tensors.js'
+import { onHost } from '../stored.js'
 import type { MoeWeights, WeightMatrix } from '../weights.js'
-import type { ForwardRequest, LayerRuntime, MemoryUse, RuntimeCall, VectorTensors } from './runtime.js'
+import { REFERENCE_KERNELS } from './reference-stages.js'
+import type {
+  ForwardRequest,
+  LayerRuntime,
+  MemoryUse,
+  RuntimeCall,
+  StageKernels,
+  VectorTensors,
+} from './runtime.js'
 import { SliceQueue } from './slice-queue.js'
 
 export { referenceStages } from './reference-stages.js'
@@ -163,9 +172,12 @@ export class ReferenceLayerRuntime implements LayerRuntime {
     return { hostBytes: this.#tensors ? this.#hostBytes : 0, deviceBytes: 0, workspaceBytes: 0 }
   }
 
-  kernels(_numTokens: number) {
-    const name = 'reference_f64'
-    return { gate: name, select: name, dispatch: name, gateUp: name, down: name, combine: name }
+  kernels(_numTokens: number): StageKernels {
+    return REFERENCE_KERNELS
+  }
+
+  loss(): null {
+    return null
   }
 
   /** Scratch of one forward in bytes: rows of doubles, whatever the number of tokens (capacity rules also keep each token's choice). */
@@ -214,7 +226,8 @@ function denseCopy(matrix: Matrix, dtype: DType): Float32Array {
 
 /** Rows of a request in and out; the output is rounded once. */
 function passOf(request: ForwardRequest, hiddenSize: number): LayerPass {
-  const { hidden, output, routerInput, dtype } = request
+  const { routerInput, dtype } = request
+  const output = onHost(request.output)
   const readerOf = (array: FloatArray) => (token: number, row: Float64Array) => {
     for (let h = 0; h < hiddenSize; h++) row[h] = readElement(array, token * hiddenSize + h, dtype)
   }
@@ -228,8 +241,8 @@ function passOf(request: ForwardRequest, hiddenSize: number): LayerPass {
     topkIds: request.topkIds,
     topkWeights: request.topkWeights,
     nonFinite: request.nonFinite,
-    readHidden: readerOf(hidden),
-    readRouterInput: routerInput && readerOf(routerInput),
+    readHidden: readerOf(onHost(request.hidden)),
+    readRouterInput: routerInput && readerOf(onHost(routerInput)),
     writeOutput(token, row) {
       let finite = true
       for (let h = 0; h < hiddenSize; h++) {

@@ -2,7 +2,9 @@
 
 import type { ResolvedMoeConfig } from '../config.js'
 import type { DType, FloatArray } from '../dtype.js'
+import type { MoeError } from '../errors.js'
 import type { ResolvedRouting, RoutingVectors } from '../routing.js'
+import type { Stored } from '../stored.js'
 
 /** Small tensors of a block, widened to f32; E counts router outputs, D is latentSize or hiddenSize. */
 export interface VectorTensors {
@@ -45,11 +47,11 @@ export interface ForwardRequest {
   /** Of hidden, routerInput and output. */
   readonly dtype: DType
   /** `[T, H]` */
-  readonly hidden: FloatArray
+  readonly hidden: Stored<FloatArray>
   /** `[T, H]`, every element written. */
-  readonly output: FloatArray
+  readonly output: Stored<FloatArray>
   /** `[T, H]`, or null: the router reads hidden. */
-  readonly routerInput: FloatArray | null
+  readonly routerInput: Stored<FloatArray> | null
   /** `[T]` */
   readonly tokenIds: Int32Array | null
   /** Experts kept for every row, or per row `[T]`. */
@@ -89,6 +91,9 @@ export interface MemoryUse {
   workspaceBytes: number
 }
 
+/** What runs, by stage: kernel, and its instruction set or architecture and tile. */
+export type StageKernels = Record<'gate' | 'select' | 'dispatch' | 'gateUp' | 'down' | 'combine', string>
+
 /** A layer that lives on a device. */
 export interface LayerRuntime {
   /** 'reference', 'cpu', 'cuda:0' … */
@@ -101,8 +106,10 @@ export interface LayerRuntime {
   /** Runs on the calling thread as soon as the device is free. */
   forwardSync(request: ForwardRequest): void
   memory(): MemoryUse
-  /** Names of the kernels that a forward of numTokens uses, by stage. */
-  kernels(numTokens: number): Record<'gate' | 'select' | 'dispatch' | 'gateUp' | 'down' | 'combine', string>
+  /** The kernels that a forward of numTokens uses. */
+  kernels(numTokens: number): StageKernels
+  /** Why the device is lost for good; null while it works. */
+  loss(): MoeError | null
   workspaceBytes(numTokens: number): number
   /** Idempotent; accepted calls still finish, then the memory is freed. */
   dispose(): void
@@ -111,17 +118,17 @@ export interface LayerRuntime {
 /** Options of `StageRuntime.expertMatmul`. */
 export interface ExpertMatmulRequest {
   /** gather: `[T, K']`, else `[T*K, K']`, f32, f16 or bf16. */
-  x: FloatArray
+  x: Stored<FloatArray>
   xDtype: DType
   xRows: number
   /** `[E, N', K']`; N' = 2N when gated. */
-  weights: FloatArray
+  weights: Stored<FloatArray>
   weightsDtype: DType
   numExperts: number
   rows: number
   cols: number
   /** `[E, N']` */
-  bias: Float32Array | null
+  bias: Stored<Float32Array> | null
   gather: boolean
   topK: number
   interleaved: boolean
@@ -130,26 +137,27 @@ export interface ExpertMatmulRequest {
     ResolvedMoeConfig,
     'activation' | 'gated' | 'swigluLimit' | 'swigluAlpha' | 'swigluUpOffset'
   > | null
-  expertOffsets: Int32Array
-  sortedSlots: Int32Array
+  /** `[E+1]` and `[T*K]`. */
+  expertOffsets: Stored<Int32Array>
+  sortedSlots: Stored<Int32Array>
 }
 
-/** The five stages on host arrays, synchronous; results are new arrays. */
+/** The five stages on arrays of one device, synchronous; results are new arrays there. */
 export interface StageRuntime {
   readonly device: string
   /** f32 `[T, E]`. */
   gate(
-    hidden: FloatArray,
+    hidden: Stored<FloatArray>,
     hiddenDtype: DType,
-    routerWeight: FloatArray,
+    routerWeight: Stored<FloatArray>,
     weightDtype: DType,
-    bias: Float32Array | null,
+    bias: Stored<Float32Array> | null,
     numTokens: number,
     hiddenSize: number,
     numExperts: number,
-  ): Float32Array
+  ): Stored<Float32Array>
   selectExperts(
-    routerLogits: Float32Array,
+    routerLogits: Stored<Float32Array>,
     numTokens: number,
     routing: ResolvedRouting,
     vectors: RoutingVectors,
@@ -159,17 +167,19 @@ export interface StageRuntime {
       topP: number
       sequenceLengths: Int32Array | null
     },
-  ): { topkIds: Int32Array; topkWeights: Float32Array; nonFinite: Uint8Array }
-  dispatch(topkIds: Int32Array, numExperts: number): { expertOffsets: Int32Array; sortedSlots: Int32Array }
+  ): { topkIds: Stored<Int32Array>; topkWeights: Stored<Float32Array> }
+  dispatch(
+    topkIds: Stored<Int32Array>,
+    numSlots: number,
+    numExperts: number,
+  ): { expertOffsets: Stored<Int32Array>; sortedSlots: Stored<Int32Array> }
   /** f32 `[T*K, N]`. */
-  expertMatmul(request: ExpertMatmulRequest): Float32Array
+  expertMatmul(request: ExpertMatmulRequest): Stored<Float32Array>
   /** f32 `[T, H]`. */
   combine(
-    expertOutput: Float32Array,
-    topkIds: Int32Array | null,
-    topkWeights: Float32Array,
-    numTokens: number,
-    topK: number,
-    hiddenSize: number,
-  ): Float32Array
+    expertOutput: Stored<Float32Array>,
+    dispatched: { expertOffsets: Stored<Int32Array>; sortedSlots: Stored<Int32Array> },
+    topkWeights: Stored<Float32Array>,
+    sizes: { numExperts: number; numTokens: number; topK: number; hiddenSize: number },
+  ): Stored<Float32Array>
 }

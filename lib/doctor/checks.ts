@@ -28,6 +28,10 @@ export const KNOWN_VARIABLES: readonly string[] = [
   'SPARSE_EXPERTS_NATIVE_PATH',
   'SPARSE_EXPERTS_PREBUILD',
   'SPARSE_EXPERTS_CUDA_LIBRARY',
+  'SPARSE_EXPERTS_CUDA_GRAPHS',
+  'SPARSE_EXPERTS_CUDA_WAVE_BYTES',
+  'SPARSE_EXPERTS_TEST_DEVICES',
+  'SPARSE_EXPERTS_EMULATED',
   'SPARSE_EXPERTS_SANITIZED',
 ]
 
@@ -188,18 +192,15 @@ function checkEnvironment({ environment }: Facts): DoctorCheck {
 /** Driver, container and architecture stories; a machine without an NVIDIA card is not ill. */
 function checkCuda({ cuda, devices, container, native }: Facts): DoctorCheck[] {
   const name = 'CUDA'
-  // Without the addon its absence is the reason, which has a row of its own.
-  const because = native.found && cuda.reason ? `; ${cuda.reason.split('\n')[0]}` : ''
-  const working = devices.filter(device => device.id.startsWith('cuda') && device.available)
+  const listed = devices.filter(device => device.id.startsWith('cuda:'))
+  const working = listed.filter(device => device.available)
+  const reasons = listed.filter(device => !device.available).map(info => `${info.id}: ${info.reason}`)
+  const driver = cuda.driver ? `driver ${cuda.driver}` : 'no NVIDIA driver'
   if (working.length > 0) {
-    return [
-      pass(
-        name,
-        `${working.map(device => `${device.id} ${device.name} (${device.architecture})`).join(', ')}, driver ${cuda.driver}`,
-      ),
-    ]
+    const names = working.map(device => `${device.id} ${device.name} (${device.architecture})`)
+    return [pass(name, oneLine([...names, driver, ...reasons].join(', ')))]
   }
-  if (cuda.driver === null && cuda.cards.length === 0) {
+  if (listed.length === 0 && cuda.driver === null && cuda.cards.length === 0) {
     const asked = process.env.NVIDIA_VISIBLE_DEVICES
     if (container && asked && asked !== 'void' && asked !== 'none') {
       return [
@@ -214,12 +215,15 @@ function checkCuda({ cuda, devices, container, native }: Facts): DoctorCheck[] {
   }
   const cards =
     cuda.cards.map(card => `${card.name} (compute ${card.computeCapability})`).join(', ') || 'an NVIDIA card'
+  // Without the addon its absence is the reason, which has a row of its own.
+  const because = native.found ? reasons.join('; ') || cuda.reason : ''
   const compiled = cuda.compiledArchitectures
   if (!compiled || compiled.length === 0) {
+    const why = because || 'the native addon is missing'
     return [
       fail(
         name,
-        `${cards}, driver ${cuda.driver}${because || '; the native addon is missing'}`,
+        oneLine(`${cards}, ${driver}; ${why}`),
         "layers run on 'cpu' meanwhile; use a build of the package with a CUDA backend",
       ),
     ]
@@ -227,10 +231,16 @@ function checkCuda({ cuda, devices, container, native }: Facts): DoctorCheck[] {
   return [
     fail(
       name,
-      `${cards}, driver ${cuda.driver}; compiled for ${compiled.join(', ')}${because}`,
-      'update the NVIDIA driver, or build from source for this card',
+      oneLine(`${cards}, ${driver}; compiled for ${compiled.join(', ')}; ${because}`),
+      /lost/.test(because)
+        ? 'restart the process: a lost device stays lost in it'
+        : 'update the NVIDIA driver, or build from source for this card',
     ),
   ]
+}
+
+function oneLine(text: string): string {
+  return text.replaceAll('\n', ' ')
 }
 
 function checkSelfTest({ selfTest }: Facts): DoctorCheck[] {

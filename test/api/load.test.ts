@@ -174,7 +174,9 @@ describe('load refuses with a code', () => {
       code('ERR_MOE_INVALID_ARG_VALUE'),
     )
     await expect(MoeLayer.load(large, { threads: -1 })).rejects.toEqual(code('ERR_MOE_INVALID_ARG_VALUE'))
-    await expect(MoeLayer.load(large, { device: 'cuda' })).rejects.toEqual(code('ERR_MOE_DEVICE_UNAVAILABLE'))
+    await expect(MoeLayer.load(large, { device: 'cuda:97' })).rejects.toEqual(
+      code('ERR_MOE_DEVICE_UNAVAILABLE'),
+    )
     await expect(MoeLayer.load(large, { onProgress: 1 as never })).rejects.toEqual(
       code('ERR_MOE_INVALID_ARG_TYPE'),
     )

@@ -32,7 +32,7 @@ const SCHEMA = {
 
 /** The report with facts changed as on a sick machine; what the named row then says. */
 function rowOf(name: string, change: (facts: Facts) => void) {
-  const facts = structuredClone(report) as Facts
+  const facts = { ...structuredClone(report), environment: {} } as Facts
   change(facts)
   const row = judge(facts).find(check => check.name === name)
   if (!row) throw new Error(`no row '${name}'`)
@@ -163,7 +163,7 @@ describe('doctor()', () => {
   it('renders every row and every fix', () => {
     const sick: DoctorReport = {
       ...report,
-      checks: judge({ ...report, native: { found: false } }),
+      checks: judge({ ...report, environment: {}, native: { found: false } }),
       ok: false,
     }
     const text = renderDoctor(sick, makePaint({}, {})).join('\n')

@@ -50,8 +50,8 @@ describe.skipIf('error' in native)('raw addon', () => {
         String(strange),
       ).toBe('INVALID_ARGUMENT')
       const good = makeDescription(config)
-      for (const field of ['device', 'config', 'dtype', 'vectors', 'gateUpInterleaved', 'threads']) {
-        if (field === 'gateUpInterleaved' && strange === true) continue
+      for (const field of Object.keys(good)) {
+        if ((field === 'gateUpInterleaved' || field === 'batchInvariant') && strange === true) continue
         const code = codeOf(() => addon.createLayer({ ...good, [field]: strange }))
         // A device by the name of 'x' is well-formed, there is none.
         expect(code, `${field} ${String(strange)}`).toBe(
@@ -246,6 +246,7 @@ describe.skipIf('error' in native)('raw addon', () => {
       'cancel',
       'forwardSync',
       'workspaceBytes',
+      'describeForward',
       'memory',
       'dispose',
     ]) {
@@ -263,9 +264,87 @@ describe.skipIf('error' in native)('raw addon', () => {
     expect(layer.memory()).toMatchObject({ hostBytes: 0 })
   })
 
+  it('refuses blocks of device memory that are strange, forged, too small or gone', () => {
+    for (const strange of STRANGE) {
+      expect(codeOf(() => addon.allocate('cpu', strange))).toBe('INVALID_ARGUMENT')
+      expect(codeOf(() => addon.allocate(strange, 4))).toBe(
+        strange === 'x' ? 'DEVICE_UNAVAILABLE' : 'INVALID_ARGUMENT',
+      )
+      expect(codeOf(() => addon.backendInfo(strange))).toBe(
+        strange === 'x' ? 'nothing was thrown' : 'INVALID_ARGUMENT',
+      )
+      expect(codeOf(() => addon.deviceLoss(strange))).toBe(
+        strange === 'x' ? 'nothing was thrown' : 'INVALID_ARGUMENT',
+      )
+    }
+    expect(codeOf(() => addon.allocate('cpu', 2 ** 52))).toBe('OUT_OF_MEMORY')
+    const buffer = addon.allocate('cpu', 64)
+    expect(buffer).toMatchObject({ byteLength: 64, device: 'cpu' })
+    buffer.upload(Uint8Array.from({ length: 64 }, (_, i) => i))
+    const read = new Uint16Array(32)
+    buffer.download(read)
+    expect(read[1]).toBe(0x0302)
+    for (const strange of [
+      ...STRANGE,
+      new Uint8Array(63),
+      new Float32Array(17),
+      new DataView(new ArrayBuffer(64)),
+    ]) {
+      expect(codeOf(() => buffer.upload(strange))).toBe('INVALID_ARGUMENT')
+      expect(codeOf(() => buffer.download(strange))).toBe('INVALID_ARGUMENT')
+    }
+    const methods: Any = Object.getPrototypeOf(buffer)
+    const { layer } = makeLayer(addon, config, { device: 'cpu' })
+    for (const forged of [undefined, {}, Object.create(buffer), new Proxy(buffer, {}), addon, layer]) {
+      for (const name of ['upload', 'download', 'dispose']) {
+        expect(() => methods[name].call(forged, new Uint8Array(64)), name).toThrow()
+      }
+    }
+    const Constructor = (buffer as Any).constructor
+    expect(() => new Constructor('cpu', 4)).toThrow()
+    expect(() => Constructor('cpu', 4)).toThrow()
+
+    const run = (hidden: Any) => codeOf(() => layer.forwardSync({ ...makeRequest(config, 1), hidden }))
+    expect(run(buffer)).toBe('nothing was thrown')
+    expect(run(addon.allocate('cpu', 63))).toBe('INVALID_ARGUMENT')
+    expect(run(Object.create(buffer))).toBe('INVALID_ARGUMENT')
+    expect(run(new Proxy(buffer, {}))).toBe('INVALID_ARGUMENT')
+    expect(run(layer)).toBe('INVALID_ARGUMENT')
+    buffer.dispose()
+    buffer.dispose()
+    expect(buffer.byteLength).toBe(0)
+    expect(run(buffer)).toBe('DISPOSED')
+    expect(codeOf(() => buffer.upload(new Uint8Array(64)))).toBe('DISPOSED')
+    layer.dispose()
+  })
+
+  it('takes blocks wherever it takes arrays, and keeps them while a call has them', async () => {
+    const { layer } = makeLayer(addon, config, { device: 'cpu' })
+    const expected = makeRequest(config, 3)
+    layer.forwardSync(expected)
+    const hidden = addon.allocate('cpu', expected.hidden.byteLength)
+    const output = addon.allocate('cpu', expected.output.byteLength)
+    hidden.upload(expected.hidden)
+    const call = new Promise(resolve => layer.forward({ ...makeRequest(config, 3), hidden, output }, resolve))
+    hidden.dispose()
+    expect(await call).toBeNull()
+    const result = new Float32Array(expected.output.length)
+    output.download(result)
+    expect(result).toEqual(expected.output)
+    layer.dispose()
+  })
+
   it('refuses stages with strange arguments and with tables that point outside', () => {
     const stages = addon as Any
-    for (const name of ['gate', 'selectExperts', 'dispatch', 'expertMatmul', 'combine', 'workspaceBytes']) {
+    for (const name of [
+      'gate',
+      'selectExperts',
+      'dispatch',
+      'expertMatmul',
+      'combine',
+      'workspaceBytes',
+      'describeForward',
+    ]) {
       expect(
         codeOf(() => stages[name]()),
         name,
@@ -282,6 +361,7 @@ describe.skipIf('error' in native)('raw addon', () => {
         addon.dispatch(
           'cpu',
           Int32Array.from(ids),
+          ids.length,
           experts,
           new Int32Array(experts + 1),
           new Int32Array(ids.length),

@@ -39,16 +39,17 @@ void bench_shape(const Context& context, const Shape& shape, int32_t dtype) {
     call.args.select.topk_ids = ids.data();
     call.args.select.topk_weights = weights.data();
     call.args.select.non_finite = flags.data();
-    std::vector<char> workspace(
-        context.backend->forward_workspace_bytes(context.device, &fixture.layer, num_tokens));
+    std::vector<char> workspace(context.backend->forward_workspace_bytes(
+        context.device, &fixture.layer, &kDefaultOptions, num_tokens));
     SeStatus status{};
+    OpenLayer layer(context.backend, context.device, fixture.layer);
     std::vector<double> seconds;
     double spent = 0;
     const std::clock_t cpu_begin = std::clock();
     for (int run = 0; run < 200 && (run < 4 || spent < 1.0); ++run) {
       const auto begin = std::chrono::steady_clock::now();
-      context.backend->forward(context.device, &fixture.layer, &call.args, workspace.data(),
-                               workspace.size(), &status);
+      context.backend->forward(layer.layer, &call.args, workspace.data(), workspace.size(),
+                               &status);
       seconds.push_back(
           std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
       spent += seconds.back();

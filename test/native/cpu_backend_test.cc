@@ -7,6 +7,7 @@
 #include "backend/registry.h"
 #include "check.h"
 #include "cpu/isa_dispatch.h"
+#include "fixture.h"
 #include "suites.h"
 
 namespace native_test {
@@ -31,6 +32,35 @@ void run_isa(const SeBackend* backend, const std::string& isa, bool bench) {
     test_concurrency(context);
     std::printf("%s: %d passed, %d failed so far\n", isa.c_str(), passed, failed);
   }
+  backend->device_close(device);
+}
+
+// Says what runs without reading a matrix, and counts nothing.
+void test_description(const SeBackend* backend) {
+  SeStatus status{};
+  SeDevice* device = nullptr;
+  check(backend->device_open(0, &device, &status) == SE_OK, "opens");
+  const LayerFixture fixture{LayerOptions()};
+  SeForwardDescription description;
+  std::memset(&description, 0xff, sizeof description);
+  backend->describe_forward(device, &fixture.layer, &kDefaultOptions, 5, &description);
+  for (const char* text : {description.gate, description.select, description.dispatch,
+                           description.gate_up, description.down, description.combine})
+    check(std::strlen(text) > 4 && std::strlen(text) < 160, std::string("a stage runs: ") + text);
+  SeDeviceCounters counters;
+  std::memset(&counters, 0xff, sizeof counters);
+  backend->device_counters(device, &counters);
+  check(counters.device_allocations == 0 && counters.device_bytes == 0 &&
+            counters.kernel_launches == 0 && counters.copied_to_host_bytes == 0,
+        "a device of the host counts nothing");
+  LayerFixture broken{LayerOptions()};
+  broken.layer.routing.top_k = 99;
+  SeLayer* layer = reinterpret_cast<SeLayer*>(&broken);
+  check(backend->layer_open(device, &broken.layer, &kDefaultOptions, &layer, &status) ==
+                SE_INVALID_ARGUMENT &&
+            layer == nullptr,
+        "a layer that contradicts itself does not open");
+  backend->layer_close(nullptr);
   backend->device_close(device);
 }
 
@@ -60,6 +90,10 @@ void test_device(const SeBackend* backend) {
           std::string("SPARSE_EXPERTS_THREADS=") + text + " is refused");
   }
   unsetenv("SPARSE_EXPERTS_THREADS");
+  check(std::strstr(backend->architectures, "scalar") != nullptr && backend->build[0] != '\0',
+        "what is compiled in");
+  test_description(backend);
+  unsetenv("SPARSE_EXPERTS_CUDA_LIBRARY");
   const sparse_experts::BackendLookup cuda = sparse_experts::find_backend("cuda");
   check(cuda.backend == nullptr && cuda.reason.find("no CUDA backend") != std::string::npos,
         "no CUDA: " + cuda.reason);

@@ -178,8 +178,8 @@ void test_arguments(const Context& context) {
   check(code_of(good) == SE_OK, context.isa + " the good call");
   SeStatus status{};
   SeForwardArgs args = good.args;
-  check(context.backend->forward(context.device, &fixture.layer, &args, nullptr, 0, &status) ==
-            SE_INVALID_ARGUMENT,
+  OpenLayer layer(context.backend, context.device, fixture.layer);
+  check(context.backend->forward(layer.layer, &args, nullptr, 0, &status) == SE_INVALID_ARGUMENT,
         context.isa + " no outputs");
 }
 
@@ -260,9 +260,10 @@ void test_concurrency(const Context& context) {
         args.select.topk_weights = weights.data();
         args.select.non_finite = flags.data();
         std::vector<char> workspace(
-            context.backend->forward_workspace_bytes(device, &fixture.layer, 33));
-        if (context.backend->forward(device, &fixture.layer, &args, workspace.data(),
-                                     workspace.size(), &status) != SE_OK ||
+            context.backend->forward_workspace_bytes(device, &fixture.layer, &kDefaultOptions, 33));
+        OpenLayer layer(context.backend, device, fixture.layer);
+        if (context.backend->forward(layer.layer, &args, workspace.data(), workspace.size(),
+                                     &status) != SE_OK ||
             !same_bits(output, expected.output))
           ++wrong;
       }

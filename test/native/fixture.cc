@@ -158,6 +158,14 @@ ForwardCall::ForwardCall(const LayerFixture& fixture, const std::vector<char>& h
   args.select.top_p = 1;
 }
 
+OpenLayer::OpenLayer(const SeBackend* opened_backend, SeDevice* device,
+                     const SeMoeLayer& description)
+    : backend(opened_backend) {
+  code = backend->layer_open(device, &description, &kDefaultOptions, &layer, &status);
+}
+
+OpenLayer::~OpenLayer() { backend->layer_close(layer); }
+
 ForwardResult run_forward(const SeBackend* backend, SeDevice* device, const LayerFixture& fixture,
                           const ForwardCall& call) {
   SeForwardArgs args = call.args;
@@ -180,12 +188,17 @@ ForwardResult run_forward(const SeBackend* backend, SeDevice* device, const Laye
   args.select.topk_ids = result.ids.data();
   args.select.topk_weights = result.weights.data();
   args.select.non_finite = result.flags.data();
-  const uint64_t bytes = backend->forward_workspace_bytes(device, &fixture.layer, num_tokens);
+  OpenLayer layer(backend, device, fixture.layer);
+  result.code = layer.code;
+  result.status = layer.status;
+  if (layer.code != SE_OK) return result;
+  const uint64_t bytes =
+      backend->forward_workspace_bytes(device, &fixture.layer, &kDefaultOptions, num_tokens);
   // Exactly what was asked for, between canaries.
   std::vector<char> workspace(bytes + 128, '\xff');
   const uint64_t misalignment = reinterpret_cast<uintptr_t>(workspace.data()) % 64;
   char* begin = workspace.data() + (64 - misalignment) % 64;
-  result.code = backend->forward(device, &fixture.layer, &args, begin, bytes, &result.status);
+  result.code = backend->forward(layer.layer, &args, begin, bytes, &result.status);
   bool intact = true;
   for (char* at = begin + bytes; at < workspace.data() + workspace.size(); ++at)
     intact = intact && *at == '\xff';

@@ -61,6 +61,21 @@ class LayerFixture {
   std::deque<std::vector<const float*>> bias_tables_;
 };
 
+constexpr SeLayerOptions kDefaultOptions = {0};
+
+// A layer opened on a device, for the length of a scope.
+struct OpenLayer {
+  OpenLayer(const SeBackend* opened_backend, SeDevice* device, const SeMoeLayer& description);
+  ~OpenLayer();
+  OpenLayer(const OpenLayer&) = delete;
+  OpenLayer& operator=(const OpenLayer&) = delete;
+
+  const SeBackend* backend;
+  SeLayer* layer = nullptr;
+  int32_t code = SE_OK;
+  SeStatus status{};
+};
+
 struct ForwardResult {
   int32_t code = SE_OK;
   SeStatus status{};

@@ -149,12 +149,12 @@ void test_waves(const Context& context) {
   LayerFixture fixture(options);
   const int64_t num_tokens = 300;
   const std::vector<char> hidden = random_bytes(&fixture.random, num_tokens * 8192, SE_F32, 1);
-  const uint64_t full =
-      context.backend->forward_workspace_bytes(context.device, &fixture.layer, 1 << 20);
-  const uint64_t half =
-      context.backend->forward_workspace_bytes(context.device, &fixture.layer, 150);
-  const uint64_t bytes =
-      context.backend->forward_workspace_bytes(context.device, &fixture.layer, num_tokens);
+  const uint64_t full = context.backend->forward_workspace_bytes(context.device, &fixture.layer,
+                                                                 &kDefaultOptions, 1 << 20);
+  const uint64_t half = context.backend->forward_workspace_bytes(context.device, &fixture.layer,
+                                                                 &kDefaultOptions, 150);
+  const uint64_t bytes = context.backend->forward_workspace_bytes(context.device, &fixture.layer,
+                                                                  &kDefaultOptions, num_tokens);
   check(full <= (uint64_t{300} << 20) && half <= full && bytes == full,
         context.isa + " waves: the workspace has a ceiling");
   const ForwardResult whole = forward_of(context, fixture, hidden, SE_F32, 0);

@@ -6,7 +6,16 @@ import { Worker } from 'node:worker_threads'
 import { describe, expect, it } from 'vitest'
 import type { NativeAddon } from '../../lib/binding-contract.js'
 import { tryLoadNative } from '../../lib/native.js'
-import { forward, makeConfig, makeLayer, makeRequest } from './fixtures/layer.mjs'
+import {
+  forward,
+  isCard,
+  makeConfig,
+  makeLayer,
+  makeRequest,
+  slowTokens,
+  testDevice,
+  weightBytes,
+} from './fixtures/layer.mjs'
 
 const native = tryLoadNative()
 if ('error' in native) console.warn(`skipped: ${native.error.message}`)
@@ -51,10 +60,11 @@ describe.skipIf('error' in native)('lifetime', () => {
 
   it.skipIf(isSanitized)('frees layers that were forgotten, also with calls under way', async () => {
     const config = makeConfig({ hiddenSize: 512, intermediateSize: 1024, numExperts: 4 })
-    const bytes = makeLayer(addon, config).layer.memory().hostBytes
+    const bytes = weightBytes(makeLayer(addon, config).layer)
     expect(bytes).toBeGreaterThan(24 * MiB)
     await collectUntil(() => false)
-    const before = process.memoryUsage().rss
+    const held = () => (isCard ? addon.counters(testDevice).deviceBytes : process.memoryUsage().rss)
+    const before = held()
     const calls: Promise<unknown>[] = []
     for (let i = 0; i < 12; i++) {
       const { layer } = makeLayer(addon, config)
@@ -63,7 +73,7 @@ describe.skipIf('error' in native)('lifetime', () => {
     await Promise.all(calls)
     calls.length = 0
     // All of them together are 288 MiB.
-    expect(await collectUntil(() => process.memoryUsage().rss - before < 3 * bytes)).toBe(true)
+    expect(await collectUntil(() => held() - before < 3 * bytes)).toBe(true)
   })
 
   it('serves two workers with a layer each, and the main thread, at once', async () => {
@@ -96,7 +106,12 @@ describe.skipIf('error' in native)('lifetime', () => {
     const expected = makeRequest(config, 5)
     layer.forwardSync(expected)
     for (let round = 0; round < 4; round++) {
-      const worker = startWorker({ tokens: sync ? 2000 : 20_000, forwards: 60, sync, sizes })
+      const worker = startWorker({
+        tokens: sync ? slowTokens() / 10 : slowTokens(),
+        forwards: 60,
+        sync,
+        sizes,
+      })
       await once(worker, 'message')
       await sleep(20 * round)
       const began = performance.now()

@@ -13,11 +13,14 @@ import { fromFloat32 } from '../../lib/dtype.js'
 import { tryLoadNative } from '../../lib/native.js'
 import {
   forward,
+  isCard,
   makeConfig,
   makeDescription,
   makeLayer,
   makeRequest,
   relativeError,
+  testDevice,
+  weightBytes,
 } from './fixtures/layer.mjs'
 
 const native = tryLoadNative()
@@ -217,7 +220,7 @@ describe.skipIf('error' in native)('load', () => {
     const disposed = load(layer, [file], items)
     layer.dispose()
     expect((await disposed)?.moeCode).toBe('CANCELLED')
-    expect(layer.memory().hostBytes).toBe(0)
+    expect(weightBytes(layer)).toBe(0)
   })
 
   it('loads a plan: progress to the last byte, abort with the reason, errors of the package', async () => {
@@ -233,7 +236,7 @@ describe.skipIf('error' in native)('load', () => {
       vectors: [],
       totalBytes: bytes,
     }
-    const options = { device: 'cpu', dtype: 'f32' as const, threads: 0 }
+    const options = { device: testDevice, dtype: 'f32' as const, threads: 0, batchInvariant: false }
     const vectors = { routerWeight: test.routerWeight }
     const progress: number[] = []
     const runtime = await loadNativeLayer(addon, plan, vectors, {
@@ -286,8 +289,13 @@ describe.skipIf('error' in native)('load', () => {
       execFileSync(process.execPath, [script, file, type, dtype], { encoding: 'utf8' }),
     )
     expect(report.bytes).toBeGreaterThan(200 << 20)
-    expect(report.risenByCreate).toBeLessThan(0.1 * report.bytes)
-    expect(report.risenByLoad).toBeGreaterThan(0.9 * report.bytes)
-    expect(report.risenByLoad).toBeLessThan(1.15 * report.bytes)
+    if (report.inProcess) {
+      expect(report.risenByLoad).toBeGreaterThan(0.9 * report.bytes)
+      expect(report.risenByLoad).toBeLessThan(1.15 * report.bytes)
+    } else {
+      // A card's driver takes its share at the first use; what the load itself takes is small.
+      expect(report.risenByLoad - report.risenByCreate).toBeLessThan(0.15 * report.bytes)
+    }
+    if (!isCard) expect(report.risenByCreate).toBeLessThan(0.1 * report.bytes)
   })
 })

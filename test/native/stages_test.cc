@@ -241,6 +241,32 @@ void test_combine(const Context& context, int32_t dtype) {
       got.push_back(element(out.data(), dtype, t * hidden_size + i));
     }
   check_close(got, expected, bound_of(dtype), context.isa + " combine");
+
+  // The same slots by a dispatch instead of by ids: the same bits.
+  std::vector<int32_t> offsets(4), slots(ids.size());
+  SeDispatchArgs dispatch{};
+  dispatch.num_slots = num_tokens * top_k;
+  dispatch.num_experts = 3;
+  dispatch.topk_ids = ids.data();
+  dispatch.expert_offsets = offsets.data();
+  dispatch.sorted_slots = slots.data();
+  context.backend->dispatch(context.device, &dispatch, &status);
+  std::vector<char> listed(out.size(), '\xff');
+  args.topk_ids = nullptr;
+  args.expert_offsets = offsets.data();
+  args.sorted_slots = slots.data();
+  args.num_experts = 3;
+  args.output.data = listed.data();
+  check(context.backend->combine(context.device, &args, &status) == SE_OK && listed == out,
+        context.isa + " combine by a dispatch");
+  const int32_t listed_slots = offsets[3];
+  offsets[3] = static_cast<int32_t>(slots.size()) + 1;
+  check(context.backend->combine(context.device, &args, &status) == SE_INVALID_ARGUMENT,
+        context.isa + " combine refuses offsets beyond the slots");
+  offsets[3] = listed_slots;
+  slots[0] = -1;
+  check(context.backend->combine(context.device, &args, &status) == SE_INVALID_ARGUMENT,
+        context.isa + " combine refuses slots that do not exist");
 }
 
 }  // namespace

@@ -239,7 +239,7 @@ describe.each(allDevices)('stages on %s', device => {
     )
     expect(() => Tensor.from(new Float32Array(5), [2, 3])).toThrow(RangeError)
     expect(() => Tensor.from(new Uint16Array(6), [2, 3])).toThrow(RangeError)
-    expect(() => Tensor.from(new Float32Array(6), [2, 3], { device: 'cuda' })).toThrow(
+    expect(() => Tensor.from(new Float32Array(6), [2, 3], { device: 'cuda:97' })).toThrow(
       expect.objectContaining({ code: 'ERR_MOE_DEVICE_UNAVAILABLE' }) as never,
     )
   })

@@ -22,10 +22,18 @@ test('load takes a directory and typed options', () => {
   expectTypeOf(MoeLayer.load).parameter(0).toEqualTypeOf<string>()
   const load = MoeLayer.load
   void (() =>
-    load('directory', { layer: 3, device: 'cuda:1', dtype: 'bf16', signal: AbortSignal.timeout(1) }))
+    load('directory', {
+      layer: 3,
+      device: 'cuda:1',
+      dtype: 'bf16',
+      batchInvariant: true,
+      signal: AbortSignal.timeout(1),
+    }))
   void (() => load('directory', { onProgress: ({ loadedBytes, totalBytes }) => loadedBytes / totalBytes }))
   // @ts-expect-error: not a device
   void (() => load('directory', { device: 'gpu' }))
+  // @ts-expect-error: a boolean
+  void (() => load('directory', { batchInvariant: 1 }))
   // @ts-expect-error: not a dtype of the arithmetic
   void (() => load('directory', { dtype: 'fp8' }))
   // @ts-expect-error: not an option

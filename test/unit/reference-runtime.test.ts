@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { ReferenceLayerRuntime } from '../../lib/backends/reference.js'
 import { CANCELLED, type ForwardRequest } from '../../lib/backends/runtime.js'
 import type { MoeConfig } from '../../lib/config.js'
-import { allocateArray, type DType, fromFloat32, toFloat32 } from '../../lib/dtype.js'
+import { allocateArray, type DType, type FloatArray, fromFloat32, toFloat32 } from '../../lib/dtype.js'
 import { reference } from '../../lib/reference/index.js'
 import { resolveConfig } from '../../lib/resolve.js'
 import type { MoeWeights } from '../../lib/weights.js'
@@ -36,11 +36,9 @@ const weights: MoeWeights = {
   sharedGate: random.normals(hiddenSize),
 }
 
-function request(
-  numTokens: number,
-  dtype: DType = 'f32',
-  change: Partial<ForwardRequest> = {},
-): ForwardRequest {
+type HostRequest = ForwardRequest & { hidden: FloatArray; output: FloatArray }
+
+function request(numTokens: number, dtype: DType = 'f32', change: Partial<HostRequest> = {}): HostRequest {
   return {
     numTokens,
     dtype,

@@ -1,0 +1,149 @@
+# The CUDA backend, real or emulated (SE_CUDA_BUILD): the library that the addon opens at run time, and its tests.
+#   sparse_experts_cuda       libsparse_experts_cuda.so beside the addon
+#   sparse_experts_cuda_code  its objects, for programs that see more than the entry point
+#   cuda_tests, conformance   test programs, not part of the default build
+set(SE_CUDA_KERNEL_SOURCES
+  csrc/cuda/launch/capacity.cu
+  csrc/cuda/launch/checks.cu
+  csrc/cuda/launch/combine.cu
+  csrc/cuda/launch/dispatch.cu
+  csrc/cuda/launch/elementwise.cu
+  csrc/cuda/launch/gate.cu
+  csrc/cuda/launch/matmul_bf16.cu
+  csrc/cuda/launch/matmul_f16.cu
+  csrc/cuda/launch/matmul_f32.cu
+  csrc/cuda/launch/select.cu)
+
+set(SE_CUDA_HOST_SOURCES
+  csrc/cuda/availability.cc
+  csrc/cuda/backend.cc
+  csrc/cuda/content_checks.cc
+  csrc/cuda/describe.cc
+  csrc/cuda/device.cc
+  csrc/cuda/errors.cc
+  csrc/cuda/expert_matmul_stage.cc
+  csrc/cuda/forward.cc
+  csrc/cuda/forward_plan.cc
+  csrc/cuda/forward_wave.cc
+  csrc/cuda/graph_cache.cc
+  csrc/cuda/layer.cc
+  csrc/cuda/layer_calls.cc
+  csrc/cuda/memory.cc
+  csrc/cuda/staging.cc
+  csrc/cuda/stages.cc
+  csrc/cuda/launch/expert_matmul.cc
+  csrc/cuda/launch/matmul_config.cc
+  csrc/cuda/launch/matmul_config_f32.cc)
+
+# While the sources are being written.
+foreach(list SE_CUDA_KERNEL_SOURCES SE_CUDA_HOST_SOURCES)
+  foreach(source IN LISTS ${list})
+    if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})
+      list(REMOVE_ITEM ${list} ${source})
+      message(STATUS "  not here yet: ${source}")
+    endif()
+  endforeach()
+endforeach()
+
+# --- how kernels are compiled --------------------------------------------------------------------------------------------------
+# Products and sums fuse only where the source says fmaf, as in all native code: the emulator and every architecture round alike.
+add_library(se_kernel_flags INTERFACE)
+if(SE_CUDA_BUILD STREQUAL "EMULATED")
+  add_subdirectory(emulator)
+  # One sanitizer for all code of a process; the race flavour (SIMT_RACE) instruments the kernels alone.
+  target_link_libraries(simt_emulator PUBLIC se_sanitize)
+  target_link_libraries(se_kernel_flags INTERFACE simt_kernel_flags simt_emulator)
+else()
+  set(SE_NVCC_FLAGS --fmad=false -Xcompiler=-Wall,-Wextra,-ffp-contract=off)
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
+    list(APPEND SE_NVCC_FLAGS --compress-mode=size)
+  endif()
+  if(SE_WERROR)
+    list(APPEND SE_NVCC_FLAGS -Werror=all-warnings)
+  endif()
+  target_compile_options(se_kernel_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:${SE_NVCC_FLAGS}>)
+  target_link_libraries(se_kernel_flags INTERFACE CUDA::cudart_static)
+endif()
+target_link_libraries(se_kernel_flags INTERFACE se_flags)
+
+# Makes .cu files C++ where the emulator takes nvcc's place. -O2: -O3 doubles the compile and gains nothing here.
+function(se_kernel_sources)
+  if(SE_CUDA_BUILD STREQUAL "EMULATED")
+    set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-O2;-Wno-unknown-pragmas")
+  endif()
+endfunction()
+
+# --- the library ---------------------------------------------------------------------------------------------------------------
+se_kernel_sources(${SE_CUDA_KERNEL_SOURCES})
+add_library(sparse_experts_cuda_kernels OBJECT ${SE_CUDA_KERNEL_SOURCES})
+target_link_libraries(sparse_experts_cuda_kernels PUBLIC se_kernel_flags)
+
+add_library(sparse_experts_cuda_host OBJECT ${SE_CUDA_HOST_SOURCES})
+if(SE_CUDA_BUILD STREQUAL "EMULATED")
+  # The headers and the runtime, not the kernels' instrumentation.
+  target_link_libraries(sparse_experts_cuda_host PUBLIC simt_emulator se_flags)
+else()
+  target_link_libraries(sparse_experts_cuda_host PUBLIC se_kernel_flags)
+endif()
+target_compile_definitions(sparse_experts_cuda_host PRIVATE SE_CUDA_ARCHITECTURES="${SE_CUDA_ARCHITECTURE_TEXT}")
+
+# What a program or library links to have all of it.
+add_library(sparse_experts_cuda_code INTERFACE)
+target_sources(sparse_experts_cuda_code INTERFACE
+  $<TARGET_OBJECTS:sparse_experts_cuda_kernels>
+  $<TARGET_OBJECTS:sparse_experts_cuda_host>
+  $<TARGET_OBJECTS:sparse_experts_core>)
+if(SE_CUDA_BUILD STREQUAL "EMULATED")
+  target_link_libraries(sparse_experts_cuda_code INTERFACE simt_emulator se_flags)
+else()
+  target_link_libraries(sparse_experts_cuda_code INTERFACE CUDA::cudart_static se_flags)
+endif()
+
+set(SE_CUDA_EXPORTS ${CMAKE_CURRENT_SOURCE_DIR}/cmake/cuda_exports.map)
+add_library(sparse_experts_cuda SHARED)
+target_link_libraries(sparse_experts_cuda PRIVATE sparse_experts_cuda_code)
+set_target_properties(sparse_experts_cuda PROPERTIES
+  LINKER_LANGUAGE CXX
+  LINK_DEPENDS ${SE_CUDA_EXPORTS}
+  LIBRARY_OUTPUT_DIRECTORY ${SE_ADDON_DIRECTORY})
+target_link_options(sparse_experts_cuda PRIVATE
+  LINKER:--exclude-libs,ALL LINKER:--gc-sections LINKER:--as-needed
+  # The CUDA runtime has at-exit state.
+  LINKER:-z,nodelete
+  LINKER:--version-script=${SE_CUDA_EXPORTS})
+if(NOT SE_SANITIZE)
+  target_link_options(sparse_experts_cuda PRIVATE -static-libstdc++)
+endif()
+if(SE_CUDA_BUILD STREQUAL "ON")
+  target_link_options(sparse_experts_cuda PRIVATE LINKER:-z,defs)
+endif()
+if(TARGET sparse_experts AND SE_CUDA_BUILD STREQUAL "ON")
+  add_dependencies(sparse_experts sparse_experts_cuda)
+endif()
+
+# --- tests -----------------------------------------------------------------------------------------------------------------------
+if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/test/cuda)
+  return()  # the published package has no tests
+endif()
+file(GLOB SE_CUDA_TEST_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/test/cuda/*.cc)
+if(SE_CUDA_TEST_SOURCES)
+  add_executable(cuda_tests EXCLUDE_FROM_ALL ${SE_CUDA_TEST_SOURCES})
+  target_include_directories(cuda_tests PRIVATE test)
+  target_link_libraries(cuda_tests PRIVATE sparse_experts_cuda_code)
+  set_target_properties(cuda_tests PROPERTIES LINKER_LANGUAGE CXX)
+endif()
+
+# What each PTX wrapper does, to be compared between the emulator and hardware.
+if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/test/conformance/conformance.cu)
+  se_kernel_sources(test/conformance/conformance.cu)
+  add_executable(conformance EXCLUDE_FROM_ALL test/conformance/conformance.cu)
+  target_include_directories(conformance PRIVATE test)
+  target_link_libraries(conformance PRIVATE se_kernel_flags)
+endif()
+
+# Times the kernels by CUDA events: bench/cuda.
+se_kernel_sources(bench/cuda/bench_layer.cu bench/cuda/machine_limits.cu)
+add_executable(cuda_bench EXCLUDE_FROM_ALL
+  bench/cuda/bench.cc bench/cuda/bench_layer.cu bench/cuda/machine_limits.cu)
+target_link_libraries(cuda_bench PRIVATE sparse_experts_cuda_code se_kernel_flags)
+set_target_properties(cuda_bench PROPERTIES LINKER_LANGUAGE CXX)

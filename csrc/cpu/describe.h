@@ -1,0 +1,12 @@
+// What a forward runs, in words: one line per stage.
+#pragma once
+
+#include "backend/backend.h"
+#include "cpu/isa/isa.h"
+
+namespace sparse_experts::cpu {
+
+void describe_forward(const IsaKernels& kernels, const SeMoeLayer& layer,
+                      SeForwardDescription* description);
+
+}  // namespace sparse_experts::cpu

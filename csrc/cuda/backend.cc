@@ -1,0 +1,261 @@
+// The C ABI of the CUDA backend: each function enters the device, validates, runs, and turns every
+// failure into a status.
+#include "backend/backend.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "cuda/availability.h"
+#include "cuda/describe.h"
+#include "cuda/device.h"
+#include "cuda/layer.h"
+#include "cuda/stages.h"
+#include "ops/checks.h"
+#include "ops/validate.h"
+
+namespace sparse_experts::cuda {
+namespace {
+
+// Runs `body` and writes its Status; nothing is thrown across the ABI.
+template <typename Body>
+int32_t guarded(SeStatus* status, const Body& body) {
+  try {
+    return body().write_to(status);
+  } catch (const std::bad_alloc&) {
+    if (status != nullptr) *status = SeStatus{SE_OUT_OF_MEMORY, "out of memory", 0, 0};
+    return SE_OUT_OF_MEMORY;
+  } catch (const std::exception& error) {
+    if (status != nullptr) {
+      *status = SeStatus{SE_INTERNAL, "", 0, 0};
+      std::snprintf(status->message, sizeof status->message, "%s", error.what());
+    }
+    return SE_INTERNAL;
+  } catch (...) {
+    if (status != nullptr) *status = SeStatus{SE_INTERNAL, "unknown failure", 0, 0};
+    return SE_INTERNAL;
+  }
+}
+
+// The same on a device, which answers first when it is lost.
+template <typename Body>
+int32_t guarded_on(SeDevice* device, SeStatus* status, const Body& body) {
+  return guarded(status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(device->enter());
+    return body();
+  });
+}
+
+int32_t device_count(SeStatus* status) {
+  int count = 0;
+  guarded(status, [&]() -> Status {
+    std::string reason;
+    count = count_devices(&reason);
+    return count > 0 ? Status::ok() : Status(SE_DEVICE_UNAVAILABLE, reason);
+  });
+  return count;
+}
+
+Status check_index(int32_t index) {
+  std::string reason;
+  const int count = count_devices(&reason);
+  if (index >= 0 && index < std::max(1, count)) return Status::ok();
+  return Status::invalid("cuda: there is no device " + std::to_string(index) + ": " +
+                         (count == 0 ? reason : std::to_string(count) + " found"));
+}
+
+int32_t device_info(int32_t index, SeDeviceInfo* info, SeStatus* status) {
+  return guarded(status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(check_index(index));
+    fill_device_info(index, info);
+    return Status::ok();
+  });
+}
+
+int32_t device_open(int32_t index, SeDevice** device, SeStatus* status) {
+  return guarded(status, [&]() -> Status {
+    *device = nullptr;
+    SE_RETURN_IF_ERROR(check_index(index));
+    SeDeviceInfo info;
+    fill_device_info(index, &info);
+    if (info.unavailable[0] != '\0') return {SE_DEVICE_UNAVAILABLE, info.unavailable};
+    auto opened = std::make_unique<SeDevice>(index);
+    const Status status_of_open = opened->open();
+    // A GPU that others hold, a driver that refuses: nothing is wrong with the call.
+    if (status_of_open.code() == SE_INTERNAL)
+      return {SE_DEVICE_UNAVAILABLE, status_of_open.message()};
+    SE_RETURN_IF_ERROR(status_of_open);
+    *device = opened.release();
+    return Status::ok();
+  });
+}
+
+void device_close(SeDevice* device) {
+  if (device == nullptr) return;
+  guarded(nullptr, [&]() -> Status {
+    delete device;
+    return Status::ok();
+  });
+}
+
+int32_t memory_allocate(SeDevice* device, uint64_t bytes, void** data, SeStatus* status) {
+  *data = nullptr;
+  return guarded_on(device, status, [&] { return allocate_device(*device, bytes, data); });
+}
+
+void memory_free(SeDevice* device, void* data, uint64_t bytes) {
+  guarded_on(device, nullptr, [&]() -> Status {
+    free_device(*device, data, bytes);
+    return Status::ok();
+  });
+}
+
+int32_t copy_to_device(SeDevice* device, void* to, const void* from, uint64_t bytes,
+                       SeStatus* status) {
+  return guarded_on(device, status, [&] { return device->copier().to_device(to, from, bytes); });
+}
+
+int32_t copy_to_host(SeDevice* device, void* to, const void* from, uint64_t bytes,
+                     SeStatus* status) {
+  return guarded_on(device, status, [&] { return device->copier().to_host(to, from, bytes); });
+}
+
+int32_t gate(SeDevice* device, const SeGateArgs* args, SeStatus* status) {
+  return guarded_on(device, status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(validate_gate(*args));
+    return gate_stage(*device, *args);
+  });
+}
+
+int32_t select_experts(SeDevice* device, const SeRouting* routing, const SeSelectArgs* args,
+                       SeStatus* status) {
+  return guarded_on(device, status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(validate_routing(*routing));
+    SE_RETURN_IF_ERROR(validate_select(*routing, *args, false));
+    SE_CHECK_ARGUMENT(args->num_tokens == 0 || args->router_logits != nullptr,
+                      "select: no router_logits");
+    return select_stage(*device, *routing, *args);
+  });
+}
+
+int32_t dispatch(SeDevice* device, const SeDispatchArgs* args, SeStatus* status) {
+  return guarded_on(device, status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(validate_dispatch(*args));
+    return dispatch_stage(*device, *args);
+  });
+}
+
+int32_t expert_matmul(SeDevice* device, const SeExpertMatmulArgs* args, SeStatus* status) {
+  return guarded_on(device, status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(validate_expert_matmul(*args));
+    return expert_matmul_stage(*device, *args);
+  });
+}
+
+int32_t combine(SeDevice* device, const SeCombineArgs* args, SeStatus* status) {
+  return guarded_on(device, status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(validate_combine(*args));
+    return combine_stage(*device, *args);
+  });
+}
+
+uint64_t forward_workspace_bytes(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions*,
+                                 int64_t num_tokens) {
+  return plan_forward(*layer, device->limits(), num_tokens).total_bytes;
+}
+
+void describe(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions* options,
+              int64_t num_tokens, SeForwardDescription* description) {
+  *description = SeForwardDescription{};
+  guarded(nullptr, [&]() -> Status {
+    describe_forward(*layer, options != nullptr ? *options : SeLayerOptions{}, device->limits(),
+                     num_tokens, description);
+    return Status::ok();
+  });
+}
+
+int32_t layer_open(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions* options,
+                   SeLayer** opened, SeStatus* status) {
+  *opened = nullptr;
+  return guarded_on(device, status, [&]() -> Status {
+    auto made = std::make_unique<SeLayer>(*device, *layer,
+                                          options != nullptr ? *options : SeLayerOptions{});
+    SE_RETURN_IF_ERROR(made->open());
+    *opened = made.release();
+    return Status::ok();
+  });
+}
+
+void layer_close(SeLayer* layer) {
+  if (layer == nullptr) return;
+  guarded(nullptr, [&]() -> Status {
+    delete layer;
+    return Status::ok();
+  });
+}
+
+int32_t forward(SeLayer* layer, const SeForwardArgs* args, void* workspace,
+                uint64_t workspace_bytes, SeStatus* status) {
+  return guarded_on(static_cast<SeDevice*>(&layer->device()), status,
+                    [&] { return layer->forward(*args, workspace, workspace_bytes); });
+}
+
+void device_counters(SeDevice* device, SeDeviceCounters* counters) {
+  DeviceCounters& from = device->counters();
+  *counters =
+      SeDeviceCounters{from.device_allocations,     from.device_bytes,        from.pinned_bytes,
+                       from.kernel_launches,        from.graph_captures,      from.graph_replays,
+                       from.copied_to_device_bytes, from.copied_to_host_bytes};
+}
+
+#define SE_TEXT_OF(value) #value
+#define SE_TEXT(value) SE_TEXT_OF(value)
+#if defined(__clang__)
+#define SE_COMPILER "clang " __clang_version__
+#elif defined(__GNUC__)
+#define SE_COMPILER "gcc " __VERSION__
+#else
+#define SE_COMPILER "unknown compiler"
+#endif
+#if defined(SIMT_EMULATOR)
+#define SE_RUNTIME "emulated"
+#else
+#define SE_RUNTIME "CUDA runtime " SE_TEXT(CUDART_VERSION)
+#endif
+
+}  // namespace
+}  // namespace sparse_experts::cuda
+
+extern "C" __attribute__((visibility("default"))) const SeBackend* se_backend_entry(void) {
+  using namespace sparse_experts::cuda;
+  static const SeBackend table = {
+      SE_BACKEND_ABI_VERSION,
+      sizeof(SeBackend),
+      "cuda",
+      SE_COMPILER "; " SE_RUNTIME,
+      architecture_names(),
+      device_count,
+      device_info,
+      device_open,
+      device_close,
+      memory_allocate,
+      memory_free,
+      copy_to_device,
+      copy_to_host,
+      gate,
+      select_experts,
+      dispatch,
+      expert_matmul,
+      combine,
+      forward_workspace_bytes,
+      describe,
+      layer_open,
+      layer_close,
+      forward,
+      device_counters,
+  };
+  return &table;
+}

@@ -1,0 +1,13 @@
+// What a forward runs, in words: one line per stage.
+#pragma once
+
+#include "backend/backend.h"
+#include "cuda/forward_plan.h"
+
+namespace sparse_experts::cuda {
+
+void describe_forward(const SeMoeLayer& layer, const SeLayerOptions& options,
+                      const PlanLimits& limits, int64_t num_tokens,
+                      SeForwardDescription* description);
+
+}  // namespace sparse_experts::cuda

@@ -1,0 +1,145 @@
+// From global to shared memory: the rows of a tile, one pipeline stage (a range of K) at a time.
+//
+// A stage holds slices of kBlockK columns (one; split_k of them where the warps share K). A slice is
+// a swizzled tile of weight rows; behind all of those lie the slices of token rows. Where a matrix
+// allows it, chunks of 16 bytes are copied asynchronously; odd pointers and strides go through
+// registers element by element into the same places. Columns beyond the matrix and rows beyond the
+// tile become zeros, so that nothing that lies behind a row ever meets a product.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "cuda/common/ptx.cuh"
+#include "cuda/kernels/matmul_half_tile.cuh"
+#include "cuda/kernels/matmul_tile.cuh"
+#include "cuda/kernels/swizzle.cuh"
+
+namespace sparse_experts::cuda {
+
+// Pointer and stride (in elements) of rows that 16-byte copies can read.
+__device__ __forceinline__ bool rows_are_aligned(const void* data, int64_t stride) {
+  return ((reinterpret_cast<uintptr_t>(data) | static_cast<uintptr_t>(stride * 2)) & 15) == 0;
+}
+
+// 8 elements, of which `count` (0 … 8) are there; `source` is a valid address in any case.
+__device__ __forceinline__ void copy_chunk(unsigned char* to, uint32_t to_shared,
+                                           const uint16_t* source, int count, bool aligned) {
+  if (aligned) {
+    ptx::cp_async_16(to_shared, source, static_cast<uint32_t>(2 * count));
+    return;
+  }
+  uint32_t words[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t low = 2 * i < count ? source[2 * i] : 0u;
+    const uint32_t high = 2 * i + 1 < count ? source[2 * i + 1] : 0u;
+    words[i] = low | high << 16;
+  }
+  *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+// What a thread copies of every stage: the same chunk column of kCopies weight rows and of some
+// token rows.
+template <typename Tile>
+struct StageLoader {
+  static constexpr int kChunks = Tile::kChunks;
+  static constexpr int kCopies = Tile::kRows * kChunks / Tile::kThreads;
+  // Without a split a thread's rows are a multiple of 16 apart: all in the same matrix, at equal
+  // distances. That saves registers where they are short.
+  static constexpr bool kEvenRows = Tile::kMaxSplit == 1;
+  static_assert(!kEvenRows || Tile::kThreads / kChunks % 16 == 0, "rows of one matrix");
+
+  const uint16_t* weights[kEvenRows ? 1 : kCopies];
+  int64_t weights_step;
+  const uint16_t* x;
+  int64_t x_stride;
+  const int32_t* x_rows;  // shared: [tile_tokens], below 0: no such token
+  int rows_there;         // copies 0 … rows_there - 1 are rows of the matrix
+  int cols;
+  bool weights_aligned;
+  bool x_aligned;
+
+  int first_row;   // weight rows first_row + i * row_step; token rows likewise
+  int row_step;
+  int slice;       // of the stage
+  int chunk;       // of the slice
+  int tile_rows;   // weight rows of a slice
+  int tile_tokens;
+  int log_split;
+
+  // Gated tiles hold 8 gate rows and 8 up rows in turn, so that one m16 fragment has both of an
+  // output in the same thread.
+  template <bool kGated>
+  __device__ __forceinline__ void start(const MatmulGroup& group, const TilePlace& place,
+                                        const int32_t* rows_of_x, int log_split_k,
+                                        int tokens_per_tile) {
+    log_split = log_split_k;
+    tile_rows = Tile::kRows >> log_split;
+    tile_tokens = tokens_per_tile;
+    const int chunks = kChunks << log_split;
+    const int thread = static_cast<int>(threadIdx.x);
+    first_row = thread / kChunks >> log_split;
+    row_step = Tile::kThreads / kChunks >> log_split;
+    slice = (thread & (chunks - 1)) / kChunks;
+    chunk = thread % kChunks;
+
+    cols = static_cast<int>(group.cols);
+    x = static_cast<const uint16_t*>(group.x);
+    x_stride = group.x_stride;
+    x_rows = rows_of_x;
+    x_aligned = rows_are_aligned(x, x_stride);
+    const uint16_t* up = static_cast<const uint16_t*>(group.up[place.expert]);
+    const uint16_t* gate = up;
+    if constexpr (kGated) gate = static_cast<const uint16_t*>(group.gate[place.expert]);
+    weights_aligned = rows_are_aligned(up, group.weight_stride) && rows_are_aligned(gate, 0);
+    rows_there = 0;
+    const int64_t columns_left = group.rows - place.first_column;
+    weights_step = (kGated ? row_step / 2 : row_step) * group.weight_stride;
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      const int row = first_row + i * row_step;
+      const int column = kGated ? row / 16 * 8 + row % 8 : row;
+      const bool there = column < columns_left;
+      if (there) rows_there = i + 1;
+      if (kEvenRows && i > 0) continue;
+      weights[i] = kGated && row % 16 < 8 ? gate : up;
+      if (there) weights[i] += (place.first_column + column) * group.weight_stride;
+    }
+  }
+
+  // Stage `step` of K into the stage buffer at `to`; kWidth: token rows of the tile.
+  template <int kWidth>
+  __device__ __forceinline__ void load(unsigned char* to, uint32_t to_shared, int step) const {
+    const int k = ((step << log_split) + slice) * Tile::kBlockK + chunk * 8;
+    const int left = cols - k;
+    const int count = left < 0 ? 0 : left < 8 ? left : 8;
+    const int column = left > 0 ? k : 0;
+    uint32_t offset = static_cast<uint32_t>(slice * tile_rows * kChunks * 16);
+    const uint16_t* source = weights[0] + column;
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      const uint32_t at = offset + swizzled<kChunks>(first_row + i * row_step, chunk);
+      const bool there = i < rows_there;
+      if constexpr (!kEvenRows) source = weights[i] + column;
+      if (kEvenRows && i > 0 && there) source += weights_step;
+      copy_chunk(to + at, to_shared + at, source, there ? count : 0, weights_aligned);
+    }
+    offset = static_cast<uint32_t>((Tile::kRows + slice * tile_tokens) * kChunks * 16);
+    constexpr int kTokenCopies =
+        (kWidth * kChunks * Tile::kMaxSplit + Tile::kThreads - 1) / Tile::kThreads;
+#pragma unroll
+    for (int i = 0; i < kTokenCopies; ++i) {
+      const int row = first_row + i * row_step;
+      if (row < kWidth) {
+        const uint32_t at = offset + swizzled<kChunks>(row, chunk);
+        const int32_t x_row = x_rows[row];
+        source = x_row < 0 ? x : x + x_row * x_stride + column;
+        copy_chunk(to + at, to_shared + at, source, x_row < 0 ? 0 : count, x_aligned);
+      }
+    }
+  }
+};
+
+}  // namespace sparse_experts::cuda

@@ -1,0 +1,108 @@
+// Which gate kernel a call takes. All give the same bits, so the choice may depend on anything.
+#include "cuda/launch/gate.h"
+
+#include <algorithm>
+
+#include "cuda/common/launch.cuh"
+#include "cuda/common/vec.cuh"
+#include "cuda/kernels/gate.cuh"
+#include "cuda/kernels/gate_rows_norm.cuh"
+
+namespace sparse_experts::cuda {
+namespace {
+
+constexpr int64_t kMaxSplits = 16;
+constexpr int64_t kTileFromTokens = 193;   // fewer: too few tiles to fill a GPU
+constexpr int64_t kTileFromExperts = 17;   // fewer: most of a tile would stand idle
+constexpr int64_t kMaxSumBlocks = 4096;
+
+int64_t ceil_div(int64_t value, int64_t divisor) { return (value + divisor - 1) / divisor; }
+
+// Columns of one split: whole panels. Of the hidden size alone.
+int64_t gate_split_columns(int64_t hidden_size) {
+  return std::max<int64_t>(1, ceil_div(hidden_size, kGatePanel * kMaxSplits)) * kGatePanel;
+}
+
+template <typename... Parameters>
+cudaError_t launch_tiles(void (*kernel)(Parameters...), int64_t tile_tokens, int64_t tile_experts,
+                         size_t shared_bytes, const GateArgs& args, cudaStream_t stream) {
+  GateShape shape = {};
+  shape.expert_tiles = ceil_div(args.num_experts, tile_experts);
+  shape.split_columns = gate_split_columns(args.hidden_size);
+  const auto vectors = [](const void* data, int64_t stride, int32_t dtype) {
+    const int64_t bytes = dtype == SE_F32 ? 4 : 2;
+    return is_vector_aligned(data, stride, bytes, 16 / bytes);
+  };
+  shape.hidden_vectors = vectors(args.hidden, args.hidden_stride, args.hidden_dtype);
+  shape.weight_vectors = vectors(args.weight, args.weight_stride, args.weight_dtype);
+  const int64_t token_tiles = ceil_div(args.num_tokens, tile_tokens);
+  if (token_tiles > INT32_MAX / shape.expert_tiles) return cudaErrorInvalidValue;
+  const dim3 grid(static_cast<unsigned>(token_tiles * shape.expert_tiles),
+                  static_cast<unsigned>(gate_splits(args.hidden_size)));
+  return launch(kernel, grid, dim3(kGateThreads), shared_bytes, stream, args, shape);
+}
+
+template <typename Hidden, typename Weight>
+cudaError_t launch_typed(const GateArgs& args, cudaStream_t stream) {
+  if (args.num_tokens <= kGateRowsWarps)
+    return launch_tiles(gate_rows_kernel<Hidden, Weight, 1>, kGateRowsWarps, kGateRowsExperts,
+                        gate_rows_shared_bytes<Hidden, Weight, 1>(), args, stream);
+  if (args.num_tokens < kTileFromTokens || args.num_experts < kTileFromExperts)
+    return launch_tiles(gate_rows_kernel<Hidden, Weight, 4>, 4 * kGateRowsWarps, kGateRowsExperts,
+                        gate_rows_shared_bytes<Hidden, Weight, 4>(), args, stream);
+  return launch_tiles(gate_tile_kernel<Hidden, Weight>, kGateTile, kGateTile, kGateTileSharedBytes,
+                      args, stream);
+}
+
+template <typename Hidden>
+cudaError_t launch_weights(const GateArgs& args, cudaStream_t stream) {
+  switch (args.weight_dtype) {
+    case SE_F32:
+      return launch_typed<Hidden, float>(args, stream);
+    case SE_F16:
+      return launch_typed<Hidden, F16>(args, stream);
+    case SE_BF16:
+      return launch_typed<Hidden, Bf16>(args, stream);
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace
+
+int32_t gate_splits(int64_t hidden_size) {
+  return static_cast<int32_t>(
+      std::max<int64_t>(1, ceil_div(hidden_size, gate_split_columns(hidden_size))));
+}
+
+cudaError_t launch_gate(const GateArgs& args, cudaStream_t stream) {
+  if (args.num_tokens == 0 || args.num_experts == 0) return cudaSuccess;
+  switch (args.hidden_dtype) {
+    case SE_F32:
+      return launch_weights<float>(args, stream);
+    case SE_F16:
+      return launch_weights<F16>(args, stream);
+    case SE_BF16:
+      return launch_weights<Bf16>(args, stream);
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+cudaError_t launch_gate_sum(const SplitLogits& split, int64_t num_tokens, int64_t num_experts,
+                            float* logits, cudaStream_t stream) {
+  const int64_t size = num_tokens * num_experts;
+  if (size == 0) return cudaSuccess;
+  const int64_t blocks = std::min(ceil_div(size, kGateSumThreads), kMaxSumBlocks);
+  return launch(gate_sum_kernel, dim3(static_cast<unsigned>(blocks)), dim3(kGateSumThreads), 0,
+                stream, split, size, num_experts, logits);
+}
+
+cudaError_t launch_router_rows(const RouterRowsArgs& args, cudaStream_t stream) {
+  if (args.num_tokens == 0) return cudaSuccess;
+  if (args.num_tokens > INT32_MAX) return cudaErrorInvalidValue;
+  return launch(router_rows_kernel, dim3(static_cast<unsigned>(args.num_tokens)),
+                dim3(kRouterRowThreads), 0, stream, args);
+}
+
+}  // namespace sparse_experts::cuda

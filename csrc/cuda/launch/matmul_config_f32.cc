@@ -1,0 +1,50 @@
+// Which tile the f32 matmul takes. No choice changes a bit of the result, so batch_invariant costs
+// nothing here and K is never split.
+#include <algorithm>
+
+#include "cuda/kernels/matmul_f32_shapes.cuh"
+#include "cuda/launch/matmul_instances.h"
+
+namespace sparse_experts::cuda {
+namespace {
+
+// Mean tokens of an expert up to which a tile of 8 or of 32 seldom has to read weights again.
+constexpr int64_t kSmallTokens = 2;
+constexpr int64_t kMediumTokens = 24;
+// What the kernel's static arrays and the driver take from a block's share of shared memory.
+constexpr int64_t kReservedBytes = 4096;
+
+template <typename Tile>
+MatmulConfig config_of(const MatmulShape& shape, const DeviceLimits& limits, int32_t kernel) {
+  MatmulConfig config;
+  config.kernel = kernel;
+  config.tile_rows = shape.gated ? Tile::kRows / 2 : Tile::kRows;
+  config.tile_tokens = Tile::kTokens;
+  config.tile_k = Tile::kDepth;
+  config.stages = Tile::kStages;
+  config.threads = Tile::kThreads;
+  config.split_k = 1;
+  config.shared_bytes = Tile::kSharedBytes;
+  const int64_t by_shared =
+      limits.shared_bytes_per_multiprocessor / (Tile::kSharedBytes + kReservedBytes);
+  config.blocks_per_multiprocessor =
+      static_cast<int32_t>(std::clamp<int64_t>(by_shared, 1, Tile::kBlocks));
+  config.grid =
+      std::max<int32_t>(1, limits.num_multiprocessors * config.blocks_per_multiprocessor);
+  return config;
+}
+
+}  // namespace
+
+MatmulConfig choose_matmul_f32(const MatmulShape& shape, const DeviceLimits& limits) {
+  const int64_t slots = shape.num_tokens * shape.top_k;
+  const int64_t experts = std::max<int64_t>(1, shape.num_experts);
+  // No expert gets more tokens than there are.
+  if (shape.num_tokens <= F32SmallTile::kTokens || slots <= kSmallTokens * experts)
+    return config_of<F32SmallTile>(shape, limits, 0);
+  if (shape.num_tokens <= F32MediumTile::kTokens || slots <= kMediumTokens * experts)
+    return config_of<F32MediumTile>(shape, limits, 1);
+  return config_of<F32LargeTile>(shape, limits, 2);
+}
+
+}  // namespace sparse_experts::cuda

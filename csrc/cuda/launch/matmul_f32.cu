@@ -1,0 +1,49 @@
+// The f32 matmul's instantiations and their launch.
+#include <algorithm>
+
+#include "cuda/common/launch.cuh"
+#include "cuda/kernels/matmul_f32.cuh"
+#include "cuda/launch/matmul_instances.h"
+
+namespace sparse_experts::cuda {
+namespace {
+
+template <typename Tile>
+int64_t tiles_at_most(const MatmulGroup& group) {
+  const int64_t columns = group.gate != nullptr ? Tile::kRows / 2 : Tile::kRows;
+  const int64_t experts = group.expert_offsets != nullptr ? group.num_experts : 1;
+  return token_tiles_at_most(group.num_rows, experts, Tile::kTokens) *
+         ((group.rows + columns - 1) / columns);
+}
+
+template <typename Tile>
+cudaError_t launch_tiles(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
+                         cudaStream_t stream) {
+  int64_t tiles = 0;
+  for (int32_t g = 0; g < args.num_groups; ++g) tiles += tiles_at_most<Tile>(args.groups[g]);
+  const int64_t blocks = std::min<int64_t>(tiles, config.grid);
+  if (blocks <= 0) return cudaSuccess;
+  return launch(matmul_f32_kernel<Tile>, dim3(static_cast<unsigned>(blocks)), dim3(Tile::kThreads),
+                Tile::kSharedBytes, stream, args);
+}
+
+}  // namespace
+
+// Every shape stays below the shared memory that needs no permission.
+cudaError_t prepare_matmul_f32() { return cudaSuccess; }
+
+cudaError_t launch_matmul_f32(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
+                              cudaStream_t stream) {
+  switch (config.tile_tokens) {
+    case F32SmallTile::kTokens:
+      return launch_tiles<F32SmallTile>(args, config, stream);
+    case F32MediumTile::kTokens:
+      return launch_tiles<F32MediumTile>(args, config, stream);
+    case F32LargeTile::kTokens:
+      return launch_tiles<F32LargeTile>(args, config, stream);
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace sparse_experts::cuda

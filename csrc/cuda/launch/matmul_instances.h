@@ -1,0 +1,36 @@
+// What the translation units of the expert matmuls offer each other: one set of functions for each
+// arithmetic dtype, behind launch_expert_matmul, prepare_expert_matmul and choose_matmul. The args
+// were checked, and num_rows > 0 in one group at least.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "cuda/launch/expert_matmul.h"
+#include "cuda/launch/limits.h"
+
+namespace sparse_experts::cuda {
+
+// matmul_bf16.cu, matmul_f16.cu: the same kernels (kernels/matmul_half.cuh)
+cudaError_t prepare_matmul_bf16();
+cudaError_t launch_matmul_bf16(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
+                               cudaStream_t stream);
+cudaError_t prepare_matmul_f16();
+cudaError_t launch_matmul_f16(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
+                              cudaStream_t stream);
+
+// matmul_f32.cu, matmul_config_f32.cc
+cudaError_t prepare_matmul_f32();
+cudaError_t launch_matmul_f32(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
+                              cudaStream_t stream);
+MatmulConfig choose_matmul_f32(const MatmulShape& shape, const DeviceLimits& limits);
+
+// Tiles of tile_tokens tokens that a call has at most in one group: an expert's last tile may be
+// part full, and an expert without tokens has none.
+inline int64_t token_tiles_at_most(int64_t num_rows, int64_t num_experts, int64_t tile_tokens) {
+  const int64_t active = num_rows < num_experts ? num_rows : num_experts;
+  return num_rows <= 0 ? 0 : active + (num_rows - active) / tile_tokens;
+}
+
+}  // namespace sparse_experts::cuda

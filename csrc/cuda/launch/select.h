@@ -1,0 +1,49 @@
+// Selection: ids and weights of each token from its router logits, by the rule in SeRouting
+// (csrc/backend/backend.h), and the families' expert capacity.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "backend/backend.h"
+#include "cuda/launch/gate.h"
+#include "cuda/launch/limits.h"
+
+namespace sparse_experts::cuda {
+
+struct SelectKernelArgs {
+  SplitLogits logits;
+  SeRouting routing;  // its pointers are device pointers
+  int64_t num_tokens;
+  const int32_t* token_ids;  // [num_tokens], hash routing only; checked before
+  const uint8_t* row_top_k;  // [num_tokens] or null
+  int64_t call_top_k;
+  double top_p;
+  int32_t* topk_ids;      // out [num_tokens, top_k]
+  float* topk_weights;    // out [num_tokens, top_k]
+  uint8_t* non_finite;    // out [num_tokens]
+  double* slot_scores;    // out [num_tokens, top_k], only with SE_CAPACITY_BATCH (else null)
+  double* best_scores;    // out [num_tokens], likewise
+};
+// Tokens may be processed in chunks: all arrays then point at the chunk's first row.
+cudaError_t launch_select(const SelectKernelArgs& args, const DeviceLimits& limits,
+                          cudaStream_t stream);
+
+struct CapacityKernelArgs {
+  SeRouting routing;
+  int64_t num_tokens;
+  const int32_t* sequence_lengths;  // [num_sequences] summing to num_tokens, or null: one sequence
+  int64_t num_sequences;
+  int32_t* topk_ids;    // in/out
+  float* topk_weights;  // in/out
+  const uint8_t* non_finite;
+  double* slot_scores;        // SE_CAPACITY_BATCH: from launch_select; overwritten
+  const double* best_scores;  // likewise
+  uint8_t* scratch;           // capacity_scratch_bytes
+};
+uint64_t capacity_scratch_bytes(const SeRouting& routing, int64_t num_tokens);
+// Over all tokens of a call; does nothing for families without capacity.
+cudaError_t launch_capacity(const CapacityKernelArgs& args, cudaStream_t stream);
+
+}  // namespace sparse_experts::cuda

@@ -1,0 +1,43 @@
+/**
+ * `npm run build:cuda [-- --architectures 90-real]`: builds the CUDA backend for every architecture of cmake/cuda_archs.cmake into
+ * build/Release, beside the addon, and prints the library's path as the last line. Needs nvcc, no GPU.
+ */
+
+import { existsSync, statSync } from 'node:fs'
+import path from 'node:path'
+import { parseArgs } from 'node:util'
+import { root } from './build-steps.mjs'
+import { buildSide } from './native-build.mjs'
+
+const { values } = parseArgs({ options: { architectures: { type: 'string' } } })
+const { architectures } = values
+if (
+  architectures !== undefined &&
+  !/^\d+a?(-real|-virtual)?([;,]\d+a?(-real|-virtual)?)*$/.test(architectures)
+) {
+  console.error(`build:cuda: --architectures takes a list like 80-real,90, received '${architectures}'`)
+  process.exit(2)
+}
+
+const began = Date.now()
+const list = architectures?.replaceAll(',', ';')
+// A configured tree keeps its architectures: each choice has its own.
+buildSide(
+  list ? `cuda-${list.replaceAll(';', '-')}` : 'cuda',
+  {
+    SE_CUDA: 'ON',
+    SE_ADDON_DIRECTORY: path.join(root, 'build/Release'),
+    // What scripts/kernel-resources.mjs reads.
+    CMAKE_CUDA_COMPILER_LAUNCHER: `${process.execPath};${path.join(root, 'scripts/ptxas-log.mjs')}`,
+    ...(list && { CMAKE_CUDA_ARCHITECTURES: list }),
+  },
+  ['sparse_experts_cuda'],
+)
+const library = path.join(root, 'build/Release/libsparse_experts_cuda.so')
+if (!existsSync(library)) {
+  console.error(`build:cuda: the build left no ${library}`)
+  process.exit(1)
+}
+const seconds = Math.round((Date.now() - began) / 1000)
+console.log(`build:cuda: ${(statSync(library).size / 2 ** 20).toFixed(1)} MiB after ${seconds} s`)
+console.log(library)

@@ -1,0 +1,60 @@
+/** docs/performance/kernels.md from the figures of scripts/kernel-resources.mjs. */
+
+const line = cells => `| ${cells.join(' | ')} |`
+const table = (head, rows) => [
+  line(head),
+  line(head.map((_, i) => (i === 0 ? '---' : '---:'))),
+  ...rows.map(line),
+]
+
+export function kernelTable({ nvcc, kernels, manifest }) {
+  const entries = Object.entries(kernels)
+  const architectures = [...new Set(entries.flatMap(([, kernel]) => Object.keys(kernel.architectures)))].sort(
+    (a, b) => a - b,
+  )
+  const code = name => `\`${name}\``
+  const resources = entries.map(([name, kernel]) => [
+    code(name),
+    kernel.threads,
+    ...architectures.map(architecture => {
+      const figures = kernel.architectures[architecture]
+      return figures ? `${figures.registers} / ${figures.blocks}` : '–'
+    }),
+    Math.max(...Object.values(kernel.architectures).map(figures => figures.shared)),
+  ])
+  const census = Object.keys(entries[0][1].instructions).filter(key => key !== 'local')
+  const most = key => Math.max(...entries.flatMap(([, k]) => Object.values(k.architectures).map(f => f[key])))
+  return `${[
+    '# What the kernels compile to',
+    '',
+    'Written by `npm run check:kernels -- --write`; CI compares and fails where a figure got worse. These are a compiler’s figures, no measurements.',
+    '',
+    `nvcc ${nvcc}; ${entries.length} kernels, ${architectures.length} architectures. Largest stack frame ${most('stack')} bytes, spills ${most('spills')} bytes, local memory accesses 0 (all three are gated at 0).`,
+    '',
+    '## Registers and occupancy',
+    '',
+    'Per architecture: registers per thread / blocks that fit on a multiprocessor by registers, warps and static shared memory (data-sheet limits; the',
+    'dynamic shared memory of a launch, where there is any, is not in it). Shared: static bytes, the most of any architecture.',
+    '',
+    ...table(['kernel', 'threads', ...architectures.map(a => `sm_${a}`), 'shared'], resources),
+    '',
+    '## Instructions',
+    '',
+    'Lines of PTX for compute_80, loops counted once.',
+    '',
+    ...table(
+      ['kernel', ...census],
+      entries.map(([name, kernel]) => [code(name), ...census.map(key => kernel.instructions[key] || '')]),
+    ),
+    '',
+    '## Manifest',
+    '',
+    'Kernels behind each operation and dtype, on every architecture above.',
+    '',
+    ...table(
+      ['operation', 'dtype', 'kernels'],
+      manifest.map(({ op, dtype, kernels: names }) => [op, dtype, names.length]),
+    ),
+    '',
+  ].join('\n')}`
+}

@@ -1,0 +1,302 @@
+// Router logits against sums in double; the same bits whatever the batch, the kernel or the
+// alignment; Gemma 4's norm.
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "cuda/harness.h"
+#include "cuda/launch/gate.h"
+#include "cuda/suites.h"
+
+namespace native_test {
+namespace {
+
+using sparse_experts::cuda::gate_splits;
+using sparse_experts::cuda::GateArgs;
+using sparse_experts::cuda::launch_gate;
+using sparse_experts::cuda::launch_gate_sum;
+using sparse_experts::cuda::launch_router_rows;
+using sparse_experts::cuda::RouterRowsArgs;
+using sparse_experts::cuda::SplitLogits;
+
+constexpr int32_t kDtypes[] = {SE_F32, SE_F16, SE_BF16};
+
+// A matrix in memory: rows `stride` elements apart, the first one `offset` elements behind an aligned
+// address; the gaps are NaN.
+struct Matrix {
+  Matrix(int32_t element_dtype, int64_t num_rows, int64_t num_columns, int64_t row_stride,
+         int64_t first, const std::vector<double>& values)
+      : dtype(element_dtype), stride(row_stride), offset(first), bytes([&] {
+          std::vector<double> spread(static_cast<size_t>(first + num_rows * row_stride), NAN);
+          for (int64_t r = 0; r < num_rows; ++r) {
+            for (int64_t c = 0; c < num_columns; ++c)
+              spread[static_cast<size_t>(first + r * row_stride + c)] =
+                  values[static_cast<size_t>(r * num_columns + c)];
+          }
+          return encode(element_dtype, spread);
+        }()) {}
+  const void* data() const { return bytes.data() + offset * dtype_bytes(dtype); }
+
+  int32_t dtype;
+  int64_t stride;
+  int64_t offset;
+  DeviceArray<uint8_t> bytes;
+};
+
+struct Shape {
+  int64_t num_tokens;
+  int64_t num_experts;
+  int64_t hidden_size;
+};
+
+std::string name_of(const Shape& s, const std::string& more) {
+  return "gate T " + std::to_string(s.num_tokens) + " E " + std::to_string(s.num_experts) + " H " +
+         std::to_string(s.hidden_size) + " " + more;
+}
+
+// Rows [first, first + count) of hidden as a call of their own.
+std::vector<float> run_gate(const Shape& shape, const Matrix& hidden, const Matrix& weight,
+                            int64_t first, int64_t count, const std::vector<float>& bias,
+                            const std::string& what) {
+  constexpr int64_t kGuard = 64;
+  const int64_t splits = gate_splits(shape.hidden_size);
+  const int64_t size = count * shape.num_experts;
+  const DeviceArray<float> partials(splits * size + kGuard);
+  const DeviceArray<float> logits(size + kGuard);
+  const DeviceArray<float> device_bias(bias);
+  GateArgs args = {};
+  args.hidden = static_cast<const uint8_t*>(hidden.data()) +
+                first * hidden.stride * dtype_bytes(hidden.dtype);
+  args.hidden_dtype = hidden.dtype;
+  args.hidden_stride = hidden.stride;
+  args.weight = weight.data();
+  args.weight_dtype = weight.dtype;
+  args.weight_stride = weight.stride;
+  args.num_tokens = count;
+  args.num_experts = shape.num_experts;
+  args.hidden_size = shape.hidden_size;
+  args.partials = partials;
+  if (!synced(launch_gate(args, nullptr), what)) return {};
+  const std::vector<float> parts = partials.download();
+  check_poison(parts, static_cast<size_t>(splits * size), kGuard, what + ": behind partials");
+  SplitLogits split = {};
+  split.partials = partials;
+  split.num_splits = static_cast<int32_t>(splits);
+  split.bias = bias.empty() ? nullptr : device_bias.data();
+  if (!synced(launch_gate_sum(split, count, shape.num_experts, logits, nullptr), what)) return {};
+  std::vector<float> out = logits.download();
+  check_poison(out, static_cast<size_t>(size), kGuard, what + ": behind logits");
+  out.resize(static_cast<size_t>(size));
+  // The sum is that of the splits in rising order, the bias last.
+  for (int64_t i = 0; i < size; ++i) {
+    float sum = parts[static_cast<size_t>(i)];
+    for (int64_t s = 1; s < splits; ++s) sum += parts[static_cast<size_t>(s * size + i)];
+    if (!bias.empty()) sum += bias[static_cast<size_t>(i % shape.num_experts)];
+    const float got = out[static_cast<size_t>(i)];
+    if (sum != got && !(std::isnan(sum) && std::isnan(got))) {
+      check(false, what + ": order of the splits at " + std::to_string(i));
+      break;
+    }
+  }
+  return out;
+}
+
+std::vector<double> expected_logits(const Shape& s, const std::vector<double>& x,
+                                    const std::vector<double>& w, const std::vector<float>& bias) {
+  std::vector<double> out;
+  for (int64_t t = 0; t < s.num_tokens; ++t) {
+    for (int64_t e = 0; e < s.num_experts; ++e) {
+      double sum = bias.empty() ? 0 : static_cast<double>(bias[static_cast<size_t>(e)]);
+      for (int64_t h = 0; h < s.hidden_size; ++h)
+        sum += x[static_cast<size_t>(t * s.hidden_size + h)] *
+               w[static_cast<size_t>(e * s.hidden_size + h)];
+      out.push_back(sum);
+    }
+  }
+  return out;
+}
+
+struct Layout {
+  int64_t gap = 0;     // between rows
+  int64_t offset = 0;  // of the first
+};
+
+void check_gate(Random& random, const Shape& s, int32_t hidden_dtype, int32_t weight_dtype,
+                Layout hidden_layout, Layout weight_layout, bool with_bias) {
+  const std::string what = name_of(s, std::string(dtype_name(hidden_dtype)) + " x " +
+                                          dtype_name(weight_dtype));
+  const std::vector<double> x = random_values(random, hidden_dtype, s.num_tokens * s.hidden_size);
+  const std::vector<double> w =
+      random_values(random, weight_dtype, s.num_experts * s.hidden_size, 0.05);
+  const std::vector<float> bias =
+      with_bias ? random_array<float>(random, s.num_experts) : std::vector<float>();
+  const Matrix hidden(hidden_dtype, s.num_tokens, s.hidden_size, s.hidden_size + hidden_layout.gap,
+                      hidden_layout.offset, x);
+  const Matrix weight(weight_dtype, s.num_experts, s.hidden_size,
+                      s.hidden_size + weight_layout.gap, weight_layout.offset, w);
+  const std::vector<float> batch = run_gate(s, hidden, weight, 0, s.num_tokens, bias, what);
+  if (batch.empty()) return;
+  check_close(to_doubles(batch), expected_logits(s, x, w, bias), 1e-6, what);
+
+  // Some rows alone, and in smaller batches, which other kernels may take.
+  for (const int64_t count : {1, 4, 5, 20}) {
+    if (count >= s.num_tokens) continue;
+    const int64_t first = random.below(s.num_tokens - count + 1);
+    const std::vector<float> part = run_gate(s, hidden, weight, first, count, bias, what);
+    const std::vector<float> same(batch.begin() + first * s.num_experts,
+                                  batch.begin() + (first + count) * s.num_experts);
+    check(same_bits(part, same), what + ": " + std::to_string(count) + " rows from " +
+                                     std::to_string(first) + " have the batch's bits");
+  }
+  // Aligned and packed: the same bits again.
+  if (hidden_layout.offset + hidden_layout.gap + weight_layout.offset + weight_layout.gap > 0) {
+    const Matrix packed_hidden(hidden_dtype, s.num_tokens, s.hidden_size, s.hidden_size, 0, x);
+    const Matrix packed_weight(weight_dtype, s.num_experts, s.hidden_size, s.hidden_size, 0, w);
+    check(same_bits(batch,
+                    run_gate(s, packed_hidden, packed_weight, 0, s.num_tokens, bias, what)),
+          what + ": alignment changes no bit");
+  }
+}
+
+void test_sizes(Random& random) {
+  int turn = 0;
+  for (const int64_t hidden_size : {1, 8, 17, 31, 127, 128, 129, 511, 512, 513, 704, 1408, 2880}) {
+    for (const int64_t num_experts : {1, 7, 8, 9, 60, 65}) {
+      const int64_t num_tokens = std::vector<int64_t>{1, 4, 5, 16, 17, 33}[turn % 6];
+      const int32_t hidden_dtype = kDtypes[turn % 3];
+      const int32_t weight_dtype = kDtypes[turn / 3 % 3];
+      check_gate(random, {num_tokens, num_experts, hidden_size}, hidden_dtype, weight_dtype, {}, {},
+                 turn % 2 == 0);
+      ++turn;
+    }
+  }
+  check_gate(random, {2, 9, 7168}, SE_BF16, SE_F32, {}, {}, false);
+  check_gate(random, {2, 3, 8192}, SE_BF16, SE_BF16, {}, {}, false);
+  // More columns than 16 splits of one panel hold.
+  check_gate(random, {6, 3, 8193}, SE_F32, SE_F32, {}, {}, false);
+  check_gate(random, {2, 3, 17000}, SE_F16, SE_F32, {}, {}, true);
+}
+
+void test_dtypes(Random& random) {
+  for (const int32_t hidden_dtype : kDtypes) {
+    for (const int32_t weight_dtype : kDtypes) {
+      for (const int64_t hidden_size : {31, 704}) {
+        check_gate(random, {3, 10, hidden_size}, hidden_dtype, weight_dtype, {}, {}, true);
+        check_gate(random, {35, 10, hidden_size}, hidden_dtype, weight_dtype, {}, {}, false);
+        check_gate(random, {200, 70, hidden_size}, hidden_dtype, weight_dtype, {}, {}, false);
+      }
+      // Bases and rows that no vector load may touch.
+      check_gate(random, {6, 9, 136}, hidden_dtype, weight_dtype, {1, 1}, {3, 0}, false);
+      check_gate(random, {6, 9, 136}, hidden_dtype, weight_dtype, {8, 0}, {0, 3}, false);
+      check_gate(random, {197, 33, 136}, hidden_dtype, weight_dtype, {0, 1}, {8, 8}, false);
+    }
+  }
+}
+
+void test_many_tokens(Random& random) {
+  for (const int64_t num_tokens : {192, 193, 256, 321}) {
+    check_gate(random, {num_tokens, 64, 520}, SE_BF16, SE_F32, {}, {}, true);
+    check_gate(random, {num_tokens, 17, 137}, SE_F32, SE_F32, {}, {}, false);
+  }
+}
+
+// An infinite or NaN element reaches its own row's logits and no others.
+void test_non_finite(Random& random) {
+  const Shape s = {200, 20, 300};
+  std::vector<double> x = random_values(random, SE_F32, s.num_tokens * s.hidden_size);
+  const std::vector<double> w = random_values(random, SE_F32, s.num_experts * s.hidden_size);
+  x[static_cast<size_t>(7 * s.hidden_size + 299)] = NAN;
+  x[static_cast<size_t>(90 * s.hidden_size)] = INFINITY;
+  const Matrix hidden(SE_F32, s.num_tokens, s.hidden_size, s.hidden_size, 0, x);
+  const Matrix weight(SE_F32, s.num_experts, s.hidden_size, s.hidden_size, 0, w);
+  for (const int64_t count : {int64_t{200}, int64_t{100}}) {
+    const std::string what = name_of({count, 20, 300}, "not finite");
+    const std::vector<float> out = run_gate(s, hidden, weight, 0, count, {}, what);
+    bool good = out.size() == static_cast<size_t>(count * 20);
+    for (size_t i = 0; i < out.size(); ++i)
+      good = good && std::isfinite(out[i]) == (i / 20 != 7 && i / 20 != 90);
+    check(good, what);
+  }
+}
+
+void test_router_rows(Random& random) {
+  for (const int32_t dtype : kDtypes) {
+    for (const int64_t hidden_size : {1, 17, 255, 256, 257, 2816}) {
+      const int64_t num_tokens = 3;
+      const int64_t stride = hidden_size + 5;
+      const double epsilon = 1e-6;
+      const std::vector<double> x = random_values(random, dtype, num_tokens * hidden_size, 3);
+      const std::vector<float> scale = random_array<float>(random, hidden_size);
+      const Matrix input(dtype, num_tokens, hidden_size, stride, 1, x);
+      const DeviceArray<float> device_scale(scale);
+      const DeviceArray<float> rows(num_tokens * hidden_size);
+      RouterRowsArgs args = {};
+      args.input = input.data();
+      args.input_dtype = dtype;
+      args.input_stride = stride;
+      args.scale = device_scale;
+      args.epsilon = epsilon;
+      args.num_tokens = num_tokens;
+      args.hidden_size = hidden_size;
+      args.rows = rows;
+      const std::string what =
+          std::string("router rows ") + dtype_name(dtype) + " H " + std::to_string(hidden_size);
+      if (!synced(launch_router_rows(args, nullptr), what)) continue;
+      std::vector<double> expected;
+      for (int64_t t = 0; t < num_tokens; ++t) {
+        double squares = 0;
+        for (int64_t h = 0; h < hidden_size; ++h) {
+          const double value = x[static_cast<size_t>(t * hidden_size + h)];
+          squares += value * value;
+        }
+        const double size = static_cast<double>(hidden_size);
+        for (int64_t h = 0; h < hidden_size; ++h)
+          expected.push_back(x[static_cast<size_t>(t * hidden_size + h)] /
+                             std::sqrt(squares / size + epsilon) / std::sqrt(size) *
+                             static_cast<double>(scale[static_cast<size_t>(h)]));
+      }
+      check_close(to_doubles(rows.download()), expected, 1e-7, what);
+      // A row alone.
+      const DeviceArray<float> alone(hidden_size);
+      args.input = static_cast<const uint8_t*>(input.data()) + 2 * stride * dtype_bytes(dtype);
+      args.num_tokens = 1;
+      args.rows = alone;
+      if (!synced(launch_router_rows(args, nullptr), what)) continue;
+      const std::vector<float> all = rows.download();
+      check(same_bits(alone.download(),
+                      std::vector<float>(all.begin() + 2 * hidden_size, all.end())),
+            what + ": a row alone has the batch's bits");
+    }
+  }
+}
+
+void test_refusals() {
+  check(gate_splits(1) == 1 && gate_splits(512) == 1 && gate_splits(513) == 2 &&
+            gate_splits(7168) == 14 && gate_splits(8192) == 16 && gate_splits(8193) <= 16 &&
+            gate_splits(1000000) <= 16,
+        "gate: splits");
+  GateArgs args = {};
+  args.num_experts = 4;
+  args.hidden_size = 8;
+  check(launch_gate(args, nullptr) == cudaSuccess, "gate: no tokens");
+  check(launch_gate_sum({}, 0, 4, nullptr, nullptr) == cudaSuccess, "gate sum: no tokens");
+  check(launch_router_rows({}, nullptr) == cudaSuccess, "router rows: no tokens");
+  args.num_tokens = 1;
+  args.hidden_dtype = SE_I32;
+  check(launch_gate(args, nullptr) == cudaErrorInvalidValue, "gate: a dtype that is none");
+}
+
+}  // namespace
+
+void test_gate(const CudaContext& context) {
+  static_cast<void>(context);
+  Random random(20261125);
+  test_sizes(random);
+  test_dtypes(random);
+  test_many_tokens(random);
+  test_non_finite(random);
+  test_router_rows(random);
+  test_refusals();
+}
+
+}  // namespace native_test

@@ -1,0 +1,48 @@
+/** Suites of CUDA devices: where they run, what the devices count, and programs on emulated machines. */
+
+import { describe } from 'vitest'
+import type { NativeCounters } from '../../lib/binding-contract.js'
+import type { DeviceOption } from '../../lib/index.js'
+import { loadNative } from '../../lib/native.js'
+import { runScript } from '../cli/command.js'
+import { cudaDevices, withoutCuda } from './devices.js'
+import { isEmulated } from './tiny-layer.js'
+
+if (withoutCuda) console.warn(`skipped, no CUDA device: ${withoutCuda}`)
+
+/** Once per CUDA device that is tested; skipped with the reason printed where there is none. */
+export function describeCuda(name: string, body: (device: DeviceOption) => void): void {
+  if (withoutCuda) describe.skip(name, () => body('cuda:0'))
+  else describe.each([...cudaDevices])(`${name} on %s`, device => body(device as DeviceOption))
+}
+
+/** Failures can be planned. */
+export const onEmulator = cudaDevices.some(isEmulated)
+
+/** For programs on emulated machines of their own. */
+export function describeEmulated(name: string, body: () => void): void {
+  describe.skipIf(!onEmulator)(name, body)
+}
+
+export function counters(device: string): NativeCounters {
+  return loadNative().counters(device)
+}
+
+/** What `body` adds to the device's counters. */
+export async function counted(device: string, body: () => unknown): Promise<NativeCounters> {
+  const before = counters(device)
+  await body()
+  const after = counters(device)
+  const names = Object.keys(after) as (keyof NativeCounters)[]
+  return Object.fromEntries(names.map(name => [name, after[name] - before[name]])) as never
+}
+
+/** Runs a program of test/cuda/fixtures, which prints one JSON value. */
+export async function runFixture<Result>(name: string, env: NodeJS.ProcessEnv): Promise<Result> {
+  const { status, stdout, stderr } = await runScript(`test/cuda/fixtures/${name}.ts`, [], {
+    ...env,
+    SPARSE_EXPERTS_TEST_DEVICES: '',
+  })
+  if (status !== 0) throw new Error(`${name} ended with ${status}: ${stderr}\n${stdout}`)
+  return JSON.parse(stdout) as Result
+}
