@@ -8,7 +8,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import type { MoeConfig } from '../lib/index.js'
-import { MODEL_SHAPES } from '../test/cases.js'
+import { SHAPES, sharedSize } from './shapes.js'
 
 interface Gpu {
   name: string
@@ -97,7 +97,7 @@ function paddedSlots(config: MoeConfig, numTokens: number): number {
 
 function kernelsOf(config: MoeConfig, numTokens: number): Kernel[] {
   const { hiddenSize: h, intermediateSize: i, numExperts: e, topK: k } = config
-  const shared = config.numSharedExperts ? (config.sharedIntermediateSize ?? config.numSharedExperts * i) : 0
+  const shared = sharedSize(config)
   const slots = numTokens * k
   const active = activeExperts(config, numTokens)
   const padded = paddedSlots(config, numTokens)
@@ -215,11 +215,7 @@ function shapeSection(name: string, config: MoeConfig): string[] {
   const totals = TOKENS.map(numTokens => {
     const kernels = kernelsOf(config, numTokens)
     const weightBytes =
-      (activeExperts(config, numTokens) * intermediateSize +
-        (numSharedExperts ? (config.sharedIntermediateSize ?? numSharedExperts * intermediateSize) : 0)) *
-      3 *
-      hiddenSize *
-      ELEMENT
+      (activeExperts(config, numTokens) * intermediateSize + sharedSize(config)) * 3 * hiddenSize * ELEMENT
     const cells = GPUS.flatMap(gpu => {
       const seconds = kernels.map(kernel => predict(kernel, gpu).seconds)
       const total = seconds.reduce((sum, value) => sum + value, 0)
@@ -324,9 +320,7 @@ function page(): string {
     'Columns below: *bandwidth* is the weights’ bytes over the layer’s time as a share of the data sheet; *routing and dispatch* is the share of',
     'gate, select and dispatch in it. A kernel is named "launch" bound where its overhead exceeds its work.',
     '',
-    ...Object.entries(MODEL_SHAPES as Record<string, MoeConfig>)
-      .filter(([name]) => name !== 'small')
-      .flatMap(([name, config]) => shapeSection(name, config)),
+    ...SHAPES.filter(([name]) => name !== 'small').flatMap(([name, config]) => shapeSection(name, config)),
     '## What the predictions say',
     '',
     ...conclusions(),
@@ -337,9 +331,7 @@ function page(): string {
 /** The bars that the kernels are built for, as the model sees them on the second GPU of the table. */
 function conclusions(): string[] {
   const gpu = GPUS[1]!
-  const shapes = Object.entries(MODEL_SHAPES as Record<string, MoeConfig>).filter(
-    ([name]) => name !== 'small',
-  )
+  const shapes = SHAPES.filter(([name]) => name !== 'small')
   const total = (config: MoeConfig, numTokens: number, stages?: readonly string[]) =>
     kernelsOf(config, numTokens)
       .filter(kernel => !stages || stages.includes(kernel.stage))

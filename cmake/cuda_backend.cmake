@@ -66,10 +66,11 @@ else()
 endif()
 target_link_libraries(se_kernel_flags INTERFACE se_flags)
 
-# Makes .cu files C++ where the emulator takes nvcc's place. -O2: -O3 doubles the compile and gains nothing here.
+# Makes .cu files C++ where the emulator takes nvcc's place. -O2: -O3 doubles the compile and gains nothing here. g++ warns falsely of
+# members that a loop over a template's size always sets.
 function(se_kernel_sources)
   if(SE_CUDA_BUILD STREQUAL "EMULATED")
-    set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-O2;-Wno-unknown-pragmas")
+    set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-O2;-Wno-unknown-pragmas;-Wno-maybe-uninitialized")
   endif()
 endfunction()
 
@@ -147,3 +148,9 @@ add_executable(cuda_bench EXCLUDE_FROM_ALL
   bench/cuda/bench.cc bench/cuda/bench_layer.cu bench/cuda/machine_limits.cu)
 target_link_libraries(cuda_bench PRIVATE sparse_experts_cuda_code se_kernel_flags)
 set_target_properties(cuda_bench PROPERTIES LINKER_LANGUAGE CXX)
+
+# Which configuration each matmul gets, for docs/performance: host code only.
+add_executable(matmul_configs EXCLUDE_FROM_ALL
+  bench/cuda/configs.cc)
+target_link_libraries(matmul_configs PRIVATE sparse_experts_cuda_code)
+set_target_properties(matmul_configs PROPERTIES LINKER_LANGUAGE CXX)

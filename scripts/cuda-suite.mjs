@@ -38,10 +38,10 @@ const suites = named ? [] : (heavy ? CASE_TABLE : ALL).filter(suite => existsSyn
 
 const { tree, library } = buildEmulator(flavour, ['sparse_experts_cuda'])
 const env = {
+  SPARSE_EXPERTS_TEST_DEVICES: 'cuda:0',
   ...process.env,
   ...emulatorEnvironment(values, tree),
   SPARSE_EXPERTS_CUDA_LIBRARY: library,
-  SPARSE_EXPERTS_TEST_DEVICES: process.env.SPARSE_EXPERTS_TEST_DEVICES ?? 'cuda:0',
   SPARSE_EXPERTS_EMULATED: flavour,
 }
 if (flavour === 'address') {

@@ -199,6 +199,25 @@ for (const [name, kernel] of Object.entries(kernels)) {
 const { manifest, problems: missing } = checkManifest(kernels)
 problems.push(...missing)
 
+// ---- which configuration each matmul gets -----------------------------------------------------------------------------------------------
+
+const target = ['--build', 'build/cuda', '--target', 'matmul_configs']
+if (spawnSync('cmake', target, { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] }).status !== 0)
+  process.exit(1)
+const tsx = path.join(root, 'node_modules/tsx/dist/cli.mjs')
+const shapes = run(process.execPath, [tsx, 'bench/shapes.ts']).trim().split('\n')
+const configs = run(path.join(root, 'build/cuda/matmul_configs'), shapes)
+  .trim()
+  .split('\n')
+  .map(line => JSON.parse(line))
+for (const { shape, architecture, matmul, tokens, sharedBytes, threads, blocks } of configs) {
+  const at = `${shape}, ${matmul}, T = ${tokens}, sm_${architecture}`
+  const { sharedKiB, warps } = MULTIPROCESSOR[architecture]
+  if (blocks * (sharedBytes + RESERVED_SHARED_BYTES) > sharedKiB * 1024)
+    problems.push(`${at}: ${blocks} blocks of ${sharedBytes} bytes do not fit into ${sharedKiB} KiB`)
+  if (blocks * threads > warps * 32) problems.push(`${at}: ${blocks} blocks of ${threads} threads do not fit`)
+}
+
 // ---- against the committed figures ----------------------------------------------------------------------------------------------------
 
 const sorted = Object.fromEntries(Object.entries(kernels).sort(([a], [b]) => (a < b ? -1 : 1)))
@@ -247,7 +266,7 @@ const summary = `${numKernels} kernels, compiled in ${compileSeconds} s (nvcc ${
 if (problems.length > 0) fail(`${summary}\n${problems.join('\n')}\n\n${problems.length} problems`)
 if (values.write) {
   writeFileSync(jsonFile, `${JSON.stringify(result, null, 1)}\n`)
-  writeFileSync(tableFile, kernelTable(result))
+  writeFileSync(tableFile, kernelTable(result, configs))
   console.log(`check:kernels: ${summary}; wrote docs/performance/kernels.json and kernels.md`)
   process.exit(0)
 }

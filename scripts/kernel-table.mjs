@@ -7,7 +7,7 @@ const table = (head, rows) => [
   ...rows.map(line),
 ]
 
-export function kernelTable({ nvcc, kernels, manifest }) {
+export function kernelTable({ nvcc, kernels, manifest }, configs) {
   const entries = Object.entries(kernels)
   const architectures = [...new Set(entries.flatMap(([, kernel]) => Object.keys(kernel.architectures)))].sort(
     (a, b) => a - b,
@@ -47,6 +47,24 @@ export function kernelTable({ nvcc, kernels, manifest }) {
       entries.map(([name, kernel]) => [code(name), ...census.map(key => kernel.instructions[key] || '')]),
     ),
     '',
+    '## Configurations',
+    '',
+    'What the two matmuls of the published shapes run in bf16 (`bench/cuda/configs.cc`), and the warps that a multiprocessor then holds. Where',
+    'cards agree, the row names all of them.',
+    '',
+    ...table(
+      [
+        'shape',
+        'T',
+        'matmul',
+        'cards',
+        'columns x tokens x K, pipeline',
+        'dynamic shared, KiB',
+        'warps per multiprocessor',
+      ],
+      configRows(configs),
+    ),
+    '',
     '## Manifest',
     '',
     'Kernels behind each operation and dtype, on every architecture above.',
@@ -57,4 +75,27 @@ export function kernelTable({ nvcc, kernels, manifest }) {
     ),
     '',
   ].join('\n')}`
+}
+
+/** One row for all cards that get the same, but for the size of their grids. */
+function configRows(configs) {
+  const rows = new Map()
+  for (const config of configs) {
+    const text = config.text.replace(/, \d+ blocks, \d+ per multiprocessor$/, '')
+    const warps = (config.threads / 32) * config.blocks
+    const cells = [config.shape, config.tokens, config.matmul]
+    const key = [...cells, text, config.sharedBytes, warps].join('|')
+    const row = rows.get(key) ?? {
+      cells,
+      cards: [],
+      rest: [text, (config.sharedBytes / 1024).toFixed(0), warps],
+    }
+    row.cards.push(config.card)
+    rows.set(key, row)
+  }
+  return [...rows.values()].map(({ cells, cards, rest }) => [
+    ...cells,
+    cards.length === new Set(configs.map(config => config.card)).size ? 'all' : cards.join(', '),
+    ...rest,
+  ])
 }

@@ -12,8 +12,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
-import type { MoeConfig } from '../../lib/index.js'
-import { MODEL_SHAPES } from '../../test/cases.js'
+import { SHAPES, shapeArgument } from '../shapes.js'
 
 const { values: options } = parseArgs({
   options: {
@@ -94,7 +93,7 @@ console.log(
 )
 
 const wanted = options.shapes.split(',').filter(Boolean)
-const shapes = Object.entries(MODEL_SHAPES as Record<string, MoeConfig>).filter(([name]) =>
+const shapes = SHAPES.filter(([name]) =>
   wanted.length > 0 ? wanted.some(word => name.includes(word)) : name !== 'small',
 )
 const ours: OurRow[] = []
@@ -107,13 +106,16 @@ for (const [index, [name, config]] of shapes.entries()) {
     notRun.push(name)
     continue
   }
-  const shared = config.numSharedExperts
-    ? (config.sharedIntermediateSize ?? config.numSharedExperts * config.intermediateSize)
-    : 0
-  const shape = [name, config.hiddenSize, config.intermediateSize, config.numExperts, config.topK, shared]
   const directory = mkdtempSync(path.join(os.tmpdir(), 'cuda-bench-'))
   try {
-    const common = ['--shape', shape.join(':'), '--tokens', options.tokens, '--routing', options.routing]
+    const common = [
+      '--shape',
+      shapeArgument(name, config),
+      '--tokens',
+      options.tokens,
+      '--routing',
+      options.routing,
+    ]
     const withTorch = torchStatus === 'compared'
     const our = jsonLines(program, [
       ...common,

@@ -112,7 +112,7 @@ int count_devices(std::string* reason) {
   return count;
 }
 
-void fill_device_info(int index, SeDeviceInfo* info) {
+void fill_device_info(int index, bool is_open, SeDeviceInfo* info) {
   *info = SeDeviceInfo{};
   std::string reason;
   const auto refuse = [&](const std::string& why) {
@@ -139,9 +139,10 @@ void fill_device_info(int index, SeDeviceInfo* info) {
   if (!is_architecture_served(SE_CUDA_ARCHITECTURES, capability))
     refuse("this build has no code for sm_" + std::to_string(capability) + " (" +
            architecture_names() + ")");
-  const OpenState state = open_state(index);
-  if (!state.lost_cause.empty()) refuse(state.lost_cause);
-  if (!state.is_open || !state.lost_cause.empty()) return;
+  uint64_t wave_bytes = 0;
+  const Status environment = read_wave_bytes(&wave_bytes);
+  if (!environment.is_ok()) refuse(environment.message());
+  if (!is_open) return;
   size_t free_bytes = 0;
   size_t total_bytes = 0;
   if (cudaSetDevice(index) == cudaSuccess &&

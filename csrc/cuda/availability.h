@@ -21,7 +21,7 @@ bool is_architecture_served(const char* architectures, int compute_capability);
 // Number of GPUs; 0 with a reason where there is none or the driver does not serve.
 int count_devices(std::string* reason);
 // The device's figures and, in `unavailable`, what keeps it from being used. Free bytes are known
-// only while the process has the device open, else 0: asking would create a context.
-void fill_device_info(int index, SeDeviceInfo* info);
+// only where the process has the device open, else 0: asking would create a context.
+void fill_device_info(int index, bool is_open, SeDeviceInfo* info);
 
 }  // namespace sparse_experts::cuda

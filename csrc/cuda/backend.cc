@@ -69,8 +69,15 @@ Status check_index(int32_t index) {
 
 int32_t device_info(int32_t index, SeDeviceInfo* info, SeStatus* status) {
   return guarded(status, [&]() -> Status {
+    // A lost GPU is not asked anything any more.
+    const OpenState state = open_state(index);
+    if (!state.lost_cause.empty()) {
+      *info = state.info;
+      std::snprintf(info->unavailable, sizeof info->unavailable, "%s", state.lost_cause.c_str());
+      return Status::ok();
+    }
     SE_RETURN_IF_ERROR(check_index(index));
-    fill_device_info(index, info);
+    fill_device_info(index, state.is_open, info);
     return Status::ok();
   });
 }
@@ -80,10 +87,10 @@ int32_t device_open(int32_t index, SeDevice** device, SeStatus* status) {
     *device = nullptr;
     SE_RETURN_IF_ERROR(check_index(index));
     SeDeviceInfo info;
-    fill_device_info(index, &info);
+    fill_device_info(index, false, &info);
     if (info.unavailable[0] != '\0') return {SE_DEVICE_UNAVAILABLE, info.unavailable};
     auto opened = std::make_unique<SeDevice>(index);
-    const Status status_of_open = opened->open();
+    const Status status_of_open = opened->open(info);
     // A GPU that others hold, a driver that refuses: nothing is wrong with the call.
     if (status_of_open.code() == SE_INTERNAL)
       return {SE_DEVICE_UNAVAILABLE, status_of_open.message()};

@@ -12,20 +12,6 @@
 namespace sparse_experts::cuda {
 namespace {
 
-Status read_wave_bytes(uint64_t* wave_bytes) {
-  const char* text = std::getenv("SPARSE_EXPERTS_CUDA_WAVE_BYTES");
-  if (text == nullptr || *text == '\0') return Status::ok();
-  char* end = nullptr;
-  errno = 0;
-  const unsigned long long value = std::strtoull(text, &end, 10);
-  if (errno != 0 || *end != '\0' || text[0] == '-' || value < kLeastWaveBytes)
-    return {SE_DEVICE_UNAVAILABLE, std::string("SPARSE_EXPERTS_CUDA_WAVE_BYTES=") + text +
-                                       ": expected a whole number of at least " +
-                                       std::to_string(kLeastWaveBytes)};
-  *wave_bytes = value;
-  return Status::ok();
-}
-
 bool read_graphs_enabled() {
   const char* text = std::getenv("SPARSE_EXPERTS_CUDA_GRAPHS");
   return text == nullptr || std::string(text) != "0";
@@ -43,6 +29,20 @@ Registry& registry() {
 
 }  // namespace
 
+Status read_wave_bytes(uint64_t* wave_bytes) {
+  const char* text = std::getenv("SPARSE_EXPERTS_CUDA_WAVE_BYTES");
+  if (text == nullptr || *text == '\0') return Status::ok();
+  char* end = nullptr;
+  errno = 0;
+  const unsigned long long value = std::strtoull(text, &end, 10);
+  if (errno != 0 || *end != '\0' || text[0] == '-' || value < kLeastWaveBytes)
+    return {SE_DEVICE_UNAVAILABLE, std::string("SPARSE_EXPERTS_CUDA_WAVE_BYTES=") + text +
+                                       ": expected a whole number of at least " +
+                                       std::to_string(kLeastWaveBytes)};
+  *wave_bytes = value;
+  return Status::ok();
+}
+
 OpenState open_state(int index) {
   Registry& all = registry();
   std::lock_guard<std::mutex> lock(all.mutex);
@@ -50,6 +50,7 @@ OpenState open_state(int index) {
   for (Device* device : all.devices) {
     if (device->index() != index) continue;
     state.is_open = true;
+    state.info = device->info();
     if (state.lost_cause.empty()) state.lost_cause = device->lost_cause();
   }
   return state;
@@ -69,7 +70,8 @@ Device::~Device() {
   if (stage_stream_ != nullptr) static_cast<void>(cudaStreamDestroy(stage_stream_));
 }
 
-Status Device::open() {
+Status Device::open(const SeDeviceInfo& info) {
+  info_ = info;
   SE_RETURN_IF_ERROR(read_wave_bytes(&limits_.wave_bytes));
   graphs_enabled_ = read_graphs_enabled();
   SE_RETURN_IF_ERROR(enter());

@@ -41,8 +41,9 @@ class Device {
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
-  // Creates the context where the process has none yet.
-  Status open();
+  // Creates the context where the process has none yet. `info`: what is known of the device.
+  Status open(const SeDeviceInfo& info);
+  const SeDeviceInfo& info() const { return info_; }
 
   int index() const { return index_; }
   const PlanLimits& limits() const { return limits_; }
@@ -85,6 +86,7 @@ class Device {
 
  private:
   const int index_;
+  SeDeviceInfo info_{};
   PlanLimits limits_;
   uint64_t total_bytes_ = 0;
   bool graphs_enabled_ = true;
@@ -104,8 +106,12 @@ class Device {
 struct OpenState {
   bool is_open = false;
   std::string lost_cause;  // of an open device; "" where none is lost
+  SeDeviceInfo info{};     // as it was found when the device was opened
 };
 OpenState open_state(int index);
+
+// What SPARSE_EXPERTS_CUDA_WAVE_BYTES asks for; SE_DEVICE_UNAVAILABLE where it makes no sense.
+Status read_wave_bytes(uint64_t* wave_bytes);
 
 }  // namespace sparse_experts::cuda
 

@@ -324,6 +324,67 @@ void test_refused(SeDevice* device) {
         std::string("combine takes a good list: ") + status.message);
 }
 
+// Nothing to do, or nothing to sum: no launch may trip over it.
+void test_empty(SeDevice* device) {
+  SeStatus status{};
+  const std::vector<float> bias = {1, -2, 3, 4, 0.5f, -6};  // [2, 3]
+  const std::vector<int32_t> offsets = {0, 1, 2};
+  const std::vector<int32_t> slots = {1, 0, -1, -1};
+  const DeviceMemory device_bias = to_device(device, bias);
+  const DeviceMemory device_offsets = to_device(device, offsets);
+  const DeviceMemory device_slots = to_device(device, slots);
+  const DeviceMemory out(device, 4 * 3 * 4);
+  SeExpertMatmulArgs args{};
+  args.x = tensor_of(nullptr, SE_F32, {4, 0});
+  args.weights = tensor_of(nullptr, SE_F32, {2, 3, 0});
+  args.bias = tensor_of(device_bias.as<>(), SE_F32, {2, 3});
+  args.num_slots = 4;
+  args.expert_offsets = device_offsets.as<int32_t>();
+  args.sorted_slots = device_slots.as<int32_t>();
+  args.output = tensor_of(out.as<>(), SE_F32, {4, 3});
+  check(backend().expert_matmul(device, &args, &status) == SE_OK,
+        std::string("expert_matmul without inputs: ") + status.message);
+  check(out.download_as<float>() == std::vector<float>({4, 0.5f, -6, 1, -2, 3, 0, 0, 0, 0, 0, 0}),
+        "without inputs the bias is left");
+  args.num_slots = 0;
+  args.x = tensor_of(nullptr, SE_F32, {0, 5});
+  args.weights = tensor_of(out.as<>(), SE_F32, {2, 1, 5});
+  args.bias = SeTensor{};
+  args.output = tensor_of(nullptr, SE_F32, {0, 1});
+  const std::vector<int32_t> zeros = {0, 0, 0};
+  device_offsets.upload(zeros.data(), 12);
+  check(backend().expert_matmul(device, &args, &status) == SE_OK,
+        std::string("expert_matmul without slots: ") + status.message);
+  SeDispatchArgs dispatch{0, 2, nullptr, device_offsets.as<int32_t>(), nullptr};
+  const std::vector<int32_t> poison = {-1, -1, -1};
+  device_offsets.upload(poison.data(), 12);
+  check(backend().dispatch(device, &dispatch, &status) == SE_OK &&
+            device_offsets.download_as<int32_t>() == zeros,
+        "dispatch without slots");
+  SeGateArgs gate{};
+  gate.hidden = tensor_of(nullptr, SE_F32, {2, 0});
+  gate.router_weight = tensor_of(nullptr, SE_F32, {3, 0});
+  gate.bias = device_bias.as<float>();
+  gate.router_logits = out.as<float>();
+  check(backend().gate(device, &gate, &status) == SE_OK,
+        std::string("gate without inputs: ") + status.message);
+  const std::vector<float> logits = out.download_as<float>();
+  check(std::vector<float>(logits.begin(), logits.begin() + 6) ==
+            std::vector<float>({1, -2, 3, 1, -2, 3}),
+        "without inputs the bias is left: gate");
+  SeCombineArgs combine{};
+  combine.expert_output = tensor_of(nullptr, SE_F32, {0, 7});
+  combine.top_k = 2;
+  combine.output = tensor_of(nullptr, SE_F32, {0, 7});
+  check(backend().combine(device, &combine, &status) == SE_OK, "combine without tokens");
+  SeRouting routing{};
+  routing.num_experts = 4;
+  routing.top_k = routing.num_expert_groups = 1;
+  SeSelectArgs select{};
+  check(backend().select_experts(device, &routing, &select, &status) == SE_OK,
+        std::string("select without tokens: ") + status.message);
+}
+
 }  // namespace
 
 void test_backend_stages() {
@@ -343,6 +404,7 @@ void test_backend_stages() {
   }
   test_select(device);
   test_refused(device);
+  test_empty(device);
 }
 
 }  // namespace native_test

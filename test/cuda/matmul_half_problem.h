@@ -205,8 +205,10 @@ class MatmulProblem {
     const std::vector<double> out = decode(out_dtype(), bytes);
     const double depth = std::sqrt(static_cast<double>(spec_.cols));
     const double sum = 5e-7 + 3e-7 * depth;
-    const double rounding = out_dtype() == SE_F32 ? 0 : out_dtype() == SE_F16 ? 0x1p-12 : 0x1p-9;
-    check_close(out, expected_, sum + rounding, what);
+    // Half a unit in the last place, relative to the least mantissa; its deviation over many roundings
+    // is smaller by the root of 3.
+    const double rounding = out_dtype() == SE_F32 ? 0 : out_dtype() == SE_F16 ? 0x1p-11 : 0x1p-8;
+    check_close(out, expected_, sum + rounding / std::sqrt(3.0), what);
     // A norm hides one wrong element among many: each is held to the size of its row as well.
     const size_t rows = static_cast<size_t>(spec_.rows);
     double worst = 0;
@@ -216,7 +218,7 @@ class MatmulProblem {
       size = std::sqrt(size / static_cast<double>(rows));
       for (size_t j = 0; j < rows; ++j) {
         const double allowed =
-            (rounding * 2 + 1e-6) * std::fabs(expected_[i + j]) + 20 * sum * size + 1e-6 * scale_;
+            (rounding + 1e-6) * std::fabs(expected_[i + j]) + 20 * sum * size + 1e-6 * scale_;
         const double off = std::fabs(out[i + j] - expected_[i + j]) / allowed;
         if (!(off <= worst)) worst = off;
       }
@@ -289,7 +291,6 @@ class MatmulProblem {
     std::vector<const void*> up = gate;
     std::vector<const float*> gate_bias(static_cast<size_t>(num_experts_), nullptr);
     std::vector<const float*> up_bias = gate_bias;
-    const int64_t stride = weight_stride();
     const int64_t matrices = spec_.gated ? 2 : 1;
     for (int64_t e = 0; e < num_experts_; ++e) {
       const size_t at = static_cast<size_t>(e);
@@ -309,7 +310,6 @@ class MatmulProblem {
       up_bias[at] = spec_.gated ? gate_bias[at] + second : gate_bias[at];
     }
     if (!spec_.gated) bias_stride_ = 1;
-    static_cast<void>(stride);
     gate_table_ = std::make_unique<DeviceArray<const void*>>(gate);
     up_table_ = std::make_unique<DeviceArray<const void*>>(up);
     gate_bias_table_ = std::make_unique<DeviceArray<const float*>>(gate_bias);

@@ -1,8 +1,9 @@
 // Experts that hold a limited number of tokens: Switch Transformers per sequence, NLLB-MoE over the
-// batch. One warp per expert walks through the slots in queue order, 32 at a time, and counts its own
-// by ballots: no atomics, no order but the queue's. Only an expert's own warp changes its slots, and
-// what it writes (-1) is no other expert's id, so warps may read while others write.
-//
+// batch.
+//   1. per sequence: where sequences begin; by priority: the order of the queue
+//   2. one warp per expert walks through the slots in queue order, 32 at a time, counts its own by
+//      ballots, and writes whether each has room: no atomics, no order but the queue's
+//   3. one thread per token drops what has none and ends the weights
 // A100, 4096 tokens, 128 experts, top-1: 128 windows of four loads at a time per warp, about 15 us.
 // The queue by priority compares all pairs of tokens: 4096 tokens 16 M comparisons, about 10 us;
 // 65536 tokens about 2 ms, 4 % of such a layer.
@@ -42,10 +43,10 @@ __global__ void __launch_bounds__(kSequenceThreads)
   }
 }
 
-// Drops the slots of one expert per warp whose rank within their sequence is capacity or more. `starts`
-// may be null: one sequence.
+// full[slot]: whether the slots of its sequence before it took all of its expert's room; written for
+// slots with an expert in rows that are not flagged. `starts` may be null: one sequence.
 __global__ void __launch_bounds__(32 * kCapacityWarps)
-    drop_per_sequence_kernel(CapacityKernelArgs args, const uint8_t* starts) {
+    queue_per_sequence_kernel(CapacityKernelArgs args, const uint8_t* starts, uint8_t* full) {
   const int32_t lane = lane_index();
   const int64_t expert = static_cast<int64_t>(blockIdx.x) * kCapacityWarps + warp_index();
   if (expert >= args.routing.num_experts) return;  // whole warps, no barriers
@@ -72,14 +73,23 @@ __global__ void __launch_bounds__(32 * kCapacityWarps)
       const int32_t from = earlier != 0 ? 31 - __clz(static_cast<int>(earlier)) : 0;
       const int64_t rank = (earlier != 0 ? 0 : queued) +
                            __popc(taken & lanes_below(lane) & ~lanes_below(from));
-      if (mine[w] && rank >= args.routing.expert_capacity) {
-        const int64_t slot = first + 32 * w + lane;
-        args.topk_ids[slot] = -1;
-        args.topk_weights[slot] = 0.0f;
-      }
+      if (mine[w]) full[first + 32 * w + lane] = rank >= args.routing.expert_capacity ? 1 : 0;
       const int32_t last = resets != 0 ? 31 - __clz(static_cast<int>(resets)) : 0;
       queued = (resets != 0 ? 0 : queued) + __popc(taken & ~lanes_below(last));
     }
+  }
+}
+
+// Drops the slots that found no room; the weights of the others stand.
+__global__ void __launch_bounds__(kTokenThreads)
+    drop_slots_kernel(CapacityKernelArgs args, const uint8_t* full) {
+  const int64_t token = static_cast<int64_t>(blockIdx.x) * kTokenThreads + threadIdx.x;
+  if (token >= args.num_tokens || args.non_finite[token] != 0) return;
+  const int64_t top_k = args.routing.top_k;
+  for (int64_t slot = token * top_k; slot < (token + 1) * top_k; ++slot) {
+    if (args.topk_ids[slot] < 0 || full[slot] == 0) continue;
+    args.topk_ids[slot] = -1;
+    args.topk_weights[slot] = 0.0f;
   }
 }
 
@@ -120,10 +130,11 @@ __global__ void __launch_bounds__(kTokenThreads) normalize_slots_kernel(Capacity
   for (int32_t k = 0; k < top_k; ++k) scores[k] /= divisor;
 }
 
-// Slot 0 of all tokens in queue order, then slot 1 behind them, and so on; dropped slots keep their
-// place. `order` may be null: tokens as they come.
+// full[slot], where slot 0 of all tokens queues in order, then slot 1 behind them, and so on; a slot
+// without room keeps its place. `order` may be null: tokens as they come.
 __global__ void __launch_bounds__(32 * kCapacityWarps)
-    drop_over_batch_kernel(CapacityKernelArgs args, int64_t capacity, const int32_t* order) {
+    queue_over_batch_kernel(CapacityKernelArgs args, int64_t capacity, const int32_t* order,
+                            uint8_t* full) {
   const int32_t lane = lane_index();
   const int64_t expert = static_cast<int64_t>(blockIdx.x) * kCapacityWarps + warp_index();
   if (expert >= args.routing.num_experts) return;  // whole warps, no barriers
@@ -144,22 +155,26 @@ __global__ void __launch_bounds__(32 * kCapacityWarps)
 #pragma unroll
       for (int w = 0; w < kCapacityWindows; ++w) {
         const unsigned taken = __ballot_sync(kFullWarp, mine[w]);
-        if (mine[w] && queued + __popc(taken & lanes_below(lane)) >= capacity)
-          args.topk_ids[slot[w]] = -1;
+        if (mine[w])
+          full[slot[w]] = queued + __popc(taken & lanes_below(lane)) >= capacity ? 1 : 0;
         queued += __popc(taken);
       }
     }
   }
 }
 
-// Weights of what is left.
-__global__ void __launch_bounds__(kTokenThreads) finish_slots_kernel(CapacityKernelArgs args) {
+// Drops the slots that found no room, and gives the others their weights.
+__global__ void __launch_bounds__(kTokenThreads)
+    finish_slots_kernel(CapacityKernelArgs args, const uint8_t* full) {
   const int64_t token = static_cast<int64_t>(blockIdx.x) * kTokenThreads + threadIdx.x;
   if (token >= args.num_tokens || args.non_finite[token] != 0) return;
   const SeRouting& routing = args.routing;
   const int32_t top_k = static_cast<int32_t>(routing.top_k);
-  const int32_t* const ids = args.topk_ids + token * top_k;
+  int32_t* const ids = args.topk_ids + token * top_k;
   const double* const scores = args.slot_scores + token * top_k;
+  for (int32_t k = 0; k < top_k; ++k) {
+    if (ids[k] >= 0 && full[token * top_k + k] != 0) ids[k] = -1;
+  }
   const double divisor = routing.normalize_before_dropping
                              ? 1.0
                              : normalization_divisor(routing, top_k, ids, scores);

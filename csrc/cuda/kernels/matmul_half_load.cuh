@@ -96,16 +96,21 @@ struct StageLoader {
     weights_aligned = rows_are_aligned(up, group.weight_stride) && rows_are_aligned(gate, 0);
     rows_there = 0;
     const int64_t columns_left = group.rows - place.first_column;
+    // Even rows: the first one says where all are.
     weights_step = (kGated ? row_step / 2 : row_step) * group.weight_stride;
+    weights[0] = kGated && first_row % 16 < 8 ? gate : up;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
       const int row = first_row + i * row_step;
       const int column = kGated ? row / 16 * 8 + row % 8 : row;
       const bool there = column < columns_left;
       if (there) rows_there = i + 1;
-      if (kEvenRows && i > 0) continue;
-      weights[i] = kGated && row % 16 < 8 ? gate : up;
-      if (there) weights[i] += (place.first_column + column) * group.weight_stride;
+      if constexpr (kEvenRows) {
+        if (i == 0 && there) weights[0] += (place.first_column + column) * group.weight_stride;
+      } else {
+        weights[i] = kGated && row % 16 < 8 ? gate : up;
+        if (there) weights[i] += (place.first_column + column) * group.weight_stride;
+      }
     }
   }
 

@@ -64,7 +64,8 @@ CUstream_st* find_stream(Runtime& state, cudaStream_t handle) {
 void report(Runtime& state, const std::string& text) {
   ++state.counters.defects;
   if (!state.reported.insert(text).second) return;
-  std::fprintf(stderr, "simt: %s\n", text.c_str());
+  const bool named = text.compare(0, 5, "simt:") == 0;
+  std::fprintf(stderr, "%s%s\n", named ? "" : "simt: ", text.c_str());
 }
 
 cudaError_t admit(Runtime& state, Needs needs) {

@@ -1,0 +1,623 @@
+// The grouped f32 matmul against a double-precision loop: every option, awkward sizes and routings,
+// misaligned matrices, and the promise that no tile, grid or neighbour changes a bit of a row.
+#include <algorithm>
+#include <memory>
+#include <type_traits>
+
+#include "cuda/harness.h"
+#include "cuda/launch/matmul_instances.h"
+#include "cuda/suites.h"
+
+namespace native_test {
+namespace {
+
+using sparse_experts::cuda::choose_matmul_f32;
+using sparse_experts::cuda::DeviceLimits;
+using sparse_experts::cuda::ExpertMatmulKernelArgs;
+using sparse_experts::cuda::launch_matmul_f32;
+using sparse_experts::cuda::MatmulConfig;
+using sparse_experts::cuda::MatmulGroup;
+using sparse_experts::cuda::MatmulShape;
+using sparse_experts::cuda::prepare_matmul_f32;
+using sparse_experts::cuda::RowIndex;
+
+// Offsets into activations, matrices and outputs are products of these: 64 bits each.
+static_assert(std::is_same<decltype(MatmulGroup::x_stride), int64_t>::value, "");
+static_assert(std::is_same<decltype(MatmulGroup::weight_stride), int64_t>::value, "");
+static_assert(std::is_same<decltype(MatmulGroup::out_stride), int64_t>::value, "");
+static_assert(std::is_same<decltype(MatmulGroup::bias_stride), int64_t>::value, "");
+
+constexpr int32_t kTileKinds[] = {8, 32, 64};
+// One chain of up to 2880 roundings per output.
+constexpr double kBound = 3e-6;
+
+enum class Routing { kUniform, kSkewed, kOneExpert, kHalfEmpty, kOneEach };
+
+struct Case {
+  const char* name;
+  int64_t experts, tokens, top_k, rows, cols;
+  bool gated = false;
+  Routing routing = Routing::kUniform;
+  RowIndex x_index = RowIndex::kToken;
+  RowIndex out_index = RowIndex::kSlot;
+  int32_t activation = -1;  // SeActivation; -1: none
+  float alpha = 1, up_offset = 0, limit = 0;
+  bool bias = false;
+  int64_t bias_stride = 1;
+  bool slot_weights = false;
+  int64_t weight_pad = 0;   // columns behind each row of a matrix
+  int64_t weight_shift = 0;  // floats before the matrices of odd experts
+  int64_t x_pad = 0;
+  int64_t x_shift = 0;
+  int64_t out_pad = 0;
+  int64_t shared_rows = 0;  // a second group, dense
+  int64_t shared_cols = 0;
+};
+
+double activated(const Case& c, double gate, double up) {
+  const auto act = [&](double v) {
+    switch (c.activation) {
+      case SE_SILU:
+        return v / (1 + std::exp(-static_cast<double>(c.alpha) * v));
+      case SE_GELU:
+        return 0.5 * v * std::erfc(-v / std::sqrt(2.0));
+      case SE_GELU_TANH:
+        return 0.5 * v *
+               (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (v + 0.044715 * v * v * v)));
+      case SE_RELU:
+        return v > 0 ? v : 0;
+      case SE_RELU2:
+        return v > 0 ? v * v : 0;
+      default:
+        return v;
+    }
+  };
+  if (c.activation < 0) return up;
+  if (!c.gated) return act(up);
+  if (c.limit > 0) {
+    gate = std::min(gate, static_cast<double>(c.limit));
+    up = std::clamp(up, -static_cast<double>(c.limit), static_cast<double>(c.limit));
+  }
+  return act(gate) * (up + static_cast<double>(c.up_offset));
+}
+
+// Experts' tokens as dispatch leaves them.
+struct Lists {
+  std::vector<int32_t> offsets, slots;
+  int64_t listed() const { return offsets.back(); }
+  bool has(int64_t expert) const {
+    return offsets[static_cast<size_t>(expert)] < offsets[static_cast<size_t>(expert) + 1];
+  }
+};
+
+std::vector<int32_t> random_ids(Random& random, const Case& c) {
+  std::vector<int32_t> ids(static_cast<size_t>(c.tokens * c.top_k));
+  for (size_t slot = 0; slot < ids.size(); ++slot) {
+    int64_t id = random.below(c.experts);
+    if (c.routing == Routing::kSkewed && random.uniform() < 0.9) id = c.experts / 2;
+    if (c.routing == Routing::kOneExpert) id = c.experts - 1;
+    if (c.routing == Routing::kHalfEmpty) id = id / 2 * 2;
+    if (c.routing == Routing::kOneEach) id = static_cast<int64_t>(slot) % c.experts;
+    if (c.routing != Routing::kOneEach && random.uniform() < 0.1) id = -1;
+    ids[slot] = static_cast<int32_t>(id);
+  }
+  return ids;
+}
+
+Lists sorted(const std::vector<int32_t>& ids, int64_t experts) {
+  Lists lists;
+  lists.offsets.push_back(0);
+  for (int64_t e = 0; e < experts; ++e) {
+    for (size_t slot = 0; slot < ids.size(); ++slot) {
+      if (ids[slot] == e) lists.slots.push_back(static_cast<int32_t>(slot));
+    }
+    lists.offsets.push_back(static_cast<int32_t>(lists.slots.size()));
+  }
+  lists.slots.resize(ids.size(), -1);
+  return lists;
+}
+
+std::vector<int32_t> tile_offsets(const Lists& lists, int32_t tile_tokens) {
+  std::vector<int32_t> tiles = {0};
+  for (size_t e = 0; e + 1 < lists.offsets.size(); ++e)
+    tiles.push_back(tiles.back() +
+                    (lists.offsets[e + 1] - lists.offsets[e] + tile_tokens - 1) / tile_tokens);
+  return tiles;
+}
+
+// A tile of 8, 32 or 64 tokens, as the choice makes it.
+MatmulConfig config_of(const DeviceLimits& limits, int32_t tile_tokens, bool gated) {
+  MatmulShape shape = {};
+  shape.dtype = SE_F32;
+  shape.gated = gated ? 1 : 0;
+  shape.num_experts = 1;
+  shape.top_k = 1;
+  shape.num_tokens = tile_tokens == 8 ? 1 : tile_tokens == 32 ? 20 : 4096;
+  return choose_matmul_f32(shape, limits);
+}
+
+// Matrices of one kind: their values, and a table of where they lie.
+struct Matrices {
+  Matrices(Random& random, int64_t experts, int64_t rows, int64_t cols, int64_t stride,
+           int64_t shift)
+      : stride(stride), pitch((rows * stride + 3) / 4 * 4 + 4) {
+    values.resize(static_cast<size_t>(experts * pitch), std::nanf(""));
+    const double scale = 1 / std::sqrt(static_cast<double>(cols));
+    for (int64_t e = 0; e < experts; ++e) {
+      starts.push_back(e * pitch + (e % 2 == 1 ? shift : 0));
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t k = 0; k < cols; ++k)
+          at(e, r, k) = static_cast<float>(random.normal() * scale);
+      }
+    }
+    device = std::make_unique<DeviceArray<float>>(values);
+  }
+  float& at(int64_t e, int64_t r, int64_t k) {
+    return values[static_cast<size_t>(starts[static_cast<size_t>(e)] + r * stride + k)];
+  }
+  // Null where the expert has no tokens.
+  std::vector<const void*> table(const Lists& lists) const {
+    std::vector<const void*> entries;
+    for (size_t e = 0; e < starts.size(); ++e)
+      entries.push_back(lists.has(static_cast<int64_t>(e)) ? device->data() + starts[e] : nullptr);
+    return entries;
+  }
+
+  int64_t stride, pitch;
+  std::vector<float> values;
+  std::vector<int64_t> starts;
+  std::unique_ptr<DeviceArray<float>> device;
+};
+
+struct Outputs {
+  std::vector<float> routed, shared;
+};
+
+class Problem {
+ public:
+  Problem(const Case& c, uint64_t seed)
+      : case_(c),
+        random_(seed),
+        ids_(random_ids(random_, c)),
+        gate_(random_, c.gated ? c.experts : 0, c.rows, c.cols, c.cols + c.weight_pad,
+              c.weight_shift),
+        up_(random_, c.experts, c.rows, c.cols, c.cols + c.weight_pad, c.weight_shift),
+        shared_gate_(random_, c.gated && c.shared_rows > 0 ? 1 : 0, c.shared_rows, c.shared_cols,
+                     c.shared_cols, 0),
+        shared_up_(random_, c.shared_rows > 0 ? 1 : 0, c.shared_rows, c.shared_cols, c.shared_cols,
+                   0) {
+    const int64_t slots = c.tokens * c.top_k;
+    x_stride_ = c.cols + c.x_pad;
+    x_rows_ = c.x_index == RowIndex::kToken ? c.tokens : slots;
+    x_ = random_array<float>(random_, x_rows_ * x_stride_);
+    shared_x_ = random_array<float>(random_, c.tokens * c.shared_cols);
+    slot_weights_ = random_array<float>(random_, slots);
+    bias_ = random_array<float>(random_, 2 * c.experts * c.rows * c.bias_stride);
+  }
+
+  const std::vector<int32_t>& ids() const { return ids_; }
+  int64_t out_stride() const { return case_.rows + case_.out_pad; }
+  float* x_row(int64_t row) { return x_.data() + row * x_stride_; }
+
+  int64_t x_row_of(int64_t entry, int64_t slot) const {
+    return case_.x_index == RowIndex::kSorted  ? entry
+           : case_.x_index == RowIndex::kToken ? slot / case_.top_k
+                                               : slot;
+  }
+  int64_t out_row_of(int64_t entry, int64_t slot) const {
+    return case_.out_index == RowIndex::kSorted ? entry : slot;
+  }
+  float bias(int64_t matrix, int64_t expert, int64_t column) const {
+    return bias_[static_cast<size_t>(bias_at(matrix, expert) + column * case_.bias_stride)];
+  }
+
+  // NaN in every row of x, and every slot weight, that the lists do not name.
+  void poison_unlisted(const Lists& lists) {
+    std::vector<bool> used(static_cast<size_t>(x_rows_), false);
+    std::vector<bool> listed(slot_weights_.size(), false);
+    for (int64_t i = 0; i < lists.listed(); ++i) {
+      const int64_t slot = lists.slots[static_cast<size_t>(i)];
+      used[static_cast<size_t>(x_row_of(i, slot))] = true;
+      listed[static_cast<size_t>(slot)] = true;
+    }
+    for (int64_t row = 0; row < x_rows_; ++row) {
+      if (!used[static_cast<size_t>(row)]) std::fill_n(x_row(row), x_stride_, std::nanf(""));
+    }
+    for (size_t slot = 0; slot < listed.size(); ++slot) {
+      if (!listed[slot]) slot_weights_[slot] = std::nanf("");
+    }
+  }
+
+  // Everything in double; rows that no slot has stay NaN.
+  std::vector<double> expected(const Lists& lists) {
+    const Case& c = case_;
+    std::vector<double> out(static_cast<size_t>(c.tokens * c.top_k * out_stride()), std::nan(""));
+    for (int64_t e = 0; e < c.experts; ++e) {
+      for (int64_t i = lists.offsets[static_cast<size_t>(e)];
+           i < lists.offsets[static_cast<size_t>(e) + 1]; ++i) {
+        const int64_t slot = lists.slots[static_cast<size_t>(i)];
+        const float* x = x_row(x_row_of(i, slot));
+        for (int64_t r = 0; r < c.rows; ++r) {
+          double gate = 0;
+          double up = 0;
+          for (int64_t k = 0; k < c.cols; ++k) {
+            if (c.gated) gate += static_cast<double>(gate_.at(e, r, k)) * static_cast<double>(x[k]);
+            up += static_cast<double>(up_.at(e, r, k)) * static_cast<double>(x[k]);
+          }
+          if (c.bias) {
+            gate += static_cast<double>(bias(0, e, r));
+            up += static_cast<double>(bias(1, e, r));
+          }
+          double value = activated(c, gate, up);
+          if (c.slot_weights)
+            value *= static_cast<double>(slot_weights_[static_cast<size_t>(slot)]);
+          out[static_cast<size_t>(out_row_of(i, slot) * out_stride() + r)] = value;
+        }
+      }
+    }
+    return out;
+  }
+
+  std::vector<double> expected_shared() {
+    std::vector<double> out(static_cast<size_t>(case_.tokens * case_.shared_rows));
+    for (int64_t t = 0; t < case_.tokens; ++t) {
+      for (int64_t r = 0; r < case_.shared_rows; ++r) {
+        double gate = 0;
+        double up = 0;
+        for (int64_t k = 0; k < case_.shared_cols; ++k) {
+          const double x =
+              static_cast<double>(shared_x_[static_cast<size_t>(t * case_.shared_cols + k)]);
+          if (case_.gated) gate += static_cast<double>(shared_gate_.at(0, r, k)) * x;
+          up += static_cast<double>(shared_up_.at(0, r, k)) * x;
+        }
+        out[static_cast<size_t>(t * case_.shared_rows + r)] = activated(case_, gate, up);
+      }
+    }
+    return out;
+  }
+
+  Outputs run(const Lists& lists, const MatmulConfig& config, const std::string& what) {
+    const Case& c = case_;
+    const int64_t slots = c.tokens * c.top_k;
+    std::vector<float> shifted(static_cast<size_t>(c.x_shift), std::nanf(""));
+    shifted.insert(shifted.end(), x_.begin(), x_.end());
+    DeviceArray<float> x(shifted);
+    DeviceArray<float> shared_x(shared_x_);
+    DeviceArray<float> weights(slot_weights_);
+    DeviceArray<float> biases(bias_);
+    DeviceArray<int32_t> offsets(lists.offsets);
+    DeviceArray<int32_t> sorted_slots(lists.slots);
+    DeviceArray<int32_t> tiles(tile_offsets(lists, config.tile_tokens));
+    DeviceArray<const void*> gate_table(gate_.table(lists));
+    DeviceArray<const void*> up_table(up_.table(lists));
+    std::vector<const float*> bias_entries;
+    for (int64_t matrix = 0; matrix < 2; ++matrix) {
+      for (int64_t e = 0; e < c.experts; ++e)
+        bias_entries.push_back(lists.has(e) ? biases.data() + bias_at(matrix, e) : nullptr);
+    }
+    DeviceArray<const float*> bias_table(bias_entries);
+    DeviceArray<const void*> shared_table(std::vector<const void*>{
+        shared_gate_.device->data(), shared_up_.device->data()});
+    DeviceArray<float> out(slots * out_stride());
+    DeviceArray<float> shared_out(c.tokens * c.shared_rows);
+
+    ExpertMatmulKernelArgs args = {};
+    args.dtype = SE_F32;
+    args.apply_activation = c.activation >= 0 ? 1 : 0;
+    args.activation = {c.activation, c.gated ? 1 : 0, c.alpha, c.up_offset, c.limit};
+    args.num_groups = c.shared_rows > 0 ? 2 : 1;
+    MatmulGroup& group = args.groups[0];
+    group.num_experts = static_cast<int32_t>(c.experts);
+    group.gate = c.gated ? gate_table.data() : nullptr;
+    group.up = up_table;
+    group.gate_bias = c.bias && c.gated ? bias_table.data() : nullptr;
+    group.up_bias = c.bias ? bias_table.data() + c.experts : nullptr;
+    group.bias_stride = c.bias_stride;
+    group.weight_stride = up_.stride;
+    group.rows = c.rows;
+    group.cols = c.cols;
+    group.x = x.data() + c.x_shift;
+    group.x_stride = x_stride_;
+    group.x_index = c.x_index;
+    group.slots = sorted_slots;
+    group.top_k = c.top_k;
+    group.expert_offsets = offsets;
+    group.tile_offsets = tiles;
+    group.num_rows = slots;
+    group.out = out;
+    group.out_dtype = SE_F32;
+    group.out_stride = out_stride();
+    group.out_index = c.out_index;
+    group.slot_weights = c.slot_weights ? weights.data() : nullptr;
+    if (c.shared_rows > 0) {
+      MatmulGroup& shared = args.groups[1];
+      shared.num_experts = 1;
+      shared.gate = c.gated ? shared_table.data() : nullptr;
+      shared.up = shared_table.data() + 1;
+      shared.weight_stride = c.shared_cols;
+      shared.rows = c.shared_rows;
+      shared.cols = c.shared_cols;
+      shared.x = shared_x;
+      shared.x_stride = c.shared_cols;
+      shared.x_index = RowIndex::kSorted;
+      shared.top_k = 1;
+      shared.num_rows = c.tokens;
+      shared.out = shared_out;
+      shared.out_dtype = SE_F32;
+      shared.out_stride = c.shared_rows;
+      shared.out_index = RowIndex::kSorted;
+    }
+    Outputs outputs;
+    if (!synced(launch_matmul_f32(args, config, nullptr), what)) return outputs;
+    outputs.routed = out.download();
+    outputs.shared = shared_out.download();
+    return outputs;
+  }
+
+ private:
+  int64_t bias_at(int64_t matrix, int64_t expert) const {
+    return (matrix * case_.experts + expert) * case_.rows * case_.bias_stride;
+  }
+
+  Case case_;
+  Random random_;
+  std::vector<int32_t> ids_;
+  Matrices gate_, up_, shared_gate_, shared_up_;
+  int64_t x_stride_ = 0;
+  int64_t x_rows_ = 0;
+  std::vector<float> x_, shared_x_, slot_weights_, bias_;
+};
+
+// Outputs that should be there are near the expected ones; all else still holds the poison.
+void check_outputs(const std::vector<float>& out, const std::vector<double>& expected,
+                   const std::string& what) {
+  if (!check(out.size() == expected.size(), what + ": has a result")) return;
+  std::vector<double> there, wanted;
+  bool untouched = true;
+  for (size_t i = 0; i < out.size(); ++i) {
+    if (std::isnan(expected[i])) {
+      uint32_t bits;
+      std::memcpy(&bits, &out[i], 4);
+      untouched = untouched && bits == 0xFFFFFFFFu;
+    } else {
+      there.push_back(static_cast<double>(out[i]));
+      wanted.push_back(expected[i]);
+    }
+  }
+  check_close(there, wanted, kBound, what);
+  check(untouched, what + ": writes nothing else");
+}
+
+void run_case(const DeviceLimits& limits, const Case& c, uint64_t seed) {
+  Problem problem(c, seed);
+  const Lists lists = sorted(problem.ids(), c.experts);
+  problem.poison_unlisted(lists);
+  const std::vector<double> expected = problem.expected(lists);
+  const std::vector<double> expected_shared = problem.expected_shared();
+  Outputs first;
+  for (const int32_t tile_tokens : kTileKinds) {
+    const std::string what = std::string(c.name) + ", tiles of " + std::to_string(tile_tokens);
+    MatmulConfig config = config_of(limits, tile_tokens, c.gated);
+    check(config.tile_tokens == tile_tokens, what + ": is what was chosen");
+    if (tile_tokens == 32) config.grid = 3;  // every block has many tiles
+    const Outputs out = problem.run(lists, config, what);
+    if (tile_tokens == kTileKinds[0]) {
+      check_outputs(out.routed, expected, what);
+      check_outputs(out.shared, expected_shared, what + ", shared");
+      first = out;
+    } else {
+      check(same_bits(out.routed, first.routed), what + ": same bits");
+      check(same_bits(out.shared, first.shared), what + ": same bits, shared");
+    }
+  }
+}
+
+void test_options(const DeviceLimits& limits) {
+  uint64_t seed = 100;
+  Case c = {"plain", 4, 9, 2, 96, 96};
+  run_case(limits, c, ++seed);
+  for (const int32_t kind :
+       {SE_SILU, SE_GELU, SE_GELU_TANH, SE_RELU, SE_RELU2, SE_IDENTITY}) {
+    for (const bool gated : {false, true}) {
+      const std::string name = "activation " + std::to_string(kind) + (gated ? " gated" : "");
+      Case a = {name.c_str(), 3, 7, 2, 31, 40};
+      a.gated = gated;
+      a.activation = kind;
+      a.bias = gated;
+      run_case(limits, a, ++seed);
+    }
+  }
+  Case limited = {"gpt-oss: alpha, limit, offset, interleaved biases", 4, 8, 2, 48, 64, true};
+  limited.activation = SE_SILU;
+  limited.alpha = 1.702f;
+  limited.limit = 0.7f;
+  limited.up_offset = 1;
+  limited.bias = true;
+  limited.bias_stride = 2;
+  run_case(limits, limited, ++seed);
+
+  Case down = {"down: sorted rows in, slots out, weights and bias", 5, 33, 2, 65, 96};
+  down.x_index = RowIndex::kSorted;
+  down.slot_weights = true;
+  down.bias = true;
+  run_case(limits, down, ++seed);
+  Case slot = {"slot rows in, sorted rows out", 5, 17, 3, 33, 24};
+  slot.x_index = RowIndex::kSlot;
+  slot.out_index = RowIndex::kSorted;
+  slot.slot_weights = true;
+  run_case(limits, slot, ++seed);
+
+  Case shared = {"with a shared expert", 4, 33, 2, 64, 48, true};
+  shared.activation = SE_SILU;
+  shared.shared_rows = 150;
+  shared.shared_cols = 48;
+  run_case(limits, shared, ++seed);
+  Case down_shared = {"down with a shared expert", 4, 31, 2, 48, 64};
+  down_shared.x_index = RowIndex::kSorted;
+  down_shared.shared_rows = 48;
+  down_shared.shared_cols = 150;
+  run_case(limits, down_shared, ++seed);
+}
+
+void test_sizes(const DeviceLimits& limits) {
+  uint64_t seed = 200;
+  const int64_t sizes[][2] = {{1, 1},    {8, 17},    {17, 8},    {31, 160},  {96, 31},
+                              {160, 192}, {192, 704}, {704, 96},  {1407, 17}, {17, 1407},
+                              {2880, 31}, {31, 2880}, {65, 1},    {129, 33}};
+  for (const auto& size : sizes) {
+    const std::string name = std::to_string(size[0]) + " x " + std::to_string(size[1]);
+    Case c = {name.c_str(), 3, 5, 2, size[0], size[1]};
+    c.out_pad = 3;
+    run_case(limits, c, ++seed);
+    c.gated = true;
+    c.activation = SE_SILU;
+    c.name = "gated";
+    if (size[0] * size[1] < 70000) run_case(limits, c, ++seed);
+  }
+  for (const int64_t tokens : {1, 7, 8, 9, 16, 17, 31, 33, 64, 65, 130}) {
+    const std::string name = std::to_string(tokens) + " tokens to one expert";
+    Case c = {name.c_str(), 3, tokens, 1, 40, 36, tokens % 2 == 0};
+    c.routing = Routing::kOneExpert;
+    run_case(limits, c, ++seed);
+  }
+}
+
+void test_routings(const DeviceLimits& limits) {
+  uint64_t seed = 300;
+  for (const Routing routing : {Routing::kUniform, Routing::kSkewed, Routing::kOneExpert,
+                                Routing::kHalfEmpty, Routing::kOneEach}) {
+    const std::string name = "routing " + std::to_string(static_cast<int>(routing));
+    Case c = {name.c_str(), 7, 65, 2, 24, 20, true, routing};
+    c.activation = SE_SILU;
+    run_case(limits, c, ++seed);
+  }
+  Case many = {"150 experts", 150, 130, 1, 9, 12};
+  run_case(limits, many, ++seed);
+  Case more = {"1100 experts", 1100, 65, 2, 5, 8};
+  run_case(limits, more, ++seed);
+
+  // Nobody has tokens.
+  Case none = {"no slot listed", 3, 4, 2, 8, 8};
+  Problem problem(none, ++seed);
+  const Lists lists = sorted(std::vector<int32_t>(8, -1), 3);
+  const Outputs out = problem.run(lists, config_of(limits, 32, false), none.name);
+  check_poison(out.routed, 0, out.routed.size(), none.name);
+}
+
+void test_alignment(const DeviceLimits& limits) {
+  uint64_t seed = 400;
+  // {weight_pad, weight_shift, x_pad, x_shift}; cols 36 is a multiple of 4.
+  const int64_t layouts[][4] = {{0, 0, 0, 0}, {1, 0, 0, 0}, {4, 0, 0, 0}, {0, 1, 0, 0},
+                                {0, 2, 4, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}, {3, 3, 2, 3}};
+  for (const auto& layout : layouts) {
+    Case c = {"alignment", 4, 33, 2, 40, 36, true};
+    const std::string name = "pads and shifts " + std::to_string(layout[0]) + " " +
+                             std::to_string(layout[1]) + " " + std::to_string(layout[2]) + " " +
+                             std::to_string(layout[3]);
+    c.name = name.c_str();
+    c.activation = SE_SILU;
+    c.weight_pad = layout[0];
+    c.weight_shift = layout[1];
+    c.x_pad = layout[2];
+    c.x_shift = layout[3];
+    run_case(limits, c, ++seed);
+    c.cols = 35;  // an aligned row that ends within 16 bytes, or none
+    c.weight_pad += 1;
+    c.x_pad += 1;
+    run_case(limits, c, ++seed);
+  }
+}
+
+// A row's bits: again, alone, beside other tokens, beside a row of NaN.
+void test_invariance(const DeviceLimits& limits) {
+  Case c = {"invariance", 5, 70, 2, 40, 100, true, Routing::kSkewed};
+  c.activation = SE_GELU_TANH;
+  c.slot_weights = true;
+  c.bias = true;
+  Problem problem(c, 500);
+  const std::vector<int32_t> ids = problem.ids();
+  const Lists all = sorted(ids, c.experts);
+  const MatmulConfig large = config_of(limits, 64, true);
+  const std::vector<float> out = problem.run(all, large, "invariance").routed;
+  check(same_bits(out, problem.run(all, large, "again").routed), "invariance: again, same bits");
+
+  const auto row_bits_same = [&](const std::vector<float>& other, int64_t token) {
+    const size_t first = static_cast<size_t>(token * c.top_k * problem.out_stride());
+    const size_t count = static_cast<size_t>(c.top_k * problem.out_stride());
+    return other.size() == out.size() &&
+           std::memcmp(other.data() + first, out.data() + first, count * sizeof(float)) == 0;
+  };
+  for (const int64_t token : {0, 1, 33, 69}) {
+    std::vector<int32_t> alone(ids.size(), -1);
+    std::copy_n(ids.begin() + token * c.top_k, c.top_k, alone.begin() + token * c.top_k);
+    for (const int32_t tile_tokens : kTileKinds) {
+      const std::vector<float> other =
+          problem.run(sorted(alone, c.experts), config_of(limits, tile_tokens, true), "alone")
+              .routed;
+      check(row_bits_same(other, token), "invariance: token " + std::to_string(token) +
+                                             " alone, tiles of " + std::to_string(tile_tokens));
+    }
+  }
+  problem.x_row(1)[5] = std::nanf("");
+  problem.x_row(1)[6] = INFINITY;
+  const std::vector<float> beside = problem.run(all, large, "beside NaN").routed;
+  bool same = true;
+  for (int64_t token = 0; token < c.tokens; ++token)
+    same = same && (token == 1 || row_bits_same(beside, token));
+  check(same, "invariance: beside a row that is not finite");
+  bool nan = true;
+  for (int64_t slot = 2; slot < 4; ++slot) {
+    if (ids[static_cast<size_t>(slot)] < 0) continue;
+    for (int64_t r = 0; r < c.rows; ++r)
+      nan = nan && std::isnan(beside[static_cast<size_t>(slot * problem.out_stride() + r)]);
+  }
+  check(nan, "invariance: a row that is not finite gives NaN");
+}
+
+void test_choice(const DeviceLimits& limits) {
+  check(prepare_matmul_f32() == cudaSuccess, "choice: prepared");
+  int32_t last = 0;
+  bool rises = true;
+  bool sound = true;
+  for (int64_t tokens = 1; tokens <= 16384; tokens += 1 + tokens / 8) {
+    MatmulShape shape = {};
+    shape.dtype = SE_F32;
+    shape.gated = 1;
+    shape.rows = 1408;
+    shape.cols = 2048;
+    shape.num_experts = 64;
+    shape.top_k = 6;
+    shape.num_tokens = tokens;
+    const MatmulConfig config = choose_matmul_f32(shape, limits);
+    rises = rises && config.tile_tokens >= last;
+    last = config.tile_tokens;
+    sound = sound && config.grid >= limits.num_multiprocessors && config.split_k == 1 &&
+            config.shared_bytes <= limits.shared_bytes_per_block && config.tile_rows > 0 &&
+            config.blocks_per_multiprocessor > 0;
+    shape.batch_invariant = 1;
+    sound = sound && choose_matmul_f32(shape, limits).tile_tokens == config.tile_tokens;
+  }
+  check(rises && last == 64, "choice: larger tiles for more tokens");
+  check(sound, "choice: within the device's limits");
+
+  ExpertMatmulKernelArgs args = {};
+  args.dtype = SE_F32;
+  MatmulConfig config = config_of(limits, 8, false);
+  check(launch_matmul_f32(args, config, nullptr) == cudaSuccess, "choice: nothing to launch");
+  config.tile_tokens = 7;
+  check(launch_matmul_f32(args, config, nullptr) == cudaErrorInvalidValue,
+        "choice: no such tile is refused");
+}
+
+}  // namespace
+
+void test_matmul_f32(const CudaContext& context) {
+  test_choice(context.limits);
+  test_options(context.limits);
+  test_sizes(context.limits);
+  test_routings(context.limits);
+  test_alignment(context.limits);
+  test_invariance(context.limits);
+}
+
+}  // namespace native_test
