@@ -52,7 +52,6 @@ const RULES = [
     home: nowhere,
     text: 'a mask says which lanes take part, not which happen to be there',
   },
-  { pattern: /\b__syncwarp\s*\(\s*\)/, home: nowhere, text: '__syncwarp takes an explicit mask' },
   // R5
   {
     pattern: /\b__nanosleep\b|\bcooperative_groups\b|\bcuda::barrier\b/,

@@ -1,4 +1,4 @@
-/** Formats the native sources (`--write`) or checks them (default): every file must be as clang-format prints it. */
+/** Formats the native sources (`--write`) or checks them (default): every file must be as clang-format prints it. Takes file names too. */
 
 import { spawnSync } from 'node:child_process'
 import { chmodSync } from 'node:fs'
@@ -6,7 +6,12 @@ import { createRequire } from 'node:module'
 import { root } from './build-steps.mjs'
 import { repositoryFiles } from './repository-files.mjs'
 
-const files = repositoryFiles().filter(file => /^(csrc|test\/native)\/.*\.(h|cc|cu|cuh)$/.test(file))
+const named = process.argv.slice(2).filter(argument => !argument.startsWith('-'))
+const files = repositoryFiles().filter(
+  file =>
+    /^(csrc|emulator|bench\/cuda|test\/(native|cuda|conformance))\/.*\.(h|cc|cu|cuh)$/.test(file) &&
+    (named.length === 0 || named.includes(file)),
+)
 if (files.length === 0) process.exit(0)
 
 const { clangFormatPath } = createRequire(import.meta.url)('clang-format-node')

@@ -5,8 +5,8 @@
 //   cold  each forward of the graph reads another copy of the weights
 //   warm  all forwards read one copy
 //   host  wall time of a call through the C ABI, arrays on the device
-// Prints one JSON object per line. --dump leaves inputs and outputs for bench/cuda/torch_baseline.py.
-// Exit status 3: no CUDA device.
+// Prints one JSON object per line. --dump leaves inputs and outputs for
+// bench/cuda/torch_baseline.py. Exit status 3: no CUDA device.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -148,7 +148,7 @@ class Case {
     SeLayer* opened = nullptr;
     const SeLayerOptions options{};
     require(backend_.layer_open(&device_, &weights_.layer(0), &options, &opened, &status), status,
-         "layer");
+            "layer");
     const auto slots = static_cast<size_t>(num_tokens_ * shape_.top_k);
     std::vector<int32_t> ids(slots);
     std::vector<float> routing_weights(slots);
@@ -164,7 +164,7 @@ class Case {
     for (int i = 0; i < calls + 3; ++i) {
       const auto begin = std::chrono::steady_clock::now();
       require(backend_.forward(opened, &args, arrays_.workspace.get(), plan_.total_bytes, &status),
-           status, "forward");
+              status, "forward");
       const std::chrono::duration<double, std::micro> time =
           std::chrono::steady_clock::now() - begin;
       if (i >= 3) times.push_back(time.count());
@@ -249,14 +249,9 @@ class Case {
     arrays.output = arrays_.output.get();
     arrays.output_stride = shape_.hidden_size;
     const SeLayerOptions options{};
-    const cuda::ForwardQueue queue{device_,
-                                   weights_.layer(copy),
-                                   options,
-                                   weights_.expert_table(copy),
-                                   stream_,
-                                   plan_,
-                                   arrays_.workspace.get(),
-                                   true};
+    const cuda::ForwardQueue queue{
+        device_, weights_.layer(copy),    options, weights_.expert_table(copy), stream_,
+        plan_,   arrays_.workspace.get(), true};
     require(cuda::queue_forward(queue, scalars(), arrays), "queue");
   }
 
@@ -304,10 +299,11 @@ void run(const Options& options) {
       const int64_t hit = run.experts_hit();
       const uint64_t weight_bytes =
           static_cast<uint64_t>(hit) * weights.expert_bytes() + weights.shared_bytes();
-      const double flops = 2.0 * 3 * static_cast<double>(options.shape.hidden_size) *
-                           static_cast<double>(num_tokens) *
-                           static_cast<double>(options.shape.top_k * options.shape.intermediate_size +
-                                               options.shape.shared_size);
+      const double flops =
+          2.0 * 3 * static_cast<double>(options.shape.hidden_size) *
+          static_cast<double>(num_tokens) *
+          static_cast<double>(options.shape.top_k * options.shape.intermediate_size +
+                              options.shape.shared_size);
       const double cold =
           run.graph_microseconds(options.forwards, weights.num_copies(), options.replays);
       const double warm = run.graph_microseconds(options.forwards, 1, options.replays);
@@ -352,9 +348,12 @@ bool parse(int argc, char** argv, Options* options) {
     if (name == "--shape") {
       const std::vector<std::string> parts = split(value, ':');
       if (parts.size() != 6) return false;
-      options->shape = {parts[0],           std::atoll(parts[1].c_str()),
-                        std::atoll(parts[2].c_str()), std::atoll(parts[3].c_str()),
-                        std::atoll(parts[4].c_str()), std::atoll(parts[5].c_str())};
+      options->shape = {parts[0],
+                        std::atoll(parts[1].c_str()),
+                        std::atoll(parts[2].c_str()),
+                        std::atoll(parts[3].c_str()),
+                        std::atoll(parts[4].c_str()),
+                        std::atoll(parts[5].c_str())};
     } else if (name == "--tokens") {
       options->tokens.clear();
       for (const std::string& part : split(value, ','))

@@ -1,5 +1,3 @@
-#include "bench_layer.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -7,6 +5,7 @@
 #include <numeric>
 #include <random>
 
+#include "bench_layer.h"
 #include "cuda/common/launch.cuh"
 #include "cuda/common/num.cuh"
 
@@ -30,8 +29,8 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < count;
        i += stride) {
-    const uint32_t bits = mix(mix(static_cast<uint32_t>(i) ^ seed * 0x9e3779b9u) +
-                              static_cast<uint32_t>(i >> 32));
+    const uint32_t bits =
+        mix(mix(static_cast<uint32_t>(i) ^ seed * 0x9e3779b9u) + static_cast<uint32_t>(i >> 32));
     // Two uniform values in [0, 1): their sum has variance 1/6.
     const float sum = static_cast<float>(bits & 0xffffu) + static_cast<float>(bits >> 16);
     data[i] = cuda::from_float<T>((sum * (1.0f / 65536.0f) - 1.0f) * (2.4494897f * scale));

@@ -49,8 +49,8 @@ class BenchLayer {
   uint64_t shared_bytes() const;
   // Uniform: no bias. Zipf: the logarithm of 1 / (1 + rank), ranks in a fixed random order.
   void set_zipf(bool zipf);
-  // Copy 0: router.bin, gate.bin, up.bin, down.bin, shared_gate.bin, shared_up.bin, shared_down.bin,
-  // bias.bin.
+  // Copy 0: router.bin, gate.bin, up.bin, down.bin, shared_gate.bin, shared_up.bin,
+  // shared_down.bin, bias.bin.
   void dump(const std::string& directory) const;
 
  private:

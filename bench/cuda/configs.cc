@@ -1,5 +1,5 @@
-// matmul_configs NAME:H:I:E:K:SHARED…: what choose_matmul chooses for each shape, number of tokens and
-// architecture in bf16, one JSON object per line. Runs on the host alone.
+// matmul_configs NAME:H:I:E:K:SHARED…: what choose_matmul chooses for each shape, number of tokens
+// and architecture in bf16, one JSON object per line. Runs on the host alone.
 #include <cstdio>
 #include <cstdlib>
 #include <sstream>

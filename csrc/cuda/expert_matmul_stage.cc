@@ -148,6 +148,8 @@ Status queue_expert_matmul(Stage& stage, const SeExpertMatmulArgs& args,
 Status expert_matmul_stage(Device& device, const SeExpertMatmulArgs& args) {
   const int64_t num_experts = args.weights.shape[0];
   const int64_t num_columns = args.output.shape[1];
+  SE_CHECK_ARGUMENT(args.weights.shape[2] > 0 || args.output.shape[1] == 0 || args.num_slots == 0,
+                    "expert_matmul: the weights have no columns");
   Stage stage(device);
   MatmulScratch scratch{};
   scratch.tables = stage.take(kNumTables * num_experts * sizeof(void*));

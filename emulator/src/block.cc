@@ -233,13 +233,18 @@ void Block::exit_thread(Thread* thread) {
   }
   Warp* warp = thread->warp;
   for (uint32_t open = warp->open; open != 0; open &= open - 1) {
-    const Rendezvous& slot = warp->rendezvous[__builtin_ctz(open)];
+    Rendezvous& slot = warp->rendezvous[__builtin_ctz(open)];
     if ((slot.mask & bit) == 0) continue;
-    thread->site = slot.site;
-    fail(thread, DefectKind::kDivergence,
-         std::string("the thread exits while its warp waits for it at ") + slot.operation + "\n" +
-             waiting_threads(),
-         slot.site);
+    if (options_.strict_barriers || slot.needs_all) {
+      thread->site = slot.site;
+      fail(thread, DefectKind::kDivergence,
+           std::string("the thread exits while its warp waits for it at ") + slot.operation +
+               "\n" + waiting_threads(),
+           slot.site);
+    }
+    slot.mask &= ~bit;
+    if (slot.arrived != slot.mask) continue;
+    ready_.add(warp->index, complete(warp, static_cast<unsigned>(__builtin_ctz(open))));
   }
   thread->state = ThreadState::kExited;
   thread->site = Site();
@@ -321,8 +326,21 @@ void Block::release_barrier() {
   }
 }
 
+// Computes the answers and lets the lanes go; returns which.
+uint32_t Block::complete(Warp* warp, unsigned index) {
+  Rendezvous& slot = warp->rendezvous[index];
+  ++counters.warp_collectives;
+  slot.combine(warp, slot);
+  warp->open &= ~(1u << index);
+  if (slot.mask == (warp->existing & ~warp->exited)) close_accesses(warp);
+  for (uint32_t left = slot.mask; left != 0; left &= left - 1) {
+    warp->threads[__builtin_ctz(left)].state = ThreadState::kReady;
+  }
+  return slot.mask;
+}
+
 void Block::collective(Thread* thread, const char* operation, uint32_t mask, Combine combine,
-                       void* arguments, Site site) {
+                       void* arguments, Site site, bool needs_all) {
   Warp* warp = thread->warp;
   const uint32_t bit = 1u << thread->lane;
   mask &= warp->existing;  // lanes that the block never had are nobody's mistake
@@ -331,7 +349,7 @@ void Block::collective(Thread* thread, const char* operation, uint32_t mask, Com
          std::string(operation) + " by a lane that its own mask leaves out", site);
   }
   if ((mask & warp->exited) != 0) {
-    if (options_.strict_barriers) {
+    if (options_.strict_barriers || needs_all) {
       fail(thread, DefectKind::kDivergence,
            std::string(operation) + " with exited threads in its mask\n" + exited_threads(), site);
     }
@@ -362,24 +380,19 @@ void Block::collective(Thread* thread, const char* operation, uint32_t mask, Com
     slot.mask = mask;
     slot.arrived = 0;
     slot.operation = operation;
+    slot.combine = combine;
+    slot.needs_all = needs_all;
     slot.site = site;
   }
   slot.arguments[thread->lane] = arguments;
   slot.arrived |= bit;
   if (slot.arrived == mask) {
-    ++counters.warp_collectives;
-    combine(warp, slot);
-    warp->open &= ~(1u << index);
-    if (mask == (warp->existing & ~warp->exited)) close_accesses(warp);
-    uint32_t others = mask & ~bit;
-    for (uint32_t left = others; left != 0; left &= left - 1) {
-      warp->threads[__builtin_ctz(left)].state = ThreadState::kReady;
-    }
+    const uint32_t lanes = complete(warp, index);
     if (ready_.runs_on()) {
-      if (others != 0) ready_.add(warp->index, others);
+      if (lanes != bit) ready_.add(warp->index, lanes & ~bit);
       check_time(thread);
     } else {
-      ready_.add(warp->index, mask);
+      ready_.add(warp->index, lanes);
       park(thread);
     }
     return;

@@ -65,17 +65,21 @@ struct Thread : ThreadView {
   size_t landed = 0;         // of them
 };
 
+struct Rendezvous;
+
+// Runs once per collective, for all lanes of the mask.
+using Combine = void (*)(Warp* warp, const Rendezvous& rendezvous);
+
 // One collective that not all lanes of its mask have reached yet.
 struct Rendezvous {
   uint32_t mask = 0;
   uint32_t arrived = 0;
   const char* operation = nullptr;
+  Combine combine = nullptr;
+  bool needs_all = false;  // nothing to compute without all 32 lanes
   Site site;
   void* arguments[32];  // of each lane, on its own stack
 };
-
-// Runs once per collective, for all lanes of the mask.
-using Combine = void (*)(Warp* warp, const Rendezvous& rendezvous);
 
 enum class AccessKind : uint8_t {
   kGlobalLoad,
@@ -128,7 +132,7 @@ class Block {
   // --- called by threads of the kernel ---
   int barrier(Thread* thread, BarrierKind kind, int predicate, Site site);
   void collective(Thread* thread, const char* operation, uint32_t mask, Combine combine,
-                  void* arguments, Site site);
+                  void* arguments, Site site, bool needs_all = false);
   void* static_shared(Thread* thread, const StaticShared* site);
   [[noreturn]] void exit_thread(Thread* thread);
   // Stops the kernel. The text is moved out: nothing on this stack is destroyed any more.
@@ -186,6 +190,7 @@ class Block {
   void park(Thread* thread);
   void resume(Thread* from, bool dying);
   void release_barrier();
+  uint32_t complete(Warp* warp, unsigned index);
   std::string waiting_threads() const;
   std::string exited_threads() const;
   void finish_access(const WarpAccess& access);

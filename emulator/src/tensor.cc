@@ -145,7 +145,7 @@ void load_matrix(uint32_t* out, int matrices, bool transpose, uint32_t shared, c
     arguments.offset = block->checked_offset(thread, shared, 16, name, site);
     race_shared_read(thread, arguments.offset, 16, site);
   }
-  block->collective(thread, name, ~0u, combine_load, &arguments, site);
+  block->collective(thread, name, ~0u, combine_load, &arguments, site, true);
 }
 
 void mma_m16n8k16(MmaType type, float* d, const uint32_t* a, const uint32_t* b, const char* file,
@@ -159,7 +159,7 @@ void mma_m16n8k16(MmaType type, float* d, const uint32_t* a, const uint32_t* b, 
   thread->block->collective(
       thread, name, ~0u,
       type == MmaType::kBf16 ? combine_mma<MmaType::kBf16> : combine_mma<MmaType::kF16>,
-      &arguments, site);
+      &arguments, site, true);
 }
 
 uint4 load_vector(const void* source, const char* file, int line) {

@@ -14,12 +14,13 @@ __global__ void vector_kernel(const unsigned char* source, int stride, uint4* ou
 }
 
 simt::Counters counted(int stride) {
-  const Buffer<uint4> in(32 * 32 + 4), out(32);
-  // From a multiple of 32 on, wherever the allocation starts.
+  const Buffer<uint4> in(32 * 32 + 4), out(33);
+  // From a multiple of 32 on, wherever the allocations start.
   auto* first = reinterpret_cast<unsigned char*>(in.data());
   first += (32 - reinterpret_cast<uintptr_t>(first) % 32) % 32;
+  uint4* target = out.data() + reinterpret_cast<uintptr_t>(out.data()) % 32 / 16;
   simt::reset_counters();
-  expect_clean(run(vector_kernel, 1, 32, 0, first, stride, out.data()), "vector loads");
+  expect_clean(run(vector_kernel, 1, 32, 0, first, stride, target), "vector loads");
   return simt::counters();
 }
 

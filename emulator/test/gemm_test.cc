@@ -168,7 +168,10 @@ void expect_found(const Problem& problem, bool in_every_schedule, const char* wh
     const Outcome outcome = run_gemm<kPlant>(problem, &wrong);
     const std::string where = std::string(what) + ", " + setting.name;
     if (kRaceFlavour) {
-      expect_defect(outcome, {simt::DefectKind::kRace, simt::DefectKind::kInFlight}, where);
+      expect_defect(outcome,
+                    {simt::DefectKind::kRace, simt::DefectKind::kInFlight,
+                     simt::DefectKind::kUninitialised},
+                    where);
     } else if (in_every_schedule || setting.schedule == simt::Schedule::kSkewed) {
       expect_clean(outcome, where);
       check(wrong > 0, where + ": the numbers are right");

@@ -89,7 +89,7 @@ bool expect_defect(const Outcome& outcome, std::initializer_list<simt::DefectKin
   bool right = false;
   for (const simt::DefectKind kind : kinds) right = right || outcome.defect.kind == kind;
   right = check(right, what + ": other defect: " + simt::describe(outcome.defect)) && right;
-  return check(outcome.defect.text.find(text) != std::string::npos,
+  return check(simt::describe(outcome.defect).find(text) != std::string::npos,
                what + ": no \"" + text + "\" in: " + simt::describe(outcome.defect)) &&
          right;
 }

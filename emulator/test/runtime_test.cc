@@ -65,10 +65,13 @@ class Fresh {
   Fresh& operator=(const Fresh&) = delete;
 
  private:
-  static constexpr const char* kNames[] = {
-      "SIMT_DEVICES",         "SIMT_DRIVER",       "SIMT_COMPUTE_CAPABILITY",
-      "SIMT_MULTIPROCESSORS", "SIMT_MEMORY_BYTES", "SIMT_FAIL",
-      "SIMT_POLLS"};
+  static constexpr const char* kNames[] = {"SIMT_DEVICES",
+                                           "SIMT_DRIVER",
+                                           "SIMT_COMPUTE_CAPABILITY",
+                                           "SIMT_MULTIPROCESSORS",
+                                           "SIMT_MEMORY_BYTES",
+                                           "SIMT_FAIL",
+                                           "SIMT_POLLS"};
 };
 
 template <typename T>
@@ -127,8 +130,7 @@ void test_machine() {
           "error name");
     check(std::string(cudaGetErrorString(cudaErrorMemoryAllocation)) == "out of memory",
           "error text");
-    check(std::string(cudaGetErrorName(static_cast<cudaError_t>(998))) ==
-              "unrecognized error code",
+    check(std::string(cudaGetErrorName(static_cast<cudaError_t>(998))) == "unrecognized error code",
           "unknown error");
   }
   {
@@ -246,8 +248,8 @@ void test_copies() {
   // What CUDA would find or trip over.
   is(cudaMemcpyAsync(device, pinned, 33, cudaMemcpyHostToDevice, stream), cudaErrorInvalidValue,
      "past the end");
-  is(cudaMemcpyAsync(device + 1, pinned, 32, cudaMemcpyHostToDevice, stream),
-     cudaErrorInvalidValue, "past the end, offset");
+  is(cudaMemcpyAsync(device + 1, pinned, 32, cudaMemcpyHostToDevice, stream), cudaErrorInvalidValue,
+     "past the end, offset");
   is(cudaMemcpyAsync(pageable.data(), pinned, 32, cudaMemcpyHostToDevice, stream),
      cudaErrorInvalidValue, "host pointer for a device");
   is(cudaMemcpyAsync(pageable.data(), pinned, 32, cudaMemcpyDeviceToHost, stream),
@@ -672,7 +674,8 @@ void test_kernels() {
   ok(cudaFuncGetAttributes(&attributes, add_kernel), "function attributes");
   check(attributes.maxDynamicSharedSizeBytes == 64 * 1024, "limit of the function");
   int blocks = 0;
-  ok(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, add_kernel, 256, 50 * 1024), "occupancy");
+  ok(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, add_kernel, 256, 50 * 1024),
+     "occupancy");
   check(blocks == 3, "164 KiB hold three times 51");
   ok(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, add_kernel, 1024, 0), "occupancy");
   check(blocks == 2, "2048 threads");

@@ -1,7 +1,8 @@
 // A case: what a kernel gave on fixed inputs, what a plain C++ model of the same gave, and how far
 // apart they may be.
 //   exact    the bits are the same, here and on every GPU
-//   float, double   within a bound of each element that the case states; that the bits are the same is
+//   float, double   within a bound of each element that the case states; that the bits are the same
+//   is
 //                   reported, not asked for. A NaN meets a NaN, an infinity the same infinity.
 #pragma once
 

@@ -1,7 +1,7 @@
 // Cases of plain arithmetic (exact by IEEE 754: nothing fused, flushed or approximated) and of the
-// functions that a library approximates, with bounds in units of the last place: the greater of what
-// CUDA's guide and the C library's manual state for the function, and one more for the reference's own
-// rounding.
+// functions that a library approximates, with bounds in units of the last place: the greater of
+// what CUDA's guide and the C library's manual state for the function, and one more for the
+// reference's own rounding.
 #pragma once
 
 #include "conformance/case_builder.cuh"
@@ -12,10 +12,10 @@ namespace conformance {
 inline std::vector<float> wild_floats(Random& random, size_t count) {
   std::vector<float> values(count);
   for (float& value : values) {
-    const int exponent = static_cast<int>(random.below(6) == 0 ? random.below(277) - 149
-                                                               : random.below(20) - 10);
-    value = static_cast<float>(std::ldexp((1 + random.uniform()) * (random.below(2) != 0 ? 1 : -1),
-                                          exponent));
+    const int exponent =
+        static_cast<int>(random.below(6) == 0 ? random.below(277) - 149 : random.below(20) - 10);
+    value = static_cast<float>(
+        std::ldexp((1 + random.uniform()) * (random.below(2) != 0 ? 1 : -1), exponent));
     if (value == 0) value = 0x1p-149f;
     if (random.below(200) == 0) value = INFINITY;
     if (random.below(200) == 0) value = NAN;
@@ -86,7 +86,8 @@ inline Case double_case(uint64_t seed) {
   for (std::vector<double>& values : inputs) {
     values.resize(kCount);
     for (double& value : values) {
-      const int64_t exponent = random.below(6) == 0 ? random.below(400) - 200 : random.below(20) - 10;
+      const int64_t exponent =
+          random.below(6) == 0 ? random.below(400) - 200 : random.below(20) - 10;
       value = std::ldexp((1 + random.uniform()) * (random.below(2) != 0 ? 1 : -1),
                          static_cast<int>(exponent));
     }
@@ -144,7 +145,8 @@ Case function_case(const char* name, uint64_t seed, double ulps, double low, dou
   for (size_t i = 0; i < kCount; ++i) {
     double value = low + (high - low) * random.uniform();
     // A third close to zero (or to the lower end), at all magnitudes.
-    if (i % 3 == 0) value = std::max(low, 0.0) + std::ldexp(value, -static_cast<int>(random.below(40)));
+    if (i % 3 == 0)
+      value = std::max(low, 0.0) + std::ldexp(value, -static_cast<int>(random.below(40)));
     inputs[i] = static_cast<T>(value);
   }
   const DeviceArray<T> out(kCount);

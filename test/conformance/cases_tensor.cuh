@@ -1,9 +1,9 @@
 // Cases of ldmatrix and mma.
 //
-// The bound of an mma entry: 2^-19 of the sum of its terms' magnitudes. Tensor cores multiply exactly,
-// but align the terms to the greatest and cut off what is below about 2^-23 of it, and in several
-// steps; seventeen such losses stay below the bound, and so does a sum in any order. One wrong element
-// is off by 2^-4 of it. Entries of the whole-number case are exact in any order.
+// The bound of an mma entry: 2^-19 of the sum of its terms' magnitudes. Tensor cores multiply
+// exactly, but align the terms to the greatest and cut off what is below about 2^-23 of it, and in
+// several steps; seventeen such losses stay below the bound, and so does a sum in any order. One
+// wrong element is off by 2^-4 of it. Entries of the whole-number case are exact in any order.
 #pragma once
 
 #include "conformance/case_builder.cuh"
@@ -86,12 +86,12 @@ Case mma_case(const char* name, uint64_t seed, Operands operands) {
   std::vector<uint32_t> b(kProducts * 32 * 2);
   std::vector<float> c(kProducts * 32 * 4);
   for (uint32_t& word : a) {
-    word = operand<kIsBf16>(random, operands, true) |
-           operand<kIsBf16>(random, operands, true) << 16;
+    word = operand<kIsBf16>(random, operands, true) | operand<kIsBf16>(random, operands, true)
+                                                          << 16;
   }
   for (uint32_t& word : b) {
-    word = operand<kIsBf16>(random, operands, false) |
-           operand<kIsBf16>(random, operands, false) << 16;
+    word = operand<kIsBf16>(random, operands, false) | operand<kIsBf16>(random, operands, false)
+                                                           << 16;
   }
   for (float& value : c) {
     switch (operands) {

@@ -89,12 +89,31 @@ inline std::vector<uint32_t> warp_words(const std::vector<uint32_t>& values, uin
     least_signed = std::min(least_signed, static_cast<int32_t>(v[l]));
     greatest_signed = std::max(greatest_signed, static_cast<int32_t>(v[l]));
   }
-  for (const uint32_t word :
-       {odd, negative, any_equal ? 1u : 0u, 1u, 1u, 0u, match_low, match_all, sum, least, greatest,
-        every, some, sum, static_cast<uint32_t>(least_signed),
-        static_cast<uint32_t>(greatest_signed), ones(v[lane]), first_set(v[lane]), 0u,
-        leading_zeros(v[lane]), 32u, reversed(v[lane]), v[lane] & 0x7f7fffffu,
-        lane % 2 == 0 ? even_odd : 0u, even_odd}) {
+  for (const uint32_t word : {odd,
+                              negative,
+                              any_equal ? 1u : 0u,
+                              1u,
+                              1u,
+                              0u,
+                              match_low,
+                              match_all,
+                              sum,
+                              least,
+                              greatest,
+                              every,
+                              some,
+                              sum,
+                              static_cast<uint32_t>(least_signed),
+                              static_cast<uint32_t>(greatest_signed),
+                              ones(v[lane]),
+                              first_set(v[lane]),
+                              0u,
+                              leading_zeros(v[lane]),
+                              32u,
+                              reversed(v[lane]),
+                              v[lane] & 0x7f7fffffu,
+                              lane % 2 == 0 ? even_odd : 0u,
+                              even_odd}) {
     out.push_back(word);
   }
   return out;

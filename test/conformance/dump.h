@@ -101,7 +101,8 @@ inline bool read_dump(const std::string& path, Dump* dump, std::string* why) {
       int folded = 0;
       std::string rest;
       std::getline(words, rest);
-      if (std::sscanf(rest.c_str(), " seed=%llu words=%llu folded=%d", &seed, &count, &folded) != 3) {
+      if (std::sscanf(rest.c_str(), " seed=%llu words=%llu folded=%d", &seed, &count, &folded) !=
+          3) {
         break;
       }
       entry = &dump->entries[name];

@@ -18,7 +18,8 @@ namespace ptx = sparse_experts::cuda::ptx;
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kTileBytes = 4096;
 
-// ---- ldmatrix -----------------------------------------------------------------------------------------
+// ---- ldmatrix
+// -----------------------------------------------------------------------------------------
 
 // offsets: of each lane's row in the tile, in bytes. out: [lane][register].
 template <int kMatrices>
@@ -41,7 +42,8 @@ __global__ void ldmatrix_kernel(const uint4* tile, const uint32_t* offsets, uint
   }
 }
 
-// ---- mma ----------------------------------------------------------------------------------------------
+// ---- mma
+// ----------------------------------------------------------------------------------------------
 
 // One product per block: a [lane][4] and b [lane][2] packed registers, c and d [lane][4].
 template <bool kBf16>
@@ -59,7 +61,8 @@ __global__ void mma_kernel(const uint32_t* a, const uint32_t* b, const float* c,
   for (int i = 0; i < 4; ++i) d[4 * lane + i] = sum[i];
 }
 
-// ---- copies -------------------------------------------------------------------------------------------
+// ---- copies
+// -------------------------------------------------------------------------------------------
 
 // Each lane copies bytes[lane] bytes of its part of `source` into a row of kBytes. Rows 0 … 31.
 template <int kBytes>
@@ -82,8 +85,8 @@ __global__ void cp_async_kernel(const unsigned char* source, const uint32_t* byt
   for (int i = 0; i < kBytes; ++i) out[kBytes * lane + i] = rows[kBytes * lane + i];
 }
 
-// Three groups, the second of them empty, waited for one by one; rows of other lanes are read, so the
-// barriers matter. out: [group][lane].
+// Three groups, the second of them empty, waited for one by one; rows of other lanes are read, so
+// the barriers matter. out: [group][lane].
 __global__ void cp_async_groups_kernel(const uint4* source, uint4* out) {
   SE_SHARED(uint4, shared, 64);
   const uint32_t lane = threadIdx.x;
@@ -104,7 +107,8 @@ __global__ void load_streaming_kernel(const uint4* source, const uint32_t* index
   out[threadIdx.x] = ptx::load_streaming(source + index[threadIdx.x]);
 }
 
-// ---- conversions --------------------------------------------------------------------------------------
+// ---- conversions
+// --------------------------------------------------------------------------------------
 
 template <typename T>
 __global__ void to_float_kernel(const uint32_t* bits, uint32_t* out, int32_t count) {
@@ -121,7 +125,8 @@ __global__ void from_float_kernel(const uint32_t* bits, uint32_t* out, int32_t c
   out[i] = cuda::from_float<T>(cuda::bits_float(bits[i])).bits;
 }
 
-// ---- warps --------------------------------------------------------------------------------------------
+// ---- warps
+// --------------------------------------------------------------------------------------------
 
 constexpr int kWarpWords = 43;
 
@@ -209,7 +214,8 @@ __global__ void atomics_kernel(const uint32_t* values, uint32_t* out) {
   atomicAdd(reinterpret_cast<unsigned long long*>(&out[6]), static_cast<unsigned long long>(value));
 }
 
-// ---- arithmetic ---------------------------------------------------------------------------------------
+// ---- arithmetic
+// ---------------------------------------------------------------------------------------
 
 constexpr int kFloatWords = 9;
 constexpr int kDoubleWords = 6;
@@ -230,8 +236,8 @@ __global__ void float_kernel(const float* a, const float* b, const float* c, uin
   out[5 * count + i] = cuda::float_bits(x * y);
   out[6 * count + i] = cuda::float_bits(fminf(x, y));
   out[7 * count + i] = cuda::float_bits(fmaxf(x, y));
-  out[8 * count + i] = cuda::float_bits(static_cast<float>(static_cast<double>(x) * 1.000000059 +
-                                                           static_cast<double>(z)));
+  out[8 * count + i] = cuda::float_bits(
+      static_cast<float>(static_cast<double>(x) * 1.000000059 + static_cast<double>(z)));
 }
 
 __global__ void double_kernel(const double* a, const double* b, const double* c, uint64_t* out,

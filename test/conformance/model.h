@@ -36,7 +36,8 @@ constexpr Format kF16 = {5, 10};
 constexpr Format kBf16 = {8, 7};
 
 inline double value_of(Format format, uint32_t bits) {
-  const int exponent = static_cast<int>(bits >> format.mantissa_bits) & ((1 << format.exponent_bits) - 1);
+  const int exponent =
+      static_cast<int>(bits >> format.mantissa_bits) & ((1 << format.exponent_bits) - 1);
   const int mantissa = static_cast<int>(bits) & ((1 << format.mantissa_bits) - 1);
   const double sign = (bits & 0x8000u) != 0 ? -1 : 1;
   if (exponent == (1 << format.exponent_bits) - 1) {

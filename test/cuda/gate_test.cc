@@ -13,6 +13,7 @@ namespace {
 
 using sparse_experts::cuda::gate_splits;
 using sparse_experts::cuda::GateArgs;
+using sparse_experts::cuda::GateKernel;
 using sparse_experts::cuda::launch_gate;
 using sparse_experts::cuda::launch_gate_sum;
 using sparse_experts::cuda::launch_router_rows;
@@ -57,7 +58,7 @@ std::string name_of(const Shape& s, const std::string& more) {
 // Rows [first, first + count) of hidden as a call of their own.
 std::vector<float> run_gate(const Shape& shape, const Matrix& hidden, const Matrix& weight,
                             int64_t first, int64_t count, const std::vector<float>& bias,
-                            const std::string& what) {
+                            const std::string& what, GateKernel kernel = GateKernel::kAuto) {
   constexpr int64_t kGuard = 64;
   const int64_t splits = gate_splits(shape.hidden_size);
   const int64_t size = count * shape.num_experts;
@@ -76,6 +77,7 @@ std::vector<float> run_gate(const Shape& shape, const Matrix& hidden, const Matr
   args.num_experts = shape.num_experts;
   args.hidden_size = shape.hidden_size;
   args.partials = partials;
+  args.kernel = kernel;
   if (!synced(launch_gate(args, nullptr), what)) return {};
   const std::vector<float> parts = partials.download();
   check_poison(parts, static_cast<size_t>(splits * size), kGuard, what + ": behind partials");
@@ -138,7 +140,10 @@ void check_gate(Random& random, const Shape& s, int32_t hidden_dtype, int32_t we
   if (batch.empty()) return;
   check_close(to_doubles(batch), expected_logits(s, x, w, bias), 1e-6, what);
 
-  // Some rows alone, and in smaller batches, which other kernels may take.
+  for (const GateKernel kernel : {GateKernel::kRows1, GateKernel::kRows4, GateKernel::kTile})
+    check(same_bits(batch, run_gate(s, hidden, weight, 0, s.num_tokens, bias, what, kernel)),
+          what + ": kernel " + std::to_string(static_cast<int>(kernel)) + " gives the same bits");
+  // Some rows alone, and in smaller batches.
   for (const int64_t count : {1, 4, 5, 20}) {
     if (count >= s.num_tokens) continue;
     const int64_t first = random.below(s.num_tokens - count + 1);
@@ -183,21 +188,23 @@ void test_dtypes(Random& random) {
       for (const int64_t hidden_size : {31, 704}) {
         check_gate(random, {3, 10, hidden_size}, hidden_dtype, weight_dtype, {}, {}, true);
         check_gate(random, {35, 10, hidden_size}, hidden_dtype, weight_dtype, {}, {}, false);
-        check_gate(random, {200, 70, hidden_size}, hidden_dtype, weight_dtype, {}, {}, false);
+        check_gate(random, {70, 70, hidden_size}, hidden_dtype, weight_dtype, {}, {}, false);
       }
       // Bases and rows that no vector load may touch.
       check_gate(random, {6, 9, 136}, hidden_dtype, weight_dtype, {1, 1}, {3, 0}, false);
       check_gate(random, {6, 9, 136}, hidden_dtype, weight_dtype, {8, 0}, {0, 3}, false);
-      check_gate(random, {197, 33, 136}, hidden_dtype, weight_dtype, {0, 1}, {8, 8}, false);
+      check_gate(random, {67, 33, 136}, hidden_dtype, weight_dtype, {0, 1}, {8, 8}, false);
     }
   }
 }
 
 void test_many_tokens(Random& random) {
-  for (const int64_t num_tokens : {192, 193, 256, 321}) {
+  for (const int64_t num_tokens : {63, 64, 65, 193, 321}) {
     check_gate(random, {num_tokens, 64, 520}, SE_BF16, SE_F32, {}, {}, true);
     check_gate(random, {num_tokens, 17, 137}, SE_F32, SE_F32, {}, {}, false);
   }
+  // Enough for tiles.
+  check_gate(random, {64 * 54 + 1, 200, 33}, SE_BF16, SE_F32, {}, {}, false);
 }
 
 // An infinite or NaN element reaches its own row's logits and no others.
@@ -209,10 +216,10 @@ void test_non_finite(Random& random) {
   x[static_cast<size_t>(90 * s.hidden_size)] = INFINITY;
   const Matrix hidden(SE_F32, s.num_tokens, s.hidden_size, s.hidden_size, 0, x);
   const Matrix weight(SE_F32, s.num_experts, s.hidden_size, s.hidden_size, 0, w);
-  for (const int64_t count : {int64_t{200}, int64_t{100}}) {
-    const std::string what = name_of({count, 20, 300}, "not finite");
-    const std::vector<float> out = run_gate(s, hidden, weight, 0, count, {}, what);
-    bool good = out.size() == static_cast<size_t>(count * 20);
+  for (const GateKernel kernel : {GateKernel::kRows1, GateKernel::kRows4, GateKernel::kTile}) {
+    const std::string what = name_of(s, "not finite");
+    const std::vector<float> out = run_gate(s, hidden, weight, 0, 200, {}, what, kernel);
+    bool good = out.size() == size_t{200 * 20};
     for (size_t i = 0; i < out.size(); ++i)
       good = good && std::isfinite(out[i]) == (i / 20 != 7 && i / 20 != 90);
     check(good, what);

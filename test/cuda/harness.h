@@ -1,5 +1,6 @@
 // What the kernel suites share: random arrays of every dtype, arrays of a dtype known at run time
-// only, checks that a launch ended well and that no poison is left, and bounds of the layer's error.
+// only, checks that a launch ended well and that no poison is left, and bounds of the layer's
+// error.
 //
 //   DeviceArray<float> out(count);                       // poisoned with 0xFF
 //   if (!synced(launch_x(args, stream), what)) return;   // ran to its end without a defect
@@ -32,7 +33,8 @@ using sparse_experts::cuda::F16;
 using sparse_experts::testing::DeviceArray;
 using sparse_experts::testing::must;
 
-// ---- dtypes ---------------------------------------------------------------------------------------
+// ---- dtypes
+// ---------------------------------------------------------------------------------------
 
 inline const char* dtype_name(int32_t dtype) {
   switch (dtype) {
@@ -60,7 +62,8 @@ inline double layer_bound(int32_t dtype) {
   return dtype == SE_F32 ? 5e-6 : dtype == SE_F16 ? 1.5e-3 : 8e-3;
 }
 
-// ---- arrays of a type that the compiler knows -------------------------------------------------------
+// ---- arrays of a type that the compiler knows
+// -------------------------------------------------------
 
 // Normally distributed, deviation `scale`, rounded to T.
 template <typename T>
@@ -90,7 +93,8 @@ std::vector<T> from_doubles(const std::vector<double>& values) {
   return narrow;
 }
 
-// ---- arrays of a dtype that only the case knows -----------------------------------------------------
+// ---- arrays of a dtype that only the case knows
+// -----------------------------------------------------
 
 // Bytes as the device holds them; f32 is rounded to the dtype.
 inline std::vector<uint8_t> encode(int32_t dtype, const std::vector<double>& values) {
@@ -118,9 +122,8 @@ inline std::vector<double> decode(int32_t dtype, const std::vector<uint8_t>& byt
     } else {
       uint16_t bits;
       std::memcpy(&bits, bytes.data() + 2 * i, 2);
-      values[i] = static_cast<double>(dtype == SE_F16
-                                          ? sparse_experts::cuda::to_float(F16{bits})
-                                          : sparse_experts::cuda::to_float(Bf16{bits}));
+      values[i] = static_cast<double>(dtype == SE_F16 ? sparse_experts::cuda::to_float(F16{bits})
+                                                      : sparse_experts::cuda::to_float(Bf16{bits}));
     }
   }
   return values;
@@ -139,14 +142,16 @@ inline std::vector<double> random_values(Random& random, int32_t dtype, int64_t 
   return rounded(dtype, values);
 }
 
-// ---- checks -----------------------------------------------------------------------------------------
+// ---- checks
+// -----------------------------------------------------------------------------------------
 
-// The launch was accepted, the device finishes, and the emulator found no defect. After a defect the
-// emulated device is made usable again, so that the next case can run.
+// The launch was accepted, the device finishes, and the emulator found no defect. After a defect
+// the emulated device is made usable again, so that the next case can run.
 inline bool synced(cudaError_t launched, const std::string& what) {
   bool good = check(launched == cudaSuccess, what + ": launch: " + cudaGetErrorName(launched));
   const cudaError_t finished = cudaDeviceSynchronize();
-  good = check(finished == cudaSuccess, what + ": execution: " + cudaGetErrorName(finished)) && good;
+  good =
+      check(finished == cudaSuccess, what + ": execution: " + cudaGetErrorName(finished)) && good;
 #if defined(SIMT_EMULATOR)
   if (!good) simt::revive_devices();
 #endif

@@ -39,15 +39,9 @@ struct Suite {
 };
 
 const Suite kSuites[] = {
-    {"gate", test_gate},
-    {"select", test_select},
-    {"capacity", test_capacity},
-    {"dispatch", test_dispatch},
-    {"matmul_half", test_matmul_half},
-    {"matmul_f32", test_matmul_f32},
-    {"combine", test_combine},
-    {"elementwise", test_elementwise},
-    {"backend", test_backend},
+    {"gate", test_gate},         {"select", test_select},           {"capacity", test_capacity},
+    {"dispatch", test_dispatch}, {"matmul_half", test_matmul_half}, {"matmul_f32", test_matmul_f32},
+    {"combine", test_combine},   {"elementwise", test_elementwise}, {"backend", test_backend},
 };
 
 struct Schedule {

@@ -8,6 +8,10 @@
 #include "cuda/launch/matmul_instances.h"
 #include "cuda/suites.h"
 
+#if defined(SIMT_EMULATOR)
+#include <simt/counters.h>
+#endif
+
 namespace native_test {
 namespace {
 
@@ -209,6 +213,12 @@ class Problem {
   }
   float bias(int64_t matrix, int64_t expert, int64_t column) const {
     return bias_[static_cast<size_t>(bias_at(matrix, expert) + column * case_.bias_stride)];
+  }
+
+  void set_all(float weight, float x) {
+    std::fill(up_.values.begin(), up_.values.end(), weight);
+    up_.device->upload(up_.values);
+    std::fill(x_.begin(), x_.end(), x);
   }
 
   // NaN in every row of x, and every slot weight, that the lists do not name.
@@ -609,6 +619,52 @@ void test_choice(const DeviceLimits& limits) {
         "choice: no such tile is refused");
 }
 
+// A product that underflows to -0, with and without zeros behind it: K is padded to 32 in one shape of
+// tile and to 16 in the others.
+void test_signed_zero(const DeviceLimits& limits) {
+  Case c = {"signed zero", 1, 2, 1, 8, 16};
+  c.routing = Routing::kOneEach;
+  Problem problem(c, 600);
+  problem.set_all(-1e-30f, 1e-30f);
+  const Lists lists = sorted(problem.ids(), c.experts);
+  for (const int32_t tile_tokens : kTileKinds) {
+    const std::vector<float> out =
+        problem.run(lists, config_of(limits, tile_tokens, false), c.name).routed;
+    bool positive = out.size() == 16;
+    for (const float value : out) positive = positive && value == 0 && !std::signbit(value);
+    check(positive, "signed zero: +0 with tiles of " + std::to_string(tile_tokens));
+  }
+}
+
+#if defined(SIMT_EMULATOR)
+// Each weight and each token row comes from memory once per tile, in whole sectors, and meets no bank
+// conflict on its way into shared memory.
+void test_budget(const DeviceLimits& limits) {
+  for (const int32_t tile_tokens : kTileKinds) {
+    for (const int64_t tokens : {int64_t{1}, static_cast<int64_t>(tile_tokens)}) {
+      const std::string what = "budget: " + std::to_string(tokens) + " tokens, tiles of " +
+                               std::to_string(tile_tokens);
+      Case c = {"budget", 1, tokens, 1, 64, 96, true, Routing::kOneEach};
+      c.activation = SE_SILU;
+      Problem problem(c, 700);
+      const MatmulConfig config = config_of(limits, tile_tokens, true);
+      simt::reset_counters();
+      problem.run(sorted(problem.ids(), 1), config, what);
+      const simt::Counters counted = simt::counters("matmul_f32");
+      const uint64_t column_tiles = static_cast<uint64_t>(c.rows / config.tile_rows);
+      const uint64_t bytes =
+          static_cast<uint64_t>(2 * c.rows * c.cols + tokens * c.cols * column_tiles) * 4;
+      check(counted.launches == 1, what + ": one launch");
+      check(counted.cp_async_bytes == bytes, what + ": " + std::to_string(counted.cp_async_bytes) +
+                                                 " bytes copied, expected " +
+                                                 std::to_string(bytes));
+      check(counted.cp_async_sectors * 32 == bytes, what + ": whole sectors");
+      check(counted.cp_async_bank_conflicts == 0, what + ": no bank conflicts");
+    }
+  }
+}
+#endif
+
 }  // namespace
 
 void test_matmul_f32(const CudaContext& context) {
@@ -618,6 +674,10 @@ void test_matmul_f32(const CudaContext& context) {
   test_routings(context.limits);
   test_alignment(context.limits);
   test_invariance(context.limits);
+  test_signed_zero(context.limits);
+#if defined(SIMT_EMULATOR)
+  test_budget(context.limits);
+#endif
 }
 
 }  // namespace native_test

@@ -6,7 +6,7 @@
 // tree depends on the hidden size alone, so both kernels below, any tile and any batch give the same
 // bits. Columns behind the hidden size are zeros, which change no sum.
 //
-//   gate_rows  few tokens: each lane has a chunk of one expert for one or four tokens. 4 chunks x 8
+//   gate_rows  fewer tokens: each lane has a chunk of one expert for one or four tokens. 4 chunks x 8
 //              experts are a warp, so one token of 64 experts and 2048 columns is 32 blocks whose
 //              loads are all under way at once.
 //   gate_tile  many tokens: 64 x 64 outputs per block, 8 x 4 per thread, double-buffered.
@@ -36,6 +36,7 @@ struct GateShape {
   int64_t split_columns;  // a multiple of kGatePanel
   bool hidden_vectors;    // 16-byte loads are aligned
   bool weight_vectors;
+  bool logit_vectors;
 };
 
 // kCount neighbouring elements of one row, as loaded.
@@ -380,10 +381,15 @@ __global__ void __launch_bounds__(kGateThreads) gate_tile_kernel(GateArgs args, 
     if (token >= args.num_tokens) continue;
     float* const row =
         args.partials + (blockIdx.y * args.num_tokens + token) * args.num_experts;
+    const int64_t expert = first_expert + expert0;
+    if (shape.logit_vectors && expert < args.num_experts) {  // then so are the next three
+      *reinterpret_cast<float4*>(row + expert) =
+          make_float4(totals[t][0], totals[t][1], totals[t][2], totals[t][3]);
+      continue;
+    }
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      const int64_t expert = first_expert + expert0 + e;
-      if (expert < args.num_experts) row[expert] = totals[t][e];
+      if (expert + e < args.num_experts) row[expert + e] = totals[t][e];
     }
   }
 }

@@ -14,11 +14,19 @@ constexpr int64_t kWide = 8;  // elements per thread where everything is aligned
 constexpr int64_t kMaxRowBlocks = 65535;
 constexpr int64_t kMaxBlocks = 1 << 16;
 
-dim3 grid_of(int64_t rows, int64_t cols, int64_t per_thread) {
-  const int64_t per_block = kElementwiseThreads * per_thread;
+struct Extent {
+  dim3 grid;
+  dim3 block;
+};
+
+// Short rows take small blocks.
+Extent extent_of(int64_t rows, int64_t cols, int64_t per_thread) {
+  const int64_t threads = (cols + per_thread - 1) / per_thread;
+  const int64_t block = std::min<int64_t>((threads + 31) / 32 * 32, kElementwiseThreads);
   const int64_t row_blocks = std::min(rows, kMaxRowBlocks);
-  const int64_t column_blocks = std::min((cols + per_block - 1) / per_block, kMaxBlocks);
-  return dim3(static_cast<unsigned>(column_blocks), static_cast<unsigned>(row_blocks));
+  const int64_t column_blocks = std::min((threads + block - 1) / block, kMaxBlocks);
+  return {dim3(static_cast<unsigned>(column_blocks), static_cast<unsigned>(row_blocks)),
+          dim3(static_cast<unsigned>(block))};
 }
 
 template <typename From, typename To>
@@ -34,9 +42,9 @@ cudaError_t convert(const ConvertArgs& given, cudaStream_t stream) {
   const bool wide = args.cols % kWide == 0 &&
                     is_vector_aligned(args.from, from_stride, sizeof(From), kWide) &&
                     is_vector_aligned(args.to, to_stride, sizeof(To), kWide);
-  return launch(wide ? convert_kernel<From, To, kWide> : convert_kernel<From, To, 1>,
-                grid_of(args.rows, args.cols, wide ? kWide : 1), dim3(kElementwiseThreads), 0,
-                stream, static_cast<const From*>(args.from), args.from_stride,
+  const Extent extent = extent_of(args.rows, args.cols, wide ? kWide : 1);
+  return launch(wide ? convert_kernel<From, To, kWide> : convert_kernel<From, To, 1>, extent.grid,
+                extent.block, 0, stream, static_cast<const From*>(args.from), args.from_stride,
                 static_cast<To*>(args.to), args.to_stride, args.rows, args.cols);
 }
 
@@ -59,9 +67,9 @@ cudaError_t scale_rows(const ScaleRowsArgs& args, cudaStream_t stream) {
   const bool wide = args.cols % kWide == 0 &&
                     is_vector_aligned(args.from, args.from_stride, sizeof(T), kWide) &&
                     is_vector_aligned(args.to, args.cols, sizeof(T), kWide);
-  return launch(wide ? scale_rows_kernel<T, kWide> : scale_rows_kernel<T, 1>,
-                grid_of(args.num_slots, args.cols, wide ? kWide : 1), dim3(kElementwiseThreads), 0,
-                stream, args);
+  const Extent extent = extent_of(args.num_slots, args.cols, wide ? kWide : 1);
+  return launch(wide ? scale_rows_kernel<T, kWide> : scale_rows_kernel<T, 1>, extent.grid,
+                extent.block, 0, stream, args);
 }
 
 }  // namespace
@@ -97,8 +105,9 @@ cudaError_t launch_scale_rows(const ScaleRowsArgs& args, cudaStream_t stream) {
 cudaError_t launch_fill_table(const void* base, int64_t stride_bytes, int64_t count,
                               const void** table, cudaStream_t stream) {
   if (count <= 0) return cudaSuccess;
-  return launch(fill_table_kernel, grid_of(1, count, 1), dim3(kElementwiseThreads), 0, stream, base,
-                stride_bytes, count, table);
+  const Extent extent = extent_of(1, count, 1);
+  return launch(fill_table_kernel, extent.grid, extent.block, 0, stream, base, stride_bytes, count,
+                table);
 }
 
 }  // namespace sparse_experts::cuda

@@ -12,8 +12,7 @@ namespace sparse_experts::cuda {
 namespace {
 
 constexpr int64_t kMaxSplits = 16;
-constexpr int64_t kTileFromTokens = 193;   // fewer: too few tiles to fill a GPU
-constexpr int64_t kTileFromExperts = 17;   // fewer: most of a tile would stand idle
+constexpr int64_t kFewTiles = 216;  // fewer leave a large GPU idle: a tile alone takes 20 us
 constexpr int64_t kMaxSumBlocks = 4096;
 
 int64_t ceil_div(int64_t value, int64_t divisor) { return (value + divisor - 1) / divisor; }
@@ -35,6 +34,7 @@ cudaError_t launch_tiles(void (*kernel)(Parameters...), int64_t tile_tokens, int
   };
   shape.hidden_vectors = vectors(args.hidden, args.hidden_stride, args.hidden_dtype);
   shape.weight_vectors = vectors(args.weight, args.weight_stride, args.weight_dtype);
+  shape.logit_vectors = is_vector_aligned(args.partials, args.num_experts, 4, 4);
   const int64_t token_tiles = ceil_div(args.num_tokens, tile_tokens);
   if (token_tiles > INT32_MAX / shape.expert_tiles) return cudaErrorInvalidValue;
   const dim3 grid(static_cast<unsigned>(token_tiles * shape.expert_tiles),
@@ -42,16 +42,31 @@ cudaError_t launch_tiles(void (*kernel)(Parameters...), int64_t tile_tokens, int
   return launch(kernel, grid, dim3(kGateThreads), shared_bytes, stream, args, shape);
 }
 
+GateKernel choose_kernel(const GateArgs& args) {
+  if (args.kernel != GateKernel::kAuto) return args.kernel;
+  if (args.num_tokens <= kGateRowsWarps) return GateKernel::kRows1;
+  const int64_t tiles =
+      ceil_div(args.num_tokens, kGateTile) * ceil_div(args.num_experts, kGateTile);
+  const bool half_empty =
+      args.num_tokens * args.num_experts < tiles * (kGateTile * kGateTile / 2);
+  return half_empty || tiles * gate_splits(args.hidden_size) < kFewTiles ? GateKernel::kRows4
+                                                                         : GateKernel::kTile;
+}
+
 template <typename Hidden, typename Weight>
 cudaError_t launch_typed(const GateArgs& args, cudaStream_t stream) {
-  if (args.num_tokens <= kGateRowsWarps)
-    return launch_tiles(gate_rows_kernel<Hidden, Weight, 1>, kGateRowsWarps, kGateRowsExperts,
-                        gate_rows_shared_bytes<Hidden, Weight, 1>(), args, stream);
-  if (args.num_tokens < kTileFromTokens || args.num_experts < kTileFromExperts)
-    return launch_tiles(gate_rows_kernel<Hidden, Weight, 4>, 4 * kGateRowsWarps, kGateRowsExperts,
-                        gate_rows_shared_bytes<Hidden, Weight, 4>(), args, stream);
-  return launch_tiles(gate_tile_kernel<Hidden, Weight>, kGateTile, kGateTile, kGateTileSharedBytes,
-                      args, stream);
+  switch (choose_kernel(args)) {
+    case GateKernel::kRows1:
+      return launch_tiles(gate_rows_kernel<Hidden, Weight, 1>, kGateRowsWarps, kGateRowsExperts,
+                          gate_rows_shared_bytes<Hidden, Weight, 1>(), args, stream);
+    case GateKernel::kRows4:
+      return launch_tiles(gate_rows_kernel<Hidden, Weight, 4>, 4 * kGateRowsWarps,
+                          kGateRowsExperts, gate_rows_shared_bytes<Hidden, Weight, 4>(), args,
+                          stream);
+    default:
+      return launch_tiles(gate_tile_kernel<Hidden, Weight>, kGateTile, kGateTile,
+                          kGateTileSharedBytes, args, stream);
+  }
 }
 
 template <typename Hidden>

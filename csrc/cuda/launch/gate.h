@@ -11,6 +11,9 @@ namespace sparse_experts::cuda {
 
 int32_t gate_splits(int64_t hidden_size);
 
+// All give the same bits. kAuto takes the one that should be fastest.
+enum class GateKernel : int32_t { kAuto, kRows1, kRows4, kTile };
+
 struct GateArgs {
   const void* hidden;  // [num_tokens, hidden_size] f32, f16 or bf16
   int32_t hidden_dtype;
@@ -22,6 +25,7 @@ struct GateArgs {
   int64_t num_experts;
   int64_t hidden_size;
   float* partials;  // out [gate_splits(hidden_size), num_tokens, num_experts]
+  GateKernel kernel = GateKernel::kAuto;
 };
 cudaError_t launch_gate(const GateArgs& args, cudaStream_t stream);
 

@@ -8,7 +8,8 @@
 //   graph    cudaGraphInstantiate                    cudaErrorMemoryAllocation
 //   stream   cudaStreamCreate…                       cudaErrorMemoryAllocation
 //   event    cudaEventCreate…                        cudaErrorMemoryAllocation
-//   sticky   the n-th kernel that runs ends in cudaErrorIllegalAddress, and so does every later call
+//   sticky   the n-th kernel that runs ends in cudaErrorIllegalAddress, and so does every later
+//   call
 //            on its device: as on a GPU there is no way back, but for revive_devices
 // Environment, read when the runtime is first used:
 //   SIMT_FAIL=<plan>             SIMT_DEVICES=1          SIMT_DRIVER=none|<version>
@@ -23,7 +24,8 @@
 
 namespace simt {
 
-// False (and no change): the plan does not read as above. Replaces the plan and restarts its counts.
+// False (and no change): the plan does not read as above. Replaces the plan and restarts its
+// counts.
 bool set_faults(const std::string& plan);
 void clear_faults();
 // Planned failures that have not happened yet.
@@ -42,9 +44,9 @@ struct RuntimeCounters {
   uint64_t live_allocations = 0;  // device and pinned, now
   uint64_t live_device_bytes = 0;
   uint64_t live_host_bytes = 0;
-  uint64_t copies = 0;       // calls, copies and fills
-  uint64_t copied_bytes = 0; // done, fills not included
-  uint64_t launches = 0;     // kernels queued or captured
+  uint64_t copies = 0;        // calls, copies and fills
+  uint64_t copied_bytes = 0;  // done, fills not included
+  uint64_t launches = 0;      // kernels queued or captured
   uint64_t kernels_run = 0;
   uint64_t graph_launches = 0;
   uint64_t graphs_instantiated = 0;

@@ -12,7 +12,8 @@
 #define CUDART_VERSION 13000
 #define CUDART_CB
 
-// ---- errors -----------------------------------------------------------------------------------------
+// ---- errors
+// -----------------------------------------------------------------------------------------
 
 // value, name, text
 #define SIMT_CUDA_ERRORS(X)                                                                       \
@@ -26,14 +27,16 @@
   X(16, cudaErrorInvalidHostPointer, "invalid host pointer")                                      \
   X(17, cudaErrorInvalidDevicePointer, "invalid device pointer")                                  \
   X(21, cudaErrorInvalidMemcpyDirection, "invalid copy direction for memcpy")                     \
-  X(35, cudaErrorInsufficientDriver, "CUDA driver version is insufficient for CUDA runtime version") \
+  X(35, cudaErrorInsufficientDriver,                                                              \
+    "CUDA driver version is insufficient for CUDA runtime version")                               \
   X(46, cudaErrorDevicesUnavailable, "CUDA-capable device(s) is/are busy or unavailable")         \
   X(98, cudaErrorInvalidDeviceFunction, "invalid device function")                                \
   X(100, cudaErrorNoDevice, "no CUDA-capable device is detected")                                 \
   X(101, cudaErrorInvalidDevice, "invalid device ordinal")                                        \
   X(200, cudaErrorInvalidKernelImage, "device kernel image is invalid")                           \
   X(201, cudaErrorDeviceUninitialized, "invalid device context")                                  \
-  X(209, cudaErrorNoKernelImageForDevice, "no kernel image is available for execution on the device") \
+  X(209, cudaErrorNoKernelImageForDevice,                                                         \
+    "no kernel image is available for execution on the device")                                   \
   X(214, cudaErrorECCUncorrectable, "uncorrectable ECC error encountered")                        \
   X(304, cudaErrorOperatingSystem, "OS call failed or operation not supported on this OS")        \
   X(400, cudaErrorInvalidResourceHandle, "invalid resource handle")                               \
@@ -44,8 +47,10 @@
   X(702, cudaErrorLaunchTimeout, "the launch timed out and was terminated")                       \
   X(709, cudaErrorContextIsDestroyed, "context is destroyed")                                     \
   X(710, cudaErrorAssert, "device-side assert triggered")                                         \
-  X(712, cudaErrorHostMemoryAlreadyRegistered, "part or all of the requested memory range is already mapped") \
-  X(713, cudaErrorHostMemoryNotRegistered, "pointer does not correspond to a registered memory region") \
+  X(712, cudaErrorHostMemoryAlreadyRegistered,                                                    \
+    "part or all of the requested memory range is already mapped")                                \
+  X(713, cudaErrorHostMemoryNotRegistered,                                                        \
+    "pointer does not correspond to a registered memory region")                                  \
   X(715, cudaErrorIllegalInstruction, "an illegal instruction was encountered")                   \
   X(716, cudaErrorMisalignedAddress, "misaligned address")                                        \
   X(717, cudaErrorInvalidAddressSpace, "operation not supported on global/shared address space")  \
@@ -53,16 +58,23 @@
   X(800, cudaErrorNotPermitted, "operation not permitted")                                        \
   X(801, cudaErrorNotSupported, "operation not supported")                                        \
   X(802, cudaErrorSystemNotReady, "system not yet initialized")                                   \
-  X(803, cudaErrorSystemDriverMismatch, "system has unsupported display driver / cuda driver combination") \
+  X(803, cudaErrorSystemDriverMismatch,                                                           \
+    "system has unsupported display driver / cuda driver combination")                            \
   X(900, cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing")   \
-  X(901, cudaErrorStreamCaptureInvalidated, "operation failed due to a previous error during capture") \
-  X(902, cudaErrorStreamCaptureMerge, "operation would result in a merge of separate capture sequences") \
+  X(901, cudaErrorStreamCaptureInvalidated,                                                       \
+    "operation failed due to a previous error during capture")                                    \
+  X(902, cudaErrorStreamCaptureMerge,                                                             \
+    "operation would result in a merge of separate capture sequences")                            \
   X(903, cudaErrorStreamCaptureUnmatched, "capture was not ended in the same stream as it began") \
   X(904, cudaErrorStreamCaptureUnjoined, "capturing stream has unjoined work")                    \
-  X(905, cudaErrorStreamCaptureIsolation, "dependency created on uncaptured work in another stream") \
-  X(906, cudaErrorStreamCaptureImplicit, "operation would make the legacy stream depend on a capturing blocking stream") \
-  X(907, cudaErrorCapturedEvent, "operation not permitted on an event last recorded in a capturing stream") \
-  X(908, cudaErrorStreamCaptureWrongThread, "attempt to terminate a thread-local capture sequence from another thread") \
+  X(905, cudaErrorStreamCaptureIsolation,                                                         \
+    "dependency created on uncaptured work in another stream")                                    \
+  X(906, cudaErrorStreamCaptureImplicit,                                                          \
+    "operation would make the legacy stream depend on a capturing blocking stream")               \
+  X(907, cudaErrorCapturedEvent,                                                                  \
+    "operation not permitted on an event last recorded in a capturing stream")                    \
+  X(908, cudaErrorStreamCaptureWrongThread,                                                       \
+    "attempt to terminate a thread-local capture sequence from another thread")                   \
   X(999, cudaErrorUnknown, "unknown error")
 
 enum cudaError {
@@ -72,7 +84,8 @@ enum cudaError {
 };
 typedef enum cudaError cudaError_t;
 
-// ---- types ------------------------------------------------------------------------------------------
+// ---- types
+// ------------------------------------------------------------------------------------------
 
 typedef struct CUstream_st* cudaStream_t;
 typedef struct CUevent_st* cudaEvent_t;
@@ -243,7 +256,8 @@ struct cudaDeviceProp {
 
 #define cudaOccupancyDefault 0x00
 
-// ---- functions --------------------------------------------------------------------------------------
+// ---- functions
+// --------------------------------------------------------------------------------------
 
 extern "C" {
 
@@ -274,8 +288,7 @@ cudaError_t cudaFreeHost(void* pointer);
 cudaError_t cudaHostRegister(void* pointer, size_t bytes, unsigned flags);
 cudaError_t cudaHostUnregister(void* pointer);
 cudaError_t cudaHostGetDevicePointer(void** device_pointer, void* host_pointer, unsigned flags);
-cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes* attributes,
-                                     const void* pointer);
+cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes* attributes, const void* pointer);
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, enum cudaMemcpyKind kind);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, enum cudaMemcpyKind kind,

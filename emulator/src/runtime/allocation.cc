@@ -49,7 +49,8 @@ cudaError_t release_of(void* pointer, bool of_device) {
     lock.unlock();
     const Lock execution(state.execution);
     lock.lock();
-    // A failed device cannot take its memory back; here it is freed all the same, and the call fails.
+    // A failed device cannot take its memory back; here it is freed all the same, and the call
+    // fails.
     if (state.allocations.count(address) != 0) release(state, address);
     return state.devices[static_cast<size_t>(device)]->failure;
   });

@@ -21,10 +21,9 @@ cudaError_t refuse_unsafe(Runtime& state) {
   const std::thread::id self = std::this_thread::get_id();
   cudaError_t error = cudaSuccess;
   for (const auto& capture : state.captures) {
-    const bool forbidden = capture->thread == self
-                               ? capture->mode != cudaStreamCaptureModeRelaxed
-                               : capture->mode == cudaStreamCaptureModeGlobal &&
-                                     thread_mode == cudaStreamCaptureModeGlobal;
+    const bool forbidden = capture->thread == self ? capture->mode != cudaStreamCaptureModeRelaxed
+                                                   : capture->mode == cudaStreamCaptureModeGlobal &&
+                                                         thread_mode == cudaStreamCaptureModeGlobal;
     if (!forbidden) continue;
     capture->invalid = true;
     error = cudaErrorStreamCaptureUnsupported;

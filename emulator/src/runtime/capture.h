@@ -1,5 +1,5 @@
-// Stream capture: work goes into a graph, streams join by waiting for a captured event, and calls that
-// CUDA forbids meanwhile are refused and spoil the capture. All with the runtime's mutex held.
+// Stream capture: work goes into a graph, streams join by waiting for a captured event, and calls
+// that CUDA forbids meanwhile are refused and spoil the capture. All with the runtime's mutex held.
 //
 // Where CUDA's text leaves room the strict reading is taken: waiting for anything counts as unsafe,
 // and so do copies that return only when they are done.
@@ -12,12 +12,12 @@ namespace simt::runtime {
 // Adds a node behind the stream's last one.
 cudaError_t capture_work(CUstream_st* stream, Work&& work);
 
-// For allocation and waiting: cudaErrorStreamCaptureUnsupported while a capture forbids them to this
-// thread (by the capture's mode and the thread's own), and the capture is spoilt.
+// For allocation and waiting: cudaErrorStreamCaptureUnsupported while a capture forbids them to
+// this thread (by the capture's mode and the thread's own), and the capture is spoilt.
 cudaError_t refuse_unsafe(Runtime& state);
 
-// For work on the default stream: cudaErrorStreamCaptureImplicit while a blocking stream of the device
-// captures.
+// For work on the default stream: cudaErrorStreamCaptureImplicit while a blocking stream of the
+// device captures.
 cudaError_t refuse_legacy(Runtime& state, int device);
 
 // For waiting for a whole device: refused while any of its streams captures, whatever the mode.

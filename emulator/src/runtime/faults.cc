@@ -18,7 +18,7 @@ namespace {
 
 // False: not a plan.
 bool parse_plan(const std::string& plan, std::vector<Fault>* faults) {
-  static const char* const kKinds[] = {"malloc", "host",  "copy",   "launch",
+  static const char* const kKinds[] = {"malloc", "host",   "copy",  "launch",
                                        "graph",  "stream", "event", "sticky"};
   size_t begin = 0;
   while (begin < plan.size()) {

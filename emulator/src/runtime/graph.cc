@@ -126,7 +126,7 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus* 
       const cudaError_t error = refuse_legacy(state, stream->device);
       if (error != cudaSuccess) return error;
     }
-    *status = stream->capture == nullptr   ? cudaStreamCaptureStatusNone
+    *status = stream->capture == nullptr ? cudaStreamCaptureStatusNone
               : stream->capture->invalid ? cudaStreamCaptureStatusInvalidated
                                          : cudaStreamCaptureStatusActive;
     return cudaSuccess;

@@ -1,4 +1,7 @@
-// Kernels: queueing them, what they may use, and what becomes of a device whose kernel is defective.
+// Kernels: queueing them, what they may use, and what becomes of a device whose kernel is
+// defective.
+#include "simt/launch.h"
+
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -8,7 +11,6 @@
 #include "runtime/queue.h"
 #include "runtime/state.h"
 #include "simt/engine.h"
-#include "simt/launch.h"
 
 using namespace simt::runtime;
 
@@ -110,8 +112,8 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* fu
     attributes->maxThreadsPerBlock = 1024;
     attributes->ptxVersion = attributes->binaryVersion = device.model.compute_capability;
     const auto found = device.shared_limits.find(function);
-    attributes->maxDynamicSharedSizeBytes = static_cast<int>(
-        found == device.shared_limits.end() ? kPlainSharedBytes : found->second);
+    attributes->maxDynamicSharedSizeBytes =
+        static_cast<int>(found == device.shared_limits.end() ? kPlainSharedBytes : found->second);
     attributes->preferredShmemCarveout = -1;
     return cudaSuccess;
   });
@@ -136,8 +138,8 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* num_blocks, const
     const int64_t shared = (static_cast<int64_t>(shared_bytes) + 127) / 128 * 128 + reserved;
     const int64_t by_shared =
         shared == 0 ? by_threads : model.shared_bytes_per_multiprocessor() / shared;
-    *num_blocks = static_cast<int>(std::min<int64_t>(
-        {by_threads, by_shared, model.blocks_per_multiprocessor()}));
+    *num_blocks = static_cast<int>(
+        std::min<int64_t>({by_threads, by_shared, model.blocks_per_multiprocessor()}));
     return cudaSuccess;
   });
 }

@@ -1,4 +1,5 @@
-// The runtime's one instance: set up from the environment at first use, reset and revived for tests.
+// The runtime's one instance: set up from the environment at first use, reset and revived for
+// tests.
 #include "runtime/state.h"
 
 #include <cstdio>

@@ -1,7 +1,6 @@
-// What the emulated runtime knows: devices, allocations, handles, planned failures. One mutex guards
-// all of it and is never held while queued work runs (queue.h has the lock for that).
+// What the emulated runtime knows: devices, allocations, handles, planned failures. One mutex
+// guards all of it and is never held while queued work runs (queue.h has the lock for that).
 #pragma once
-
 
 #include <atomic>
 #include <chrono>
@@ -23,7 +22,8 @@ namespace simt::runtime {
 
 using Clock = std::chrono::steady_clock;
 
-// ---- work -------------------------------------------------------------------------------------------
+// ---- work
+// -------------------------------------------------------------------------------------------
 
 // Something that runs later. What it returns other than success is the device's end.
 struct Work {
@@ -60,7 +60,8 @@ struct Capture {
   std::vector<CUstream_st*> members;  // origin and the streams that joined by an event
 };
 
-// ---- devices and memory -----------------------------------------------------------------------------
+// ---- devices and memory
+// -----------------------------------------------------------------------------
 
 // What tells one device from another. The rest follows from the compute capability.
 struct DeviceModel {
@@ -92,7 +93,8 @@ struct Allocation {
 
 }  // namespace simt::runtime
 
-// ---- handles ----------------------------------------------------------------------------------------
+// ---- handles
+// ----------------------------------------------------------------------------------------
 
 struct CUstream_st {
   int device = 0;
@@ -130,9 +132,9 @@ struct Device {
   DeviceModel model;
   cudaError_t failure = cudaSuccess;  // sticky
   uint64_t used_bytes = 0;
-  int64_t pending = 0;                     // operations not done
-  CUstream_st legacy;                      // the default stream
-  std::vector<OperationPointer> orphans;   // tails of destroyed streams
+  int64_t pending = 0;                                    // operations not done
+  CUstream_st legacy;                                     // the default stream
+  std::vector<OperationPointer> orphans;                  // tails of destroyed streams
   std::unordered_map<const void*, size_t> shared_limits;  // kernels that may use more than 48 KiB
 };
 
@@ -141,7 +143,8 @@ struct Fault {
   int64_t countdown = 0;
 };
 
-// ---- the runtime ------------------------------------------------------------------------------------
+// ---- the runtime
+// ------------------------------------------------------------------------------------
 
 struct Runtime {
   std::mutex mutex;      // everything below
@@ -190,7 +193,8 @@ bool fault_due(Runtime& state, const char* kind);
 // One line on stderr for each different text.
 void report(Runtime& state, const std::string& text);  // mutex held
 
-// ---- calls ------------------------------------------------------------------------------------------
+// ---- calls
+// ------------------------------------------------------------------------------------------
 
 using Lock = std::unique_lock<std::mutex>;
 
@@ -200,8 +204,8 @@ enum class Needs {
   kHealthy   // and one that has not failed
 };
 
-// What every call does first: refuses calls from host functions, without a driver or a device, or on
-// a failed device. Mutex held.
+// What every call does first: refuses calls from host functions, without a driver or a device, or
+// on a failed device. Mutex held.
 cudaError_t admit(Runtime& state, Needs needs);
 
 // Keeps the error for cudaGetLastError, unless the device itself holds it. Mutex held.
