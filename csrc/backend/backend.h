@@ -6,9 +6,9 @@
  *  - No exception, abort or exit crosses this boundary: a failure is an SeCode plus a filled
  * SeStatus.
  *  - Views are plain: pointer, dtype, shape, strides in elements. All offsets are 64-bit.
- *  - Pointers are the device's own memory (CPU: the process's; CUDA: device memory) unless a comment
- * says host. Contents that could lead outside of an array (ids, offsets, slots) are checked by the
- * backend before anything reads through them; a breach is SE_INVALID_ARGUMENT.
+ *  - Pointers are the device's own memory (CPU: the process's; CUDA: device memory) unless a
+ * comment says host. Contents that could lead outside of an array (ids, offsets, slots) are checked
+ * by the backend before anything reads through them; a breach is SE_INVALID_ARGUMENT.
  *  - A failure that leaves the device unusable is SE_DEVICE_LOST; from then on every call on the
  * device returns it at once, with the first cause.
  *  - Expert weights come as per-expert pointer tables, never as a base address plus a stride. A
@@ -218,14 +218,14 @@ typedef enum SeForwardArray {
 /* Arrays are host memory, but for those that device_arrays names. */
 typedef struct SeForwardArgs {
   uint32_t device_arrays; /* SeForwardArray bits: these lie in device memory */
-  SeTensor hidden;       /* [T, hidden_size] f32, f16 or bf16; row-major contiguous */
-  SeTensor router_input; /* same shape; data NULL: the router reads hidden */
-  SeTensor output;       /* [T, hidden_size] of hidden's dtype; every element is written */
-  SeSelectArgs select;   /* router_logits is ignored; outputs are written unless replay is set */
-  int32_t replay;        /* topk_ids and topk_weights are inputs: the gate does not run */
-  const int32_t* cancel; /* host; polled between experts (CPU) or before the launch (CUDA); not 0:
-                            stop with SE_CANCELLED. May be NULL */
-  int32_t num_threads;   /* CPU: participants at most; 0 = all */
+  SeTensor hidden;        /* [T, hidden_size] f32, f16 or bf16; row-major contiguous */
+  SeTensor router_input;  /* same shape; data NULL: the router reads hidden */
+  SeTensor output;        /* [T, hidden_size] of hidden's dtype; every element is written */
+  SeSelectArgs select;    /* router_logits is ignored; outputs are written unless replay is set */
+  int32_t replay;         /* topk_ids and topk_weights are inputs: the gate does not run */
+  const int32_t* cancel;  /* host; polled between experts (CPU) or before the launch (CUDA); not 0:
+                             stop with SE_CANCELLED. May be NULL */
+  int32_t num_threads;    /* CPU: participants at most; 0 = all */
 } SeForwardArgs;
 
 /* ---- stages
@@ -269,9 +269,9 @@ typedef struct SeCombineArgs {
   SeTensor expert_output; /* [T * K, H] f32, row = slot */
   int64_t num_tokens;
   int64_t top_k;
-  const int32_t* topk_ids;   /* [T * K] or NULL; slots with -1 are left out and never read */
-  const int32_t* expert_offsets; /* [num_experts + 1] or NULL: with sorted_slots, only the slots that
-                                    dispatch listed count; topk_ids is NULL then */
+  const int32_t* topk_ids;       /* [T * K] or NULL; slots with -1 are left out and never read */
+  const int32_t* expert_offsets; /* [num_experts + 1] or NULL: with sorted_slots, only the slots
+                                    that dispatch listed count; topk_ids is NULL then */
   const int32_t* sorted_slots;   /* [T * K] */
   int64_t num_experts;
   const float* topk_weights; /* [T, K] */
@@ -325,9 +325,9 @@ typedef struct SeLayer SeLayer;
 
 typedef struct SeBackend {
   uint32_t abi_version;
-  uint32_t table_bytes; /* sizeof(SeBackend) */
-  const char* name;     /* "cpu", "cuda" */
-  const char* build;    /* compiler and its flags */
+  uint32_t table_bytes;      /* sizeof(SeBackend) */
+  const char* name;          /* "cpu", "cuda" */
+  const char* build;         /* compiler and its flags */
   const char* architectures; /* instruction sets or sm_XY compiled in, separated by spaces */
 
   int32_t (*device_count)(SeStatus* status);

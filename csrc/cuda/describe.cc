@@ -56,7 +56,7 @@ const char* scoring_text(const SeRouting& routing) {
 long long number(int64_t value) { return static_cast<long long>(value); }
 
 std::string gate_text(const SeMoeLayer& layer, const ForwardPlan& plan, int64_t num_tokens) {
-  std::string text = format("cuda-core f32, %d K-splits", plan.num_splits);
+  std::string text = format("cuda-core f32, %d K-split(s)", plan.num_splits);
   if (layer.router_input_scale != nullptr) text += ", rows scaled by their norm first";
   if (plan.route_tokens < num_tokens)
     text += format(", %lld chunks of %lld tokens", number(ceil_div(num_tokens, plan.route_tokens)),
@@ -65,8 +65,8 @@ std::string gate_text(const SeMoeLayer& layer, const ForwardPlan& plan, int64_t 
 }
 
 std::string select_text(const SeRouting& routing) {
-  std::string text = format("warp per token, %lld experts, k %lld, ", number(routing.num_experts),
-                            number(routing.top_k));
+  std::string text = format("team of warps per token, %lld experts, k %lld, ",
+                            number(routing.num_experts), number(routing.top_k));
   text += scoring_text(routing);
   if (routing.hash_routed != 0) text += ", ids from the hash table";
   if (routing.num_expert_groups > 1)

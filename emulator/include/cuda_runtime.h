@@ -15,12 +15,10 @@
 #define __align__(bytes) __attribute__((aligned(bytes)))
 // No __shared__: see SIMT_STATIC_SHARED and simt::dynamic_shared in simt/thread.h.
 
-#include "simt/types.h"
-
-#include "simt/runtime_api.h"
-
 #include "simt/atomics.h"
 #include "simt/bits.h"
 #include "simt/math.h"
+#include "simt/runtime_api.h"
 #include "simt/thread.h"
+#include "simt/types.h"
 #include "simt/warp.h"

@@ -35,7 +35,8 @@ bool Site::operator==(const Site& other) const {
 }
 
 std::string to_string(const Site& site) {
-  return site.line == 0 ? std::string("?") : std::string(site.file) + ":" + std::to_string(site.line);
+  return site.line == 0 ? std::string("?")
+                        : std::string(site.file) + ":" + std::to_string(site.line);
 }
 
 void enter_kernel() { self()->in_kernel = true; }
@@ -107,8 +108,7 @@ bool Block::run_grid(const KernelLaunch& launch, const Options& options, uint64_
 #if SIMT_ASAN
   main_.bottom = nullptr;
 #endif
-  const uint64_t blocks =
-      static_cast<uint64_t>(launch.grid.x) * launch.grid.y * launch.grid.z;
+  const uint64_t blocks = static_cast<uint64_t>(launch.grid.x) * launch.grid.y * launch.grid.z;
   race_begin_launch();
   watch(this, options.timeout_seconds);
   if (options.schedule == Schedule::kForward) {
@@ -238,8 +238,8 @@ void Block::exit_thread(Thread* thread) {
     if (options_.strict_barriers || slot.needs_all) {
       thread->site = slot.site;
       fail(thread, DefectKind::kDivergence,
-           std::string("the thread exits while its warp waits for it at ") + slot.operation +
-               "\n" + waiting_threads(),
+           std::string("the thread exits while its warp waits for it at ") + slot.operation + "\n" +
+               waiting_threads(),
            slot.site);
     }
     slot.mask &= ~bit;
@@ -367,7 +367,8 @@ void Block::collective(Thread* thread, const char* operation, uint32_t mask, Com
   if (!found) index = static_cast<unsigned>(__builtin_ctz(~warp->open));
   Rendezvous& slot = warp->rendezvous[index];
   if (found) {
-    if (slot.site != site || (slot.operation != operation && std::strcmp(slot.operation, operation) != 0)) {
+    if (slot.site != site ||
+        (slot.operation != operation && std::strcmp(slot.operation, operation) != 0)) {
       thread->site = site;
       fail(thread, DefectKind::kDivergence,
            std::string("lanes of one warp disagree: this one at ") + operation + ", " +

@@ -1,5 +1,5 @@
-// A block of threads and how it runs: every thread is a fiber, one OS thread runs them in turn until
-// all have returned. The parts of the engine meet here:
+// A block of threads and how it runs: every thread is a fiber, one OS thread runs them in turn
+// until all have returned. The parts of the engine meet here:
 //   block.cc          running, barriers, exits, deadlocks
 //   collectives.cc    what warps do together; tensor.cc: ldmatrix and mma
 //   shared_memory.cc  the arena; copies.cc: cp.async
@@ -56,7 +56,7 @@ struct Thread : ThreadView {
   uint32_t lane = 0;
   Warp* warp = nullptr;
   ThreadState state = ThreadState::kReady;
-  bool in_kernel = false;  // running the kernel's own code, not ours
+  bool in_kernel = false;      // running the kernel's own code, not ours
   const char* operation = "";  // what it waits for, and where
   Site site;
   uint32_t mask = 0;
@@ -110,7 +110,7 @@ struct Warp {
   uint32_t open = 0;  // rendezvous in use
   Rendezvous rendezvous[32];
   std::vector<WarpAccess> accesses;
-  size_t cursor[32] = {};   // where each lane looks next
+  size_t cursor[32] = {};  // where each lane looks next
 };
 
 struct StaticRange {

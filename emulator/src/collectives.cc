@@ -39,10 +39,9 @@ void combine_shuffle(Warp*, const Rendezvous& slot) {
         if ((lane ^ amount) < segment + width) source = lane ^ amount;
         break;
     }
-    arguments->result =
-        source < 32 && (slot.mask >> source & 1u) != 0
-            ? static_cast<const ShuffleArguments*>(slot.arguments[source])->value
-            : ~uint64_t{0};
+    arguments->result = source < 32 && (slot.mask >> source & 1u) != 0
+                            ? static_cast<const ShuffleArguments*>(slot.arguments[source])->value
+                            : ~uint64_t{0};
   }
 }
 

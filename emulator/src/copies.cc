@@ -1,6 +1,6 @@
-// cp.async: a copy is queued by its thread, its destination becomes 0xFF at once, and the data lands
-// in the wait that covers its group: as late as the hardware may do it. Whoever reads too early, or
-// waits for too few groups, sees NaN.
+// cp.async: a copy is queued by its thread, its destination becomes 0xFF at once, and the data
+// lands in the wait that covers its group: as late as the hardware may do it. Whoever reads too
+// early, or waits for too few groups, sees NaN.
 #include <cstring>
 
 #include "block.h"

@@ -46,7 +46,8 @@ Options from_environment() {
       unknown("SIMT_SCHEDULE", value);
     }
   }
-  if (const char* value = std::getenv("SIMT_SEED")) options.seed = std::strtoull(value, nullptr, 10);
+  if (const char* value = std::getenv("SIMT_SEED"))
+    options.seed = std::strtoull(value, nullptr, 10);
   if (const char* value = std::getenv("SIMT_BARRIERS")) {
     options.strict_barriers = std::strcmp(value, "permissive") != 0;
     if (options.strict_barriers && std::strcmp(value, "strict") != 0) {

@@ -147,8 +147,7 @@ void entered(Fiber* fiber, Fiber* previous) {
 
 void switch_fiber(Fiber* from, Fiber* to, bool dying) {
 #if SIMT_ASAN
-  __sanitizer_start_switch_fiber(dying ? nullptr : &from->fake_stack, to->bottom,
-                                 to->bottom_bytes);
+  __sanitizer_start_switch_fiber(dying ? nullptr : &from->fake_stack, to->bottom, to->bottom_bytes);
 #else
   static_cast<void>(dying);
 #endif

@@ -1,6 +1,6 @@
-// The race detector. Kernels of this flavour are compiled with -fsanitize=thread but not linked with
-// its runtime: race_hooks.cc takes the calls, this file judges them. An access is a defect if it
-// touches the same bytes as another that is not ordered with it and one of them writes (atomics
+// The race detector. Kernels of this flavour are compiled with -fsanitize=thread but not linked
+// with its runtime: race_hooks.cc takes the calls, this file judges them. An access is a defect if
+// it touches the same bytes as another that is not ordered with it and one of them writes (atomics
 // among themselves excepted), if it reads shared memory nobody wrote, or if it is in no allocation.
 // Blocks of one launch are never ordered. Launches always are: streams are not told apart.
 #include "race.h"
@@ -98,8 +98,7 @@ std::string memory_name(const Access& access) {
     size_t bytes = 0;
     std::string text = "global memory";
     if (find_allocation(reinterpret_cast<const void*>(access.address), &start, &bytes)) {
-      text += ", byte " +
-              std::to_string(access.address - reinterpret_cast<uintptr_t>(start)) +
+      text += ", byte " + std::to_string(access.address - reinterpret_cast<uintptr_t>(start)) +
               " of an allocation of " + std::to_string(bytes);
     }
     return text;
@@ -144,11 +143,10 @@ Stamp age(const Detector& state, uint32_t epoch, bool shared) {
 // Fails if someone in the set is not ordered before the access.
 void check_set(Detector& state, const Access& access, const AccessSet& set, const char* what) {
   const Stamp stamp = age(state, set.epoch, access.shared);
-  if (stamp == Stamp::kOtherBlock ||
-      (!access.shared && set.other_launch == state.launch_epoch)) {
-    report(access, DefectKind::kRace,
-           std::string(", which another block of the launch ") + what +
-               at_place(access, set.where));
+  if (stamp == Stamp::kOtherBlock || (!access.shared && set.other_launch == state.launch_epoch)) {
+    report(
+        access, DefectKind::kRace,
+        std::string(", which another block of the launch ") + what + at_place(access, set.where));
   }
   if (stamp == Stamp::kOld || set.epoch < state.epoch) return;
   const Thread* thread = access.thread;
@@ -161,8 +159,8 @@ void check_set(Detector& state, const Access& access, const AccessSet& set, cons
   }
   const uint32_t* seen = state.warps[warp].seen[thread->lane];
   for (unsigned lane = 0; lane < 32; ++lane) {
-    const uint32_t clock = set.more != 0 ? state.clocks.at(set.more)->clock[lane]
-                                         : (lane == set.lane ? set.clock : 0);
+    const uint32_t clock =
+        set.more != 0 ? state.clocks.at(set.more)->clock[lane] : (lane == set.lane ? set.clock : 0);
     if (lane == thread->lane || clock <= seen[lane]) continue;
     report(access, DefectKind::kRace,
            ", which " + thread_name(access, warp * 32 + lane) + " of the same warp " + what +
@@ -219,8 +217,8 @@ void check_writer(Detector& state, const Access& access, const Cell& cell) {
   }
   if (!ordered(state, access.thread, cell.write_epoch, cell.write_thread, cell.write_clock)) {
     report(access, DefectKind::kRace,
-           ", which " + thread_name(access, cell.write_thread) +
-               " wrote with no barrier between" + at_place(access, cell.write_where));
+           ", which " + thread_name(access, cell.write_thread) + " wrote with no barrier between" +
+               at_place(access, cell.write_where));
   }
 }
 
@@ -314,8 +312,7 @@ bool in_constants(Detector& state, uintptr_t address, size_t bytes) {
 
 void global_access(Detector& state, const Access& access) {
   if (!in_allocation(state, access.address, access.bytes)) {
-    if (access.type == AccessType::kRead &&
-        in_constants(state, access.address, access.bytes)) {
+    if (access.type == AccessType::kRead && in_constants(state, access.address, access.bytes)) {
       return;
     }
     char address[32];
@@ -404,7 +401,8 @@ void race_kernel_access(Thread* thread, AccessType type, const void* pointer, si
   if (bytes == 0) return;
   const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
   // Its own stack, and the built-in variables.
-  if (address - reinterpret_cast<uintptr_t>(thread->fiber.stack) < thread->fiber.stack_bytes) return;
+  if (address - reinterpret_cast<uintptr_t>(thread->fiber.stack) < thread->fiber.stack_bytes)
+    return;
   if (address - reinterpret_cast<uintptr_t>(static_cast<ThreadView*>(thread)) <
       sizeof(ThreadView)) {
     return;

@@ -1,10 +1,11 @@
-// What the race detector remembers of memory. A cell stands for a granule of 16 bytes, or 8, 4, 2, 1
-// as soon as an access of its chunk is smaller or less aligned.
+// What the race detector remembers of memory. A cell stands for a granule of 16 bytes, or 8, 4, 2,
+// 1 as soon as an access of its chunk is smaller or less aligned.
 //
 // Order within a block has two levels, and so have the stamps of accesses:
 //   epoch   counts block barriers, over all blocks and launches: an earlier epoch of the same block
 //           is ordered before this one
-//   clock   of a lane, counts the warp barriers it took part in: within an epoch only threads of one
+//   clock   of a lane, counts the warp barriers it took part in: within an epoch only threads of
+//   one
 //           warp can be ordered, by the warp's 32 x 32 vector clocks
 // That is all that orders accesses: with it, the sets below lose no reader.
 #pragma once

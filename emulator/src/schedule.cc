@@ -61,16 +61,15 @@ void ReadySet::reset(Schedule schedule, unsigned warps, uint64_t seed) {
   }
   if (schedule == Schedule::kSkewed) shuffle(warp_, warps, &random_);
   for (unsigned i = 0; i < warps; ++i) rank_[warp_[i]] = static_cast<uint8_t>(i);
-  from_top_ = schedule == Schedule::kReverse ||
-              (schedule == Schedule::kSkewed && random_.below(2) == 1);
+  from_top_ =
+      schedule == Schedule::kReverse || (schedule == Schedule::kSkewed && random_.below(2) == 1);
   current_ = warps - 1;  // the first turn goes to rank 0
 }
 
 unsigned ReadySet::choose_rank() {
   switch (schedule_) {
     case Schedule::kRandom:
-      return nth_set(ranks_,
-                     random_.below(static_cast<uint32_t>(__builtin_popcount(ranks_))));
+      return nth_set(ranks_, random_.below(static_cast<uint32_t>(__builtin_popcount(ranks_))));
     case Schedule::kSkewed: {
       const unsigned first = lowest(ranks_);
       if ((ranks_ & (ranks_ - 1)) == 0) {
@@ -79,8 +78,8 @@ unsigned ReadySet::choose_rank() {
       }
       if (++streak_ < kStreak) return first;
       streak_ = 0;
-      return nth_set(ranks_, 1 + random_.below(static_cast<uint32_t>(
-                                     __builtin_popcount(ranks_) - 1)));
+      return nth_set(ranks_,
+                     1 + random_.below(static_cast<uint32_t>(__builtin_popcount(ranks_) - 1)));
     }
     default:
       return ready_[warp_[current_]] != 0 ? current_ : next_after(ranks_, current_);

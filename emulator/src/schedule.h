@@ -44,7 +44,7 @@ class ReadySet {
 
   Schedule schedule_ = Schedule::kForward;
   Random random_;
-  uint32_t ranks_ = 0;     // warps with ready lanes, by rank
+  uint32_t ranks_ = 0;       // warps with ready lanes, by rank
   uint32_t ready_[32] = {};  // lanes of the current turn
   uint32_t next_[32] = {};   // lanes of the next one
   uint8_t rank_[32] = {};    // of a warp

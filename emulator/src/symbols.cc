@@ -1,5 +1,7 @@
 // Names of functions. dladdr knows only exported ones, kernels mostly are not: so the symbol table
 // of the file that holds the function is read as well (ELF, 64 bits).
+#include "symbols.h"
+
 #include <cxxabi.h>
 #include <dlfcn.h>
 
@@ -11,7 +13,6 @@
 #include <string>
 
 #include "simt/engine.h"
-#include "symbols.h"
 
 #if defined(__linux__)
 #include <elf.h>
@@ -63,7 +64,8 @@ std::string symbol_in_file(const char* path, uint64_t offset) {
         const auto* symbols = reinterpret_cast<const Elf64_Sym*>(base + sections[i].sh_offset);
         const size_t count = sections[i].sh_size / sizeof(Elf64_Sym);
         for (size_t j = 0; j < count; ++j) {
-          if (ELF64_ST_TYPE(symbols[j].st_info) != STT_FUNC || symbols[j].st_shndx == SHN_UNDEF) continue;
+          if (ELF64_ST_TYPE(symbols[j].st_info) != STT_FUNC || symbols[j].st_shndx == SHN_UNDEF)
+            continue;
           if (offset < symbols[j].st_value ||
               offset >= symbols[j].st_value + (symbols[j].st_size > 0 ? symbols[j].st_size : 1) ||
               symbols[j].st_name >= names.sh_size) {
@@ -121,8 +123,9 @@ std::string ask_addr2line(const char* module, uint64_t offset) {
     if (*c == '\'') return "";
   }
   char command[4400];
-  const int length = std::snprintf(command, sizeof command, "addr2line -i -e '%s' 0x%llx 2>/dev/null",
-                                   module, static_cast<unsigned long long>(offset));
+  const int length =
+      std::snprintf(command, sizeof command, "addr2line -i -e '%s' 0x%llx 2>/dev/null", module,
+                    static_cast<unsigned long long>(offset));
   if (length < 0 || static_cast<size_t>(length) >= sizeof command) return "";
   std::FILE* pipe = popen(command, "r");
   if (pipe == nullptr) return "";

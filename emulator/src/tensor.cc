@@ -124,9 +124,9 @@ void combine_mma(Warp* warp, const Rendezvous& slot) {
 
 void require_full_warp(Thread* thread, const char* operation, Site site) {
   if (thread->warp->existing == ~0u) return;
-  thread->block->fail(thread, DefectKind::kDivergence,
-                      std::string(operation) + " needs all 32 lanes, the block's last warp has fewer",
-                      site);
+  thread->block->fail(
+      thread, DefectKind::kDivergence,
+      std::string(operation) + " needs all 32 lanes, the block's last warp has fewer", site);
 }
 
 }  // namespace
@@ -158,8 +158,8 @@ void mma_m16n8k16(MmaType type, float* d, const uint32_t* a, const uint32_t* b, 
   MmaArguments arguments = {d, a, b};
   thread->block->collective(
       thread, name, ~0u,
-      type == MmaType::kBf16 ? combine_mma<MmaType::kBf16> : combine_mma<MmaType::kF16>,
-      &arguments, site, true);
+      type == MmaType::kBf16 ? combine_mma<MmaType::kBf16> : combine_mma<MmaType::kF16>, &arguments,
+      site, true);
 }
 
 uint4 load_vector(const void* source, const char* file, int line) {

@@ -1,6 +1,7 @@
 // Ends kernels that do not end. One thread looks at the running blocks a few times a second; when
 // one has taken longer than its limit
-//   1. it raises the block's flag: whatever the kernel next calls of the engine reports the livelock
+//   1. it raises the block's flag: whatever the kernel next calls of the engine reports the
+//   livelock
 //   2. if the kernel calls nothing (a loop on plain memory), a signal does: its handler may leave
 //      the kernel in the middle, because a kernel's own code holds no lock of anybody
 // The handler is installed only at that moment, so a host program's signals stay as they are.
@@ -91,8 +92,8 @@ void watch_forever() {
 
 void watch(Block* block, double timeout_seconds) {
   const std::lock_guard<std::mutex> lock(watchdog().mutex);
-  watchdog().watched.push_back({block, pthread_self(),
-                                static_cast<int64_t>(timeout_seconds * 1e9), 0, 0});
+  watchdog().watched.push_back(
+      {block, pthread_self(), static_cast<int64_t>(timeout_seconds * 1e9), 0, 0});
   if (!watchdog().started) {
     watchdog().started = true;
     std::thread(watch_forever).detach();

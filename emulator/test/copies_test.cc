@@ -72,9 +72,9 @@ void test_fill() {
   check(right, "the rest of a partial copy is zero");
   const Buffer<uint4> source(1);
   const Buffer<unsigned char> out(16);
-  expect_defect(run(fill_kernel, 1, 1, 16, reinterpret_cast<unsigned char*>(source.data()), 17u,
-                    out.data()),
-                {DefectKind::kOutOfBounds}, "17 of 16 bytes");
+  expect_defect(
+      run(fill_kernel, 1, 1, 16, reinterpret_cast<unsigned char*>(source.data()), 17u, out.data()),
+      {DefectKind::kOutOfBounds}, "17 of 16 bytes");
 }
 
 __global__ void address_kernel(uint32_t shared_shift, const unsigned char* source) {

@@ -106,8 +106,8 @@ void test_ldmatrix() {
     expect_clean(run(ldmatrix_kernel, 1, 32, 4096, one.stride), "ldmatrix");
     const simt::Counters counters = simt::counters();
     check(counters.ldmatrix == 1 && counters.ldmatrix_bank_conflicts == one.conflicts,
-          "ldmatrix with rows " + std::to_string(one.stride) + " bytes apart: " +
-              std::to_string(counters.ldmatrix_bank_conflicts) + " conflicts");
+          "ldmatrix with rows " + std::to_string(one.stride) +
+              " bytes apart: " + std::to_string(counters.ldmatrix_bank_conflicts) + " conflicts");
   }
 }
 
@@ -136,8 +136,8 @@ void test_records() {
   expect_clean(run(ldmatrix_kernel, 3, 32, 4096, 16u), "records");
   expect_clean(run(copy_kernel, 0 + 1, 32, 4096, Buffer<uint4>(33).data(), 16u), "records");
   const std::vector<simt::LaunchRecord> records = simt::launch_records();
-  check(records.size() == 2 && records[0].counters.ldmatrix == 3 &&
-            records[0].grid.x == 3 && records[0].block.x == 32 && records[0].shared_bytes == 4096 &&
+  check(records.size() == 2 && records[0].counters.ldmatrix == 3 && records[0].grid.x == 3 &&
+            records[0].block.x == 32 && records[0].shared_bytes == 4096 &&
             records[0].name.find("ldmatrix_kernel") != std::string::npos,
         "a record per launch: " + (records.empty() ? "" : records[0].name));
   check(simt::counters("ldmatrix_kernel").ldmatrix == 3 &&

@@ -24,9 +24,7 @@ __global__ void half_then_barrier_kernel(int* out) {
   __syncthreads();
   out[threadIdx.x] = value;
 }
-__global__ void own_lane_kernel(int* out) {
-  out[threadIdx.x] = __shfl_sync(0xffffu, 1, 0);
-}
+__global__ void own_lane_kernel(int* out) { out[threadIdx.x] = __shfl_sync(0xffffu, 1, 0); }
 __global__ void other_masks_kernel(int* out) {
   const unsigned mask = threadIdx.x < 16 ? kFull : 0xffff0000u;
   out[threadIdx.x] = __shfl_sync(mask, 1, 16);
@@ -186,8 +184,8 @@ void test_livelock() {
   for (int round = 0; round < 2; ++round) {
     expect_defect(run(spin_kernel, 1, 1, 0, flag.data(), out.data()), {DefectKind::kLivelock},
                   "spinning on memory");
-    expect_defect(run(spin_warp_kernel, 1, 32, 0, flag.data(), out.data()),
-                  {DefectKind::kLivelock}, "spinning on a vote", "livelock");
+    expect_defect(run(spin_warp_kernel, 1, 32, 0, flag.data(), out.data()), {DefectKind::kLivelock},
+                  "spinning on a vote", "livelock");
     expect_defect(run(spin_atomic_kernel, 1, 1, 0, flag.data(), out.data()),
                   {DefectKind::kLivelock}, "spinning on an atomic");
     expect_defect(run(wait_for_block_kernel, 2, 1, 0, flag.data()), {DefectKind::kLivelock},

@@ -25,8 +25,8 @@ enum class Plant {
   kInFlightAtEnd,  // reported at the thread's exit
 };
 
-constexpr int kTile = 64;      // rows of A and of B per block
-constexpr int kTileK = 32;     // 64 bytes per row: four chunks of 16
+constexpr int kTile = 64;   // rows of A and of B per block
+constexpr int kTileK = 32;  // 64 bytes per row: four chunks of 16
 constexpr int kStages = 3;
 constexpr int kStageBytes = 2 * kTile * kTileK * 2;
 constexpr int kThreads = 128;
@@ -93,8 +93,8 @@ __global__ void gemm_kernel(const uint16_t* a, const int* rows, const uint16_t* 
       }
       for (int j = 0; j < 4; ++j) {
         const int row = n_warp + j * 8 + lane % 8;
-        ldmatrix_x2(b_registers[j], stage + kTile * 64 +
-                                        chunk_offset<kPlant>(row, k / 8 + lane / 8 % 2));
+        ldmatrix_x2(b_registers[j],
+                    stage + kTile * 64 + chunk_offset<kPlant>(row, k / 8 + lane / 8 % 2));
       }
       for (int i = 0; i < 2; ++i) {
         for (int j = 0; j < 4; ++j) mma_m16n8k16_bf16(d[i][j], a_registers[i], b_registers[j]);
@@ -149,9 +149,8 @@ Outcome run_gemm(const Problem& problem, int* wrong) {
   const Buffer<int> rows(problem.rows);
   const Buffer<float> c(problem.expected.size());
   const dim3 grid((problem.M + kTile - 1) / kTile, (problem.N + kTile - 1) / kTile);
-  const Outcome outcome =
-      run(gemm_kernel<kPlant>, grid, kThreads, kStages * kStageBytes, a.data(), rows.data(),
-          b.data(), c.data(), problem.M, problem.N, problem.K);
+  const Outcome outcome = run(gemm_kernel<kPlant>, grid, kThreads, kStages * kStageBytes, a.data(),
+                              rows.data(), b.data(), c.data(), problem.M, problem.N, problem.K);
   *wrong = 0;
   for (size_t i = 0; i < c.size(); ++i) {
     if (!(c[i] == problem.expected[i])) ++*wrong;  // NaN counts as wrong
@@ -168,10 +167,10 @@ void expect_found(const Problem& problem, bool in_every_schedule, const char* wh
     const Outcome outcome = run_gemm<kPlant>(problem, &wrong);
     const std::string where = std::string(what) + ", " + setting.name;
     if (kRaceFlavour) {
-      expect_defect(outcome,
-                    {simt::DefectKind::kRace, simt::DefectKind::kInFlight,
-                     simt::DefectKind::kUninitialised},
-                    where);
+      expect_defect(
+          outcome,
+          {simt::DefectKind::kRace, simt::DefectKind::kInFlight, simt::DefectKind::kUninitialised},
+          where);
     } else if (in_every_schedule || setting.schedule == simt::Schedule::kSkewed) {
       expect_clean(outcome, where);
       check(wrong > 0, where + ": the numbers are right");

@@ -89,7 +89,8 @@ void test_votes() {
   for (int round = 0; round < 100; ++round) {
     const unsigned mask = round == 0 ? kFull : static_cast<unsigned>(inputs.next()) | 1u;
     std::vector<int> values(32);
-    for (int& value : values) value = static_cast<int>(inputs.below(round % 2 == 0 ? 4 : 2)) | (round % 3 == 0);
+    for (int& value : values)
+      value = static_cast<int>(inputs.below(round % 2 == 0 ? 4 : 2)) | (round % 3 == 0);
     const Buffer<int> in(values);
     const Buffer<unsigned> out(320);
     if (!expect_clean(run(vote_kernel, 1, 32, 0, mask, in.data(), out.data()), "votes")) return;
@@ -146,8 +147,7 @@ void test_barriers() {
 }
 
 __global__ void index_kernel(unsigned* out) {
-  const unsigned thread =
-      (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
+  const unsigned thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
   const unsigned block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
   const unsigned threads = blockDim.x * blockDim.y * blockDim.z;
   out[block * threads + thread] = block * 1000 + thread;
@@ -186,9 +186,9 @@ void test_atomics() {
     const Buffer<unsigned> u({0, 5, 0, 0});
     const Buffer<unsigned long long> l({0, 0});
     expect_clean(run(atomic_kernel, 3, 64, 0, i.data(), u.data(), l.data()), "atomics");
-    check(i[0] == 18336 && i[1] == -191 && i[2] == 191 && i[3] == 7 && i[4] == 9 &&
-              u[0] == 18336 && u[1] == 0 && u[2] == 191 && u[3] == kFull &&
-              l[0] == 192ull << 32 && l[1] == 191ull << 33,
+    check(i[0] == 18336 && i[1] == -191 && i[2] == 191 && i[3] == 7 && i[4] == 9 && u[0] == 18336 &&
+              u[1] == 0 && u[2] == 191 && u[3] == kFull && l[0] == 192ull << 32 &&
+              l[1] == 191ull << 33,
           std::string("atomics, ") + setting.name);
   }
 }

@@ -52,8 +52,7 @@ void test_top_k() {
     const Scheduled scheduled(setting.schedule, setting.seed);
     const Buffer<float> in(scores);
     const Buffer<int> out(kRows * kK);
-    expect_clean(run(top_k_kernel, 4, 128, 0, in.data(), kRows, kColumns, kK, out.data()),
-                 "top-k");
+    expect_clean(run(top_k_kernel, 4, 128, 0, in.data(), kRows, kColumns, kK, out.data()), "top-k");
     int wrong = 0;
     for (int row = 0; row < kRows; ++row) {
       std::vector<int> order(kColumns);

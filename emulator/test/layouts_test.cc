@@ -21,9 +21,7 @@ Place a_place(int row, int column) {
   return {row % 8 * 4 + column % 8 / 2, (row / 8 + column / 8 * 2) * 2 + column % 2};
 }
 Place b_place(int k, int n) { return {n * 4 + k % 8 / 2, k / 8 * 2 + k % 2}; }
-Place d_place(int row, int column) {
-  return {row % 8 * 4 + column / 2, row / 8 * 2 + column % 2};
-}
+Place d_place(int row, int column) { return {row % 8 * 4 + column / 2, row / 8 * 2 + column % 2}; }
 
 template <bool kF16>
 __global__ void mma_kernel(const uint32_t* a, const uint32_t* b, float* d) {
@@ -118,11 +116,12 @@ void test_f16_values() {
         const uint32_t bits = first + static_cast<uint32_t>(k * 16 + row);
         const int exponent = static_cast<int>(bits >> 10 & 31u);
         const double fraction = static_cast<double>(bits & 0x3ffu) / 1024;
-        double value = exponent == 0 ? std::ldexp(fraction, -14)
-                                     : std::ldexp(1 + fraction, exponent - 15);
+        double value =
+            exponent == 0 ? std::ldexp(fraction, -14) : std::ldexp(1 + fraction, exponent - 15);
         if (exponent == 31) value = (bits & 0x3ffu) != 0 ? NAN : INFINITY;
         if (bits & 0x8000u) value = -value;
-        const double got = static_cast<double>(d[d_place(row, 3).lane * 4 + d_place(row, 3).element]);
+        const double got =
+            static_cast<double>(d[d_place(row, 3).lane * 4 + d_place(row, 3).element]);
         const bool same = std::isnan(value) ? std::isnan(got) : got == value;
         if (!same) ++wrong;
       }
@@ -169,9 +168,9 @@ void test_ldmatrix() {
   const Buffer<uint16_t> in(values);
   const Buffer<int> rows(order);
   const Buffer<uint32_t> out(32 * kMatrices);
-  expect_clean(run(ldmatrix_kernel<kMatrices, kTranspose>, 1, 32, 512, in.data(), rows.data(),
-                   out.data()),
-               "ldmatrix");
+  expect_clean(
+      run(ldmatrix_kernel<kMatrices, kTranspose>, 1, 32, 512, in.data(), rows.data(), out.data()),
+      "ldmatrix");
   int wrong = 0;
   for (int matrix = 0; matrix < kMatrices; ++matrix) {
     for (int row = 0; row < 8; ++row) {
@@ -184,8 +183,8 @@ void test_ldmatrix() {
       }
     }
   }
-  check(wrong == 0, "ldmatrix x" + std::to_string(kMatrices) + (kTranspose ? ".trans" : "") +
-                        ": " + std::to_string(wrong) + " elements differ");
+  check(wrong == 0, "ldmatrix x" + std::to_string(kMatrices) + (kTranspose ? ".trans" : "") + ": " +
+                        std::to_string(wrong) + " elements differ");
 }
 
 }  // namespace

@@ -34,9 +34,15 @@ struct Entry {
   void (*run)();
 };
 constexpr Entry kGroups[] = {
-    {"intrinsics", test_intrinsics}, {"layouts", test_layouts},   {"kernels", test_kernels},
-    {"gemm", test_gemm},             {"copies", test_copies},     {"defects", test_defects},
-    {"memory", test_memory},         {"counters", test_counters}, {"race", test_race},
+    {"intrinsics", test_intrinsics},
+    {"layouts", test_layouts},
+    {"kernels", test_kernels},
+    {"gemm", test_gemm},
+    {"copies", test_copies},
+    {"defects", test_defects},
+    {"memory", test_memory},
+    {"counters", test_counters},
+    {"race", test_race},
     {"runtime", test_runtime},
 };
 constexpr Entry kChildren[] = {
@@ -60,9 +66,9 @@ bool check(bool passed, const std::string& what) {
 
 const std::vector<Setting>& all_settings() {
   static const std::vector<Setting> settings = {
-      {simt::Schedule::kForward, 1, "forward"},   {simt::Schedule::kReverse, 1, "reverse"},
-      {simt::Schedule::kRandom, 1, "random 1"},   {simt::Schedule::kRandom, 2, "random 2"},
-      {simt::Schedule::kSkewed, 1, "skewed 1"},   {simt::Schedule::kSkewed, 2, "skewed 2"},
+      {simt::Schedule::kForward, 1, "forward"}, {simt::Schedule::kReverse, 1, "reverse"},
+      {simt::Schedule::kRandom, 1, "random 1"}, {simt::Schedule::kRandom, 2, "random 2"},
+      {simt::Schedule::kSkewed, 1, "skewed 1"}, {simt::Schedule::kSkewed, 2, "skewed 2"},
       {simt::Schedule::kSkewed, 3, "skewed 3"},
   };
   return settings;

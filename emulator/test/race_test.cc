@@ -1,5 +1,6 @@
-// The race detector: every kind of unordered pair is found in every schedule, and kernels that order
-// their accesses in unusual but right ways are left alone. Other flavours run only the latter.
+// The race detector: every kind of unordered pair is found in every schedule, and kernels that
+// order their accesses in unusual but right ways are left alone. Other flavours run only the
+// latter.
 #include <simt/ptx.h>
 
 #include "harness.h"

@@ -169,8 +169,8 @@ void limit_per_sequence(const Call& call, Choices* c) {
 
 void limit_batch(const Call& call, Choices* c) {
   const SeRouting& r = call.routing;
-  double room = 2 * std::ceil(static_cast<double>(call.num_tokens) /
-                              static_cast<double>(r.num_experts));
+  double room =
+      2 * std::ceil(static_cast<double>(call.num_tokens) / static_cast<double>(r.num_experts));
   if (r.expert_capacity > 0) room = static_cast<double>(r.expert_capacity);
   if (r.capacity_token_fraction > 0)
     room = std::ceil(r.capacity_token_fraction * static_cast<double>(call.num_tokens));
@@ -199,8 +199,8 @@ void check_call(const Call& call, const DeviceLimits& limits, const std::string&
     for (int64_t t = 0; t < call.num_tokens; ++t) divisors.push_back(divisor_of(call, c, t));
   };
   // Per sequence, weights are final before slots are dropped.
-  const bool before = call.routing.capacity == SE_CAPACITY_PER_SEQUENCE ||
-                      call.routing.normalize_before_dropping;
+  const bool before =
+      call.routing.capacity == SE_CAPACITY_PER_SEQUENCE || call.routing.normalize_before_dropping;
   if (before) take_divisors();
   const Choices undropped = c;
   if (call.routing.capacity == SE_CAPACITY_PER_SEQUENCE) {
@@ -213,8 +213,8 @@ void check_call(const Call& call, const DeviceLimits& limits, const std::string&
   for (int64_t slot = 0; slot < call.num_tokens * top_k; ++slot) {
     const size_t i = static_cast<size_t>(slot);
     const int64_t token = slot / top_k;
-    const std::string where = what + ": token " + std::to_string(token) + " slot " +
-                              std::to_string(slot % top_k);
+    const std::string where =
+        what + ": token " + std::to_string(token) + " slot " + std::to_string(slot % top_k);
     if (is_flagged(call, token)) {
       if (out.ids[i] != slot % top_k || !std::isnan(out.weights[i])) {
         check(false, where + ": a flagged row keeps its ids and NaN");

@@ -1,10 +1,11 @@
-// Combine, the shared expert's coefficient and the listed slots: against double precision, and bit by
-// bit against a plain loop in rising slot order.
+// Combine, the shared expert's coefficient and the listed slots: against double precision, and bit
+// by bit against a plain loop in rising slot order.
+#include "cuda/launch/combine.h"
+
 #include <algorithm>
 #include <cmath>
 
 #include "cuda/harness.h"
-#include "cuda/launch/combine.h"
 #include "cuda/suites.h"
 
 namespace native_test {
@@ -115,19 +116,18 @@ class Problem {
         if (is_identity(slot)) {
           sum += weight * hidden_[static_cast<size_t>(row * hidden_stride() + column)];
         } else {
-          sum += (c_.weights_applied ? 1 : weight) *
-                 static_cast<double>(
-                     expert_output_[static_cast<size_t>(slot * c_.columns + column)]);
+          sum +=
+              (c_.weights_applied ? 1 : weight) *
+              static_cast<double>(expert_output_[static_cast<size_t>(slot * c_.columns + column)]);
         }
       }
     }
     if (c_.shared >= 0) {
       const double shared =
           static_cast<double>(shared_[static_cast<size_t>(row * c_.columns + column)]);
-      const double coefficient =
-          c_.shared == SE_SHARED_PLAIN
-              ? 1
-              : static_cast<double>(coefficients_[static_cast<size_t>(row)]);
+      const double coefficient = c_.shared == SE_SHARED_PLAIN
+                                     ? 1
+                                     : static_cast<double>(coefficients_[static_cast<size_t>(row)]);
       if (c_.shared == SE_SHARED_MIX) sum *= 1 - coefficient;
       sum += coefficient * shared;
     }
@@ -261,8 +261,8 @@ void check_result(const Problem& problem, const Case& c, const Result& result) {
   check(padding, what + ": columns behind the rows stay");
   bool flags = true;
   for (int64_t row = 0; row < c.tokens; ++row)
-    flags = flags && (!c.flags || (result.flags[static_cast<size_t>(row)] != 0) ==
-                                      problem.is_flagged(row));
+    flags = flags &&
+            (!c.flags || (result.flags[static_cast<size_t>(row)] != 0) == problem.is_flagged(row));
   check(flags, what + ": flags stay as they were");
 }
 
@@ -430,10 +430,10 @@ void test_coefficients() {
         DeviceArray<uint8_t> x(shifted_bytes(dtype, hidden, shift));
         DeviceArray<float> weights(shifted(gate, shift));
         DeviceArray<float> out(tokens);
-        if (!synced(launch_shared_coefficients(x.data() + shift * dtype_bytes(dtype), dtype, stride,
-                                               weights.data() + shift, tokens, columns, out,
-                                               nullptr),
-                    what))
+        if (!synced(
+                launch_shared_coefficients(x.data() + shift * dtype_bytes(dtype), dtype, stride,
+                                           weights.data() + shift, tokens, columns, out, nullptr),
+                what))
           continue;
         results.push_back(out.download());
         // The last row alone.

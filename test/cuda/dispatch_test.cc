@@ -1,10 +1,11 @@
 // Dispatch against a plain loop: who goes where, in which order, and what every table says.
+#include "cuda/launch/dispatch.h"
+
 #include <algorithm>
 #include <string>
 #include <vector>
 
 #include "cuda/harness.h"
-#include "cuda/launch/dispatch.h"
 #include "cuda/suites.h"
 
 namespace native_test {
@@ -18,8 +19,8 @@ struct Case {
   int64_t num_experts = 0;
   int64_t top_k = 1;
   std::vector<int32_t> ids;
-  std::vector<uint8_t> flags;          // empty: none
-  std::vector<const void*> present;    // empty: all
+  std::vector<uint8_t> flags;        // empty: none
+  std::vector<const void*> present;  // empty: all
   int32_t tiles[2] = {16, 128};
 };
 
@@ -142,8 +143,8 @@ void check_case(const Case& c, const std::string& what) {
 }
 
 enum class Load { kUniform, kZipf, kOne, kDistinct, kHalfEmpty, kLast };
-constexpr Load kLoads[] = {Load::kUniform,   Load::kZipf,      Load::kOne,
-                           Load::kDistinct,  Load::kHalfEmpty, Load::kLast};
+constexpr Load kLoads[] = {Load::kUniform,  Load::kZipf,      Load::kOne,
+                           Load::kDistinct, Load::kHalfEmpty, Load::kLast};
 constexpr const char* kLoadNames[] = {"uniform",        "Zipf",       "all on one",
                                       "one token each", "half empty", "last expert"};
 
@@ -189,9 +190,9 @@ std::string name_of(int64_t num_experts, int64_t num_slots, const std::string& m
 
 void test_expert_counts(Random& random) {
   int turn = 0;
-  for (const int64_t num_experts : {1,   2,   3,   31,  60,   63,   65,   127,  160,  192,  255,
-                                    257, 288, 384, 512, 576,  896,  1023, 1024, 1025, 4096, 6145,
-                                    8191, 12300}) {
+  for (const int64_t num_experts :
+       {1,   2,   3,   31,  60,  63,   65,   127,  160,  192,  255,  257,
+        288, 384, 512, 576, 896, 1023, 1024, 1025, 4096, 6145, 8191, 12300}) {
     for (const int64_t num_slots : {int64_t{8}, int64_t{700}, int64_t{5000}}) {
       const size_t load = static_cast<size_t>(turn++ % 6);
       Case c;
@@ -217,9 +218,10 @@ void test_loads(Random& random) {
 
 // Around a warp's round, the single block's limit, and the chunks of the large form.
 void test_sizes(Random& random) {
-  for (const int64_t num_slots : {0,    1,    2,    7,    31,   32,   33,   127,  128,  129,  255,
-                                  256,  257,  1023, 1025, 4095, 4096, 4097, 4223, 4224, 4225, 16383,
-                                  16384, 16385, 131071, 131072, 131073, 131200}) {
+  for (const int64_t num_slots :
+       {0,    1,     2,     7,     31,     32,     33,     127,   128,  129,
+        255,  256,   257,   1023,  1025,   4095,   4096,   4097,  4223, 4224,
+        4225, 16383, 16384, 16385, 131071, 131072, 131073, 131200}) {
     if (num_slots < 0) continue;
     Case c;
     c.num_experts = num_slots % 2 == 0 ? 60 : 17;

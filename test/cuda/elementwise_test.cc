@@ -1,8 +1,9 @@
 // Conversions, scaled gathers, pointer tables and the checks of contents: every result exactly.
+#include "cuda/launch/elementwise.h"
+
 #include <algorithm>
 
 #include "cuda/harness.h"
-#include "cuda/launch/elementwise.h"
 #include "cuda/suites.h"
 
 namespace native_test {
@@ -26,7 +27,8 @@ bool is_poison(const std::vector<uint8_t>& bytes, int64_t first, int64_t count) 
                      [](uint8_t byte) { return byte == 0xFF; });
 }
 
-// ---- convert ---------------------------------------------------------------------------------------
+// ---- convert
+// ---------------------------------------------------------------------------------------
 
 void convert_case(int32_t from_dtype, int32_t to_dtype, int64_t rows, int64_t cols, int64_t pad,
                   int64_t shift) {
@@ -103,7 +105,8 @@ void test_convert() {
   check(launch_convert(none, nullptr) == cudaErrorInvalidValue, "convert: no such dtype");
 }
 
-// ---- scale_rows ------------------------------------------------------------------------------------
+// ---- scale_rows
+// ------------------------------------------------------------------------------------
 
 void scale_case(int32_t dtype, int64_t tokens, int64_t top_k, int64_t cols, int64_t pad,
                 int64_t shift) {
@@ -137,8 +140,7 @@ void scale_case(int32_t dtype, int64_t tokens, int64_t top_k, int64_t cols, int6
     for (int64_t column = 0; column < cols; ++column)
       expected.push_back(static_cast<double>(
           weights[static_cast<size_t>(slot)] *
-          static_cast<float>(
-              values[static_cast<size_t>(shift + slot / top_k * stride + column)])));
+          static_cast<float>(values[static_cast<size_t>(shift + slot / top_k * stride + column)])));
   }
   DeviceArray<uint8_t> from(encode(dtype, values));
   DeviceArray<uint8_t> to((shift + num_slots * cols) * element);
@@ -159,8 +161,8 @@ void scale_case(int32_t dtype, int64_t tokens, int64_t top_k, int64_t cols, int6
   const std::vector<uint8_t> out = to.download();
   const std::vector<uint8_t> wanted = encode(dtype, expected);
   check(std::equal(wanted.begin(), wanted.end(), out.begin() + shift * element), what);
-  check(is_poison(out, 0, shift * element) &&
-            is_poison(out, (shift + listed * cols) * element, (num_slots - listed) * cols * element),
+  check(is_poison(out, 0, shift * element) && is_poison(out, (shift + listed * cols) * element,
+                                                        (num_slots - listed) * cols * element),
         what + ": writes nothing else");
 }
 
@@ -178,7 +180,8 @@ void test_scale_rows() {
   check(launch_scale_rows(none, nullptr) == cudaSuccess, "scale_rows: no slots");
 }
 
-// ---- fill_table ------------------------------------------------------------------------------------
+// ---- fill_table
+// ------------------------------------------------------------------------------------
 
 void test_fill_table() {
   for (const int64_t count : {1, 255, 256, 257, 1000}) {
@@ -196,7 +199,8 @@ void test_fill_table() {
   check(launch_fill_table(nullptr, 1, 0, nullptr, nullptr) == cudaSuccess, "fill_table: nothing");
 }
 
-// ---- checks ----------------------------------------------------------------------------------------
+// ---- checks
+// ----------------------------------------------------------------------------------------
 
 // Launches a check and returns what it leaves, starting with `before`.
 template <typename Launch>

@@ -1,11 +1,12 @@
 // Router logits against sums in double; the same bits whatever the batch, the kernel or the
 // alignment; Gemma 4's norm.
+#include "cuda/launch/gate.h"
+
 #include <cmath>
 #include <string>
 #include <vector>
 
 #include "cuda/harness.h"
-#include "cuda/launch/gate.h"
 #include "cuda/suites.h"
 
 namespace native_test {
@@ -22,8 +23,8 @@ using sparse_experts::cuda::SplitLogits;
 
 constexpr int32_t kDtypes[] = {SE_F32, SE_F16, SE_BF16};
 
-// A matrix in memory: rows `stride` elements apart, the first one `offset` elements behind an aligned
-// address; the gaps are NaN.
+// A matrix in memory: rows `stride` elements apart, the first one `offset` elements behind an
+// aligned address; the gaps are NaN.
 struct Matrix {
   Matrix(int32_t element_dtype, int64_t num_rows, int64_t num_columns, int64_t row_stride,
          int64_t first, const std::vector<double>& values)
@@ -125,8 +126,8 @@ struct Layout {
 
 void check_gate(Random& random, const Shape& s, int32_t hidden_dtype, int32_t weight_dtype,
                 Layout hidden_layout, Layout weight_layout, bool with_bias) {
-  const std::string what = name_of(s, std::string(dtype_name(hidden_dtype)) + " x " +
-                                          dtype_name(weight_dtype));
+  const std::string what =
+      name_of(s, std::string(dtype_name(hidden_dtype)) + " x " + dtype_name(weight_dtype));
   const std::vector<double> x = random_values(random, hidden_dtype, s.num_tokens * s.hidden_size);
   const std::vector<double> w =
       random_values(random, weight_dtype, s.num_experts * s.hidden_size, 0.05);
@@ -134,8 +135,8 @@ void check_gate(Random& random, const Shape& s, int32_t hidden_dtype, int32_t we
       with_bias ? random_array<float>(random, s.num_experts) : std::vector<float>();
   const Matrix hidden(hidden_dtype, s.num_tokens, s.hidden_size, s.hidden_size + hidden_layout.gap,
                       hidden_layout.offset, x);
-  const Matrix weight(weight_dtype, s.num_experts, s.hidden_size,
-                      s.hidden_size + weight_layout.gap, weight_layout.offset, w);
+  const Matrix weight(weight_dtype, s.num_experts, s.hidden_size, s.hidden_size + weight_layout.gap,
+                      weight_layout.offset, w);
   const std::vector<float> batch = run_gate(s, hidden, weight, 0, s.num_tokens, bias, what);
   if (batch.empty()) return;
   check_close(to_doubles(batch), expected_logits(s, x, w, bias), 1e-6, what);
@@ -157,17 +158,16 @@ void check_gate(Random& random, const Shape& s, int32_t hidden_dtype, int32_t we
   if (hidden_layout.offset + hidden_layout.gap + weight_layout.offset + weight_layout.gap > 0) {
     const Matrix packed_hidden(hidden_dtype, s.num_tokens, s.hidden_size, s.hidden_size, 0, x);
     const Matrix packed_weight(weight_dtype, s.num_experts, s.hidden_size, s.hidden_size, 0, w);
-    check(same_bits(batch,
-                    run_gate(s, packed_hidden, packed_weight, 0, s.num_tokens, bias, what)),
+    check(same_bits(batch, run_gate(s, packed_hidden, packed_weight, 0, s.num_tokens, bias, what)),
           what + ": alignment changes no bit");
   }
 }
 
 void test_sizes(Random& random) {
   int turn = 0;
-  for (const int64_t hidden_size : {1, 8, 17, 31, 127, 128, 129, 511, 512, 513, 704, 1408, 2880}) {
-    for (const int64_t num_experts : {1, 7, 8, 9, 60, 65}) {
-      const int64_t num_tokens = std::vector<int64_t>{1, 4, 5, 16, 17, 33}[turn % 6];
+  for (const int64_t hidden_size : {1, 8, 17, 31, 128, 129, 512, 513, 704, 1408, 2880}) {
+    for (const int64_t num_experts : {1, 8, 9, 65}) {
+      const int64_t num_tokens = std::vector<int64_t>{1, 4, 5, 16, 17}[turn % 5];
       const int32_t hidden_dtype = kDtypes[turn % 3];
       const int32_t weight_dtype = kDtypes[turn / 3 % 3];
       check_gate(random, {num_tokens, num_experts, hidden_size}, hidden_dtype, weight_dtype, {}, {},
@@ -185,10 +185,10 @@ void test_sizes(Random& random) {
 void test_dtypes(Random& random) {
   for (const int32_t hidden_dtype : kDtypes) {
     for (const int32_t weight_dtype : kDtypes) {
-      for (const int64_t hidden_size : {31, 704}) {
+      for (const int64_t hidden_size : {31, 264}) {
         check_gate(random, {3, 10, hidden_size}, hidden_dtype, weight_dtype, {}, {}, true);
         check_gate(random, {35, 10, hidden_size}, hidden_dtype, weight_dtype, {}, {}, false);
-        check_gate(random, {70, 70, hidden_size}, hidden_dtype, weight_dtype, {}, {}, false);
+        check_gate(random, {66, 67, hidden_size}, hidden_dtype, weight_dtype, {}, {}, false);
       }
       // Bases and rows that no vector load may touch.
       check_gate(random, {6, 9, 136}, hidden_dtype, weight_dtype, {1, 1}, {3, 0}, false);
@@ -199,12 +199,19 @@ void test_dtypes(Random& random) {
 }
 
 void test_many_tokens(Random& random) {
-  for (const int64_t num_tokens : {63, 64, 65, 193, 321}) {
+  for (const int64_t num_tokens : {64, 65, 193}) {
     check_gate(random, {num_tokens, 64, 520}, SE_BF16, SE_F32, {}, {}, true);
     check_gate(random, {num_tokens, 17, 137}, SE_F32, SE_F32, {}, {}, false);
   }
-  // Enough for tiles.
-  check_gate(random, {64 * 54 + 1, 200, 33}, SE_BF16, SE_F32, {}, {}, false);
+  // Enough tiles to be chosen without being asked for.
+  const Shape s = {64 * 53 + 1, 200, 33};
+  const std::vector<double> x = random_values(random, SE_BF16, s.num_tokens * s.hidden_size);
+  const std::vector<double> w = random_values(random, SE_F32, s.num_experts * s.hidden_size);
+  const Matrix hidden(SE_BF16, s.num_tokens, s.hidden_size, s.hidden_size, 0, x);
+  const Matrix weight(SE_F32, s.num_experts, s.hidden_size, s.hidden_size, 0, w);
+  const std::string what = name_of(s, "many tiles");
+  check_close(to_doubles(run_gate(s, hidden, weight, 0, s.num_tokens, {}, what)),
+              expected_logits(s, x, w, {}), 1e-6, what);
 }
 
 // An infinite or NaN element reaches its own row's logits and no others.
@@ -270,9 +277,9 @@ void test_router_rows(Random& random) {
       args.rows = alone;
       if (!synced(launch_router_rows(args, nullptr), what)) continue;
       const std::vector<float> all = rows.download();
-      check(same_bits(alone.download(),
-                      std::vector<float>(all.begin() + 2 * hidden_size, all.end())),
-            what + ": a row alone has the batch's bits");
+      check(
+          same_bits(alone.download(), std::vector<float>(all.begin() + 2 * hidden_size, all.end())),
+          what + ": a row alone has the batch's bits");
     }
   }
 }

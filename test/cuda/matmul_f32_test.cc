@@ -49,7 +49,7 @@ struct Case {
   bool bias = false;
   int64_t bias_stride = 1;
   bool slot_weights = false;
-  int64_t weight_pad = 0;   // columns behind each row of a matrix
+  int64_t weight_pad = 0;    // columns behind each row of a matrix
   int64_t weight_shift = 0;  // floats before the matrices of odd experts
   int64_t x_pad = 0;
   int64_t x_shift = 0;
@@ -306,8 +306,8 @@ class Problem {
         bias_entries.push_back(lists.has(e) ? biases.data() + bias_at(matrix, e) : nullptr);
     }
     DeviceArray<const float*> bias_table(bias_entries);
-    DeviceArray<const void*> shared_table(std::vector<const void*>{
-        shared_gate_.device->data(), shared_up_.device->data()});
+    DeviceArray<const void*> shared_table(
+        std::vector<const void*>{shared_gate_.device->data(), shared_up_.device->data()});
     DeviceArray<float> out(slots * out_stride());
     DeviceArray<float> shared_out(c.tokens * c.shared_rows);
 
@@ -426,8 +426,7 @@ void test_options(const DeviceLimits& limits) {
   uint64_t seed = 100;
   Case c = {"plain", 4, 9, 2, 96, 96};
   run_case(limits, c, ++seed);
-  for (const int32_t kind :
-       {SE_SILU, SE_GELU, SE_GELU_TANH, SE_RELU, SE_RELU2, SE_IDENTITY}) {
+  for (const int32_t kind : {SE_SILU, SE_GELU, SE_GELU_TANH, SE_RELU, SE_RELU2, SE_IDENTITY}) {
     for (const bool gated : {false, true}) {
       const std::string name = "activation " + std::to_string(kind) + (gated ? " gated" : "");
       Case a = {name.c_str(), 3, 7, 2, 31, 40};
@@ -471,9 +470,9 @@ void test_options(const DeviceLimits& limits) {
 
 void test_sizes(const DeviceLimits& limits) {
   uint64_t seed = 200;
-  const int64_t sizes[][2] = {{1, 1},    {8, 17},    {17, 8},    {31, 160},  {96, 31},
-                              {160, 192}, {192, 704}, {704, 96},  {1407, 17}, {17, 1407},
-                              {2880, 31}, {31, 2880}, {65, 1},    {129, 33}};
+  const int64_t sizes[][2] = {{1, 1},     {8, 17},    {17, 8},   {31, 160},  {96, 31},
+                              {160, 192}, {192, 704}, {704, 96}, {1407, 17}, {17, 1407},
+                              {2880, 31}, {31, 2880}, {65, 1},   {129, 33}};
   for (const auto& size : sizes) {
     const std::string name = std::to_string(size[0]) + " x " + std::to_string(size[1]);
     Case c = {name.c_str(), 3, 5, 2, size[0], size[1]};
@@ -619,8 +618,8 @@ void test_choice(const DeviceLimits& limits) {
         "choice: no such tile is refused");
 }
 
-// A product that underflows to -0, with and without zeros behind it: K is padded to 32 in one shape of
-// tile and to 16 in the others.
+// A product that underflows to -0, with and without zeros behind it: K is padded to 32 in one shape
+// of tile and to 16 in the others.
 void test_signed_zero(const DeviceLimits& limits) {
   Case c = {"signed zero", 1, 2, 1, 8, 16};
   c.routing = Routing::kOneEach;
@@ -637,13 +636,13 @@ void test_signed_zero(const DeviceLimits& limits) {
 }
 
 #if defined(SIMT_EMULATOR)
-// Each weight and each token row comes from memory once per tile, in whole sectors, and meets no bank
-// conflict on its way into shared memory.
+// Each weight and each token row comes from memory once per tile, in whole sectors, and meets no
+// bank conflict on its way into shared memory.
 void test_budget(const DeviceLimits& limits) {
   for (const int32_t tile_tokens : kTileKinds) {
     for (const int64_t tokens : {int64_t{1}, static_cast<int64_t>(tile_tokens)}) {
-      const std::string what = "budget: " + std::to_string(tokens) + " tokens, tiles of " +
-                               std::to_string(tile_tokens);
+      const std::string what =
+          "budget: " + std::to_string(tokens) + " tokens, tiles of " + std::to_string(tile_tokens);
       Case c = {"budget", 1, tokens, 1, 64, 96, true, Routing::kOneEach};
       c.activation = SE_SILU;
       Problem problem(c, 700);

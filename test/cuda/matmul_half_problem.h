@@ -62,8 +62,8 @@ inline double reference_activation(int32_t kind, double v, double alpha) {
   }
 }
 
-// Rows of `stride` elements behind `offset` elements; what belongs to no row is 0xFF. The allocation
-// ends with the last element of the last row.
+// Rows of `stride` elements behind `offset` elements; what belongs to no row is 0xFF. The
+// allocation ends with the last element of the last row.
 class DeviceRows {
  public:
   DeviceRows(int32_t dtype, const std::vector<double>& values, int64_t rows, int64_t cols,
@@ -75,8 +75,8 @@ class DeviceRows {
     std::vector<uint8_t> image(static_cast<size_t>(array_.size()), 0xFF);
     for (int64_t r = 0; r < rows; ++r) {
       if (!absent.empty() && absent[static_cast<size_t>(r)]) continue;
-      std::memcpy(image.data() + (offset + r * stride) * bytes_,
-                  encoded.data() + r * cols * bytes_, static_cast<size_t>(cols * bytes_));
+      std::memcpy(image.data() + (offset + r * stride) * bytes_, encoded.data() + r * cols * bytes_,
+                  static_cast<size_t>(cols * bytes_));
     }
     array_.upload(image);
   }
@@ -128,8 +128,7 @@ class MatmulProblem {
     std::vector<int32_t> tiles(1, 0);
     for (int64_t count : spec_.counts) {
       offsets.push_back(static_cast<int32_t>(offsets.back() + count));
-      tiles.push_back(
-          static_cast<int32_t>(tiles.back() + (count + tile_tokens - 1) / tile_tokens));
+      tiles.push_back(static_cast<int32_t>(tiles.back() + (count + tile_tokens - 1) / tile_tokens));
     }
     offsets_ = std::make_unique<DeviceArray<int32_t>>(offsets);
     tiles_ = std::make_unique<DeviceArray<int32_t>>(tiles);
@@ -195,8 +194,7 @@ class MatmulProblem {
   }
 
   std::vector<uint8_t> run(const MatmulConfig& config, const std::string& what) {
-    const bool good = synced(
-        launch_expert_matmul(args(config.tile_tokens), config, nullptr), what);
+    const bool good = synced(launch_expert_matmul(args(config.tile_tokens), config, nullptr), what);
     return good ? outputs(what) : std::vector<uint8_t>();
   }
 
@@ -205,8 +203,8 @@ class MatmulProblem {
     const std::vector<double> out = decode(out_dtype(), bytes);
     const double depth = std::sqrt(static_cast<double>(spec_.cols));
     const double sum = 5e-7 + 3e-7 * depth;
-    // Half a unit in the last place, relative to the least mantissa; its deviation over many roundings
-    // is smaller by the root of 3.
+    // Half a unit in the last place, relative to the least mantissa; its deviation over many
+    // roundings is smaller by the root of 3.
     const double rounding = out_dtype() == SE_F32 ? 0 : out_dtype() == SE_F16 ? 0x1p-11 : 0x1p-8;
     check_close(out, expected_, sum + rounding / std::sqrt(3.0), what);
     // A norm hides one wrong element among many: each is held to the size of its row as well.
@@ -243,7 +241,8 @@ class MatmulProblem {
       std::vector<int32_t> tokens(static_cast<size_t>(spec_.num_tokens));
       for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i);
       for (size_t i = tokens.size(); i > 1; --i) {
-        std::swap(tokens[i - 1], tokens[static_cast<size_t>(random_.below(static_cast<int64_t>(i)))]);
+        std::swap(tokens[i - 1],
+                  tokens[static_cast<size_t>(random_.below(static_cast<int64_t>(i)))]);
       }
       tokens.resize(static_cast<size_t>(spec_.counts[static_cast<size_t>(e)]));
       std::sort(tokens.begin(), tokens.end());
@@ -348,7 +347,8 @@ class MatmulProblem {
           }
         }
         if (spec_.slot_weights) {
-          y *= static_cast<double>(slot_weights_[static_cast<size_t>(slots_[static_cast<size_t>(i)])]);
+          y *= static_cast<double>(
+              slot_weights_[static_cast<size_t>(slots_[static_cast<size_t>(i)])]);
         }
         expected_.push_back(y);
         largest = std::max(largest, std::fabs(y));

@@ -30,7 +30,7 @@ using sparse_experts::cuda::kHalfLarge;
 using sparse_experts::cuda::kHalfSmall;
 using sparse_experts::cuda::launch_expert_matmul;
 
-const std::vector<int64_t> kCounts = {0,  1,  3,  7,  8,  9,  15,  16, 17,
+const std::vector<int64_t> kCounts = {0,  1,  3,  7,  8,   9, 15,  16, 17,
                                       31, 33, 63, 65, 127, 0, 129, 257};
 
 template <typename Tile>
@@ -289,8 +289,8 @@ void test_alone() {
       group.x = static_cast<const uint8_t*>(group.x) + entry * group.x_stride * 2;
       DeviceArray<float> out(spec.rows);
       group.out = out.data();
-      const std::string name = "alone: entry " + std::to_string(entry) + ", " +
-                               name_of(spec, config);
+      const std::string name =
+          "alone: entry " + std::to_string(entry) + ", " + name_of(spec, config);
       if (!synced(launch_expert_matmul(args, config, nullptr), name)) continue;
       const std::vector<float> row = out.download();
       check(std::memcmp(row.data(), all.data() + static_cast<size_t>(entry) * row_bytes,

@@ -1,12 +1,13 @@
-// Selection against the oracle in double: every rule, awkward numbers of experts, ties, rows that are
-// not finite; the same bits alone, in a batch, and with any number of warps per token.
+// Selection against the oracle in double: every rule, awkward numbers of experts, ties, rows that
+// are not finite; the same bits alone, in a batch, and with any number of warps per token.
+#include "cuda/launch/select.h"
+
 #include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
 
 #include "cuda/harness.h"
-#include "cuda/launch/select.h"
 #include "cuda/suites.h"
 #include "native/oracle.h"
 
@@ -184,13 +185,12 @@ void test_sizes(Random& random, const DeviceLimits& limits) {
   constexpr int32_t kScorings[] = {SE_SOFTMAX, SE_SIGMOID, SE_SQRT_SOFTPLUS, SE_TOPK_SOFTMAX,
                                    SE_TOPK_SIGMOID};
   int turn = 0;
-  for (const int64_t num_experts : {1,   2,   3,   31,  60,  63,  65,  127,  160,  192, 255,
+  for (const int64_t num_experts : {1,   2,   3,   31,  60,  63,  65,   127,  160,  192, 255,
                                     257, 288, 384, 512, 576, 896, 1023, 1024, 1025, 4096}) {
     for (const int64_t top_k : {1, 2, 6, 8, 10, 22, 64}) {
       if (top_k > num_experts) continue;
       Call call = call_of(random, 3, num_experts, top_k, kScorings[turn++ % 5]);
-      if (turn % 3 == 0)
-        call.selection_bias = random_array<float>(random, num_experts, 0.5);
+      if (turn % 3 == 0) call.selection_bias = random_array<float>(random, num_experts, 0.5);
       if (turn % 4 == 0) call.routing.normalization = SE_NORM_SUM;
       check_call(call, limits, name_of(call, "sizes"));
     }
@@ -227,7 +227,7 @@ void test_ties(Random& random, const DeviceLimits& limits) {
       Call call = call_of(random, 6, num_experts, top_k, scoring);
       for (size_t i = 0; i < call.logits.size(); ++i) {
         const size_t token = i / static_cast<size_t>(num_experts);
-        if (token == 0) call.logits[i] = 0.5f;                             // all equal
+        if (token == 0) call.logits[i] = 0.5f;                                 // all equal
         if (token == 1) call.logits[i] = random.below(2) != 0 ? 0.0f : -0.0f;  // all zero
         if (token > 1) call.logits[i] = static_cast<float>(random.below(3));   // three levels
       }
@@ -254,8 +254,10 @@ void test_not_finite(Random& random, const DeviceLimits& limits) {
       for (size_t i = 0; i < rows.size(); ++i) {
         float* const row = bad.logits.data() + rows[i] * num_experts;
         const float value = i % 3 == 0 ? NAN : i % 3 == 1 ? INFINITY : -INFINITY;
-        if (i < 3) std::fill_n(row, num_experts, value);
-        else row[i == 4 ? num_experts - 1 : random.below(num_experts)] = value;
+        if (i < 3)
+          std::fill_n(row, num_experts, value);
+        else
+          row[i == 4 ? num_experts - 1 : random.below(num_experts)] = value;
       }
       // Neither of these changes what a flagged row gets.
       bad.top_p = 0.5;
@@ -264,8 +266,7 @@ void test_not_finite(Random& random, const DeviceLimits& limits) {
       Result out;
       Result clean;
       const std::string what = name_of(bad, "not finite");
-      if (!run_all_forms(bad, limits, what, &out) ||
-          !run_all_forms(good_cut, limits, what, &clean))
+      if (!run_all_forms(bad, limits, what, &out) || !run_all_forms(good_cut, limits, what, &clean))
         continue;
       bool flagged = true;
       bool untouched = true;
@@ -332,9 +333,9 @@ void test_weights(Random& random, const DeviceLimits& limits) {
   };
   for (const int32_t scoring :
        {SE_SOFTMAX, SE_SIGMOID, SE_SQRT_SOFTPLUS, SE_TOPK_SOFTMAX, SE_TOPK_SIGMOID}) {
-    for (const Norm& norm : {Norm{SE_NORM_NONE, 0}, Norm{SE_NORM_SUM, 1e-20}, Norm{SE_NORM_SUM, 0},
-                             Norm{SE_NORM_FLOOR, 0.3}, Norm{SE_NORM_P, 1}, Norm{SE_NORM_P, 2},
-                             Norm{SE_NORM_P, 2.5}}) {
+    for (const Norm& norm :
+         {Norm{SE_NORM_NONE, 0}, Norm{SE_NORM_SUM, 1e-20}, Norm{SE_NORM_SUM, 0},
+          Norm{SE_NORM_FLOOR, 0.3}, Norm{SE_NORM_P, 1}, Norm{SE_NORM_P, 2}, Norm{SE_NORM_P, 2.5}}) {
       for (int variant = 0; variant < 8; ++variant) {
         Call call = call_of(random, 4, 60, 6, scoring);
         call.routing.normalization = norm.kind;
@@ -436,8 +437,8 @@ void test_sparsemixer(Random& random, const DeviceLimits& limits) {
     for (int64_t e = 0; e < num_experts; ++e) {
       const size_t i = static_cast<size_t>(e);
       const size_t n = static_cast<size_t>(num_experts);
-      call.logits[i] = 0;                                          // 0 / 0
-      call.logits[n + i] = -std::fabs(call.logits[n + i]);         // a denominator below 0
+      call.logits[i] = 0;                                            // 0 / 0
+      call.logits[n + i] = -std::fabs(call.logits[n + i]);           // a denominator below 0
       call.logits[2 * n + i] = 1 + static_cast<float>(e % 3) / 100;  // near the threshold, and ties
     }
     check_call(call, limits, name_of(call, "sparsemixer"));
@@ -461,8 +462,8 @@ void test_odd_biases(Random& random, const DeviceLimits& limits) {
     good = good && out.ids[static_cast<size_t>(t * 6)] == 7;
     for (int64_t k = 0; k < 6; ++k) {
       const size_t slot = static_cast<size_t>(t * 6 + k);
-      good = good && out.ids[slot] % 2 == 1 && out.ids[slot] != 9 &&
-             std::isfinite(out.weights[slot]);
+      good =
+          good && out.ids[slot] % 2 == 1 && out.ids[slot] != 9 && std::isfinite(out.weights[slot]);
     }
   }
   check(good, what);
@@ -518,7 +519,8 @@ void test_same_bits(Random& random, const DeviceLimits& limits) {
     if (!run_all_forms(call, limits, what, &batch)) continue;
     for (int run = 0; run < 5; ++run) {
       Result again;
-      if (run_select(call, limits, what, &again)) check(same_result(batch, again), what + ": rerun");
+      if (run_select(call, limits, what, &again))
+        check(same_result(batch, again), what + ": rerun");
     }
     for (const int64_t token : {0, 11, 36}) {
       Call alone = call;
@@ -527,10 +529,11 @@ void test_same_bits(Random& random, const DeviceLimits& limits) {
                           call.logits.begin() + (token + 1) * 128);
       Result row;
       if (!run_select(alone, limits, what, &row)) continue;
-      check(same_bits(row.ids, {batch.ids.begin() + token * 8, batch.ids.begin() + token * 8 + 8}) &&
-                same_bits(row.weights, {batch.weights.begin() + token * 8,
-                                        batch.weights.begin() + token * 8 + 8}),
-            what + ": token " + std::to_string(token) + " alone");
+      check(
+          same_bits(row.ids, {batch.ids.begin() + token * 8, batch.ids.begin() + token * 8 + 8}) &&
+              same_bits(row.weights,
+                        {batch.weights.begin() + token * 8, batch.weights.begin() + token * 8 + 8}),
+          what + ": token " + std::to_string(token) + " alone");
     }
   }
 }

@@ -1,6 +1,6 @@
-// The only file with inline PTX that touches memory or tensor cores. Each wrapper has a host twin of
-// the same name in the emulator (simt/ptx.h) and a case in test/conformance.
-// Full-warp wrappers (ldmatrix, mma) belong in warp-uniform control flow only.
+// The only file with inline PTX that touches memory or tensor cores. Each wrapper has a host twin
+// of the same name in the emulator (simt/ptx.h) and a case in test/conformance. Full-warp wrappers
+// (ldmatrix, mma) belong in warp-uniform control flow only.
 #pragma once
 
 #include <cuda_runtime.h>

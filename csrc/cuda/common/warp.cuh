@@ -15,7 +15,8 @@ __device__ __forceinline__ int32_t lane_index() { return static_cast<int32_t>(th
 __device__ __forceinline__ int32_t warp_index() { return static_cast<int32_t>(threadIdx.x >> 5); }
 __device__ __forceinline__ unsigned lanes_below(int32_t lane) { return (1u << lane) - 1u; }
 
-// ---- keys: unsigned integers in the order of doubles ---------------------------------------------
+// ---- keys: unsigned integers in the order of doubles
+// ---------------------------------------------
 
 // Greater value, greater key; both zeros have one key; a NaN has that of -inf. No value has key 0.
 constexpr uint64_t kNoKey = 0;
@@ -42,8 +43,8 @@ constexpr uint32_t kNoIndex = 0xffffffffu;
 
 __device__ __forceinline__ Candidate no_candidate() { return {kNoKey, kNoIndex}; }
 
-// The greatest key of the warp, ties to the lowest index; the same in all lanes. Three reductions in
-// hardware instead of five rounds of shuffles of twelve bytes.
+// The greatest key of the warp, ties to the lowest index; the same in all lanes. Three reductions
+// in hardware instead of five rounds of shuffles of twelve bytes.
 __device__ __forceinline__ Candidate warp_best(const Candidate& mine) {
   const uint32_t high = static_cast<uint32_t>(mine.key >> 32);
   const uint32_t low = static_cast<uint32_t>(mine.key);
@@ -67,8 +68,8 @@ __device__ __forceinline__ Candidate best_of_keys(const uint64_t* keys, int32_t 
   return best;
 }
 
-// Takes the best remaining key of keys[0, count) out of the set (its entry becomes kNoKey). `mine` is
-// the lane's best of the entries lane, lane + 32, …: only the winner's lane looks again.
+// Takes the best remaining key of keys[0, count) out of the set (its entry becomes kNoKey). `mine`
+// is the lane's best of the entries lane, lane + 32, …: only the winner's lane looks again.
 __device__ __forceinline__ Candidate take_best(uint64_t* keys, int32_t count, int32_t lane,
                                                Candidate& mine) {
   const Candidate best = warp_best(mine);

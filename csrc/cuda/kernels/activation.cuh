@@ -19,10 +19,12 @@ __device__ __forceinline__ float silu(float v, float alpha) {
 
 // v * Phi(v) by erfc, whose small tail keeps its relative accuracy. Minus infinity times 0 would be
 // NaN, as it is in the reference.
-__device__ __forceinline__ float gelu(float v) { return 0.5f * v * erfcf(-0.70710678118654752f * v); }
+__device__ __forceinline__ float gelu(float v) {
+  return 0.5f * v * erfcf(-0.70710678118654752f * v);
+}
 
-// 0.5 v (1 + tanh(y)) = v / (1 + e^(-2 y)), y = sqrt(2 / pi) (v + 0.044715 v^3): the quotient has no
-// cancellation for negative v.
+// 0.5 v (1 + tanh(y)) = v / (1 + e^(-2 y)), y = sqrt(2 / pi) (v + 0.044715 v^3): the quotient has
+// no cancellation for negative v.
 __device__ __forceinline__ float gelu_tanh(float v) {
   const float y = 0.79788456080286536f * v * fmaf(0.044715f * v, v, 1.0f);
   return v / (1.0f + expf(-2.0f * y));
@@ -41,7 +43,8 @@ __device__ __forceinline__ float activate(float v, float alpha) {
 }
 
 template <int kKind>
-__device__ __forceinline__ float activate_gated(float gate, float up, const SeActivationSpec& spec) {
+__device__ __forceinline__ float activate_gated(float gate, float up,
+                                                const SeActivationSpec& spec) {
   if (spec.limit > 0.0f) {
     gate = gate > spec.limit ? spec.limit : gate;
     up = up > spec.limit ? spec.limit : up;

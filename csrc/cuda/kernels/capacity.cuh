@@ -21,9 +21,9 @@
 
 namespace sparse_experts::cuda {
 
-constexpr int kCapacityWarps = 4;      // experts per block
-constexpr int kCapacityWindows = 4;    // windows of 32 slots whose loads are under way at once
-constexpr int kTokenThreads = 128;     // kernels with one thread per token
+constexpr int kCapacityWarps = 4;    // experts per block
+constexpr int kCapacityWindows = 4;  // windows of 32 slots whose loads are under way at once
+constexpr int kTokenThreads = 128;   // kernels with one thread per token
 constexpr int kSequenceThreads = 1024;
 
 // One block. starts[t] = 1 where a sequence begins at token t.
@@ -43,8 +43,8 @@ __global__ void __launch_bounds__(kSequenceThreads)
   }
 }
 
-// full[slot]: whether the slots of its sequence before it took all of its expert's room; written for
-// slots with an expert in rows that are not flagged. `starts` may be null: one sequence.
+// full[slot]: whether the slots of its sequence before it took all of its expert's room; written
+// for slots with an expert in rows that are not flagged. `starts` may be null: one sequence.
 __global__ void __launch_bounds__(32 * kCapacityWarps)
     queue_per_sequence_kernel(CapacityKernelArgs args, const uint8_t* starts, uint8_t* full) {
   const int32_t lane = lane_index();
@@ -71,8 +71,8 @@ __global__ void __launch_bounds__(32 * kCapacityWarps)
       // Of the lanes below, only those of the same sequence count.
       const unsigned earlier = resets & (lanes_below(lane) | 1u << lane);
       const int32_t from = earlier != 0 ? 31 - __clz(static_cast<int>(earlier)) : 0;
-      const int64_t rank = (earlier != 0 ? 0 : queued) +
-                           __popc(taken & lanes_below(lane) & ~lanes_below(from));
+      const int64_t rank =
+          (earlier != 0 ? 0 : queued) + __popc(taken & lanes_below(lane) & ~lanes_below(from));
       if (mine[w]) full[first + 32 * w + lane] = rank >= args.routing.expert_capacity ? 1 : 0;
       const int32_t last = resets != 0 ? 31 - __clz(static_cast<int>(resets)) : 0;
       queued = (resets != 0 ? 0 : queued) + __popc(taken & ~lanes_below(last));
@@ -130,8 +130,8 @@ __global__ void __launch_bounds__(kTokenThreads) normalize_slots_kernel(Capacity
   for (int32_t k = 0; k < top_k; ++k) scores[k] /= divisor;
 }
 
-// full[slot], where slot 0 of all tokens queues in order, then slot 1 behind them, and so on; a slot
-// without room keeps its place. `order` may be null: tokens as they come.
+// full[slot], where slot 0 of all tokens queues in order, then slot 1 behind them, and so on; a
+// slot without room keeps its place. `order` may be null: tokens as they come.
 __global__ void __launch_bounds__(32 * kCapacityWarps)
     queue_over_batch_kernel(CapacityKernelArgs args, int64_t capacity, const int32_t* order,
                             uint8_t* full) {
@@ -155,8 +155,7 @@ __global__ void __launch_bounds__(32 * kCapacityWarps)
 #pragma unroll
       for (int w = 0; w < kCapacityWindows; ++w) {
         const unsigned taken = __ballot_sync(kFullWarp, mine[w]);
-        if (mine[w])
-          full[slot[w]] = queued + __popc(taken & lanes_below(lane)) >= capacity ? 1 : 0;
+        if (mine[w]) full[slot[w]] = queued + __popc(taken & lanes_below(lane)) >= capacity ? 1 : 0;
         queued += __popc(taken);
       }
     }
@@ -175,9 +174,8 @@ __global__ void __launch_bounds__(kTokenThreads)
   for (int32_t k = 0; k < top_k; ++k) {
     if (ids[k] >= 0 && full[token * top_k + k] != 0) ids[k] = -1;
   }
-  const double divisor = routing.normalize_before_dropping
-                             ? 1.0
-                             : normalization_divisor(routing, top_k, ids, scores);
+  const double divisor =
+      routing.normalize_before_dropping ? 1.0 : normalization_divisor(routing, top_k, ids, scores);
   for (int32_t k = 0; k < top_k; ++k)
     args.topk_weights[token * top_k + k] = finished_weight(routing, ids[k], scores[k], divisor);
 }

@@ -1,8 +1,9 @@
 // Checks of contents before anything reads through them.
 //
-// Every thread looks at elements in rising order and stops at its first that breaks the rule; a warp
-// takes the least of its lanes; one atomic minimum per warp with a fault. The least of all does not
-// depend on what runs first. Faults are never negative, so the minimum may be taken unsigned.
+// Every thread looks at elements in rising order and stops at its first that breaks the rule; a
+// warp takes the least of its lanes; one atomic minimum per warp with a fault. The least of all
+// does not depend on what runs first. Faults are never negative, so the minimum may be taken
+// unsigned.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -25,8 +26,7 @@ __device__ __forceinline__ void leave_least(int64_t found, int64_t* fault) {
     if (other < least) least = other;
   }
   if (lane_index() == 0 && least != kNoFault) {
-    atomicMin(reinterpret_cast<unsigned long long*>(fault),
-              static_cast<unsigned long long>(least));
+    atomicMin(reinterpret_cast<unsigned long long*>(fault), static_cast<unsigned long long>(least));
   }
 }
 

@@ -134,10 +134,10 @@ __global__ void __launch_bounds__(kCombineMaxThreads, 1) combine_kernel(CombineK
           __syncthreads();
           if (threadIdx.x < 32) {
             const int64_t left = top_k - k;
-            const int32_t listed = list_slots(
-                args, row * top_k + k,
-                static_cast<int32_t>(left < kCombineListed ? left : kCombineListed), entries,
-                weights);
+            const int32_t listed =
+                list_slots(args, row * top_k + k,
+                           static_cast<int32_t>(left < kCombineListed ? left : kCombineListed),
+                           entries, weights);
             if (threadIdx.x == 0) head[1] = listed;
           }
           __syncthreads();
@@ -162,7 +162,8 @@ __global__ void __launch_bounds__(kCombineMaxThreads, 1) combine_kernel(CombineK
   }
 }
 
-// ---- the shared expert's coefficient ---------------------------------------------------------------
+// ---- the shared expert's coefficient
+// ---------------------------------------------------------------
 
 constexpr int kCoefficientThreads = 256;
 constexpr int kCoefficientColumns = 4;  // contiguous columns of a thread
@@ -192,18 +193,20 @@ __global__ void __launch_bounds__(kCoefficientThreads)
           sum = fmaf(to_float(x[c]), gate[c], sum);
       }
     }
-const float total = block_sum(sum, partials);
+    const float total = block_sum(sum, partials);
     if (threadIdx.x == 0)
       coefficients[row] = static_cast<float>(1.0 / (1.0 + exp(-static_cast<double>(total))));
     __syncthreads();
   }
 }
 
-// ---- the slots that dispatch listed ------------------------------------------------------------------
+// ---- the slots that dispatch listed
+// ------------------------------------------------------------------
 
 constexpr int kSlotThreads = 256;
 
-static __global__ void __launch_bounds__(kSlotThreads) unlist_slots_kernel(int32_t* ids, int64_t num_slots) {
+static __global__ void __launch_bounds__(kSlotThreads)
+    unlist_slots_kernel(int32_t* ids, int64_t num_slots) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < num_slots;
        i += step)

@@ -25,8 +25,8 @@ __device__ __forceinline__ int32_t expert_of_slot(const DispatchKernelArgs& args
 // Where the lanes of a warp whose slots go to the same expert stand among each other. All 32 lanes.
 struct SameExpert {
   unsigned lanes;
-  int32_t rank;    // lanes below with the same expert
-  bool leader;     // the last of them
+  int32_t rank;  // lanes below with the same expert
+  bool leader;   // the last of them
   int32_t count;
 };
 __device__ __forceinline__ SameExpert same_expert(int32_t expert, int32_t lane) {
@@ -38,9 +38,9 @@ __device__ __forceinline__ SameExpert same_expert(int32_t expert, int32_t lane) 
   return same;
 }
 
-// Whole block. Prefix sums of `totals` [count] into `base` [count] and, where this block writes them,
-// into expert_offsets and the tile tables, at `first_expert`. The sums so far travel in `carry`.
-// `totals` may be `base`. `partials` holds 33 values.
+// Whole block. Prefix sums of `totals` [count] into `base` [count] and, where this block writes
+// them, into expert_offsets and the tile tables, at `first_expert`. The sums so far travel in
+// `carry`. `totals` may be `base`. `partials` holds 33 values.
 struct ScanCarry {
   int32_t slots = 0;
   int32_t tiles[kMaxTileKinds] = {};

@@ -5,9 +5,9 @@
 //      in order: offset + what earlier chunks hold + what it has placed itself
 // Experts whose counters do not fit in shared memory are taken in ranges; the chunk is then read
 // once for each.
-// A100, 32768 slots of 256 experts: 256 chunks; 0.13 MB of ids read twice, 0.26 MB of counts written,
-// read and written, read, 0.13 MB of slots written, all in L2: about 3 us per launch, most of it
-// latency.
+// A100, 32768 slots of 256 experts: 256 chunks; 0.13 MB of ids read twice, 0.26 MB of counts
+// written, read and written, read, 0.13 MB of slots written, all in L2: about 3 us per launch, most
+// of it latency.
 #pragma once
 
 #include "cuda/kernels/dispatch.cuh"
@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kDispatchThreads)
 // chunks.
 __global__ void __launch_bounds__(kColumnExperts* kColumnSegments)
     dispatch_column_kernel(DispatchKernelArgs args, DispatchChunks chunks) {
-  SE_SHARED(int32_t, sums, kColumnSegments * kColumnExperts);
+  SE_SHARED(int32_t, sums, kColumnSegments* kColumnExperts);
   const int32_t lane = lane_index();
   const int32_t segment = warp_index();
   const int64_t expert = static_cast<int64_t>(blockIdx.x) * kColumnExperts + lane;

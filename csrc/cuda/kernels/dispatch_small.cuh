@@ -65,8 +65,7 @@ __global__ void __launch_bounds__(1024)
   for (int32_t at = begin; at < end; at += 32) {
     const int32_t slot = at + lane;
     int32_t expert = first_expert;
-    if (at != begin)
-      expert = slot < end ? expert_of_slot(args, static_cast<uint32_t>(slot)) : -1;
+    if (at != begin) expert = slot < end ? expert_of_slot(args, static_cast<uint32_t>(slot)) : -1;
     const SameExpert same = same_expert(expert, lane);
     int32_t placed = 0;
     if (expert >= 0) {

@@ -1,7 +1,7 @@
 // Copies between the matmuls: dtype conversion, scaled gather of rows, pointer tables.
 //
-// Blocks walk a grid of (columns, rows): x covers the columns kCount per thread, y the rows, both in
-// strides, so that no extent of the grid depends on a limit of the device.
+// Blocks walk a grid of (columns, rows): x covers the columns kCount per thread, y the rows, both
+// in strides, so that no extent of the grid depends on a limit of the device.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -21,8 +21,7 @@ __global__ void __launch_bounds__(kElementwiseThreads)
     convert_kernel(const From* from, int64_t from_stride, To* to, int64_t to_stride, int64_t rows,
                    int64_t cols) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x * kCount;
-  const int64_t first =
-      (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kCount;
+  const int64_t first = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kCount;
   for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
     for (int64_t column = first; column < cols; column += step) {
       float values[kCount];
@@ -35,8 +34,7 @@ __global__ void __launch_bounds__(kElementwiseThreads)
 template <typename T, int kCount>
 __global__ void __launch_bounds__(kElementwiseThreads) scale_rows_kernel(ScaleRowsArgs args) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x * kCount;
-  const int64_t first =
-      (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kCount;
+  const int64_t first = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kCount;
   const int64_t num_sorted = *args.num_sorted < args.num_slots ? *args.num_sorted : args.num_slots;
   for (int64_t row = blockIdx.y; row < num_sorted; row += gridDim.y) {
     const int64_t slot = args.slots[row];

@@ -2,17 +2,18 @@
 //
 //   chunk   128 columns, one chain of fmaf in rising order, from 0
 //   split   the chunks of gate_split_columns(hidden_size) columns, added in rising order, from 0
-// A row of `partials` is a split; who adds the splits does so in rising order (gate_splits.cuh). The
-// tree depends on the hidden size alone, so both kernels below, any tile and any batch give the same
-// bits. Columns behind the hidden size are zeros, which change no sum.
+// A row of `partials` is a split; who adds the splits does so in rising order (gate_splits.cuh).
+// The tree depends on the hidden size alone, so both kernels below, any tile and any batch give the
+// same bits. Columns behind the hidden size are zeros, which change no sum.
 //
-//   gate_rows  fewer tokens: each lane has a chunk of one expert for one or four tokens. 4 chunks x 8
+//   gate_rows  fewer tokens: each lane has a chunk of one expert for one or four tokens. 4 chunks x
+//   8
 //              experts are a warp, so one token of 64 experts and 2048 columns is 32 blocks whose
 //              loads are all under way at once.
 //   gate_tile  many tokens: 64 x 64 outputs per block, 8 x 4 per thread, double-buffered.
 // A100: 1 token, 256 experts, H = 7168, f32 weights: 7.3 MB, 4.7 us from HBM (2 us from L2); 64
-// experts, H = 2048: 0.5 MB, about 2.5 us, all latency. 4096 tokens, 128 experts, H = 2048: 2.1 GFLOP
-// at 60 to 70 % of 19.5 TFLOP/s, 0.17 ms.
+// experts, H = 2048: 0.5 MB, about 2.5 us, all latency. 4096 tokens, 128 experts, H = 2048: 2.1
+// GFLOP at 60 to 70 % of 19.5 TFLOP/s, 0.17 ms.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -50,8 +51,8 @@ __device__ __forceinline__ uint32_t raw_bits(float value) { return float_bits(va
 __device__ __forceinline__ uint32_t raw_bits(F16 value) { return value.bits; }
 __device__ __forceinline__ uint32_t raw_bits(Bf16 value) { return value.bits; }
 
-// Elements [column, column + kCount) of a row of `columns`; zeros behind it, or all where there is no
-// row.
+// Elements [column, column + kCount) of a row of `columns`; zeros behind it, or all where there is
+// no row.
 template <typename T, int kCount>
 __device__ __forceinline__ Packed<T, kCount> load_packed(const T* row, bool exists, int64_t column,
                                                          int64_t columns, bool vectors) {
@@ -96,7 +97,8 @@ __device__ __forceinline__ float packed_float(const Packed<T, kCount>& packed, i
   }
 }
 
-// ---- few tokens ----------------------------------------------------------------------------------
+// ---- few tokens
+// ----------------------------------------------------------------------------------
 
 // kStep columns of each of a panel's four chunks, for kRows rows, as f32 in shared memory: row r,
 // chunk c begins at (4 r + c) * (kStep + 4). The four extra floats keep the lanes of a warp in
@@ -127,8 +129,8 @@ struct GateStage {
                                         float* shared) {
     const int32_t thread = static_cast<int32_t>(threadIdx.x);
     const int64_t my_row = row0 + thread / (4 * kUnitsPerChunk);
-    const int64_t column = first + thread / kUnitsPerChunk % 4 * kGateChunk +
-                           thread % kUnitsPerChunk * kCount;
+    const int64_t column =
+        first + thread / kUnitsPerChunk % 4 * kGateChunk + thread % kUnitsPerChunk * kCount;
     if constexpr (sizeof(T) == 4) {
       const int64_t left = columns - column;
       const int32_t in_row = left >= 4 ? 4 : left > 0 ? static_cast<int32_t>(left) : 0;
@@ -184,7 +186,8 @@ constexpr int kGateRowsWarps = kGateThreads / 32;
 
 // Grid: x = token tile * expert tiles + expert tile, y = split. kTokens per warp.
 template <typename Hidden, typename Weight, int kTokens>
-__global__ void __launch_bounds__(kGateThreads, 4) gate_rows_kernel(GateArgs args, GateShape shape) {
+__global__ void __launch_bounds__(kGateThreads, 4)
+    gate_rows_kernel(GateArgs args, GateShape shape) {
   constexpr int kStep = kTokens == 1 ? 128 : 64;
   constexpr int kTileTokens = kGateRowsWarps * kTokens;
   using HiddenStage = GateStage<Hidden, kTileTokens, kStep>;
@@ -264,7 +267,8 @@ constexpr size_t gate_rows_shared_bytes() {
          sizeof(float);
 }
 
-// ---- many tokens ---------------------------------------------------------------------------------
+// ---- many tokens
+// ---------------------------------------------------------------------------------
 
 constexpr int kGateTile = 64;      // tokens, and experts
 constexpr int kGateTileStep = 16;  // columns in shared memory at a time
@@ -326,11 +330,10 @@ __global__ void __launch_bounds__(kGateThreads) gate_tile_kernel(GateArgs args, 
   }
   GateTileStage<Hidden> hidden_stage;
   GateTileStage<Weight> weight_stage;
-  const int32_t num_steps =
-      static_cast<int32_t>((end - begin + kGateTileStep - 1) / kGateTileStep);
+  const int32_t num_steps = static_cast<int32_t>((end - begin + kGateTileStep - 1) / kGateTileStep);
   for (int32_t step = -1; step < num_steps; ++step) {
-    // Loads of the next step, then the arithmetic of this one, then the loads' way to shared memory:
-    // into the half that this step does not read.
+    // Loads of the next step, then the arithmetic of this one, then the loads' way to shared
+    // memory: into the half that this step does not read.
     const bool loads = step + 1 < num_steps;
     if (loads) {
       const int64_t column = begin + int64_t{step + 1} * kGateTileStep;
@@ -379,8 +382,7 @@ __global__ void __launch_bounds__(kGateThreads) gate_tile_kernel(GateArgs args, 
   for (int t = 0; t < 8; ++t) {
     const int64_t token = first_token + token0 + t;
     if (token >= args.num_tokens) continue;
-    float* const row =
-        args.partials + (blockIdx.y * args.num_tokens + token) * args.num_experts;
+    float* const row = args.partials + (blockIdx.y * args.num_tokens + token) * args.num_experts;
     const int64_t expert = first_expert + expert0;
     if (shape.logit_vectors && expert < args.num_experts) {  // then so are the next three
       *reinterpret_cast<float4*>(row + expert) =

@@ -10,9 +10,9 @@
 
 namespace sparse_experts::cuda {
 
-// Logits element[0 … kCount) of the flattened [num_tokens, num_experts], `size` elements in all, where
-// exists[i]; expert[i] picks the bias. The splits are added in rising order, the bias last. Several
-// elements at a time keep several loads under way.
+// Logits element[0 … kCount) of the flattened [num_tokens, num_experts], `size` elements in all,
+// where exists[i]; expert[i] picks the bias. The splits are added in rising order, the bias last.
+// Several elements at a time keep several loads under way.
 template <int kCount>
 __device__ __forceinline__ void load_logits(const SplitLogits& split, int64_t size,
                                             const int64_t (&element)[kCount],

@@ -4,8 +4,8 @@
 
 namespace sparse_experts::cuda {
 
-// kRows: rows of the weight operand; a gated tile has kRows / 2 outputs, gate rows first. A warp has
-// kWarpRows row threads and 32 / kWarpRows token threads.
+// kRows: rows of the weight operand; a gated tile has kRows / 2 outputs, gate rows first. A warp
+// has kWarpRows row threads and 32 / kWarpRows token threads.
 template <int kRows_, int kTokens_, int kDepth_, int kStages_, int kRowThreads_, int kTokenThreads_,
           int kWarpRows_, int kBlocks_>
 struct F32Tile {
@@ -16,7 +16,8 @@ struct F32Tile {
   static constexpr int kRowThreads = kRowThreads_;
   static constexpr int kTokenThreads = kTokenThreads_;
   static constexpr int kWarpRows = kWarpRows_;
-  static constexpr int kBlocks = kBlocks_;  // per multiprocessor, that registers must leave room for
+  static constexpr int kBlocks =
+      kBlocks_;  // per multiprocessor, that registers must leave room for
   static constexpr int kThreads = kRowThreads * kTokenThreads;
   static constexpr int kRowsPerThread = kRows / kRowThreads;
   static constexpr int kTokensPerThread = kTokens / kTokenThreads;

@@ -3,12 +3,14 @@
 //   1. every step copies kDepth columns of the tile's rows (weights, then tokens) to shared memory,
 //      16 bytes at a time where a matrix is aligned, else 4
 //   2. kStages - 1 steps are under way while one is multiplied; one barrier per step
-//   3. a thread owns kRowsPerThread x kTokensPerThread outputs and adds to each in rising k with one
+//   3. a thread owns kRowsPerThread x kTokensPerThread outputs and adds to each in rising k with
+//   one
 //      fused multiply-add per element
-// An output is one chain over k whatever the shape of the tile: its bits depend on the operands only.
+// An output is one chain over k whatever the shape of the tile: its bits depend on the operands
+// only.
 //
-// Shared rows are K-contiguous, as the sources are (cp.async cannot transpose), and read 16 bytes at
-// a time. The 16-byte chunks of a row are permuted by the row's number so that 8 lanes with 8
+// Shared rows are K-contiguous, as the sources are (cp.async cannot transpose), and read 16 bytes
+// at a time. The 16-byte chunks of a row are permuted by the row's number so that 8 lanes with 8
 // successive rows meet all 32 banks.
 #pragma once
 
@@ -21,8 +23,8 @@
 
 namespace sparse_experts::cuda {
 
-// Float offset of a chunk in a slab of rows. Rows that differ by a multiple of 8 are permuted alike.
-// Tokens that all lanes of a warp read at the same address need no permutation.
+// Float offset of a chunk in a slab of rows. Rows that differ by a multiple of 8 are permuted
+// alike. Tokens that all lanes of a warp read at the same address need no permutation.
 template <typename Tile, bool kIsToken>
 __device__ __forceinline__ uint32_t chunk_offset(uint32_t row, uint32_t chunk) {
   constexpr uint32_t kRowsPerLine = 8 / Tile::kChunks;
@@ -33,8 +35,9 @@ __device__ __forceinline__ uint32_t chunk_offset(uint32_t row, uint32_t chunk) {
 // One step's columns of kSlabRows rows. Row r is there where (r & mask) < valid, column c where
 // c < left; the rest becomes zero. sources[0] is a valid address in any case.
 template <typename Tile, bool kIsToken, int kSlabRows>
-__device__ __forceinline__ void copy_slab_16(uint32_t slab, const float* const* sources, uint32_t mask,
-                                             uint32_t valid, int64_t first_column, int left) {
+__device__ __forceinline__ void copy_slab_16(uint32_t slab, const float* const* sources,
+                                             uint32_t mask, uint32_t valid, int64_t first_column,
+                                             int left) {
   constexpr int kRowStep = Tile::kThreads / Tile::kChunks;
   static_assert(kRowStep % 8 == 0, "all of a thread's rows are permuted alike");
   const uint32_t first_row = threadIdx.x / Tile::kChunks;
@@ -54,8 +57,8 @@ __device__ __forceinline__ void copy_slab_16(uint32_t slab, const float* const* 
 }
 
 template <typename Tile, bool kIsToken, int kSlabRows>
-__device__ __forceinline__ void copy_slab_4(uint32_t slab, const float* const* sources, uint32_t mask,
-                                            uint32_t valid, int64_t first_column,
+__device__ __forceinline__ void copy_slab_4(uint32_t slab, const float* const* sources,
+                                            uint32_t mask, uint32_t valid, int64_t first_column,
                                             uint32_t left) {
   constexpr int kRowStep = Tile::kThreads / Tile::kDepth;
   const uint32_t first_row = threadIdx.x / Tile::kDepth;
@@ -64,10 +67,8 @@ __device__ __forceinline__ void copy_slab_4(uint32_t slab, const float* const* s
 #pragma unroll 2
   for (uint32_t row = first_row; row < kSlabRows; row += kRowStep) {
     const bool is_there = (row & mask) < valid;
-    const uint32_t to =
-        slab + (chunk_offset<Tile, kIsToken>(row, offset / 4) + offset % 4) * 4;
-    ptx::cp_async_4(to, sources[is_there ? row : 0] + column,
-                    is_there && offset < left ? 4u : 0u);
+    const uint32_t to = slab + (chunk_offset<Tile, kIsToken>(row, offset / 4) + offset % 4) * 4;
+    ptx::cp_async_4(to, sources[is_there ? row : 0] + column, is_there && offset < left ? 4u : 0u);
   }
 }
 
@@ -114,8 +115,8 @@ __device__ __forceinline__ void multiply_step(const float* stage, uint32_t row_t
 #pragma unroll(kUsed >= 8 ? 1 : kUsed >= 4 ? 2 : Tile::kChunks)
   for (int chunk = 0; chunk < Tile::kChunks; ++chunk) {
     const float* weights = stage + chunk_offset<Tile, false>(row_thread, chunk);
-    const float* tokens = stage + Tile::kRows * Tile::kDepth +
-                          chunk_offset<Tile, true>(token_thread, chunk);
+    const float* tokens =
+        stage + Tile::kRows * Tile::kDepth + chunk_offset<Tile, true>(token_thread, chunk);
     float4 w[Tile::kRowsPerThread];
 #pragma unroll
     for (int i = 0; i < Tile::kRowsPerThread; ++i) {
@@ -169,8 +170,8 @@ __device__ __forceinline__ void multiply_tile(const F32Operands& operands,
       copy_step<Tile, kUsedTokens>(operands, sources, stages + step * kStageBytes, step);
     ptx::cp_async_commit();
   }
-  uint32_t filled = 0;                     // the stage to multiply
-  uint32_t emptied = Tile::kStages - 1;    // the stage that the last step left
+  uint32_t filled = 0;                   // the stage to multiply
+  uint32_t emptied = Tile::kStages - 1;  // the stage that the last step left
 #pragma unroll 1
   for (int64_t step = 0; step < steps; ++step) {
     ptx::cp_async_wait<Tile::kStages - 2>();

@@ -60,7 +60,7 @@ __device__ __forceinline__ void multiply_width(
 
 template <typename Element, typename Tile, bool kGated>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
-    matmul_half_kernel(ExpertMatmulKernelArgs args, int32_t tile_tokens, int32_t log_split) {
+    matmul_half_kernel(ExpertMatmulKernelArgs args, int32_t tile_tokens, int32_t log_split_k) {
   SE_DYNAMIC_SHARED(stages);
   SE_SHARED(MatmulGroup, groups, 2);
   SE_SHARED(int64_t, num_tiles, 2);
@@ -68,6 +68,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
   SE_SHARED(int32_t, out_rows, Tile::kMaxTokens);
   SE_SHARED(float, weights, Tile::kMaxTokens);
 
+  const int log_split = Tile::kMaxSplit == 1 ? 0 : log_split_k;
   const int tile_rows = Tile::kRows >> log_split;
   const int tile_columns = kGated ? tile_rows / 2 : tile_rows;
   // The groups are indexed by a number that only the tile knows: kernel parameters cannot be.
@@ -89,8 +90,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
   for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
     const int second = tile >= num_tiles[0];
     const MatmulGroup& group = groups[second];
-    const TilePlace place = place_of_tile(group, second ? tile - num_tiles[0] : tile, tile_columns,
-                                          tile_tokens);
+    const TilePlace place =
+        place_of_tile(group, second ? tile - num_tiles[0] : tile, tile_columns, tile_tokens);
     const int width = width_of<Tile>(place.num_tokens);
     find_rows(group, place, width * Tile::kMinTokens, Tile::kThreads, x_rows, out_rows, weights);
     StageLoader<Tile> loader;

@@ -39,8 +39,7 @@ cudaError_t launch_half_tile(const ExpertMatmulKernelArgs& args, const MatmulCon
       config.tile_tokens < Tile::kMinTokens || config.tile_tokens > Tile::kMaxTokens ||
       (config.tile_tokens & (config.tile_tokens - 1)) != 0 || config.threads != Tile::kThreads ||
       config.tile_rows != (Tile::kRows >> log_split >> (gated ? 1 : 0)) ||
-      config.shared_bytes <
-          Tile::kStages * Tile::stage_bytes(config.tile_tokens, config.split_k)) {
+      config.shared_bytes < Tile::kStages * Tile::stage_bytes(config.tile_tokens, config.split_k)) {
     return cudaErrorInvalidValue;
   }
   int64_t tiles = 0;
@@ -56,8 +55,8 @@ cudaError_t launch_half_tile(const ExpertMatmulKernelArgs& args, const MatmulCon
     return launch(matmul_half_kernel<Element, Tile, true>, grid, dim3(Tile::kThreads), bytes,
                   stream, args, config.tile_tokens, log_split);
   }
-  return launch(matmul_half_kernel<Element, Tile, false>, grid, dim3(Tile::kThreads), bytes,
-                stream, args, config.tile_tokens, log_split);
+  return launch(matmul_half_kernel<Element, Tile, false>, grid, dim3(Tile::kThreads), bytes, stream,
+                args, config.tile_tokens, log_split);
 }
 
 template <typename Element>

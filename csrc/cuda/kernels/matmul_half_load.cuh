@@ -1,10 +1,10 @@
 // From global to shared memory: the rows of a tile, one pipeline stage (a range of K) at a time.
 //
-// A stage holds slices of kBlockK columns (one; split_k of them where the warps share K). A slice is
-// a swizzled tile of weight rows; behind all of those lie the slices of token rows. Where a matrix
-// allows it, chunks of 16 bytes are copied asynchronously; odd pointers and strides go through
-// registers element by element into the same places. Columns beyond the matrix and rows beyond the
-// tile become zeros, so that nothing that lies behind a row ever meets a product.
+// A stage holds slices of kBlockK columns (one; split_k of them where the warps share K). A slice
+// is a swizzled tile of weight rows; behind all of those lie the slices of token rows. Where a
+// matrix allows it, chunks of 16 bytes are copied asynchronously; odd pointers and strides go
+// through registers element by element into the same places. Columns beyond the matrix and rows
+// beyond the tile become zeros, so that nothing that lies behind a row ever meets a product.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -49,7 +49,8 @@ struct StageLoader {
   // Without a split a thread's rows are a multiple of 16 apart: all in the same matrix, at equal
   // distances. That saves registers where they are short.
   static constexpr bool kEvenRows = Tile::kMaxSplit == 1;
-  static_assert(!kEvenRows || Tile::kThreads / kChunks % 16 == 0, "rows of one matrix");
+  static constexpr int kRowStep = Tile::kThreads / kChunks;  // without a split
+  static_assert(!kEvenRows || kRowStep % 16 == 0, "rows of one matrix, swizzled alike");
 
   const uint16_t* weights[kEvenRows ? 1 : kCopies];
   int64_t weights_step;
@@ -61,11 +62,11 @@ struct StageLoader {
   bool weights_aligned;
   bool x_aligned;
 
-  int first_row;   // weight rows first_row + i * row_step; token rows likewise
-  int row_step;
-  int slice;       // of the stage
-  int chunk;       // of the slice
-  int tile_rows;   // weight rows of a slice
+  int first_row;  // weight rows first_row + i * row_step; token rows likewise
+  int row_step;   // kRowStep over the split
+  int slice;      // of the stage
+  int chunk;      // of the slice
+  int tile_rows;  // weight rows of a slice
   int tile_tokens;
   int log_split;
 
@@ -81,7 +82,7 @@ struct StageLoader {
     const int chunks = kChunks << log_split;
     const int thread = static_cast<int>(threadIdx.x);
     first_row = thread / kChunks >> log_split;
-    row_step = Tile::kThreads / kChunks >> log_split;
+    row_step = kRowStep >> log_split;
     slice = (thread & (chunks - 1)) / kChunks;
     chunk = thread % kChunks;
 
@@ -114,6 +115,15 @@ struct StageLoader {
     }
   }
 
+  // Place of this thread's chunk of row i in a slice.
+  __device__ __forceinline__ uint32_t place_of_row(int i) const {
+    if constexpr (kEvenRows) {
+      return swizzled<kChunks>(first_row, chunk) + i * kRowStep * Tile::kRowBytes;
+    } else {
+      return swizzled<kChunks>(first_row + i * row_step, chunk);
+    }
+  }
+
   // Stage `step` of K into the stage buffer at `to`; kWidth: token rows of the tile.
   template <int kWidth>
   __device__ __forceinline__ void load(unsigned char* to, uint32_t to_shared, int step) const {
@@ -125,7 +135,7 @@ struct StageLoader {
     const uint16_t* source = weights[0] + column;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
-      const uint32_t at = offset + swizzled<kChunks>(first_row + i * row_step, chunk);
+      const uint32_t at = offset + place_of_row(i);
       const bool there = i < rows_there;
       if constexpr (!kEvenRows) source = weights[i] + column;
       if (kEvenRows && i > 0 && there) source += weights_step;
@@ -138,7 +148,7 @@ struct StageLoader {
     for (int i = 0; i < kTokenCopies; ++i) {
       const int row = first_row + i * row_step;
       if (row < kWidth) {
-        const uint32_t at = offset + swizzled<kChunks>(row, chunk);
+        const uint32_t at = offset + place_of_row(i);
         const int32_t x_row = x_rows[row];
         source = x_row < 0 ? x : x + x_row * x_stride + column;
         copy_chunk(to + at, to_shared + at, source, x_row < 0 ? 0 : count, x_aligned);

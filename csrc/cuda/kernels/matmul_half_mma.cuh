@@ -1,7 +1,8 @@
 // The inner part of the half-precision matmul: one tile of products, K in rising steps.
 //
 //   1. kStages - 1 stages are under way while one is multiplied; one barrier per stage
-//   2. within a stage the fragments of the next k16 step are loaded before the products of this one,
+//   2. within a stage the fragments of the next k16 step are loaded before the products of this
+//   one,
 //      across the border of stages too
 //   3. every output is one f32 accumulator that takes its k16 steps in order
 #pragma once
@@ -40,19 +41,21 @@ struct Fragments {
   __device__ __forceinline__ void load(uint32_t rows, uint32_t tokens, int k16) {
     const int lane = static_cast<int>(threadIdx.x) & 31;
     constexpr int kChunks = Tile::kChunks;
+    constexpr int kRowBytes = Tile::kRowBytes;  // 16 rows further the swizzle is the same
+    rows += swizzled<kChunks>(lane % 16, k16 * 2 + lane / 16);
 #pragma unroll
     for (int m = 0; m < Tile::kFragmentsM; ++m) {
-      ptx::ldmatrix_x4(a[m], rows + swizzled<kChunks>(m * 16 + lane % 16, k16 * 2 + lane / 16));
+      ptx::ldmatrix_x4(a[m], rows + m * 16 * kRowBytes);
     }
-    const int token = lane % 8 + lane / 16 * 8;
     const int chunk = k16 * 2 + lane / 8 % 2;
     if constexpr (kWidth == 1) {
       ptx::ldmatrix_x2(b[0], tokens + swizzled<kChunks>(lane % 8, chunk));
     } else {
+      tokens += swizzled<kChunks>(lane % 8 + lane / 16 * 8, chunk);
 #pragma unroll
       for (int n = 0; n < kWidth; n += 2) {
         uint32_t pair[4];
-        ptx::ldmatrix_x4(pair, tokens + swizzled<kChunks>(n * 8 + token, chunk));
+        ptx::ldmatrix_x4(pair, tokens + n * 8 * kRowBytes);
         b[n][0] = pair[0];
         b[n][1] = pair[1];
         b[n + 1][0] = pair[2];
@@ -83,9 +86,8 @@ __device__ __forceinline__ void multiply_tile(
   const int num_steps = (loader.cols + depth - 1) / depth;
   const uint32_t rows = (warp.slice * loader.tile_rows + warp.m * Tile::kFragmentsM * 16) *
                         static_cast<uint32_t>(Tile::kRowBytes);
-  const uint32_t tokens =
-      (Tile::kRows + warp.slice * loader.tile_tokens + warp.n * kWidth * 8) *
-      static_cast<uint32_t>(Tile::kRowBytes);
+  const uint32_t tokens = (Tile::kRows + warp.slice * loader.tile_tokens + warp.n * kWidth * 8) *
+                          static_cast<uint32_t>(Tile::kRowBytes);
 
 #pragma unroll
   for (int m = 0; m < Tile::kFragmentsM; ++m) {

@@ -5,10 +5,9 @@
 //      warp reductions, and only the winner's lane looks through its experts again
 //   4. warp 0 cuts to what the call keeps, normalises, scales and stores
 // A team is one warp, or eight where tokens are few and latency is what counts. Both do the same
-// operations in the same order, sums included (always over lanes 0 … 31 in steps of 32), so the bits
-// do not depend on the team.
-// A100 at one token of 256 experts: about 3 us with the launch. At 4096 tokens: 1 M exponentials in
-// f64, about 13 us of arithmetic, 20 us in all.
+// operations in the same order, sums included (always over lanes 0 … 31 in steps of 32), so the
+// bits do not depend on the team. A100 at one token of 256 experts: about 3 us with the launch. At
+// 4096 tokens: 1 M exponentials in f64, about 13 us of arithmetic, 20 us in all.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -145,8 +144,7 @@ __device__ __forceinline__ void rank_keys(const SeRouting& routing, const Softma
     const double value = from_bits(keys[e]);
     double score = routing.scoring == SE_SOFTMAX ? value / softmax.sum
                                                  : score_of(routing.scoring, value, softmax);
-    if (routing.selection_bias != nullptr)
-      score += static_cast<double>(routing.selection_bias[e]);
+    if (routing.selection_bias != nullptr) score += static_cast<double>(routing.selection_bias[e]);
     keys[e] = order_key(score);
   }
   team_sync<kWarps>();
@@ -188,8 +186,8 @@ __device__ __forceinline__ void mask_groups(const SeRouting& routing, int32_t la
   __syncwarp();
 }
 
-// One warp. Phi-3.5-MoE: the best expert's softmax over the experts within a relative distance of it,
-// then again without it.
+// One warp. Phi-3.5-MoE: the best expert's softmax over the experts within a relative distance of
+// it, then again without it.
 __device__ __forceinline__ void pick_sparsemixer(const SeRouting& routing, int32_t lane,
                                                  const SelectShared& shared) {
   const int32_t num_experts = static_cast<int32_t>(routing.num_experts);
@@ -291,8 +289,8 @@ __device__ __forceinline__ void softmax_kept(int32_t top_k, int32_t lane, const 
   __syncwarp();
 }
 
-// One warp. Keeps, by falling share (ties: the earlier slot), the fewest of the first num_kept slots
-// whose part of the sum reaches top_p; at least one. `keys` has room for num_kept.
+// One warp. Keeps, by falling share (ties: the earlier slot), the fewest of the first num_kept
+// slots whose part of the sum reaches top_p; at least one. `keys` has room for num_kept.
 __device__ __forceinline__ void drop_by_top_p(double top_p, int32_t num_kept, int32_t lane,
                                               const double* shares, uint64_t* keys, int32_t* ids) {
   double sum = 0;
@@ -370,8 +368,7 @@ __global__ void __launch_bounds__(kWarps == 1 ? 128 : 32 * kWarps)
   const int32_t num_experts = static_cast<int32_t>(routing.num_experts);
   const int32_t top_k = static_cast<int32_t>(routing.top_k);
   SoftmaxRow softmax = {0, 1};
-  if (routing.scoring == SE_SOFTMAX)
-    softmax = softmax_row<kWarps>(num_experts, rank, shared.keys);
+  if (routing.scoring == SE_SOFTMAX) softmax = softmax_row<kWarps>(num_experts, rank, shared.keys);
   if (!routing.hash_routed) rank_keys<kWarps>(routing, softmax, rank, shared.keys);
   if (kWarps > 1 && warp != 0) return;  // no barrier of the block follows
 

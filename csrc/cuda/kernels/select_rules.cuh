@@ -30,8 +30,8 @@ __device__ __forceinline__ double softcapped(double z, double cap) {
   return cap > 0 ? cap * tanh(z / cap) : z;
 }
 
-// value^exponent for a value of 0 or more and an exponent above 0. Not pow: it is a call, which costs
-// the whole kernel a stack; this is exact to some ulp, far below the f32 that is stored.
+// value^exponent for a value of 0 or more and an exponent above 0. Not pow: it is a call, which
+// costs the whole kernel a stack; this is exact to some ulp, far below the f32 that is stored.
 __device__ __forceinline__ double power(double value, double exponent) {
   return exponent == 1 ? value : exp(exponent * log(value));
 }

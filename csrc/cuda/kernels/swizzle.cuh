@@ -2,8 +2,8 @@
 // conflicts. Shared memory serves 128 bytes (8 chunks) at a time:
 //   - ldmatrix reads one chunk column of 8 successive rows
 //   - copies write all chunks of one row (or of the rows that share 128 bytes)
-// Either way the 8 chunks must lie in different columns of the 128-byte lines, so a row's chunks are
-// permuted by an exclusive or with the number of its line.
+// Either way the 8 chunks must lie in different columns of the 128-byte lines, so a row's chunks
+// are permuted by an exclusive or with the number of its line.
 #pragma once
 
 #include <cuda_runtime.h>

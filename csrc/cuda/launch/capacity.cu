@@ -49,9 +49,9 @@ cudaError_t launch_per_sequence(const CapacityKernelArgs& args, cudaStream_t str
     error = launch(mark_sequences_kernel, dim3(1), dim3(kSequenceThreads), 0, stream, args, starts);
     if (error != cudaSuccess) return error;
   }
-  error = launch(queue_per_sequence_kernel,
-                 dim3(blocks_of(args.routing.num_experts, kCapacityWarps)),
-                 dim3(32 * kCapacityWarps), 0, stream, args, starts, full);
+  error =
+      launch(queue_per_sequence_kernel, dim3(blocks_of(args.routing.num_experts, kCapacityWarps)),
+             dim3(32 * kCapacityWarps), 0, stream, args, starts, full);
   if (error != cudaSuccess) return error;
   return launch(drop_slots_kernel, dim3(blocks_of(args.num_tokens, kTokenThreads)),
                 dim3(kTokenThreads), 0, stream, args, full);

@@ -1,11 +1,10 @@
 // Host side of the end of a forward: which instantiation, how many threads and blocks.
-#include "cuda/launch/combine.h"
-
 #include <algorithm>
 
 #include "cuda/common/launch.cuh"
 #include "cuda/common/vec.cuh"
 #include "cuda/kernels/combine.cuh"
+#include "cuda/launch/combine.h"
 
 namespace sparse_experts::cuda {
 namespace {
@@ -31,9 +30,8 @@ bool takes_quads(const CombineKernelArgs& args) {
          rows_aligned(args.shared_output, args.hidden_size) && rows_aligned(args.output_bias, 0) &&
          is_vector_aligned(args.output, args.output_stride, element_bytes(args.output_dtype),
                            kQuad) &&
-         (args.hidden == nullptr ||
-          is_vector_aligned(args.hidden, args.hidden_stride, element_bytes(args.hidden_dtype),
-                            kQuad));
+         (args.hidden == nullptr || is_vector_aligned(args.hidden, args.hidden_stride,
+                                                      element_bytes(args.hidden_dtype), kQuad));
 }
 
 template <typename Output, int kCount>
@@ -58,11 +56,10 @@ cudaError_t launch_coefficients(const Input* hidden, int64_t hidden_stride, cons
   const bool quads = hidden_size % kQuad == 0 &&
                      is_vector_aligned(hidden, hidden_stride, sizeof(Input), kQuad) &&
                      rows_aligned(gate, 0);
-  return launch(quads ? shared_coefficients_kernel<Input, true>
-                      : shared_coefficients_kernel<Input, false>,
-                dim3(static_cast<unsigned>(std::min(num_tokens, kMaxBlocks))),
-                dim3(kCoefficientThreads), 0, stream, hidden, hidden_stride, gate, num_tokens,
-                hidden_size, coefficients);
+  return launch(
+      quads ? shared_coefficients_kernel<Input, true> : shared_coefficients_kernel<Input, false>,
+      dim3(static_cast<unsigned>(std::min(num_tokens, kMaxBlocks))), dim3(kCoefficientThreads), 0,
+      stream, hidden, hidden_stride, gate, num_tokens, hidden_size, coefficients);
 }
 
 }  // namespace
@@ -107,8 +104,8 @@ cudaError_t launch_listed_slots(const int32_t* expert_offsets, int64_t num_exper
                                 cudaStream_t stream) {
   if (num_slots <= 0) return cudaSuccess;
   const dim3 block(kSlotThreads);
-  const dim3 grid(static_cast<unsigned>(
-      std::min((num_slots + kSlotThreads - 1) / kSlotThreads, kMaxBlocks)));
+  const dim3 grid(
+      static_cast<unsigned>(std::min((num_slots + kSlotThreads - 1) / kSlotThreads, kMaxBlocks)));
   const cudaError_t error = launch(unlist_slots_kernel, grid, block, 0, stream, ids, num_slots);
   if (error != cudaSuccess) return error;
   return launch(listed_slots_kernel, grid, block, 0, stream, expert_offsets + num_experts,

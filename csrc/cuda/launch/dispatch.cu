@@ -1,11 +1,10 @@
 // Which form of dispatch a call takes, and how it is cut. Depends on the sizes alone.
-#include "cuda/launch/dispatch.h"
-
 #include <algorithm>
 
 #include "cuda/common/launch.cuh"
 #include "cuda/kernels/dispatch_large.cuh"
 #include "cuda/kernels/dispatch_small.cuh"
+#include "cuda/launch/dispatch.h"
 
 namespace sparse_experts::cuda {
 namespace {
@@ -51,8 +50,8 @@ cudaError_t launch_large(const DispatchKernelArgs& args, cudaStream_t stream) {
   chunks.chunk_slots =
       std::max(kMinChunkSlots, ceil_div(ceil_div(args.num_slots, kMaxChunks), 32) * 32);
   // One chunk even of no slots: the tables are written all the same.
-  chunks.num_chunks = static_cast<int32_t>(
-      std::max<int64_t>(1, ceil_div(args.num_slots, chunks.chunk_slots)));
+  chunks.num_chunks =
+      static_cast<int32_t>(std::max<int64_t>(1, ceil_div(args.num_slots, chunks.chunk_slots)));
   chunks.totals = static_cast<int32_t*>(args.scratch);
   chunks.counts = chunks.totals + args.num_experts;
   // Two rows of counters at least: the offsets and one warp's. Few chunks spread over the device.
@@ -69,10 +68,9 @@ cudaError_t launch_large(const DispatchKernelArgs& args, cudaStream_t stream) {
   const size_t place_bytes =
       static_cast<size_t>(4 * int64_t{chunks.range_experts} * (chunks.chunks_per_block + 1));
 
-  cudaError_t error =
-      launch(dispatch_count_kernel, dim3(num_blocks),
-             dim3(static_cast<unsigned>(32 * chunks.chunks_per_block)), histogram_bytes, stream,
-             args, chunks);
+  cudaError_t error = launch(dispatch_count_kernel, dim3(num_blocks),
+                             dim3(static_cast<unsigned>(32 * chunks.chunks_per_block)),
+                             histogram_bytes, stream, args, chunks);
   if (error != cudaSuccess) return error;
   const unsigned columns = static_cast<unsigned>(ceil_div(args.num_experts, kColumnExperts));
   if (columns > 0) {

@@ -1,11 +1,10 @@
 // Host side of conversions, scaled gathers and pointer tables: instantiation and grid.
-#include "cuda/launch/elementwise.h"
-
 #include <algorithm>
 
 #include "cuda/common/launch.cuh"
 #include "cuda/common/vec.cuh"
 #include "cuda/kernels/elementwise.cuh"
+#include "cuda/launch/elementwise.h"
 
 namespace sparse_experts::cuda {
 namespace {

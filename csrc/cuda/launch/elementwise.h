@@ -22,16 +22,16 @@ struct ConvertArgs {
 };
 cudaError_t launch_convert(const ConvertArgs& args, cudaStream_t stream);
 
-// Llama 4: to[i] = weights[slots[i]] * from[slots[i] / top_k] for i < *num_sorted, in f32, rounded to
-// dtype. to is [num_slots, cols].
+// Llama 4: to[i] = weights[slots[i]] * from[slots[i] / top_k] for i < *num_sorted, in f32, rounded
+// to dtype. to is [num_slots, cols].
 struct ScaleRowsArgs {
   const void* from;
   int64_t from_stride;
   void* to;
   int32_t dtype;
-  const float* weights;        // [num_slots]
-  const int32_t* slots;        // [num_slots] sorted
-  const int32_t* num_sorted;   // device: expert_offsets + num_experts
+  const float* weights;       // [num_slots]
+  const int32_t* slots;       // [num_slots] sorted
+  const int32_t* num_sorted;  // device: expert_offsets + num_experts
   int64_t num_slots;
   int64_t top_k;
   int64_t cols;
@@ -42,8 +42,8 @@ cudaError_t launch_scale_rows(const ScaleRowsArgs& args, cudaStream_t stream);
 cudaError_t launch_fill_table(const void* base, int64_t stride_bytes, int64_t count,
                               const void** table, cudaStream_t stream);
 
-// Checks of contents. Each leaves in `*fault` the least number of an element that breaks its rule, if
-// it is below what is there already (start with INT64_MAX): deterministic whatever runs first.
+// Checks of contents. Each leaves in `*fault` the least number of an element that breaks its rule,
+// if it is below what is there already (start with INT64_MAX): deterministic whatever runs first.
 cudaError_t launch_check_range(const int32_t* values, int64_t count, int32_t least, int32_t most,
                                int64_t* fault, cudaStream_t stream);
 cudaError_t launch_check_row_top_k(const uint8_t* values, int64_t count, int32_t most,

@@ -1,9 +1,9 @@
 // Grouped matmuls: every expert's tokens times its matrices, in one launch.
 //
-// One formulation for all sizes: the weights are the M operand (rows of the product are the expert's
-// output columns), the tokens are the N operand (8 at a time), and K runs in rising steps of 16 into
-// one f32 accumulator. So the bits of an output do not depend on the tile that computed it, nor on
-// the tokens beside it, unless split_k > 1.
+// One formulation for all sizes: the weights are the M operand (rows of the product are the
+// expert's output columns), the tokens are the N operand (8 at a time), and K runs in rising steps
+// of 16 into one f32 accumulator. So the bits of an output do not depend on the tile that computed
+// it, nor on the tokens beside it, unless split_k > 1.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -37,16 +37,17 @@ struct MatmulGroup {
   const void* x;                  // activations in the arithmetic dtype
   int64_t x_stride;               // elements between rows
   RowIndex x_index;
-  const int32_t* slots;           // sorted slots, or null: entry i is row i
+  const int32_t* slots;  // sorted slots, or null: entry i is row i
   int64_t top_k;
-  const int32_t* expert_offsets;  // [num_experts + 1], or null: one expert with rows 0 … num_rows - 1
-  const int32_t* tile_offsets;    // [num_experts + 1] for the config's tile_tokens; null with it
-  int64_t num_rows;               // entries at most (all slots of the call); exact without offsets
+  const int32_t*
+      expert_offsets;           // [num_experts + 1], or null: one expert with rows 0 … num_rows - 1
+  const int32_t* tile_offsets;  // [num_experts + 1] for the config's tile_tokens; null with it
+  int64_t num_rows;             // entries at most (all slots of the call); exact without offsets
   void* out;
-  int32_t out_dtype;              // f32 or the arithmetic dtype
+  int32_t out_dtype;  // f32 or the arithmetic dtype
   int64_t out_stride;
-  RowIndex out_index;             // kSorted or kSlot
-  const float* slot_weights;      // [slots] or null: the output times slot_weights[slots[i]]
+  RowIndex out_index;         // kSorted or kSlot
+  const float* slot_weights;  // [slots] or null: the output times slot_weights[slots[i]]
 };
 
 struct ExpertMatmulKernelArgs {
@@ -61,8 +62,8 @@ struct ExpertMatmulKernelArgs {
 struct MatmulShape {
   int32_t dtype;
   int32_t gated;
-  int64_t rows, cols;         // of the routed experts
-  int64_t num_experts, top_k; // real experts
+  int64_t rows, cols;          // of the routed experts
+  int64_t num_experts, top_k;  // real experts
   int64_t num_tokens;
   int64_t shared_rows, shared_cols;  // 0: no shared expert
   int32_t batch_invariant;
@@ -71,8 +72,8 @@ struct MatmulShape {
 struct MatmulConfig {
   int32_t kernel = 0;       // which instantiation; meaningful to launch_expert_matmul only
   int32_t tile_rows = 0;    // output columns per tile (gate and up each, when gated)
-  int32_t tile_tokens = 0;  // tokens per tile at most; the last tile of an expert picks the least of
-                            // 8, 16, 32 … that holds its tokens
+  int32_t tile_tokens = 0;  // tokens per tile at most; the last tile of an expert picks the least
+                            // of 8, 16, 32 … that holds its tokens
   int32_t tile_k = 0;
   int32_t stages = 0;
   int32_t threads = 0;

@@ -1,12 +1,11 @@
 // Which gate kernel a call takes. All give the same bits, so the choice may depend on anything.
-#include "cuda/launch/gate.h"
-
 #include <algorithm>
 
 #include "cuda/common/launch.cuh"
 #include "cuda/common/vec.cuh"
 #include "cuda/kernels/gate.cuh"
 #include "cuda/kernels/gate_rows_norm.cuh"
+#include "cuda/launch/gate.h"
 
 namespace sparse_experts::cuda {
 namespace {
@@ -47,8 +46,7 @@ GateKernel choose_kernel(const GateArgs& args) {
   if (args.num_tokens <= kGateRowsWarps) return GateKernel::kRows1;
   const int64_t tiles =
       ceil_div(args.num_tokens, kGateTile) * ceil_div(args.num_experts, kGateTile);
-  const bool half_empty =
-      args.num_tokens * args.num_experts < tiles * (kGateTile * kGateTile / 2);
+  const bool half_empty = args.num_tokens * args.num_experts < tiles * (kGateTile * kGateTile / 2);
   return half_empty || tiles * gate_splits(args.hidden_size) < kFewTiles ? GateKernel::kRows4
                                                                          : GateKernel::kTile;
 }
@@ -60,9 +58,8 @@ cudaError_t launch_typed(const GateArgs& args, cudaStream_t stream) {
       return launch_tiles(gate_rows_kernel<Hidden, Weight, 1>, kGateRowsWarps, kGateRowsExperts,
                           gate_rows_shared_bytes<Hidden, Weight, 1>(), args, stream);
     case GateKernel::kRows4:
-      return launch_tiles(gate_rows_kernel<Hidden, Weight, 4>, 4 * kGateRowsWarps,
-                          kGateRowsExperts, gate_rows_shared_bytes<Hidden, Weight, 4>(), args,
-                          stream);
+      return launch_tiles(gate_rows_kernel<Hidden, Weight, 4>, 4 * kGateRowsWarps, kGateRowsExperts,
+                          gate_rows_shared_bytes<Hidden, Weight, 4>(), args, stream);
     default:
       return launch_tiles(gate_tile_kernel<Hidden, Weight>, kGateTile, kGateTile,
                           kGateTileSharedBytes, args, stream);

@@ -1,8 +1,10 @@
 // How a matmul is launched: a pure function of its shape and of the device's limits.
 //
-//   1. the tokens per tile follow the tokens per expert: wide enough that most experts need one tile
+//   1. the tokens per tile follow the tokens per expert: wide enough that most experts need one
+//   tile
 //      and their weights are read once, and never above the number of tokens
-//   2. few tokens: blocks of few rows, one per tile, which the hardware hands out. They are bound by
+//   2. few tokens: blocks of few rows, one per tile, which the hardware hands out. They are bound
+//   by
 //      memory, and it evens out blocks that differ. Many tokens: persistent blocks
 //   3. K is split only where one token's tiles leave multiprocessors without work, whatever the
 //      number of tokens in this call
@@ -30,9 +32,8 @@ struct HalfChoice {
 HalfChoice choose_half(const MatmulShape& shape) {
   const int64_t tokens = shape.num_tokens;
   const double routed = static_cast<double>(tokens) * static_cast<double>(shape.top_k);
-  const double per_expert = shape.num_experts > 0
-                                ? routed / static_cast<double>(shape.num_experts)
-                                : static_cast<double>(tokens);
+  const double per_expert = shape.num_experts > 0 ? routed / static_cast<double>(shape.num_experts)
+                                                  : static_cast<double>(tokens);
   if (tokens <= 8) return {kHalfDecode, 8};
   if (per_expert <= 10 || tokens <= 16) return {kHalfDecode, 16};
   if (per_expert <= 24 || tokens <= 32) return {kHalfSmall, 32};
@@ -74,11 +75,12 @@ MatmulConfig configure(const MatmulShape& shape, const DeviceLimits& limits, Hal
       int64_t{Tile::kStages} * Tile::stage_bytes(config.tile_tokens, config.split_k);
   const int64_t block_bytes = config.shared_bytes + kHalfStaticBytes + kReservedSharedBytes;
   const int64_t fitting = limits.shared_bytes_per_multiprocessor / block_bytes;
-  config.blocks_per_multiprocessor =
-      static_cast<int32_t>(fitting < 1 ? 1 : fitting > Tile::kBlocks ? Tile::kBlocks : fitting);
+  config.blocks_per_multiprocessor = static_cast<int32_t>(fitting < 1               ? 1
+                                                          : fitting > Tile::kBlocks ? Tile::kBlocks
+                                                                                    : fitting);
 
-  const int64_t token_tiles = token_tiles_at_most(shape.num_tokens * shape.top_k,
-                                                  shape.num_experts, config.tile_tokens);
+  const int64_t token_tiles =
+      token_tiles_at_most(shape.num_tokens * shape.top_k, shape.num_experts, config.tile_tokens);
   const int64_t tiles = token_tiles * ceil_div(shape.rows, config.tile_rows) +
                         ceil_div(shape.num_tokens, config.tile_tokens) *
                             ceil_div(shape.shared_rows, config.tile_rows);

@@ -29,8 +29,7 @@ MatmulConfig config_of(const MatmulShape& shape, const DeviceLimits& limits, int
       limits.shared_bytes_per_multiprocessor / (Tile::kSharedBytes + kReservedBytes);
   config.blocks_per_multiprocessor =
       static_cast<int32_t>(std::clamp<int64_t>(by_shared, 1, Tile::kBlocks));
-  config.grid =
-      std::max<int32_t>(1, limits.num_multiprocessors * config.blocks_per_multiprocessor);
+  config.grid = std::max<int32_t>(1, limits.num_multiprocessors * config.blocks_per_multiprocessor);
   return config;
 }
 

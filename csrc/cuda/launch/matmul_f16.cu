@@ -5,7 +5,7 @@ namespace sparse_experts::cuda {
 cudaError_t prepare_matmul_f16() { return prepare_matmul_half<F16>(); }
 
 cudaError_t launch_matmul_f16(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
-                            cudaStream_t stream) {
+                              cudaStream_t stream) {
   return launch_matmul_half<F16>(args, config, stream);
 }
 

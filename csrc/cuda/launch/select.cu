@@ -1,10 +1,9 @@
 // How many warps a token gets, and how many tokens a block.
-#include "cuda/launch/select.h"
-
 #include <algorithm>
 
 #include "cuda/common/launch.cuh"
 #include "cuda/kernels/select.cuh"
+#include "cuda/launch/select.h"
 
 namespace sparse_experts::cuda {
 namespace {
@@ -15,7 +14,8 @@ constexpr int64_t kTokensPerBlock = 4;
 template <int kWarps>
 cudaError_t launch_teams(const SelectKernelArgs& args, const SelectTeams& teams,
                          cudaStream_t stream) {
-  const int64_t num_blocks = (args.num_tokens + teams.tokens_per_block - 1) / teams.tokens_per_block;
+  const int64_t num_blocks =
+      (args.num_tokens + teams.tokens_per_block - 1) / teams.tokens_per_block;
   if (num_blocks > INT32_MAX) return cudaErrorInvalidValue;
   const size_t shared_bytes = static_cast<size_t>(teams.shared_bytes * teams.tokens_per_block);
   const cudaError_t error = allow_shared_bytes(select_kernel<kWarps>, shared_bytes);
@@ -34,8 +34,7 @@ cudaError_t launch_select(const SelectKernelArgs& args, const DeviceLimits& limi
   teams.shared_bytes = select_shared_bytes(args.routing);
   if (teams.shared_bytes > limits.shared_bytes_per_block) return cudaErrorInvalidValue;
   // Few tokens leave the device idle: eight warps then share the loads and the exponentials of one.
-  if (args.num_tokens <= 2 * int64_t{limits.num_multiprocessors} &&
-      args.routing.num_experts > 64) {
+  if (args.num_tokens <= 2 * int64_t{limits.num_multiprocessors} && args.routing.num_experts > 64) {
     teams.tokens_per_block = 1;
     return launch_teams<kTeamWarps>(args, teams, stream);
   }

@@ -20,11 +20,11 @@ struct SelectKernelArgs {
   const uint8_t* row_top_k;  // [num_tokens] or null
   int64_t call_top_k;
   double top_p;
-  int32_t* topk_ids;      // out [num_tokens, top_k]
-  float* topk_weights;    // out [num_tokens, top_k]
-  uint8_t* non_finite;    // out [num_tokens]
-  double* slot_scores;    // out [num_tokens, top_k], only with SE_CAPACITY_BATCH (else null)
-  double* best_scores;    // out [num_tokens], likewise
+  int32_t* topk_ids;    // out [num_tokens, top_k]
+  float* topk_weights;  // out [num_tokens, top_k]
+  uint8_t* non_finite;  // out [num_tokens]
+  double* slot_scores;  // out [num_tokens, top_k], only with SE_CAPACITY_BATCH (else null)
+  double* best_scores;  // out [num_tokens], likewise
 };
 // Tokens may be processed in chunks: all arrays then point at the chunk's first row.
 cudaError_t launch_select(const SelectKernelArgs& args, const DeviceLimits& limits,

@@ -27,33 +27,33 @@ inline T atomic_update(T* address, Update update) {
 
 }  // namespace simt::detail
 
-#define SIMT_ATOMICS(T)                                                              \
-  inline T atomicAdd(T* address, T value) {                                          \
-    return __atomic_fetch_add(address, value, __ATOMIC_RELAXED);                     \
-  }                                                                                  \
-  inline T atomicExch(T* address, T value) {                                         \
-    return __atomic_exchange_n(address, value, __ATOMIC_RELAXED);                    \
-  }                                                                                  \
-  inline T atomicAnd(T* address, T value) {                                          \
-    return __atomic_fetch_and(address, value, __ATOMIC_RELAXED);                     \
-  }                                                                                  \
-  inline T atomicOr(T* address, T value) {                                           \
-    return __atomic_fetch_or(address, value, __ATOMIC_RELAXED);                      \
-  }                                                                                  \
-  inline T atomicXor(T* address, T value) {                                          \
-    return __atomic_fetch_xor(address, value, __ATOMIC_RELAXED);                     \
-  }                                                                                  \
-  inline T atomicCAS(T* address, T compare, T value) {                               \
-    __atomic_compare_exchange_n(address, &compare, value, false, __ATOMIC_RELAXED,   \
-                                __ATOMIC_RELAXED);                                   \
-    return compare;                                                                  \
-  }                                                                                  \
-  inline T atomicMin(T* address, T value) {                                          \
-    return simt::detail::atomic_update<T>(address,                                   \
+#define SIMT_ATOMICS(T)                                                                      \
+  inline T atomicAdd(T* address, T value) {                                                  \
+    return __atomic_fetch_add(address, value, __ATOMIC_RELAXED);                             \
+  }                                                                                          \
+  inline T atomicExch(T* address, T value) {                                                 \
+    return __atomic_exchange_n(address, value, __ATOMIC_RELAXED);                            \
+  }                                                                                          \
+  inline T atomicAnd(T* address, T value) {                                                  \
+    return __atomic_fetch_and(address, value, __ATOMIC_RELAXED);                             \
+  }                                                                                          \
+  inline T atomicOr(T* address, T value) {                                                   \
+    return __atomic_fetch_or(address, value, __ATOMIC_RELAXED);                              \
+  }                                                                                          \
+  inline T atomicXor(T* address, T value) {                                                  \
+    return __atomic_fetch_xor(address, value, __ATOMIC_RELAXED);                             \
+  }                                                                                          \
+  inline T atomicCAS(T* address, T compare, T value) {                                       \
+    __atomic_compare_exchange_n(address, &compare, value, false, __ATOMIC_RELAXED,           \
+                                __ATOMIC_RELAXED);                                           \
+    return compare;                                                                          \
+  }                                                                                          \
+  inline T atomicMin(T* address, T value) {                                                  \
+    return simt::detail::atomic_update<T>(address,                                           \
                                           [=](T old) { return value < old ? value : old; }); \
-  }                                                                                  \
-  inline T atomicMax(T* address, T value) {                                          \
-    return simt::detail::atomic_update<T>(address,                                   \
+  }                                                                                          \
+  inline T atomicMax(T* address, T value) {                                                  \
+    return simt::detail::atomic_update<T>(address,                                           \
                                           [=](T old) { return value > old ? value : old; }); \
   }
 SIMT_ATOMICS(int)

@@ -35,9 +35,7 @@ inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
   }
   return result;
 }
-inline int __mulhi(int a, int b) {
-  return static_cast<int>(static_cast<int64_t>(a) * b >> 32);
-}
+inline int __mulhi(int a, int b) { return static_cast<int>(static_cast<int64_t>(a) * b >> 32); }
 inline unsigned __umulhi(unsigned a, unsigned b) {
   return static_cast<unsigned>(static_cast<uint64_t>(a) * b >> 32);
 }
@@ -45,12 +43,12 @@ inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
   return static_cast<unsigned long long>(static_cast<unsigned __int128>(a) * b >> 64);
 }
 
-#define SIMT_REINTERPRET(name, To, From)  \
-  inline To name(From value) {            \
+#define SIMT_REINTERPRET(name, To, From)                    \
+  inline To name(From value) {                              \
     static_assert(sizeof(To) == sizeof(From), "same size"); \
-    To result;                            \
-    std::memcpy(&result, &value, sizeof result); \
-    return result;                        \
+    To result;                                              \
+    std::memcpy(&result, &value, sizeof result);            \
+    return result;                                          \
   }
 SIMT_REINTERPRET(__float_as_uint, unsigned, float)
 SIMT_REINTERPRET(__float_as_int, int, float)

@@ -13,14 +13,14 @@ namespace simt {
 struct Counters {
   uint64_t launches = 0;
   uint64_t blocks = 0;
-  uint64_t block_barriers = 0;     // per block
-  uint64_t warp_collectives = 0;   // per warp: shuffles, votes, __syncwarp, ldmatrix, mma
-  uint64_t mma = 0;                // per warp: m16n8k16
-  uint64_t ldmatrix = 0;           // per warp
+  uint64_t block_barriers = 0;           // per block
+  uint64_t warp_collectives = 0;         // per warp: shuffles, votes, __syncwarp, ldmatrix, mma
+  uint64_t mma = 0;                      // per warp: m16n8k16
+  uint64_t ldmatrix = 0;                 // per warp
   uint64_t ldmatrix_bank_conflicts = 0;  // further passes, over all 8x8 matrices
-  uint64_t cp_async = 0;           // per thread
-  uint64_t cp_async_bytes = 0;     // read from global memory
-  uint64_t cp_async_sectors = 0;   // 32-byte sectors read, per warp access
+  uint64_t cp_async = 0;                 // per thread
+  uint64_t cp_async_bytes = 0;           // read from global memory
+  uint64_t cp_async_sectors = 0;         // 32-byte sectors read, per warp access
   uint64_t cp_async_bank_conflicts = 0;  // further passes of the writes to shared memory
   // Global memory. The race flavour counts every access, the others only wrapped vector loads.
   // cp.async is not in here.
@@ -29,7 +29,7 @@ struct Counters {
   uint64_t global_store_bytes = 0;
   uint64_t global_store_sectors = 0;
   // Plain accesses to shared memory, in the race flavour.
-  uint64_t shared_accesses = 0;    // per warp
+  uint64_t shared_accesses = 0;  // per warp
   uint64_t shared_bank_conflicts = 0;
 
   Counters& operator+=(const Counters& other);

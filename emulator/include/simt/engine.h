@@ -25,10 +25,10 @@ struct KernelLaunch {
 };
 
 enum class DefectKind {
-  kDivergence,     // a collective or barrier that not all its threads reach, or with other arguments
-  kDeadlock,       // no thread can run
-  kLivelock,       // no end in sight within the time limit
-  kRace,           // two unordered accesses, one of them a write
+  kDivergence,  // a collective or barrier that not all its threads reach, or with other arguments
+  kDeadlock,    // no thread can run
+  kLivelock,    // no end in sight within the time limit
+  kRace,        // two unordered accesses, one of them a write
   kUninitialised,  // shared memory read before it was written
   kInFlight,       // touched, or left behind, while an asynchronous copy is under way
   kMisaligned,     // an address the hardware would refuse
@@ -39,9 +39,9 @@ enum class DefectKind {
 
 struct Defect {
   DefectKind kind = DefectKind::kDeadlock;
-  std::string text;    // one or more lines, complete
+  std::string text;  // one or more lines, complete
   std::string kernel;
-  std::string file;    // of the operation; empty if not known
+  std::string file;  // of the operation; empty if not known
   int line = 0;
   uint3 block = {0, 0, 0};
   uint3 thread = {0, 0, 0};

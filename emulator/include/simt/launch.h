@@ -54,7 +54,8 @@ template <typename... Parameters, typename... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
                    cudaStream_t stream, Arguments&&... arguments) {
   static_assert((!std::is_reference<Parameters>::value && ...), "kernels take values");
-  static_assert((std::is_trivially_copyable<Parameters>::value && ...), "kernels take plain values");
+  static_assert((std::is_trivially_copyable<Parameters>::value && ...),
+                "kernels take plain values");
   KernelLaunch launch;
   launch.grid = grid;
   launch.block = block;

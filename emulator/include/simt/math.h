@@ -84,9 +84,7 @@ inline int __float2int_ru(float v) { return simt::detail::saturate<int>(std::cei
 inline unsigned __float2uint_rn(float v) {
   return simt::detail::saturate<unsigned>(std::nearbyint(v));
 }
-inline unsigned __float2uint_rz(float v) {
-  return simt::detail::saturate<unsigned>(std::trunc(v));
-}
+inline unsigned __float2uint_rz(float v) { return simt::detail::saturate<unsigned>(std::trunc(v)); }
 inline float __int2float_rn(int value) { return static_cast<float>(value); }
 inline float __uint2float_rn(unsigned value) { return static_cast<float>(value); }
 inline float __double2float_rn(double value) { return static_cast<float>(value); }

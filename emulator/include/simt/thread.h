@@ -57,12 +57,11 @@ void warp_barrier(unsigned mask, const char* file, int line);
 static constexpr int warpSize = 32;
 
 // An array of `count` elements, one per block: `float* sums = SIMT_STATIC_SHARED(float, 32);`
-#define SIMT_STATIC_SHARED(type, count)                                                     \
-  (static_cast<type*>(::simt::detail::static_shared([]() -> const ::simt::StaticShared* {   \
-    static constexpr ::simt::StaticShared kSite = {sizeof(type), alignof(type),             \
-                                                   static_cast<size_t>(count), __FILE__,    \
-                                                   __LINE__};                               \
-    return &kSite;                                                                          \
+#define SIMT_STATIC_SHARED(type, count)                                                   \
+  (static_cast<type*>(::simt::detail::static_shared([]() -> const ::simt::StaticShared* { \
+    static constexpr ::simt::StaticShared kSite = {                                       \
+        sizeof(type), alignof(type), static_cast<size_t>(count), __FILE__, __LINE__};     \
+    return &kSite;                                                                        \
   }())))
 
 inline void __syncthreads(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {

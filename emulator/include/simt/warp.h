@@ -39,14 +39,13 @@ inline T shuffle_value(uint64_t bits) {
 
 }  // namespace simt::detail
 
-#define SIMT_SHUFFLE(name, kind)                                                               \
-  template <typename T>                                                                        \
-  inline T name(unsigned mask, T value, int lane, int width = 32,                              \
-                const char* file = __builtin_FILE(), int line = __builtin_LINE()) {            \
-    return simt::detail::shuffle_value<T>(                                                     \
-        simt::detail::shuffle(simt::detail::ShuffleKind::kind, mask,                           \
-                              simt::detail::shuffle_bits(value), static_cast<unsigned>(lane),  \
-                              width, file, line));                                             \
+#define SIMT_SHUFFLE(name, kind)                                                    \
+  template <typename T>                                                             \
+  inline T name(unsigned mask, T value, int lane, int width = 32,                   \
+                const char* file = __builtin_FILE(), int line = __builtin_LINE()) { \
+    return simt::detail::shuffle_value<T>(simt::detail::shuffle(                    \
+        simt::detail::ShuffleKind::kind, mask, simt::detail::shuffle_bits(value),   \
+        static_cast<unsigned>(lane), width, file, line));                           \
   }
 SIMT_SHUFFLE(__shfl_sync, kIndex)
 SIMT_SHUFFLE(__shfl_up_sync, kUp)
@@ -77,16 +76,14 @@ inline unsigned __match_all_sync(unsigned mask, T value, int* all_equal, SIMT_SI
   return simt::detail::match_all(mask, simt::detail::shuffle_bits(value), all_equal, file, line);
 }
 
-#define SIMT_REDUCE(name, kind)                                                              \
-  inline unsigned name(unsigned mask, unsigned value, SIMT_SITE) {                           \
-    return simt::detail::reduce_unsigned(simt::detail::ReduceKind::kind, mask, value, file,  \
-                                         line);                                              \
+#define SIMT_REDUCE(name, kind)                                                                    \
+  inline unsigned name(unsigned mask, unsigned value, SIMT_SITE) {                                 \
+    return simt::detail::reduce_unsigned(simt::detail::ReduceKind::kind, mask, value, file, line); \
   }
-#define SIMT_REDUCE_SIGNED(name, kind)                                                       \
-  SIMT_REDUCE(name, kind)                                                                    \
-  inline int name(unsigned mask, int value, SIMT_SITE) {                                     \
-    return simt::detail::reduce_signed(simt::detail::ReduceKind::kind, mask, value, file,    \
-                                       line);                                                \
+#define SIMT_REDUCE_SIGNED(name, kind)                                                           \
+  SIMT_REDUCE(name, kind)                                                                        \
+  inline int name(unsigned mask, int value, SIMT_SITE) {                                         \
+    return simt::detail::reduce_signed(simt::detail::ReduceKind::kind, mask, value, file, line); \
   }
 SIMT_REDUCE_SIGNED(__reduce_add_sync, kAdd)
 SIMT_REDUCE_SIGNED(__reduce_min_sync, kMin)
