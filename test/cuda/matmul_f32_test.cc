@@ -134,6 +134,7 @@ MatmulConfig config_of(const DeviceLimits& limits, int32_t tile_tokens, bool gat
   MatmulShape shape = {};
   shape.dtype = SE_F32;
   shape.gated = gated ? 1 : 0;
+  shape.rows = 1 << 20;
   shape.num_experts = 1;
   shape.top_k = 1;
   shape.num_tokens = tile_tokens == 8 ? 1 : tile_tokens == 32 ? 20 : 4096;

@@ -20,7 +20,7 @@ __device__ __forceinline__ void load_logits(const SplitLogits& split, int64_t si
                                             const bool (&exists)[kCount], float (&logits)[kCount]) {
 #pragma unroll
   for (int i = 0; i < kCount; ++i) logits[i] = exists[i] ? split.partials[element[i]] : 0.0f;
-#pragma unroll 4
+#pragma unroll 8
   for (int32_t s = 1; s < split.num_splits; ++s) {
     const float* const partials = split.partials + s * size;
 #pragma unroll

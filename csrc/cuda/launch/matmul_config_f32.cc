@@ -14,6 +14,12 @@ constexpr int64_t kMediumTokens = 24;
 // What the kernel's static arrays and the driver take from a block's share of shared memory.
 constexpr int64_t kReservedBytes = 4096;
 
+// A block per tile up to here: tiles share nothing but L2, and the hardware hands blocks out more
+// evenly than a fixed stride does where tiles differ.
+constexpr int64_t kMaxWaves = 64;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 template <typename Tile>
 MatmulConfig config_of(const MatmulShape& shape, const DeviceLimits& limits, int32_t kernel) {
   MatmulConfig config;

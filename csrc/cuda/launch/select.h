@@ -40,7 +40,7 @@ struct CapacityKernelArgs {
   const uint8_t* non_finite;
   double* slot_scores;        // SE_CAPACITY_BATCH: from launch_select; overwritten
   const double* best_scores;  // likewise
-  uint8_t* scratch;           // capacity_scratch_bytes
+  uint8_t* scratch;           // capacity_scratch_bytes, aligned to 4 bytes
 };
 uint64_t capacity_scratch_bytes(const SeRouting& routing, int64_t num_tokens);
 // Over all tokens of a call; does nothing for families without capacity.
