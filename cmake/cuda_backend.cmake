@@ -131,7 +131,7 @@ if(SE_CUDA_TEST_SOURCES)
   add_executable(cuda_tests EXCLUDE_FROM_ALL ${SE_CUDA_TEST_SOURCES}
     test/native/fixture.cc test/native/oracle_experts.cc test/native/oracle_routing.cc)
   target_include_directories(cuda_tests PRIVATE test)
-  target_link_libraries(cuda_tests PRIVATE sparse_experts_cuda_code)
+  target_link_libraries(cuda_tests PRIVATE sparse_experts_cuda_code sparse_experts_backend)
   set_target_properties(cuda_tests PROPERTIES LINKER_LANGUAGE CXX)
 endif()
 
