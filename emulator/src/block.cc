@@ -6,7 +6,7 @@
 
 #include <sys/mman.h>
 
-#include <chrono>
+
 #include <cstring>
 #include <map>
 #include <stdexcept>
@@ -68,8 +68,7 @@ void fiber_main() {
 }
 
 Block::Block() {
-  // The largest shared memory of any device (227 KiB and what is reserved), and room for red zones.
-  arena_bytes_ = 512 * 1024;
+  arena_bytes_ = 2 * kMostShared;  // red zones need room
   void* memory = mmap(nullptr, arena_bytes_, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
@@ -93,6 +92,7 @@ bool Block::run_grid(const KernelLaunch& launch, const Options& options, uint64_
   thread_count_ = launch.block.x * launch.block.y * launch.block.z;
   warp_count_ = (thread_count_ + 31) / 32;
   if (thread_count_ == 0 || thread_count_ > kMaxThreads) throw std::logic_error("simt: block size");
+  if (launch.shared_bytes > kMostShared) throw std::logic_error("simt: shared memory");
   if (!stacks_.reserve(std::max<size_t>(thread_count_, stacks_.count()), options.stack_bytes)) {
     throw std::bad_alloc();
   }
@@ -180,8 +180,7 @@ bool Block::run_block() {
   ++counters.blocks;
   expired.store(false, std::memory_order_relaxed);
   run_number.fetch_add(1, std::memory_order_relaxed);
-  started_ns.store(std::chrono::steady_clock::now().time_since_epoch().count(),
-                   std::memory_order_release);
+  started_ns.store(own_processor_time_ns(), std::memory_order_release);
   race_begin_block(this);
   Thread* first = &threads_[static_cast<uint32_t>(ready_.take())];
   const ThreadView* outer = current_view;
@@ -423,8 +422,8 @@ void Block::fail(Thread* thread, DefectKind kind, std::string&& text, Site site)
 
 void Block::fail_livelock(Thread* thread) {
   fail(thread, DefectKind::kLivelock,
-       "livelock: the block runs for more than " + std::to_string(options_.timeout_seconds) +
-           " s (SIMT_TIMEOUT)\n" + waiting_threads(),
+       "livelock: the block has taken more than " + std::to_string(options_.timeout_seconds) +
+           " s of processor time (SIMT_TIMEOUT)\n" + waiting_threads(),
        thread->site);
 }
 

@@ -28,6 +28,7 @@ struct Warp;
 // The part of a 32-bit shared address that is not offset, so that 0 is no valid address.
 constexpr uint32_t kSharedBase = 1024;
 constexpr unsigned kMaxThreads = 1024;
+constexpr size_t kMostShared = 256 * 1024;  // more than any device has
 
 struct Site {
   const char* file = "";
@@ -175,7 +176,7 @@ class Block {
   Counters counters;
   Defect defect;
 
-  // For the watchdog: which block runs since when (0: none), and its verdict.
+  // For the watchdog: which block runs since when (processor time; 0: none), and its verdict.
   std::atomic<uint64_t> run_number{0};
   std::atomic<int64_t> started_ns{0};
   std::atomic<bool> expired{false};
@@ -243,6 +244,7 @@ class EngineScope {
 // Implemented by defects.cc, counters.cc and watchdog.cc.
 void keep_defect(const Defect& defect);
 void keep_counters(const Block& block);
+int64_t own_processor_time_ns();
 void watch(Block* block, double timeout_seconds);
 void unwatch(Block* block);
 

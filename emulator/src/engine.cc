@@ -82,6 +82,13 @@ State& state() {
   return *kept;
 }
 
+struct RaceLock {
+  RaceLock() { detail::race_lock(); }
+  ~RaceLock() { detail::race_unlock(); }
+  RaceLock(const RaceLock&) = delete;
+  RaceLock& operator=(const RaceLock&) = delete;
+};
+
 }  // namespace
 
 Options options() {
@@ -157,9 +164,11 @@ bool run_grid(const KernelLaunch& launch, Defect* first_defect) {
     }
   }
   if (block == nullptr) block = std::make_unique<detail::Block>();
-  detail::race_lock();
-  const bool clean = block->run_grid(launch, options, options.seed * 1000003u + number);
-  detail::race_unlock();
+  bool clean;
+  {
+    const RaceLock race_lock;
+    clean = block->run_grid(launch, options, options.seed * 1000003u + number);
+  }
   detail::keep_counters(*block);
   if (!clean && first_defect != nullptr) *first_defect = block->defect;
   const std::lock_guard<std::mutex> lock(state().mutex);
@@ -182,6 +191,19 @@ cudaError_t validate_launch(const KernelLaunch& launch) {
   if (launch.function == nullptr) return cudaErrorInvalidDeviceFunction;
   if (launch.shared_bytes > kernel_shared_limit(launch.function)) return cudaErrorInvalidValue;
   return cudaSuccess;
+}
+
+size_t total_shared_limit(const void* function) {
+  constexpr size_t kUsual = 48 * 1024;
+  if (kernel_shared_limit(function) <= kUsual) return kUsual;
+  int device = 0;
+  int bytes = 0;
+  if (cudaGetDevice(&device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) !=
+          cudaSuccess) {
+    return kUsual;
+  }
+  return static_cast<size_t>(bytes);
 }
 
 }  // namespace simt

@@ -397,7 +397,7 @@ void race_global_read(Thread* thread, const void* address, uint32_t bytes, Site 
 }
 
 void race_kernel_access(Thread* thread, AccessType type, const void* pointer, size_t bytes,
-                        const void* pc) {
+                        bool aligned, const void* pc) {
   if (bytes == 0) return;
   const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
   // Its own stack, and the built-in variables.
@@ -412,6 +412,9 @@ void race_kernel_access(Thread* thread, AccessType type, const void* pointer, si
   block->check_time(thread);
   const bool shared = block->is_shared(pointer);
   Access access = {thread, type, pc, Site(), address, static_cast<uint32_t>(bytes), shared};
+  if (aligned && address % (bytes < 8 ? bytes : 8) != 0) {
+    report(access, DefectKind::kMisaligned, " at an address that is no multiple of their size");
+  }
   const bool store = type != AccessType::kRead;
   const uint32_t counted = bytes < 255 ? static_cast<uint32_t>(bytes) : 255;
   if (shared) {

@@ -9,17 +9,20 @@ namespace {
 
 using simt::detail::AccessType;
 
-inline void hook(AccessType type, const void* pointer, size_t bytes, const void* pc) {
+inline void hook(AccessType type, const void* pointer, size_t bytes, bool aligned,
+                 const void* pc) {
   simt::detail::Thread* thread = simt::detail::self_or_null();
   if (thread == nullptr || !thread->in_kernel) return;
-  simt::detail::race_kernel_access(thread, type, pointer, bytes, pc);
+  simt::detail::race_kernel_access(thread, type, pointer, bytes, aligned, pc);
 }
 
 }  // namespace
 
-#define SIMT_HOOK(type, pointer, bytes)                                                       \
+#define SIMT_HOOK_WITH(type, pointer, bytes, aligned)                                         \
   hook(AccessType::type, const_cast<const void*>(static_cast<const volatile void*>(pointer)), \
-       bytes, __builtin_return_address(0))
+       bytes, aligned, __builtin_return_address(0))
+#define SIMT_HOOK(type, pointer, bytes) SIMT_HOOK_WITH(type, pointer, bytes, true)
+#define SIMT_HOOK_ANYWHERE(type, pointer, bytes) SIMT_HOOK_WITH(type, pointer, bytes, false)
 
 extern "C" {
 
@@ -34,12 +37,12 @@ void __tsan_atomic_signal_fence(int) {}
 #define SIMT_PLAIN(bytes)                                                               \
   void __tsan_read##bytes(void* p) { SIMT_HOOK(kRead, p, bytes); }                      \
   void __tsan_write##bytes(void* p) { SIMT_HOOK(kWrite, p, bytes); }                    \
-  void __tsan_unaligned_read##bytes(void* p) { SIMT_HOOK(kRead, p, bytes); }            \
-  void __tsan_unaligned_write##bytes(void* p) { SIMT_HOOK(kWrite, p, bytes); }          \
+  void __tsan_unaligned_read##bytes(void* p) { SIMT_HOOK_ANYWHERE(kRead, p, bytes); }            \
+  void __tsan_unaligned_write##bytes(void* p) { SIMT_HOOK_ANYWHERE(kWrite, p, bytes); }          \
   void __tsan_volatile_read##bytes(void* p) { SIMT_HOOK(kRead, p, bytes); }             \
   void __tsan_volatile_write##bytes(void* p) { SIMT_HOOK(kWrite, p, bytes); }           \
-  void __tsan_unaligned_volatile_read##bytes(void* p) { SIMT_HOOK(kRead, p, bytes); }   \
-  void __tsan_unaligned_volatile_write##bytes(void* p) { SIMT_HOOK(kWrite, p, bytes); } \
+  void __tsan_unaligned_volatile_read##bytes(void* p) { SIMT_HOOK_ANYWHERE(kRead, p, bytes); }   \
+  void __tsan_unaligned_volatile_write##bytes(void* p) { SIMT_HOOK_ANYWHERE(kWrite, p, bytes); } \
   void __tsan_read_write##bytes(void* p) {                                              \
     SIMT_HOOK(kRead, p, bytes);                                                         \
     SIMT_HOOK(kWrite, p, bytes);                                                        \
@@ -51,23 +54,23 @@ SIMT_PLAIN(8)
 SIMT_PLAIN(16)
 #undef SIMT_PLAIN
 
-void __tsan_read_range(void* p, unsigned long bytes) { SIMT_HOOK(kRead, p, bytes); }
-void __tsan_write_range(void* p, unsigned long bytes) { SIMT_HOOK(kWrite, p, bytes); }
+void __tsan_read_range(void* p, unsigned long bytes) { SIMT_HOOK_ANYWHERE(kRead, p, bytes); }
+void __tsan_write_range(void* p, unsigned long bytes) { SIMT_HOOK_ANYWHERE(kWrite, p, bytes); }
 void __tsan_vptr_read(void** p) { SIMT_HOOK(kRead, p, sizeof(void*)); }
 void __tsan_vptr_update(void** p, void*) { SIMT_HOOK(kWrite, p, sizeof(void*)); }
 
 void* __tsan_memcpy(void* to, const void* from, unsigned long bytes) {
-  SIMT_HOOK(kRead, from, bytes);
-  SIMT_HOOK(kWrite, to, bytes);
+  SIMT_HOOK_ANYWHERE(kRead, from, bytes);
+  SIMT_HOOK_ANYWHERE(kWrite, to, bytes);
   return std::memcpy(to, from, bytes);
 }
 void* __tsan_memmove(void* to, const void* from, unsigned long bytes) {
-  SIMT_HOOK(kRead, from, bytes);
-  SIMT_HOOK(kWrite, to, bytes);
+  SIMT_HOOK_ANYWHERE(kRead, from, bytes);
+  SIMT_HOOK_ANYWHERE(kWrite, to, bytes);
   return std::memmove(to, from, bytes);
 }
 void* __tsan_memset(void* to, int value, unsigned long bytes) {
-  SIMT_HOOK(kWrite, to, bytes);
+  SIMT_HOOK_ANYWHERE(kWrite, to, bytes);
   return std::memset(to, value, bytes);
 }
 

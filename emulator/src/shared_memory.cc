@@ -51,10 +51,12 @@ void* Block::static_shared(Thread* thread, const StaticShared* site) {
   static_bytes_ += bytes;
   statics_.push_back({site, static_cast<uint32_t>(start), static_cast<uint32_t>(bytes)});
   // 48 KiB is all that arrays can have on any device.
-  if (static_bytes_ > 48 * 1024) {
+  if (static_bytes_ > 48 * 1024 || static_bytes_ + launch_->shared_bytes > launch_->shared_limit) {
     fail(thread, DefectKind::kResources,
          "arrays in shared memory take " + std::to_string(static_bytes_) +
-             " bytes, the limit is 48 KiB",
+             " bytes and the dynamic part " + std::to_string(launch_->shared_bytes) +
+             "; the limits are 48 KiB for arrays and " + std::to_string(launch_->shared_limit) +
+             " bytes for all",
          {site->file, site->line});
   }
   return arena_ + start;

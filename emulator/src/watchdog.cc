@@ -1,5 +1,5 @@
 // Ends kernels that do not end. One thread looks at the running blocks a few times a second; when
-// one has taken longer than its limit
+// one has taken more processor time than its limit (a loaded or stopped machine is no livelock)
 //   1. it raises the block's flag: whatever the kernel next calls of the engine reports the
 //   livelock
 //   2. if the kernel calls nothing (a loop on plain memory), a signal does: its handler may leave
@@ -24,6 +24,7 @@ constexpr int kSignal = SIGURG;  // nobody dies of it if it comes too late
 struct Watched {
   Block* block;
   pthread_t thread;
+  clockid_t clock;  // the thread's processor time
   int64_t limit_ns;
   uint64_t expired_run;  // the run whose flag was raised, and how often we looked since
   int looks;
@@ -39,6 +40,12 @@ struct Watchdog {
 Watchdog& watchdog() {
   static Watchdog* const kept = new Watchdog;
   return *kept;
+}
+
+int64_t processor_time_ns(clockid_t clock) {
+  timespec time = {};
+  clock_gettime(clock, &time);
+  return static_cast<int64_t>(time.tv_sec) * 1000000000 + time.tv_nsec;
 }
 
 void on_signal(int) {
@@ -59,8 +66,7 @@ void look(Watched* entry) {
   const int64_t started = block->started_ns.load(std::memory_order_acquire);
   const uint64_t run = block->run_number.load(std::memory_order_relaxed);
   if (started == 0) return;
-  const int64_t now = std::chrono::steady_clock::now().time_since_epoch().count();
-  if (now - started < entry->limit_ns) return;
+  if (processor_time_ns(entry->clock) - started < entry->limit_ns) return;
   if (entry->expired_run != run) {
     entry->expired_run = run;
     entry->looks = 0;
@@ -90,10 +96,14 @@ void watch_forever() {
 
 }  // namespace
 
+int64_t own_processor_time_ns() { return processor_time_ns(CLOCK_THREAD_CPUTIME_ID); }
+
 void watch(Block* block, double timeout_seconds) {
+  clockid_t clock = CLOCK_MONOTONIC;
+  pthread_getcpuclockid(pthread_self(), &clock);
   const std::lock_guard<std::mutex> lock(watchdog().mutex);
   watchdog().watched.push_back(
-      {block, pthread_self(), static_cast<int64_t>(timeout_seconds * 1e9), 0, 0});
+      {block, pthread_self(), clock, static_cast<int64_t>(timeout_seconds * 1e9), 0, 0});
   if (!watchdog().started) {
     watchdog().started = true;
     std::thread(watch_forever).detach();

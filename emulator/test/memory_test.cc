@@ -22,6 +22,17 @@ __global__ void dynamic_kernel(int index) {
   array[index] = 1;
 }
 
+__global__ void misaligned_kernel(const char* bytes, int* out) {
+  out[0] = *reinterpret_cast<const int*>(bytes + 2);
+}
+
+void test_alignment() {
+  if (!kRaceFlavour) return;
+  const Buffer<int> values(4), out(1);
+  expect_defect(run(misaligned_kernel, 1, 1, 0, reinterpret_cast<char*>(values.data()), out.data()),
+                {DefectKind::kMisaligned}, "a misaligned load", "memory_test");
+}
+
 void test_bounds() {
   const Buffer<int> values(100), out(1);
   expect_clean(run(read_kernel, 1, 1, 0, values.data(), 99, out.data()), "the last element");
@@ -126,8 +137,17 @@ __global__ void large_kernel(int* out) {
   out[0] = 1;
 }
 
+__global__ void array_of_10k_kernel(int* out) {
+  float* array = SIMT_STATIC_SHARED(float, 2500);
+  array[threadIdx.x] = 1;
+  out[0] = 1;
+}
+
 void test_resources() {
   const Buffer<int> out(1);
+  expect_clean(run(array_of_10k_kernel, 1, 1, 38 * 1024, out.data()), "48 KiB in all");
+  expect_defect(run(array_of_10k_kernel, 1, 1, 40 * 1024, out.data()), {DefectKind::kResources},
+                "array and dynamic part beyond 48 KiB");
   expect_defect(run(large_kernel, 1, 1, 0, out.data()), {DefectKind::kResources},
                 "arrays beyond 48 KiB");
 }
@@ -146,6 +166,7 @@ void child_array_end() { run(array_kernel, 1, 1, 0, 10); }
 void child_dynamic_end() { run(dynamic_kernel, 1, 1, 40, 10); }
 
 void test_memory() {
+  test_alignment();
   test_bounds();
   test_uninitialised();
   test_arrays();

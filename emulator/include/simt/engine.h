@@ -20,6 +20,7 @@ struct KernelLaunch {
   dim3 grid;
   dim3 block;
   size_t shared_bytes = 0;
+  size_t shared_limit = 48 * 1024;  // of the dynamic part and all arrays together; more is a defect
   const void* function = nullptr;
   std::function<void()> body;  // one thread of the kernel; called once per thread of the grid
 };
@@ -71,7 +72,7 @@ struct Options {
   Schedule schedule = Schedule::kForward;  // SIMT_SCHEDULE=forward|reverse|random|skewed
   uint64_t seed = 1;                       // SIMT_SEED
   bool strict_barriers = true;             // SIMT_BARRIERS=strict|permissive
-  double timeout_seconds = 60;             // SIMT_TIMEOUT: a block that takes longer is a livelock
+  double timeout_seconds = 60;             // SIMT_TIMEOUT: processor time; a block that takes more is a livelock
   size_t stack_bytes = 128 * 1024;         // SIMT_STACK_BYTES: per thread, rounded up to pages
 };
 

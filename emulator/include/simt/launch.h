@@ -26,6 +26,9 @@ size_t kernel_shared_limit(const void* function);
 // What CUDA would say of the launch's shape, before anything is queued.
 cudaError_t validate_launch(const KernelLaunch& launch);
 
+// All shared bytes that the kernel may have on the current device: 48 KiB without leave for more.
+size_t total_shared_limit(const void* function);
+
 namespace detail {
 
 void enter_kernel();
@@ -63,6 +66,7 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t 
   launch.function = reinterpret_cast<const void*>(kernel);
   const cudaError_t error = validate_launch(launch);
   if (error != cudaSuccess) return error;
+  launch.shared_limit = total_shared_limit(launch.function);
   launch.name = function_name(launch.function);
   launch.body = detail::Invocation<Parameters...>{
       kernel, std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)};
