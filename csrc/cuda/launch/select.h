@@ -23,9 +23,12 @@ struct SelectKernelArgs {
   int32_t* topk_ids;    // out [num_tokens, top_k]
   float* topk_weights;  // out [num_tokens, top_k]
   uint8_t* non_finite;  // out [num_tokens]
-  double* slot_scores;  // out [num_tokens, top_k], only with SE_CAPACITY_BATCH (else null)
-  double* best_scores;  // out [num_tokens], likewise
+  // Only with SE_CAPACITY_BATCH, else null; topk_weights is then written for flagged rows alone.
+  double* slot_scores;  // out [num_tokens, top_k] weights before normalisation; not in flagged rows
+  double* best_scores;  // out [num_tokens] the largest probability; 0 in flagged rows
 };
+// Experts, groups and slots of a token must fit in the shared memory of a block (20000 experts on
+// sm_80, 12000 where it is 99 KiB): else cudaErrorInvalidValue.
 // Tokens may be processed in chunks: all arrays then point at the chunk's first row.
 cudaError_t launch_select(const SelectKernelArgs& args, const DeviceLimits& limits,
                           cudaStream_t stream);
