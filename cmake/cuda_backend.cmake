@@ -35,16 +35,6 @@ set(SE_CUDA_HOST_SOURCES
   csrc/cuda/launch/matmul_config.cc
   csrc/cuda/launch/matmul_config_f32.cc)
 
-# While the sources are being written.
-foreach(list SE_CUDA_KERNEL_SOURCES SE_CUDA_HOST_SOURCES)
-  foreach(source IN LISTS ${list})
-    if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})
-      list(REMOVE_ITEM ${list} ${source})
-      message(STATUS "  not here yet: ${source}")
-    endif()
-  endforeach()
-endforeach()
-
 # --- how kernels are compiled --------------------------------------------------------------------------------------------------
 # Products and sums fuse only where the source says fmaf, as in all native code: the emulator and every architecture round alike.
 add_library(se_kernel_flags INTERFACE)
@@ -126,22 +116,33 @@ endif()
 if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/test/cuda)
   return()  # the published package has no tests
 endif()
-file(GLOB SE_CUDA_TEST_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/test/cuda/*.cc)
-if(SE_CUDA_TEST_SOURCES)
-  add_executable(cuda_tests EXCLUDE_FROM_ALL ${SE_CUDA_TEST_SOURCES}
-    test/native/fixture.cc test/native/oracle_experts.cc test/native/oracle_routing.cc)
-  target_include_directories(cuda_tests PRIVATE test)
-  target_link_libraries(cuda_tests PRIVATE sparse_experts_cuda_code sparse_experts_backend)
-  set_target_properties(cuda_tests PROPERTIES LINKER_LANGUAGE CXX)
-endif()
+add_executable(cuda_tests EXCLUDE_FROM_ALL
+  test/cuda/backend_calls_test.cc
+  test/cuda/backend_failures_test.cc
+  test/cuda/backend_stages_test.cc
+  test/cuda/backend_test.cc
+  test/cuda/capacity_test.cc
+  test/cuda/combine_test.cc
+  test/cuda/device_layer.cc
+  test/cuda/dispatch_test.cc
+  test/cuda/elementwise_test.cc
+  test/cuda/gate_test.cc
+  test/cuda/main.cc
+  test/cuda/matmul_f32_test.cc
+  test/cuda/matmul_half_test.cc
+  test/cuda/select_test.cc
+  test/native/fixture.cc
+  test/native/oracle_experts.cc
+  test/native/oracle_routing.cc)
+target_include_directories(cuda_tests PRIVATE test)
+target_link_libraries(cuda_tests PRIVATE sparse_experts_cuda_code sparse_experts_backend)
+set_target_properties(cuda_tests PROPERTIES LINKER_LANGUAGE CXX)
 
 # What each PTX wrapper does, to be compared between the emulator and hardware.
-if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/test/conformance/conformance.cu)
-  se_kernel_sources(test/conformance/conformance.cu)
-  add_executable(conformance EXCLUDE_FROM_ALL test/conformance/conformance.cu)
-  target_include_directories(conformance PRIVATE test)
-  target_link_libraries(conformance PRIVATE se_kernel_flags)
-endif()
+se_kernel_sources(test/conformance/conformance.cu)
+add_executable(conformance EXCLUDE_FROM_ALL test/conformance/conformance.cu)
+target_include_directories(conformance PRIVATE test)
+target_link_libraries(conformance PRIVATE se_kernel_flags)
 
 # Times the kernels by CUDA events: bench/cuda.
 se_kernel_sources(bench/cuda/bench_layer.cu bench/cuda/machine_limits.cu)
@@ -151,7 +152,6 @@ target_link_libraries(cuda_bench PRIVATE sparse_experts_cuda_code se_kernel_flag
 set_target_properties(cuda_bench PROPERTIES LINKER_LANGUAGE CXX)
 
 # Which configuration each matmul gets, for docs/performance: host code only.
-add_executable(matmul_configs EXCLUDE_FROM_ALL
-  bench/cuda/configs.cc)
+add_executable(matmul_configs EXCLUDE_FROM_ALL bench/cuda/configs.cc)
 target_link_libraries(matmul_configs PRIVATE sparse_experts_cuda_code)
 set_target_properties(matmul_configs PROPERTIES LINKER_LANGUAGE CXX)

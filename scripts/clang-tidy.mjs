@@ -23,7 +23,7 @@ const configure = spawnSync(
     root,
     '-B',
     buildDirectory,
-    '-DWITH_CUDA=OFF',
+    '-DSE_CUDA=OFF',
     '-DCMAKE_EXPORT_COMPILE_COMMANDS=ON',
     '-DCMAKE_BUILD_TYPE=Release',
   ],

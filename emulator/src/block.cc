@@ -6,7 +6,6 @@
 
 #include <sys/mman.h>
 
-
 #include <cstring>
 #include <map>
 #include <stdexcept>

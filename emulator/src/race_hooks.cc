@@ -9,8 +9,7 @@ namespace {
 
 using simt::detail::AccessType;
 
-inline void hook(AccessType type, const void* pointer, size_t bytes, bool aligned,
-                 const void* pc) {
+inline void hook(AccessType type, const void* pointer, size_t bytes, bool aligned, const void* pc) {
   simt::detail::Thread* thread = simt::detail::self_or_null();
   if (thread == nullptr || !thread->in_kernel) return;
   simt::detail::race_kernel_access(thread, type, pointer, bytes, aligned, pc);
@@ -34,18 +33,18 @@ void __tsan_ignore_thread_end() {}
 void __tsan_atomic_thread_fence(int) {}
 void __tsan_atomic_signal_fence(int) {}
 
-#define SIMT_PLAIN(bytes)                                                               \
-  void __tsan_read##bytes(void* p) { SIMT_HOOK(kRead, p, bytes); }                      \
-  void __tsan_write##bytes(void* p) { SIMT_HOOK(kWrite, p, bytes); }                    \
+#define SIMT_PLAIN(bytes)                                                                        \
+  void __tsan_read##bytes(void* p) { SIMT_HOOK(kRead, p, bytes); }                               \
+  void __tsan_write##bytes(void* p) { SIMT_HOOK(kWrite, p, bytes); }                             \
   void __tsan_unaligned_read##bytes(void* p) { SIMT_HOOK_ANYWHERE(kRead, p, bytes); }            \
   void __tsan_unaligned_write##bytes(void* p) { SIMT_HOOK_ANYWHERE(kWrite, p, bytes); }          \
-  void __tsan_volatile_read##bytes(void* p) { SIMT_HOOK(kRead, p, bytes); }             \
-  void __tsan_volatile_write##bytes(void* p) { SIMT_HOOK(kWrite, p, bytes); }           \
+  void __tsan_volatile_read##bytes(void* p) { SIMT_HOOK(kRead, p, bytes); }                      \
+  void __tsan_volatile_write##bytes(void* p) { SIMT_HOOK(kWrite, p, bytes); }                    \
   void __tsan_unaligned_volatile_read##bytes(void* p) { SIMT_HOOK_ANYWHERE(kRead, p, bytes); }   \
   void __tsan_unaligned_volatile_write##bytes(void* p) { SIMT_HOOK_ANYWHERE(kWrite, p, bytes); } \
-  void __tsan_read_write##bytes(void* p) {                                              \
-    SIMT_HOOK(kRead, p, bytes);                                                         \
-    SIMT_HOOK(kWrite, p, bytes);                                                        \
+  void __tsan_read_write##bytes(void* p) {                                                       \
+    SIMT_HOOK(kRead, p, bytes);                                                                  \
+    SIMT_HOOK(kWrite, p, bytes);                                                                 \
   }
 SIMT_PLAIN(1)
 SIMT_PLAIN(2)

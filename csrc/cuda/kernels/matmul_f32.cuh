@@ -1,11 +1,10 @@
-// Grouped matmul in f32: every expert's tokens times its matrices, in one launch of persistent
-// blocks.
+// Grouped matmul in f32: every expert's tokens times its matrices, in one launch.
+// Blocks take every gridDim-th tile.
 //
 //   1. a tile's number gives its group, expert, columns and tokens (matmul_tile.cuh)
 //   2. the block writes down where the tile's rows lie: gate and up rows, and token rows by index
 //   3. multiply_tile (matmul_f32_tile.cuh), with as many tokens per thread as the tile needs
-//   4. bias, activation and slot weight, one output per thread at a time, rows of outputs
-//   contiguous
+//   4. bias, activation and slot weight, one output per thread at a time, along the rows
 #pragma once
 
 #include <cuda_runtime.h>

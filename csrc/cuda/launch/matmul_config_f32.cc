@@ -35,7 +35,13 @@ MatmulConfig config_of(const MatmulShape& shape, const DeviceLimits& limits, int
       limits.shared_bytes_per_multiprocessor / (Tile::kSharedBytes + kReservedBytes);
   config.blocks_per_multiprocessor =
       static_cast<int32_t>(std::clamp<int64_t>(by_shared, 1, Tile::kBlocks));
-  config.grid = std::max<int32_t>(1, limits.num_multiprocessors * config.blocks_per_multiprocessor);
+  const int64_t tiles =
+      token_tiles_at_most(shape.num_tokens * shape.top_k, shape.num_experts, Tile::kTokens) *
+          ceil_div(shape.rows, config.tile_rows) +
+      ceil_div(shape.num_tokens, Tile::kTokens) * ceil_div(shape.shared_rows, config.tile_rows);
+  const int64_t blocks =
+      int64_t{limits.num_multiprocessors} * config.blocks_per_multiprocessor * kMaxWaves;
+  config.grid = static_cast<int32_t>(std::clamp<int64_t>(tiles, 1, blocks));
   return config;
 }
 

@@ -72,8 +72,9 @@ struct Options {
   Schedule schedule = Schedule::kForward;  // SIMT_SCHEDULE=forward|reverse|random|skewed
   uint64_t seed = 1;                       // SIMT_SEED
   bool strict_barriers = true;             // SIMT_BARRIERS=strict|permissive
-  double timeout_seconds = 60;             // SIMT_TIMEOUT: processor time; a block that takes more is a livelock
-  size_t stack_bytes = 128 * 1024;         // SIMT_STACK_BYTES: per thread, rounded up to pages
+  double timeout_seconds =
+      60;  // SIMT_TIMEOUT: processor time; a block that takes more is a livelock
+  size_t stack_bytes = 128 * 1024;  // SIMT_STACK_BYTES: per thread, rounded up to pages
 };
 
 Options options();  // from the environment at first use
