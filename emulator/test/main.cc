@@ -17,7 +17,10 @@ void test_kernels();
 void test_layouts();
 void test_memory();
 void test_race();
-void test_runtime();
+void test_runtime_capture();
+void test_runtime_failures();
+void test_runtime_memory();
+void test_runtime_streams();
 void child_global_read();
 void child_global_write();
 void child_array_end();
@@ -43,7 +46,10 @@ constexpr Entry kGroups[] = {
     {"memory", test_memory},
     {"counters", test_counters},
     {"race", test_race},
-    {"runtime", test_runtime},
+    {"runtime_memory", test_runtime_memory},
+    {"runtime_streams", test_runtime_streams},
+    {"runtime_capture", test_runtime_capture},
+    {"runtime_failures", test_runtime_failures},
 };
 constexpr Entry kChildren[] = {
     {"global_read", child_global_read},
