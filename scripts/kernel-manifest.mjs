@@ -15,7 +15,9 @@ const OPERATIONS = {
       new RegExp(`^gate_tile_kernel<${TYPE[dtype]}, ${TYPE[weight]}\\b`),
     ]),
   selectExperts: dtype =>
-    dtype === 'f32' ? [/^select_kernel</, /^drop_per_sequence_kernel$/, /^drop_over_batch_kernel$/] : [],
+    dtype === 'f32'
+      ? [/^select_kernel</, /^queue_per_sequence_kernel$/, /^queue_over_batch_kernel$/, /^drop_slots_kernel$/]
+      : [],
   dispatch: dtype =>
     dtype === 'i32' ? [/^dispatch_small_kernel/, /^dispatch_count_kernel/, /^dispatch_place_kernel/] : [],
   expertMatmul: dtype =>

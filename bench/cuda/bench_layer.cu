@@ -168,8 +168,9 @@ void BenchLayer::set_zipf(bool zipf) {
   std::vector<int64_t> rank(static_cast<size_t>(shape_.num_experts));
   std::iota(rank.begin(), rank.end(), 0);
   std::shuffle(rank.begin(), rank.end(), std::mt19937(11));
-  std::vector<float> bias;
-  for (const int64_t r : rank) bias.push_back(-std::log1p(static_cast<float>(r)));
+  std::vector<float> bias(rank.size());
+  std::transform(rank.begin(), rank.end(), bias.begin(),
+                 [](int64_t r) { return -std::log1p(static_cast<float>(r)); });
   must(cudaMemcpy(bias_, bias.data(), bias.size() * 4, cudaMemcpyHostToDevice), "bias");
   for (SeMoeLayer& layer : layers_) layer.router_bias = zipf ? bias_ : nullptr;
 }
@@ -198,7 +199,8 @@ void BenchLayer::dump(const std::string& directory) const {
     for (int i = 0; i < 3; ++i) {
       const auto bytes =
           static_cast<uint64_t>(experts.num_experts * matrices[i]->rows * matrices[i]->cols * 2);
-      dump_array(directory + "/" + prefix + names[i] + ".bin", first_matrix(*matrices[i]), bytes);
+      dump_array((directory + "/").append(prefix).append(names[i]).append(".bin"),
+                 first_matrix(*matrices[i]), bytes);
     }
   };
   dump_experts(first.experts, "");

@@ -84,7 +84,8 @@ double measure_mma_rate() {
                       nullptr, reinterpret_cast<float*>(out.get()), kRounds),
          "rate");
   });
-  const double flops = 2.0 * 16 * 8 * 16 * kMmaTiles * (kMmaThreads / 32) * blocks;
+  constexpr int kWarps = kMmaThreads / 32;
+  const double flops = 2.0 * 16 * 8 * 16 * kMmaTiles * kWarps * blocks;
   return flops * kRounds / seconds;
 }
 

@@ -77,8 +77,7 @@ Status Device::open(const SeDeviceInfo& info) {
   SE_RETURN_IF_ERROR(enter());
   const auto attribute = [&](cudaDeviceAttr which, int64_t* value) {
     int number = 0;
-    const Status status =
-        check(cudaDeviceGetAttribute(&number, which, index_), "cudaDeviceGetAttribute");
+    Status status = check(cudaDeviceGetAttribute(&number, which, index_), "cudaDeviceGetAttribute");
     *value = number;
     return status;
   };

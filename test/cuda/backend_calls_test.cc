@@ -93,8 +93,8 @@ void test_routing_arguments(SeDevice* device) {
   options.num_experts = 8, options.top_k = 3;
   LayerFixture fixture(options);
   SeRouting& routing = fixture.layer.routing;
-  std::vector<int32_t> table;
-  for (int32_t i = 0; i < 20 * 3; ++i) table.push_back((i / 3 * 5 + i % 3 * 2) % 8);
+  std::vector<int32_t> table(20 * 3);
+  for (int32_t i = 0; i < 20 * 3; ++i) table[static_cast<size_t>(i)] = (i / 3 * 5 + i % 3 * 2) % 8;
   routing.scoring = SE_SIGMOID;
   routing.hash_routed = 1;
   routing.hash_table = table.data();

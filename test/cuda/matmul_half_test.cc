@@ -129,7 +129,7 @@ void test_activations() {
   for (int32_t kind = SE_SILU; kind <= SE_IDENTITY; ++kind) {
     for (int variant = 0; variant < 3; ++variant) {
       MatmulSpec spec;
-      spec.seed = static_cast<uint64_t>(31 + 3 * kind + variant);
+      spec.seed = 31 + 3 * static_cast<uint64_t>(kind) + static_cast<uint64_t>(variant);
       spec.dtype = variant ? SE_F16 : SE_BF16;
       spec.gated = variant != 2;
       spec.rows = 56;

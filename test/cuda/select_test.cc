@@ -279,7 +279,7 @@ void test_not_finite(Random& random, const DeviceLimits& limits) {
             flagged = flagged && out.ids[slot] == k && std::isnan(out.weights[slot]);
           } else {
             untouched = untouched && out.ids[slot] == clean.ids[slot] &&
-                        std::memcmp(&out.weights[slot], &clean.weights[slot], 4) == 0;
+                        out.weights[slot] == clean.weights[slot];
           }
         }
       }

@@ -109,7 +109,6 @@ __global__ void __launch_bounds__(kCombineMaxThreads, 1) combine_kernel(CombineK
   const int64_t step = static_cast<int64_t>(blockDim.x) * kCount;
   const int64_t top_k = args.projected == nullptr ? args.top_k : 0;
   for (int64_t row = blockIdx.x; row < args.num_tokens; row += gridDim.x) {
-    __syncthreads();  // the last row's readers are done
     if (threadIdx.x == 0) {
       head[0] = args.non_finite != nullptr && args.non_finite[row] != 0;
       head[1] = 0;
@@ -157,8 +156,9 @@ __global__ void __launch_bounds__(kCombineMaxThreads, 1) combine_kernel(CombineK
       }
       store_floats(out + column, sums);
     }
-    // Any number of threads may store this: they store the same.
-    if (!finite && args.non_finite != nullptr) args.non_finite[row] = 1;
+    // The barrier also ends the reading of this row's entries and head.
+    const bool any = __syncthreads_or(finite ? 0 : 1) != 0;
+    if (threadIdx.x == 0 && any && args.non_finite != nullptr) args.non_finite[row] = 1;
   }
 }
 

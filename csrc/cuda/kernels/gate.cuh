@@ -186,7 +186,7 @@ constexpr int kGateRowsWarps = kGateThreads / 32;
 
 // Grid: x = token tile * expert tiles + expert tile, y = split. kTokens per warp.
 template <typename Hidden, typename Weight, int kTokens>
-__global__ void __launch_bounds__(kGateThreads, 4)
+__global__ void __launch_bounds__(kGateThreads, kTokens == 1 ? 4 : 3)
     gate_rows_kernel(GateArgs args, GateShape shape) {
   constexpr int kStep = kTokens == 1 ? 128 : 64;
   constexpr int kTileTokens = kGateRowsWarps * kTokens;

@@ -112,7 +112,7 @@ template <typename Tile, int kUsed>
 __device__ __forceinline__ void multiply_step(const float* stage, uint32_t row_thread,
                                               uint32_t token_thread,
                                               float (&sums)[Tile::kRowsPerThread][kUsed]) {
-#pragma unroll(kUsed >= 8 ? 1 : kUsed >= 4 ? 2 : Tile::kChunks)
+#pragma unroll(kUsed >= 4 ? 1 : Tile::kChunks)
   for (int chunk = 0; chunk < Tile::kChunks; ++chunk) {
     const float* weights = stage + chunk_offset<Tile, false>(row_thread, chunk);
     const float* tokens =

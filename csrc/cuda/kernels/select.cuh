@@ -349,7 +349,7 @@ __device__ __forceinline__ void store_flagged(const SelectKernelArgs& args, int6
 }
 
 template <int kWarps>
-__global__ void __launch_bounds__(kWarps == 1 ? 128 : 32 * kWarps)
+__global__ void __launch_bounds__(kWarps == 1 ? 128 : 32 * kWarps, kWarps == 1 ? 8 : 3)
     select_kernel(SelectKernelArgs args, SelectTeams teams) {
   SE_DYNAMIC_SHARED(dynamic);
   const SeRouting& routing = args.routing;

@@ -49,10 +49,8 @@ cudaError_t attribute_of(const DeviceModel& model, int device, cudaDeviceAttr at
       *value = 65536;
       break;
     case cudaDevAttrClockRate:
-      *value = 1000000;  // kHz
-      break;
     case cudaDevAttrMemoryClockRate:
-      *value = 1000000;
+      *value = 1000000;  // kHz
       break;
     case cudaDevAttrGlobalMemoryBusWidth:
       *value = 1024;
