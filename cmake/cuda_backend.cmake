@@ -147,9 +147,23 @@ target_link_libraries(conformance PRIVATE se_kernel_flags)
 # Times the kernels by CUDA events: bench/cuda.
 se_kernel_sources(bench/cuda/bench_layer.cu bench/cuda/machine_limits.cu)
 add_executable(cuda_bench EXCLUDE_FROM_ALL
-  bench/cuda/bench.cc bench/cuda/bench_layer.cu bench/cuda/machine_limits.cu)
+  bench/cuda/bench.cc
+  bench/cuda/bench_case.cc
+  bench/cuda/bench_layer.cu
+  bench/cuda/machine_limits.cu)
 target_link_libraries(cuda_bench PRIVATE sparse_experts_cuda_code se_kernel_flags)
 set_target_properties(cuda_bench PROPERTIES LINKER_LANGUAGE CXX)
+
+# What the kernels do, counted: for docs/performance.
+if(SE_CUDA_BUILD STREQUAL "EMULATED")
+  add_executable(cuda_counts EXCLUDE_FROM_ALL
+    bench/cuda/counts.cc
+    bench/cuda/bench_case.cc
+    bench/cuda/bench_layer.cu
+    bench/cuda/machine_limits.cu)
+  target_link_libraries(cuda_counts PRIVATE sparse_experts_cuda_code se_kernel_flags)
+  set_target_properties(cuda_counts PROPERTIES LINKER_LANGUAGE CXX)
+endif()
 
 # Which configuration each matmul gets, for docs/performance: host code only.
 add_executable(matmul_configs EXCLUDE_FROM_ALL bench/cuda/configs.cc)

@@ -37,6 +37,8 @@ const ARGUMENTS = {
 const PLACE = { emulator_tests: 'emulator', cuda_tests: '.', conformance: '.' }
 
 const env = { ...process.env, ...emulatorEnvironment({ flavour }, tree) }
+// A planted defect's block is thrown away with what its threads hold.
+const noLeaks = { ASAN_OPTIONS: `${env.ASAN_OPTIONS ?? ''}:detect_leaks=0` }
 let passed = 0
 let failed = 0
 for (const program of programs) {
@@ -44,7 +46,7 @@ for (const program of programs) {
   const began = Date.now()
   const { status, signal, stdout } = spawnSync(path.join(tree, PLACE[program], program), ARGUMENTS[program], {
     cwd: root,
-    env,
+    env: program === 'emulator_tests' ? { ...env, ...noLeaks } : env,
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'inherit'],
     maxBuffer: 1 << 28,

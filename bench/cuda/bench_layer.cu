@@ -91,7 +91,8 @@ uint64_t BenchLayer::shared_bytes() const {
   return static_cast<uint64_t>(3 * shape_.hidden_size * shape_.shared_size * 2);
 }
 
-BenchLayer::BenchLayer(const Shape& shape, int max_copies, uint64_t bytes_at_most) : shape_(shape) {
+BenchLayer::BenchLayer(const Shape& shape, int max_copies, uint64_t bytes_at_most, bool one_expert)
+    : shape_(shape) {
   const uint64_t copy_bytes =
       static_cast<uint64_t>(shape.num_experts) * expert_bytes() + shared_bytes();
   const auto fitting = static_cast<int>(std::min<uint64_t>(bytes_at_most / copy_bytes, 1 << 20));
@@ -103,11 +104,11 @@ BenchLayer::BenchLayer(const Shape& shape, int max_copies, uint64_t bytes_at_mos
   fill_f32(router_, router_count, 1.0f / std::sqrt(static_cast<float>(shape.hidden_size)), 7,
            nullptr);
   const int copies = std::max(1, std::min(max_copies, fitting));
-  for (int copy = 0; copy < copies; ++copy) add_copy(copy);
+  for (int copy = 0; copy < copies; ++copy) add_copy(copy, one_expert);
   must(cudaDeviceSynchronize(), "weights");
 }
 
-void BenchLayer::add_copy(int number) {
+void BenchLayer::add_copy(int number, bool one_expert) {
   const int64_t hidden = shape_.hidden_size;
   const uint64_t matrix = static_cast<uint64_t>(hidden * shape_.intermediate_size * 2);
   const uint64_t shared_matrix = static_cast<uint64_t>(hidden * shape_.shared_size * 2);
@@ -115,7 +116,7 @@ void BenchLayer::add_copy(int number) {
   Layout layout;
   uint64_t weights[3];
   uint64_t shared[3];
-  for (uint64_t& offset : weights) offset = layout.take(experts * matrix);
+  for (uint64_t& offset : weights) offset = layout.take((one_expert ? 1 : experts) * matrix);
   for (uint64_t& offset : shared) offset = layout.take(shared_matrix);
   uint64_t tables[6];
   for (int i = 0; i < 6; ++i) tables[i] = layout.take((i < 3 ? experts : 1) * sizeof(void*));
@@ -152,8 +153,8 @@ void BenchLayer::add_copy(int number) {
     SeMatrixTable* const matrices[3] = {&out->gate, &out->up, &out->down};
     for (int i = 0; i < 3; ++i) {
       const int64_t columns = i == 2 ? size : hidden;
-      fill_matrix(i, at[i], count * hidden * size, columns, seed);
-      const uint64_t stride = static_cast<uint64_t>(hidden * size * 2);
+      fill_matrix(i, at[i], (one_expert ? 1 : count) * hidden * size, columns, seed);
+      const uint64_t stride = one_expert ? 0 : static_cast<uint64_t>(hidden * size * 2);
       *matrices[i] = {make_table(table[i], at[i], stride, static_cast<uint64_t>(count)),
                       i == 2 ? hidden : size, columns, columns};
     }

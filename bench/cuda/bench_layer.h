@@ -38,8 +38,9 @@ void fill_f32(float* data, int64_t count, float scale, uint32_t seed, cudaStream
 
 class BenchLayer {
  public:
-  // Copies as fit into `bytes_at_most`, at least one.
-  BenchLayer(const Shape& shape, int max_copies, uint64_t bytes_at_most);
+  // Copies as fit into `bytes_at_most`, at least one. With `one_expert` all routed experts are the
+  // same matrices: what kernels read is counted all the same, and little is stored.
+  BenchLayer(const Shape& shape, int max_copies, uint64_t bytes_at_most, bool one_expert = false);
 
   int num_copies() const { return static_cast<int>(layers_.size()); }
   const SeMoeLayer& layer(int copy) const { return layers_[static_cast<size_t>(copy)]; }
@@ -54,7 +55,7 @@ class BenchLayer {
   void dump(const std::string& directory) const;
 
  private:
-  void add_copy(int number);
+  void add_copy(int number, bool one_expert);
 
   const Shape shape_;
   std::vector<DeviceMemory> memory_;
