@@ -1,167 +1,114 @@
 /**
- * Whole-layer benchmark over the published shapes: every device side by side in one run, as ratios to the reference.
- *
- *   npm run bench -- [--filter Qwen] [--device cpu,reference] [--dtype bf16,f32] [--tokens 1,64] [--threads N] [--json out.json] [--quick]
- *
- * Shared machines are noisy: medians, and ratios within one run, are what to compare.
+ * `npm run bench`: layers and stages over the published shapes, each figure beside what the machine allows. Steps: measure the machine,
+ * make each layer, time its cells, measure the machine again, print and write. `npm run bench -- --help` lists the options.
  */
 
-import { execFileSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
-import os from 'node:os'
-import { parseArgs } from 'node:util'
-import { Bench } from 'tinybench'
-import { type DType, devices, MoeLayer } from '../lib/index.js'
-import { type LayerCase, MODEL_SHAPES } from '../test/cases.js'
-import { makeLayerData } from '../test/helpers/layer-data.js'
+import { devices } from '../lib/index.js'
+import { groupsOf } from './cases.js'
+import { compareResults, comparisonLines } from './compare.js'
+import { measureLayers } from './layer-cells.js'
+import { bestOf, environment, machineMeasurement } from './machine.js'
+import { type BenchOptions, parseOptions, USAGE, UsageError } from './options.js'
+import { showProgress } from './progress.js'
+import { LEGEND, machineLines, memoryLine, overheadLine, tableHead, tableLine } from './report-table.js'
+import { type Results, type Row, readResults, revision, writeResults } from './results.js'
+import { withLimits } from './roofline.js'
+import { measureStages } from './stage-cells.js'
+import { loadTraces } from './trace.js'
 
-const { values: options } = parseArgs({
-  options: {
-    filter: { type: 'string', default: '' },
-    device: { type: 'string', default: '' },
-    dtype: { type: 'string', default: 'f32,bf16,f16' },
-    tokens: { type: 'string', default: '1,8,64,512' },
-    threads: { type: 'string', default: '0' },
-    json: { type: 'string' },
-    quick: { type: 'boolean', default: false },
-  },
-})
+async function main(options: BenchOptions): Promise<void> {
+  // Read first: a wrong file must not cost a whole run.
+  const before = options.compare === undefined ? null : readResults(options.compare)
+  const results: Results = {
+    benchmark: 'sparse-experts',
+    date: new Date().toISOString(),
+    revision: revision(),
+    environment: environment(),
+    machine: null,
+    rows: [],
+    overheads: [],
+    memory: [],
+    notMeasured: [],
+  }
+  const { cpu, cores, lastLevelCacheBytes } = results.environment
+  console.log(`${cpu}, ${cores} cores, last-level cache ${lastLevelCacheBytes / 2 ** 20} MiB`)
+  const measure = machineMeasurement([cores, ...options.threads.filter(Boolean)], options.quick)
+  results.machine = measure()
+  if (results.machine) console.log(machineLines(results.machine).join('\n'))
 
-/** A reference forward of more multiply-adds than this takes minutes; its row says so instead. */
-const REFERENCE_FLOPS = 4e9
-
-interface Row {
-  shape: string
-  device: string
-  dtype: DType
-  numTokens: number
-  medianMs: number
-  p99Ms: number
-  samples: number
-  tokensPerSecond: number
-  gflops: number
-  weightGBs: number
-  /** Tokens/s over the reference's in the same run; its time is linear in T, so a T too long for it is compared with its longest. */
-  timesReference: number | null
-}
-
-const list = (text: string) => text.split(',').filter(Boolean)
-const asked = list(options.device)
-const served = devices().filter(
-  device => device.available && (asked.length === 0 || asked.includes(device.id)),
-)
-const shapes = Object.entries(options.quick ? { small: MODEL_SHAPES.small } : MODEL_SHAPES).filter(
-  ([name]) =>
-    name.toLowerCase().includes(options.filter.toLowerCase()) && (options.filter || name !== 'Mixtral-8x7B'),
-)
-const tokenCounts = list(options.quick ? '1,16' : options.tokens).map(Number)
-const rows: Row[] = []
-
-for (const device of devices()) {
-  if (!device.available) console.log(`${device.id}: not measured (${device.reason?.split('\n')[0]})`)
-}
-const { model } = os.cpus()[0] ?? { model: 'unknown CPU' }
-console.log(
-  `${model}, ${os.availableParallelism()} threads, ${served.map(d => `${d.id} ${d.architecture}`).join(', ')}\n`,
-)
-console.log(
-  `${'shape'.padEnd(18)}${'device'.padEnd(11)}${'dtype'.padEnd(6)}${'T'.padStart(5)}${'median ms'.padStart(12)}${'p99 ms'.padStart(12)}` +
-    `${'tokens/s'.padStart(11)}${'GFLOP/s'.padStart(9)}${'GB/s'.padStart(8)}${'x reference'.padStart(13)}`,
-)
-
-for (const [shape, config] of shapes) {
-  for (const dtype of list(options.dtype) as DType[]) {
-    const most: LayerCase = { name: shape, config, numTokens: Math.max(...tokenCounts), load: 'gate' }
-    const data = makeLayerData(most, dtype)
-    const referenceSpeed = new Map<number, number>()
-    for (const device of [...served].sort(
-      (a, b) => (b.id === 'reference' ? 1 : 0) - (a.id === 'reference' ? 1 : 0),
-    )) {
-      const layer = MoeLayer.create(data.config, data.weights, {
-        device: device.id as 'cpu',
-        dtype,
-        threads: Number(options.threads),
-      })
-      for (const numTokens of tokenCounts) {
-        if (device.id === 'reference' && layer.explain(numTokens).flops > REFERENCE_FLOPS) continue
-        const row = await measure(layer, shape, data.hidden.subarray(0, numTokens * config.hiddenSize))
-        if (device.id === 'reference') referenceSpeed.set(numTokens, row.tokensPerSecond)
-        const comparable = [...referenceSpeed.keys()].filter(tokens => tokens <= numTokens)
-        const speed = referenceSpeed.get(Math.max(...comparable))
-        row.timesReference = speed === undefined ? null : row.tokensPerSecond / speed
-        rows.push(row)
-        print(row)
-      }
-      layer.dispose()
+  const traces = await loadTraces()
+  const served = servedDevices(options, results)
+  const groups = groupsOf(options, served, cores, traces)
+  const total = groups.reduce((sum, group) => sum + group.layerCells.length + 6 * group.stageTokens.length, 0)
+  console.log(`\n${LEGEND}\n\n${tableHead()}`)
+  const progress = showProgress(total)
+  const onRow = (row: Row) => {
+    results.rows.push(row)
+    progress.line(tableLine(row))
+  }
+  const common = {
+    ...{ ...options, machine: results.machine, cacheBytes: lastLevelCacheBytes, traces },
+    ...{ onRow, onCell: progress.next },
+  }
+  for (const group of groups) {
+    const name = `${group.shape.name} ${group.device} ${group.dtype} ${group.threads}t`
+    const layers = await measureLayers(group, common)
+    if ('reason' in layers) {
+      results.notMeasured.push({ what: name, reason: layers.reason })
+      progress.line(`${name}: not measured (${layers.reason})`)
+      continue
     }
+    results.overheads.push(layers.overhead)
+    results.memory.push(layers.memory)
+    progress.line(overheadLine(layers.overhead))
+    if (group.stageTokens.length === 0) continue
+    const layerMs = (numTokens: number) =>
+      results.rows.find(
+        row =>
+          row.what === 'layer' &&
+          row.load === 'gate' &&
+          row.numTokens === numTokens &&
+          row.threads === group.threads &&
+          row.shape === group.shape.name &&
+          row.dtype === group.dtype &&
+          row.device === group.device,
+      )?.medianMs
+    const refused = await measureStages(group, { ...common, layerMs })
+    if (refused) results.notMeasured.push({ what: `${name} stages`, reason: refused.reason })
+    if (refused) progress.line(`${name} stages: not measured (${refused.reason})`)
   }
+  progress.stop()
+
+  const after = results.machine && measure()
+  if (results.machine && after) {
+    results.machine = bestOf(results.machine, after)
+    results.rows = results.rows.map(row => withLimits(row, results.machine!))
+    console.log(`\nwith the better of the measurements before and after:`)
+    console.log(machineLines(results.machine).join('\n'))
+  }
+  for (const memory of results.memory) console.log(memoryLine(memory))
+  const disturbed = results.rows.filter(row => row.disturbed).length
+  if (disturbed > 0) console.log(`${disturbed} of ${results.rows.length} cells were disturbed by other load`)
+  if (before) console.log(`\n${comparisonLines(compareResults(results, before), before).join('\n')}`)
+  if (options.json !== undefined) writeResults(options.json, results)
 }
 
-if (options.json) {
-  const revision = git('rev-parse', 'HEAD') + (git('status', '--porcelain') ? '+changes' : '')
-  const environment = {
-    cpu: model,
-    threads: os.availableParallelism(),
-    node: process.version,
-    devices: served,
+function servedDevices(options: BenchOptions, results: Results): string[] {
+  const wanted = (id: string) => options.devices.includes(id.split(':')[0]!)
+  const known = devices().filter(device => wanted(device.id))
+  for (const { id, reason } of known.filter(device => !device.available)) {
+    const why = reason?.split('\n')[0] ?? 'unavailable'
+    results.notMeasured.push({ what: id, reason: why })
+    console.log(`${id}: not measured (${why})`)
   }
-  writeFileSync(
-    options.json,
-    `${JSON.stringify({ date: new Date().toISOString(), revision, environment, rows }, null, 2)}\n`,
-  )
+  return known.filter(device => device.available).map(device => device.id)
 }
 
-async function measure(layer: MoeLayer, shape: string, hidden: Float32Array): Promise<Row> {
-  const slow = layer.device === 'reference'
-  const bench = new Bench({
-    time: options.quick ? 50 : 400,
-    iterations: slow ? 1 : 5,
-    warmup: !slow,
-    warmupIterations: 1,
-    warmupTime: 0,
-  })
-  bench.add('forward', () => layer.forwardSync(hidden))
-  const { work, numTokens } = layer.forwardSync(hidden)
-  await bench.run()
-  const result = bench.tasks[0]?.result
-  if (!result || !('latency' in result)) throw new Error(`The benchmark of ${shape} failed`)
-  const { p50, p99, samplesCount } = result.latency
-  const seconds = p50 / 1000
-  return {
-    shape,
-    device: layer.device,
-    dtype: layer.dtype,
-    numTokens,
-    medianMs: p50,
-    p99Ms: p99,
-    samples: samplesCount,
-    tokensPerSecond: numTokens / seconds,
-    gflops: work.flops / seconds / 1e9,
-    weightGBs: work.weightBytes / seconds / 1e9,
-    timesReference: null,
-  }
-}
-
-function print(row: Row): void {
-  const number = (value: number, width: number, digits = 1) => value.toFixed(digits).padStart(width)
-  console.log(
-    row.shape.padEnd(18) +
-      row.device.padEnd(11) +
-      row.dtype.padEnd(6) +
-      String(row.numTokens).padStart(5) +
-      number(row.medianMs, 12, 3) +
-      number(row.p99Ms, 12, 3) +
-      number(row.tokensPerSecond, 11, 0) +
-      number(row.gflops, 9) +
-      number(row.weightGBs, 8) +
-      (row.timesReference === null ? '–'.padStart(13) : number(row.timesReference, 13, 0)),
-  )
-}
-
-function git(...args: string[]): string {
-  try {
-    return execFileSync('git', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
-  } catch {
-    return ''
-  }
+try {
+  if (process.argv.includes('--help')) console.log(USAGE)
+  else await main(parseOptions(process.argv.slice(2)))
+} catch (error) {
+  if (!(error instanceof UsageError)) throw error
+  console.error(`${error.message}\n\n${USAGE}`)
+  process.exitCode = 2
 }

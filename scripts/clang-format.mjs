@@ -9,7 +9,7 @@ import { repositoryFiles } from './repository-files.mjs'
 const named = process.argv.slice(2).filter(argument => !argument.startsWith('-'))
 const files = repositoryFiles().filter(
   file =>
-    /^(csrc|emulator|bench\/cuda|test\/(native|cuda|conformance))\/.*\.(h|cc|cu|cuh)$/.test(file) &&
+    /^(csrc|emulator|bench\/(cuda|native)|test\/(native|cuda|conformance))\/.*\.(h|cc|cu|cuh)$/.test(file) &&
     (named.length === 0 || named.includes(file)),
 )
 if (files.length === 0) process.exit(0)

@@ -20,7 +20,7 @@ import { addressSanitizerRuntime, printReports, SANITIZERS } from './native-buil
 
 /** Every kernel through every family, size and load: what the slow flavours run. */
 const CASE_TABLE = ['test/ops', 'test/cuda']
-const ALL = [...CASE_TABLE, 'test/golden/devices.test.ts', 'test/api']
+const ALL = [...CASE_TABLE, 'test/golden/devices.test.ts', 'test/api', 'test/tiny/golden.test.ts']
 
 const { values, tokens } = parseArgs({ options: EMULATOR_OPTIONS, strict: false, tokens: true })
 checkEmulatorOptions('test:cuda', values)

@@ -10,9 +10,17 @@ export { ERROR_BOUNDS as BOUNDS } from '../lib/accuracy.js'
 /** Ids must agree wherever the selection margin exceeds this. */
 export const SELECTION_MARGIN = 1e-3
 
-/** How tokens spread over experts. `gate`: by the random router; all others are replayed. */
-export type RoutingLoad = 'gate' | 'uniform' | 'zipf' | 'same_experts' | 'one_token_each' | 'half_empty'
+/** How tokens spread over experts. `gate`: by the random router; `traced`: as in a trained model; all others are made and replayed. */
+export type RoutingLoad =
+  | 'gate'
+  | 'uniform'
+  | 'zipf'
+  | 'same_experts'
+  | 'one_token_each'
+  | 'half_empty'
+  | 'traced'
 
+/** Those that fit any number of experts. */
 export const ROUTING_LOADS: readonly RoutingLoad[] = [
   'gate',
   'uniform',
@@ -332,7 +340,17 @@ export const LOAD_CASES: readonly LayerCase[] = ROUTING_LOADS.flatMap(load => [
   sized(33, 47, 60, 6, 130, load),
 ])
 
-export const LAYER_CASES: readonly LayerCase[] = [...FAMILY_CASES, ...SIZE_CASES, ...LOAD_CASES]
+/** Consecutive tokens of a real text, on as many experts as the model that routed it has. */
+export const TRACED_CASES: readonly LayerCase[] = [1, 64, 130].map(numTokens =>
+  sized(33, 47, 32, 4, numTokens, 'traced'),
+)
+
+export const LAYER_CASES: readonly LayerCase[] = [
+  ...FAMILY_CASES,
+  ...SIZE_CASES,
+  ...LOAD_CASES,
+  ...TRACED_CASES,
+]
 
 /** Published shapes, by model, for benchmarks and plans. */
 export const MODEL_SHAPES = {

@@ -76,9 +76,10 @@ describe('hidden states of a text', () => {
   })
 })
 
-describe.each(hasCpu ? ['reference', 'cpu'] : ['reference'])('npm run demo on %s', device => {
+describe.each(hasCpu ? ['reference', 'cpu'] : ['reference'])('npm run demo -- --random on %s', device => {
   it('shows a relative error within the bound and everything that it promises', async () => {
     const { status, stdout, stderr } = await runScript('examples/demo/main.ts', [
+      '--random',
       '--quick',
       '--device',
       device,
@@ -99,7 +100,7 @@ describe.each(hasCpu ? ['reference', 'cpu'] : ['reference'])('npm run demo on %s
 
 it('runs on the reference where there is no addon, and says what to install', async () => {
   const missing = { SPARSE_EXPERTS_NATIVE_PATH: '/nowhere/sparse_experts.node' }
-  const { status, stdout } = await runScript('examples/demo/main.ts', ['--quick'], missing)
+  const { status, stdout } = await runScript('examples/demo/main.ts', ['--random', '--quick'], missing)
   expect(status).toBe(0)
   expect(stdout).toContain('This runs on the reference, which is exact and slow.')
   expect(stdout).toContain('Install CMake and a C++17 compiler, then: npm run build:native && npm run demo')

@@ -14,6 +14,9 @@ import { fromFloat32, toFloat32 } from '../../lib/index.js'
 import { resolveConfig } from '../../lib/resolve.js'
 import type { LayerCase, RoutingLoad } from '../cases.js'
 import { Random } from './random.js'
+import { readTrace, sliceTrace } from './trace.js'
+
+const traces = await readTrace()
 
 export interface LayerData {
   config: ResolvedMoeConfig
@@ -165,7 +168,7 @@ function distinct(
   return chosen
 }
 
-/** A routing with a given load over experts: distinct ids per token, positive weights that sum to one. */
+/** A routing with a given load over experts: distinct ids per token, positive weights that sum to one (traced ones to the model's factor). */
 export function makeRouting(
   load: Exclude<RoutingLoad, 'gate'>,
   numTokens: number,
@@ -173,6 +176,7 @@ export function makeRouting(
   numExperts: number,
   random: Random,
 ): { topkIds: Int32Array; topkWeights: Float32Array } {
+  if (load === 'traced') return tracedRouting(numTokens, topK, numExperts, random)
   const topkIds = new Int32Array(numTokens * topK)
   const topkWeights = new Float32Array(numTokens * topK)
   const half = Math.max(topK, numExperts >> 1)
@@ -194,4 +198,12 @@ export function makeRouting(
     )
   }
   return { topkIds, topkWeights }
+}
+
+/** From a random place of a random layer's trace. */
+function tracedRouting(numTokens: number, topK: number, numExperts: number, random: Random) {
+  const fitting = traces.filter(trace => trace.topK === topK && trace.numExperts === numExperts)
+  if (fitting.length === 0) throw new Error(`no trace is of ${numExperts} experts, top-${topK}`)
+  const trace = fitting[random.integer(fitting.length)]!
+  return sliceTrace(trace, random.integer(trace.numTokens), numTokens)
 }

@@ -221,7 +221,8 @@ static __global__ void __launch_bounds__(kSlotThreads)
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < listed;
        i += step) {
     const int64_t slot = sorted_slots[i];
-    if (slot >= 0 && slot < num_slots) ids[slot] = 0;
+    // Atomic: a list that a caller made may name a slot twice.
+    if (slot >= 0 && slot < num_slots) atomicMax(&ids[slot], 0);
   }
 }
 

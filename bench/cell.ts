@@ -1,0 +1,65 @@
+/**
+ * Times one cell: calls it again and again under tinybench while other load is watched, repeats it when that load was there, and keeps
+ * the least disturbed repeat. A cell whose repeats were all disturbed says so.
+ */
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Bench } from 'tinybench'
+import { DISTURBED_CORES, watchLoad } from './other-load.js'
+import type { Timing } from './results.js'
+
+export interface CellOptions {
+  timeMs: number
+  retries: number
+}
+
+/** Calls of longer than this are repeated thrice instead of five times. */
+const LONG_MS = 1000
+const PAUSE_MS = 300
+
+/** @param call one iteration; what it returns is ignored */
+export async function timeCell(call: () => unknown, { timeMs, retries }: CellOptions): Promise<Timing> {
+  const began = performance.now()
+  call()
+  const once = performance.now() - began
+  let best: Timing | undefined
+  for (let attempt = 0; attempt <= retries; attempt++) {
+    if (attempt > 0) await sleep(PAUSE_MS)
+    const timing = timeOnce(call, timeMs, once > LONG_MS ? 3 : 5)
+    if (!best || (timing.foreignCores ?? 0) < (best.foreignCores ?? 0)) best = timing
+    if (!best.disturbed) break
+  }
+  return best!
+}
+
+function timeOnce(call: () => unknown, timeMs: number, iterations: number): Timing {
+  const bench = new Bench({ time: timeMs, iterations, warmup: false, throws: true })
+  bench.add('call', () => {
+    call()
+  })
+  const watch = watchLoad()
+  bench.runSync()
+  const foreignCores = watch.stop()
+  const result = bench.tasks[0]!.result
+  if (!('latency' in result)) throw new Error(`tinybench ended as ${result.state}`)
+  const { p50, p99, samplesCount } = result.latency
+  return {
+    medianMs: p50,
+    p99Ms: p99,
+    samples: samplesCount,
+    foreignCores,
+    disturbed: (foreignCores ?? 0) > DISTURBED_CORES,
+  }
+}
+
+/** Median microseconds of an asynchronous call. */
+export async function timeAsyncUs(call: () => Promise<unknown>, timeMs: number): Promise<number> {
+  const bench = new Bench({ time: timeMs, iterations: 20, warmupTime: timeMs / 4, throws: true })
+  bench.add('call', async () => {
+    await call()
+  })
+  await bench.run()
+  const result = bench.tasks[0]!.result
+  if (!('latency' in result)) throw new Error(`tinybench ended as ${result.state}`)
+  return result.latency.p50 * 1000
+}

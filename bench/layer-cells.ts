@@ -1,0 +1,161 @@
+/**
+ * Measures whole layers: makes the copies of one layer, then each of its cells, the same cell on a dense layer of all the experts, and
+ * the cost of an empty call. Steps: random weights, copies, drop the weights, cells.
+ */
+
+import { type LayerStats, MoeLayer, type MoeWeights, plan } from '../lib/index.js'
+import { makeLayerData } from '../test/helpers/layer-data.js'
+import { Random } from '../test/helpers/random.js'
+import type { Group, LayerCell } from './cases.js'
+import { type CellOptions, timeAsyncUs, timeCell } from './cell.js'
+import { type CallInput, copiesOf, makeInputs, randomHidden } from './data.js'
+import { limitsFor, type MachineLimits } from './machine.js'
+import { availableBytes, peakRssBytes, resetPeakRss } from './memory.js'
+import type { CellName, Memory, Overhead, Row } from './results.js'
+import { type CallWork, figuresOf, type Limits, meanWork } from './roofline.js'
+import type { Trace } from './trace.js'
+
+export interface LayerCellsOptions extends CellOptions {
+  dense: boolean
+  quick: boolean
+  cacheBytes: number
+  traces: readonly Trace[]
+  machine: MachineLimits | null
+  /** Called before each cell, with what is measured. */
+  onCell(label: string): void
+  onRow(row: Row): void
+}
+
+/** What a dense layer's call may take at a third of the peak; longer ones are scaled from the longest that was measured. */
+const DENSE_SECONDS = 2
+/** A dense layer's call that scales: time is linear in the tokens once every expert has a few. */
+const LINEAR_TOKENS = 16
+
+export interface MeasuredGroup {
+  overhead: Overhead
+  memory: Memory
+}
+
+/** A reason instead of rows where the machine has too little memory. */
+export async function measureLayers(
+  group: Group,
+  options: LayerCellsOptions,
+): Promise<MeasuredGroup | { reason: string }> {
+  const { shape, dtype, device, threads } = group
+  const name: Omit<CellName, 'what' | 'load' | 'numTokens'> = { shape: shape.name, device, dtype, threads }
+  const layerBytes = plan(shape.config, 1, device as 'cpu', { dtype }).residentBytes
+  const copies = device === 'reference' ? 1 : copiesOf(layerBytes, options.cacheBytes, options.quick ? 4 : 16)
+  const isDense = options.dense && device !== 'reference'
+  const needed = layerBytes * (1 + copies + (isDense ? 1 : 0))
+  if (needed > 0.9 * availableBytes()) {
+    return { reason: `needs ${(needed / 1e9).toFixed(1)} GB of memory` }
+  }
+  const made = makeLayers(group, copies, isDense)
+  const limits = options.machine && limitsFor(options.machine, dtype, threads)
+  const before = await resetPeakRss()
+  try {
+    const dense = made.dense && new DenseLayer(made.dense, limits, options)
+    for (const cell of group.layerCells) {
+      options.onCell(`${shape.name} ${device} ${dtype} ${cell.load} T=${cell.numTokens}`)
+      const row = await measureCell(group, cell, made.layers, limits, options)
+      if (!row) continue
+      const compared = dense && (await dense.compare(cell.numTokens, row.medianMs))
+      options.onRow({ ...name, what: 'layer', ...cell, ...row, ...(compared && { dense: compared }) })
+    }
+    const [layer] = made.layers
+    const overhead = { ...name, ...(await emptyForward(layer!, options.timeMs)) }
+    const stats = made.layers.map(copy => copy.stats())
+    const sum = (of: (one: LayerStats) => number) => stats.reduce((total, one) => total + of(one), 0)
+    const memory = {
+      ...{ ...name, copies },
+      layerBytes: sum(({ hostBytes, deviceBytes }) => hostBytes + deviceBytes),
+      workspaceBytes: Math.max(...stats.map(({ workspaceBytes }) => workspaceBytes)),
+      grownBytes: Math.max(0, peakRssBytes() - before),
+      peakRssBytes: peakRssBytes(),
+    }
+    return { overhead, memory }
+  } finally {
+    for (const layer of [...made.layers, ...(made.dense ? [made.dense] : [])]) layer.dispose()
+  }
+}
+
+/** The weights are only needed to make the layers: as a local of this function they are garbage once it returns. */
+function makeLayers({ shape, dtype, device, threads }: Group, copies: number, isDense: boolean) {
+  const layerCase = { name: shape.name, config: shape.config, numTokens: 1, load: 'gate' as const }
+  const { config, weights } = makeLayerData(layerCase, dtype)
+  const create = (changes: { topK?: number } = {}, kept: MoeWeights = weights) =>
+    MoeLayer.create({ ...config, ...changes }, kept, { device: device as 'cpu', dtype, threads })
+  const layers = Array.from({ length: copies }, () => create())
+  return { layers, dense: isDense ? create({ topK: config.numExperts }) : null }
+}
+
+async function measureCell(
+  { shape }: Group,
+  { load, numTokens }: LayerCell,
+  layers: readonly MoeLayer[],
+  limits: Limits | null,
+  options: LayerCellsOptions,
+) {
+  const inputs = makeInputs(shape, load, numTokens, layers.length, options.traces)
+  if (!inputs) return null
+  const works: CallWork[] = []
+  const run = (turn: number) => {
+    const { hidden, options: callOptions } = inputs[turn % inputs.length]!
+    return layers[turn % layers.length]!.forwardSync(hidden, callOptions)
+  }
+  // Every input once: its work, and pages that were never touched.
+  for (let turn = 0; turn < inputs.length; turn++) works.push(workOf(run(turn).work))
+  let turn = 0
+  const timing = await timeCell(() => run(turn++), options)
+  return figuresOf(timing, numTokens, meanWork(works), limits)
+}
+
+function workOf(work: { flops: number; weightBytes: number; expertTokens: Int32Array }): CallWork {
+  let distinctExperts = 0
+  for (const tokens of work.expertTokens) if (tokens > 0) distinctExperts++
+  return { flops: work.flops, weightBytes: work.weightBytes, distinctExperts }
+}
+
+/** The same experts, all of them for every token: what sparsity saves is measured against it. */
+class DenseLayer {
+  readonly #measured = new Map<number, number>()
+
+  constructor(
+    readonly layer: MoeLayer,
+    readonly limits: Limits | null,
+    readonly options: LayerCellsOptions,
+  ) {}
+
+  async compare(numTokens: number, sparseMs: number): Promise<Row['dense']> {
+    const seconds = this.layer.explain(numTokens).flops / ((this.limits?.flopsPerSecond ?? 1e11) / 3)
+    let medianMs = this.#measured.get(numTokens)
+    if (medianMs === undefined && seconds <= DENSE_SECONDS) {
+      const { hidden, options } = this.#input(numTokens)
+      const cell = { timeMs: this.options.timeMs / 2, retries: 0 }
+      ;({ medianMs } = await timeCell(() => this.layer.forwardSync(hidden, options), cell))
+      this.#measured.set(numTokens, medianMs)
+    }
+    if (medianMs !== undefined) return { medianMs, ratio: medianMs / sparseMs, how: 'measured' }
+    const longest = Math.max(0, ...this.#measured.keys())
+    if (longest < LINEAR_TOKENS) return undefined
+    const scaled = (this.#measured.get(longest)! * numTokens) / longest
+    return { medianMs: scaled, ratio: scaled / sparseMs, how: 'scaled' }
+  }
+
+  #input(numTokens: number): CallInput {
+    const { hiddenSize, numExperts } = this.layer.config
+    const hidden = randomHidden(new Random(numTokens), numTokens, hiddenSize)
+    const output = new Float32Array(hidden.length)
+    const topkIds = Int32Array.from({ length: numTokens * numExperts }, (_, slot) => slot % numExperts)
+    const topkWeights = new Float32Array(topkIds.length).fill(1 / numExperts)
+    return { hidden, options: { output, routing: { topkIds, topkWeights } } }
+  }
+}
+
+/** A call without tokens: what crossing from JavaScript and back costs. */
+async function emptyForward(layer: MoeLayer, timeMs: number) {
+  const empty = new Float32Array(0)
+  const { medianMs } = await timeCell(() => layer.forwardSync(empty), { timeMs: timeMs / 4, retries: 0 })
+  const forwardUs = await timeAsyncUs(() => layer.forward(empty), timeMs / 4)
+  return { forwardSyncUs: medianMs * 1000, forwardUs }
+}

@@ -1,0 +1,205 @@
+// What this machine can do, as JSON: bytes read from memory per second, f32 multiply-adds and bf16
+// dot products per second, each with every given number of threads.
+//
+//   machine_limits --threads 1,2 [--milliseconds 200] [--mebibytes 256]
+//
+// A figure is the best of rounds that all threads begin and end together: other load can only lower
+// it, so the best round is nearest to the limit. `median` says how steady the rounds were.
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "peak_loops.h"
+
+namespace machine_limits {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point began) {
+  return std::chrono::duration<double>(Clock::now() - began).count();
+}
+
+// All threads leave together; yields, so that fewer cores than threads still get on.
+class Barrier {
+ public:
+  explicit Barrier(int count) : count_(count) {}
+  void wait() {
+    const int phase = phase_.load();
+    if (arrived_.fetch_add(1) + 1 == count_) {
+      arrived_.store(0);
+      phase_.fetch_add(1);
+      return;
+    }
+    while (phase_.load() == phase) std::this_thread::yield();
+  }
+
+ private:
+  const int count_;
+  std::atomic<int> arrived_{0};
+  std::atomic<int> phase_{0};
+};
+
+struct Rate {
+  double best = 0;
+  double median = 0;
+};
+
+// Rounds of `work(thread)` on `threads` threads for `budget` seconds, at least 5. `amount` is what
+// one round does on all of them.
+Rate rate_of(int threads, double amount, double budget, const std::function<void(int)>& work) {
+  std::vector<double> rates;
+  std::atomic<bool> stop{false};
+  Barrier barrier(threads);
+  auto body = [&](int thread) {
+    work(thread);  // warm: pages, clock
+    const auto first = Clock::now();
+    while (true) {
+      barrier.wait();
+      const auto began = Clock::now();
+      work(thread);
+      barrier.wait();
+      if (thread == 0) {
+        rates.push_back(amount / seconds_since(began));
+        stop = rates.size() >= 5 && seconds_since(first) > budget;
+      }
+      barrier.wait();
+      if (stop) return;
+    }
+  };
+  std::vector<std::thread> others;
+  for (int thread = 1; thread < threads; thread++) others.emplace_back(body, thread);
+  body(0);
+  for (auto& other : others) other.join();
+  std::sort(rates.begin(), rates.end());
+  return {rates.back(), rates[rates.size() / 2]};
+}
+
+// Memory in huge pages where the system has them, filled by the thread that will read it.
+class Buffer {
+ public:
+  explicit Buffer(size_t bytes) : bytes_(bytes) {
+    void* address =
+        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (address == MAP_FAILED) {
+      std::fprintf(stderr, "machine_limits: no memory for %zu bytes\n", bytes);
+      std::exit(1);
+    }
+#ifdef MADV_HUGEPAGE
+    madvise(address, bytes, MADV_HUGEPAGE);
+#endif
+    data_ = static_cast<char*>(address);
+  }
+  ~Buffer() { munmap(data_, bytes_); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  void fill() {
+    for (size_t at = 0; at < bytes_; at += 8) {
+      const uint64_t value = (at + 1) * 0x9e3779b97f4a7c15ULL;
+      std::memcpy(data_ + at, &value, 8);
+    }
+  }
+  const char* data() const { return data_; }
+
+ private:
+  size_t bytes_;
+  char* data_;
+};
+
+Rate read_rate(int threads, size_t total_bytes, double budget) {
+  const size_t each = total_bytes / static_cast<size_t>(threads) / 4096 * 4096;
+  std::vector<std::unique_ptr<Buffer>> buffers;
+  for (int thread = 0; thread < threads; thread++)
+    buffers.push_back(std::make_unique<Buffer>(each));
+  std::vector<std::thread> fillers;
+  for (auto& buffer : buffers) fillers.emplace_back([&buffer] { buffer->fill(); });
+  for (auto& filler : fillers) filler.join();
+  Rate best;
+  for (int i = 0; i < kNumReadLoops; i++) {
+    const ReadLoop& loop = read_loops()[i];
+    const Rate rate = rate_of(threads, static_cast<double>(each) * threads, budget / kNumReadLoops,
+                              [&](int thread) { loop.run(buffers[thread]->data(), each); });
+    if (rate.best > best.best) best = rate;
+  }
+  return best;
+}
+
+Rate compute_rate(const ComputeLoop& loop, int threads, double budget) {
+  constexpr int64_t kRounds = 400'000;  // some 2 ms
+  return rate_of(threads, static_cast<double>(loop.flops_per_round) * kRounds * threads, budget,
+                 [&](int) { loop.run(kRounds); });
+}
+
+std::string json_of(const char* name, const Rate& rate) {
+  char text[128];
+  std::snprintf(text, sizeof text, "\"%s\":{\"best\":%.2f,\"median\":%.2f}", name, rate.best / 1e9,
+                rate.median / 1e9);
+  return text;
+}
+
+int main_of(int argc, char** argv) {
+  std::vector<int> thread_counts = {1};
+  double budget = 0.2;
+  size_t bytes = size_t{256} << 20;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    const std::string option = argv[i];
+    if (option == "--threads") {
+      thread_counts.clear();
+      for (char* at = argv[i + 1]; *at != '\0';) {
+        thread_counts.push_back(static_cast<int>(std::strtol(at, &at, 10)));
+        if (*at == ',')
+          at++;
+        else if (*at != '\0')
+          thread_counts.back() = 0, ++at;
+      }
+    } else if (option == "--milliseconds") {
+      budget = std::atof(argv[i + 1]) / 1000;
+    } else if (option == "--mebibytes") {
+      bytes = static_cast<size_t>(std::atoll(argv[i + 1])) << 20;
+    } else {
+      std::fprintf(stderr, "machine_limits: unknown option %s\n", argv[i]);
+      return 2;
+    }
+  }
+  const ComputeLoop fma = fma_loop();
+  const ComputeLoop bf16 = bf16_loop();
+  auto quoted = [](const char* name) {
+    return name == nullptr ? std::string("null") : '"' + std::string(name) + '"';
+  };
+  std::printf("{\"fmaInstruction\":%s,\"bf16Instruction\":%s,\"threads\":[",
+              quoted(fma.name).c_str(), quoted(bf16.name).c_str());
+  const char* separator = "";
+  for (const int threads : thread_counts) {
+    if (threads < 1 || threads > 1024 || bytes < (size_t{1} << 20)) {
+      std::fprintf(stderr, "machine_limits: threads from 1 to 1024, at least 1 MiB\n");
+      return 2;
+    }
+    std::printf("%s{\"threads\":%d,%s", separator, threads,
+                json_of("readGBs", read_rate(threads, bytes, budget)).c_str());
+    if (fma.run)
+      std::printf(",%s", json_of("fmaGflops", compute_rate(fma, threads, budget)).c_str());
+    if (bf16.run) {
+      std::printf(",%s", json_of("bf16Gflops", compute_rate(bf16, threads, budget)).c_str());
+    }
+    std::printf("}");
+    separator = ",";
+  }
+  std::printf("]}\n");
+  return 0;
+}
+
+}  // namespace
+}  // namespace machine_limits
+
+int main(int argc, char** argv) { return machine_limits::main_of(argc, argv); }

@@ -1,0 +1,135 @@
+/** onnxruntime-node: a layer as a graph with its MoE node in f32, or its QMoE node over int8 or int4 codes of the same weights. */
+
+import path from 'node:path'
+import { peerModule } from './modules.js'
+import { type Initializer, type OnnxNode, writeOnnxModel } from './onnx-model.js'
+import { inputOf, type Peer, type PeerLayer, timeCalls } from './peer.js'
+import { INT4_BLOCK, writeQuantized } from './quantize.js'
+
+interface OnnxTensor {
+  data: Float32Array
+  dispose(): void
+}
+
+interface OnnxSession {
+  run(feeds: { x: OnnxTensor }): Promise<{ y: OnnxTensor }>
+  release(): Promise<void>
+}
+
+interface OnnxRuntime {
+  InferenceSession: { create(file: string, options: object): Promise<OnnxSession> }
+  Tensor: new (type: 'float32', data: Float32Array, dims: readonly number[]) => OnnxTensor
+}
+
+/** Repacks int4 blocks for faster kernels; off by default in 1.30, and for AVX-512 only. Read when a session is made. */
+export const FAST_INT4 = 'ORT_USE_MLAS_Q4_GEMM_MOE'
+
+const MOE_ATTRIBUTES = {
+  activation_type: 'swiglu',
+  // silu(gate) * up, gate and up rows alternating.
+  swiglu_fusion: 1,
+  activation_alpha: { float: 1 },
+  activation_beta: { float: 0 },
+  normalize_routing_weights: 1,
+}
+
+export async function createOnnxRuntime(layer: PeerLayer, kind: 'f32' | 'int8' | 'int4'): Promise<Peer> {
+  const { config, directory, threads } = layer
+  const { hiddenSize } = config
+  if (kind !== 'f32' && layer.weights.shared) throw new Error('shared experts beside QMoE are not built here')
+  const model = path.join(directory, `${kind}.onnx`)
+  const { nodes, initializers } = kind === 'f32' ? floatGraph(layer) : quantizedGraph(layer, kind)
+  await writeOnnxModel(model, hiddenSize, nodes, initializers)
+  process.env[FAST_INT4] = '1'
+  const ort = await peerModule<OnnxRuntime>('onnxruntime-node')
+  const session = await ort.InferenceSession.create(model, {
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+  })
+  const run = async (hidden: Float32Array) => {
+    const x = new ort.Tensor('float32', hidden, [hidden.length / hiddenSize, hiddenSize])
+    return (await session.run({ x })).y
+  }
+  return {
+    name: kind === 'f32' ? 'onnxruntime-node MoE' : 'onnxruntime-node QMoE',
+    dtype: kind,
+    times: (numTokens, first, calls) => timeCalls(layer, numTokens, first, calls, run),
+    output: async numTokens => (await run(inputOf(layer, numTokens, 0))).data.slice(),
+    close: () => session.release(),
+  }
+}
+
+/** Router logits, then the node over them. The router is `[E, H]`: Gemm transposes, as for the shared experts. */
+function routed({ config, directory }: PeerLayer, node: Omit<OnnxNode, 'output'>, output: string) {
+  const { hiddenSize, numExperts, topK } = config
+  const router: Initializer = {
+    name: 'router',
+    dims: [numExperts, hiddenSize],
+    type: 'float32',
+    file: path.join(directory, 'router.f32'),
+  }
+  const nodes: OnnxNode[] = [
+    { opType: 'Gemm', inputs: ['x', 'router'], output: 'logits', attributes: { transB: 1 } },
+    {
+      ...node,
+      domain: 'com.microsoft',
+      output,
+      attributes: { ...node.attributes, ...MOE_ATTRIBUTES, k: topK },
+    },
+  ]
+  return { router, nodes }
+}
+
+function floatGraph(layer: PeerLayer): { nodes: OnnxNode[]; initializers: Initializer[] } {
+  const { config, directory, weights } = layer
+  const { hiddenSize, intermediateSize, numExperts } = config
+  const file = (name: string) => path.join(directory, `${name}.f32`)
+  const hasShared = weights.shared !== undefined
+  const { router, nodes } = routed(
+    layer,
+    { opType: 'MoE', inputs: ['x', 'logits', 'fc1', '', 'fc2'] },
+    hasShared ? 'routed' : 'y',
+  )
+  const initializers: Initializer[] = [
+    router,
+    { name: 'fc1', dims: [numExperts, 2 * intermediateSize, hiddenSize], type: 'float32', file: file('fc1') },
+    { name: 'fc2', dims: [numExperts, hiddenSize, intermediateSize], type: 'float32', file: file('fc2') },
+  ]
+  if (!hasShared) return { nodes, initializers }
+  const width = (weights.shared!.up as Uint16Array).length / hiddenSize
+  const matrixBytes = 4 * width * hiddenSize
+  const matrices = [
+    ['gate', [width, hiddenSize]],
+    ['up', [width, hiddenSize]],
+    ['down', [hiddenSize, width]],
+  ] as const
+  const shared = matrices.map(([name, dims], index) => ({
+    ...{ name, dims, type: 'float32' as const, file: file('shared') },
+    offset: index * matrixBytes,
+  }))
+  const gemm = (inputs: string[], output: string): OnnxNode => ({
+    ...{ opType: 'Gemm', inputs, output },
+    attributes: { transB: 1 },
+  })
+  nodes.push(
+    gemm(['x', 'gate'], 'gated'),
+    { opType: 'Sigmoid', inputs: ['gated'], output: 'sigmoid' },
+    { opType: 'Mul', inputs: ['gated', 'sigmoid'], output: 'silu' },
+    gemm(['x', 'up'], 'upped'),
+    { opType: 'Mul', inputs: ['silu', 'upped'], output: 'activated' },
+    gemm(['activated', 'down'], 'shared'),
+    { opType: 'Add', inputs: ['routed', 'shared'], output: 'y' },
+  )
+  return { nodes, initializers: [...initializers, ...shared] }
+}
+
+function quantizedGraph(
+  layer: PeerLayer,
+  kind: 'int8' | 'int4',
+): { nodes: OnnxNode[]; initializers: Initializer[] } {
+  const inputs = ['x', 'logits', 'fc1', 'fc1_scales', '', 'fc2', 'fc2_scales']
+  const attributes: Record<string, number> =
+    kind === 'int4' ? { expert_weight_bits: 4, block_size: INT4_BLOCK } : { expert_weight_bits: 8 }
+  const { router, nodes } = routed(layer, { opType: 'QMoE', inputs, attributes }, 'y')
+  return { nodes, initializers: [router, ...writeQuantized(layer, kind)] }
+}

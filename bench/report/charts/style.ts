@@ -1,0 +1,61 @@
+/** What the pictures share: colours, type, points, axes, and which rows are models' layers. A disturbed cell is drawn hollow. */
+
+import type { TopLevelSpec } from 'vega-lite'
+import type { Row } from '../../results.js'
+
+/** Okabe and Ito's colours, told apart by colour-blind readers. */
+export const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000']
+
+export const BASE = {
+  $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
+  background: 'white',
+  padding: 12,
+  config: {
+    font: 'DejaVu Sans, Verdana, sans-serif',
+    range: { category: COLOURS },
+    axis: { labelFontSize: 11, titleFontSize: 11, titleFontWeight: 'normal', gridColor: '#e6e6e6' },
+    legend: { labelFontSize: 11, titleFontSize: 11, titleFontWeight: 'normal', symbolStrokeWidth: 2 },
+    header: { labelFontSize: 12, labelFontWeight: 'bold', title: null },
+    title: { fontSize: 13, anchor: 'start', subtitleFontSize: 11, subtitleColor: '#555', offset: 12 },
+    view: { stroke: '#cccccc' },
+  },
+} as const
+
+/** Points of an encoding, and white inside those that were measured in company of other load. */
+export function pointLayers<E extends { x: object; y: object }>(encoding: E, when = 'true') {
+  const transform = [{ filter: when }]
+  const { x, y } = encoding
+  return [
+    { transform, mark: { type: 'point' as const, filled: true, size: 44, opacity: 1 }, encoding },
+    {
+      transform,
+      mark: { type: 'point' as const, filled: true, size: 16, color: 'white' },
+      encoding: { x, y, opacity: { condition: { test: 'datum.disturbed', value: 1 }, value: 0 } },
+    },
+  ]
+}
+
+/** Powers of ten that an axis over these values labels and rules. */
+export function decades(values: readonly number[]): number[] {
+  const first = Math.floor(Math.log10(Math.min(...values)))
+  const last = Math.ceil(Math.log10(Math.max(...values)))
+  return Array.from({ length: last - first + 1 }, (_, i) => 10 ** (first + i))
+}
+
+export const title = (text: string, subtitle: string) => ({ text, subtitle })
+
+/** A chart's file name without its ending, what it shows, and its specification. */
+export interface Chart {
+  name: string
+  caption: string
+  spec: TopLevelSpec
+}
+
+/** Whole layers of the models, on the CPU. */
+export const layerRows = (rows: readonly Row[]) =>
+  rows.filter(row => row.what === 'layer' && row.device === 'cpu' && !isExpertSweep(row))
+export const isExpertSweep = (row: Row) => /^E\d+$/.test(row.shape)
+/** Expert-parallel ranks are handed their ids. */
+export const isGateless = (row: Row, rows: readonly Row[]) =>
+  !rows.some(other => other.shape === row.shape && other.load === 'gate')
+export const mostThreads = (rows: readonly Row[]) => Math.max(0, ...rows.map(row => row.threads))

@@ -1,0 +1,102 @@
+/** Markdown tables of results, for the page and for the README. */
+
+import { formatNumber } from '../../lib/cli/format.js'
+import type { PeerRow } from '../peers/results.js'
+import type { Row } from '../results.js'
+
+export function markdownTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
+  return [line(head), line(head.map((_, column) => (column === 0 ? '---' : '---:'))), ...rows.map(line)].join(
+    '\n',
+  )
+}
+
+/** In the order of their first row. */
+export function groupBy<T>(items: readonly T[], keyOf: (item: T) => string): [string, T[]][] {
+  const groups = new Map<string, T[]>()
+  for (const item of items) {
+    const key = keyOf(item)
+    const group = groups.get(key)
+    if (group) group.push(item)
+    else groups.set(key, [item])
+  }
+  return [...groups]
+}
+
+/** One table per group of comparable peers: tokens/s, and in brackets their time over ours. */
+export function peersTable(rows: readonly PeerRow[]): string[] {
+  return groupBy(rows, row => row.group).map(([, group]) => {
+    const peers = [...new Set(group.map(row => `${row.peer} ${row.dtype}`))]
+    const cases = groupBy(group, row => `${row.shape} ${row.numTokens}`)
+    return markdownTable(
+      ['shape', 'T', ...peers.map(name => `${name}, tokens/s`)],
+      cases.map(([, rowsOfCase]) => [
+        rowsOfCase[0]!.shape,
+        String(rowsOfCase[0]!.numTokens),
+        ...peers.map(name => peerCell(rowsOfCase.find(row => `${row.peer} ${row.dtype}` === name))),
+      ]),
+    )
+  })
+}
+
+function peerCell(row: PeerRow | undefined): string {
+  if (!row) return '–'
+  const mark = row.disturbed ? '~' : ''
+  const speed = `${mark}${formatNumber(row.tokensPerSecond)}`
+  return row.peer === 'sparse-experts' ? speed : `${speed} (${formatNumber(row.ratio.median)}×)`
+}
+
+const README_TOKENS = [1, 8, 64, 512]
+
+/**
+ * The README's table: tokens/s and share of the roofline of this package in f32 and bf16, and how much faster it is than the best peer of
+ * the same arithmetic.
+ */
+export function readmeTable(rows: readonly Row[], peerRows: readonly PeerRow[]): string {
+  const ours = peerRows.filter(row => row.peer === 'sparse-experts' && row.group !== 'quantized')
+  const cases = ours
+    .filter(row => README_TOKENS.includes(row.numTokens))
+    .map(({ shape, numTokens, dtype, threads, tokensPerSecond, disturbed }) => {
+      const others = peerRows.filter(
+        row =>
+          row.peer !== 'sparse-experts' &&
+          row.group === dtype &&
+          row.shape === shape &&
+          row.numTokens === numTokens &&
+          row.threads === threads,
+      )
+      const best = others.sort((a, b) => a.ratio.median - b.ratio.median)[0]
+      const layer = rows.find(
+        row =>
+          row.what === 'layer' &&
+          row.device === 'cpu' &&
+          row.load === 'gate' &&
+          row.shape === shape &&
+          row.dtype === dtype &&
+          row.numTokens === numTokens &&
+          row.threads === threads,
+      )
+      const roofline = layer?.rooflineShare
+      return [
+        shape,
+        dtype,
+        String(numTokens),
+        `${disturbed ? '~' : ''}${formatNumber(tokensPerSecond)}`,
+        roofline === undefined || roofline === null
+          ? '–'
+          : `${layer!.disturbed ? '~' : ''}${Math.round(100 * roofline)} %`,
+        best ? `${best.disturbed ? '~' : ''}${formatNumber(best.ratio.median)}× ${best.peer}` : '–',
+      ]
+    })
+  return markdownTable(
+    [
+      'Layer of',
+      'dtype',
+      'tokens per call',
+      'tokens/s',
+      'of the machine’s limit',
+      'faster than the best peer by',
+    ],
+    cases,
+  )
+}

@@ -1,0 +1,79 @@
+/** The pictures of the dial: loss against arithmetic, and experts met against samples. */
+
+import { renderSvg } from './chart.js'
+import type { DialFigures } from './measure-dial.js'
+import type { SampleFigures } from './parallel-samples.js'
+
+/** Loss against the arithmetic of the sparse layers, one line for each way to turn the dial. */
+export function dialChart(figures: readonly DialFigures[]): Promise<string> {
+  const values = figures.flatMap(({ dial, setting, flopsPerToken, heldOutLoss }) => {
+    const point = { setting, megaflops: flopsPerToken / 1e6, loss: heldOutLoss }
+    // The layer as trained is a point of both lines.
+    if (dial.topK === undefined && dial.topP === undefined)
+      return ['topK', 'topP'].map(series => ({ ...point, series }))
+    return [{ ...point, series: dial.topP === undefined ? 'topK' : 'topP' }]
+  })
+  const x = {
+    field: 'megaflops',
+    type: 'quantitative' as const,
+    title: 'MFLOP per token in the sparse layers',
+  }
+  const y = {
+    field: 'loss',
+    type: 'quantitative' as const,
+    title: 'held-out loss (nats per byte)',
+    scale: { zero: false },
+  }
+  const color = { field: 'series', type: 'nominal' as const, title: 'dial' }
+  return renderSvg({
+    width: 480,
+    height: 300,
+    data: { values },
+    layer: [
+      { mark: { type: 'line', point: true }, encoding: { x, y, color } },
+      // Above one line and below the other, so that the labels of near points keep apart.
+      ...[
+        { filter: "datum.series === 'topK'", dx: 4, dy: -8, align: 'left' as const },
+        {
+          filter: "datum.series === 'topP' && datum.setting !== 'as trained'",
+          dx: -2,
+          dy: 13,
+          align: 'right' as const,
+        },
+      ].map(({ filter, ...place }) => ({
+        transform: [{ filter }],
+        mark: { type: 'text' as const, fontSize: 10, ...place },
+        encoding: { x, y, color, text: { field: 'setting' } },
+      })),
+    ],
+  })
+}
+
+/** Distinct experts per step and layer, measured and under uniform routing. */
+export function samplesChart(figures: readonly SampleFigures[], numExperts: number): Promise<string> {
+  const values = figures.flatMap(({ numSamples, distinctExperts, uniformExperts }) => [
+    { numSamples, experts: distinctExperts, series: 'measured' },
+    { numSamples, experts: uniformExperts, series: 'uniform routing' },
+  ])
+  return renderSvg({
+    width: 480,
+    height: 300,
+    data: { values },
+    mark: { type: 'line', point: true },
+    encoding: {
+      x: {
+        field: 'numSamples',
+        type: 'quantitative',
+        title: 'parallel samples of one prompt',
+        scale: { type: 'log', base: 2 },
+      },
+      y: {
+        field: 'experts',
+        type: 'quantitative',
+        title: `distinct experts per layer and step, of ${numExperts}`,
+        scale: { domain: [0, numExperts] },
+      },
+      color: { field: 'series', type: 'nominal', title: null },
+    },
+  })
+}

@@ -1,0 +1,25 @@
+/** What a figure was measured on. */
+
+import os from 'node:os'
+import type { Decoder } from './decoder/index.js'
+
+export interface Machine {
+  cpu: string
+  cores: number
+  node: string
+  device: string
+  dtype: string
+  kernel: string
+}
+
+export function describeMachine(decoder: Decoder): Machine {
+  const layer = decoder.feedForwards.at(-1)!
+  return {
+    cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
+    cores: os.availableParallelism(),
+    node: process.version,
+    device: layer.device,
+    dtype: layer.dtype,
+    kernel: layer.explain(1).stages.find(({ stage }) => stage === 'gateUp')?.kernel ?? 'unknown',
+  }
+}

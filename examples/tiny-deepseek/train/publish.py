@@ -1,0 +1,74 @@
+"""Everything of the repository that follows from training, in one command: `python3 publish.py RUNS DATA [--figures]`.
+
+RUNS has a folder per trained model, named as train.py's --ffn (moe; dense_active and dense_total where they exist), each with state.pt and
+log.jsonl; it may still be training. Writes below examples/tiny-deepseek and test/tiny:
+
+    model/                     the published checkpoint of moe
+    data/heldout.bin           the held-out text
+    results/training.json      steps, parameters and held-out losses
+    results/<name>.jsonl       the log of each run
+    test/tiny/golden.safetensors
+    traces/heldout.safetensors
+    results/dial.json, compare.json and the charts, with --figures: minutes, on a machine that does nothing else
+
+The twins are exported to RUNS/<name>/model: they do not ship, and `npm run tiny:compare -- --twins RUNS` times them.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+
+from export import export
+
+NAMES = ('moe', 'dense_active', 'dense_total')
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument('runs', type=Path)
+    arguments.add_argument('data', type=Path)
+    arguments.add_argument('--figures', action='store_true')
+    args = arguments.parse_args()
+    runs, data = args.runs, args.data
+    example = Path(__file__).resolve().parent.parent
+    results = example / 'results'
+    results.mkdir(exist_ok=True)
+    (example / 'data').mkdir(exist_ok=True)
+    shutil.copyfile(data / 'heldout.bin', example / 'data' / 'heldout.bin')
+    records = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in NAMES:
+            run = runs / name
+            if not (run / 'state.pt').exists():
+                print(f'{name}: not trained')
+                continue
+            # One state for all that is made of it: a run that goes on replaces the file.
+            state = Path(folder) / f'{name}.pt'
+            shutil.copyfile(run / 'state.pt', state)
+            records[name] = export(state, example / 'model' if name == 'moe' else run / 'model', data)
+            lines = (run / 'log.jsonl').read_text().splitlines()
+            kept = [line for line in lines if json.loads(line)['step'] <= records[name]['step']]
+            (results / f'{name}.jsonl').write_text('\n'.join(kept) + '\n')
+        (results / 'training.json').write_text(json.dumps(records, indent=2) + '\n')
+        # Last, since it computes in double precision from then on.
+        from golden import write_golden
+
+        write_golden(Path(folder) / 'moe.pt', example.parent.parent / 'test' / 'tiny' / 'golden.safetensors', data)
+
+    def node(script: str, *options: str) -> None:
+        subprocess.run(['npx', 'tsx', example / script, *options], cwd=example.parent.parent, check=True)
+
+    node('trace.ts')
+    if args.figures:
+        node('dial.ts', '--windows', '16', '--write')
+        node('compare.ts', '--twins', str(runs.resolve()), '--write')
+
+
+if __name__ == '__main__':
+    torch.manual_seed(1)
+    main()

@@ -1,0 +1,27 @@
+import { spawnSync } from 'node:child_process'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, it } from 'vitest'
+import { startBusyLoop } from '../../bench/busy-loop.js'
+
+const hasTaskset = process.platform === 'linux' && spawnSync('taskset', ['--version']).status === 0
+
+it.skipIf(!hasTaskset)('a busy loop takes time only while it is let', async () => {
+  const loop = await startBusyLoop(0)
+  try {
+    await sleep(50)
+    const before = loop.cpuMs()
+    await sleep(200)
+    // It may have been on the way to its pause when the clock was read.
+    expect(loop.cpuMs() - before).toBeLessThanOrEqual(20)
+    loop.resume()
+    await expect.poll(() => loop.cpuMs() - before, { timeout: 30_000 }).toBeGreaterThan(100)
+    loop.pause()
+  } finally {
+    await loop.stop()
+  }
+  expect(loop.cpuMs()).toBe(0)
+})
+
+it.skipIf(!hasTaskset)('says when there is no such core', async () => {
+  await expect(startBusyLoop(100_000)).rejects.toThrow('taskset')
+})

@@ -1,0 +1,244 @@
+import { describe, expect, it } from 'vitest'
+import type { MachineLimits } from '../../bench/machine.js'
+import type { PeerResults, PeerRow } from '../../bench/peers/results.js'
+import { expertsChart } from '../../bench/report/charts/experts.js'
+import { peersChart } from '../../bench/report/charts/peers.js'
+import { rooflineChart } from '../../bench/report/charts/roofline.js'
+import { skewChart } from '../../bench/report/charts/skew.js'
+import { decades } from '../../bench/report/charts/style.js'
+import { threadsChart } from '../../bench/report/charts/threads.js'
+import { collect } from '../../bench/report/collect.js'
+import { fitLine, fitPower, growthOverExperts, growthOverTokens } from '../../bench/report/growth.js'
+import { cpuPage } from '../../bench/report/page.js'
+import { BEGIN, END, replaceBetweenMarkers } from '../../bench/report/readme.js'
+import { renderSvg } from '../../bench/report/render.js'
+import { groupBy, peersTable, readmeTable } from '../../bench/report/tables.js'
+import type { CellName, ContentionResults, Results, Row } from '../../bench/results.js'
+
+const rate = (best: number) => ({ best, median: best })
+const machine: MachineLimits = {
+  fmaInstruction: 'avx2 fma',
+  bf16Instruction: null,
+  threads: [1, 2].map(threads => ({ threads, readGBs: rate(30), fmaGflops: rate(90 * threads) })),
+}
+
+function cell(changes: Partial<CellName & Row> = {}): Row {
+  const { numTokens = 1 } = changes
+  return {
+    ...{
+      what: 'layer',
+      shape: 'OLMoE-1B-7B',
+      device: 'cpu',
+      dtype: 'f32',
+      load: 'gate',
+      numTokens,
+      threads: 2,
+    },
+    ...{ medianMs: 2 * numTokens, p99Ms: 4, samples: 5, foreignCores: 0, disturbed: false },
+    ...{ tokensPerSecond: 500, flops: 1e8 * numTokens, weightBytes: 2e8, distinctExperts: 8 },
+    ...{ gflops: 50, weightGBs: 10, rooflineShare: 0.5, bound: 'memory' },
+    ...changes,
+  } as Row
+}
+
+function peer(changes: Partial<PeerRow>): PeerRow {
+  return {
+    ...{ shape: 'OLMoE-1B-7B', numTokens: 1, threads: 2, group: 'f32', peer: 'sparse-experts', dtype: 'f32' },
+    ...{ medianMs: 2, tokensPerSecond: 500, ratio: { median: 1, low: 1, high: 1 }, outputError: 0 },
+    ...{ foreignCores: 0, disturbed: false },
+    ...changes,
+  }
+}
+
+const slower = (median: number) => ({ median, low: median, high: median })
+const peerRows = [1, 8].flatMap(numTokens => [
+  peer({ numTokens }),
+  peer({ numTokens, peer: 'onnxruntime-node MoE', medianMs: 3, tokensPerSecond: 333, ratio: slower(1.5) }),
+  peer({ numTokens, peer: 'PyTorch loop', medianMs: 6, tokensPerSecond: 167, ratio: slower(3) }),
+])
+const rows = [
+  ...[1, 64, 512, 2048].map(numTokens => cell({ numTokens })),
+  ...[1, 64].map(numTokens => cell({ numTokens, threads: 1, medianMs: 3 * numTokens, disturbed: true })),
+  ...(['uniform', 'zipf', 'same_experts'] as const).map(load => cell({ numTokens: 64, load })),
+  ...['E8', 'E64', 'E512'].flatMap(shape => [cell({ shape }), cell({ shape, numTokens: 64 })]),
+  cell({ what: 'dispatch', medianMs: 0.01, shareOfLayer: 0.005 }),
+]
+
+const environment = {
+  cpu: 'a CPU',
+  cores: 2,
+  memoryBytes: 2 ** 34,
+  lastLevelCacheBytes: 2 ** 25,
+  node: 'v20',
+  platform: '',
+}
+const common = { revision: 'r1', environment, machine, notMeasured: [] }
+const cells = (changes: Partial<Results> = {}): Results => ({
+  ...{ ...common, benchmark: 'sparse-experts', date: '2026-01-02', rows, memory: [] },
+  overheads: [
+    { shape: 'OLMoE-1B-7B', device: 'cpu', dtype: 'f32', threads: 2, forwardSyncUs: 4, forwardUs: 30 },
+  ],
+  ...changes,
+})
+const peerResults: PeerResults = {
+  ...{ ...common, benchmark: 'sparse-experts peers', date: '2026-01-01', rows: peerRows },
+  versions: { torch: '1.13' },
+}
+
+const contention: ContentionResults = {
+  ...{ benchmark: 'sparse-experts contention', date: '2026-01-01', revision: 'r1', environment },
+  rows: [
+    {
+      ...{ shape: 'OLMoE-1B-7B', dtype: 'bf16', numTokens: 8, threads: 2, quietMs: 10, busyMs: 17 },
+      ...{ ratio: slower(1.7), foreignCores: 0, disturbed: false },
+    },
+  ],
+}
+
+describe('results that belong together', () => {
+  it('are those of the newest revision and machine', () => {
+    const collected = collect([
+      { file: 'old.json', results: cells({ date: '2025-01-01', revision: 'r0' }) },
+      { file: 'cells.json', results: cells() },
+      { file: 'peers.json', results: peerResults },
+      {
+        file: 'elsewhere.json',
+        results: cells({ environment: { ...environment, cpu: 'another' }, date: '2025-12-31' }),
+      },
+    ])
+    expect(collected.files).toEqual(['cells.json', 'peers.json'])
+    expect(collected.peerRows).toHaveLength(6)
+  })
+
+  it('give the undisturbed of two measurements of a cell, then the newer one', () => {
+    const of = (date: string, medianMs: number, disturbed: boolean) => ({
+      file: date,
+      results: cells({ date, rows: [cell({ medianMs, disturbed })] }),
+    })
+    const medianOf = (...all: ReturnType<typeof of>[]) => collect(all).rows.map(row => row.medianMs)
+    expect(medianOf(of('1', 10, false), of('2', 20, true))).toEqual([10])
+    expect(medianOf(of('1', 10, false), of('2', 20, false))).toEqual([20])
+  })
+
+  it('are none in an empty folder', () => {
+    expect(collect([]).newest).toBeUndefined()
+  })
+})
+
+describe('pictures', () => {
+  const disturbed = <R extends { disturbed: boolean }>(all: R[]) =>
+    all.map(row => ({ ...row, disturbed: true }))
+
+  it.each([
+    ['the roofline', (all: Row[]) => rooflineChart(all, machine)],
+    ['threads', (all: Row[]) => threadsChart(all)],
+    ['experts', (all: Row[]) => expertsChart(all, machine)],
+    ['skew', (all: Row[]) => skewChart(all, machine)],
+  ])('of %s are drawn whole, disturbed or not, and not at all without rows', async (_, chart) => {
+    for (const all of [rows, disturbed(rows)]) {
+      const svg = await renderSvg(chart(all)!.spec)
+      expect(svg).toContain('<svg')
+      expect(svg).not.toMatch(/NaN|undefined|Infinity/)
+    }
+    expect(chart([])).toBeNull()
+  })
+
+  it('of peers name each of them', async () => {
+    const svg = await renderSvg(peersChart(peerRows)!.spec)
+    for (const name of ['sparse-experts', 'onnxruntime-node', 'PyTorch loop']) expect(svg).toContain(name)
+    expect(peersChart([])).toBeNull()
+  })
+
+  it('are refused when Vega has doubts', async () => {
+    const { spec } = peersChart(peerRows)!
+    await expect(renderSvg({ ...spec, data: { values: [{ shape: 'empty' }] } } as never)).rejects.toThrow(
+      'extent',
+    )
+  })
+
+  it('label the powers of ten around the values', () => {
+    expect(decades([0.3, 40])).toEqual([0.1, 1, 10, 100])
+  })
+})
+
+describe('growth', () => {
+  it('finds the line through the points', () => {
+    const fit = fitLine([1, 2, 5, 9].map(x => ({ x, y: 3 + 2 * x })))
+    expect(fit.slope).toBeCloseTo(2)
+    expect(fit.intercept).toBeCloseTo(3)
+    expect(fit.r2).toBeCloseTo(1)
+  })
+
+  it('is fitted per layer from 64 tokens on, where there are three points', () => {
+    const growth = growthOverTokens(rows, () => 8)
+    expect(growth).toHaveLength(1)
+    expect(growth[0]).toMatchObject({ shape: 'OLMoE-1B-7B', points: 3 })
+    expect(growth[0]!.perSlotUs).toBeCloseTo(250)
+  })
+})
+
+it('finds the power by which time grows with the number of experts', () => {
+  expect(fitPower([2, 4, 16].map(x => ({ x, y: 5 * x ** 0.5 })))).toBeCloseTo(0.5)
+  const growth = growthOverExperts(rows, row => Number(row.shape.slice(1)))
+  expect(growth.map(({ dtype, numTokens }) => [dtype, numTokens])).toEqual([
+    ['f32', 1],
+    ['f32', 64],
+  ])
+  for (const { measured, least } of growth) {
+    expect(measured).toBeCloseTo(0)
+    expect(least).toBeCloseTo(1)
+  }
+})
+
+describe('pages', () => {
+  it('hold every figure of the results, and say what was not measured', () => {
+    const collected = collect([
+      {
+        file: 'cells.json',
+        results: cells({ notMeasured: [{ what: 'cuda', reason: '/a/b/c.so not found' }] }),
+      },
+      { file: 'peers.json', results: peerResults },
+      { file: 'contention.json', results: contention },
+    ])
+    const page = cpuPage(collected, [peersChart(peerRows)!])
+    for (const text of [
+      '333 (1.50×)',
+      'cpu-peers.svg',
+      '## Stages',
+      '## Growth',
+      '- cuda: c.so not found',
+      '17.0 ms | 1.70×',
+      '0.5 %',
+    ]) {
+      expect(page).toContain(text)
+    }
+    expect(page).not.toMatch(/NaN|undefined/)
+  })
+
+  it('put the best peer of the same arithmetic into the README', () => {
+    const table = readmeTable(rows, peerRows).split('\n')
+    expect(table).toHaveLength(4)
+    expect(table[2]).toContain('50 %')
+    expect(table[2]).toContain('1.50× onnxruntime-node MoE')
+  })
+
+  it('leave a cell empty where a peer was not measured', () => {
+    const [table] = peersTable(peerRows.filter(row => row.numTokens === 1 || row.peer !== 'PyTorch loop'))
+    expect(table).toContain('| – |')
+  })
+
+  it('replace what stands between the markers, and only that', () => {
+    const text = `before\n${BEGIN}\nold\n${END}\nafter\n`
+    expect(replaceBetweenMarkers(text, 'new')).toBe(`before\n${BEGIN}\nnew\n${END}\nafter\n`)
+    for (const wrong of ['none', `${END}${BEGIN}`, `${text}${text}`]) {
+      expect(() => replaceBetweenMarkers(wrong, 'new')).toThrow('once')
+    }
+  })
+
+  it('group in the order of the first rows', () => {
+    expect(groupBy([3, 1, 5, 2], value => (value % 2 ? 'odd' : 'even'))).toEqual([
+      ['odd', [3, 1, 5]],
+      ['even', [2]],
+    ])
+  })
+})

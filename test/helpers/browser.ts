@@ -1,0 +1,53 @@
+/** A page in a real browser without a screen, where the machine has one: Chromium prints the document after its scripts have run. */
+
+import { spawn, spawnSync } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import os from 'node:os'
+import path from 'node:path'
+import { finished } from '../cli/command.js'
+
+const NAMES = ['chromium-headless-shell', 'chromium', 'chromium-browser', 'google-chrome']
+
+/** The first browser on PATH; undefined where there is none. */
+export const browser = NAMES.find(name => spawnSync(name, ['--version'], { stdio: 'ignore' }).status === 0)
+
+/** What is in a page, and what its scripts complained of. */
+export interface Rendered {
+  dom: string
+  errors: string[]
+}
+
+/** @param url of a local page */
+export async function renderPage(
+  url: string,
+  { screenshot }: { screenshot?: string } = {},
+): Promise<Rendered> {
+  if (browser === undefined) throw new Error(`none of ${NAMES.join(', ')} is on PATH`)
+  const profile = await mkdtemp(path.join(os.tmpdir(), 'sparse-experts-browser-'))
+  try {
+    const child = spawn(
+      browser,
+      [
+        '--headless',
+        // Containers run as root, and have no GPU.
+        '--no-sandbox',
+        '--disable-gpu',
+        // What a page loads from elsewhere fails, and shows as an error.
+        '--host-resolver-rules=MAP * ~NOTFOUND',
+        `--user-data-dir=${profile}`,
+        '--enable-logging=stderr',
+        '--window-size=1200,1400',
+        '--virtual-time-budget=2000',
+        screenshot === undefined ? '--dump-dom' : `--screenshot=${screenshot}`,
+        url,
+      ],
+      { stdio: ['ignore', 'pipe', 'pipe'] },
+    )
+    const { status, stdout, stderr } = await finished(child)
+    if (status !== 0) throw new Error(`${browser} ended with ${status}: ${stderr}`)
+    const errors = stderr.split('\n').filter(line => /CONSOLE/.test(line))
+    return { dom: stdout, errors }
+  } finally {
+    await rm(profile, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,94 @@
+/** The default demo, whole: what it writes, checks, shows and puts on its page. */
+
+import { readFile, writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { afterAll, describe, expect, it } from 'vitest'
+import { storyPage } from '../../examples/demo/page.js'
+import type { Story } from '../../examples/demo/story.js'
+import { devices } from '../../lib/device.js'
+import { removeDirectories, runScript, temporaryDirectory } from '../cli/command.js'
+import { browser, renderPage } from '../helpers/browser.js'
+
+const hasCpu = devices().some(device => device.id === 'cpu' && device.available)
+if (browser === undefined) console.warn('skipped, no browser on PATH: the page in a real browser')
+const DEMO = 'examples/demo/main.ts'
+
+afterAll(removeDirectories)
+
+describe.each(hasCpu ? ['reference', 'cpu'] : ['reference'])('npm run demo on %s', device => {
+  it('writes, checks itself, shows experts, savings and the dial', async () => {
+    const html = path.join(await temporaryDirectory(), 'out.html')
+    const { status, stdout, stderr } = await runScript(DEMO, ['--quick', '--device', device, '--html', html])
+    expect(stderr).not.toMatch(/error|warn/i)
+    expect(status).toBe(0)
+    // The prompt begins the text, and the experts stand at the end of its lines.
+    expect(stdout).toMatch(/^ {2}And it came to pass .* {2}[·▁▂▃▄▅▆▇█]{32}$/m)
+    expect(stdout).toContain('best 2 of 4 groups by the sum of their two best, top 4')
+    const [, error, bound] =
+      /ok {2}logits of 24 tokens: relative error (\S+) \(bound (\S+)\)/.exec(stdout) ?? []
+    expect(Number(error)).toBeLessThanOrEqual(Number(bound))
+    expect(stdout).toMatch(/^ {2}space +\d+× {2}#\d+ \d+ %/m)
+    expect(stdout).toMatch(/of 32 experts active/)
+    expect(stdout).toMatch(/weights read per call .*× less/)
+    expect(stdout).toMatch(/topK 1 +1\.0 +\d+ % +\d\.\d{3} +\+\d\.\d{3}/)
+
+    const page = await readFile(html, 'utf8')
+    expect(page.match(/<svg /g)).toHaveLength(4)
+    expect(page).not.toMatch(/(?:src|href)=|@import|url\(/)
+  })
+})
+
+it('says what is missing where there is no addon', async () => {
+  const missing = { SPARSE_EXPERTS_NATIVE_PATH: '/nowhere/sparse_experts.node' }
+  const { status, stdout } = await runScript(DEMO, ['--quick'], missing)
+  expect(status).toBe(0)
+  expect(stdout).toContain('This runs on the reference, which is exact and slow.')
+  expect(stdout).toContain('npm run build:native && npm run demo')
+})
+
+describe('the page', () => {
+  const story: Story = {
+    prompt: '<b>&"',
+    texts: ['a', '', '</p><script>alert(1)</script>'],
+    tokens: [97, 195, 60],
+    layers: [
+      {
+        layer: 1,
+        numExperts: 4,
+        topK: 2,
+        topkIds: Int32Array.of(0, 3, 3, -1, 2, 3),
+        topkWeights: Float32Array.of(1, 0.5, 1.5, 0, 0.7, 0.8),
+        work: { flops: 10, denseFlops: 40, weightBytes: 5, denseWeightBytes: 50 },
+      },
+    ],
+    rows: 3,
+    feedForwardMs: 1,
+    totalMs: 2,
+  }
+  const page = storyPage(story)
+
+  it('shows text as text', () => {
+    expect(page).toContain('&lt;b&gt;&amp;&quot;')
+    expect(page).not.toContain('<script>alert')
+    expect(page.match(/<script>/g)).toHaveLength(1)
+  })
+
+  it.skipIf(browser === undefined)('marks a token in its text and its maps, in a real browser', async () => {
+    const file = path.join(await temporaryDirectory(), 'page.html')
+    await writeFile(file, page)
+    const { dom, errors } = await renderPage(`${pathToFileURL(file)}#token=2`)
+    expect(errors).toEqual([])
+    // The script leaves the quotes of attributes as the document had them.
+    expect(dom).toMatch(/<span data-token="2" class="marked">&lt;\/p&gt;/)
+    expect(dom).toContain('token 2: layer 1 experts 2 3')
+    expect(dom).toContain(`class="mark" x="${90 + 2 * 8}"`)
+  })
+
+  it('draws a cell for each selected expert and none for a dropped slot', () => {
+    const cells = /<g class="cells">.*<\/g>/.exec(page)![0]
+    expect(cells.match(/M\d+ \d+/g)).toHaveLength(5)
+    expect(page).toContain('Layer 1: 3 of 4 experts, 2 per token')
+    expect(page).toContain('<title>expert 3: 3 tokens</title>')
+  })
+})
