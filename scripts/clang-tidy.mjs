@@ -15,8 +15,11 @@ if (!clangTidy) {
   process.exit(1)
 }
 
-/** Planted defects, and the race detector's hooks, which have a sanitizer's reserved names and a configuration of their own. */
-const UNCHECKED = /^emulator\/(test\/|src\/race)/
+/**
+ * Planted defects; the race detector, which has a sanitizer's reserved names and a configuration of its own; tests of kernels, which take as
+ * long as all the rest.
+ */
+const UNCHECKED = /^(emulator\/(test\/|src\/race)|test\/(cuda|conformance)\/)/
 
 const buildDirectory = path.join(root, 'build/tidy')
 const configure = spawnSync(

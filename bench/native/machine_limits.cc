@@ -120,9 +120,11 @@ class Buffer {
 Rate read_rate(int threads, size_t total_bytes, double budget) {
   const size_t each = total_bytes / static_cast<size_t>(threads) / 4096 * 4096;
   std::vector<std::unique_ptr<Buffer>> buffers;
+  buffers.reserve(static_cast<size_t>(threads));
   for (int thread = 0; thread < threads; thread++)
     buffers.push_back(std::make_unique<Buffer>(each));
   std::vector<std::thread> fillers;
+  fillers.reserve(buffers.size());
   for (auto& buffer : buffers) fillers.emplace_back([&buffer] { buffer->fill(); });
   for (auto& filler : fillers) filler.join();
   Rate best;

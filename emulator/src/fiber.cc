@@ -79,17 +79,24 @@ simt_switch_stacks:
 
 namespace simt::detail {
 
-StackPool::~StackPool() {
-  if (base_ != nullptr) munmap(base_, stride_ * count_);
+StackPool::~StackPool() { release(); }
+
+void StackPool::release() {
+  if (base_ == nullptr) return;
+#if SIMT_ASAN
+  // Whoever is given these addresses next must not find the frames' red zones.
+  __asan_unpoison_memory_region(base_, stride_ * count_);
+#endif
+  munmap(base_, stride_ * count_);
+  base_ = nullptr;
+  count_ = 0;
 }
 
 bool StackPool::reserve(size_t count, size_t bytes) {
   const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   const size_t stride = (bytes + page - 1) / page * page + page;
   if (count <= count_ && stride == stride_) return true;
-  if (base_ != nullptr) munmap(base_, stride_ * count_);
-  base_ = nullptr;
-  count_ = 0;
+  release();
   void* memory = mmap(nullptr, stride * count, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return false;

@@ -62,6 +62,8 @@ class StackPool {
   size_t count() const { return count_; }
 
  private:
+  void release();
+
   char* base_ = nullptr;
   size_t count_ = 0;
   size_t stride_ = 0;
