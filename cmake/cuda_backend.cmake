@@ -28,6 +28,7 @@ set(SE_CUDA_HOST_SOURCES
   csrc/cuda/graph_cache.cc
   csrc/cuda/layer.cc
   csrc/cuda/layer_calls.cc
+  csrc/cuda/matrix.cc
   csrc/cuda/memory.cc
   csrc/cuda/staging.cc
   csrc/cuda/stages.cc
@@ -133,7 +134,8 @@ add_executable(cuda_tests EXCLUDE_FROM_ALL
   test/cuda/select_test.cc
   test/native/fixture.cc
   test/native/oracle_experts.cc
-  test/native/oracle_routing.cc)
+  test/native/oracle_routing.cc
+  test/native/packed_layer.cc)
 target_include_directories(cuda_tests PRIVATE test)
 target_link_libraries(cuda_tests PRIVATE sparse_experts_cuda_code sparse_experts_backend)
 set_target_properties(cuda_tests PROPERTIES LINKER_LANGUAGE CXX)

@@ -8,7 +8,7 @@ import type { ResolvedRouting, RoutingVectors } from './routing.js'
 import type { Stored } from './stored.js'
 
 /** `abiVersion` of the addon that this code speaks to: SE_BACKEND_ABI_VERSION of csrc/backend/backend.h. */
-export const NATIVE_ABI_VERSION = 2
+export const NATIVE_ABI_VERSION = 3
 
 /** An error of the addon: a plain Error with these properties, which `native.ts` turns into a MoeError. */
 export interface NativeError extends Error {

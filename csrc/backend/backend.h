@@ -29,7 +29,7 @@ extern "C" {
 
 /* Raised on any change of a struct or a meaning in this file; the addon refuses a library with
  * another number. */
-#define SE_BACKEND_ABI_VERSION 2u
+#define SE_BACKEND_ABI_VERSION 3u
 
 typedef enum SeCode {
   SE_OK = 0,
@@ -154,8 +154,9 @@ typedef struct SeActivationSpec {
   float limit; /* 0 = none */
 } SeActivationSpec;
 
-/* One matrix of every expert: row r of expert e begins at (char*)data[e] + r * row_stride *
- * sizeof(dtype), columns are contiguous. */
+/* One matrix of every expert, as SeBackend.matrix_write wrote it. Backends without a layout of
+ * their own (matrix_granule 0) hold row r of expert e at (char*)data[e] + r * row_stride *
+ * sizeof(dtype), columns contiguous; for the others row_stride says nothing. */
 typedef struct SeMatrixTable {
   const void* const*
       data; /* [num_experts], NULL entries allowed; NULL table = the family has no such matrix */
@@ -181,6 +182,18 @@ typedef struct SeExperts {
   SeBiasTable down_bias;
   SeActivationSpec activation;
 } SeExperts;
+
+/* Rows [first_row, first_row + num_rows) of one matrix of a layer. */
+typedef struct SeMatrixRows {
+  void* matrix; /* device memory of matrix_bytes(rows, cols, dtype) */
+  int64_t rows;
+  int64_t cols;
+  int32_t dtype;     /* SeDtype: f32, f16 or bf16, of the matrix and of the source */
+  int64_t first_row; /* a multiple of matrix_granule, and so is num_rows but at the matrix's end */
+  int64_t num_rows;
+  const void* source;    /* host: row r at (r - first_row) * source_stride elements */
+  int64_t source_stride; /* elements, at least cols */
+} SeMatrixRows;
 
 typedef enum SeSharedGate {
   SE_SHARED_PLAIN = 0,   /* y = routed + shared */
@@ -342,6 +355,13 @@ typedef struct SeBackend {
                             SeStatus* status);
   int32_t (*copy_to_host)(SeDevice* device, void* to, const void* from, uint64_t bytes,
                           SeStatus* status);
+
+  /* A layer's matrices may lie in a layout of the backend's own. matrix_granule: rows that it packs
+   * together (0: rows lie as they are); matrix_bytes: memory that one matrix takes; matrix_write
+   * may run on several threads at once for rows that share no granule. */
+  int64_t (*matrix_granule)(SeDevice* device);
+  uint64_t (*matrix_bytes)(SeDevice* device, int64_t rows, int64_t cols, int32_t dtype);
+  int32_t (*matrix_write)(SeDevice* device, const SeMatrixRows* rows, SeStatus* status);
 
   int32_t (*gate)(SeDevice* device, const SeGateArgs* args, SeStatus* status);
   int32_t (*select_experts)(SeDevice* device, const SeRouting* routing, const SeSelectArgs* args,

@@ -16,7 +16,11 @@ namespace {
 constexpr uint64_t kAlignment = 64;
 // Six pointer tables per group of experts: gate, up, down and their biases.
 constexpr int64_t kNumTables = 6;
-constexpr uint64_t kTooLarge = std::numeric_limits<int64_t>::max();
+constexpr int64_t kTooLarge = std::numeric_limits<int64_t>::max();
+
+[[noreturn]] void fail_too_large() {
+  throw FailureException(Failure::out_of_memory(kTooLarge, host_memory_info().free_bytes));
+}
 
 }  // namespace
 
@@ -34,7 +38,6 @@ LayerState::LayerState(const LayerDescription& description,
                        std::shared_ptr<DeviceExecutor> executor)
     : executor_(std::move(executor)),
       dtype_(description.dtype),
-      element_bytes_(dtype_bytes(description.dtype)),
       num_threads_(description.num_threads),
       options_(description.options),
       interleaved_(description.gate_up_interleaved) {}
@@ -44,27 +47,39 @@ LayerState::~LayerState() {
   if (counted_) executor_->remove_layer();
 }
 
-uint64_t LayerState::place(int64_t elements, int64_t element_bytes) {
-  uint64_t bytes = 0;
+uint64_t LayerState::place(uint64_t bytes) {
   uint64_t end = 0;
   const uint64_t offset = arena_bytes_;
-  if (__builtin_mul_overflow(static_cast<uint64_t>(elements), static_cast<uint64_t>(element_bytes),
-                             &bytes) ||
-      __builtin_add_overflow(offset, bytes, &end) || end > kTooLarge - kAlignment) {
-    throw_if_failed(Failure::out_of_memory(kTooLarge, host_memory_info().free_bytes));
+  if (__builtin_add_overflow(offset, bytes, &end) ||
+      end > static_cast<uint64_t>(kTooLarge) - kAlignment) {
+    fail_too_large();
   }
   arena_bytes_ = round_up(end, kAlignment);
   return offset;
 }
 
+uint64_t LayerState::place(int64_t elements, int64_t element_bytes) {
+  uint64_t bytes = 0;
+  if (__builtin_mul_overflow(static_cast<uint64_t>(elements), static_cast<uint64_t>(element_bytes),
+                             &bytes)) {
+    fail_too_large();
+  }
+  return place(bytes);
+}
+
+uint64_t LayerState::place_matrix(int64_t rows, int64_t cols) {
+  // Checked by the description: both are at most 2^31. A backend may pad them.
+  if (rows > kTooLarge / 16 / cols) fail_too_large();
+  return place(executor_->backend().matrix_bytes(executor_->device(), rows, cols, dtype_));
+}
+
 std::vector<LayerState::Mlp> LayerState::place_mlps(int64_t count, const MlpShape& shape,
                                                     uint64_t* tables) {
   std::vector<Mlp> mlps(static_cast<size_t>(count));
-  // Checked by the description: both factors are at most 2^31.
-  const int64_t matrix = shape.intermediate * shape.width;
   for (Mlp& mlp : mlps) {
-    mlp.gate_up_offset = place(matrix, (shape.gated ? 2 : 1) * element_bytes_);
-    mlp.down_offset = place(matrix, element_bytes_);
+    if (shape.gated) mlp.gate_offset = place_matrix(shape.intermediate, shape.width);
+    mlp.up_offset = place_matrix(shape.intermediate, shape.width);
+    mlp.down_offset = place_matrix(shape.width, shape.intermediate);
   }
   *tables = place(count * kNumTables, sizeof(void*));
   return mlps;
@@ -88,8 +103,6 @@ void LayerState::plan(const LayerDescription& description) {
     vector_lengths_[role] = description.vectors[role].length;
     vector_offsets_[role] = place(static_cast<int64_t>(vector_lengths_[role]), sizeof(float));
   }
-  // A vector load that begins inside of the last matrix may end behind it.
-  arena_bytes_ += kAlignment;
 }
 
 void LayerState::allocate() {
@@ -143,7 +156,7 @@ void LayerState::fill_experts(const std::vector<Mlp>& mlps, const MlpShape& shap
   auto matrix_table = [&](int index) -> SeMatrixTable {
     const MatrixSlot slot = slot_of(mlps[0], shape, kinds[index]);
     if (slot.data == nullptr) return {};
-    return {table + index * count, slot.rows, slot.cols, slot.row_stride};
+    return {table + index * count, slot.rows, slot.cols, slot.cols};
   };
   auto bias_table = [&](int index) -> SeBiasTable {
     if (biases[index] == nullptr) return {};
@@ -191,17 +204,19 @@ void LayerState::fill(const LayerDescription& description) {
 MatrixSlot LayerState::slot_of(const Mlp& mlp, const MlpShape& shape, MatrixKind kind) const {
   const int64_t rows = shape.intermediate;
   const int64_t cols = shape.width;
-  uint8_t* gate_up = at(mlp.gate_up_offset);
-  if (kind == MatrixKind::kDown) return {at(mlp.down_offset), cols, rows, rows};
-  if (!shape.gated) {
-    return kind == MatrixKind::kUp ? MatrixSlot{gate_up, rows, cols, cols} : MatrixSlot{};
+  switch (kind) {
+    case MatrixKind::kDown:
+      return {at(mlp.down_offset), nullptr, false, cols, rows};
+    case MatrixKind::kUp:
+      return {at(mlp.up_offset), nullptr, false, rows, cols};
+    case MatrixKind::kGate:
+      if (!shape.gated) break;
+      return {at(mlp.gate_offset), nullptr, false, rows, cols};
+    case MatrixKind::kGateUp:
+      if (!shape.gated) break;
+      return {at(mlp.gate_offset), at(mlp.up_offset), interleaved_, 2 * rows, cols};
   }
-  if (kind == MatrixKind::kGateUp) return {gate_up, 2 * rows, cols, cols};
-  // Interleaved: even rows gate, odd rows up; else the first half is gate.
-  const int64_t row_stride = interleaved_ ? 2 * cols : cols;
-  const int64_t up_begin = interleaved_ ? cols : rows * cols;
-  const int64_t begin = kind == MatrixKind::kUp ? up_begin : 0;
-  return {gate_up + begin * element_bytes_, rows, cols, row_stride};
+  return {};
 }
 
 const LayerState::Mlp& LayerState::find_mlp(MatrixRole role, int64_t expert,
@@ -241,11 +256,9 @@ void LayerState::mark_written(MatrixRole role, int64_t expert, MatrixKind kind) 
 void LayerState::zero_unwritten(std::vector<Mlp>* mlps, const MlpShape& shape) {
   for (Mlp& mlp : *mlps) {
     if (shape.gated && !mlp.gate_written)
-      zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kGate), element_bytes_);
-    if (!mlp.up_written)
-      zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kUp), element_bytes_);
-    if (!mlp.down_written)
-      zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kDown), element_bytes_);
+      zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kGate), dtype_);
+    if (!mlp.up_written) zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kUp), dtype_);
+    if (!mlp.down_written) zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kDown), dtype_);
     mlp.gate_written = mlp.up_written = mlp.down_written = true;
   }
 }

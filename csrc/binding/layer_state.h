@@ -14,12 +14,14 @@ namespace sparse_experts::binding {
 enum class MatrixRole : int32_t { kExpert, kShared, kLatent };
 enum class MatrixKind : int32_t { kGate, kUp, kGateUp, kDown };
 
-// Where one matrix lies: element (r, c) at data + (r * row_stride + c) * dtype bytes.
+// Where one matrix of a checkpoint goes: into one matrix of the device, or, fused gate and up, into
+// two. What lies there is the backend's affair (SeBackend.matrix_write).
 struct MatrixSlot {
   uint8_t* data = nullptr;
-  int64_t rows = 0;
+  uint8_t* up_data = nullptr;   // kGateUp: the second half, or the odd rows
+  bool is_interleaved = false;  // kGateUp: even rows gate, odd rows up; else the first half is gate
+  int64_t rows = 0;             // kGateUp: of both
   int64_t cols = 0;
-  int64_t row_stride = 0;  // elements
 };
 
 class LayerState {
@@ -53,9 +55,9 @@ class LayerState {
   bool load_failed = false;
 
  private:
-  // The two matrices of one MLP: gate and up in one block of rows, then down.
   struct Mlp {
-    uint64_t gate_up_offset = 0;
+    uint64_t gate_offset = 0;
+    uint64_t up_offset = 0;
     uint64_t down_offset = 0;
     bool gate_written = false;
     bool up_written = false;
@@ -75,7 +77,9 @@ class LayerState {
   void fill_experts(const std::vector<Mlp>& mlps, const MlpShape& shape, uint64_t tables,
                     VectorRole gate_bias, VectorRole up_bias, VectorRole down_bias,
                     SeExperts* experts);
+  uint64_t place(uint64_t bytes);
   uint64_t place(int64_t elements, int64_t element_bytes);
+  uint64_t place_matrix(int64_t rows, int64_t cols);
   std::vector<Mlp> place_mlps(int64_t count, const MlpShape& shape, uint64_t* tables);
   MatrixSlot slot_of(const Mlp& mlp, const MlpShape& shape, MatrixKind kind) const;
   void zero_unwritten(std::vector<Mlp>* mlps, const MlpShape& shape);
@@ -86,7 +90,6 @@ class LayerState {
 
   std::shared_ptr<DeviceExecutor> executor_;
   const int32_t dtype_;
-  const int64_t element_bytes_;
   const int32_t num_threads_;
   const SeLayerOptions options_;
   const bool interleaved_;

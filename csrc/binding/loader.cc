@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "binding/device_memory.h"
 #include "binding/store_matrix.h"
 #include "core/dtype.h"
 #include "core/numeric.h"
@@ -20,6 +19,9 @@ namespace {
 constexpr uint64_t kReadBytes = uint64_t{8} << 20;
 constexpr std::chrono::milliseconds kProgressInterval{33};
 constexpr uint64_t kScratchAlignment = 64;
+// One thread copies from the page cache at a part of the memory's speed; more than a few gain
+// nothing.
+constexpr size_t kMaxReaders = 4;
 
 [[noreturn]] void fail_io(const std::string& path, const std::string& what) {
   fail(ErrorCode::kIo, "cannot read " + path + ": " + what);
@@ -35,9 +37,7 @@ bool is_stored_as(StoredType type, int32_t dtype) {
 
 LoadTask::LoadTask(std::shared_ptr<LayerState> layer, std::vector<std::string> files,
                    std::vector<LoadItem> items)
-    : layer_(std::move(layer)),
-      items_(std::move(items)),
-      is_host_(layer_->executor().has_host_memory()) {
+    : layer_(std::move(layer)), items_(std::move(items)) {
   for (std::string& path : files) files_.push_back({std::move(path), -1, 0});
 }
 
@@ -63,77 +63,120 @@ void LoadTask::join() {
 }
 
 void LoadTask::run() {
-  try {
-    for (const LoadItem& item : items_) load_item(item);
-  } catch (...) {
-    failure_ = current_failure();
+  size_t num_threads = 1;
+  // Copies to a device take turns anyhow.
+  if (layer_->executor().has_host_memory()) {
+    num_threads = std::min<size_t>(kMaxReaders, std::thread::hardware_concurrency());
+    if (layer_->num_threads() > 0)
+      num_threads = std::min<size_t>(num_threads, static_cast<size_t>(layer_->num_threads()));
   }
+  std::vector<std::thread> helpers;
+  try {
+    while (helpers.size() + 1 < std::min(num_threads, items_.size()))
+      helpers.emplace_back([this] { work(); });
+  } catch (...) {
+    // The system refuses more threads: those that are there do it.
+  }
+  work();
+  for (std::thread& helper : helpers) helper.join();
   for (File& file : files_) {
     if (file.descriptor >= 0) close(file.descriptor);
   }
-  scratch_.reset();
 }
 
-void LoadTask::load_item(const LoadItem& item) {
-  check_cancelled();
+void LoadTask::work() {
+  Scratch scratch;
+  while (!failed_.load(std::memory_order_relaxed)) {
+    const size_t index = next_item_.fetch_add(1, std::memory_order_relaxed);
+    if (index >= items_.size()) return;
+    try {
+      load_item(items_[index], scratch);
+    } catch (...) {
+      fail_item(index);
+    }
+  }
+}
+
+// Called in a handler. Of several failures the one of the first matrix is told.
+void LoadTask::fail_item(size_t index) {
+  const Failure failure = current_failure();
+  const std::lock_guard<std::mutex> lock(failure_mutex_);
+  // Stopped for another one's failure.
+  if (failed_ && failure.code == ErrorCode::kCancelled) return;
+  if (failed_ && index > failed_item_) return;
+  failed_ = true;
+  failed_item_ = index;
+  failure_ = failure;
+}
+
+void LoadTask::load_item(const LoadItem& item, Scratch& scratch) {
+  check_stopped();
   const MatrixSlot slot = layer_->matrix_slot(item.role, item.expert, item.kind);
   const EncodedMatrix& encoding = item.encoding;
-  const bool is_plain = encoding.codec == Codec::kFloat && !encoding.transposed &&
-                        item.scale.bytes == 0 && item.global_scale.bytes == 0 &&
-                        slot.row_stride == slot.cols &&
-                        is_stored_as(item.data.type, layer_->dtype());
   const uint64_t expected = encoded_data_bytes(encoding, slot.rows, slot.cols);
   if (expected == 0 || expected != item.data.bytes) {
     fail_argument(item.data.name + " has " + std::to_string(item.data.bytes) +
                   " bytes, its shape needs " + std::to_string(expected));
   }
-  if (is_plain) {
-    if (is_host_) {
-      read(item.data, slot.data);
-    } else {
-      read_to_device(item.data, slot.data);
-    }
+  if (encoding.codec == Codec::kFloat && !encoding.transposed && item.scale.bytes == 0 &&
+      item.global_scale.bytes == 0 && is_stored_as(item.data.type, layer_->dtype())) {
+    load_plain(item, slot, scratch);
   } else {
-    const LoadSegment* segments[] = {&item.data, &item.scale, &item.zero_point, &item.group_index,
-                                     &item.global_scale};
-    const int64_t element_bytes = dtype_bytes(layer_->dtype());
-    uint64_t bytes = is_host_ ? 0 : static_cast<uint64_t>(slot.rows * slot.cols * element_bytes);
-    for (const LoadSegment* segment : segments) {
-      // Also checks the length against the file's, before memory is taken for it.
-      if (segment->bytes > 0) open_file(*segment);
-      bytes += round_up(segment->bytes, kScratchAlignment);
-    }
-    uint8_t* next = scratch(bytes);
-    EncodedMatrix matrix = encoding;
-    matrix.data = read_into(item.data, &next);
-    matrix.scale = read_into(item.scale, &next);
-    matrix.zero_point = read_into(item.zero_point, &next);
-    matrix.group_index = read_into(item.group_index, &next);
-    matrix.global_scale = read_into(item.global_scale, &next);
-    uint8_t* decoded = is_host_ ? slot.data : next;
-    const int64_t stride = is_host_ ? slot.row_stride : slot.cols;
-    const Status status =
-        decode_matrix(matrix, slot.rows, slot.cols, layer_->dtype(), decoded, stride);
-    if (!status.is_ok()) {
-      Failure failure = Failure::from(status);
-      failure.message = item.data.name + ": " + failure.message;
-      throw_if_failed(failure);
-    }
-    check_cancelled();
-    if (!is_host_) write_rows(layer_->executor(), slot, element_bytes, 0, slot.rows, decoded);
+    load_encoded(item, slot, scratch);
   }
   layer_->mark_written(item.role, item.expert, item.kind);
+}
+
+void LoadTask::load_plain(const LoadItem& item, const MatrixSlot& slot, Scratch& scratch) {
+  DeviceExecutor& executor = layer_->executor();
+  const int64_t row_bytes = slot.cols * dtype_bytes(layer_->dtype());
+  open_file(item.data);
+  const int64_t at_once = std::min(chunk_rows(executor, slot, row_bytes), slot.rows);
+  uint8_t* rows = scratch.take(static_cast<uint64_t>(at_once * row_bytes));
+  for_chunks(executor, slot, row_bytes, [&](int64_t begin, int64_t count) {
+    read_range(item.data, static_cast<uint64_t>(begin * row_bytes),
+               static_cast<uint64_t>(count * row_bytes), rows);
+    write_rows(executor, slot, layer_->dtype(), begin, count, rows);
+  });
+}
+
+void LoadTask::load_encoded(const LoadItem& item, const MatrixSlot& slot, Scratch& scratch) {
+  const LoadSegment* segments[] = {&item.data, &item.scale, &item.zero_point, &item.group_index,
+                                   &item.global_scale};
+  uint64_t bytes = static_cast<uint64_t>(slot.rows * slot.cols * dtype_bytes(layer_->dtype()));
+  for (const LoadSegment* segment : segments) {
+    // Also checks the length against the file's, before memory is taken for it.
+    if (segment->bytes > 0) open_file(*segment);
+    bytes += round_up(segment->bytes, kScratchAlignment);
+  }
+  uint8_t* next = scratch.take(bytes);
+  EncodedMatrix matrix = item.encoding;
+  matrix.data = read_into(item.data, &next);
+  matrix.scale = read_into(item.scale, &next);
+  matrix.zero_point = read_into(item.zero_point, &next);
+  matrix.group_index = read_into(item.group_index, &next);
+  matrix.global_scale = read_into(item.global_scale, &next);
+  const Status status =
+      decode_matrix(matrix, slot.rows, slot.cols, layer_->dtype(), next, slot.cols);
+  if (!status.is_ok()) {
+    Failure failure = Failure::from(status);
+    failure.message = item.data.name + ": " + failure.message;
+    throw_if_failed(failure);
+  }
+  check_stopped();
+  write_rows(layer_->executor(), slot, layer_->dtype(), 0, slot.rows, next);
 }
 
 Span LoadTask::read_into(const LoadSegment& segment, uint8_t** scratch) {
   if (segment.bytes == 0) return {};
   uint8_t* to = *scratch;
-  read(segment, to);
+  read_range(segment, 0, segment.bytes, to);
   *scratch += round_up(segment.bytes, kScratchAlignment);
   return {to, segment.bytes, segment.type};
 }
 
-LoadTask::File& LoadTask::open_file(const LoadSegment& segment) {
+const LoadTask::File& LoadTask::open_file(const LoadSegment& segment) {
+  const std::lock_guard<std::mutex> lock(files_mutex_);
   File& file = files_[segment.file];
   if (file.descriptor < 0) {
     file.descriptor = open(file.path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -149,36 +192,22 @@ LoadTask::File& LoadTask::open_file(const LoadSegment& segment) {
   return file;
 }
 
-uint8_t* LoadTask::scratch(uint64_t bytes) {
-  if (bytes + kScratchAlignment > scratch_bytes_) {
-    scratch_.reset();
-    scratch_bytes_ = 0;
-    scratch_.reset(new uint8_t[bytes + kScratchAlignment]);
-    scratch_bytes_ = bytes + kScratchAlignment;
+uint8_t* LoadTask::Scratch::take(uint64_t bytes) {
+  if (bytes + kScratchAlignment > bytes_) {
+    memory_.reset();
+    bytes_ = 0;
+    memory_.reset(new uint8_t[bytes + kScratchAlignment]);
+    bytes_ = bytes + kScratchAlignment;
   }
-  const auto begin = reinterpret_cast<uintptr_t>(scratch_.get());
-  return scratch_.get() + (round_up(begin, kScratchAlignment) - begin);
-}
-
-void LoadTask::read(const LoadSegment& segment, void* to) {
-  read_range(segment, 0, segment.bytes, static_cast<uint8_t*>(to));
-}
-
-void LoadTask::read_to_device(const LoadSegment& segment, uint8_t* to) {
-  open_file(segment);
-  uint8_t* piece = scratch(std::min(kReadBytes, segment.bytes));
-  for (uint64_t begin = 0; begin < segment.bytes; begin += kReadBytes) {
-    const uint64_t count = std::min(kReadBytes, segment.bytes - begin);
-    read_range(segment, begin, count, piece);
-    copy_to_device(layer_->executor(), to + begin, piece, count);
-  }
+  const auto begin = reinterpret_cast<uintptr_t>(memory_.get());
+  return memory_.get() + (round_up(begin, kScratchAlignment) - begin);
 }
 
 void LoadTask::read_range(const LoadSegment& segment, uint64_t begin, uint64_t count, uint8_t* to) {
   const File& file = open_file(segment);
   uint64_t done = 0;
   while (done < count) {
-    check_cancelled();
+    check_stopped();
     const uint64_t wanted = std::min(kReadBytes, count - done);
     const ssize_t got = pread(file.descriptor, to + done, wanted,
                               static_cast<off_t>(segment.offset + begin + done));
@@ -190,18 +219,22 @@ void LoadTask::read_range(const LoadSegment& segment, uint64_t begin, uint64_t c
   }
 }
 
-void LoadTask::check_cancelled() const {
-  if (cancel_.load(std::memory_order_relaxed)) throw_if_failed(Failure::from(Status::cancelled()));
+void LoadTask::check_stopped() const {
+  if (cancel_.load(std::memory_order_relaxed) || failed_.load(std::memory_order_relaxed))
+    throw_if_failed(Failure::from(Status::cancelled()));
 }
 
 void LoadTask::report_progress(uint64_t bytes) {
   loaded_bytes_.fetch_add(bytes, std::memory_order_relaxed);
   if (!reports_progress_) return;
   const auto now = std::chrono::steady_clock::now();
-  if (now - last_report_ < kProgressInterval) return;
-  // A busy JS thread gets one event, not a heap of them.
-  if (progress_pending_.exchange(true, std::memory_order_relaxed)) return;
-  last_report_ = now;
+  {
+    const std::lock_guard<std::mutex> lock(report_mutex_);
+    if (now - last_report_ < kProgressInterval) return;
+    // A busy JS thread gets one event, not a heap of them.
+    if (progress_pending_.exchange(true, std::memory_order_relaxed)) return;
+    last_report_ = now;
+  }
   completions_->post({call_id_, CompletionQueue::Event::kProgress});
 }
 

@@ -1,12 +1,13 @@
-// Reading a layer's matrices from checkpoint files on a thread of its own: pread, decode, each
-// straight into its final place. Scratch is at most one encoded matrix and its scales; a matrix
-// stored in the layer's dtype is read in place without any. Where the device has memory of its own,
-// such a matrix passes through a few mebibytes, and one that is decoded lies in scratch as well.
+// Reading a layer's matrices from checkpoint files on threads of its own: pread, decode, and into
+// the backend's layout, while what was read is still in cache. Each thread takes the next matrix.
+// Its scratch: half a mebibyte (or the rows that the backend packs together) for a matrix stored in
+// the layer's dtype, else the encoded matrix, its scales and the decoded one.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -69,32 +70,46 @@ class LoadTask {
     uint64_t bytes = 0;
   };
 
+  // One thread's scratch memory: aligned, kept until a larger piece is asked for.
+  class Scratch {
+   public:
+    uint8_t* take(uint64_t bytes);
+
+   private:
+    std::unique_ptr<uint8_t[]> memory_;
+    uint64_t bytes_ = 0;
+  };
+
   void run();
-  void load_item(const LoadItem& item);
-  void read(const LoadSegment& segment, void* to);
-  void read_to_device(const LoadSegment& segment, uint8_t* to);
+  void work();
+  void load_item(const LoadItem& item, Scratch& scratch);
+  void load_plain(const LoadItem& item, const MatrixSlot& slot, Scratch& scratch);
+  void load_encoded(const LoadItem& item, const MatrixSlot& slot, Scratch& scratch);
   // Bytes [begin, begin + count) of a segment.
   void read_range(const LoadSegment& segment, uint64_t begin, uint64_t count, uint8_t* to);
-  uint8_t* scratch(uint64_t bytes);  // aligned, kept until a larger one is asked for
   Span read_into(const LoadSegment& segment, uint8_t** scratch);
-  File& open_file(const LoadSegment& segment);
-  void check_cancelled() const;
+  const File& open_file(const LoadSegment& segment);
+  void fail_item(size_t index);
+  void check_stopped() const;
   void report_progress(uint64_t bytes);
 
   std::shared_ptr<LayerState> layer_;
-  std::vector<File> files_;
   std::vector<LoadItem> items_;
-  const bool is_host_;
-  std::unique_ptr<uint8_t[]> scratch_;
-  uint64_t scratch_bytes_ = 0;
+  std::atomic<size_t> next_item_{0};
+  std::mutex files_mutex_;
+  std::vector<File> files_;
 
   std::shared_ptr<CompletionQueue> completions_;
   uint64_t call_id_ = 0;
   bool reports_progress_ = false;
-  std::chrono::steady_clock::time_point last_report_;
+  std::mutex report_mutex_;
+  std::chrono::steady_clock::time_point last_report_;  // under report_mutex_
   std::atomic<bool> cancel_{false};
+  std::atomic<bool> failed_{false};
   std::atomic<bool> progress_pending_{false};
   std::atomic<uint64_t> loaded_bytes_{0};
+  std::mutex failure_mutex_;
+  size_t failed_item_ = 0;  // of failure_: the first of those that were seen to fail
   Failure failure_;
   std::thread thread_;
 };

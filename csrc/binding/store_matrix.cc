@@ -12,15 +12,10 @@
 namespace sparse_experts::binding {
 namespace {
 
-// Rows that are converted at a time: in cache on the host; to a device long enough that a copy's
-// start costs nothing.
-constexpr int64_t kHostBytes = int64_t{1} << 20;
+// Scratch of one chunk of rows: in cache on the host; to a device long enough that a copy's start
+// costs nothing.
+constexpr int64_t kHostBytes = int64_t{1} << 19;
 constexpr int64_t kDeviceBytes = int64_t{8} << 20;
-
-int64_t rows_at_once(const DeviceExecutor& executor, int64_t row_bytes, int64_t rows) {
-  const int64_t bytes = executor.has_host_memory() ? kHostBytes : kDeviceBytes;
-  return std::min(rows, std::max<int64_t>(1, bytes / row_bytes));
-}
 
 StoredType stored_type(int32_t dtype) {
   if (dtype == SE_F32) return StoredType::kF32;
@@ -60,53 +55,79 @@ void check_inside(int64_t offset, int64_t row_span, int64_t col_span, uint64_t l
   }
 }
 
+int64_t chunk_rows(const DeviceExecutor& executor, const MatrixSlot& slot, int64_t row_bytes) {
+  const int64_t bytes = executor.has_host_memory() ? kHostBytes : kDeviceBytes;
+  const int64_t granule =
+      std::max<int64_t>(1, executor.backend().matrix_granule(executor.device())) *
+      (slot.is_interleaved ? 2 : 1);
+  return std::max<int64_t>(1, bytes / std::max<int64_t>(1, row_bytes) / granule) * granule;
+}
+
 void store_matrix(DeviceExecutor& executor, const StridedSource& source, const MatrixSlot& slot,
                   int32_t dtype) {
   const int64_t row_bytes = slot.cols * dtype_bytes(source.dtype);
-  const int64_t element_bytes = dtype_bytes(dtype);
-  const int64_t at_once = rows_at_once(executor, row_bytes, slot.rows);
+  const int64_t converted_row_bytes = slot.cols * dtype_bytes(dtype);
+  const int64_t at_once = std::min(chunk_rows(executor, slot, row_bytes), slot.rows);
   std::vector<uint8_t> rows(static_cast<size_t>(at_once * row_bytes));
   std::vector<uint8_t> converted;
-  if (!executor.has_host_memory()) {
-    converted.resize(static_cast<size_t>(at_once * slot.cols * element_bytes));
-  }
-  for (int64_t begin = 0; begin < slot.rows; begin += at_once) {
-    const int64_t count = std::min(at_once, slot.rows - begin);
+  const bool is_direct = source.dtype == dtype;
+  if (!is_direct) converted.resize(static_cast<size_t>(at_once * converted_row_bytes));
+  for_chunks(executor, slot, row_bytes, [&](int64_t begin, int64_t count) {
     gather_rows(source, begin, count, slot.cols, rows.data());
-    EncodedMatrix matrix;
-    matrix.data = {rows.data(), static_cast<uint64_t>(count * row_bytes),
-                   stored_type(source.dtype)};
-    const bool is_direct = executor.has_host_memory();
-    uint8_t* to =
-        is_direct ? slot.data + begin * slot.row_stride * element_bytes : converted.data();
-    const int64_t stride = is_direct ? slot.row_stride : slot.cols;
-    throw_if_failed(Failure::from(decode_matrix(matrix, count, slot.cols, dtype, to, stride)));
-    if (!is_direct) write_rows(executor, slot, element_bytes, begin, count, converted.data());
-  }
+    if (!is_direct) {
+      EncodedMatrix matrix;
+      matrix.data = {rows.data(), static_cast<uint64_t>(count * row_bytes),
+                     stored_type(source.dtype)};
+      throw_if_failed(Failure::from(
+          decode_matrix(matrix, count, slot.cols, dtype, converted.data(), slot.cols)));
+    }
+    write_rows(executor, slot, dtype, begin, count, is_direct ? rows.data() : converted.data());
+  });
 }
 
-void write_rows(DeviceExecutor& executor, const MatrixSlot& slot, int64_t element_bytes,
-                int64_t begin, int64_t count, const uint8_t* rows) {
-  const int64_t row_bytes = slot.cols * element_bytes;
-  uint8_t* to = slot.data + begin * slot.row_stride * element_bytes;
-  if (slot.row_stride == slot.cols) {
-    copy_to_device(executor, to, rows, static_cast<uint64_t>(count * row_bytes));
+namespace {
+
+// Rows [first_row, first_row + num_rows) of one of the device's matrices.
+void write_part(DeviceExecutor& executor, const MatrixSlot& slot, int32_t dtype, uint8_t* matrix,
+                int64_t matrix_rows, int64_t first_row, int64_t num_rows, const uint8_t* source,
+                int64_t source_stride) {
+  if (num_rows <= 0) return;
+  const SeMatrixRows rows = {matrix,    matrix_rows, slot.cols, dtype,
+                             first_row, num_rows,    source,    source_stride};
+  throw_if_failed(executor.call([&](const SeBackend& backend, SeDevice* device, SeStatus* status) {
+    return backend.matrix_write(device, &rows, status);
+  }));
+}
+
+}  // namespace
+
+void write_rows(DeviceExecutor& executor, const MatrixSlot& slot, int32_t dtype, int64_t begin,
+                int64_t count, const uint8_t* rows) {
+  const int64_t row_bytes = slot.cols * dtype_bytes(dtype);
+  if (slot.up_data == nullptr) {
+    write_part(executor, slot, dtype, slot.data, slot.rows, begin, count, rows, slot.cols);
     return;
   }
-  for (int64_t row = 0; row < count; ++row) {
-    copy_to_device(executor, to + row * slot.row_stride * element_bytes, rows + row * row_bytes,
-                   static_cast<uint64_t>(row_bytes));
+  const int64_t half = slot.rows / 2;
+  if (slot.is_interleaved) {
+    write_part(executor, slot, dtype, slot.data, half, begin / 2, count / 2, rows, 2 * slot.cols);
+    write_part(executor, slot, dtype, slot.up_data, half, begin / 2, count / 2, rows + row_bytes,
+               2 * slot.cols);
+    return;
   }
+  const int64_t of_gate = std::clamp<int64_t>(half - begin, 0, count);
+  write_part(executor, slot, dtype, slot.data, half, begin, of_gate, rows, slot.cols);
+  write_part(executor, slot, dtype, slot.up_data, half, std::max<int64_t>(0, begin - half),
+             count - of_gate, rows + of_gate * row_bytes, slot.cols);
 }
 
-void zero_matrix(DeviceExecutor& executor, const MatrixSlot& slot, int64_t element_bytes) {
-  const int64_t row_bytes = slot.cols * element_bytes;
-  const int64_t at_once = rows_at_once(executor, row_bytes, slot.rows);
+void zero_matrix(DeviceExecutor& executor, const MatrixSlot& slot, int32_t dtype) {
+  const int64_t row_bytes = slot.cols * dtype_bytes(dtype);
+  const int64_t at_once = std::min(chunk_rows(executor, slot, row_bytes), slot.rows);
   const std::vector<uint8_t> zeros(static_cast<size_t>(at_once * row_bytes));
-  for (int64_t begin = 0; begin < slot.rows; begin += at_once) {
-    write_rows(executor, slot, element_bytes, begin, std::min(at_once, slot.rows - begin),
-               zeros.data());
-  }
+  for_chunks(executor, slot, row_bytes, [&](int64_t begin, int64_t count) {
+    write_rows(executor, slot, dtype, begin, count, zeros.data());
+  });
 }
 
 }  // namespace sparse_experts::binding

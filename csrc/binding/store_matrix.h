@@ -1,8 +1,8 @@
 // Bringing matrices into a layer's memory: from a typed array with any strides and any pair of
-// dtypes, or from dense rows of the host. Where the device has memory of its own, rows are made on
-// the host and copied.
+// dtypes, or from rows of the host. The backend gives them the layout that its kernels want.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "binding/layer_state.h"
@@ -20,14 +20,33 @@ struct StridedSource {
 // All four corners of a strided matrix must lie inside of its array, or INVALID_ARGUMENT.
 void check_inside(int64_t offset, int64_t row_span, int64_t col_span, uint64_t length);
 
-// Rounds once to dtype. A few mebibytes (or one row) of scratch.
+// Rounds once to dtype. A few mebibytes (or a few rows) of scratch.
 void store_matrix(DeviceExecutor& executor, const StridedSource& source, const MatrixSlot& slot,
                   int32_t dtype);
 
-// Rows [begin, begin + count) of a slot from dense rows: one copy where the slot is dense, else row
-// by row.
-void write_rows(DeviceExecutor& executor, const MatrixSlot& slot, int64_t element_bytes,
-                int64_t begin, int64_t count, const uint8_t* rows);
-void zero_matrix(DeviceExecutor& executor, const MatrixSlot& slot, int64_t element_bytes);
+// Rows [begin, begin + count) of a slot from dense rows of the layer's dtype. A range of
+// for_chunks, or all rows.
+void write_rows(DeviceExecutor& executor, const MatrixSlot& slot, int32_t dtype, int64_t begin,
+                int64_t count, const uint8_t* rows);
+void zero_matrix(DeviceExecutor& executor, const MatrixSlot& slot, int32_t dtype);
+
+// Rows of a slot that are converted and written at a time: what the backend packs together, as many
+// as are worth a call. `row_bytes` of scratch each.
+int64_t chunk_rows(const DeviceExecutor& executor, const MatrixSlot& slot, int64_t row_bytes);
+
+// body(begin, count) over a slot's rows in chunks; none crosses from gate to up.
+template <typename Body>
+void for_chunks(const DeviceExecutor& executor, const MatrixSlot& slot, int64_t row_bytes,
+                const Body& body) {
+  const int64_t at_once = chunk_rows(executor, slot, row_bytes);
+  const bool has_halves = slot.up_data != nullptr && !slot.is_interleaved;
+  const int64_t first_end = has_halves ? slot.rows / 2 : slot.rows;
+  for (int64_t begin = 0; begin < slot.rows;) {
+    const int64_t end = begin < first_end ? first_end : slot.rows;
+    const int64_t count = std::min(at_once, end - begin);
+    body(begin, count);
+    begin += count;
+  }
+}
 
 }  // namespace sparse_experts::binding

@@ -14,6 +14,7 @@
 #include "cpu/device.h"
 #include "cpu/forward.h"
 #include "cpu/isa_dispatch.h"
+#include "cpu/panels.h"
 #include "cpu/processors.h"
 #include "cpu/stages.h"
 #include "cpu/workspace.h"
@@ -149,6 +150,19 @@ int32_t copy(SeDevice*, void* to, const void* from, uint64_t bytes, SeStatus* st
   return Status::ok().write_to(status);
 }
 
+int64_t matrix_granule(SeDevice* device) { return device->kernels->panel_width; }
+
+uint64_t matrix_bytes(SeDevice* device, int64_t rows, int64_t cols, int32_t dtype) {
+  return cpu::PanelLayout(device->kernels->panel_width, rows, cols, dtype).bytes();
+}
+
+int32_t matrix_write(SeDevice* device, const SeMatrixRows* rows, SeStatus* status) {
+  const cpu::PanelLayout layout(device->kernels->panel_width, rows->rows, rows->cols, rows->dtype);
+  cpu::pack_rows(layout, rows->cols, rows->dtype, rows->first_row, rows->num_rows, rows->source,
+                 rows->source_stride, rows->matrix);
+  return Status::ok().write_to(status);
+}
+
 int32_t gate(SeDevice* device, const SeGateArgs* args, SeStatus* status) {
   return guarded(status, [&]() -> Status {
     SE_RETURN_IF_ERROR(validate_gate(*args));
@@ -265,6 +279,9 @@ const SeBackend* cpu_backend() {
       memory_free,
       copy,
       copy,
+      matrix_granule,
+      matrix_bytes,
+      matrix_write,
       gate,
       select_experts,
       dispatch,

@@ -105,19 +105,19 @@ void combine_row(const CombineWave& wave, int64_t row) {
 
 }  // namespace
 
-void sum_latent(const CombineWave& wave, void* sums, int32_t dtype) {
+void sum_latent(const CombineWave& wave, void* sums, const RowLayout& layout, int32_t dtype) {
   wave.context.for_rows(
       wave.num_tokens, wave.width * wave.layer.routing.top_k, [&](int64_t first, int64_t last) {
-        float sum[kColumns];
+        float sum[kSlab];
         for (int64_t row = first; row < last; ++row) {
-          for (int64_t col = 0; col < wave.width; col += kColumns) {
-            const int64_t n = std::min(kColumns, wave.width - col);
+          for (int64_t col = 0; col < wave.width; col += kSlab) {
+            const int64_t n = std::min(kSlab, wave.width - col);
             if (is_flagged(wave, row)) {  // its slots were not computed; the row ends as NaN
               std::memset(sum, 0, n * sizeof(float));
             } else {
               sum_slots(wave, row, col, n, sum);
             }
-            char* out = static_cast<char*>(sums) + (row * wave.width + col) * dtype_bytes(dtype);
+            char* out = static_cast<char*>(sums) + layout.offset(row, col) * dtype_bytes(dtype);
             wave.context.kernels->narrow(out, dtype, sum, n);
           }
         }

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "backend/backend.h"
+#include "cpu/grouped_matmul.h"
 
 namespace sparse_experts::cpu {
 
@@ -24,7 +25,7 @@ struct CombineWave {
 };
 
 // Sums of each token's slots in the latent space, [num_tokens, width] of `dtype`.
-void sum_latent(const CombineWave& wave, void* sums, int32_t dtype);
+void sum_latent(const CombineWave& wave, void* sums, const RowLayout& layout, int32_t dtype);
 
 // Writes the output rows of the wave and raises non_finite where one is not finite.
 //   y = routed (+ shared by its gate) (+ output_bias), one rounding. Rows that routing flagged

@@ -25,18 +25,16 @@ MatmulSegment first_segment(const SeExperts& experts, int64_t e, bool bf16_activ
   segment.k = experts.up.cols;
   segment.x_is_bf16 = bf16_activations;
   segment.dtype = experts.dtype;
+  segment.is_packed = true;
   segment.up = experts.up.data[e];
-  segment.up_stride = experts.up.row_stride;
   segment.up_bias = bias_of(experts.up_bias, e);
   segment.up_bias_stride = experts.up_bias.stride;
   if (experts.activation.gated) {
     segment.gate = experts.gate.data[e];
-    segment.gate_stride = experts.gate.row_stride;
     segment.gate_bias = bias_of(experts.gate_bias, e);
     segment.gate_bias_stride = experts.gate_bias.stride;
   }
   segment.activation = &experts.activation;
-  segment.out_stride = segment.n;
   segment.out_is_bf16 = bf16_activations;
   return segment;
 }
@@ -45,14 +43,24 @@ MatmulSegment second_segment(const SeExperts& experts, int64_t e, bool bf16_acti
   MatmulSegment segment;
   segment.n = experts.down.rows;
   segment.k = experts.down.cols;
-  segment.x_stride = segment.k;
   segment.x_is_bf16 = bf16_activations;
   segment.dtype = experts.dtype;
+  segment.is_packed = true;
   segment.up = experts.down.data[e];
-  segment.up_stride = experts.down.row_stride;
   segment.up_bias = bias_of(experts.down_bias, e);
   segment.up_bias_stride = experts.down_bias.stride;
-  segment.out_stride = segment.n;
+  segment.out_layout = RowLayout::whole(segment.n);
+  return segment;
+}
+
+MatmulSegment latent_segment(const SeMatrixTable& matrix, int32_t dtype, bool bf16_activations) {
+  MatmulSegment segment;
+  segment.n = matrix.rows;
+  segment.k = matrix.cols;
+  segment.x_is_bf16 = bf16_activations;
+  segment.dtype = dtype;
+  segment.is_packed = true;
+  segment.up = matrix.data[0];
   return segment;
 }
 

@@ -1,4 +1,4 @@
-// The two matmuls of an expert as segments; x, rows and output are left to the caller.
+// The matmuls of a layer's packed weights as segments; x, rows and output are left to the caller.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,9 @@ bool is_present(const SeExperts& experts, int64_t e);
 
 // Gate and up with bias and activation; the result is of the activation type.
 MatmulSegment first_segment(const SeExperts& experts, int64_t e, bool bf16_activations);
-// Down with bias; the result is f32.
+// Down with bias; the result is f32, in whole rows.
 MatmulSegment second_segment(const SeExperts& experts, int64_t e, bool bf16_activations);
+// A projection into the experts' latent space or back.
+MatmulSegment latent_segment(const SeMatrixTable& matrix, int32_t dtype, bool bf16_activations);
 
 }  // namespace sparse_experts::cpu

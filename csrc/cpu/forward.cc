@@ -45,6 +45,11 @@ void route(const RunContext& context, const SeMoeLayer& layer, const SeForwardAr
   if (!context.is_cancelled()) apply_capacity(context, layer.routing, args.select);
 }
 
+template <typename Body>
+void for_slabs(int64_t cols, const Body& body) {
+  for (int64_t col = 0; col < cols; col += kSlab) body(col, std::min(kSlab, cols - col));
+}
+
 class Wave {
  public:
   Wave(const RunContext& context, const SeMoeLayer& layer, const SeForwardArgs& args,
@@ -76,7 +81,23 @@ class Wave {
   T* at(uint64_t offset) const {
     return reinterpret_cast<T*>(workspace_ + offset);
   }
+  // Rows of the activation type.
+  struct Rows {
+    char* data = nullptr;
+    RowLayout layout;
+  };
   int32_t activation_dtype() const { return plan_.bf16_activations ? SE_BF16 : SE_F32; }
+  char* element(const Rows& rows, int64_t row, int64_t col) const {
+    return rows.data + rows.layout.offset(row, col) * plan_.activation_bytes;
+  }
+  void read_rows(const Rows& rows, int64_t first, MatmulSegment* segment) const {
+    segment->x = element(rows, first, 0);
+    segment->x_layout = rows.layout;
+  }
+  void write_rows(const Rows& rows, int64_t first, MatmulSegment* segment) const {
+    segment->out = element(rows, first, 0);
+    segment->out_layout = rows.layout;
+  }
 
   // Slots of experts that hold weights here, of rows that routing left finite.
   void sort_slots() {
@@ -95,46 +116,33 @@ class Wave {
       token_rows_[i] = static_cast<int32_t>(sorted_slots_[i] / top_k_);
   }
 
-  // Hidden rows in the activation type: where they are, or converted once.
+  // Hidden rows in the activation type and in slabs.
   void prepare_hidden() {
     const SeTensor& hidden = args_.hidden;
     const int64_t row_bytes = hidden.strides[0] * dtype_bytes(hidden.dtype);
     const char* from = static_cast<const char*>(hidden.data) + first_token_ * row_bytes;
-    hidden_ = from;
-    hidden_stride_ = hidden.strides[0];
-    if (hidden.dtype != activation_dtype()) {
-      char* to = at<char>(plan_.hidden);
-      const int64_t to_bytes = layer_.hidden_size * plan_.activation_bytes;
-      context_.for_rows(num_tokens_, layer_.hidden_size, [&](int64_t first, int64_t last) {
-        for (int64_t row = first; row < last; ++row)
-          convert_row(*context_.kernels, from + row * row_bytes, hidden.dtype, to + row * to_bytes,
-                      activation_dtype(), layer_.hidden_size);
-      });
-      hidden_ = to;
-      hidden_stride_ = layer_.hidden_size;
-    }
+    hidden_ = {at<char>(plan_.hidden), RowLayout::slabs(num_tokens_)};
+    context_.for_rows(num_tokens_, layer_.hidden_size, [&](int64_t first, int64_t last) {
+      for (int64_t row = first; row < last; ++row) {
+        for_slabs(layer_.hidden_size, [&](int64_t col, int64_t n) {
+          convert_row(*context_.kernels, from + row * row_bytes + col * dtype_bytes(hidden.dtype),
+                      hidden.dtype, element(hidden_, row, col), activation_dtype(), n);
+        });
+      }
+    });
     expert_input_ = hidden_;
-    expert_input_stride_ = hidden_stride_;
   }
 
   void project_down() {
-    MatmulSegment segment;
+    MatmulSegment segment =
+        latent_segment(layer_.latent_down, layer_.experts.dtype, plan_.bf16_activations);
     segment.num_rows = num_tokens_;
-    segment.n = layer_.latent_size;
-    segment.k = layer_.hidden_size;
-    segment.x = hidden_;
-    segment.x_stride = hidden_stride_;
-    segment.x_is_bf16 = plan_.bf16_activations;
-    segment.dtype = layer_.experts.dtype;
-    segment.up = layer_.latent_down.data[0];
-    segment.up_stride = layer_.latent_down.row_stride;
-    segment.out = at<char>(plan_.latent);
-    segment.out_stride = layer_.latent_size;
+    read_rows(hidden_, 0, &segment);
+    expert_input_ = {at<char>(plan_.latent), RowLayout::slabs(num_tokens_)};
+    write_rows(expert_input_, 0, &segment);
     segment.out_is_bf16 = plan_.bf16_activations;
     context_.device->segments.assign(1, segment);
     run_segments(context_);
-    expert_input_ = segment.out;
-    expert_input_stride_ = segment.out_stride;
   }
 
   // Llama 4: each expert reads weight * x. Rows lie in sorted order.
@@ -142,25 +150,19 @@ class Wave {
     expert_input_rows_ = token_rows_;
     if (!layer_.weight_on_input) return;
     const float* weights = args_.select.topk_weights + first_token_ * top_k_;
-    const int64_t bytes = plan_.activation_bytes;
-    const char* from = static_cast<const char*>(expert_input_);
-    char* to = at<char>(plan_.scaled);
+    const Rows scaled = {at<char>(plan_.scaled), RowLayout::slabs(num_sorted_)};
     context_.for_rows(num_sorted_, plan_.width, [&](int64_t first, int64_t last) {
-      constexpr int64_t kPiece = 1024;
-      float piece[kPiece];
+      float piece[kSlab];
       for (int64_t i = first; i < last; ++i) {
-        const char* row = from + token_rows_[i] * expert_input_stride_ * bytes;
-        for (int64_t col = 0; col < plan_.width; col += kPiece) {
-          const int64_t n = std::min(kPiece, plan_.width - col);
-          context_.kernels->widen(piece, row + col * bytes, activation_dtype(), n);
+        for_slabs(plan_.width, [&](int64_t col, int64_t n) {
+          context_.kernels->widen(piece, element(expert_input_, token_rows_[i], col),
+                                  activation_dtype(), n);
           context_.kernels->scale(piece, piece, weights[sorted_slots_[i]], n);
-          context_.kernels->narrow(to + (i * plan_.width + col) * bytes, activation_dtype(), piece,
-                                   n);
-        }
+          context_.kernels->narrow(element(scaled, i, col), activation_dtype(), piece, n);
+        });
       }
     });
-    expert_input_ = to;
-    expert_input_stride_ = plan_.width;
+    expert_input_ = scaled;
     expert_input_rows_ = nullptr;
   }
 
@@ -176,26 +178,22 @@ class Wave {
   void run_first_matmuls() {
     std::vector<MatmulSegment>& segments = context_.device->segments;
     segments.clear();
-    const int64_t bytes = plan_.activation_bytes;
+    expert_hidden_ = {at<char>(plan_.expert_hidden), RowLayout::slabs(num_sorted_)};
+    shared_hidden_ = {at<char>(plan_.shared_hidden), RowLayout::slabs(num_tokens_)};
     for_active_experts([&](int64_t e, int64_t first, int64_t count) {
       MatmulSegment segment = first_segment(layer_.experts, e, plan_.bf16_activations);
       segment.num_rows = count;
-      segment.x = expert_input_;
-      segment.x_stride = expert_input_stride_;
-      if (expert_input_rows_ != nullptr) {
-        segment.x_rows = expert_input_rows_ + first;
-      } else {
-        segment.x = static_cast<const char*>(expert_input_) + first * expert_input_stride_ * bytes;
-      }
-      segment.out = at<char>(plan_.expert_hidden) + first * segment.n * bytes;
+      const bool is_gathered = expert_input_rows_ != nullptr;
+      read_rows(expert_input_, is_gathered ? 0 : first, &segment);
+      if (is_gathered) segment.x_rows = expert_input_rows_ + first;
+      write_rows(expert_hidden_, first, &segment);
       segments.push_back(segment);
     });
     if (layer_.shared.num_experts > 0) {
       MatmulSegment segment = first_segment(layer_.shared, 0, plan_.bf16_activations);
       segment.num_rows = num_tokens_;
-      segment.x = hidden_;
-      segment.x_stride = hidden_stride_;
-      segment.out = at<char>(plan_.shared_hidden);
+      read_rows(hidden_, 0, &segment);
+      write_rows(shared_hidden_, 0, &segment);
       segments.push_back(segment);
     }
     run_segments(context_);
@@ -204,11 +202,10 @@ class Wave {
   void run_second_matmuls() {
     std::vector<MatmulSegment>& segments = context_.device->segments;
     segments.clear();
-    const int64_t bytes = plan_.activation_bytes;
     for_active_experts([&](int64_t e, int64_t first, int64_t count) {
       MatmulSegment segment = second_segment(layer_.experts, e, plan_.bf16_activations);
       segment.num_rows = count;
-      segment.x = at<char>(plan_.expert_hidden) + first * segment.k * bytes;
+      read_rows(expert_hidden_, first, &segment);
       segment.out = at<float>(plan_.expert_output);
       segment.out_rows = sorted_slots_ + first;
       segments.push_back(segment);
@@ -216,7 +213,7 @@ class Wave {
     if (layer_.shared.num_experts > 0) {
       MatmulSegment segment = second_segment(layer_.shared, 0, plan_.bf16_activations);
       segment.num_rows = num_tokens_;
-      segment.x = at<char>(plan_.shared_hidden);
+      read_rows(shared_hidden_, 0, &segment);
       segment.out = at<float>(plan_.shared_output);
       segments.push_back(segment);
     }
@@ -228,20 +225,14 @@ class Wave {
     wave.expert_output = at<float>(plan_.expert_output);
     if (layer_.shared.num_experts > 0) wave.shared_output = at<float>(plan_.shared_output);
     if (layer_.latent_size > 0) {
-      void* sums = at<void>(plan_.latent_sum);
-      sum_latent(wave, sums, activation_dtype());
-      MatmulSegment segment;
+      const Rows sums = {at<char>(plan_.latent_sum), RowLayout::slabs(num_tokens_)};
+      sum_latent(wave, sums.data, sums.layout, activation_dtype());
+      MatmulSegment segment =
+          latent_segment(layer_.latent_up, layer_.experts.dtype, plan_.bf16_activations);
       segment.num_rows = num_tokens_;
-      segment.n = layer_.hidden_size;
-      segment.k = layer_.latent_size;
-      segment.x = sums;
-      segment.x_stride = layer_.latent_size;
-      segment.x_is_bf16 = plan_.bf16_activations;
-      segment.dtype = layer_.experts.dtype;
-      segment.up = layer_.latent_up.data[0];
-      segment.up_stride = layer_.latent_up.row_stride;
+      read_rows(sums, 0, &segment);
       segment.out = at<float>(plan_.projected);
-      segment.out_stride = layer_.hidden_size;
+      segment.out_layout = RowLayout::whole(layer_.hidden_size);
       context_.device->segments.assign(1, segment);
       run_segments(context_);
       wave.projected = at<float>(plan_.projected);
@@ -261,10 +252,10 @@ class Wave {
   int32_t* sorted_slots_;
   int32_t* token_rows_;
   int64_t num_sorted_ = 0;
-  const void* hidden_ = nullptr;
-  int64_t hidden_stride_ = 0;
-  const void* expert_input_ = nullptr;
-  int64_t expert_input_stride_ = 0;
+  Rows hidden_;
+  Rows expert_input_;
+  Rows expert_hidden_;
+  Rows shared_hidden_;
   const int32_t* expert_input_rows_ = nullptr;
 };
 

@@ -5,27 +5,42 @@
 #include "core/dtype.h"
 #include "core/numeric.h"
 #include "cpu/device.h"
+#include "cpu/panels.h"
 
 namespace sparse_experts::cpu {
 namespace {
 
-// Weights of one task: a share of L2 that leaves room for the rows of x that pass by.
-constexpr int64_t kTaskWeightBytes = 256 << 10;
-// A multiple of every kernel's columns (2, 4, 6), so that only the last block of a matrix has a
-// remainder.
+// Columns of a task: whole panels, or a multiple of every other kernel's columns (2, 4, 6), so that
+// only the last block of a matrix has a remainder. A tile of them lies on the stack.
+constexpr int64_t kMaxCols = 64;
 constexpr int64_t kColGranule = 12;
-constexpr int64_t kMaxCols = 60;
-// Rows per task: enough to be bound by arithmetic, few enough to share out one hot expert.
-constexpr int64_t kTaskRows = 256;
-// Rows of a tile between the matmul and its epilogue; the tile lives on the stack.
-constexpr int64_t kTileRows = 32;
+// Rows of a task at most: enough to be bound by arithmetic, few enough that a slab of them and the
+// tile of their results stay in L2.
+constexpr int64_t kMaxRows = 128;
+// A task per thread and wave would end at the pace of the slowest: this many, if they are not too
+// small to be worth handing out.
+constexpr int64_t kTasksPerThread = 12;
+constexpr int64_t kLeastTaskBytes = 96 << 10;
+constexpr int64_t kMostTaskBytes = 1 << 20;
+// Rows up to which reading weights takes longer than multiplying by them: the unit of a task's
+// size.
+constexpr int64_t kFreeRows = 8;
 
-int64_t task_columns(const MatmulSegment& segment) {
-  const int64_t matrices = segment.gate != nullptr ? 2 : 1;
-  const int64_t column_bytes =
-      std::max<int64_t>(1, segment.k * dtype_bytes(segment.dtype) * matrices);
-  const int64_t columns = kTaskWeightBytes / column_bytes / kColGranule * kColGranule;
-  return std::clamp(columns, kColGranule, kMaxCols);
+int64_t column_bytes(const MatmulSegment& segment) {
+  return segment.k * dtype_bytes(segment.dtype) * (segment.gate != nullptr ? 2 : 1);
+}
+
+// What a segment takes, in bytes of weights that could be read meanwhile.
+int64_t segment_cost(const MatmulSegment& segment) {
+  return segment.n * column_bytes(segment) * std::max<int64_t>(1, segment.num_rows / kFreeRows);
+}
+
+int64_t task_columns(const MatmulSegment& segment, int64_t task_bytes, int64_t panel_width) {
+  const int64_t granule = segment.is_packed ? panel_width : kColGranule;
+  const int64_t rows = std::min(segment.num_rows, kMaxRows);
+  const int64_t cost = column_bytes(segment) * std::max<int64_t>(1, rows / kFreeRows);
+  const int64_t columns = task_bytes / std::max<int64_t>(1, cost) / granule * granule;
+  return std::clamp(columns, granule, kMaxCols / granule * granule);
 }
 
 void add_bias(float* tile, int64_t num_rows, int64_t num_cols, const float* bias, int64_t stride) {
@@ -34,50 +49,100 @@ void add_bias(float* tile, int64_t num_rows, int64_t num_cols, const float* bias
   }
 }
 
-void run_task(const IsaKernels& kernels, const MatmulSegment& segment, const MatmulTask& task) {
-  alignas(64) float up[kTileRows * kMaxCols];
-  alignas(64) float gate[kTileRows * kMaxCols];
-  const MatmulFunction matmul =
-      segment.x_is_bf16 ? kernels.matmul_bf16 : kernels.matmul[segment.dtype];
-  const int64_t weight_bytes = dtype_bytes(segment.dtype);
-  const int64_t x_bytes = segment.x_is_bf16 ? 2 : 4;
-  const int64_t out_bytes = segment.out_is_bf16 ? 2 : 4;
-  const int64_t last_row = std::min(segment.num_rows, task.first_row + kTaskRows);
-  for (int64_t row = task.first_row; row < last_row; row += kTileRows) {
-    MatmulTile tile;
-    tile.m = std::min(kTileRows, last_row - row);
-    tile.n = task.num_cols;
-    tile.k = segment.k;
-    tile.x_stride_bytes = segment.x_stride * x_bytes;
-    tile.x = static_cast<const char*>(segment.x);
-    tile.x_rows = segment.x_rows != nullptr ? segment.x_rows + row : nullptr;
-    if (tile.x_rows == nullptr) tile.x += row * tile.x_stride_bytes;
-    tile.out_stride = kMaxCols;
-    if (segment.gate != nullptr) {
-      tile.w_stride_bytes = segment.gate_stride * weight_bytes;
-      tile.w = static_cast<const char*>(segment.gate) + task.first_col * tile.w_stride_bytes;
-      tile.out = gate;
-      matmul(tile);
-      if (segment.gate_bias != nullptr)
-        add_bias(gate, tile.m, tile.n,
-                 segment.gate_bias + task.first_col * segment.gate_bias_stride,
-                 segment.gate_bias_stride);
+// A task's product, before bias and activation: [num_rows, num_cols] f32, kMaxCols apart.
+class TaskMatmul {
+ public:
+  TaskMatmul(const IsaKernels& kernels, const MatmulSegment& segment, const MatmulTask& task)
+      : kernels_(kernels), segment_(segment), task_(task) {
+    x_ = static_cast<const char*>(segment.x);
+    x_bytes_ = segment.x_is_bf16 ? 2 : 4;
+    if (!segment.is_packed) return;
+    for (int64_t i = 0; i < task.num_rows; ++i) {
+      const int64_t row = task.first_row + i;
+      const int64_t x_row = segment.x_rows != nullptr ? segment.x_rows[row] : row;
+      rows_[i] = x_ + x_row * segment.x_layout.row_stride * x_bytes_;
     }
-    tile.w_stride_bytes = segment.up_stride * weight_bytes;
-    tile.w = static_cast<const char*>(segment.up) + task.first_col * tile.w_stride_bytes;
-    tile.out = up;
-    matmul(tile);
-    if (segment.up_bias != nullptr)
-      add_bias(up, tile.m, tile.n, segment.up_bias + task.first_col * segment.up_bias_stride,
-               segment.up_bias_stride);
-    for (int64_t i = 0; i < tile.m; ++i) {
-      float* values = up + i * kMaxCols;
-      if (segment.activation != nullptr)
-        kernels.activate(*segment.activation, gate + i * kMaxCols, values, tile.n, values);
-      const int64_t out_row = segment.out_rows != nullptr ? segment.out_rows[row + i] : row + i;
-      char* out = static_cast<char*>(segment.out) +
-                  (out_row * segment.out_stride + task.first_col) * out_bytes;
-      kernels.narrow(out, segment.out_is_bf16 ? SE_BF16 : SE_F32, values, tile.n);
+  }
+
+  void run(const void* weights, int64_t stride, float* out) const {
+    if (segment_.is_packed) {
+      run_panels(weights, out);
+    } else {
+      run_rows(weights, stride, out);
+    }
+  }
+
+ private:
+  void run_panels(const void* weights, float* out) const {
+    const PanelLayout layout(kernels_.panel_width, segment_.n, segment_.k, segment_.dtype);
+    PanelTile tile;
+    tile.x_rows = rows_;
+    tile.x_slab_bytes = segment_.x_layout.slab_stride * x_bytes_;
+    tile.w =
+        static_cast<const char*>(weights) + task_.first_col / layout.width * layout.panel_bytes;
+    tile.panel_bytes = layout.panel_bytes;
+    tile.num_panels = (task_.num_cols + layout.width - 1) / layout.width;
+    tile.m = task_.num_rows;
+    tile.k = segment_.k;
+    tile.out = out;
+    tile.out_stride = kMaxCols;
+    (segment_.x_is_bf16 ? kernels_.panel_matmul_bf16 : kernels_.panel_matmul[segment_.dtype])(tile);
+  }
+
+  void run_rows(const void* weights, int64_t stride, float* out) const {
+    MatmulTile tile;
+    tile.m = task_.num_rows;
+    tile.n = task_.num_cols;
+    tile.k = segment_.k;
+    tile.x_stride_bytes = segment_.x_layout.row_stride * x_bytes_;
+    tile.x = x_;
+    tile.x_rows = segment_.x_rows != nullptr ? segment_.x_rows + task_.first_row : nullptr;
+    if (tile.x_rows == nullptr) tile.x += task_.first_row * tile.x_stride_bytes;
+    tile.w_stride_bytes = stride * dtype_bytes(segment_.dtype);
+    tile.w = static_cast<const char*>(weights) + task_.first_col * tile.w_stride_bytes;
+    tile.out = out;
+    tile.out_stride = kMaxCols;
+    (segment_.x_is_bf16 ? kernels_.matmul_bf16 : kernels_.matmul[segment_.dtype])(tile);
+  }
+
+  const IsaKernels& kernels_;
+  const MatmulSegment& segment_;
+  const MatmulTask& task_;
+  const char* x_;
+  int64_t x_bytes_;
+  const char* rows_[kMaxRows];
+};
+
+void run_task(const IsaKernels& kernels, const MatmulSegment& segment, const MatmulTask& task) {
+  alignas(64) float up[kMaxRows * kMaxCols];
+  alignas(64) float gate[kMaxRows * kMaxCols];
+  const TaskMatmul matmul(kernels, segment, task);
+  if (segment.gate != nullptr) {
+    matmul.run(segment.gate, segment.gate_stride, gate);
+    if (segment.gate_bias != nullptr)
+      add_bias(gate, task.num_rows, task.num_cols,
+               segment.gate_bias + task.first_col * segment.gate_bias_stride,
+               segment.gate_bias_stride);
+  }
+  matmul.run(segment.up, segment.up_stride, up);
+  if (segment.up_bias != nullptr)
+    add_bias(up, task.num_rows, task.num_cols,
+             segment.up_bias + task.first_col * segment.up_bias_stride, segment.up_bias_stride);
+  const int64_t out_bytes = segment.out_is_bf16 ? 2 : 4;
+  const int32_t out_dtype = segment.out_is_bf16 ? SE_BF16 : SE_F32;
+  for (int64_t i = 0; i < task.num_rows; ++i) {
+    float* values = up + i * kMaxCols;
+    if (segment.activation != nullptr)
+      kernels.activate(*segment.activation, gate + i * kMaxCols, values, task.num_cols, values);
+    const int64_t row = task.first_row + i;
+    const int64_t out_row = segment.out_rows != nullptr ? segment.out_rows[row] : row;
+    for (int64_t j = 0; j < task.num_cols;) {
+      const int64_t col = task.first_col + j;
+      const int64_t n = std::min(task.num_cols - j, kSlab - col % kSlab);
+      kernels.narrow(
+          static_cast<char*>(segment.out) + segment.out_layout.offset(out_row, col) * out_bytes,
+          out_dtype, values + j, n);
+      j += n;
     }
   }
 }
@@ -91,16 +156,21 @@ void run_segments(const RunContext& context) {
   std::stable_sort(
       segments.begin(), segments.end(),
       [](const MatmulSegment& a, const MatmulSegment& b) { return a.num_rows > b.num_rows; });
+  int64_t cost = 0;
+  for (const MatmulSegment& segment : segments) cost += segment_cost(segment);
+  const int64_t task_bytes =
+      std::clamp(cost / (kTasksPerThread * context.num_threads), kLeastTaskBytes, kMostTaskBytes);
   tasks.clear();
   for (size_t index = 0; index < segments.size(); ++index) {
     const MatmulSegment& segment = segments[index];
-    const int64_t columns = task_columns(segment);
+    const int64_t columns = task_columns(segment, task_bytes, context.kernels->panel_width);
     for (int64_t col = 0; col < segment.n; col += columns) {
       // Chunks of rows of one block of columns follow each other: they find its weights in the
       // shared cache.
-      for (int64_t row = 0; row < segment.num_rows; row += kTaskRows)
-        tasks.push_back(
-            {static_cast<int64_t>(index), row, col, std::min(columns, segment.n - col)});
+      for (int64_t row = 0; row < segment.num_rows; row += kMaxRows)
+        tasks.push_back({static_cast<int64_t>(index), row,
+                         std::min(kMaxRows, segment.num_rows - row), col,
+                         std::min(columns, segment.n - col)});
     }
   }
   const IsaKernels& kernels = *context.kernels;

@@ -29,7 +29,7 @@ void router_logits(const RunContext& context, const RouterMatmul& router, int64_
   const char* rows = static_cast<const char*>(input.data) + first * row_bytes;
   MatmulSegment segment;
   segment.x = rows;
-  segment.x_stride = input.strides[0];
+  segment.x_layout = RowLayout::whole(input.strides[0]);
   if (router.needs_buffer()) {
     context.for_rows(num_rows, hidden_size, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
@@ -39,7 +39,7 @@ void router_logits(const RunContext& context, const RouterMatmul& router, int64_
       }
     });
     segment.x = buffer;
-    segment.x_stride = hidden_size;
+    segment.x_layout = RowLayout::whole(hidden_size);
   }
   segment.num_rows = num_rows;
   segment.n = router.num_experts;
@@ -49,7 +49,7 @@ void router_logits(const RunContext& context, const RouterMatmul& router, int64_
   segment.up_stride = router.weight_stride;
   segment.up_bias = router.bias;
   segment.out = logits;
-  segment.out_stride = router.num_experts;
+  segment.out_layout = RowLayout::whole(router.num_experts);
   context.device->segments.assign(1, segment);
   run_segments(context);
 }

@@ -139,11 +139,11 @@ Status expert_matmul_stage(const RunContext& context, const SeExpertMatmulArgs& 
     MatmulSegment segment = expert_segment(args, e);
     segment.num_rows = num_rows;
     segment.x = rows;
-    segment.x_stride = row_stride;
+    segment.x_layout = RowLayout::whole(row_stride);
     segment.x_rows = x_rows + first;
     segment.x_is_bf16 = bf16;
     segment.out = out;
-    segment.out_stride = output.strides[0];
+    segment.out_layout = RowLayout::whole(output.strides[0]);
     segment.out_rows = args.sorted_slots + first;
     segments.push_back(segment);
   }

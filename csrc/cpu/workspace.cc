@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/numeric.h"
+#include "cpu/grouped_matmul.h"
 
 namespace sparse_experts::cpu {
 namespace {
@@ -41,11 +42,15 @@ ForwardPlan plan_forward(const IsaKernels& kernels, const SeMoeLayer& layer, int
   plan.intermediate = layer.experts.up.rows;
   plan.shared_intermediate = has_shared ? layer.shared.up.rows : 0;
 
-  const int64_t scaled = layer.weight_on_input ? plan.width * act : 0;
-  const int64_t slot_bytes = scaled + plan.intermediate * act + plan.width * 4 + 8;
-  int64_t token_bytes = hidden_size * act + top_k * slot_bytes;
-  if (has_shared) token_bytes += plan.shared_intermediate * act + hidden_size * 4;
-  if (has_latent) token_bytes += 2 * plan.width * act + hidden_size * 4;
+  // Bytes of activations: rows in slabs.
+  const auto slabs = [&](int64_t rows, int64_t cols) {
+    return RowLayout::slab_elements(rows, cols) * act;
+  };
+  const int64_t scaled = layer.weight_on_input ? slabs(1, plan.width) : 0;
+  const int64_t slot_bytes = scaled + slabs(1, plan.intermediate) + plan.width * 4 + 8;
+  int64_t token_bytes = slabs(1, hidden_size) + top_k * slot_bytes;
+  if (has_shared) token_bytes += slabs(1, plan.shared_intermediate) + hidden_size * 4;
+  if (has_latent) token_bytes += 2 * slabs(1, plan.width) + hidden_size * 4;
   plan.wave_tokens =
       std::min(num_tokens_or_one, std::max(kLeastWaveTokens, kWaveBytes / token_bytes));
   const int64_t route_bytes = (routing.num_experts + hidden_size) * 4;
@@ -60,17 +65,17 @@ ForwardPlan plan_forward(const IsaKernels& kernels, const SeMoeLayer& layer, int
   // Routing ends before the waves begin: they share the space.
   const uint64_t routing_end = layout.at;
   layout.at = 0;
-  plan.hidden = layout.take(tokens * hidden_size * act);
-  if (has_latent) plan.latent = layout.take(tokens * plan.width * act);
-  if (layer.weight_on_input) plan.scaled = layout.take(slots * plan.width * act);
-  plan.expert_hidden = layout.take(slots * plan.intermediate * act);
+  plan.hidden = layout.take(slabs(tokens, hidden_size));
+  if (has_latent) plan.latent = layout.take(slabs(tokens, plan.width));
+  if (layer.weight_on_input) plan.scaled = layout.take(slabs(slots, plan.width));
+  plan.expert_hidden = layout.take(slabs(slots, plan.intermediate));
   plan.expert_output = layout.take(slots * plan.width * 4);
   if (has_shared) {
-    plan.shared_hidden = layout.take(tokens * plan.shared_intermediate * act);
+    plan.shared_hidden = layout.take(slabs(tokens, plan.shared_intermediate));
     plan.shared_output = layout.take(tokens * hidden_size * 4);
   }
   if (has_latent) {
-    plan.latent_sum = layout.take(tokens * plan.width * act);
+    plan.latent_sum = layout.take(slabs(tokens, plan.width));
     plan.projected = layout.take(tokens * hidden_size * 4);
   }
   plan.expert_offsets = layout.take((layer.experts.num_experts + 1) * 4);

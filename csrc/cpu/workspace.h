@@ -10,7 +10,7 @@ namespace sparse_experts::cpu {
 
 // Intermediates of one wave of T tokens, K = top_k slots each; D = width of the experts' input, I
 // their intermediate size. "act" = activation type: bf16 where the kernels multiply bf16 by bf16,
-// else f32. Offsets in bytes, 64-byte aligned.
+// else f32; rows of it lie in slabs (cpu/isa/isa.h). Offsets in bytes, 64-byte aligned.
 struct ForwardPlan {
   bool bf16_activations = false;
   int64_t activation_bytes = 4;

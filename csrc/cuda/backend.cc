@@ -9,10 +9,12 @@
 #include <new>
 #include <string>
 
+#include "core/dtype.h"
 #include "cuda/availability.h"
 #include "cuda/describe.h"
 #include "cuda/device.h"
 #include "cuda/layer.h"
+#include "cuda/matrix.h"
 #include "cuda/stages.h"
 #include "ops/checks.h"
 #include "ops/validate.h"
@@ -128,6 +130,16 @@ int32_t copy_to_device(SeDevice* device, void* to, const void* from, uint64_t by
 int32_t copy_to_host(SeDevice* device, void* to, const void* from, uint64_t bytes,
                      SeStatus* status) {
   return guarded_on(device, status, [&] { return device->copier().to_host(to, from, bytes); });
+}
+
+int64_t matrix_granule(SeDevice*) { return 0; }
+
+uint64_t matrix_bytes(SeDevice*, int64_t rows, int64_t cols, int32_t dtype) {
+  return static_cast<uint64_t>(rows * cols * dtype_bytes(dtype));
+}
+
+int32_t matrix_write(SeDevice* device, const SeMatrixRows* rows, SeStatus* status) {
+  return guarded_on(device, status, [&] { return write_matrix(*device, *rows); });
 }
 
 int32_t gate(SeDevice* device, const SeGateArgs* args, SeStatus* status) {
@@ -252,6 +264,9 @@ extern "C" __attribute__((visibility("default"))) const SeBackend* se_backend_en
       memory_free,
       copy_to_device,
       copy_to_host,
+      matrix_granule,
+      matrix_bytes,
+      matrix_write,
       gate,
       select_experts,
       dispatch,

@@ -26,6 +26,7 @@ void run_isa(const SeBackend* backend, const std::string& isa, bool bench) {
     test_activations(context);
     test_routing(context);
     test_stages(context);
+    test_panels(context);
     test_forward(context);
     test_bits(context);
     test_faults(context);

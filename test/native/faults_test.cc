@@ -110,6 +110,7 @@ void test_idle_experts(const Context& context) {
   const size_t bytes = 4 * options.hidden_size * options.intermediate;
   void* forbidden = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   check(forbidden != MAP_FAILED, "pages that may not be read");
+  fixture.untouched = forbidden;
   int64_t num_idle = 0;
   for (int32_t e = 0; e < options.num_experts; ++e) {
     if (std::count(expected.ids.begin(), expected.ids.end(), e) > 0) continue;

@@ -159,9 +159,9 @@ ForwardCall::ForwardCall(const LayerFixture& fixture, const std::vector<char>& h
 }
 
 OpenLayer::OpenLayer(const SeBackend* opened_backend, SeDevice* device,
-                     const SeMoeLayer& description)
-    : backend(opened_backend) {
-  code = backend->layer_open(device, &description, &kDefaultOptions, &layer, &status);
+                     const SeMoeLayer& description, const void* untouched)
+    : backend(opened_backend), packed(opened_backend, device, description, untouched) {
+  code = backend->layer_open(device, &packed.layer(), &kDefaultOptions, &layer, &status);
 }
 
 OpenLayer::~OpenLayer() { backend->layer_close(layer); }
@@ -188,7 +188,7 @@ ForwardResult run_forward(const SeBackend* backend, SeDevice* device, const Laye
   args.select.topk_ids = result.ids.data();
   args.select.topk_weights = result.weights.data();
   args.select.non_finite = result.flags.data();
-  OpenLayer layer(backend, device, fixture.layer);
+  OpenLayer layer(backend, device, fixture.layer, fixture.untouched);
   result.code = layer.code;
   result.status = layer.status;
   if (layer.code != SE_OK) return result;

@@ -7,6 +7,7 @@
 
 #include "backend/backend.h"
 #include "check.h"
+#include "packed_layer.h"
 
 namespace native_test {
 
@@ -45,6 +46,8 @@ class LayerFixture {
 
   SeMoeLayer layer{};
   Random random;
+  // A pointer in the tables to what must not be read.
+  const void* untouched = nullptr;
 
   const float* floats(int64_t count, double deviation, double mean = 0);
   const void** pointers(SeMatrixTable* table) { return const_cast<const void**>(table->data); }
@@ -65,12 +68,15 @@ constexpr SeLayerOptions kDefaultOptions = {0};
 
 // A layer opened on a device, for the length of a scope.
 struct OpenLayer {
-  OpenLayer(const SeBackend* opened_backend, SeDevice* device, const SeMoeLayer& description);
+  // The description's matrices are rows; `untouched` as in PackedLayer.
+  OpenLayer(const SeBackend* opened_backend, SeDevice* device, const SeMoeLayer& description,
+            const void* untouched = nullptr);
   ~OpenLayer();
   OpenLayer(const OpenLayer&) = delete;
   OpenLayer& operator=(const OpenLayer&) = delete;
 
   const SeBackend* backend;
+  PackedLayer packed;
   SeLayer* layer = nullptr;
   int32_t code = SE_OK;
   SeStatus status{};

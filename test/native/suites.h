@@ -16,6 +16,7 @@ struct Context {
 void test_activations(const Context& context);  // activation, conversions
 void test_routing(const Context& context);      // select_experts against the oracle
 void test_stages(const Context& context);       // gate, dispatch, expert_matmul, combine
+void test_panels(const Context& context);       // packed weights and the product over them
 void test_forward(const Context& context);      // whole layers against the oracle
 void test_bits(const Context& context);         // threads, batches, waves, reruns
 void test_faults(

@@ -1,4 +1,5 @@
-// AVX2 + FMA + F16C: 8 lanes, blocks of 3 x 4 accumulators (12 of the 16 registers).
+// AVX2 + FMA + F16C: 8 lanes, blocks of 3 x 4 rows or of 6 rows x 2 vectors (12 accumulators of the
+// 16 registers).
 #include <immintrin.h>
 #include <stddef.h>
 
@@ -83,13 +84,61 @@ struct DotTraits {
 
 #include "cpu/isa/matmul_tile.inc.h"
 
+template <int kDtype>
+struct PanelTraits {
+  using Acc = __m256;
+  using X = __m256;
+  using W = __m256;
+  static constexpr int kLanes = 8;
+  static constexpr int kVectors = 2;
+  static constexpr int kStep = kDtype == SE_BF16 ? 2 : 1;
+  static constexpr int kPhases = kStep;
+  static constexpr int kXBytes = 4;
+  static constexpr int kVectorBytes = kDtype == SE_F16 ? 16 : 32;
+  static constexpr int kMaxRows = 6;
+  static constexpr int64_t kPiece = kSlab;
+
+  static Acc zero() { return _mm256_setzero_ps(); }
+  static Acc add(Acc a, Acc b) { return _mm256_add_ps(a, b); }
+  static Acc load_sum(const float* p) { return _mm256_loadu_ps(p); }
+  static void store_sum(float* p, Acc v) { _mm256_storeu_ps(p, v); }
+  static X broadcast(const char* p) {
+    return _mm256_broadcast_ss(reinterpret_cast<const float*>(p));
+  }
+  static X broadcast_last(const char* p) { return broadcast(p); }
+  static W load_w(const char* p, int phase) {
+    if constexpr (kDtype == SE_F32) return V::load(p);
+    if constexpr (kDtype == SE_F16)
+      return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    if (phase == 0) return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
+    return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(-65536)));
+  }
+  // Assembly, for 12 accumulators, a row of weights, a mask and a broadcast are all 16 registers:
+  // left to itself the compiler picks forms that overwrite a factor, and then copies and spills.
+  static Acc multiply_add(Acc acc, X x, W w) {
+    asm("vfmadd231ps %2, %1, %0" : "+x"(acc) : "x"(x), "x"(w));
+    return acc;
+  }
+};
+
+#include "cpu/isa/panel_matmul.inc.h"
+
 }  // namespace
 
 const IsaKernels kAvx2Kernels = {
-    "avx2",  {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
-    nullptr, activate,
-    axpy,    scale,
-    widen,   narrow,
+    "avx2",
+    {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
+    nullptr,
+    16,
+    {panel_matmul<PanelTraits<SE_F32>>, panel_matmul<PanelTraits<SE_F16>>,
+     panel_matmul<PanelTraits<SE_BF16>>},
+    nullptr,
+    activate,
+    axpy,
+    scale,
+    widen,
+    narrow,
 };
 
 }  // namespace sparse_experts::cpu

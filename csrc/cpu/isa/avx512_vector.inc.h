@@ -73,3 +73,37 @@ struct DotTraits {
 };
 
 #include "cpu/isa/matmul_tile.inc.h"
+
+// Panels of two vectors; 12 rows leave 24 of the 32 registers to accumulators.
+template <int kDtype>
+struct PanelTraits {
+  using Acc = __m512;
+  using X = __m512;
+  using W = __m512;
+  static constexpr int kLanes = 16;
+  static constexpr int kVectors = 2;
+  static constexpr int kStep = kDtype == SE_BF16 ? 2 : 1;
+  static constexpr int kPhases = kStep;
+  static constexpr int kXBytes = 4;
+  static constexpr int kVectorBytes = kDtype == SE_F16 ? 32 : 64;
+  static constexpr int kMaxRows = 12;
+  static constexpr int64_t kPiece = kDtype == SE_F32 ? kSlab / 2 : kSlab;
+
+  static Acc zero() { return _mm512_setzero_ps(); }
+  static Acc add(Acc a, Acc b) { return _mm512_add_ps(a, b); }
+  static Acc load_sum(const float* p) { return _mm512_loadu_ps(p); }
+  static void store_sum(float* p, Acc v) { _mm512_storeu_ps(p, v); }
+  static X broadcast(const char* p) { return _mm512_set1_ps(*reinterpret_cast<const float*>(p)); }
+  static X broadcast_last(const char* p) { return broadcast(p); }
+  static W load_w(const char* p, int phase) {
+    if constexpr (kDtype == SE_F32) return V::load(p);
+    if constexpr (kDtype == SE_F16)
+      return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    const __m512i pairs = _mm512_loadu_si512(p);
+    if (phase == 0) return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+    return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(-65536)));
+  }
+  static Acc multiply_add(Acc acc, X x, W w) { return _mm512_fmadd_ps(x, w, acc); }
+};
+
+#include "cpu/isa/panel_matmul.inc.h"

@@ -28,12 +28,39 @@ struct Bf16Traits : DotTraits<SE_BF16> {
   }
 };
 
+// A step is a pair of bf16: one instruction, and half as many steps.
+struct Bf16PanelTraits : PanelTraits<SE_BF16> {
+  using X = __m512i;
+  using W = __m512i;
+  static constexpr int kPhases = 1;
+  static constexpr int kXBytes = 2;
+
+  static X broadcast(const char* p) {
+    int32_t pair;
+    __builtin_memcpy(&pair, p, sizeof pair);
+    return _mm512_set1_epi32(pair);
+  }
+  static X broadcast_last(const char* p) {
+    uint16_t first;
+    __builtin_memcpy(&first, p, sizeof first);
+    return _mm512_set1_epi32(first);
+  }
+  static W load_w(const char* p, int) { return _mm512_loadu_si512(p); }
+  static Acc multiply_add(Acc acc, X x, W w) {
+    return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(w));
+  }
+};
+
 }  // namespace
 
 const IsaKernels kAvx512Bf16Kernels = {
     "avx512bf16",
     {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
     matmul<Bf16Traits>,
+    32,
+    {panel_matmul<PanelTraits<SE_F32>>, panel_matmul<PanelTraits<SE_F16>>,
+     panel_matmul<PanelTraits<SE_BF16>>},
+    panel_matmul<Bf16PanelTraits>,
     activate,
     axpy,
     scale,

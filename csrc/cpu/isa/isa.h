@@ -1,8 +1,12 @@
 // The functions that exist once per instruction set, as a table of plain C function pointers.
 //
-// Bit rules. An element of a matmul is one vector accumulator that runs along K, and one fixed
-// reduction tree: its bits depend on its two rows and on K alone, never on the block it is computed
-// in. Everything else here is elementwise. Different instruction sets may give different bits.
+// Two matmuls: over rows as callers hold them (router, stages), and over packed panels (the experts
+// of a layer, cpu/panels.h).
+//
+// Bit rules. An element of a matmul is the same sequence of operations wherever it is computed: its
+// bits depend on its two rows and on K alone, never on the block or the batch that it is computed
+// in. Everything else here is elementwise. Different instruction sets, and the two matmuls, may
+// give different bits.
 //
 // NOTE: files in this folder are compiled with flags that the machine may not have. They include no
 // standard library header with inline functions or templates, and keep all code in unnamed
@@ -32,6 +36,27 @@ struct MatmulTile {
 
 using MatmulFunction = void (*)(const MatmulTile& tile);
 
+// Activations that meet packed panels lie in slabs of K, all rows of a slab together: element (row,
+// k) at (k / kSlab * num_rows + row) * kSlab + k % kSlab. Whole rows are often a multiple of 4 KiB
+// apart, and the same columns of a few of them then compete for one set of L1.
+constexpr int64_t kSlab = 256;
+
+// out[i * out_stride + j] = dot(x row i, w row j), f32, for the rows j of num_panels packed panels:
+// all of a panel's columns are written, the missing ones of a last panel as zeros.
+struct PanelTile {
+  const char* const* x_rows;  // [m] pointers to the rows in the first slab
+  int64_t x_slab_bytes;       // from there to the same row in the next slab
+  const char* w;
+  int64_t panel_bytes;
+  int64_t num_panels;
+  int64_t m;
+  int64_t k;
+  float* out;
+  int64_t out_stride;
+};
+
+using PanelMatmulFunction = void (*)(const PanelTile& tile);
+
 struct IsaKernels {
   const char* name;
   // f32 activations; indexed by the SeDtype of the weights (SE_F32, SE_F16, SE_BF16), which are
@@ -40,6 +65,11 @@ struct IsaKernels {
   // bf16 activations and weights, f32 accumulators; NULL where the instruction set has no such
   // product.
   MatmulFunction matmul_bf16;
+
+  // The same over panels of panel_width rows; a power of two from 8 to 64.
+  int64_t panel_width;
+  PanelMatmulFunction panel_matmul[3];
+  PanelMatmulFunction panel_matmul_bf16;
 
   // out[i] = activation(gate[i], up[i]); gate is not read when the experts are ungated. out may be
   // gate or up.

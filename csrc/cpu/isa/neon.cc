@@ -1,5 +1,5 @@
-// NEON of AArch64: 4 lanes, two registers per accumulator, blocks of 3 x 4 (24 of the 32
-// registers).
+// NEON of AArch64: 4 lanes, two registers per accumulator in blocks of 3 x 4 rows, four in blocks
+// of 6 rows x 1 panel (24 of the 32 registers both).
 #include <arm_neon.h>
 #include <stddef.h>
 
@@ -105,13 +105,54 @@ struct DotTraits {
 
 #include "cpu/isa/matmul_tile.inc.h"
 
+template <int kDtype>
+struct PanelTraits {
+  using Acc = float32x4_t;
+  using X = float32x4_t;
+  using W = float32x4_t;
+  static constexpr int kLanes = 4;
+  static constexpr int kVectors = 4;
+  static constexpr int kStep = kDtype == SE_BF16 ? 2 : 1;
+  static constexpr int kPhases = kStep;
+  static constexpr int kXBytes = 4;
+  static constexpr int kVectorBytes = kDtype == SE_F16 ? 8 : 16;
+  static constexpr int kMaxRows = 6;
+  static constexpr int64_t kPiece = kSlab;
+
+  static Acc zero() { return vdupq_n_f32(0.0f); }
+  static Acc add(Acc a, Acc b) { return vaddq_f32(a, b); }
+  static Acc load_sum(const float* p) { return vld1q_f32(p); }
+  static void store_sum(float* p, Acc v) { vst1q_f32(p, v); }
+  static X broadcast(const char* p) { return vld1q_dup_f32(reinterpret_cast<const float*>(p)); }
+  static X broadcast_last(const char* p) { return broadcast(p); }
+  static W load_w(const char* p, int phase) {
+    if constexpr (kDtype == SE_F32) return V::load(p);
+    if constexpr (kDtype == SE_F16)
+      return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const uint16_t*>(p))));
+    const uint32x4_t pairs = vld1q_u32(reinterpret_cast<const uint32_t*>(p));
+    if (phase == 0) return vreinterpretq_f32_u32(vshlq_n_u32(pairs, 16));
+    return vreinterpretq_f32_u32(vandq_u32(pairs, vdupq_n_u32(0xffff0000u)));
+  }
+  static Acc multiply_add(Acc acc, X x, W w) { return vfmaq_f32(acc, x, w); }
+};
+
+#include "cpu/isa/panel_matmul.inc.h"
+
 }  // namespace
 
 const IsaKernels kNeonKernels = {
-    "neon",  {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
-    nullptr, activate,
-    axpy,    scale,
-    widen,   narrow,
+    "neon",
+    {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
+    nullptr,
+    16,
+    {panel_matmul<PanelTraits<SE_F32>>, panel_matmul<PanelTraits<SE_F16>>,
+     panel_matmul<PanelTraits<SE_BF16>>},
+    nullptr,
+    activate,
+    axpy,
+    scale,
+    widen,
+    narrow,
 };
 
 }  // namespace sparse_experts::cpu

@@ -100,13 +100,51 @@ struct DotTraits {
 
 #include "cpu/isa/matmul_tile.inc.h"
 
+template <int kDtype>
+struct PanelTraits : DotTraits<kDtype> {
+  static constexpr int kLanes = 8;
+  static constexpr int kVectors = 1;
+  static constexpr int kStep = kDtype == SE_BF16 ? 2 : 1;
+  static constexpr int kPhases = kStep;
+  static constexpr int kVectorBytes = kDtype == SE_F16 ? 16 : 32;
+  static constexpr int kMaxRows = 4;
+  static constexpr int64_t kPiece = kSlab;
+
+  static Float8 add(Float8 a, Float8 b) { return a + b; }
+  static Float8 load_sum(const float* p) { return V::load(p); }
+  static void store_sum(float* p, Float8 v) { V::store(p, v); }
+  static Float8 broadcast(const char* p) {
+    float x;
+    __builtin_memcpy(&x, p, sizeof x);
+    return V::set(x);
+  }
+  static Float8 broadcast_last(const char* p) { return broadcast(p); }
+  static Float8 load_w(const char* p, int phase) {
+    if constexpr (kDtype == SE_F32) return V::load(p);
+    if constexpr (kDtype == SE_F16) return DotTraits<kDtype>::load_w(p);
+    Int8 pairs;
+    __builtin_memcpy(&pairs, p, sizeof pairs);
+    return (Float8)(phase == 0 ? pairs << 16 : pairs & -65536);
+  }
+};
+
+#include "cpu/isa/panel_matmul.inc.h"
+
 }  // namespace
 
 const IsaKernels kScalarKernels = {
-    "scalar", {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
-    nullptr,  activate,
-    axpy,     scale,
-    widen,    narrow,
+    "scalar",
+    {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
+    nullptr,
+    8,
+    {panel_matmul<PanelTraits<SE_F32>>, panel_matmul<PanelTraits<SE_F16>>,
+     panel_matmul<PanelTraits<SE_BF16>>},
+    nullptr,
+    activate,
+    axpy,
+    scale,
+    widen,
+    narrow,
 };
 
 }  // namespace sparse_experts::cpu

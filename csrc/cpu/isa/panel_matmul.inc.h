@@ -1,0 +1,191 @@
+// The matmul over packed panels (cpu/panels.h), included by each instruction set's file inside its
+// unnamed namespace.
+//
+//   for a piece of K that fits L1:
+//     for each panel:
+//       for up to kMaxRows rows of x: one accumulator lane per output, along K; then add it to out
+//
+// An output is the sum of its pieces, each summed along K from zero. Pieces begin at multiples of
+// kPiece whatever the shape, so the bits depend on the row, the column and K alone.
+//
+// Few rows stream the weights from memory: each panel is then read from front to back, several
+// panels at a time where one row alone leaves too few accumulators to hide the latency of a
+// multiply-add.
+//
+// Traits: Acc, W, X; kVectors (vectors of a panel's row), kLanes; kStep (elements of K per step of
+// the layout), kPhases (multiply-adds per step; a step widens into as many vectors), kXBytes,
+// kVectorBytes (of weights, per step); kPiece (elements of K, divides kSlab: a panel's 16 KiB at
+// most); kMaxRows; zero(), add(a, b), load_sum(p), store_sum(p, v), load_w(p, phase), broadcast(p),
+// broadcast_last(p) (the first element of a step only), multiply_add(acc, x, w).
+
+// How far ahead of a stream to fetch: the latency of memory times what a core can take, shared by
+// the streams.
+constexpr int64_t kStreamAhead = 4096;
+
+template <class Traits>
+constexpr int panels_at_once(int rows) {
+  return rows == 1 ? 4 : rows == 2 ? 2 : 1;
+}
+
+// `length` columns of K for kRows rows of x and kPanels panels: x from x_rows + x_offset, weights
+// from w. Meanwhile it fetches what comes later, from `fetch` on, fetch_bytes a step.
+template <class Traits, int kRows, int kPanels>
+static void panel_block(const char* const* x_rows, int64_t x_offset, const char* w,
+                        int64_t panel_bytes, const char* fetch, int64_t fetch_bytes, int64_t length,
+                        bool is_first, float* out, int64_t out_stride) {
+  constexpr int kVectors = Traits::kVectors;
+  constexpr int64_t kStepBytes = int64_t{kVectors} * Traits::kVectorBytes;
+  typename Traits::Acc acc[kRows][kPanels * kVectors];
+  const char* x[kRows];
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+    x[i] = x_rows[i] + x_offset;
+#pragma GCC unroll 16
+    for (int j = 0; j < kPanels * kVectors; ++j) acc[i][j] = Traits::zero();
+  }
+  const auto multiply = [&](int phase, const auto& broadcast) __attribute__((always_inline)) {
+    if constexpr (kPanels > 1) {  // few rows: they stay in registers, weights pass by
+      typename Traits::X xs[kRows];
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) xs[i] = broadcast(x[i]);
+#pragma GCC unroll 16
+      for (int j = 0; j < kPanels * kVectors; ++j) {
+        const char* at = w + (j / kVectors) * panel_bytes + (j % kVectors) * Traits::kVectorBytes;
+        const typename Traits::W wide = Traits::load_w(at, phase);
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; ++i) acc[i][j] = Traits::multiply_add(acc[i][j], xs[i], wide);
+      }
+    } else {
+      typename Traits::W wide[kVectors];
+#pragma GCC unroll 16
+      for (int j = 0; j < kVectors; ++j)
+        wide[j] = Traits::load_w(w + j * Traits::kVectorBytes, phase);
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        const typename Traits::X one = broadcast(x[i]);
+#pragma GCC unroll 16
+        for (int j = 0; j < kVectors; ++j)
+          acc[i][j] = Traits::multiply_add(acc[i][j], one, wide[j]);
+      }
+    }
+  };
+  int64_t at = 0;
+  for (; at + Traits::kStep <= length; at += Traits::kStep) {
+#pragma GCC unroll 16
+    for (int p = 0; p < kPanels; ++p) __builtin_prefetch(fetch + p * panel_bytes);
+    fetch += fetch_bytes;
+#pragma GCC unroll 2
+    for (int phase = 0; phase < Traits::kPhases; ++phase) {
+      multiply(phase, [&](const char* row) __attribute__((always_inline)) {
+        return Traits::broadcast(row + (at + phase) * Traits::kXBytes);
+      });
+    }
+    w += kStepBytes;
+  }
+  if (at < length) {  // half of a pair
+    multiply(0, [&](const char* row) __attribute__((always_inline)) {
+      return Traits::broadcast_last(row + at * Traits::kXBytes);
+    });
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 16
+    for (int j = 0; j < kPanels * kVectors; ++j) {
+      float* to_out = out + i * out_stride + j * Traits::kLanes;
+      const auto sum = is_first ? acc[i][j] : Traits::add(Traits::load_sum(to_out), acc[i][j]);
+      Traits::store_sum(to_out, sum);
+    }
+  }
+}
+
+template <class Traits, int kRows>
+static void run_block(int rows, const char* const* x_rows, int64_t x_offset, const char* w,
+                      const char* fetch, int64_t fetch_bytes, int64_t length, bool is_first,
+                      float* out, int64_t out_stride) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) {
+      run_block<Traits, kRows - 1>(rows, x_rows, x_offset, w, fetch, fetch_bytes, length, is_first,
+                                   out, out_stride);
+      return;
+    }
+  }
+  panel_block<Traits, kRows, 1>(x_rows, x_offset, w, 0, fetch, fetch_bytes, length, is_first, out,
+                                out_stride);
+}
+
+// The pieces of K, as body(offset into x, offset into a panel, number of elements, is first).
+template <class Traits, class Body>
+static inline void for_pieces(const PanelTile& tile, const Body& body) {
+  constexpr int64_t kPieceBytes =
+      Traits::kPiece / Traits::kStep * Traits::kVectors * Traits::kVectorBytes;
+  int64_t w_offset = 0;
+  for (int64_t from = 0; from < tile.k; from += Traits::kPiece) {
+    const int64_t x_offset = from / kSlab * tile.x_slab_bytes + from % kSlab * Traits::kXBytes;
+    const int64_t left = tile.k - from;
+    body(x_offset, w_offset, left < Traits::kPiece ? left : Traits::kPiece, from == 0);
+    w_offset += kPieceBytes;
+  }
+}
+
+// Rows that one block takes, over as many panels as fit, each from front to back.
+template <class Traits, int kRows>
+static void stream_panels(const PanelTile& tile) {
+  constexpr int kAtOnce = panels_at_once<Traits>(kRows);
+  constexpr int kWidth = Traits::kVectors * Traits::kLanes;
+  int64_t panel = 0;
+  const auto stream = [&](auto run, int count) {
+    const char* w = tile.w + panel * tile.panel_bytes;
+    float* out = tile.out + panel * kWidth;
+    for_pieces<Traits>(tile, [&](int64_t x_at, int64_t w_at, int64_t length, bool is_first) {
+      run(tile.x_rows, x_at, w + w_at, tile.panel_bytes, w + w_at + kStreamAhead / count,
+          Traits::kVectors * Traits::kVectorBytes, length, is_first, out, tile.out_stride);
+    });
+    panel += count;
+  };
+  while (panel + kAtOnce <= tile.num_panels) stream(panel_block<Traits, kRows, kAtOnce>, kAtOnce);
+  while (panel < tile.num_panels) stream(panel_block<Traits, kRows, 1>, 1);
+}
+
+template <class Traits, int kRows>
+static void stream_rows(const PanelTile& tile) {
+  if constexpr (kRows > 1) {
+    if (tile.m < kRows) {
+      stream_rows<Traits, kRows - 1>(tile);
+      return;
+    }
+  }
+  stream_panels<Traits, kRows>(tile);
+}
+
+template <class Traits>
+static void panel_matmul(const PanelTile& tile) {
+  constexpr int kMaxRows = Traits::kMaxRows;
+  constexpr int64_t kWidth = Traits::kVectors * Traits::kLanes;
+  if (tile.m <= kMaxRows) {
+    stream_rows<Traits, kMaxRows>(tile);
+    return;
+  }
+  // Blocks of even height: a last one of one or two rows would wait for its few accumulators. While
+  // they pass, they fetch what comes after them, each its part, so that memory has all their time:
+  // this piece of the next panel, or the next piece of the first.
+  const int64_t num_blocks = (tile.m + kMaxRows - 1) / kMaxRows;
+  constexpr int64_t kStepBytes = int64_t{Traits::kVectors} * Traits::kVectorBytes;
+  const int64_t fetch_bytes = (kStepBytes + num_blocks - 1) / num_blocks;
+  for_pieces<Traits>(tile, [&](int64_t x_at, int64_t w_at, int64_t length, bool is_first) {
+    const int64_t num_steps = length / Traits::kStep;
+    for (int64_t panel = 0; panel < tile.num_panels; ++panel) {
+      const char* w = tile.w + panel * tile.panel_bytes + w_at;
+      const char* next = panel + 1 < tile.num_panels ? w + tile.panel_bytes
+                                                     : tile.w + w_at + num_steps * kStepBytes;
+      int64_t row = 0;
+      for (int64_t block = 0; block < num_blocks; ++block) {
+        const int64_t end = tile.m * (block + 1) / num_blocks;
+        run_block<Traits, kMaxRows>(static_cast<int>(end - row), tile.x_rows + row, x_at, w,
+                                    next + block * num_steps * fetch_bytes, fetch_bytes, length,
+                                    is_first, tile.out + row * tile.out_stride + panel * kWidth,
+                                    tile.out_stride);
+        row = end;
+      }
+    }
+  });
+}

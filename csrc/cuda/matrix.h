@@ -1,0 +1,12 @@
+// Bringing a layer's matrices to the device.
+#pragma once
+
+#include "backend/backend.h"
+#include "core/status.h"
+
+namespace sparse_experts::cuda {
+
+// One copy where the source is dense, else pieces that are gathered on the host first.
+Status write_matrix(SeDevice& device, const SeMatrixRows& rows);
+
+}  // namespace sparse_experts::cuda

@@ -1,0 +1,161 @@
+// Packed panels: where each element lies, and the product over them against a plain double loop,
+// for every height of a block and sizes that are no multiple of anything.
+#include "cpu/panels.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "core/dtype.h"
+#include "cpu/device.h"
+#include "fixture.h"
+#include "suites.h"
+
+namespace native_test {
+namespace {
+
+using namespace sparse_experts;
+using cpu::IsaKernels;
+using cpu::kSlab;
+using cpu::PanelLayout;
+using cpu::RowLayout;
+
+std::vector<float> widened(const IsaKernels& kernels, const std::vector<char>& values,
+                           int32_t dtype) {
+  std::vector<float> wide(values.size() / dtype_bytes(dtype));
+  kernels.widen(wide.data(), values.data(), dtype, static_cast<int64_t>(wide.size()));
+  return wide;
+}
+
+// Packs dense rows that lie `stride` apart, in pieces of `granules` panels.
+std::vector<char> packed(const PanelLayout& layout, const std::vector<char>& dense, int64_t rows,
+                         int64_t cols, int64_t stride, int32_t dtype, int64_t granules) {
+  std::vector<char> matrix(layout.bytes(), '\xff');
+  const int64_t at_once = granules * layout.width;
+  for (int64_t row = 0; row < rows; row += at_once)
+    cpu::pack_rows(layout, cols, dtype, row, std::min(at_once, rows - row),
+                   dense.data() + row * stride * dtype_bytes(dtype), stride, matrix.data());
+  return matrix;
+}
+
+void test_places(const Context& context, const IsaKernels& kernels) {
+  Random random(11);
+  for (const int32_t dtype : {SE_F32, SE_F16, SE_BF16}) {
+    const int64_t element = dtype_bytes(dtype);
+    for (const int64_t rows : {1, 7, 16, 33, 70}) {
+      for (const int64_t cols : {1, 2, 7, 8, 15, 33}) {
+        const int64_t stride = cols + 3;
+        const std::vector<char> dense = random_bytes(&random, rows * stride, dtype, 1);
+        const PanelLayout layout(kernels.panel_width, rows, cols, dtype);
+        const std::vector<char> matrix = packed(layout, dense, rows, cols, stride, dtype, 1);
+        std::vector<char> expected(layout.bytes(), 0);
+        for (int64_t row = 0; row < rows; ++row) {
+          for (int64_t k = 0; k < cols; ++k) {
+            const int64_t lane = row % layout.width;
+            const int64_t place = dtype == SE_BF16 ? (k / 2 * layout.width + lane) * 2 + k % 2
+                                                   : k * layout.width + lane;
+            std::copy_n(
+                dense.data() + (row * stride + k) * element, element,
+                expected.data() + row / layout.width * layout.panel_bytes + place * element);
+          }
+        }
+        check(matrix == expected, context.isa + " panels of " + std::to_string(rows) + " x " +
+                                      std::to_string(cols) + " " + dtype_name(dtype));
+        check(matrix == packed(layout, dense, rows, cols, stride, dtype, 3),
+              context.isa + " panels do not depend on the pieces");
+      }
+    }
+  }
+}
+
+// x in slabs as a forward lays it out, everything that is no element NaN.
+std::vector<char> in_slabs(const std::vector<char>& x, int64_t num_rows, int64_t cols,
+                           int64_t element) {
+  const RowLayout layout = RowLayout::slabs(num_rows);
+  std::vector<char> out(RowLayout::slab_elements(num_rows, cols) * element, '\xff');
+  for (int64_t row = 0; row < num_rows; ++row) {
+    for (int64_t k = 0; k < cols; ++k)
+      std::copy_n(x.data() + (row * cols + k) * element, element,
+                  out.data() + layout.offset(row, k) * element);
+  }
+  return out;
+}
+
+struct Product {
+  int64_t m, n, k;
+  int32_t dtype;
+  bool bf16_x;
+};
+
+void test_product(const Context& context, const IsaKernels& kernels, const Product& p) {
+  Random random(static_cast<uint64_t>(p.m * 1000003 + p.n * 1009 + p.k));
+  const int32_t x_dtype = p.bf16_x ? SE_BF16 : SE_F32;
+  const int64_t x_bytes = dtype_bytes(x_dtype);
+  const std::vector<char> x = random_bytes(&random, p.m * p.k, x_dtype, 1);
+  const std::vector<char> w = random_bytes(&random, p.n * p.k, p.dtype, 1);
+  const PanelLayout layout(kernels.panel_width, p.n, p.k, p.dtype);
+  const std::vector<char> matrix = packed(layout, w, p.n, p.k, p.k, p.dtype, 2);
+  const std::vector<char> slabs = in_slabs(x, p.m, p.k, x_bytes);
+  std::vector<const char*> rows(p.m);
+  // Backwards: rows are where the pointers say.
+  for (int64_t i = 0; i < p.m; ++i) rows[i] = slabs.data() + (p.m - 1 - i) * kSlab * x_bytes;
+  const int64_t stride = layout.num_panels * layout.width + 5;
+  std::vector<float> out(p.m * stride, NAN);
+  cpu::PanelTile tile;
+  tile.x_rows = rows.data();
+  tile.x_slab_bytes = RowLayout::slabs(p.m).slab_stride * x_bytes;
+  tile.w = matrix.data();
+  tile.panel_bytes = layout.panel_bytes;
+  tile.num_panels = layout.num_panels;
+  tile.m = p.m;
+  tile.k = p.k;
+  tile.out = out.data();
+  tile.out_stride = stride;
+  (p.bf16_x ? kernels.panel_matmul_bf16 : kernels.panel_matmul[p.dtype])(tile);
+
+  const std::vector<float> wide_x = widened(kernels, x, x_dtype);
+  const std::vector<float> wide_w = widened(kernels, w, p.dtype);
+  std::vector<double> actual, expected;
+  bool padding_is_zero = true;
+  bool rest_is_untouched = true;
+  for (int64_t i = 0; i < p.m; ++i) {
+    const float* x_row = wide_x.data() + (p.m - 1 - i) * p.k;
+    for (int64_t j = 0; j < p.n; ++j) {
+      double sum = 0;
+      for (int64_t k = 0; k < p.k; ++k)
+        sum += static_cast<double>(x_row[k]) * static_cast<double>(wide_w[j * p.k + k]);
+      expected.push_back(sum);
+      actual.push_back(out[i * stride + j]);
+    }
+    for (int64_t j = p.n; j < layout.num_panels * layout.width; ++j)
+      padding_is_zero = padding_is_zero && out[i * stride + j] == 0;
+    for (int64_t j = layout.num_panels * layout.width; j < stride; ++j)
+      rest_is_untouched = rest_is_untouched && std::isnan(out[i * stride + j]);
+  }
+  const std::string what = context.isa + " panel product " + std::to_string(p.m) + " x " +
+                           std::to_string(p.n) + " x " + std::to_string(p.k) + " " +
+                           dtype_name(p.dtype) + (p.bf16_x ? " by bf16" : "");
+  check_close(actual, expected, 1e-6, what);
+  check(padding_is_zero && rest_is_untouched, what + ": what lies beside it");
+}
+
+}  // namespace
+
+void test_panels(const Context& context) {
+  const IsaKernels& kernels = *context.device->kernels;
+  test_places(context, kernels);
+  for (const int32_t dtype : {SE_F32, SE_F16, SE_BF16}) {
+    for (const bool bf16_x : {false, true}) {
+      if (bf16_x && (dtype != SE_BF16 || kernels.panel_matmul_bf16 == nullptr)) continue;
+      for (int64_t m = 1; m <= 14; ++m) {
+        for (const int64_t k : {1, 5, 256, 301})
+          test_product(context, kernels, {m, 70, k, dtype, bf16_x});
+      }
+      for (const int64_t n : {1, 31, 129})
+        test_product(context, kernels, {29, n, 515, dtype, bf16_x});
+    }
+  }
+}
+
+}  // namespace native_test
