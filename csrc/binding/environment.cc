@@ -122,9 +122,10 @@ bool Environment::is_resizable(const Napi::Value& typed_array) {
   if (resizable_getter_.IsEmpty()) return false;
   napi_value buffer = nullptr;
   bool is_array_buffer = false;
-  if (napi_get_typedarray_info(env_, typed_array, nullptr, nullptr, nullptr, &buffer, nullptr) !=
+  size_t length = 0;
+  if (napi_get_typedarray_info(env_, typed_array, nullptr, &length, nullptr, &buffer, nullptr) !=
           napi_ok ||
-      napi_is_arraybuffer(env_, buffer, &is_array_buffer) != napi_ok) {
+      length == 0 || napi_is_arraybuffer(env_, buffer, &is_array_buffer) != napi_ok) {
     return false;
   }
   // A growable SharedArrayBuffer never shrinks.

@@ -14,7 +14,48 @@ namespace {
 constexpr std::array<const char*, kNumForwardArrays> kArrayNames = {
     "hidden",          "routerInput", "output",      "tokenIds", "topK",
     "sequenceLengths", "topkIds",     "topkWeights", "nonFinite"};
+// The request's properties: the arrays, then these.
+enum RequestKey {
+  kNumTokensKey = kNumForwardArrays,
+  kDtypeKey,
+  kTopPKey,
+  kReplayKey,
+  kNumRequestKeys
+};
+constexpr std::array<const char*, kNumRequestKeys - kNumForwardArrays> kOtherNames = {
+    "numTokens", "dtype", "topP", "replay"};
 constexpr uint64_t kStagingAlignment = 64;
+
+class RequestReader {
+ public:
+  explicit RequestReader(const Napi::Object& request) : env_(request.Env()), request_(request) {
+    Napi::ObjectReference& keys = Environment::of(env_).request_keys;
+    if (keys.IsEmpty()) {
+      Napi::Array names = Napi::Array::New(env_);
+      for (uint32_t key = 0; key < kNumRequestKeys; ++key) names.Set(key, name_of(key));
+      keys = Napi::Persistent(names.As<Napi::Object>());
+    }
+    keys_ = keys.Value();
+  }
+
+  Napi::Value get(uint32_t key) const {
+    napi_value name = nullptr;
+    napi_value value = nullptr;
+    if (napi_get_element(env_, keys_, key, &name) != napi_ok ||
+        napi_get_property(env_, request_, name, &value) != napi_ok) {
+      throw Napi::Error::New(env_);
+    }
+    return {env_, value};
+  }
+  static const char* name_of(uint32_t key) {
+    return key < kNumForwardArrays ? kArrayNames[key] : kOtherNames[key - kNumForwardArrays];
+  }
+
+ private:
+  Napi::Env env_;
+  napi_value request_;
+  napi_value keys_;
+};
 
 void check_resizable_arrays(const ForwardRequest& request, Environment* environment) {
   for (int array : {kHidden, kRouterInputArray, kOutput, kTopkIds, kTopkWeights, kNonFinite}) {
@@ -54,18 +95,18 @@ bool ForwardRequest::writes(int array) const {
 
 ForwardRequest parse_forward_request(const Napi::Value& value, const LayerState& state) {
   const SeMoeLayer& layer = state.layer();
-  const Napi::Object object = object_argument(value, "request");
+  const RequestReader reader(object_argument(value, "request"));
   ForwardRequest request;
   const int64_t top_k = layer.routing.top_k;
   // Slots are numbered in 32 bits.
-  request.num_tokens =
-      integer_property(object, "numTokens", 0, std::numeric_limits<int32_t>::max() / top_k);
-  request.dtype = float_dtype_argument(object.Get("dtype"), "dtype");
-  request.top_p = number_property(object, "topP");
+  request.num_tokens = integer_argument(reader.get(kNumTokensKey), "numTokens", 0,
+                                        std::numeric_limits<int32_t>::max() / top_k);
+  request.dtype = float_dtype_argument(reader.get(kDtypeKey), "dtype");
+  request.top_p = number_argument(reader.get(kTopPKey), "topP");
   if (!(request.top_p > 0 && request.top_p <= 1)) fail_argument("Expected topP in (0, 1]");
-  request.replay = boolean_property(object, "replay");
+  request.replay = boolean_argument(reader.get(kReplayKey), "replay");
   for (int array = 0; array < kNumForwardArrays; ++array) {
-    request.values[array] = object.Get(kArrayNames[array]);
+    request.values[array] = reader.get(array);
     request.is_present[array] = !is_absent(request.values[array]);
   }
   request.call_top_k = top_k;

@@ -95,10 +95,15 @@ std::shared_ptr<LayerState> MoeLayerWrap::live(const Napi::CallbackInfo& info) c
 }
 
 std::shared_ptr<LayerState> MoeLayerWrap::runnable(const Napi::CallbackInfo& info) const {
-  std::shared_ptr<LayerState> layer = live(info);
-  if (layer->is_loading) fail_argument("The layer is still loading");
-  if (layer->load_failed) fail_argument("The layer's weights did not load");
-  return layer;
+  check_receiver(info);
+  check_runnable();
+  return layer_;
+}
+
+void MoeLayerWrap::check_runnable() const {
+  if (!layer_) fail(ErrorCode::kDisposed, "the layer is disposed");
+  if (layer_->is_loading) fail_argument("The layer is still loading");
+  if (layer_->load_failed) fail_argument("The layer's weights did not load");
 }
 
 Napi::Value MoeLayerWrap::set_matrix(const Napi::CallbackInfo& info) {
@@ -166,7 +171,7 @@ Napi::Value MoeLayerWrap::forward(const Napi::CallbackInfo& info) {
     const Napi::Function done = function_argument(info[1], "done");
     const ForwardRequest request = parse_forward_request(info[0], *layer);
     // Reading the request may have run the caller's code.
-    runnable(info);
+    check_runnable();
 
     Environment& environment = Environment::of(env);
     auto task = std::make_shared<ForwardTask>(request, layer, true);
@@ -213,7 +218,7 @@ Napi::Value MoeLayerWrap::forward_sync(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto layer = runnable(info);
     const ForwardRequest request = parse_forward_request(info[0], *layer);
-    runnable(info);
+    check_runnable();
     if (request.num_tokens == 0) return info.Env().Undefined();
     ForwardTask task(request, layer, false);
     DeviceExecutor& executor = layer->executor();

@@ -37,6 +37,7 @@ class MoeLayerWrap final : public Napi::ObjectWrap<MoeLayerWrap> {
   // The layer, or DISPOSED. Refuses any other `this`.
   std::shared_ptr<LayerState> live(const Napi::CallbackInfo& info) const;
   std::shared_ptr<LayerState> runnable(const Napi::CallbackInfo& info) const;
+  void check_runnable() const;
   int64_t num_tokens_argument(const Napi::CallbackInfo& info, const LayerState& layer) const;
   void check_receiver(const Napi::CallbackInfo& info) const;
   void release(Napi::BasicEnv env);

@@ -85,7 +85,8 @@ std::shared_ptr<DeviceMemory> NativeBuffer::live(const Napi::CallbackInfo& info)
 
 std::shared_ptr<DeviceMemory> NativeBuffer::memory_of(const Napi::Value& value, const char* name,
                                                       const DeviceExecutor& executor) {
-  if (value.Type() != napi_object || !has_tag(value.Env(), value)) return nullptr;
+  if (value.Type() != napi_object || value.IsTypedArray() || !has_tag(value.Env(), value))
+    return nullptr;
   const auto& memory = Unwrap(value.As<Napi::Object>())->memory_;
   if (!memory) fail(ErrorCode::kDisposed, std::string(name) + " is disposed");
   if (&memory->executor() != &executor) {
