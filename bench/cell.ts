@@ -5,7 +5,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Bench } from 'tinybench'
-import { DISTURBED_CORES, watchLoad } from './other-load.js'
+import { isDisturbed, leastDisturbed, watchLoad } from './other-load.js'
 import type { Timing } from './results.js'
 
 export interface CellOptions {
@@ -22,14 +22,10 @@ export async function timeCell(call: () => unknown, { timeMs, retries }: CellOpt
   const began = performance.now()
   call()
   const once = performance.now() - began
-  let best: Timing | undefined
-  for (let attempt = 0; attempt <= retries; attempt++) {
+  return leastDisturbed(retries, async attempt => {
     if (attempt > 0) await sleep(PAUSE_MS)
-    const timing = timeOnce(call, timeMs, once > LONG_MS ? 3 : 5)
-    if (!best || (timing.foreignCores ?? 0) < (best.foreignCores ?? 0)) best = timing
-    if (!best.disturbed) break
-  }
-  return best!
+    return timeOnce(call, timeMs, once > LONG_MS ? 3 : 5)
+  })
 }
 
 function timeOnce(call: () => unknown, timeMs: number, iterations: number): Timing {
@@ -48,18 +44,25 @@ function timeOnce(call: () => unknown, timeMs: number, iterations: number): Timi
     p99Ms: p99,
     samples: samplesCount,
     foreignCores,
-    disturbed: (foreignCores ?? 0) > DISTURBED_CORES,
+    disturbed: isDisturbed(foreignCores),
   }
 }
 
-/** Median microseconds of an asynchronous call. */
-export async function timeAsyncUs(call: () => Promise<unknown>, timeMs: number): Promise<number> {
-  const bench = new Bench({ time: timeMs, iterations: 20, warmupTime: timeMs / 4, throws: true })
-  bench.add('call', async () => {
-    await call()
+/** Median microseconds of an asynchronous call, and other load meanwhile. */
+export async function timeAsync(
+  call: () => Promise<unknown>,
+  { timeMs, retries }: CellOptions,
+): Promise<{ medianUs: number; foreignCores: number | null }> {
+  return leastDisturbed(retries, async () => {
+    const bench = new Bench({ time: timeMs, iterations: 20, warmupTime: timeMs / 4, throws: true })
+    bench.add('call', async () => {
+      await call()
+    })
+    const watch = watchLoad()
+    await bench.run()
+    const foreignCores = watch.stop()
+    const result = bench.tasks[0]!.result
+    if (!('latency' in result)) throw new Error(`tinybench ended as ${result.state}`)
+    return { medianUs: result.latency.p50 * 1000, foreignCores }
   })
-  await bench.run()
-  const result = bench.tasks[0]!.result
-  if (!('latency' in result)) throw new Error(`tinybench ended as ${result.state}`)
-  return result.latency.p50 * 1000
 }

@@ -7,11 +7,12 @@ import { type LayerStats, MoeLayer, type MoeWeights, plan } from '../lib/index.j
 import { makeLayerData } from '../test/helpers/layer-data.js'
 import { Random } from '../test/helpers/random.js'
 import type { Group, LayerCell } from './cases.js'
-import { type CellOptions, timeAsyncUs, timeCell } from './cell.js'
+import { type CellOptions, timeAsync, timeCell } from './cell.js'
 import { type CallInput, copiesOf, makeInputs, randomHidden } from './data.js'
 import { limitsFor, type MachineLimits } from './machine.js'
 import { availableBytes, peakRssBytes, resetPeakRss } from './memory.js'
-import type { CellName, Memory, Overhead, Row } from './results.js'
+import { isDisturbed } from './other-load.js'
+import type { CellName, Memory, Overhead, Row, Timing } from './results.js'
 import { type CallWork, figuresOf, type Limits, meanWork } from './roofline.js'
 import type { Trace } from './trace.js'
 
@@ -63,7 +64,7 @@ export async function measureLayers(
       options.onRow({ ...name, what: 'layer', ...cell, ...row, ...(compared && { dense: compared }) })
     }
     const [layer] = made.layers
-    const overhead = { ...name, ...(await emptyForward(layer!, options.timeMs)) }
+    const overhead = { ...name, ...(await emptyForward(layer!, options)) }
     const stats = made.layers.map(copy => copy.stats())
     const sum = (of: (one: LayerStats) => number) => stats.reduce((total, one) => total + of(one), 0)
     const memory = {
@@ -118,7 +119,7 @@ function workOf(work: { flops: number; weightBytes: number; expertTokens: Int32A
 
 /** The same experts, all of them for every token: what sparsity saves is measured against it. */
 class DenseLayer {
-  readonly #measured = new Map<number, number>()
+  readonly #measured = new Map<number, Timing>()
 
   constructor(
     readonly layer: MoeLayer,
@@ -128,18 +129,21 @@ class DenseLayer {
 
   async compare(numTokens: number, sparseMs: number): Promise<Row['dense']> {
     const seconds = this.layer.explain(numTokens).flops / ((this.limits?.flopsPerSecond ?? 1e11) / 3)
-    let medianMs = this.#measured.get(numTokens)
-    if (medianMs === undefined && seconds <= DENSE_SECONDS) {
+    if (!this.#measured.has(numTokens) && seconds <= DENSE_SECONDS) {
       const { hidden, options } = this.#input(numTokens)
-      const cell = { timeMs: this.options.timeMs / 2, retries: 0 }
-      ;({ medianMs } = await timeCell(() => this.layer.forwardSync(hidden, options), cell))
-      this.#measured.set(numTokens, medianMs)
+      const cell = { timeMs: this.options.timeMs / 2, retries: Math.min(1, this.options.retries) }
+      this.#measured.set(numTokens, await timeCell(() => this.layer.forwardSync(hidden, options), cell))
     }
-    if (medianMs !== undefined) return { medianMs, ratio: medianMs / sparseMs, how: 'measured' }
+    const measured = this.#measured.get(numTokens)
+    if (measured) {
+      const { medianMs, disturbed } = measured
+      return { medianMs, ratio: medianMs / sparseMs, how: 'measured', disturbed }
+    }
     const longest = Math.max(0, ...this.#measured.keys())
     if (longest < LINEAR_TOKENS) return undefined
-    const scaled = (this.#measured.get(longest)! * numTokens) / longest
-    return { medianMs: scaled, ratio: scaled / sparseMs, how: 'scaled' }
+    const { medianMs, disturbed } = this.#measured.get(longest)!
+    const scaled = (medianMs * numTokens) / longest
+    return { medianMs: scaled, ratio: scaled / sparseMs, how: 'scaled', disturbed }
   }
 
   #input(numTokens: number): CallInput {
@@ -153,9 +157,14 @@ class DenseLayer {
 }
 
 /** A call without tokens: what crossing from JavaScript and back costs. */
-async function emptyForward(layer: MoeLayer, timeMs: number) {
+async function emptyForward(layer: MoeLayer, { timeMs, retries }: CellOptions) {
   const empty = new Float32Array(0)
-  const { medianMs } = await timeCell(() => layer.forwardSync(empty), { timeMs: timeMs / 4, retries: 0 })
-  const forwardUs = await timeAsyncUs(() => layer.forward(empty), timeMs / 4)
-  return { forwardSyncUs: medianMs * 1000, forwardUs }
+  const options = { timeMs: timeMs / 4, retries }
+  const blocking = await timeCell(() => layer.forwardSync(empty), options)
+  const { medianUs, foreignCores } = await timeAsync(() => layer.forward(empty), options)
+  const most = blocking.foreignCores === null ? null : Math.max(blocking.foreignCores, foreignCores ?? 0)
+  return {
+    ...{ forwardSyncUs: blocking.medianMs * 1000, forwardUs: medianUs },
+    ...{ foreignCores: most, disturbed: isDisturbed(most) },
+  }
 }

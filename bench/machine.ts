@@ -7,7 +7,8 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import type { DType } from '../lib/index.js'
+import { type DType, devices } from '../lib/index.js'
+import { isDisturbed, watchLoad } from './other-load.js'
 
 export interface Rate {
   best: number
@@ -27,7 +28,12 @@ export interface MachineLimits {
   fmaInstruction: string | null
   bf16Instruction: string | null
   threads: ThreadLimits[]
+  /** Cores' worth of other work in the quietest measurement: limits found in company may be too low, and shares of them too high. */
+  foreignCores: number | null
 }
+
+/** What the program prints: CPU time is its own, which is no other load. */
+type Measured = Omit<MachineLimits, 'foreignCores'> & { cpuMs: number }
 
 const BUILD_SCRIPT = path.join(import.meta.dirname, '../scripts/build-machine-limits.mjs')
 
@@ -42,22 +48,35 @@ function buildMachineLimits(): string {
 }
 
 /** @throws when the program does not run here */
-function measureMachine(program: string, threads: readonly number[], quick: boolean): MachineLimits {
-  const args = ['--threads', threads.join(','), '--milliseconds', quick ? '40' : '300']
+function measureMachine(program: string, threads: readonly number[], milliseconds: number): MachineLimits {
+  const args = ['--threads', threads.join(','), '--milliseconds', String(milliseconds)]
+  let childMs = 0
+  const watch = watchLoad(() => childMs)
   const { status, stdout, error } = spawnSync(program, args, {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   if (error || status !== 0) throw new Error(`machine_limits failed: ${error?.message ?? `status ${status}`}`)
-  return JSON.parse(stdout) as MachineLimits
+  const { cpuMs, ...limits } = JSON.parse(stdout) as Measured
+  childMs = cpuMs
+  return { ...limits, foreignCores: watch.stop() }
 }
 
+/** Milliseconds of the rounds of one figure. */
+const MEASURE_MS = 300
+export const QUICK_MEASURE_MS = 40
+/** Repeats of a measurement that other load disturbed. */
+const RETRIES = 2
+
 /**
- * What measures the limits, with one thread and with each of `threads`. A machine where the program cannot be built (no compiler) still has
- * times: then it gives null, and says so once.
+ * What measures the limits with the given numbers of threads. A machine where the program cannot be built (no compiler) still has times:
+ * then it gives null, and says so once. Repeats that other load makes necessary count together, figure by figure.
  */
-export function machineMeasurement(threads: readonly number[], quick = false): () => MachineLimits | null {
-  const counts = [...new Set([1, ...threads])].sort((a, b) => a - b)
+export function machineMeasurement(
+  threads: readonly number[],
+  { milliseconds = MEASURE_MS, retries = RETRIES } = {},
+): () => MachineLimits | null {
+  const counts = [...new Set(threads)].sort((a, b) => a - b)
   let program: string
   try {
     program = buildMachineLimits()
@@ -65,11 +84,19 @@ export function machineMeasurement(threads: readonly number[], quick = false): (
     console.log(`limits of the machine: not measured (${(error as Error).message.split('\n')[0]})`)
     return () => null
   }
-  return () => measureMachine(program, counts, quick)
+  return () => {
+    let best = measureMachine(program, counts, milliseconds)
+    for (let retry = 0; retry < retries && isDisturbed(best.foreignCores); retry++) {
+      best = bestOf(best, measureMachine(program, counts, milliseconds))
+    }
+    return best
+  }
 }
 
 const better = (a: Rate | undefined, b: Rate | undefined) =>
   a === undefined || b === undefined ? (a ?? b) : a.best >= b.best ? a : b
+
+const least = (a: number | null, b: number | null) => (a === null || b === null ? (a ?? b) : Math.min(a, b))
 
 /** The better of two measurements, figure by figure. */
 export function bestOf(a: MachineLimits, b: MachineLimits): MachineLimits {
@@ -83,7 +110,7 @@ export function bestOf(a: MachineLimits, b: MachineLimits): MachineLimits {
       bf16Gflops: better(first?.bf16Gflops, second?.bf16Gflops),
     }
   })
-  return { ...a, threads }
+  return { ...a, threads, foreignCores: least(a.foreignCores, b.foreignCores) }
 }
 
 /** Limits of a forward; bf16 without a bf16 unit, and f16 anywhere, is widened to f32. */
@@ -111,6 +138,8 @@ export function lastLevelCacheBytes(): number {
 
 export interface Environment {
   cpu: string
+  /** Instruction set that the package's kernels take here: one name of a CPU stands for several generations of it. */
+  architecture: string
   cores: number
   memoryBytes: number
   lastLevelCacheBytes: number
@@ -121,6 +150,7 @@ export interface Environment {
 export function environment(): Environment {
   return {
     cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
+    architecture: devices().find(({ id }) => id === 'cpu')?.architecture ?? '',
     cores: os.availableParallelism(),
     memoryBytes: os.totalmem(),
     lastLevelCacheBytes: lastLevelCacheBytes(),

@@ -1,7 +1,7 @@
 /** The command line of `npm run bench`, checked: a word that means nothing is an error, not an empty table. */
 
-import { parseArgs } from 'node:util'
 import type { DType } from '../lib/index.js'
+import { DTYPES, isOn, matching, numbers, parseValues, words } from './arguments.js'
 import { BENCH_SHAPES, type BenchShape, EXPERT_SWEEP } from './shapes.js'
 
 export const USAGE = `npm run bench -- [options]
@@ -10,7 +10,7 @@ export const USAGE = `npm run bench -- [options]
   --device A,B      reference, cpu, cuda (default: all that serve; the others are named as not measured)
   --dtype A,B       f32, bf16, f16 (default: all)
   --tokens A,B      rows of a call (default: 1,2,4,8,16,32,64,128,512,2048)
-  --load A,B        gate (the random router runs), uniform, zipf, same_experts, traced (replayed; default: gate,zipf,traced)
+  --load A,B        gate (the random router runs), uniform, zipf, same_experts, traced (replayed; default: gate,uniform,zipf,traced)
   --threads A,B     threads per forward (default: all cores)
   --stages on|off   the five stages one by one as well (default: on)
   --dense on|off    a dense layer of all the experts as well, the ratio's other side (default: on)
@@ -40,48 +40,30 @@ export interface BenchOptions {
   quick: boolean
 }
 
-const DTYPES = ['f32', 'bf16', 'f16']
-const LOADS = ['gate', 'uniform', 'zipf', 'same_experts', 'traced']
+const LOADS: readonly BenchLoad[] = ['gate', 'uniform', 'zipf', 'same_experts', 'traced']
+const DEFAULT_LOADS: readonly BenchLoad[] = ['gate', 'uniform', 'zipf', 'traced']
 const DEVICES = ['reference', 'cpu', 'cuda']
+const NAMES = [
+  ...(['filter', 'sweep', 'device', 'dtype', 'tokens', 'load', 'threads'] as const),
+  ...(['stages', 'dense', 'time', 'retries', 'json', 'compare'] as const),
+]
 
-/** What a wrong command line gets instead of a stack. */
-export class UsageError extends Error {}
-
-/** @throws {@link UsageError} */
+/** @throws UsageError for a word that means nothing */
 export function parseOptions(args: readonly string[]): BenchOptions {
-  const text = { type: 'string' } as const
-  const { values } = tryParse(() =>
-    parseArgs({
-      args: [...args],
-      options: {
-        filter: text,
-        sweep: text,
-        device: text,
-        dtype: text,
-        tokens: text,
-        load: text,
-        threads: text,
-        stages: text,
-        dense: text,
-        time: text,
-        retries: text,
-        json: text,
-        compare: text,
-        quick: { type: 'boolean', default: false },
-      },
-    }),
-  )
-  const quick = values.quick ?? false
+  const values = parseValues(args, NAMES)
+  const { quick } = values
+  const isSweep = words('sweep', values.sweep, ['experts']) !== undefined
+  const shapes: readonly BenchShape[] = isSweep ? EXPERT_SWEEP : BENCH_SHAPES
   return {
-    shapes: chooseShapes(
-      values.filter ?? (quick ? 'small' : ''),
-      words('sweep', values.sweep, ['experts']) === undefined ? BENCH_SHAPES : EXPERT_SWEEP,
+    shapes: matching(
+      values.filter ?? (quick && !isSweep ? 'small' : ''),
+      shapes.map(shape => shape.name),
     ),
     devices: words('device', values.device, DEVICES) ?? DEVICES,
-    dtypes: (words('dtype', values.dtype, DTYPES) ?? DTYPES) as DType[],
+    dtypes: words('dtype', values.dtype, DTYPES) ?? [...DTYPES],
     tokens:
       numbers('tokens', values.tokens, 1) ?? (quick ? [1, 64] : [1, 2, 4, 8, 16, 32, 64, 128, 512, 2048]),
-    loads: (words('load', values.load, LOADS) ?? ['gate', 'zipf', 'traced']) as BenchLoad[],
+    loads: words('load', values.load, LOADS) ?? [...DEFAULT_LOADS],
     threads: numbers('threads', values.threads, 0) ?? [0],
     stages: isOn('stages', values.stages),
     dense: isOn('dense', values.dense),
@@ -91,46 +73,4 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     compare: values.compare,
     quick,
   }
-}
-
-function tryParse<T>(parse: () => T): T {
-  try {
-    return parse()
-  } catch (error) {
-    throw new UsageError((error as Error).message)
-  }
-}
-
-const split = (value: string) => value.split(',').filter(Boolean)
-
-function words(name: string, value: string | undefined, known: readonly string[]): string[] | undefined {
-  if (value === undefined) return undefined
-  const chosen = split(value)
-  const wrong = chosen.find(word => !known.includes(word))
-  if (wrong !== undefined || chosen.length === 0) {
-    throw new UsageError(`--${name} takes ${known.join(', ')}; got '${wrong ?? value}'`)
-  }
-  return [...new Set(chosen)]
-}
-
-function numbers(name: string, value: string | undefined, least: number): number[] | undefined {
-  if (value === undefined) return undefined
-  const chosen = split(value).map(Number)
-  if (chosen.length === 0 || !chosen.every(number => Number.isInteger(number) && number >= least)) {
-    throw new UsageError(`--${name} takes whole numbers from ${least}; got '${value}'`)
-  }
-  return [...new Set(chosen)]
-}
-
-function isOn(name: string, value: string | undefined): boolean {
-  return words(name, value, ['on', 'off'])?.[0] !== 'off'
-}
-
-function chooseShapes(filter: string, shapes: readonly BenchShape[]): string[] {
-  const wanted = split(filter).map(word => word.toLowerCase())
-  const names = shapes.map(shape => shape.name)
-  const chosen =
-    wanted.length === 0 ? names : names.filter(name => wanted.some(word => name.toLowerCase().includes(word)))
-  if (chosen.length === 0) throw new UsageError(`--filter ${filter} matches none of ${names.join(', ')}`)
-  return chosen
 }

@@ -26,6 +26,24 @@ export function foreignCores(busy: number, own: number, wallMs: number): number 
   return foreign <= BLUR_MS ? 0 : foreign / wallMs
 }
 
+/** Whether other load was there; nobody knows where the system does not say. */
+export function isDisturbed(cores: number | null): boolean {
+  return (cores ?? 0) > DISTURBED_CORES
+}
+
+/** Measures again, up to `retries` times, while other load is there; gives the least disturbed of the measurements. */
+export async function leastDisturbed<T extends { foreignCores: number | null }>(
+  retries: number,
+  measure: (attempt: number) => Promise<T> | T,
+): Promise<T> {
+  let best = await measure(0)
+  for (let attempt = 1; attempt <= retries && isDisturbed(best.foreignCores); attempt++) {
+    const again = await measure(attempt)
+    if ((again.foreignCores ?? 0) < (best.foreignCores ?? 0)) best = again
+  }
+  return best
+}
+
 export interface LoadWatch {
   /** Cores' worth of other work since the watch began; null where the system does not say. */
   stop(): number | null

@@ -2,6 +2,7 @@
 
 import { formatBytes, formatDuration, formatNumber, formatPercent } from '../lib/cli/format.js'
 import type { MachineLimits } from './machine.js'
+import { isDisturbed } from './other-load.js'
 import type { Memory, Overhead, Row } from './results.js'
 
 interface Column {
@@ -29,10 +30,14 @@ const COLUMNS: readonly Column[] = [
   {
     head: 'dense ×',
     width: 9,
-    cell: row =>
-      row.dense ? `${row.dense.how === 'scaled' ? '≈' : ''}${formatNumber(row.dense.ratio)}` : '–',
+    cell: row => (row.dense ? denseText(row.dense) : '–'),
   },
 ]
+
+/** ~ where other load was there while the dense layer was measured, ≈ where it is scaled from fewer tokens. */
+export function denseText({ ratio, how, disturbed }: NonNullable<Row['dense']>): string {
+  return `${disturbed ? '~' : ''}${how === 'scaled' ? '≈' : ''}${formatNumber(ratio)}`
+}
 
 const LABEL_WIDTH = 48
 
@@ -62,18 +67,23 @@ export const LEGEND = [
 export function machineLines(machine: MachineLimits): string[] {
   const rate = (value: { best: number } | undefined, unit: string) =>
     value === undefined ? `no such unit` : `${formatNumber(value.best)} ${unit}`
-  return machine.threads.map(
+  const lines = machine.threads.map(
     ({ threads, readGBs, fmaGflops, bf16Gflops }) =>
       `limits, ${threads} thread${threads === 1 ? '' : 's'}: read ${rate(readGBs, 'GB/s')}, ` +
       `f32 ${rate(fmaGflops, 'GFLOP/s')} (${machine.fmaInstruction ?? 'none'}), ` +
       `bf16 ${rate(bf16Gflops, `GFLOP/s (${machine.bf16Instruction})`)}${bf16Gflops ? '' : ': widened to f32'}`,
   )
+  if (!isDisturbed(machine.foreignCores)) return lines
+  const load = formatNumber(machine.foreignCores ?? 0)
+  return [...lines, `~ limits measured beside ${load} cores of other load: shares of them may be too high`]
 }
 
-export function overheadLine({ shape, device, dtype, threads, forwardSyncUs, forwardUs }: Overhead): string {
+export function overheadLine(overhead: Overhead): string {
+  const { shape, device, dtype, threads, forwardSyncUs, forwardUs } = overhead
   return (
     `${shape} ${device} ${dtype} ${threads}t empty call`.padEnd(LABEL_WIDTH) +
-    ` forwardSync ${formatNumber(forwardSyncUs)} µs, forward ${formatNumber(forwardUs)} µs`
+    ` forwardSync ${formatNumber(forwardSyncUs)} µs, forward ${formatNumber(forwardUs)} µs` +
+    disturbance(overhead)
   )
 }
 

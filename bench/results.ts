@@ -42,7 +42,7 @@ export interface Row extends CellName, Timing {
   rooflineShare: number | null
   bound: 'memory' | 'compute' | null
   /** Time of a dense layer of all the experts over this one's; absent where it was not measured. */
-  dense?: { medianMs: number; ratio: number; how: 'measured' | 'scaled' }
+  dense?: { medianMs: number; ratio: number; how: 'measured' | 'scaled'; disturbed: boolean }
   /** Of a stage: share of the layer's median in the same run. */
   shareOfLayer?: number
 }
@@ -51,6 +51,8 @@ export interface Row extends CellName, Timing {
 export interface Overhead extends Omit<CellName, 'what' | 'load' | 'numTokens'> {
   forwardSyncUs: number
   forwardUs: number
+  foreignCores: number | null
+  disturbed: boolean
 }
 
 /** Memory while a layer's cells ran. */

@@ -4,11 +4,12 @@
  */
 
 import { devices } from '../lib/index.js'
+import { runCommand } from './arguments.js'
 import { groupsOf } from './cases.js'
 import { compareResults, comparisonLines } from './compare.js'
 import { measureLayers } from './layer-cells.js'
-import { bestOf, environment, machineMeasurement } from './machine.js'
-import { type BenchOptions, parseOptions, USAGE, UsageError } from './options.js'
+import { bestOf, environment, machineMeasurement, QUICK_MEASURE_MS } from './machine.js'
+import { type BenchOptions, parseOptions, USAGE } from './options.js'
 import { showProgress } from './progress.js'
 import { LEGEND, machineLines, memoryLine, overheadLine, tableHead, tableLine } from './report-table.js'
 import { type Results, type Row, readResults, revision, writeResults } from './results.js'
@@ -30,9 +31,14 @@ async function main(options: BenchOptions): Promise<void> {
     memory: [],
     notMeasured: [],
   }
-  const { cpu, cores, lastLevelCacheBytes } = results.environment
-  console.log(`${cpu}, ${cores} cores, last-level cache ${lastLevelCacheBytes / 2 ** 20} MiB`)
-  const measure = machineMeasurement([cores, ...options.threads.filter(Boolean)], options.quick)
+  const { cpu, architecture, cores, lastLevelCacheBytes } = results.environment
+  console.log(
+    `${cpu} (${architecture}), ${cores} cores, last-level cache ${lastLevelCacheBytes / 2 ** 20} MiB`,
+  )
+  const measure = machineMeasurement(
+    [1, cores, ...options.threads.filter(Boolean)],
+    options.quick ? { milliseconds: QUICK_MEASURE_MS, retries: 0 } : {},
+  )
   results.machine = measure()
   if (results.machine) console.log(machineLines(results.machine).join('\n'))
 
@@ -104,11 +110,4 @@ function servedDevices(options: BenchOptions, results: Results): string[] {
   return known.filter(device => device.available).map(device => device.id)
 }
 
-try {
-  if (process.argv.includes('--help')) console.log(USAGE)
-  else await main(parseOptions(process.argv.slice(2)))
-} catch (error) {
-  if (!(error instanceof UsageError)) throw error
-  console.error(`${error.message}\n\n${USAGE}`)
-  process.exitCode = 2
-}
+await runCommand(USAGE, args => main(parseOptions(args)))

@@ -1,73 +1,63 @@
-/** PyTorch: the loop over experts of torch_loop.py in a process of its own, asked for one block of calls at a time. */
+/** PyTorch: the loop over experts of torch_loop.py. */
 
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
 import path from 'node:path'
-import { createInterface } from 'node:readline'
-import { processCpuMs } from '../other-load.js'
+import { createChildPeer, describeLayer } from './child.js'
 import type { Peer, PeerLayer } from './peer.js'
 
 const SCRIPT = path.join(import.meta.dirname, 'torch_loop.py')
 /** Debian's python3-torch belongs to the system's interpreter, whatever else comes first on PATH. */
 const INTERPRETERS = [process.env.PYTHON, '/usr/bin/python3', 'python3'].filter(name => name !== undefined)
+/** Prints the version and the file that the BLAS's functions come from, where that is a file of its own. */
+const PROBE = `
+import torch, os
+print(torch.__version__)
+maps = open('/proc/self/maps').read().split() if os.path.exists('/proc/self/maps') else []
+print(next((os.path.realpath(word) for word in maps if 'libblas' in word or 'openblas' in word), 'built in'))`
 
 export interface TorchInstallation {
   python: string
   version: string
+  /** Which BLAS its f32 products come from. */
+  blas: string
 }
+
+let found: TorchInstallation | null | undefined
 
 /** @returns undefined where no interpreter has PyTorch */
 export function findTorch(): TorchInstallation | undefined {
-  for (const python of INTERPRETERS) {
-    const { status, stdout } = spawnSync(python, ['-c', 'import torch; print(torch.__version__)'], {
-      encoding: 'utf8',
-    })
-    if (status === 0) return { python, version: stdout.trim() }
+  if (found === undefined) {
+    found = null
+    for (const python of INTERPRETERS) {
+      const { status, stdout } = spawnSync(python, ['-c', PROBE], { encoding: 'utf8' })
+      if (status !== 0) continue
+      const [version, blas] = stdout.trim().split('\n')
+      found = { python, version: version!, blas: path.basename(blas!) }
+      break
+    }
   }
-  return undefined
+  return found ?? undefined
 }
 
-export const NO_TORCH =
-  "no PyTorch here: 'apt-get install python3-torch' on Debian, or PYTHON=… with one that has it"
+/**
+ * Debian's PyTorch takes whatever BLAS is installed; with the reference one, written for correctness, its f32 times would say nothing
+ * about PyTorch.
+ */
+const REFERENCE_BLAS = /^libblas\.so/
 
-export async function createTorch(layer: PeerLayer, dtype: 'f32' | 'bf16', python: string): Promise<Peer> {
-  const { config, directory, threads, hidden, weights } = layer
-  const { hiddenSize, intermediateSize, numExperts, topK } = config
-  const sharedSize = weights.shared ? (weights.shared.up as Uint16Array).length / hiddenSize : 0
-  const numRows = hidden.length / hiddenSize
-  const described = { hiddenSize, intermediateSize, numExperts, topK, sharedSize, numRows, threads, dtype }
-  writeFileSync(path.join(directory, 'config.json'), JSON.stringify(described))
-  const child = spawn(python, [SCRIPT, directory], { stdio: ['pipe', 'pipe', 'inherit'] })
-  const ask = conversation(child)
-  await ask(null)
-  return {
-    name: 'PyTorch loop',
-    dtype,
-    times: async (tokens, first, calls) => (await ask({ tokens, first, calls })).ms!,
-    async output(tokens) {
-      const file = path.join(directory, `torch.${dtype}.out`)
-      writeFileSync(file, new Uint8Array(4 * tokens * hiddenSize))
-      await ask({ tokens, output: file })
-      const bytes = readFileSync(file)
-      return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
-    },
-    cpuMs: () => processCpuMs(child.pid!),
-    async close() {
-      const ended = new Promise(resolve => child.once('exit', resolve))
-      child.stdin!.end()
-      await ended
-    },
+export async function createTorch(layer: PeerLayer, dtype: 'f32' | 'bf16'): Promise<Peer> {
+  const torch = findTorch()
+  if (!torch) {
+    throw new Error(
+      "no PyTorch here: 'apt-get install python3-torch libopenblas0-pthread' on Debian, or PYTHON=… with one that has it",
+    )
   }
-}
-
-/** One line out, one line back; null only listens (for the greeting). */
-function conversation(child: ChildProcess): (request: object | null) => Promise<{ ms?: number[] }> {
-  const lines = createInterface({ input: child.stdout! })
-  const answers = lines[Symbol.asyncIterator]()
-  return async request => {
-    if (request !== null) child.stdin!.write(`${JSON.stringify(request)}\n`)
-    const { value, done } = await answers.next()
-    if (done) throw new Error('the PyTorch process ended')
-    return JSON.parse(value) as { ms?: number[] }
+  if (dtype === 'f32' && REFERENCE_BLAS.test(torch.blas)) {
+    throw new Error(
+      "it would run on the reference BLAS, which is slow by design: 'apt-get install libopenblas0-pthread'",
+    )
   }
+  writeFileSync(path.join(layer.directory, 'config.json'), JSON.stringify(describeLayer(layer, dtype)))
+  return createChildPeer('PyTorch loop', dtype, layer, [torch.python, SCRIPT, layer.directory])
 }

@@ -49,8 +49,10 @@ export function readAll(directory: string): { file: string; results: AnyResults 
 export function collect(all: readonly { file: string; results: AnyResults }[]): Collected {
   const byDate = [...all].sort((a, b) => b.results.date.localeCompare(a.results.date))
   const newest = byDate[0]?.results
-  const belongs = ({ results }: { results: AnyResults }) =>
-    results.revision === newest!.revision && results.environment.cpu === newest!.environment.cpu
+  const belongs = ({ results: { revision, environment } }: { results: AnyResults }) =>
+    revision === newest!.revision &&
+    environment.cpu === newest!.environment.cpu &&
+    environment.architecture === newest!.environment.architecture
   const used = newest ? byDate.filter(belongs) : []
   const cells = used.flatMap(({ results }) => (results.benchmark === 'sparse-experts' ? [results] : []))
   const peers = used.flatMap(({ results }) => (results.benchmark === 'sparse-experts peers' ? [results] : []))

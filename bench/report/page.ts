@@ -2,20 +2,20 @@
 
 import { formatBytes, formatDuration, formatNumber, formatPercent } from '../../lib/cli/format.js'
 import { limitsFor } from '../machine.js'
-import { machineLines } from '../report-table.js'
+import { denseText, machineLines } from '../report-table.js'
 import type { Row } from '../results.js'
 import { rooflineMs } from '../roofline.js'
 import { shapeNamed } from '../shapes.js'
 import type { Chart } from './charts/style.js'
 import type { Collected } from './collect.js'
 import { growthOverExperts, growthOverTokens } from './growth.js'
-import { groupBy, markdownTable, peersTable } from './tables.js'
+import { groupBy, markdownTable, peersTable, threadsText } from './tables.js'
 
 /** @param charts those that could be drawn, as SVG files beside the page */
 export function cpuPage(collected: Collected, charts: readonly Chart[]): string {
   const { newest, machine } = collected
   if (!newest) throw new Error('there are no results')
-  const { cpu, cores, memoryBytes, lastLevelCacheBytes, node } = newest.environment
+  const { cpu, architecture, cores, memoryBytes, lastLevelCacheBytes, node } = newest.environment
   const sections = [
     '# CPU performance',
     [
@@ -23,7 +23,7 @@ export function cpuPage(collected: Collected, charts: readonly Chart[]): string 
       'machine, shared with others: differences below 15 % are ties. A cell that other load disturbed in every repeat is marked `~`.',
     ].join('\n'),
     [
-      `- ${cpu}, ${cores} cores, last-level cache ${lastLevelCacheBytes / 2 ** 20} MiB, ${formatNumber(memoryBytes / 2 ** 30)} GiB; Node ${node}`,
+      `- ${cpu} (${architecture}), ${cores} cores, last-level cache ${lastLevelCacheBytes / 2 ** 20} MiB, ${formatNumber(memoryBytes / 2 ** 30)} GiB; Node ${node}`,
       ...(machine ? machineLines(machine).map(line => `- ${line}`) : []),
       `- ${newest.date.slice(0, 10)}, revision ${newest.revision || 'unknown'}`,
       `- results: ${collected.files.map(file => `\`${file}\``).join(', ')}`,
@@ -48,14 +48,13 @@ function peersSection(collected: Collected): string[] {
     '## Beside what a Node user could take instead',
     [
       `${versions.join(', ')}. One run, interleaved, same weights and inputs; \`forward\` and \`session.run\` as a server calls them. In brackets: their time over ours,`,
-      'the median of the rounds’ ratios, so above 1 this package is faster. Quantized peers stand beside ours in bf16; they read fewer bytes.',
+      'the median of the rounds’ ratios, so above 1 this package is faster. Beside ours in bf16 stands also what has no bf16 and would be taken in f32. Quantized peers stand beside ours in bf16; they read fewer bytes.',
     ].join('\n'),
     ...peersTable(collected.peerRows),
   ]
 }
 
-const rowKey = (row: Row) =>
-  `${row.shape}, ${row.dtype}, ${row.threads} thread${row.threads === 1 ? '' : 's'}`
+const rowKey = (row: Row) => `${row.shape}, ${row.dtype}, ${threadsText(row.threads)}`
 
 function layerSections(rows: readonly Row[]): string[] {
   const layers = rows.filter(row => row.what === 'layer' && row.device !== 'reference')
@@ -83,7 +82,7 @@ function layerTable(rows: readonly Row[]): string {
       row.rooflineShare === null
         ? '–'
         : `${formatPercent(row.rooflineShare)} ${row.bound === 'memory' ? 'm' : 'c'}`,
-      row.dense ? `${row.dense.how === 'scaled' ? '≈' : ''}${formatNumber(row.dense.ratio)}` : '–',
+      row.dense ? denseText(row.dense) : '–',
     ]),
   )
 }
@@ -164,15 +163,15 @@ function overheadSection({ overheads, memory }: Collected): string[] {
   if (overheads.length === 0) return []
   const table = markdownTable(
     ['layer', 'device', '`forwardSync`', '`forward`', 'layer', 'scratch', 'grown while running'],
-    overheads.map(({ shape, dtype, device, threads, forwardSyncUs, forwardUs }) => {
+    overheads.map(({ shape, dtype, device, threads, forwardSyncUs, forwardUs, disturbed }) => {
       const used = memory.find(
         row => row.shape === shape && row.dtype === dtype && row.device === device && row.threads === threads,
       )
       return [
         `${shape}, ${dtype}, ${threads}t`,
         device,
-        `${formatNumber(forwardSyncUs)} µs`,
-        `${formatNumber(forwardUs)} µs`,
+        `${disturbed ? '~' : ''}${formatNumber(forwardSyncUs)} µs`,
+        `${disturbed ? '~' : ''}${formatNumber(forwardUs)} µs`,
         used ? formatBytes(used.layerBytes / used.copies) : '–',
         used ? formatBytes(used.workspaceBytes) : '–',
         used ? formatBytes(used.grownBytes) : '–',

@@ -53,9 +53,9 @@ writeFileSync(path.join(out, 'cpu.md'), cpuPage(collected, drawn))
 console.log(`${drawn.length} pictures and cpu.md from ${collected.files.join(', ')} in ${out}`)
 
 if (options.out === undefined) {
-  const { cpu, cores } = newest.environment
+  const { cpu, architecture, cores } = newest.environment
   const content = [
-    `${cpu}, ${cores} cores, ${newest.date.slice(0, 10)}; how it was measured, and everything else: [CPU performance](docs/performance/cpu.md).`,
+    `${cpu} (${architecture}), ${cores} cores, ${newest.date.slice(0, 10)}; how it was measured, and everything else: [CPU performance](docs/performance/cpu.md).`,
     peerRows.length > 0 ? readmeTable(rows, peerRows) : '',
   ]
   const readme = path.join(root, 'README.md')

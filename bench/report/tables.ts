@@ -23,13 +23,13 @@ export function groupBy<T>(items: readonly T[], keyOf: (item: T) => string): [st
   return [...groups]
 }
 
-/** One table per group of comparable peers: tokens/s, and in brackets their time over ours. */
+/** One table per group of comparable peers and number of threads: tokens/s, and in brackets their time over ours. */
 export function peersTable(rows: readonly PeerRow[]): string[] {
-  return groupBy(rows, row => row.group).map(([, group]) => {
+  return groupBy(rows, row => `${row.group} ${row.threads}`).map(([, group]) => {
     const peers = [...new Set(group.map(row => `${row.peer} ${row.dtype}`))]
     const cases = groupBy(group, row => `${row.shape} ${row.numTokens}`)
     return markdownTable(
-      ['shape', 'T', ...peers.map(name => `${name}, tokens/s`)],
+      [`shape, ${threadsText(group[0]!.threads)}`, 'T', ...peers.map(name => `${name}, tokens/s`)],
       cases.map(([, rowsOfCase]) => [
         rowsOfCase[0]!.shape,
         String(rowsOfCase[0]!.numTokens),
@@ -39,6 +39,8 @@ export function peersTable(rows: readonly PeerRow[]): string[] {
   })
 }
 
+export const threadsText = (threads: number) => `${threads} thread${threads === 1 ? '' : 's'}`
+
 function peerCell(row: PeerRow | undefined): string {
   if (!row) return '–'
   const mark = row.disturbed ? '~' : ''
@@ -46,14 +48,23 @@ function peerCell(row: PeerRow | undefined): string {
   return row.peer === 'sparse-experts' ? speed : `${speed} (${formatNumber(row.ratio.median)}×)`
 }
 
+/** Its dtype only where that is not ours. */
+function peerText({ disturbed, ratio, peer, dtype }: PeerRow, ourDtype: string): string {
+  const name = dtype === ourDtype ? peer : `${peer} in ${dtype}`
+  return `${disturbed ? '~' : ''}${formatNumber(ratio.median)}× ${name}`
+}
+
 const README_TOKENS = [1, 8, 64, 512]
 
 /**
- * The README's table: tokens/s and share of the roofline of this package in f32 and bf16, and how much faster it is than the best peer of
- * the same arithmetic.
+ * The README's table, with the most threads: tokens/s and share of the roofline of this package in f32 and bf16, and how much faster it is
+ * than the best peer that stands beside it (in bf16 also those that only have f32).
  */
 export function readmeTable(rows: readonly Row[], peerRows: readonly PeerRow[]): string {
-  const ours = peerRows.filter(row => row.peer === 'sparse-experts' && row.group !== 'quantized')
+  const most = Math.max(0, ...peerRows.map(row => row.threads))
+  const ours = peerRows.filter(
+    row => row.peer === 'sparse-experts' && row.group !== 'quantized' && row.threads === most,
+  )
   const cases = ours
     .filter(row => README_TOKENS.includes(row.numTokens))
     .map(({ shape, numTokens, dtype, threads, tokensPerSecond, disturbed }) => {
@@ -85,7 +96,7 @@ export function readmeTable(rows: readonly Row[], peerRows: readonly PeerRow[]):
         roofline === undefined || roofline === null
           ? '–'
           : `${layer!.disturbed ? '~' : ''}${Math.round(100 * roofline)} %`,
-        best ? `${best.disturbed ? '~' : ''}${formatNumber(best.ratio.median)}× ${best.peer}` : '–',
+        best ? peerText(best, dtype) : '–',
       ]
     })
   return markdownTable(

@@ -10,6 +10,7 @@ const rate = (best: number) => ({ best, median: best / 2 })
 const machine: MachineLimits = {
   fmaInstruction: 'avx512 fma',
   bf16Instruction: 'vdpbf16ps',
+  foreignCores: 0,
   threads: [
     { threads: 1, readGBs: rate(30), fmaGflops: rate(240), bf16Gflops: rate(480) },
     { threads: 2, readGBs: rate(40), fmaGflops: rate(480), bf16Gflops: rate(960) },
@@ -128,7 +129,7 @@ describe('a comparison with earlier results', () => {
 
 describe('the table', () => {
   it('has a figure under each head, and marks what other load disturbed', () => {
-    const line = tableLine({ ...row, dense: { medianMs: 20, ratio: 10, how: 'scaled' } })
+    const line = tableLine({ ...row, dense: { medianMs: 20, ratio: 10, how: 'scaled', disturbed: false } })
     expect(line.length).toBe(tableHead().length)
     expect(line).toContain('50 % m')
     expect(line).toContain('≈10.0')

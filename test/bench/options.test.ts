@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest'
+import { UsageError } from '../../bench/arguments.js'
 import { groupsOf } from '../../bench/cases.js'
-import { parseOptions, UsageError } from '../../bench/options.js'
+import { parseOptions } from '../../bench/options.js'
+import { parsePeersOptions } from '../../bench/peers/options.js'
 
 describe('the command line of the benchmark', () => {
   it('means all shapes, devices, dtypes and both kinds of cells by default', () => {
@@ -55,6 +57,36 @@ describe('the command line of the benchmark', () => {
   })
 })
 
+describe('the command line of the peers', () => {
+  it('means four shapes and all groups by default, never a rank that has no gate', () => {
+    const { shapes, groups, tokens, rounds } = parsePeersOptions([])
+    expect(shapes.map(({ name }) => name)).toEqual([
+      'DeepSeek-V2-Lite',
+      'OLMoE-1B-7B',
+      'Qwen3-30B-A3B',
+      'small',
+    ])
+    expect(groups).toEqual(['f32', 'bf16', 'quantized'])
+    expect(tokens).toEqual([1, 8, 64, 512])
+    expect(rounds).toBe(5)
+    expect(() => parsePeersOptions(['--filter', 'EP8'])).toThrow(UsageError)
+  })
+
+  it('is short with --quick, and still does what else is asked', () => {
+    const { shapes, rounds, tokens } = parsePeersOptions(['--quick', '--tokens', '3'])
+    expect([shapes.length, rounds, tokens]).toEqual([1, 1, [3]])
+  })
+
+  it.each([
+    ['--only', 'f16'],
+    ['--rounds', '0'],
+    ['--filter', 'nonesuch'],
+    ['--fast', 'on'],
+  ])('refuses %s %s', (...args) => {
+    expect(() => parsePeersOptions(args)).toThrow(UsageError)
+  })
+})
+
 describe('the cells', () => {
   const trace = {
     layer: 1,
@@ -81,6 +113,8 @@ describe('the cells', () => {
     expect(groups[0]!.layerCells).toEqual([
       { load: 'gate', numTokens: 1 },
       { load: 'gate', numTokens: 64 },
+      { load: 'uniform', numTokens: 1 },
+      { load: 'uniform', numTokens: 64 },
       { load: 'zipf', numTokens: 1 },
       { load: 'zipf', numTokens: 64 },
     ])

@@ -19,6 +19,7 @@ const rate = (best: number) => ({ best, median: best })
 const machine: MachineLimits = {
   fmaInstruction: 'avx2 fma',
   bf16Instruction: null,
+  foreignCores: 0,
   threads: [1, 2].map(threads => ({ threads, readGBs: rate(30), fmaGflops: rate(90 * threads) })),
 }
 
@@ -66,6 +67,7 @@ const rows = [
 
 const environment = {
   cpu: 'a CPU',
+  architecture: 'avx2',
   cores: 2,
   memoryBytes: 2 ** 34,
   lastLevelCacheBytes: 2 ** 25,
@@ -76,7 +78,16 @@ const common = { revision: 'r1', environment, machine, notMeasured: [] }
 const cells = (changes: Partial<Results> = {}): Results => ({
   ...{ ...common, benchmark: 'sparse-experts', date: '2026-01-02', rows, memory: [] },
   overheads: [
-    { shape: 'OLMoE-1B-7B', device: 'cpu', dtype: 'f32', threads: 2, forwardSyncUs: 4, forwardUs: 30 },
+    {
+      shape: 'OLMoE-1B-7B',
+      device: 'cpu',
+      dtype: 'f32',
+      threads: 2,
+      forwardSyncUs: 4,
+      forwardUs: 30,
+      foreignCores: 0,
+      disturbed: false,
+    },
   ],
   ...changes,
 })
@@ -118,6 +129,15 @@ describe('results that belong together', () => {
     const medianOf = (...all: ReturnType<typeof of>[]) => collect(all).rows.map(row => row.medianMs)
     expect(medianOf(of('1', 10, false), of('2', 20, true))).toEqual([10])
     expect(medianOf(of('1', 10, false), of('2', 20, false))).toEqual([20])
+  })
+
+  it('are not those of another generation of the same CPU name', () => {
+    const old = { ...environment, architecture: 'avx512bf16' }
+    const all = [
+      { file: 'zen5.json', results: cells({ environment: old }) },
+      { file: 'zen3.json', results: cells({ date: '2026-01-03' }) },
+    ]
+    expect(collect(all).files).toEqual(['zen3.json'])
   })
 
   it('are none in an empty folder', () => {
@@ -220,6 +240,21 @@ describe('pages', () => {
     expect(table).toHaveLength(4)
     expect(table[2]).toContain('50 %')
     expect(table[2]).toContain('1.50× onnxruntime-node MoE')
+  })
+
+  it('name the dtype of a peer that has not ours, and show the most threads only', () => {
+    const bf16 = { group: 'bf16', numTokens: 1 }
+    const table = readmeTable(
+      [],
+      [
+        peer({ ...bf16, dtype: 'bf16' }),
+        peer({ ...bf16, dtype: 'bf16', threads: 1 }),
+        peer({ ...bf16, dtype: 'bf16', peer: 'PyTorch loop', ratio: slower(9) }),
+        peer({ ...bf16, peer: 'onnxruntime-node MoE', ratio: slower(2) }),
+      ],
+    ).split('\n')
+    expect(table).toHaveLength(3)
+    expect(table[2]).toContain('2.00× onnxruntime-node MoE in f32')
   })
 
   it('leave a cell empty where a peer was not measured', () => {

@@ -1,11 +1,16 @@
 import type { PeerRow } from '../../peers/results.js'
 import { BASE, type Chart, COLOURS, decades, pointLayers, title } from './style.js'
 
-/** Milliseconds of a call over its tokens, beside the peers. */
+/** Peers stand in several groups; a line is drawn from the one of its own arithmetic. */
+const isOwnGroup = ({ group, dtype, peer }: PeerRow) =>
+  group === dtype || (group === 'quantized' && peer !== 'sparse-experts')
+
+/** Milliseconds of a call over its tokens, beside the peers; with the most threads that were measured. */
 export function peersChart(rows: readonly PeerRow[]): Chart | null {
   if (rows.length === 0) return null
+  const threads = Math.max(...rows.map(row => row.threads))
   const values = rows
-    .filter(row => row.group !== 'quantized' || row.peer !== 'sparse-experts')
+    .filter(row => row.threads === threads && isOwnGroup(row))
     .map(({ shape, numTokens, peer, dtype, medianMs, disturbed }) => ({
       ...{ shape, numTokens, medianMs, disturbed, dtype, peer: peer.replace(/ Q?MoE$/, '') },
     }))
@@ -51,10 +56,7 @@ export function peersChart(rows: readonly PeerRow[]): Chart | null {
     caption: 'Median time of a call; all peers of one panel in one run, interleaved',
     spec: {
       ...BASE,
-      title: title(
-        `Time of a layer, ${rows[0]!.threads} threads`,
-        'lower is faster; hollow: disturbed by other load',
-      ),
+      title: title(`Time of a layer, ${threads} threads`, 'lower is faster; hollow: disturbed by other load'),
       data: { values },
       facet: { field: 'shape', type: 'nominal' as const, sort: shapes },
       columns: 2,

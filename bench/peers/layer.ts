@@ -1,0 +1,30 @@
+/** The layer that all peers run, its weights also as files. */
+
+import type { MoeConfig } from '../../lib/index.js'
+import { makeLayerData } from '../../test/helpers/layer-data.js'
+import { Random } from '../../test/helpers/random.js'
+import { randomHidden } from '../data.js'
+import type { BenchShape } from '../shapes.js'
+import { writeLayerFiles } from './files.js'
+import type { PeerLayer } from './peer.js'
+
+/** The shape with the one routing rule that every peer has: softmax, top-k, renormalised. */
+export function makePeerLayer(
+  { name, config: published }: BenchShape,
+  tokenCounts: readonly number[],
+  threads: number,
+  directory: string,
+): PeerLayer {
+  const { hiddenSize, intermediateSize, numExperts, topK, numSharedExperts } = published
+  const config: MoeConfig = {
+    ...{ hiddenSize, intermediateSize, numExperts, topK, numSharedExperts },
+    scoringFunc: 'softmax',
+    normTopkProb: true,
+  }
+  const { weights } = makeLayerData({ name, config, numTokens: 1, load: 'gate' }, 'bf16')
+  const numRows = Math.max(256, 2 * Math.max(...tokenCounts))
+  const hidden = randomHidden(new Random(3), numRows, hiddenSize)
+  const layer = { shape: name, config, weights, hidden, threads, directory }
+  writeLayerFiles(layer)
+  return layer
+}
