@@ -3,17 +3,17 @@
  * the cost of an empty call. Steps: random weights, copies, drop the weights, cells.
  */
 
-import { type LayerStats, MoeLayer, type MoeWeights, plan } from '../lib/index.js'
-import { makeLayerData } from '../test/helpers/layer-data.js'
+import { type LayerStats, type MoeLayer, plan } from '../lib/index.js'
 import { Random } from '../test/helpers/random.js'
 import type { Group, LayerCell } from './cases.js'
 import { type CellOptions, timeAsync, timeCell } from './cell.js'
-import { type CallInput, copiesOf, makeInputs, randomHidden } from './data.js'
+import { type CallInput, copiesOf, randomHidden } from './data.js'
+import { callsOf, makeLayers } from './layers.js'
 import { limitsFor, type MachineLimits } from './machine.js'
 import { availableBytes, peakRssBytes, resetPeakRss } from './memory.js'
 import { isDisturbed } from './other-load.js'
 import type { CellName, Memory, Overhead, Row, Timing } from './results.js'
-import { type CallWork, figuresOf, type Limits, meanWork } from './roofline.js'
+import { figuresOf, type Limits } from './roofline.js'
 import type { Trace } from './trace.js'
 
 export interface LayerCellsOptions extends CellOptions {
@@ -80,16 +80,6 @@ export async function measureLayers(
   }
 }
 
-/** The weights are only needed to make the layers: as a local of this function they are garbage once it returns. */
-function makeLayers({ shape, dtype, device, threads }: Group, copies: number, isDense: boolean) {
-  const layerCase = { name: shape.name, config: shape.config, numTokens: 1, load: 'gate' as const }
-  const { config, weights } = makeLayerData(layerCase, dtype)
-  const create = (changes: { topK?: number } = {}, kept: MoeWeights = weights) =>
-    MoeLayer.create({ ...config, ...changes }, kept, { device: device as 'cpu', dtype, threads })
-  const layers = Array.from({ length: copies }, () => create())
-  return { layers, dense: isDense ? create({ topK: config.numExperts }) : null }
-}
-
 async function measureCell(
   { shape }: Group,
   { load, numTokens }: LayerCell,
@@ -97,24 +87,10 @@ async function measureCell(
   limits: Limits | null,
   options: LayerCellsOptions,
 ) {
-  const inputs = makeInputs(shape, load, numTokens, layers.length, options.traces)
-  if (!inputs) return null
-  const works: CallWork[] = []
-  const run = (turn: number) => {
-    const { hidden, options: callOptions } = inputs[turn % inputs.length]!
-    return layers[turn % layers.length]!.forwardSync(hidden, callOptions)
-  }
-  // Every input once: its work, and pages that were never touched.
-  for (let turn = 0; turn < inputs.length; turn++) works.push(workOf(run(turn).work))
-  let turn = 0
-  const timing = await timeCell(() => run(turn++), options)
-  return figuresOf(timing, numTokens, meanWork(works), limits)
-}
-
-function workOf(work: { flops: number; weightBytes: number; expertTokens: Int32Array }): CallWork {
-  let distinctExperts = 0
-  for (const tokens of work.expertTokens) if (tokens > 0) distinctExperts++
-  return { flops: work.flops, weightBytes: work.weightBytes, distinctExperts }
+  const calls = callsOf(shape, load, numTokens, layers, options.traces)
+  if (!calls) return null
+  const timing = await timeCell(calls.next, options)
+  return figuresOf(timing, numTokens, calls.work, limits)
 }
 
 /** The same experts, all of them for every token: what sparsity saves is measured against it. */

@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { type DType, devices } from '../lib/index.js'
-import { isDisturbed, watchLoad } from './other-load.js'
+import { countEndedChild, isDisturbed, watchLoad } from './other-load.js'
 
 export interface Rate {
   best: number
@@ -50,15 +50,14 @@ function buildMachineLimits(): string {
 /** @throws when the program does not run here */
 function measureMachine(program: string, threads: readonly number[], milliseconds: number): MachineLimits {
   const args = ['--threads', threads.join(','), '--milliseconds', String(milliseconds)]
-  let childMs = 0
-  const watch = watchLoad(() => childMs)
+  const watch = watchLoad()
   const { status, stdout, error } = spawnSync(program, args, {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   if (error || status !== 0) throw new Error(`machine_limits failed: ${error?.message ?? `status ${status}`}`)
   const { cpuMs, ...limits } = JSON.parse(stdout) as Measured
-  childMs = cpuMs
+  countEndedChild(cpuMs)
   return { ...limits, foreignCores: watch.stop() }
 }
 

@@ -68,18 +68,26 @@ export function processCpuMs(pid: number): number {
   }
 }
 
-/** @param childrenCpuMs CPU time of measured child processes in the interval, which is not other load */
+let endedChildrenMs = 0
+
+/** CPU time of a child process of ours that has ended: what was measured in it is not other load. */
+export function countEndedChild(cpuMs: number): void {
+  endedChildrenMs += cpuMs
+}
+
+/** @param childrenCpuMs CPU time of measured child processes that still run, which is not other load */
 export function watchLoad(childrenCpuMs: () => number = () => 0): LoadWatch {
   const before = readStat()
   const began = performance.now()
   const own = process.cpuUsage()
   const children = childrenCpuMs()
+  const ended = endedChildrenMs
   return {
     stop() {
       const after = readStat()
       if (before === null || after === null) return null
       const { user, system } = process.cpuUsage(own)
-      const ownMs = (user + system) / 1000 + childrenCpuMs() - children
+      const ownMs = (user + system) / 1000 + childrenCpuMs() - children + endedChildrenMs - ended
       return foreignCores(busyMs(after) - busyMs(before), ownMs, performance.now() - began)
     },
   }

@@ -108,12 +108,13 @@ export function cellKey(row: CellName): string {
 /** What benchmarks write: a result beside the next run's does not make that one another revision. */
 const OUTPUTS = [':!bench/results', ':!docs/performance', ':!README.md']
 
-/** Commit of the working tree, `+changes` where it differs; empty outside of a repository. */
+/** The last commit that changed more than results, `+changes` where the working tree differs; empty outside of a repository. */
 export function revision(): string {
   const git = (...args: string[]) =>
     execFileSync('git', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
   try {
-    return git('rev-parse', 'HEAD') + (git('status', '--porcelain', '--', '.', ...OUTPUTS) ? '+changes' : '')
+    const commit = git('log', '-1', '--format=%H', '--', '.', ...OUTPUTS)
+    return commit + (git('status', '--porcelain', '--', '.', ...OUTPUTS) ? '+changes' : '')
   } catch {
     return ''
   }

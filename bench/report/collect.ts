@@ -5,6 +5,7 @@
 
 import { readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
+import type { BarResults, LoadRow, ShareRow, SkewRow } from '../bars/results.js'
 import { bestOf, type MachineLimits } from '../machine.js'
 import type { PeerResults, PeerRow } from '../peers/results.js'
 import {
@@ -25,6 +26,9 @@ export interface Collected {
   rows: Row[]
   peerRows: PeerRow[]
   contention: ContentionRow[]
+  shares: ShareRow[]
+  skews: SkewRow[]
+  loads: LoadRow[]
   overheads: Results['overheads']
   memory: Results['memory']
   notMeasured: Results['notMeasured']
@@ -33,8 +37,13 @@ export interface Collected {
   files: string[]
 }
 
-type AnyResults = Results | PeerResults | ContentionResults
-const KINDS: readonly string[] = ['sparse-experts', 'sparse-experts peers', 'sparse-experts contention']
+type AnyResults = Results | PeerResults | ContentionResults | BarResults
+const KINDS: readonly string[] = [
+  'sparse-experts',
+  'sparse-experts peers',
+  'sparse-experts contention',
+  'sparse-experts bars',
+]
 
 export function readAll(directory: string): { file: string; results: AnyResults }[] {
   return readdirSync(directory)
@@ -59,11 +68,12 @@ export function collect(all: readonly { file: string; results: AnyResults }[]): 
   const contention = used.flatMap(({ results }) =>
     results.benchmark === 'sparse-experts contention' ? results.rows : [],
   )
+  const bars = used.flatMap(({ results }) => (results.benchmark === 'sparse-experts bars' ? [results] : []))
   const peerKey = (row: PeerRow) =>
     [row.shape, row.peer, row.dtype, row.numTokens, row.threads, row.group].join(' ')
   return {
     newest,
-    machine: [...cells, ...peers]
+    machine: [...cells, ...peers, ...bars]
       .map(results => results.machine)
       .reduce((a, b) => (a && b ? bestOf(a, b) : (a ?? b)), null),
     rows: best(
@@ -74,8 +84,20 @@ export function collect(all: readonly { file: string; results: AnyResults }[]): 
       peers.flatMap(results => results.rows),
       peerKey,
     ),
-    contention: best(contention, row => [row.shape, row.dtype, row.numTokens, row.threads].join(' ')),
-    overheads: newestOf(
+    contention: best(contention, callKey),
+    shares: best(
+      bars.flatMap(results => results.shares),
+      callKey,
+    ),
+    skews: best(
+      bars.flatMap(results => results.skews),
+      row => `${callKey(row)} ${row.load}`,
+    ),
+    loads: best(
+      bars.flatMap(results => results.loads),
+      row => layerKey({ ...row, device: 'cpu' }),
+    ),
+    overheads: best(
       cells.flatMap(results => results.overheads),
       layerKey,
     ),
@@ -91,6 +113,13 @@ export function collect(all: readonly { file: string; results: AnyResults }[]): 
 
 const layerKey = ({ shape, device, dtype, threads }: Omit<CellName, 'what' | 'load' | 'numTokens'>) =>
   [shape, device, dtype, threads].join(' ')
+
+const callKey = ({
+  shape,
+  dtype,
+  numTokens,
+  threads,
+}: Pick<Row, 'shape' | 'dtype' | 'numTokens' | 'threads'>) => [shape, dtype, numTokens, threads].join(' ')
 
 /** Items come newest first. */
 function newestOf<T>(items: readonly T[], keyOf: (item: T) => string): T[] {

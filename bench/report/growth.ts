@@ -1,5 +1,6 @@
 /** How time grows: a line through time over T·k, and a power of the number of experts. Pure. */
 
+import type { DType } from '../../lib/index.js'
 import type { Row } from '../results.js'
 import { groupBy } from './tables.js'
 
@@ -34,12 +35,17 @@ export function fitLine(points: readonly { x: number; y: number }[]): LinearFit 
 
 export interface Growth {
   shape: string
-  dtype: string
+  dtype: DType
+  threads: number
   /** Microseconds per token and expert once calls are compute-bound, and the fit's quality. */
   perSlotUs: number
   r2: number
   points: number
+  /** Some of the points were measured beside other load. */
+  disturbed: boolean
 }
+
+const someDisturbed = (rows: readonly Row[]) => rows.some(row => row.disturbed)
 
 /** A line per shape and dtype through the calls of 64 tokens and more. */
 export function growthOverTokens(
@@ -53,14 +59,21 @@ export function growthOverTokens(
     const topK = topKOf(group[0]!.shape)
     if (topK === undefined || group.length < 3) return []
     const fit = fitLine(group.map(row => ({ x: row.numTokens * topK, y: row.medianMs })))
-    const { shape, dtype } = group[0]!
-    return [{ shape, dtype, perSlotUs: fit.slope * 1000, r2: fit.r2, points: group.length }]
+    const { shape, dtype, threads } = group[0]!
+    return [
+      {
+        ...{ shape, dtype, threads, perSlotUs: fit.slope * 1000, r2: fit.r2 },
+        ...{ points: group.length, disturbed: someDisturbed(group) },
+      },
+    ]
   })
 }
 
 export interface ExpertGrowth {
-  dtype: string
+  dtype: DType
   numTokens: number
+  threads: number
+  disturbed: boolean
   /** Time grows as this power of E: 0 is flat. */
   measured: number
   /** What the bytes and FLOPs of the experts that were hit make of it at the limits. */
@@ -74,9 +87,12 @@ export function growthOverExperts(rows: readonly Row[], leastMs: (row: Row) => n
     fitPower(group.map(row => ({ x: Number(row.shape.slice(1)), y: of(row) })))
   return groupBy(sweep, row => `${row.dtype} ${row.numTokens} ${row.threads}`).flatMap(([, group]) => {
     if (group.length < 3) return []
-    const { dtype, numTokens } = group[0]!
+    const { dtype, numTokens, threads } = group[0]!
     return [
-      { dtype, numTokens, measured: exponent(group, row => row.medianMs), least: exponent(group, leastMs) },
+      {
+        ...{ dtype, numTokens, threads, disturbed: someDisturbed(group) },
+        ...{ measured: exponent(group, row => row.medianMs), least: exponent(group, leastMs) },
+      },
     ]
   })
 }

@@ -1,6 +1,9 @@
 /** The page docs/performance/cpu.md: the machine, the tables and the pictures, all from results. */
 
 import { formatBytes, formatDuration, formatNumber, formatPercent } from '../../lib/cli/format.js'
+import { judge } from '../bars/judge.js'
+import { BAR_SHAPES } from '../bars/shapes.js'
+import { barSummary, barTable } from '../bars/table.js'
 import { limitsFor } from '../machine.js'
 import { denseText, machineLines } from '../report-table.js'
 import type { Row } from '../results.js'
@@ -29,6 +32,7 @@ export function cpuPage(collected: Collected, charts: readonly Chart[]): string 
       `- results: ${collected.files.map(file => `\`${file}\``).join(', ')}`,
     ].join('\n'),
     ...peersSection(collected),
+    ...barsSection(collected),
     ...charts.map(({ name, caption }) => `![${caption}](${name}.svg)\n\n${caption}.`),
     ...layerSections(collected.rows),
     ...stagesSection(collected.rows),
@@ -54,7 +58,18 @@ function peersSection(collected: Collected): string[] {
   ]
 }
 
-const rowKey = (row: Row) => `${row.shape}, ${row.dtype}, ${threadsText(row.threads)}`
+function barsSection(collected: Collected): string[] {
+  const bars = judge(collected)
+  if (bars.length === 0) return []
+  return [
+    '## What this project asks of the CPU backend',
+    `\`npm run bench:bars\` measures and judges; S1 to S4 are ${BAR_SHAPES.map(({ shape }) => shape.name).join(', ')}. ${barSummary(bars)}.`,
+    barTable(bars),
+  ]
+}
+
+const rowKey = (row: Pick<Row, 'shape' | 'dtype' | 'threads'>) =>
+  `${row.shape}, ${row.dtype}, ${threadsText(row.threads)}`
 
 function layerSections(rows: readonly Row[]): string[] {
   const layers = rows.filter(row => row.what === 'layer' && row.device !== 'reference')
@@ -111,9 +126,10 @@ function growthSection(rows: readonly Row[]): string[] {
   const growth = growthOverTokens(rows, shape => shapeNamed(shape)?.config.topK)
   if (growth.length === 0) return []
   const table = markdownTable(
-    ['shape', 'dtype', 'µs per token and expert', 'R²', 'points'],
-    growth.map(({ shape, dtype, perSlotUs, r2, points }) => [
-      ...[shape, dtype, formatNumber(perSlotUs), r2.toFixed(4), String(points)],
+    ['layer', 'µs per token and expert', 'R²', 'points'],
+    growth.map(({ perSlotUs, r2, points, disturbed, ...growth }) => [
+      rowKey(growth),
+      ...[`${disturbed ? '~' : ''}${formatNumber(perSlotUs)}`, r2.toFixed(4), String(points)],
     ]),
   )
   return ['## Growth over tokens', 'A line through the time over T·k from 64 tokens on.', table]
@@ -128,8 +144,9 @@ function expertGrowthSection({ rows, machine }: Collected): string[] {
   if (growth.length === 0) return []
   const table = markdownTable(
     ['dtype', 'T', 'measured', 'by the experts hit'],
-    growth.map(({ dtype, numTokens, measured, least }) => [
-      ...[dtype, String(numTokens), measured.toFixed(2), least.toFixed(2)],
+    growth.map(({ dtype, threads, numTokens, measured, least, disturbed }) => [
+      `${dtype}, ${threadsText(threads)}`,
+      ...[String(numTokens), `${disturbed ? '~' : ''}${measured.toFixed(2)}`, least.toFixed(2)],
     ]),
   )
   return [

@@ -54,7 +54,7 @@ export interface Chart {
 /** Whole layers of the models, on the CPU. */
 export const layerRows = (rows: readonly Row[]) =>
   rows.filter(row => row.what === 'layer' && row.device === 'cpu' && !isExpertSweep(row))
-export const isExpertSweep = (row: Row) => /^E\d+$/.test(row.shape)
+export const isExpertSweep = (row: Pick<Row, 'shape'>) => /^E\d+$/.test(row.shape)
 /** Expert-parallel ranks are handed their ids. */
 export const isGateless = (row: Row, rows: readonly Row[]) =>
   !rows.some(other => other.shape === row.shape && other.load === 'gate')

@@ -1,0 +1,134 @@
+/**
+ * A layer in turns with the limits of the machine: in each round the limits are measured, then one block of calls of each load and size.
+ * What the machine's other guests take from the bandwidth, they take from both.
+ */
+
+import type { DType } from '../../lib/index.js'
+import { copiesOf } from '../data.js'
+import { callsOf, makeLayers } from '../layers.js'
+import { bestOf, lastLevelCacheBytes, limitsFor, type MachineLimits } from '../machine.js'
+import type { BenchLoad } from '../options.js'
+import { isDisturbed, leastDisturbed, watchLoad } from '../other-load.js'
+import type { Peer } from '../peers/peer.js'
+import { median, type RoundOptions, ratioOf, runRounds } from '../peers/rounds.js'
+import { type CallWork, rooflineMs } from '../roofline.js'
+import type { BenchShape } from '../shapes.js'
+import type { ShareRow, SkewRow } from './results.js'
+
+export interface ShareOptions extends RoundOptions {
+  tokens: readonly number[]
+  /** Rows of skewed calls; one token alone has no skew. */
+  skewTokens: readonly number[]
+  retries: number
+}
+
+const CACHE_TIMES = 16
+
+export interface Shares {
+  shares: ShareRow[]
+  skews: SkewRow[]
+  machine: MachineLimits
+}
+
+interface Entry {
+  load: BenchLoad
+  numTokens: number
+  work: CallWork
+  contestant: Contestant
+}
+
+type Contestant = Pick<Peer, 'times'>
+
+export async function measureShares(
+  shape: BenchShape,
+  dtype: DType,
+  threads: number,
+  measureLimits: () => MachineLimits | null,
+  options: ShareOptions,
+): Promise<Shares> {
+  const making = { shape, dtype, threads, device: 'cpu' }
+  const { numExperts, hiddenSize, intermediateSize } = shape.config
+  const layerBytes = 3 * numExperts * hiddenSize * intermediateSize * (dtype === 'f32' ? 4 : 2)
+  const { layers } = makeLayers(making, copiesOf(layerBytes, lastLevelCacheBytes(), CACHE_TIMES), false)
+  try {
+    const cells = [
+      ...options.tokens.map(numTokens => ({ load: 'gate' as BenchLoad, numTokens })),
+      ...options.skewTokens.flatMap(numTokens =>
+        (['uniform', 'zipf', 'same_experts'] as const).map(load => ({ load, numTokens })),
+      ),
+    ]
+    const entries: Entry[] = cells.map(({ load, numTokens }) => {
+      const calls = callsOf(shape, load, numTokens, layers)!
+      return { load, numTokens, work: calls.work, contestant: contestantOf(calls.next) }
+    })
+    const measured = await leastDisturbed(options.retries, async () => {
+      const limits: MachineLimits[] = []
+      const watch = watchLoad()
+      const machine: Contestant = {
+        async times(_, __, calls) {
+          const measured = measureLimits()
+          if (!measured) throw new Error('shares of the limits need the limits')
+          limits.push(measured)
+          return new Array(calls).fill(0)
+        },
+      }
+      const contestants = [machine, ...entries.map(({ contestant }) => contestant)]
+      const times = await runRounds(contestants, 0, options)
+      // Those of the rounds: before them every contestant was tried out.
+      const ofRounds = limits.slice(-options.rounds)
+      return { limits: ofRounds, times: times.slice(1), foreignCores: watch.stop() }
+    })
+    const machine = measured.limits.reduce(bestOf)
+    const { foreignCores } = measured
+    const name = { shape: shape.name, dtype, threads }
+    const watched = { foreignCores, disturbed: isDisturbed(foreignCores) }
+    const rows = entries.map((entry, index) => ({ ...entry, rounds: measured.times[index]!.rounds }))
+    return {
+      machine,
+      shares: rows
+        .filter(({ load, rounds }) => load === 'gate' && rounds.length > 0)
+        .map(({ numTokens, work, rounds }) => {
+          const least = measured.limits.map(limits => rooflineMs(work, limitsFor(limits, dtype, threads)!).ms)
+          return {
+            ...{ ...name, numTokens, medianMs: median(rounds), share: ratioOf(least, rounds), ...watched },
+            bound: rooflineMs(work, limitsFor(machine, dtype, threads)!).bound,
+          }
+        }),
+      skews: skewsOf(rows, work => rooflineMs(work, limitsFor(machine, dtype, threads)!).ms).map(skew => ({
+        ...name,
+        ...skew,
+        ...watched,
+      })),
+    }
+  } finally {
+    for (const layer of layers) layer.dispose()
+  }
+}
+
+function contestantOf(call: () => unknown): Contestant {
+  return {
+    async times(_, __, calls) {
+      return Array.from({ length: calls }, () => {
+        const began = performance.now()
+        call()
+        return performance.now() - began
+      })
+    },
+  }
+}
+
+type Measured = Pick<Entry, 'load' | 'numTokens' | 'work'> & { rounds: readonly number[] }
+
+/** Each skewed load beside the uniform one of as many tokens. */
+export function skewsOf(
+  rows: readonly Measured[],
+  leastMs: (work: CallWork) => number,
+): Pick<SkewRow, 'load' | 'numTokens' | 'ratio' | 'least'>[] {
+  return rows.flatMap(({ load, numTokens, work, rounds }) => {
+    if (load !== 'zipf' && load !== 'same_experts') return []
+    const uniform = rows.find(other => other.load === 'uniform' && other.numTokens === numTokens)
+    if (!uniform || uniform.rounds.length === 0 || rounds.length === 0) return []
+    const least = leastMs(work) / leastMs(uniform.work)
+    return [{ load, numTokens, ratio: ratioOf(rounds, uniform.rounds), least }]
+  })
+}
