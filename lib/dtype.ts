@@ -43,12 +43,12 @@ export function numberToBf16(value: number): number {
 
 /** The number that an IEEE half-precision bit pattern stands for. */
 export function f16ToNumber(bits: number): number {
+  const magnitude = bits & 0x7fff
   const sign = bits & 0x8000 ? -1 : 1
-  const exponent = (bits >>> 10) & 0x1f
-  const mantissa = bits & 0x3ff
-  if (exponent === 0) return sign * mantissa * 2 ** -24
-  if (exponent === 31) return mantissa ? Number.NaN : sign * Number.POSITIVE_INFINITY
-  return sign * (1 + mantissa / 1024) * 2 ** (exponent - 15)
+  if (magnitude >= 0x7c00) return magnitude > 0x7c00 ? Number.NaN : sign * Number.POSITIVE_INFINITY
+  // The bits of an f32 with the same mantissa; the product corrects its exponent and is exact, subnormals included.
+  u32[0] = magnitude << 13
+  return sign * f32[0]! * 2 ** 112
 }
 
 /** Rounds once to the nearest half, ties to even; overflow gives infinity, NaN stays NaN. Returns the bits. */
@@ -88,7 +88,12 @@ export function allocateArray(dtype: DType, length: number): FloatArray {
 export function toFloat32(array: FloatArray, dtype: DType): Float32Array {
   if (array instanceof Float32Array) return array
   const out = new Float32Array(array.length)
-  for (let i = 0; i < array.length; i++) out[i] = readElement(array, i, dtype)
+  if (dtype === 'bf16') {
+    const bits = new Uint32Array(out.buffer)
+    for (let i = 0; i < array.length; i++) bits[i] = array[i]! << 16
+  } else {
+    for (let i = 0; i < array.length; i++) out[i] = readElement(array, i, dtype)
+  }
   return out
 }
 

@@ -1,7 +1,7 @@
 /** Views of matrices that lie dense or strided in memory, and the one matrix-vector product that the reference uses. */
 
 import type { DType } from '../dtype.js'
-import { readElement } from '../dtype.js'
+import { toFloat32 } from '../dtype.js'
 import { invalidArgShape, invalidArgType } from '../errors.js'
 import type { WeightMatrix } from '../weights.js'
 
@@ -28,8 +28,7 @@ export function makeWiden(dtype: DType): Widen {
     if (!(data instanceof Uint16Array)) return data
     let wide = done.get(data)
     if (!wide) {
-      wide = new Float32Array(data.length)
-      for (let i = 0; i < data.length; i++) wide[i] = readElement(data, i, dtype)
+      wide = toFloat32(data, dtype)
       done.set(data, wide)
     }
     return wide

@@ -37,15 +37,16 @@ function check(layerCase: LayerCase, dtype: DType, device: string) {
       expect(ids, `ids of token ${token}`).toEqual(expected)
     }
   }
+  if (sameIds(result.topkIds, free.topkIds)) {
+    if (!options.routing) expectClose(result.topkWeights, free.topkWeights, 5e-6, 'topkWeights')
+    expectClose(output, free.output, BOUNDS[dtype], 'output')
+    return
+  }
   // Near ties may fall either way; the numbers are compared on the experts that the device chose.
   const replayed = reference.forward(config, weights, hidden, {
     routing: { topkIds: result.topkIds, topkWeights: result.topkWeights },
   })
   expectClose(output, replayed.output, BOUNDS[dtype], 'output')
-  if (!options.routing && sameIds(result.topkIds, free.topkIds)) {
-    expectClose(result.topkWeights, free.topkWeights, 5e-6, 'topkWeights')
-    expectClose(output, free.output, BOUNDS[dtype], 'output of the free run')
-  }
 }
 
 function sameIds(a: Int32Array, b: Int32Array): boolean {
