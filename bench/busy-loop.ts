@@ -15,11 +15,13 @@ export interface BusyLoop {
 export async function startBusyLoop(core: number): Promise<BusyLoop> {
   const program = "process.stdout.write('.'); for (;;);"
   const child: ChildProcess = spawn('taskset', ['-c', String(core), process.execPath, '-e', program], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   })
+  let said = ''
+  child.stderr!.on('data', text => (said += text))
   const failed = Promise.race([
     once(child, 'error').then(([error]) => error as Error),
-    once(child, 'exit').then(() => new Error(`no busy loop on core ${core}`)),
+    once(child, 'close').then(() => new Error(`no busy loop on core ${core}: ${said.trim()}`)),
   ])
   const started = once(child.stdout!, 'data').then(() => undefined)
   const error = await Promise.race([failed, started])

@@ -1,6 +1,6 @@
 /**
- * `npm run build:cuda [-- --architectures 90-real]`: builds the CUDA backend for every architecture of cmake/cuda_archs.cmake into
- * build/Release, beside the addon, and prints the library's path as the last line. Needs nvcc, no GPU.
+ * `npm run build:cuda [-- --architectures 90-real] [--directory build/Release]`: builds the CUDA backend for every architecture of
+ * cmake/cuda_archs.cmake into build/Release, beside the addon, and prints the library's path as the last line. Needs nvcc, no GPU.
  */
 
 import { existsSync, statSync } from 'node:fs'
@@ -9,8 +9,11 @@ import { parseArgs } from 'node:util'
 import { root } from './build-steps.mjs'
 import { buildSide } from './native-build.mjs'
 
-const { values } = parseArgs({ options: { architectures: { type: 'string' } } })
+const { values } = parseArgs({
+  options: { architectures: { type: 'string' }, directory: { type: 'string', default: 'build/Release' } },
+})
 const { architectures } = values
+const directory = path.resolve(root, values.directory)
 if (
   architectures !== undefined &&
   !/^\d+a?(-real|-virtual)?([;,]\d+a?(-real|-virtual)?)*$/.test(architectures)
@@ -26,14 +29,14 @@ buildSide(
   list ? `cuda-${list.replaceAll(';', '-')}` : 'cuda',
   {
     SE_CUDA: 'ON',
-    SE_ADDON_DIRECTORY: path.join(root, 'build/Release'),
+    SE_ADDON_DIRECTORY: directory,
     // What scripts/kernel-resources.mjs reads.
     CMAKE_CUDA_COMPILER_LAUNCHER: `${process.execPath};${path.join(root, 'scripts/ptxas-log.mjs')}`,
     ...(list && { CMAKE_CUDA_ARCHITECTURES: list }),
   },
   ['sparse_experts_cuda'],
 )
-const library = path.join(root, 'build/Release/libsparse_experts_cuda.so')
+const library = path.join(directory, 'libsparse_experts_cuda.so')
 if (!existsSync(library)) {
   console.error(`build:cuda: the build left no ${library}`)
   process.exit(1)

@@ -30,7 +30,10 @@ for (const row of rows) {
   const [name, report, status, seconds] = row.split('\t')
   const tests = { passed: 0, failed: 0, skipped: 0 }
   let remark = ''
-  if (report !== '-') {
+  if (status === 'not-run') {
+    tests.failed = 1
+    remark = 'NOT RUN, the time was used up'
+  } else if (report !== '-') {
     const found = testsOf(name, report)
     if (found) Object.assign(tests, found)
     if (tests.passed + tests.failed === 0) {
@@ -38,14 +41,14 @@ for (const row of rows) {
       remark = 'no test ran'
     }
   }
-  if (status !== '0' && tests.failed === 0) {
-    tests.failed = 1
-    remark = `exit status ${status}`
+  if (status !== '0' && status !== 'not-run' && (tests.failed === 0 || remark)) {
+    tests.failed = Math.max(tests.failed, 1)
+    remark = status === '124' ? 'ended: it took too long' : `exit status ${status}`
   }
   for (const key of Object.keys(total)) total[key] += tests[key]
   const counts =
     report === '-' && tests.failed === 0 ? 'ok' : `${tests.passed} passed, ${tests.failed} failed`
-  console.log(`${name.padEnd(14)} ${String(seconds).padStart(5)} s  ${counts}${remark && ` (${remark})`}`)
+  console.log(`${name.padEnd(16)} ${String(seconds).padStart(5)} s  ${counts}${remark && ` (${remark})`}`)
 }
 
 console.log(

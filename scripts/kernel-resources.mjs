@@ -66,7 +66,8 @@ const fail = text => {
 
 // ---- compile ----------------------------------------------------------------------------------------------------------------------
 
-const builder = [path.join(root, 'scripts/build-cuda.mjs')]
+// Not beside the addon, which would open it: this is a check, and other suites may be running.
+const builder = [path.join(root, 'scripts/build-cuda.mjs'), '--directory', 'build/cuda/Release']
 if (spawnSync(process.execPath, builder, { cwd: root, stdio: 'inherit' }).status !== 0) process.exit(1)
 const compileSeconds = Math.round((Date.now() - began) / 1000)
 

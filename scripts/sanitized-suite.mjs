@@ -19,7 +19,7 @@ const reports = path.join(tree, 'reports')
 const vitest = path.join(root, 'node_modules/vitest/vitest.mjs')
 const { status } = spawnSync(
   process.execPath,
-  [vitest, 'run', '--typecheck.enabled=false', ...excluded, ...process.argv.slice(2)],
+  [vitest, 'run', '--typecheck.enabled=false', '--testTimeout=600000', ...excluded, ...process.argv.slice(2)],
   {
     cwd: root,
     stdio: 'inherit',

@@ -31,6 +31,12 @@ if (available.length === 0) {
 
 export const nativeDevices: readonly string[] = available.map(device => device.id)
 
+/**
+ * The GPU is emulated under AddressSanitizer or the race detector, many times as slow. They look at every access of every kernel, so tests
+ * that repeat the same kernels do it less often there.
+ */
+export const underDetectors = /^(address|race)$/.test(process.env.SPARSE_EXPERTS_EMULATED ?? '')
+
 /** Those with memory of their own. */
 export const cudaDevices: readonly string[] = nativeDevices.filter(device => device.startsWith('cuda'))
 
