@@ -40,7 +40,9 @@ int64_t task_columns(const MatmulSegment& segment, int64_t task_bytes, int64_t p
   const int64_t rows = std::min(segment.num_rows, kMaxRows);
   const int64_t cost = column_bytes(segment) * std::max<int64_t>(1, rows / kFreeRows);
   const int64_t columns = task_bytes / std::max<int64_t>(1, cost) / granule * granule;
-  return std::clamp(columns, granule, kMaxCols / granule * granule);
+  const int64_t most = kMaxCols / granule * granule;
+  // One or two rows pass several panels at a time.
+  return std::clamp(columns, rows <= 2 ? most : granule, most);
 }
 
 void add_bias(float* tile, int64_t num_rows, int64_t num_cols, const float* bias, int64_t stride) {

@@ -1,6 +1,7 @@
 #include "cpu/thread_pool.h"
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <system_error>
 
@@ -13,9 +14,10 @@ constexpr int kPlacesShift = 16;
 constexpr uint64_t kPlacesMask = 0x7fff;
 constexpr int kRunShift = 32;
 constexpr int kMaxThreads = 4096;
-// Pauses before a thread sleeps: about 20 microseconds, the distance between two phases of a small
-// forward.
-constexpr int kSpins = 400;
+// How long a thread looks before it sleeps: longer than it takes to wake one (20 to 50 microseconds
+// in a virtual machine), so that the phases of a forward, and the forwards of a loop, find it awake.
+constexpr std::chrono::microseconds kSpinTime{60};
+constexpr int kPausesPerLook = 16;
 
 inline void pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -23,6 +25,19 @@ inline void pause() {
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
+}
+
+// Looks until the condition holds or the time is over; true when it holds.
+template <typename Condition>
+bool spin_until(const Condition& condition) {
+  const auto end = std::chrono::steady_clock::now() + kSpinTime;
+  do {
+    for (int i = 0; i < kPausesPerLook; ++i) {
+      if (condition()) return true;
+      pause();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return condition();
 }
 
 bool is_cancelled(const int32_t* cancel) {
@@ -97,10 +112,7 @@ void ThreadPool::run(int64_t num_tasks, int max_threads, const int32_t* cancel,
   if (places == 0) return;
   const uint64_t joined = state_.fetch_or(kClosed, std::memory_order_acq_rel) & kJoinedMask;
   const auto all_ended = [&] { return finished_.load(std::memory_order_acquire) == joined; };
-  for (int spin = 0; spin < kSpins; ++spin) {
-    if (all_ended()) return;
-    pause();
-  }
+  if (spin_until(all_ended)) return;
   std::unique_lock<std::mutex> lock(sleep_mutex_);
   wake_caller_.wait(lock, all_ended);
 }
@@ -115,8 +127,7 @@ void ThreadPool::worker_main() {
       return (state >> kRunShift) != last_run && (state & kClosed) == 0 &&
              (state & kJoinedMask) < ((state >> kPlacesShift) & kPlacesMask);
     };
-    for (int spin = 0; spin < kSpins && !is_new(); ++spin) pause();
-    if (!is_new()) {
+    if (!spin_until(is_new)) {
       std::unique_lock<std::mutex> lock(sleep_mutex_);
       wake_workers_.wait(lock, [&] { return stop_ || is_new(); });
       if (stop_) return;
