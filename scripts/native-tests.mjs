@@ -1,6 +1,7 @@
 /**
- * Builds and runs the native units without Node: `node scripts/native-tests.mjs [--sanitize address|thread] [--target aarch64]`.
+ * Builds and runs the native units without Node: `node scripts/native-tests.mjs [--sanitize address|thread] [--target aarch64|avx512]`.
  * `--target aarch64` compiles for arm64 with Debian's cross compiler (g++-12-aarch64-linux-gnu) and runs under qemu-user.
+ * `--target avx512` runs the AVX-512 kernels on any processor with AVX2, their instructions in C++ (test/native/avx512_in_c.h).
  * Ends with "N passed, N failed".
  */
 
@@ -17,11 +18,12 @@ if (kind !== undefined && !(kind in SANITIZERS)) {
   process.exit(2)
 }
 
-if (values.target !== undefined && (values.target !== 'aarch64' || kind)) {
-  console.error('--target takes aarch64, without a sanitizer')
+if (values.target !== undefined && (!['aarch64', 'avx512'].includes(values.target) || kind)) {
+  console.error('--target takes aarch64 or avx512, without a sanitizer')
   process.exit(2)
 }
-const cross = values.target && {
+const inC = values.target === 'avx512'
+const cross = values.target === 'aarch64' && {
   CMAKE_SYSTEM_NAME: 'Linux',
   CMAKE_SYSTEM_PROCESSOR: 'aarch64',
   CMAKE_CXX_COMPILER: 'aarch64-linux-gnu-g++-12',
@@ -35,6 +37,7 @@ const tree = buildSide(
   {
     CMAKE_BUILD_TYPE: kind ? 'RelWithDebInfo' : 'Release',
     SE_SANITIZE: kind ? SANITIZERS[kind] : '',
+    SE_AVX512_IN_C: inC ? 'ON' : 'OFF',
     ...cross,
   },
   ['native_tests'],
@@ -44,16 +47,20 @@ const env = kind ? sanitizerEnvironment(reports) : {}
 // Without Node in the process every leak is ours.
 if (kind === 'address') env.LSAN_OPTIONS = 'exitcode=99'
 // Threads are the same under every instruction set, and ThreadSanitizer and emulation are slow: one set will do.
-const chosen = kind === 'thread' ? ['--isa', 'scalar'] : cross ? ['--isa', 'neon'] : []
+const sets = kind === 'thread' ? ['scalar'] : cross ? ['neon'] : inC ? ['avx512', 'avx512bf16'] : []
 const program = path.join(tree, 'native_tests')
 const command = cross ? ['qemu-aarch64', '-L', '/usr/aarch64-linux-gnu', program] : [program]
-const { status, signal, stdout } = spawnSync(command[0], [...command.slice(1), ...chosen], {
-  cwd: root,
-  env: { ...process.env, ...env },
-  encoding: 'utf8',
-  stdio: ['ignore', 'pipe', 'inherit'],
-  maxBuffer: 1 << 28,
-})
+const { status, signal, stdout } = spawnSync(
+  command[0],
+  [...command.slice(1), ...sets.flatMap(set => ['--isa', set])],
+  {
+    cwd: root,
+    env: { ...process.env, ...env },
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+    maxBuffer: 1 << 28,
+  },
+)
 process.stdout.write(stdout ?? '')
 const found = kind ? printReports(reports) : 0
 

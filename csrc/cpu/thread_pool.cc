@@ -15,7 +15,8 @@ constexpr uint64_t kPlacesMask = 0x7fff;
 constexpr int kRunShift = 32;
 constexpr int kMaxThreads = 4096;
 // How long a thread looks before it sleeps: longer than it takes to wake one (20 to 50 microseconds
-// in a virtual machine), so that the phases of a forward, and the forwards of a loop, find it awake.
+// in a virtual machine), so that the phases of a forward, and the forwards of a loop, find it
+// awake.
 constexpr std::chrono::microseconds kSpinTime{60};
 constexpr int kPausesPerLook = 16;
 

@@ -1,6 +1,7 @@
 // Self-test of the CPU backend without Node: native_tests [--bench] [--isa NAME]
 // Every op and whole layers against naive double precision, on every instruction set of the
 // machine.
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -108,10 +109,10 @@ void test_device(const SeBackend* backend) {
 int main(int argc, char** argv) {
   using namespace native_test;
   bool bench = false;
-  std::string only;
+  std::vector<std::string> only;
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--bench") == 0) bench = true;
-    if (std::strcmp(argv[i], "--isa") == 0 && i + 1 < argc) only = argv[++i];
+    if (std::strcmp(argv[i], "--isa") == 0 && i + 1 < argc) only.push_back(argv[++i]);
   }
   const SeBackend* backend = sparse_experts::find_backend("cpu").backend;
   if (!bench) test_device(backend);
@@ -119,7 +120,8 @@ int main(int argc, char** argv) {
   // take what is there.
   if (!bench) setenv("SPARSE_EXPERTS_THREADS", "4", 1);
   for (auto isa = sparse_experts::cpu::available_isas(); *isa != nullptr; ++isa) {
-    if (only.empty() || only == (*isa)->name) run_isa(backend, (*isa)->name, bench);
+    if (only.empty() || std::find(only.begin(), only.end(), (*isa)->name) != only.end())
+      run_isa(backend, (*isa)->name, bench);
   }
   if (!bench) std::printf("%d passed, %d failed\n", passed, failed);
   return failed == 0 ? 0 : 1;
