@@ -187,7 +187,7 @@ export interface NativeLayer {
     colStride: number,
   ): void
   /**
-   * Reads and decodes all items on a thread of its own, each straight into its final place (at most one encoded matrix of scratch).
+   * Reads, decodes and packs all items on threads of its own (scratch per thread: at most one matrix as stored and as decoded).
    * `progress` gets the bytes read so far, at most ~30 times a second; `done` gets null or an error, once, on the JS thread.
    * Returns a cancel function; a cancelled load ends with CANCELLED. Until `done` the layer refuses forwards, and after a load that
    * failed it refuses them for good (another load may be tried).

@@ -26,10 +26,11 @@ void describe_forward(const IsaKernels& kernels, const SeMoeLayer& layer,
   write(description->gate, isa + " f32 FMA");
   write(description->select, "partial selection per token");
   write(description->dispatch, "stable counting sort");
-  write(description->gate_up, matmul + ", activation of " +
+  const std::string panels = ", panels of " + std::to_string(kernels.panel_width);
+  write(description->gate_up, matmul + panels + ", activation of " +
                                   (experts.activation.gated ? "gate and up" : "up") +
                                   " in the same pass");
-  write(description->down, matmul);
+  write(description->down, matmul + panels);
   write(description->combine, isa + ", fixed order over k");
 }
 
