@@ -26,7 +26,11 @@ export interface Story {
   totalMs: number
 }
 
+/** A story goes on for so many tokens more to end with a whole word. */
+const WORD_TOKENS = 16
+
 export interface StoryOptions extends SamplingOptions {
+  /** After which the story ends with the word that it is in. */
   maxTokens: number
   seed: number
 }
@@ -44,7 +48,8 @@ export async function writeStory(
   const stream = new TextStream()
   const story: Story = { prompt, texts: [], tokens: [], layers: [], rows: 0, feedForwardMs: 0, totalMs: 0 }
   const rows: { ids: Int32Array[]; weights: Float32Array[] }[] = []
-  for await (const { token, result } of generate(decoder, new TextEncoder().encode(prompt), options)) {
+  const most = { ...options, maxTokens: options.maxTokens + WORD_TOKENS }
+  for await (const { token, result } of generate(decoder, new TextEncoder().encode(prompt), most)) {
     const text = stream.push(token)
     story.texts.push(text)
     story.tokens.push(token)
@@ -74,6 +79,7 @@ export async function writeStory(
       text,
       rows.map(({ ids }) => ids.at(-1)!),
     )
+    if (story.tokens.length >= options.maxTokens && /[^\p{L}]$/u.test(text)) break
   }
   story.layers.forEach((layer, index) => {
     layer.topkIds = Int32Array.from(rows[index]!.ids.flatMap(ids => [...ids]))

@@ -9,7 +9,8 @@ import {
   table,
 } from '../../lib/cli/format.js'
 import { type TokenCosts, WINDOW } from './decoder/index.js'
-import type { Machine } from './machine.js'
+import type { EqualSteps } from './equal-steps.js'
+import { type Machine, machineText } from './machine.js'
 import type { TimeFigures } from './measure-models.js'
 import type { TwinName } from './twins.js'
 
@@ -31,6 +32,8 @@ export interface CompareResults {
   windows: number
   /** Whether all models ran on their own weights. */
   ownWeights: boolean
+  /** null: all were trained equally long, or not all were trained. */
+  equalSteps: EqualSteps | null
   models: ModelFigures[]
 }
 
@@ -58,22 +61,39 @@ const ROWS: readonly [label: string, cell: (figures: ModelFigures) => string][] 
   ['joules per token', ({ time }) => (time.joules === null ? 'not measured' : time.joules.toPrecision(3))],
 ]
 
+function equalStepsRow({ step, losses }: EqualSteps, paint: Paint): string[] {
+  return [
+    paint.dim(`the same, after ${formatCount(step)} steps each`),
+    ...losses.map(loss => loss.toFixed(4)),
+  ]
+}
+
 export function compareReport(
-  { machine, windows, ownWeights, models }: CompareResults,
+  { machine, windows, ownWeights, equalSteps, models }: CompareResults,
   paint: Paint,
 ): string[] {
   return [
-    `${paint.bold('Sparse and dense')}  ${paint.dim(`on ${machine.device}, ${machine.dtype}; losses over ${windows} windows of ${WINDOW} bytes`)}`,
+    `${paint.bold('Sparse and dense')}  ${paint.dim(`on ${machineText(machine)}; losses over ${windows} windows of ${WINDOW} bytes`)}`,
     ...table(
       [
         ['', ...models.map(({ model }) => paint.bold(TITLES[model]))],
-        ...ROWS.map(([label, cell]) => [paint.dim(label), ...models.map(cell)]),
+        ...ROWS.flatMap(([label, cell]) => [
+          [paint.dim(label), ...models.map(cell)],
+          ...(cell === lossText && equalSteps ? [equalStepsRow(equalSteps, paint)] : []),
+        ]),
       ],
       'lrrr',
     ),
     paint.dim(
       '  One sequence, where nothing else is said; time outside of the feed-forwards is plain TypeScript.',
     ),
+    ...(equalSteps
+      ? [
+          paint.dim(
+            `  Not all were trained to the end: only the losses after ${formatCount(equalSteps.step)} steps can be compared.`,
+          ),
+        ]
+      : []),
     ...(ownWeights
       ? []
       : [paint.dim('  Twins without their weights are timed with random ones of the same shapes.')]),

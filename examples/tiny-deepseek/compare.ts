@@ -2,20 +2,24 @@
  * The sparse model beside its dense twins, one as large in all, one as large as what a token uses: loss, arithmetic, weights, time, energy.
  *
  *   npm run tiny:compare -- [--twins RUNS] [--windows N] [--device D] [--dtype D] [--write]
+ *   npm run tiny:compare -- --recorded [--write]
  *
  * The sparse model's loss is measured here; a twin's as well where --twins names its weights (train/publish.py leaves them in RUNS), else it
- * is the one recorded after training, on the same 64 windows. --write keeps the figures: results/compare.json, the chart training.svg, and the table in the README.
+ * is the one recorded after training, on the same 64 windows. --recorded prints what was measured last. --write keeps the figures:
+ * results/compare.json, the chart training.svg, and the table in both READMEs.
  */
 
 import { readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
-import { type DeviceOption, type DType, setLogger } from 'sparse-experts'
+import { type DeviceOption, type DType, devices, setLogger } from 'sparse-experts'
 import { makePaint } from '../../lib/cli/format.js'
 import { type CompareResults, compareReport, type ModelFigures } from './compare-report.js'
 import { costsOfFeedForwards, costsOutside, countParameters, Decoder, heldOutLoss } from './decoder/index.js'
-import { EnergyMeter } from './energy.js'
-import { MODEL_DIRECTORY, README_FILE, RESULTS_DIRECTORY, readHeldOut } from './files.js'
+import { type EnergyCounter, EnergyMeter } from './energy.js'
+import { lastEqualStep } from './equal-steps.js'
+import { MODEL_DIRECTORY, README_FILE, RESULTS_DIRECTORY, ROOT_README_FILE, readHeldOut } from './files.js'
+import { GpuEnergyMeter } from './gpu-energy.js'
 import { describeMachine } from './machine.js'
 import { measureModels } from './measure-models.js'
 import { writeSection } from './readme-section.js'
@@ -28,6 +32,7 @@ const { values } = parseArgs({
     windows: { type: 'string', default: '64' },
     device: { type: 'string', default: 'auto' },
     dtype: { type: 'string', default: 'auto' },
+    recorded: { type: 'boolean', default: false },
     write: { type: 'boolean', default: false },
   },
 })
@@ -38,59 +43,69 @@ interface TrainingRecord {
   heldOutBf16: number
 }
 
+const NAMES = ['moe', 'dense_active', 'dense_total'] as const
+
+async function measure(): Promise<CompareResults> {
+  const options = { device: values.device as DeviceOption, dtype: values.dtype as 'auto' | DType }
+  using model = await Decoder.load(MODEL_DIRECTORY, options)
+  const active = await loadTwin(model, MODEL_DIRECTORY, 'dense_active', options, values.twins)
+  using activeDecoder = active.decoder
+  const total = await loadTwin(model, MODEL_DIRECTORY, 'dense_total', options, values.twins)
+  using totalDecoder = total.decoder
+  const decoders = [model, activeDecoder, totalDecoder]
+  const trained = [true, active.trained, total.trained]
+
+  const text = await readHeldOut()
+  const windows = Number(values.windows)
+  const records = JSON.parse(
+    await readFile(path.join(RESULTS_DIRECTORY, 'training.json'), 'utf8'),
+  ) as Partial<Record<'moe' | TwinName, TrainingRecord>>
+  const times = await measureModels(decoders, text, await openMeter(model.device))
+  const figures: ModelFigures[] = []
+  for (const [index, name] of NAMES.entries()) {
+    const decoder = decoders[index]!
+    const record = records[name]
+    const measured = trained[index] ? (await heldOutLoss(decoder, text, windows)).loss : null
+    const feedForward = costsOfFeedForwards(decoder)
+    const outside = costsOutside(decoder.config, decoder.dtype)
+    figures.push({
+      model: name,
+      parameters: countParameters(decoder),
+      steps: record?.step ?? null,
+      heldOutLoss: measured ?? record?.heldOutBf16 ?? null,
+      lossFrom: measured !== null ? 'measured' : record ? 'recorded' : null,
+      feedForward,
+      whole: {
+        flops: feedForward.flops + outside.flops,
+        weightBytes: feedForward.weightBytes + outside.weightBytes,
+      },
+      time: times[index]!,
+    })
+  }
+  return {
+    machine: describeMachine(model),
+    windows,
+    ownWeights: trained.every(Boolean),
+    equalSteps: lastEqualStep(await readTrainingLogs(), NAMES),
+    models: figures,
+  }
+}
+
+async function openMeter(device: string): Promise<EnergyCounter | null> {
+  if (!device.startsWith('cuda')) return EnergyMeter.open()
+  return GpuEnergyMeter.open(devices().find(({ id }) => id === device)!.name)
+}
+
 setLogger(null)
-const options = { device: values.device as DeviceOption, dtype: values.dtype as 'auto' | DType }
-using model = await Decoder.load(MODEL_DIRECTORY, options)
-const active = await loadTwin(model, MODEL_DIRECTORY, 'dense_active', options, values.twins)
-using activeDecoder = active.decoder
-const total = await loadTwin(model, MODEL_DIRECTORY, 'dense_total', options, values.twins)
-using totalDecoder = total.decoder
-const models = [
-  { name: 'moe' as const, decoder: model, trained: true },
-  { name: 'dense_active' as const, decoder: activeDecoder, trained: active.trained },
-  { name: 'dense_total' as const, decoder: totalDecoder, trained: total.trained },
-]
-
-const text = await readHeldOut()
-const windows = Number(values.windows)
-const trainingFile = path.join(RESULTS_DIRECTORY, 'training.json')
-const records = JSON.parse(await readFile(trainingFile, 'utf8')) as Partial<
-  Record<'moe' | TwinName, TrainingRecord>
->
-const decoders = models.map(({ decoder }) => decoder)
-const times = await measureModels(decoders, text, await EnergyMeter.open())
-
-const figures: ModelFigures[] = []
-for (const [index, { name, decoder, trained }] of models.entries()) {
-  const record = records[name]
-  const measured = trained ? (await heldOutLoss(decoder, text, windows)).loss : null
-  const feedForward = costsOfFeedForwards(decoder)
-  const outside = costsOutside(decoder.config, decoder.dtype)
-  figures.push({
-    model: name,
-    parameters: countParameters(decoder),
-    steps: record?.step ?? null,
-    heldOutLoss: measured ?? record?.heldOutBf16 ?? null,
-    lossFrom: measured !== null ? 'measured' : record ? 'recorded' : null,
-    feedForward,
-    whole: {
-      flops: feedForward.flops + outside.flops,
-      weightBytes: feedForward.weightBytes + outside.weightBytes,
-    },
-    time: times[index]!,
-  })
-}
-const results: CompareResults = {
-  machine: describeMachine(model),
-  windows,
-  ownWeights: models.every(({ trained }) => trained),
-  models: figures,
-}
+const resultsFile = path.join(RESULTS_DIRECTORY, 'compare.json')
+const results = values.recorded
+  ? (JSON.parse(await readFile(resultsFile, 'utf8')) as CompareResults)
+  : await measure()
 process.stdout.write(`${compareReport(results, makePaint(process.stdout)).join('\n')}\n`)
 
 if (values.write) {
-  const keep = (name: string, content: string) => writeFile(path.join(RESULTS_DIRECTORY, name), content)
-  await keep('compare.json', `${JSON.stringify(results, null, 2)}\n`)
-  await keep('training.svg', await trainingChart(await readTrainingLogs()))
-  await writeSection(README_FILE, 'compare', compareReport(results, makePaint({}, {})))
+  await writeFile(resultsFile, `${JSON.stringify(results, null, 2)}\n`)
+  await writeFile(path.join(RESULTS_DIRECTORY, 'training.svg'), await trainingChart(await readTrainingLogs()))
+  const lines = compareReport(results, makePaint({}, {}))
+  for (const file of [README_FILE, ROOT_README_FILE]) await writeSection(file, 'compare', lines)
 }

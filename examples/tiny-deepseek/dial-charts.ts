@@ -4,25 +4,33 @@ import { renderSvg } from './chart.js'
 import type { DialFigures } from './measure-dial.js'
 import type { SampleFigures } from './parallel-samples.js'
 
-/** Loss against the arithmetic of the sparse layers, one line for each way to turn the dial. */
+/** Loss against the arithmetic of the sparse layers, one line for each way to turn the dial; a point is labelled with its value. */
 export function dialChart(figures: readonly DialFigures[]): Promise<string> {
   const values = figures.flatMap(({ dial, setting, flopsPerToken, heldOutLoss }) => {
-    const point = { setting, megaflops: flopsPerToken / 1e6, loss: heldOutLoss }
+    const value = Object.values(dial)[0]
+    const point = {
+      label: value === undefined ? setting : String(value),
+      megaflops: flopsPerToken / 1e6,
+      loss: heldOutLoss,
+    }
     // The layer as trained is a point of both lines.
     if (dial.topK === undefined && dial.topP === undefined)
       return ['topK', 'topP'].map(series => ({ ...point, series }))
     return [{ ...point, series: dial.topP === undefined ? 'topK' : 'topP' }]
   })
+  const losses = figures.map(({ heldOutLoss }) => heldOutLoss)
+  const [lowest, highest] = [Math.min(...losses), Math.max(...losses)]
   const x = {
     field: 'megaflops',
     type: 'quantitative' as const,
     title: 'MFLOP per token in the sparse layers',
   }
+  // Room below for the labels of the lower line.
   const y = {
     field: 'loss',
     type: 'quantitative' as const,
     title: 'held-out loss (nats per byte)',
-    scale: { zero: false },
+    scale: { domain: [lowest - 0.08 * (highest - lowest), highest] },
   }
   const color = { field: 'series', type: 'nominal' as const, title: 'dial' }
   return renderSvg({
@@ -35,7 +43,7 @@ export function dialChart(figures: readonly DialFigures[]): Promise<string> {
       ...[
         { filter: "datum.series === 'topK'", dx: 4, dy: -8, align: 'left' as const },
         {
-          filter: "datum.series === 'topP' && datum.setting !== 'as trained'",
+          filter: "datum.series === 'topP' && datum.label !== 'as trained'",
           dx: -2,
           dy: 13,
           align: 'right' as const,
@@ -43,7 +51,7 @@ export function dialChart(figures: readonly DialFigures[]): Promise<string> {
       ].map(({ filter, ...place }) => ({
         transform: [{ filter }],
         mark: { type: 'text' as const, fontSize: 10, ...place },
-        encoding: { x, y, color, text: { field: 'setting' } },
+        encoding: { x, y, color, text: { field: 'label' } },
       })),
     ],
   })

@@ -11,7 +11,7 @@ import {
   table,
 } from '../../lib/cli/format.js'
 import { WINDOW } from './decoder/index.js'
-import type { Machine } from './machine.js'
+import { type Machine, machineText } from './machine.js'
 import type { BudgetFigures } from './measure-budgets.js'
 import type { DialFigures } from './measure-dial.js'
 import type { SampleFigures } from './parallel-samples.js'
@@ -38,10 +38,11 @@ export function dialReport(results: DialResults, paint: Paint): string[] {
   ]
 }
 
-function dialTable({ machine, windows, dial }: DialResults, paint: Paint): string[] {
+/** What each setting costs and saves. */
+export function dialTable({ machine, windows, dial }: DialResults, paint: Paint): string[] {
   const [full] = dial
   return [
-    `${paint.bold('The dial')}  ${paint.dim(`${formatCount(windows * WINDOW)} held-out bytes on ${machine.device}, ${machine.dtype}`)}`,
+    `${paint.bold('The dial')}  ${paint.dim(`${formatCount(windows * WINDOW)} held-out bytes on ${machineText(machine)}`)}`,
     ...table(
       [
         ['', 'experts', 'held-out loss', '', 'FLOPs/token', '', 'weights/token', 'feed-forwards'].map(

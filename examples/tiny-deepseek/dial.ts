@@ -2,19 +2,21 @@
  * The dial on trained weights: what fewer experts per token save and cost, what N samples of one prompt share, and requests with budgets.
  *
  *   npm run tiny:dial -- [--windows N] [--steps N] [--device D] [--dtype D] [--write]
+ *   npm run tiny:dial -- --recorded [--write]
  *
- * --write keeps the figures: results/dial.json, the charts dial.svg and samples.svg, and the tables in the README.
+ * --recorded prints what was measured last. --write keeps the figures: results/dial.json, the charts dial.svg and samples.svg, and the
+ * tables in both READMEs.
  */
 
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { type DeviceOption, type DType, setLogger } from 'sparse-experts'
 import { makePaint } from '../../lib/cli/format.js'
 import { Decoder, type Dial, encodeText } from './decoder/index.js'
 import { dialChart, samplesChart } from './dial-charts.js'
-import { type DialResults, dialReport } from './dial-report.js'
-import { MODEL_DIRECTORY, README_FILE, RESULTS_DIRECTORY, readHeldOut } from './files.js'
+import { type DialResults, dialReport, dialTable } from './dial-report.js'
+import { MODEL_DIRECTORY, README_FILE, RESULTS_DIRECTORY, ROOT_README_FILE, readHeldOut } from './files.js'
 import { describeMachine } from './machine.js'
 import { measureBudgets } from './measure-budgets.js'
 import { measureDial } from './measure-dial.js'
@@ -27,6 +29,7 @@ const { values } = parseArgs({
     steps: { type: 'string', default: '32' },
     device: { type: 'string', default: 'auto' },
     dtype: { type: 'string', default: 'auto' },
+    recorded: { type: 'boolean', default: false },
     write: { type: 'boolean', default: false },
   },
 })
@@ -36,31 +39,40 @@ const TOP_P = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
 const SHARES = [1, 0.8, 0.6, 0.4]
 const PROMPT = 'And it came to pass '
 
-setLogger(null)
-const [windows, steps] = [Number(values.windows), Number(values.steps)]
-using decoder = await Decoder.load(MODEL_DIRECTORY, {
-  device: values.device as DeviceOption,
-  dtype: values.dtype as 'auto' | DType,
-})
-const text = await readHeldOut()
-const { topK, numExperts } = decoder.feedForwards[decoder.sparseLayers[0]!]!.config
-const fewer = Array.from({ length: topK }, (_, index) => ({ topK: topK - 1 - index }))
-const dials: Dial[] = [{}, ...fewer, ...TOP_P.map(topP => ({ topP }))]
 const progress = (line: string) => {
   if (process.stderr.isTTY) process.stderr.write(`\r${line}\u001b[K`)
 }
-const results: DialResults = {
-  machine: describeMachine(decoder),
-  windows,
-  steps,
-  numExperts,
-  dial: await measureDial(decoder, text, dials, windows, done =>
-    progress(`${done} of ${dials.length} settings`),
-  ),
-  samples: await measureSamples(decoder, encodeText(PROMPT), SAMPLES, steps),
-  budgets: await measureBudgets(decoder, text, SHARES),
+
+async function measure(): Promise<DialResults> {
+  const [windows, steps] = [Number(values.windows), Number(values.steps)]
+  using decoder = await Decoder.load(MODEL_DIRECTORY, {
+    device: values.device as DeviceOption,
+    dtype: values.dtype as 'auto' | DType,
+  })
+  const text = await readHeldOut()
+  const { topK, numExperts } = decoder.feedForwards[decoder.sparseLayers[0]!]!.config
+  const fewer = Array.from({ length: topK }, (_, index) => ({ topK: topK - 1 - index }))
+  const dials: Dial[] = [{}, ...fewer, ...TOP_P.map(topP => ({ topP }))]
+  const results: DialResults = {
+    machine: describeMachine(decoder),
+    windows,
+    steps,
+    numExperts,
+    dial: await measureDial(decoder, text, dials, windows, done =>
+      progress(`${done} of ${dials.length} settings`),
+    ),
+    samples: await measureSamples(decoder, encodeText(PROMPT), SAMPLES, steps),
+    budgets: await measureBudgets(decoder, text, SHARES),
+  }
+  progress('')
+  return results
 }
-progress('')
+
+setLogger(null)
+const resultsFile = path.join(RESULTS_DIRECTORY, 'dial.json')
+const results = values.recorded
+  ? (JSON.parse(await readFile(resultsFile, 'utf8')) as DialResults)
+  : await measure()
 process.stdout.write(`${dialReport(results, makePaint(process.stdout)).join('\n')}\n`)
 
 if (values.write) {
@@ -68,6 +80,7 @@ if (values.write) {
   const keep = (name: string, content: string) => writeFile(path.join(RESULTS_DIRECTORY, name), content)
   await keep('dial.json', `${JSON.stringify(results, null, 2)}\n`)
   await keep('dial.svg', await dialChart(results.dial))
-  await keep('samples.svg', await samplesChart(results.samples, numExperts))
+  await keep('samples.svg', await samplesChart(results.samples, results.numExperts))
   await writeSection(README_FILE, 'dial', dialReport(results, makePaint({}, {})))
+  await writeSection(ROOT_README_FILE, 'dial', dialTable(results, makePaint({}, {})))
 }

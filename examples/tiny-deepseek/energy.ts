@@ -11,7 +11,12 @@ interface PackageCounter {
   maxMicrojoules: number
 }
 
-export class EnergyMeter {
+/** Anything that tells what a run took. */
+export interface EnergyCounter {
+  measure(run: () => Promise<void>): Promise<number>
+}
+
+export class EnergyMeter implements EnergyCounter {
   readonly #counters: readonly PackageCounter[]
 
   private constructor(counters: readonly PackageCounter[]) {

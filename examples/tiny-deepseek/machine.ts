@@ -23,3 +23,8 @@ export function describeMachine(decoder: Decoder): Machine {
     kernel: layer.explain(1).stages.find(({ stage }) => stage === 'gateUp')?.kernel ?? 'unknown',
   }
 }
+
+/** The device with its processor, where it is one that Node can name. */
+export function machineText({ cpu, cores, device, dtype }: Machine): string {
+  return `${device}${device.startsWith('cuda') ? '' : ` (${cpu}, ${cores} cores)`}, ${dtype}`
+}

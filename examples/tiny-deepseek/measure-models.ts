@@ -2,7 +2,7 @@
 
 import { median } from '../../lib/cli/load-chart.js'
 import { type Decoder, WINDOW } from './decoder/index.js'
-import type { EnergyMeter } from './energy.js'
+import type { EnergyCounter } from './energy.js'
 
 export interface TimeFigures {
   /** Of a token of a single sequence: all feed-forwards, and everything. Medians. */
@@ -10,7 +10,7 @@ export interface TimeFigures {
   totalMs: number
   /** All feed-forwards of a window read at once, per token. A median. */
   batchFeedForwardMs: number
-  /** Of the machine, per token of a single sequence; null: not measured. */
+  /** Of the GPU on CUDA, else of the processor packages, per token of a single sequence; null: not measured. */
   joules: number | null
 }
 
@@ -23,7 +23,7 @@ const ENERGY_ROUNDS = 8
 export async function measureModels(
   decoders: readonly Decoder[],
   text: Uint8Array,
-  meter: EnergyMeter | null,
+  meter: EnergyCounter | null,
 ): Promise<TimeFigures[]> {
   const runs = decoders.map(decoder => ({
     decoder,
@@ -59,7 +59,7 @@ export async function measureModels(
 async function measureEnergy(
   decoders: readonly Decoder[],
   text: Uint8Array,
-  meter: EnergyMeter,
+  meter: EnergyCounter,
 ): Promise<number[]> {
   const rounds = decoders.map(() => [] as number[])
   for (let round = 0; round < ENERGY_ROUNDS; round++) {

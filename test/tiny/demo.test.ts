@@ -9,6 +9,7 @@ import type { Story } from '../../examples/demo/story.js'
 import { devices } from '../../lib/device.js'
 import { removeDirectories, runScript, temporaryDirectory } from '../cli/command.js'
 import { browser, renderPage } from '../helpers/browser.js'
+import { type Pixels, readPng } from '../helpers/png.js'
 
 const hasCpu = devices().some(device => device.id === 'cpu' && device.available)
 if (browser === undefined) console.warn('skipped, no browser on PATH: the page in a real browser')
@@ -36,8 +37,52 @@ describe.each(hasCpu ? ['reference', 'cpu'] : ['reference'])('npm run demo on %s
     const page = await readFile(html, 'utf8')
     expect(page.match(/<svg /g)).toHaveLength(4)
     expect(page).not.toMatch(/(?:src|href)=|@import|url\(/)
+    if (browser !== undefined) await lookAt(html, 20)
   })
 })
+
+/** The demo's own page as a person sees it: one token marked in the text and in the map of each layer, and the experts beside the mark. */
+async function lookAt(html: string, token: number) {
+  const url = `${pathToFileURL(html)}#token=${token}`
+  const screenshot = path.join(path.dirname(html), 'page.png')
+  const { dom, errors } = await renderPage(url)
+  expect(errors).toEqual([])
+  expect(dom).toMatch(
+    new RegExp(
+      `token ${token}: ${[1, 2, 3, 4].map(layer => `layer ${layer} experts( \\d+){4}`).join(' · ')}<`,
+    ),
+  )
+  await renderPage(url, { screenshot })
+  const pixels = readPng(await readFile(screenshot))
+  const [mark, expert] = [0xffd54a, 0x0b5fa5]
+  const isMarked = (y: number) => pixelsOf(pixels, y).includes(mark)
+  const [text, ...maps] = runs(pixels.height, isMarked)
+  expect(text![1] - text![0]).toBeLessThan(40)
+  expect(maps).toHaveLength(4)
+  for (const [begin, end] of maps) {
+    // 32 experts of 6 pixels, and the characters below.
+    expect(end - begin).toBe(32 * 6 + 14)
+    // Each layer's heaviest cell is drawn at full strength.
+    expect(Array.from({ length: end - begin }, (_, y) => pixelsOf(pixels, begin + y)).flat()).toContain(
+      expert,
+    )
+  }
+}
+
+function pixelsOf(pixels: Pixels, y: number): number[] {
+  return Array.from({ length: pixels.width }, (_, x) => pixels.at(x, y))
+}
+
+/** Ranges [begin, end) in which a condition holds. */
+function runs(length: number, holds: (at: number) => boolean): [begin: number, end: number][] {
+  const found: [number, number][] = []
+  for (let at = 0; at < length; at++) {
+    if (!holds(at)) continue
+    if (found.at(-1)?.[1] === at) found.at(-1)![1]++
+    else found.push([at, at + 1])
+  }
+  return found
+}
 
 it('says what is missing where there is no addon', async () => {
   const missing = { SPARSE_EXPERTS_NATIVE_PATH: '/nowhere/sparse_experts.node' }

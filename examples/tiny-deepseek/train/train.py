@@ -1,7 +1,8 @@
 """Trains the model or one of its twins, resumable: `python3 train.py DATA OUT [--ffn moe] [--steps N] [--threads N]`.
 
 AdamW, warm-up, constant rate, then a linear decay over the last fifth of --steps, so that a longer run can go on from any checkpoint that
-was written before its decay. OUT/state.pt is written every 200 steps; OUT/log.jsonl has loss, held-out loss and expert balance.
+was written before its decay. OUT/state.pt is written every 50 steps; OUT/log.jsonl has loss, held-out loss and expert balance, and what a
+run that was interrupted had logged behind its state is logged again.
 """
 
 import argparse
@@ -24,6 +25,12 @@ WARMUP = 200
 def rate_at(step: int, steps: int, peak: float) -> float:
     decay = steps // 5
     return peak * min(1, (step + 1) / WARMUP, max(0.02, (steps - step) / decay))
+
+
+def drop_lines_after(log_file: Path, step: int) -> None:
+    if log_file.exists():
+        lines = log_file.read_text().splitlines(keepends=True)
+        log_file.write_text(''.join(line for line in lines if json.loads(line)['step'] <= step))
 
 
 def main() -> None:
@@ -57,7 +64,9 @@ def main() -> None:
         step = state['step']
     print(f'{sum(p.numel() for p in model.parameters())} parameters, from step {step}', flush=True)
 
-    log = (args.out / 'log.jsonl').open('a')
+    log_file = args.out / 'log.jsonl'
+    drop_lines_after(log_file, step)
+    log = log_file.open('a')
     began, began_at, losses = time.time(), step, []
     while step < args.steps:
         for group in optimizer.param_groups:
@@ -87,7 +96,7 @@ def main() -> None:
             done = step * 40 // args.steps
             left = (args.steps - step) * BATCH * LENGTH / speed / 60
             print(f'[{"#" * done}{"." * (40 - done)}] {record} {speed:.0f} tokens/s, {left:.0f} min left', flush=True)
-        if step % 200 == 0 or step == args.steps:
+        if step % 50 == 0 or step == args.steps:
             part = state_file.with_suffix('.part')
             torch.save({'model': model.state_dict(), 'optimizer': optimizer.state_dict(), 'step': step,
                         'config': model.c.as_dict()}, part)
