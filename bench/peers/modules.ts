@@ -7,28 +7,42 @@ import path from 'node:path'
 
 const directory = import.meta.dirname
 
-/** `npm ci` in this folder when its lockfile is newer than what is installed. @throws when it fails */
-export function installPeers(): void {
-  const installed = path.join(directory, 'node_modules/.package-lock.json')
-  const locked = path.join(directory, 'package-lock.json')
-  if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(locked).mtimeMs) return
-  console.log('installing the peers below bench/peers …')
+/**
+ * `npm ci` in a folder when its lockfile is newer than what is installed; without a lockfile, `npm install` of what its package.json names
+ * and of `extra`. @throws when it fails
+ */
+export function installPackages(
+  folder: string,
+  flags: readonly string[] = [],
+  extra: readonly string[] = [],
+): void {
+  const installed = path.join(folder, 'node_modules/.package-lock.json')
+  const lockfile = path.join(folder, 'package-lock.json')
+  const isLocked = existsSync(lockfile)
+  const wanted = isLocked ? lockfile : path.join(folder, 'package.json')
+  if (existsSync(installed) && statSync(installed).mtimeMs >= statSync(wanted).mtimeMs) return
+  console.log(`installing the peers below ${path.relative(process.cwd(), folder)} …`)
+  const command = isLocked ? ['ci'] : ['install', '--no-package-lock', '--no-save', ...extra]
   // The install script of onnxruntime-node downloads CUDA binaries, which no CPU run needs.
-  const { status } = spawnSync('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], {
-    cwd: directory,
+  const { status } = spawnSync('npm', [...command, '--ignore-scripts', '--no-audit', '--no-fund', ...flags], {
+    cwd: folder,
     env: { ...process.env, ONNXRUNTIME_NODE_INSTALL: 'skip' },
     stdio: ['ignore', 'ignore', 'inherit'],
     shell: process.platform === 'win32',
   })
-  if (status !== 0) throw new Error('npm ci in bench/peers failed')
+  if (status !== 0) throw new Error(`npm ${command[0]} in ${path.relative(process.cwd(), folder)} failed`)
 }
+
+export const installPeers = (): void => installPackages(directory)
 
 /** Typed by the caller: the repository compiles without the peers. */
 export async function peerModule<T>(name: string): Promise<T> {
   return createRequire(path.join(directory, 'package.json'))(name) as T
 }
 
-export function peerVersion(name: string): string {
-  const file = path.join(directory, 'node_modules', name, 'package.json')
+export const peerVersion = (name: string): string => packageVersion(directory, name)
+
+export function packageVersion(folder: string, name: string): string {
+  const file = path.join(folder, 'node_modules', name, 'package.json')
   return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version
 }

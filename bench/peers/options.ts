@@ -5,12 +5,14 @@ import { BENCH_SHAPES, type BenchShape } from '../shapes.js'
 
 /** Peers that are measured against each other; see groups.ts. */
 export type PeerGroup = 'f32' | 'bf16' | 'quantized'
+/** `context`: a whole-model engine, which stands beside no layer. */
+export type PeerPart = PeerGroup | 'context'
 
 export const PEERS_USAGE = `npm run bench:peers -- [options]: the same layer through this package and through what a Node user could take instead
   --filter A,B    shapes whose name contains one of these words (default: DeepSeek-V2-Lite,OLMoE,Qwen3-30B,small)
   --tokens A,B    rows of a call (default: 1,8,64,512)
   --threads A,B   threads of every peer (default: all cores)
-  --only A,B      f32, bf16, quantized (default: all)
+  --only A,B      f32, bf16, quantized, context (a whole-model engine, per layer; default: all)
   --rounds N      (default: 5)
   --block MS      calls of one peer in one round (default: 150)
   --retries N     repeats of all rounds when other load disturbed them (default: 1)
@@ -22,7 +24,7 @@ export interface PeersOptions {
   tokens: number[]
   /** 0: all cores. */
   threads: number[]
-  groups: PeerGroup[]
+  parts: PeerPart[]
   rounds: number
   blockMs: number
   retries: number
@@ -30,7 +32,9 @@ export interface PeersOptions {
   quick: boolean
 }
 
-const GROUPS: readonly PeerGroup[] = ['f32', 'bf16', 'quantized']
+const PARTS: readonly PeerPart[] = ['f32', 'bf16', 'quantized', 'context']
+/** Are the peers alive? The engine is large to install. */
+const QUICK_PARTS: readonly PeerPart[] = ['f32', 'bf16', 'quantized']
 /** A rank of an expert-parallel group has no gate: no peer can be handed its ids. */
 const SHAPES = BENCH_SHAPES.filter(shape => shape.expertsOfAllRanks === undefined)
 const DEFAULT_SHAPES = 'DeepSeek-V2-Lite,OLMoE,Qwen3-30B,small'
@@ -50,7 +54,7 @@ export function parsePeersOptions(args: readonly string[]): PeersOptions {
     shapes: SHAPES.filter(({ name }) => chosen.includes(name)),
     tokens: numbers('tokens', values.tokens, 1) ?? (quick ? [1, 64] : [1, 8, 64, 512]),
     threads: numbers('threads', values.threads, 0) ?? [0],
-    groups: words('only', values.only, GROUPS) ?? [...GROUPS],
+    parts: words('only', values.only, PARTS) ?? [...(quick ? QUICK_PARTS : PARTS)],
     rounds: number('rounds', quick ? 1 : 5),
     blockMs: number('block', quick ? 20 : 150),
     retries: number('retries', quick ? 0 : 1),

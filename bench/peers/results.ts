@@ -1,6 +1,6 @@
 /** What `npm run bench:peers` leaves behind, and its table. */
 
-import { formatDuration, formatError, formatNumber } from '../../lib/cli/format.js'
+import { formatDuration, formatError, formatNumber, formatPercent } from '../../lib/cli/format.js'
 import type { Environment, MachineLimits } from '../machine.js'
 import type { Ratio } from './rounds.js'
 
@@ -22,6 +22,22 @@ export interface PeerRow {
   disturbed: boolean
 }
 
+/** A whole-model engine: what one of its layers takes, attention included. */
+export interface ContextRow {
+  shape: string
+  numTokens: number
+  threads: number
+  peer: string
+  dtype: string
+  layerMs: number
+  /** Its time over that of our layer, which has no attention. */
+  ratio: Ratio
+  /** Of the weights that a token meets in its layer, those that our layer has too. */
+  expertShare: number
+  foreignCores: number | null
+  disturbed: boolean
+}
+
 export interface PeerResults {
   benchmark: 'sparse-experts peers'
   date: string
@@ -30,6 +46,7 @@ export interface PeerResults {
   machine: MachineLimits | null
   versions: Record<string, string>
   rows: PeerRow[]
+  contexts: ContextRow[]
   notMeasured: { what: string; reason: string }[]
 }
 
@@ -42,6 +59,14 @@ export function peerLine(row: PeerRow): string {
     `${isOurs ? '' : `${formatNumber(median)}×`.padStart(9)}` +
     `${isOurs ? '' : `  ${formatNumber(low)}–${formatNumber(high)}`.padEnd(16)}` +
     `${formatError(row.outputError).padStart(isOurs ? 34 : 9)}` +
+    (row.disturbed ? `  ~ ${formatNumber(row.foreignCores ?? 0)} cores of other load` : '')
+  )
+}
+
+export function contextLine(row: ContextRow): string {
+  return (
+    `${row.shape.padEnd(18)}${String(row.numTokens).padStart(5)}  ${row.peer.padEnd(23)}${row.dtype.padEnd(5)}` +
+    `${formatDuration(row.layerMs).padStart(10)} per layer with attention; experts are ${formatPercent(row.expertShare)} of its weights` +
     (row.disturbed ? `  ~ ${formatNumber(row.foreignCores ?? 0)} cores of other load` : '')
   )
 }

@@ -15,12 +15,14 @@ import type { BenchShape } from '../shapes.js'
 import { comparePeers } from './compare.js'
 import { PEER_GROUPS } from './groups.js'
 import { makePeerLayer } from './layer.js'
+import { installLlama, measureContext } from './llama/measure.js'
 import { installPeers, peerVersion } from './modules.js'
 import { oneDnnVersion } from './onednn.js'
 import { FAST_INT4 } from './onnxruntime.js'
 import { PEERS_USAGE, type PeersOptions, parsePeersOptions } from './options.js'
 import { createOurs } from './ours.js'
-import { PEER_HEAD, type PeerResults, peerLine } from './results.js'
+import type { PeerLayer } from './peer.js'
+import { contextLine, PEER_HEAD, type PeerResults, peerLine } from './results.js'
 import { findTorch } from './torch.js'
 
 async function main(options: PeersOptions): Promise<void> {
@@ -32,6 +34,7 @@ async function main(options: PeersOptions): Promise<void> {
     machine: null,
     versions: { node: process.version },
     rows: [],
+    contexts: [],
     notMeasured: [],
   }
   describePeers(results)
@@ -85,7 +88,11 @@ async function compareShape(
     const expected = new Map<number, Float32Array>()
     for (const numTokens of options.tokens) expected.set(numTokens, await reference.output(numTokens))
     await reference.close()
-    for (const group of options.groups) {
+    for (const group of options.parts) {
+      if (group === 'context') {
+        await showContext(layer, options, results)
+        continue
+      }
       const onRow = (row: PeerResults['rows'][number]) => console.log(peerLine(row))
       const compared = await comparePeers(layer, group, PEER_GROUPS[group], options, expected, onRow)
       results.rows.push(...compared.rows)
@@ -94,6 +101,20 @@ async function compareShape(
     }
   } finally {
     rmSync(directory, { recursive: true, force: true })
+  }
+}
+
+/** Where it is not to be had, or has no such layer, the results say so. */
+async function showContext(layer: PeerLayer, options: PeersOptions, results: PeerResults): Promise<void> {
+  try {
+    results.versions['node-llama-cpp'] = installLlama()
+    for (const row of await measureContext(layer, options)) {
+      results.contexts.push(row)
+      console.log(contextLine(row))
+    }
+  } catch (error) {
+    const reason = (error as Error).message.split('\n')[0]!
+    results.notMeasured.push({ what: `${layer.shape} node-llama-cpp`, reason })
   }
 }
 

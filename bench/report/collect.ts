@@ -7,7 +7,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import type { BarResults, LoadRow, ShareRow, SkewRow } from '../bars/results.js'
 import { bestOf, type MachineLimits } from '../machine.js'
-import type { PeerResults, PeerRow } from '../peers/results.js'
+import type { ContextRow, PeerResults, PeerRow } from '../peers/results.js'
 import {
   type CellName,
   type ContentionResults,
@@ -25,6 +25,7 @@ export interface Collected {
   machine: MachineLimits | null
   rows: Row[]
   peerRows: PeerRow[]
+  contexts: ContextRow[]
   contention: ContentionRow[]
   shares: ShareRow[]
   skews: SkewRow[]
@@ -84,6 +85,10 @@ export function collect(all: readonly { file: string; results: AnyResults }[]): 
       peers.flatMap(results => results.rows),
       peerKey,
     ),
+    contexts: best(
+      peers.flatMap(results => results.contexts),
+      callKey,
+    ),
     contention: best(contention, callKey),
     shares: best(
       bars.flatMap(results => results.shares),
@@ -119,7 +124,8 @@ const callKey = ({
   dtype,
   numTokens,
   threads,
-}: Pick<Row, 'shape' | 'dtype' | 'numTokens' | 'threads'>) => [shape, dtype, numTokens, threads].join(' ')
+}: Pick<Row, 'shape' | 'numTokens' | 'threads'> & { dtype: string }) =>
+  [shape, dtype, numTokens, threads].join(' ')
 
 /** Items come newest first. */
 function newestOf<T>(items: readonly T[], keyOf: (item: T) => string): T[] {

@@ -32,6 +32,7 @@ export function cpuPage(collected: Collected, charts: readonly Chart[]): string 
       `- results: ${collected.files.map(file => `\`${file}\``).join(', ')}`,
     ].join('\n'),
     ...peersSection(collected),
+    ...contextSection(collected),
     ...barsSection(collected),
     ...charts.map(({ name, caption }) => `![${caption}](${name}.svg)\n\n${caption}.`),
     ...layerSections(collected.rows),
@@ -55,6 +56,28 @@ function peersSection(collected: Collected): string[] {
       'the median of the rounds’ ratios, so above 1 this package is faster. Beside ours in bf16 stands also what has no bf16 and would be taken in f32. Quantized peers stand beside ours in bf16; they read fewer bytes.',
     ].join('\n'),
     ...peersTable(collected.peerRows),
+  ]
+}
+
+function contextSection({ contexts, versions }: Collected): string[] {
+  if (contexts.length === 0) return []
+  const table = markdownTable(
+    ['layer', 'T', 'time per layer', 'over ours', 'experts of its weights'],
+    contexts.map(row => [
+      `${row.shape}, ${row.dtype}, ${threadsText(row.threads)}`,
+      String(row.numTokens),
+      `${row.disturbed ? '~' : ''}${formatDuration(row.layerMs)}`,
+      `${formatNumber(row.ratio.median)}×`,
+      formatPercent(row.expertShare),
+    ]),
+  )
+  return [
+    '## Beside an engine that owns the whole model',
+    [
+      `node-llama-cpp ${versions['node-llama-cpp'] ?? ''}, random weights of an architecture with the same routing rule: half of what three layers take more than one. Attention is in`,
+      'it, and no weights or inputs are ours; the last column says which share of the weights that a token meets in its layer ours has too. Context, not a contest.',
+    ].join('\n'),
+    table,
   ]
 }
 

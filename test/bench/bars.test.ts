@@ -22,7 +22,16 @@ const ratio = (median: number) => ({ median, low: median, high: median })
 const watched = { foreignCores: 0, disturbed: false }
 const name = { shape: 'OLMoE-1B-7B', dtype: 'bf16', threads: 2 } as const
 const nothing: Collected = {
-  ...{ machine: null, rows: [], peerRows: [], contention: [], shares: [], skews: [], loads: [] },
+  ...{
+    machine: null,
+    rows: [],
+    peerRows: [],
+    contexts: [],
+    contention: [],
+    shares: [],
+    skews: [],
+    loads: [],
+  },
   ...{ overheads: [], memory: [], notMeasured: [], versions: {}, files: [] },
 }
 const judged = (changes: Partial<Collected>) =>

@@ -59,14 +59,14 @@ describe('the command line of the benchmark', () => {
 
 describe('the command line of the peers', () => {
   it('means four shapes and all groups by default, never a rank that has no gate', () => {
-    const { shapes, groups, tokens, rounds } = parsePeersOptions([])
+    const { shapes, parts, tokens, rounds } = parsePeersOptions([])
     expect(shapes.map(({ name }) => name)).toEqual([
       'DeepSeek-V2-Lite',
       'OLMoE-1B-7B',
       'Qwen3-30B-A3B',
       'small',
     ])
-    expect(groups).toEqual(['f32', 'bf16', 'quantized'])
+    expect(parts).toEqual(['f32', 'bf16', 'quantized', 'context'])
     expect(tokens).toEqual([1, 8, 64, 512])
     expect(rounds).toBe(5)
     expect(() => parsePeersOptions(['--filter', 'EP8'])).toThrow(UsageError)

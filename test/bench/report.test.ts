@@ -94,6 +94,12 @@ const cells = (changes: Partial<Results> = {}): Results => ({
 const peerResults: PeerResults = {
   ...{ ...common, benchmark: 'sparse-experts peers', date: '2026-01-01', rows: peerRows },
   versions: { torch: '1.13' },
+  contexts: [
+    {
+      ...{ shape: 'OLMoE-1B-7B', numTokens: 8, threads: 2, peer: 'node-llama-cpp', dtype: 'bf16' },
+      ...{ layerMs: 12, ratio: slower(1.3), expertShare: 0.83, foreignCores: 0, disturbed: false },
+    },
+  ],
 }
 
 const contention: ContentionResults = {
@@ -228,6 +234,7 @@ describe('pages', () => {
       '## Growth',
       '- cuda: c.so not found',
       '17.0 ms | 1.70×',
+      '12.0 ms | 1.30× | 83 %',
       '0.5 %',
     ]) {
       expect(page).toContain(text)

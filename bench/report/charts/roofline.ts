@@ -16,14 +16,18 @@ export function rooflineChart(rows: readonly Row[], machine: MachineLimits): Cha
   const highest = Math.max(...points.map(point => point.intensity)) * 1.5
   const shapes = [...new Set(points.map(point => point.shape))]
   const dtypes = [...new Set(points.map(point => point.dtype))]
+  const limits = dtypes.flatMap(dtype => {
+    const found = limitsFor(machine, dtype, threads)
+    return found ? [{ dtype, ...found }] : []
+  })
+  // Where every dtype is widened to f32 their roofs are one, and no dtype's colour belongs to it.
+  const isOneRoof = new Set(limits.map(({ flopsPerSecond }) => flopsPerSecond)).size === 1
   const roofs = shapes.flatMap(shape =>
-    dtypes.flatMap(dtype => {
-      const limits = limitsFor(machine, dtype, threads)
-      if (!limits) return []
-      const ridge = limits.flopsPerSecond / limits.bytesPerSecond
+    (isOneRoof ? limits.slice(0, 1) : limits).flatMap(({ dtype, flopsPerSecond, bytesPerSecond }) => {
+      const ridge = flopsPerSecond / bytesPerSecond
       return [lowest, Math.min(Math.max(ridge, lowest), highest), highest].map(intensity => ({
         ...{ shape, dtype, intensity },
-        gflops: Math.min(limits.flopsPerSecond, intensity * limits.bytesPerSecond) / 1e9,
+        gflops: Math.min(flopsPerSecond, intensity * bytesPerSecond) / 1e9,
       }))
     }),
   )
@@ -53,7 +57,7 @@ export function rooflineChart(rows: readonly Row[], machine: MachineLimits): Cha
       ...BASE,
       title: title(
         `Roofline, ${threads} threads`,
-        'lines: measured limits; points: one call each, T rising to the right',
+        `dashed: measured limits${isOneRoof ? ', the same for all dtypes here' : ''}; points: one call each, T rising to the right`,
       ),
       data: { values: data },
       facet: { field: 'shape', type: 'nominal' as const, sort: shapes },
@@ -64,8 +68,8 @@ export function rooflineChart(rows: readonly Row[], machine: MachineLimits): Cha
         layer: [
           {
             transform: [{ filter: 'datum.isRoof' }],
-            mark: { type: 'line', strokeWidth: 1, strokeDash: [4, 3] },
-            encoding: { x, y, color },
+            mark: { type: 'line', strokeWidth: 1, strokeDash: [4, 3], color: '#777777' },
+            encoding: isOneRoof ? { x, y } : { x, y, color },
           },
           {
             transform: [{ filter: '!datum.isRoof' }],

@@ -1,0 +1,71 @@
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { type GgufTensor, writeGguf } from '../../bench/peers/llama/gguf.js'
+import { perLayerMs } from '../../bench/peers/llama/measure.js'
+import { layerWeights, writeModel } from '../../bench/peers/llama/model.js'
+
+let directory: string
+beforeEach(() => {
+  directory = mkdtempSync(path.join(os.tmpdir(), 'gguf-test-'))
+})
+afterEach(() => rmSync(directory, { recursive: true, force: true }))
+
+describe('a GGUF file', () => {
+  it('is header, metadata, tensor table and aligned data', () => {
+    const file = path.join(directory, 'two.gguf')
+    const tensors: GgufTensor[] = [
+      { name: 'a', type: 'f32', dims: [3], parts: () => [Float32Array.of(1, 2), Float32Array.of(3)] },
+      { name: 'b', type: 'bf16', dims: [2, 1], parts: () => [Uint16Array.of(7, 8)] },
+    ]
+    writeGguf(file, { word: 'x', count: { uint32: 5 }, ratio: { float32: 0.5 }, list: ['p', 'qr'] }, tensors)
+    const bytes = readFileSync(file)
+    expect(bytes.subarray(0, 4).toString()).toBe('GGUF')
+    expect([bytes.readUInt32LE(4), bytes.readBigUInt64LE(8), bytes.readBigUInt64LE(16)]).toEqual([3, 2n, 4n])
+    // Both tensors take one aligned block, the last thing in the file.
+    const data = bytes.subarray(bytes.length - 64)
+    expect(bytes.length % 32).toBe(0)
+    expect([0, 4, 8].map(at => data.readFloatLE(at))).toEqual([1, 2, 3])
+    expect([data.readUInt16LE(32), data.readUInt16LE(34)]).toEqual([7, 8])
+    const name = bytes.indexOf(Buffer.from('b\u0002', 'latin1'))
+    // dims, then type 30 and the offset of the second block.
+    expect(bytes.readBigUInt64LE(name + 5)).toBe(2n)
+    expect(bytes.readUInt32LE(name + 21)).toBe(30)
+    expect(bytes.readBigUInt64LE(name + 25)).toBe(32n)
+  })
+
+  it('is refused where a tensor is not as long as its shape', () => {
+    const parts = () => [new Float32Array(2)]
+    const wrong: GgufTensor = { name: 'w', type: 'f32', dims: [3], parts }
+    expect(() => writeGguf(path.join(directory, 'w'), {}, [wrong])).toThrow('8 bytes for 12')
+  })
+})
+
+it('holds a model whose layers are all that grows', () => {
+  const config = {
+    ...{ hiddenSize: 64, intermediateSize: 32, numExperts: 4, topK: 2 },
+    ...{ scoringFunc: 'softmax' as const, normTopkProb: true as const, normOrder: 1 },
+  }
+  const sizeOf = (layers: number) => {
+    const file = path.join(directory, `${layers}.gguf`)
+    writeModel(file, config, layers)
+    return statSync(file).size
+  }
+  const [one, two, three] = [1, 2, 3].map(sizeOf) as [number, number, number]
+  const experts = 2 * 3 * 4 * 64 * 32
+  expect(two - one).toBeGreaterThan(experts)
+  expect(Math.abs(three - two - (two - one))).toBeLessThan(64)
+})
+
+it('takes a layer for half of what three layers cost more than one', () => {
+  expect(perLayerMs([1, 2], [5, 4])).toEqual([2, 1])
+  expect(perLayerMs([], [5])).toEqual([])
+})
+
+it('knows which share of a layer is its experts', () => {
+  const config = { hiddenSize: 1024, intermediateSize: 512, numExperts: 16, topK: 2 }
+  const { expertShare } = layerWeights(config as never)
+  const experts = 3 * 2 * 1024 * 512 + 2 * 16 * 1024
+  expect(expertShare).toBeCloseTo(experts / (experts + 1024 * 128 * 10))
+})
