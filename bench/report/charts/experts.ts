@@ -1,7 +1,7 @@
 import { limitsFor, type MachineLimits } from '../../machine.js'
 import type { Row } from '../../results.js'
 import { rooflineMs } from '../../roofline.js'
-import { BASE, type Chart, decades, isExpertSweep, pointLayers, title } from './style.js'
+import { BASE, type Chart, decades, isExpertSweep, pointLayers, title, tokensColour } from './style.js'
 
 /** Time over the number of experts at fixed k: sparse layers must not pay for experts that nobody chose. */
 export function expertsChart(rows: readonly Row[], machine: MachineLimits): Chart | null {
@@ -36,7 +36,7 @@ export function expertsChart(rows: readonly Row[], machine: MachineLimits): Char
       scale: { type: 'log' as const },
       axis: { title: 'ms', values: decades(values.map(value => value.ms)) },
     },
-    color: { field: 'tokens', type: 'nominal' as const, sort: tokens, title: null },
+    color: tokensColour(tokens),
   }
   return {
     name: 'cpu-experts',

@@ -1,7 +1,7 @@
 import { limitsFor, type MachineLimits } from '../../machine.js'
 import type { Row } from '../../results.js'
 import { rooflineMs } from '../../roofline.js'
-import { BASE, type Chart, layerRows, mostThreads, title } from './style.js'
+import { BASE, type Chart, layerRows, mostThreads, pointLayers, title } from './style.js'
 
 const LOAD_NAMES: Record<string, string> = {
   uniform: 'uniform',
@@ -9,8 +9,6 @@ const LOAD_NAMES: Record<string, string> = {
   same_experts: 'all on k',
   traced: 'traced',
 }
-
-const LEAST = 'by bytes and FLOPs'
 
 /** Time of skewed calls over that of uniform ones, beside what their bytes and FLOPs say. */
 export function skewChart(rows: readonly Row[], machine: MachineLimits): Chart | null {
@@ -28,27 +26,41 @@ export function skewChart(rows: readonly Row[], machine: MachineLimits): Chart |
     if (!uniform || !limits || row.load === 'uniform') return []
     const shared = {
       shape: row.shape,
-      panel: `${row.dtype}, T = ${row.numTokens}`,
-      order: row.numTokens,
+      dtype: row.dtype,
+      numTokens: row.numTokens,
       load: LOAD_NAMES[row.load],
     }
     return [
       {
         ...shared,
-        kind: 'measured',
+        isLimit: false,
         ratio: row.medianMs / uniform.medianMs,
         disturbed: row.disturbed || uniform.disturbed,
       },
       {
         ...shared,
-        kind: LEAST,
+        isLimit: true,
         ratio: rooflineMs(row, limits).ms / rooflineMs(uniform, limits).ms,
         disturbed: false,
       },
     ]
   })
   if (values.length === 0) return null
-  const panels = [...new Set([...values].sort((a, b) => a.order - b.order).map(value => value.panel))]
+  const encoding = {
+    x: {
+      field: 'numTokens',
+      type: 'quantitative' as const,
+      scale: { type: 'log' as const, base: 2, nice: false, padding: 12 },
+      axis: { title: 'tokens of a call', values: [...new Set(values.map(value => value.numTokens))] },
+    },
+    y: { field: 'ratio', type: 'quantitative' as const, axis: { title: '÷ uniform', tickCount: 5 } },
+    color: {
+      field: 'load',
+      type: 'nominal' as const,
+      sort: Object.values(LOAD_NAMES),
+      title: null,
+    },
+  }
   return {
     name: 'cpu-skew',
     caption:
@@ -57,30 +69,25 @@ export function skewChart(rows: readonly Row[], machine: MachineLimits): Chart |
       ...BASE,
       title: title(
         'Skewed routing',
-        'time ÷ time under uniform routing; pale: measured in company of other load',
+        'time ÷ time under uniform routing; dashed: what bytes and FLOPs make of it; hollow: disturbed by other load',
       ),
       data: { values },
       facet: {
         row: { field: 'shape', type: 'nominal' as const },
-        column: { field: 'panel', type: 'nominal' as const, sort: panels },
+        column: { field: 'dtype', type: 'nominal' as const, sort: ['f32', 'bf16', 'f16'] },
       },
       spec: {
-        width: 120,
+        width: 240,
         height: 150,
-        mark: { type: 'bar' },
-        encoding: {
-          x: {
-            field: 'load',
-            type: 'nominal' as const,
-            sort: Object.values(LOAD_NAMES),
-            title: null,
-            axis: { labelAngle: 0 },
+        layer: [
+          {
+            transform: [{ filter: 'datum.isLimit' }],
+            mark: { type: 'line', strokeDash: [4, 3], strokeWidth: 1 },
+            encoding,
           },
-          xOffset: { field: 'kind', sort: ['measured', LEAST] },
-          y: { field: 'ratio', type: 'quantitative' as const, axis: { title: '÷ uniform', tickCount: 5 } },
-          color: { field: 'kind', type: 'nominal' as const, sort: ['measured', LEAST], title: null },
-          opacity: { condition: { test: 'datum.disturbed', value: 0.4 }, value: 1 },
-        },
+          { transform: [{ filter: '!datum.isLimit' }], mark: { type: 'line', strokeWidth: 1.5 }, encoding },
+          ...pointLayers(encoding, '!datum.isLimit'),
+        ],
       },
     },
   }

@@ -42,6 +42,12 @@ export function decades(values: readonly number[]): number[] {
   return Array.from({ length: last - first + 1 }, (_, i) => 10 ** (first + i))
 }
 
+/** Numbers of tokens have an order, and there may be more of them than there are colours to tell apart. */
+export const tokensColour = (tokens: readonly string[]) => ({
+  ...{ field: 'tokens', type: 'ordinal' as const, sort: [...tokens], title: null },
+  scale: { scheme: 'viridis' as const, reverse: true },
+})
+
 export const title = (text: string, subtitle: string) => ({ text, subtitle })
 
 /** A chart's file name without its ending, what it shows, and its specification. */

@@ -1,5 +1,5 @@
 import type { Row } from '../../results.js'
-import { BASE, type Chart, layerRows, pointLayers, title } from './style.js'
+import { BASE, type Chart, layerRows, pointLayers, title, tokensColour } from './style.js'
 
 /** Speed-up over one thread. */
 export function threadsChart(rows: readonly Row[]): Chart | null {
@@ -36,6 +36,7 @@ export function threadsChart(rows: readonly Row[]): Chart | null {
     axis: { title: 'threads', values: threads, format: 'd' },
     scale: { domain: [Math.min(...threads), Math.max(...threads)], padding: 14, nice: false },
   }
+  const color = tokensColour(tokens)
   return {
     name: 'cpu-threads',
     caption: 'Speed-up over one thread; memory-bound calls end at what the threads gain in bandwidth',
@@ -68,13 +69,13 @@ export function threadsChart(rows: readonly Row[]): Chart | null {
                 axis: { title: 'speed-up', tickCount: 5 },
                 scale: { zero: true },
               },
-              color: { field: 'tokens', type: 'nominal' as const, sort: tokens, title: null },
+              color,
             },
           },
           ...pointLayers({
             x,
             y: { field: 'speedup', type: 'quantitative' as const },
-            color: { field: 'tokens', type: 'nominal' as const, sort: tokens, title: null },
+            color,
           }),
         ],
       },
