@@ -122,7 +122,14 @@ export function revision(): string {
 
 export function writeResults(file: string, results: object): void {
   mkdirSync(path.dirname(path.resolve(file)), { recursive: true })
-  writeFileSync(file, `${JSON.stringify(results, null, 1)}\n`)
+  const shortened = (key: string, value: unknown) =>
+    key === 'reason' && typeof value === 'string' ? withoutPaths(value) : value
+  writeFileSync(file, `${JSON.stringify(results, shortened, 1)}\n`)
+}
+
+/** Where files lie on the machine that measured is nobody's business. */
+export function withoutPaths(reason: string): string {
+  return reason.replace(/(?:\/[\w.-]+)+\/([\w.-]+)/g, '$1')
 }
 
 /** @throws for a file that `--json` did not write */

@@ -222,11 +222,6 @@ function overheadSection({ overheads, memory }: Collected): string[] {
 }
 
 function notMeasuredSection({ notMeasured }: Collected): string[] {
-  const lines = [...new Set(notMeasured.map(({ what, reason }) => `- ${what}: ${withoutPaths(reason)}`))]
+  const lines = [...new Set(notMeasured.map(({ what, reason }) => `- ${what}: ${reason}`))]
   return lines.length === 0 ? [] : ['## Not measured', lines.join('\n')]
-}
-
-/** Where files lie on the machine that measured is nobody's business. */
-function withoutPaths(reason: string): string {
-  return reason.replace(/(?:\/[\w.-]+)+\/([\w.-]+)/g, '$1')
 }

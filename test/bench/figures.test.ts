@@ -1,9 +1,12 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { compareResults, comparisonLines, meanRatio } from '../../bench/compare.js'
 import { bestOf, limitsFor, type MachineLimits } from '../../bench/machine.js'
 import { busyMs, foreignCores } from '../../bench/other-load.js'
 import { machineLines, memoryLine, tableHead, tableLine } from '../../bench/report-table.js'
-import { cellKey, type Results, type Row } from '../../bench/results.js'
+import { cellKey, type Results, type Row, readResults, writeResults } from '../../bench/results.js'
 import { figuresOf, meanWork, rooflineMs, withLimits } from '../../bench/roofline.js'
 
 const rate = (best: number) => ({ best, median: best / 2 })
@@ -156,4 +159,18 @@ describe('the table', () => {
       'limits, 1 thread: read 30.0 GB/s, f32 no such unit (avx512 fma), bf16 no such unit: widened to f32',
     ])
   })
+})
+
+it('writes results that say why something was not measured, and not where files lie here', () => {
+  const directory = mkdtempSync(path.join(os.tmpdir(), 'results-test-'))
+  const file = path.join(directory, 'deep/results.json')
+  try {
+    const reason = 'no backend: /opt/build/lib.so not found'
+    writeResults(file, { benchmark: 'sparse-experts', rows: [], notMeasured: [{ what: 'cuda', reason }] })
+    expect(readResults(file).notMeasured).toEqual([{ what: 'cuda', reason: 'no backend: lib.so not found' }])
+    writeResults(file, { benchmark: 'another', rows: [] })
+    expect(() => readResults(file)).toThrow('no result of this benchmark')
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
 })

@@ -221,7 +221,7 @@ describe('pages', () => {
     const collected = collect([
       {
         file: 'cells.json',
-        results: cells({ notMeasured: [{ what: 'cuda', reason: '/a/b/c.so not found' }] }),
+        results: cells({ notMeasured: [{ what: 'cuda', reason: 'c.so not found' }] }),
       },
       { file: 'peers.json', results: peerResults },
       { file: 'contention.json', results: contention },
