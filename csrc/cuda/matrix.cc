@@ -7,6 +7,7 @@
 
 #include "core/dtype.h"
 #include "cuda/device.h"
+#include "ops/checks.h"
 
 namespace sparse_experts::cuda {
 namespace {
