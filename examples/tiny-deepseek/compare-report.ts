@@ -10,7 +10,7 @@ import {
 } from '../../lib/cli/format.js'
 import { type TokenCosts, WINDOW } from './decoder/index.js'
 import type { EqualSteps } from './equal-steps.js'
-import { type Machine, machineText } from './machine.js'
+import { loadNote, type Machine, machineText } from './machine.js'
 import type { TimeFigures } from './measure-models.js'
 import type { TwinName } from './twins.js'
 
@@ -63,7 +63,7 @@ const ROWS: readonly [label: string, cell: (figures: ModelFigures) => string][] 
 
 function equalStepsRow({ step, losses }: EqualSteps, paint: Paint): string[] {
   return [
-    paint.dim(`the same, after ${formatCount(step)} steps each`),
+    paint.dim(`held-out loss after ${formatCount(step)} steps each`),
     ...losses.map(loss => loss.toFixed(4)),
   ]
 }
@@ -78,8 +78,8 @@ export function compareReport(
       [
         ['', ...models.map(({ model }) => paint.bold(TITLES[model]))],
         ...ROWS.flatMap(([label, cell]) => [
-          [paint.dim(label), ...models.map(cell)],
           ...(cell === lossText && equalSteps ? [equalStepsRow(equalSteps, paint)] : []),
+          [paint.dim(label), ...models.map(cell)],
         ]),
       ],
       'lrrr',
@@ -87,6 +87,7 @@ export function compareReport(
     paint.dim(
       '  One sequence, where nothing else is said; time outside of the feed-forwards is plain TypeScript.',
     ),
+    ...loadNote(machine).map(paint.dim),
     ...(equalSteps
       ? [
           paint.dim(

@@ -60,6 +60,7 @@ async function measure(): Promise<CompareResults> {
   const records = JSON.parse(
     await readFile(path.join(RESULTS_DIRECTORY, 'training.json'), 'utf8'),
   ) as Partial<Record<'moe' | TwinName, TrainingRecord>>
+  const machine = describeMachine(model)
   const times = await measureModels(decoders, text, await openMeter(model.device))
   const figures: ModelFigures[] = []
   for (const [index, name] of NAMES.entries()) {
@@ -83,7 +84,7 @@ async function measure(): Promise<CompareResults> {
     })
   }
   return {
-    machine: describeMachine(model),
+    machine,
     windows,
     ownWeights: trained.every(Boolean),
     equalSteps: lastEqualStep(await readTrainingLogs(), NAMES),

@@ -11,7 +11,7 @@ import {
   table,
 } from '../../lib/cli/format.js'
 import { WINDOW } from './decoder/index.js'
-import { type Machine, machineText } from './machine.js'
+import { loadNote, type Machine, machineText } from './machine.js'
 import type { BudgetFigures } from './measure-budgets.js'
 import type { DialFigures } from './measure-dial.js'
 import type { SampleFigures } from './parallel-samples.js'
@@ -64,6 +64,7 @@ export function dialTable({ machine, windows, dial }: DialResults, paint: Paint)
     paint.dim(
       '  FLOPs and bytes of the sparse layers; bytes and time (of all feed-forwards) of single tokens',
     ),
+    ...loadNote(machine).map(paint.dim),
   ]
 }
 

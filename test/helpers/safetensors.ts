@@ -1,8 +1,9 @@
 /** All tensors of a small safetensors file, in memory, for tests. */
 
 import { readFile } from 'node:fs/promises'
-import { type ReadableFile, readSafetensorsHeader } from '../../lib/checkpoint/safetensors.js'
+import { readSafetensorsHeader } from '../../lib/checkpoint/safetensors.js'
 import { toFloat32 } from '../../lib/dtype.js'
+import { memoryFile } from './memory-file.js'
 
 /** A tensor with its elements as numbers. */
 export interface LoadedTensor {
@@ -14,14 +15,7 @@ export interface LoadedTensor {
 /** Reads F32, F16, BF16 (widened to f32), I32 and U8 tensors by name. */
 export async function readSafetensors(file: string): Promise<Map<string, LoadedTensor>> {
   const bytes = await readFile(file)
-  const memory: ReadableFile = {
-    async read(buffer, offset, length, position) {
-      const part = bytes.subarray(position, position + length)
-      buffer.set(part, offset)
-      return { bytesRead: part.length }
-    },
-  }
-  const { tensors } = await readSafetensorsHeader(memory, bytes.length, file)
+  const { tensors } = await readSafetensorsHeader(memoryFile(bytes), bytes.length, file)
   return new Map(
     [...tensors.values()].map(({ name, dtype, shape, offset, bytes: size }) => {
       const data = elements(dtype, Uint8Array.from(bytes.subarray(offset, offset + size)))

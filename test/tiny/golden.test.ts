@@ -10,7 +10,7 @@ import { expectClose } from '../helpers/relative-error.js'
 import { goldenWindows } from './golden-logits.js'
 
 describe.each(allDevices)('golden logits on %s', device => {
-  it.each<DType>(['f32', 'bf16'])('%s', async dtype => {
+  it.each<DType>(['f32', 'f16', 'bf16'])('%s', async dtype => {
     using decoder = await Decoder.load(MODEL_DIRECTORY, { device: device as DeviceOption, dtype })
     expect(decoder.device).toBe(device)
     expect(decoder.dtype).toBe(dtype)

@@ -105,6 +105,9 @@ describe('runs of unequal length', () => {
     expect(text).toMatch(/on cpu \(X, 2 cores\), f32/)
     expect(text).toMatch(/after 1,000 steps each +1\.2000 +1\.3000\n/)
     expect(text).toContain('only the losses after 1,000 steps can be compared')
+    expect(text).not.toContain('other processes')
+    const busy = { ...results, machine: { ...results.machine, load: 6.25 } }
+    expect(compareReport(busy, plain).join('\n')).toContain('(load 6.3 on 2)')
     expect(compareReport({ ...results, equalSteps: null }, plain).join('\n')).not.toContain('1,000 steps')
   })
 })
