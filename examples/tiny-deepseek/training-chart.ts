@@ -36,22 +36,30 @@ export function trainingChart(logs: ReadonlyMap<string, readonly LogLine[]>): Pr
       ...(heldOut === undefined ? [] : [{ model, step, loss: heldOut, text: 'held out' }]),
     ]),
   )
+  const x = { field: 'step', type: 'quantitative' as const, title: 'step (4096 bytes each)' }
+  const y = {
+    field: 'loss',
+    type: 'quantitative' as const,
+    title: 'loss (nats per byte)',
+    // The first steps, from ln 256 = 5.5 down, would flatten the rest.
+    scale: { domain: [0.9, 2.2] },
+  }
+  const color = { field: 'model', type: 'nominal' as const, title: null }
   return renderSvg({
     width: 520,
     height: 300,
     data: { values },
-    mark: { type: 'line', clip: true },
-    encoding: {
-      x: { field: 'step', type: 'quantitative', title: 'step (4096 bytes each)' },
-      y: {
-        field: 'loss',
-        type: 'quantitative',
-        title: 'loss (nats per byte)',
-        // The first steps, from ln 256 = 5.5 down, would flatten the rest.
-        scale: { domain: [0.9, 2.2] },
+    layer: [
+      {
+        mark: { type: 'line', clip: true },
+        encoding: { x, y, color, strokeDash: { field: 'text', type: 'nominal', title: null } },
       },
-      color: { field: 'model', type: 'nominal', title: null },
-      strokeDash: { field: 'text', type: 'nominal', title: null },
-    },
+      // A run that was evaluated once has no line.
+      {
+        transform: [{ filter: "datum.text === 'held out'" }],
+        mark: { type: 'point', size: 20, clip: true },
+        encoding: { x, y, color },
+      },
+    ],
   })
 }
