@@ -8,8 +8,14 @@ import { finished } from '../cli/command.js'
 
 const NAMES = ['chromium-headless-shell', 'chromium', 'chromium-browser', 'google-chrome']
 
+/** A browser has memory checks of its own: under a sanitizer's preloaded runtime it never ends. */
+const { LD_PRELOAD: _, ...env } = process.env
+const MOST_MS = 60_000
+
 /** The first browser on PATH; undefined where there is none. */
-export const browser = NAMES.find(name => spawnSync(name, ['--version'], { stdio: 'ignore' }).status === 0)
+export const browser = NAMES.find(
+  name => spawnSync(name, ['--version'], { stdio: 'ignore', env, timeout: MOST_MS }).status === 0,
+)
 
 /** What is in a page, and what its scripts complained of. */
 export interface Rendered {
@@ -41,7 +47,7 @@ export async function renderPage(
         screenshot === undefined ? '--dump-dom' : `--screenshot=${screenshot}`,
         url,
       ],
-      { stdio: ['ignore', 'pipe', 'pipe'] },
+      { stdio: ['ignore', 'pipe', 'pipe'], env, timeout: MOST_MS },
     )
     const { status, stdout, stderr } = await finished(child)
     if (status !== 0) throw new Error(`${browser} ended with ${status}: ${stderr}`)
