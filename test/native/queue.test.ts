@@ -196,8 +196,7 @@ describe.skipIf('error' in native)('forwards', () => {
       steal(request[field])
       return settled
     })
-    // 1 MiB and more is borrowed.
-    const large = makeRequest(config, 1100)
+    const large = makeRequest(config, 2000)
     lost.push(
       forward(layer, large).then(
         () => 'fulfilled',
