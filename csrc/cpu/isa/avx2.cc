@@ -89,7 +89,6 @@ struct PanelTraits {
   using Acc = __m256;
   using X = __m256;
   using W = __m256;
-  static constexpr int kLanes = 8;
   static constexpr int kVectors = 2;
   static constexpr int kStep = kDtype == SE_BF16 ? 2 : 1;
   static constexpr int kPhases = kStep;
@@ -98,10 +97,6 @@ struct PanelTraits {
   static constexpr int kMaxRows = 6;
   static constexpr int64_t kPiece = kSlab;
 
-  static Acc zero() { return _mm256_setzero_ps(); }
-  static Acc add(Acc a, Acc b) { return _mm256_add_ps(a, b); }
-  static Acc load_sum(const float* p) { return _mm256_loadu_ps(p); }
-  static void store_sum(float* p, Acc v) { _mm256_storeu_ps(p, v); }
   static X broadcast(const char* p) {
     return _mm256_broadcast_ss(reinterpret_cast<const float*>(p));
   }

@@ -80,7 +80,6 @@ struct PanelTraits {
   using Acc = __m512;
   using X = __m512;
   using W = __m512;
-  static constexpr int kLanes = 16;
   static constexpr int kVectors = 2;
   static constexpr int kStep = kDtype == SE_BF16 ? 2 : 1;
   static constexpr int kPhases = kStep;
@@ -89,10 +88,6 @@ struct PanelTraits {
   static constexpr int kMaxRows = 12;
   static constexpr int64_t kPiece = kDtype == SE_F32 ? kSlab / 2 : kSlab;
 
-  static Acc zero() { return _mm512_setzero_ps(); }
-  static Acc add(Acc a, Acc b) { return _mm512_add_ps(a, b); }
-  static Acc load_sum(const float* p) { return _mm512_loadu_ps(p); }
-  static void store_sum(float* p, Acc v) { _mm512_storeu_ps(p, v); }
   static X broadcast(const char* p) { return _mm512_set1_ps(*reinterpret_cast<const float*>(p)); }
   static X broadcast_last(const char* p) { return broadcast(p); }
   static W load_w(const char* p, int phase) {

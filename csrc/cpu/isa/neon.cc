@@ -110,7 +110,6 @@ struct PanelTraits {
   using Acc = float32x4_t;
   using X = float32x4_t;
   using W = float32x4_t;
-  static constexpr int kLanes = 4;
   static constexpr int kVectors = 4;
   static constexpr int kStep = kDtype == SE_BF16 ? 2 : 1;
   static constexpr int kPhases = kStep;
@@ -119,10 +118,6 @@ struct PanelTraits {
   static constexpr int kMaxRows = 6;
   static constexpr int64_t kPiece = kSlab;
 
-  static Acc zero() { return vdupq_n_f32(0.0f); }
-  static Acc add(Acc a, Acc b) { return vaddq_f32(a, b); }
-  static Acc load_sum(const float* p) { return vld1q_f32(p); }
-  static void store_sum(float* p, Acc v) { vst1q_f32(p, v); }
   static X broadcast(const char* p) { return vld1q_dup_f32(reinterpret_cast<const float*>(p)); }
   static X broadcast_last(const char* p) { return broadcast(p); }
   static W load_w(const char* p, int phase) {

@@ -12,11 +12,11 @@
 // panels at a time where one row alone leaves too few accumulators to hide the latency of a
 // multiply-add.
 //
-// Traits: Acc, W, X; kVectors (vectors of a panel's row), kLanes; kStep (elements of K per step of
-// the layout), kPhases (multiply-adds per step; a step widens into as many vectors), kXBytes,
-// kVectorBytes (of weights, per step); kPiece (elements of K, divides kSlab: a panel's 16 KiB at
-// most); kMaxRows; zero(), add(a, b), load_sum(p), store_sum(p, v), load_w(p, phase), broadcast(p),
-// broadcast_last(p) (the first element of a step only), multiply_add(acc, x, w).
+// Accumulators are of the vector class V. Traits: Acc, W, X; kVectors (vectors of a panel's row);
+// kStep (elements of K per step of the layout), kPhases (multiply-adds per step; a step widens into
+// as many vectors), kXBytes, kVectorBytes (of weights, per step); kPiece (elements of K, divides
+// kSlab: a panel's 16 KiB at most); kMaxRows; load_w(p, phase), broadcast(p), broadcast_last(p)
+// (the first element of a step only), multiply_add(acc, x, w).
 
 // How far ahead of a stream to fetch: the latency of memory times what a core can take, shared by
 // the streams.
@@ -41,7 +41,7 @@ static void panel_block(const char* const* x_rows, int64_t x_offset, const char*
   for (int i = 0; i < kRows; ++i) {
     x[i] = x_rows[i] + x_offset;
 #pragma GCC unroll 16
-    for (int j = 0; j < kPanels * kVectors; ++j) acc[i][j] = Traits::zero();
+    for (int j = 0; j < kPanels * kVectors; ++j) acc[i][j] = V::set(0.0f);
   }
   const auto multiply = [&](int phase, const auto& broadcast) __attribute__((always_inline)) {
     if constexpr (kPanels > 1) {  // few rows: they stay in registers, weights pass by
@@ -91,9 +91,9 @@ static void panel_block(const char* const* x_rows, int64_t x_offset, const char*
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 16
     for (int j = 0; j < kPanels * kVectors; ++j) {
-      float* to_out = out + i * out_stride + j * Traits::kLanes;
-      const auto sum = is_first ? acc[i][j] : Traits::add(Traits::load_sum(to_out), acc[i][j]);
-      Traits::store_sum(to_out, sum);
+      float* to_out = out + i * out_stride + j * V::kLanes;
+      const auto sum = is_first ? acc[i][j] : V::add(V::load(to_out), acc[i][j]);
+      V::store(to_out, sum);
     }
   }
 }
@@ -131,7 +131,7 @@ static inline void for_pieces(const PanelTile& tile, const Body& body) {
 template <class Traits, int kRows>
 static void stream_panels(const PanelTile& tile) {
   constexpr int kAtOnce = panels_at_once<Traits>(kRows);
-  constexpr int kWidth = Traits::kVectors * Traits::kLanes;
+  constexpr int kWidth = Traits::kVectors * V::kLanes;
   int64_t panel = 0;
   const auto stream = [&](auto run, int count) {
     const char* w = tile.w + panel * tile.panel_bytes;
@@ -160,7 +160,7 @@ static void stream_rows(const PanelTile& tile) {
 template <class Traits>
 static void panel_matmul(const PanelTile& tile) {
   constexpr int kMaxRows = Traits::kMaxRows;
-  constexpr int64_t kWidth = Traits::kVectors * Traits::kLanes;
+  constexpr int64_t kWidth = Traits::kVectors * V::kLanes;
   if (tile.m <= kMaxRows) {
     stream_rows<Traits, kMaxRows>(tile);
     return;

@@ -102,7 +102,6 @@ struct DotTraits {
 
 template <int kDtype>
 struct PanelTraits : DotTraits<kDtype> {
-  static constexpr int kLanes = 8;
   static constexpr int kVectors = 1;
   static constexpr int kStep = kDtype == SE_BF16 ? 2 : 1;
   static constexpr int kPhases = kStep;
@@ -110,9 +109,6 @@ struct PanelTraits : DotTraits<kDtype> {
   static constexpr int kMaxRows = 4;
   static constexpr int64_t kPiece = kSlab;
 
-  static Float8 add(Float8 a, Float8 b) { return a + b; }
-  static Float8 load_sum(const float* p) { return V::load(p); }
-  static void store_sum(float* p, Float8 v) { V::store(p, v); }
   static Float8 broadcast(const char* p) {
     float x;
     __builtin_memcpy(&x, p, sizeof x);
