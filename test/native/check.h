@@ -5,16 +5,20 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <mutex>
 #include <string>
 #include <vector>
 
 namespace native_test {
 
-// Counts; every check names its case, and a failure is printed at once.
+// Counts; every check names its case, and a failure is printed at once. Some tests check from
+// several threads.
 inline int passed = 0;
 inline int failed = 0;
+inline std::mutex counting;
 
 inline bool check(bool condition, const std::string& what) {
+  const std::lock_guard<std::mutex> lock(counting);
   if (condition) {
     ++passed;
   } else {
