@@ -2,7 +2,7 @@
  * `npm run test:cuda [-- --flavour plain|address|race] [--schedule forward|reverse|random|skewed] [--seed N] [suites and options of
  * vitest]`: the suites through the TypeScript API on an emulated GPU, no GPU needed.
  *
- * Without named suites: all that compute on a device in the plain flavour under the forward schedule, the case table otherwise.
+ * Without named suites: all that use a device in the plain flavour under the forward schedule, the case table otherwise.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -20,7 +20,9 @@ import { addressSanitizerRuntime, printReports, SANITIZERS } from './native-buil
 
 /** Every kernel through every family, size and load: what the slow flavours run. */
 const CASE_TABLE = ['test/ops', 'test/cuda']
-const ALL = [...CASE_TABLE, 'test/golden/devices.test.ts', 'test/api', 'test/tiny/golden.test.ts']
+/** What the addon promises of any native device: hostile arguments, loading, queue, lifetime, exit. */
+const NATIVE = ['arguments', 'load', 'queue', 'lifetime', 'exit'].map(name => `test/native/${name}.test.ts`)
+const ALL = [...CASE_TABLE, 'test/golden/devices.test.ts', 'test/api', 'test/tiny/golden.test.ts', ...NATIVE]
 
 const { values, tokens } = parseArgs({ options: EMULATOR_OPTIONS, strict: false, tokens: true })
 checkEmulatorOptions('test:cuda', values)

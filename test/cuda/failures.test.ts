@@ -1,7 +1,13 @@
 /** Machines on which something is wrong, emulated: no driver, an old card, a card that fails for good, calls that fail once. */
 
-import { expect, it } from 'vitest'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import os from 'node:os'
+import path from 'node:path'
+import { afterAll, beforeAll, expect, it } from 'vitest'
 import { describeEmulated, runFixture } from '../helpers/cuda.js'
+import type { FaultSweepReport } from './fixtures/fault-sweep.js'
 import type { FaultReport } from './fixtures/faults.js'
 import type { LossReport } from './fixtures/loss.js'
 import type { MachineReport } from './fixtures/machine.js'
@@ -120,6 +126,48 @@ describeEmulated('calls of the driver that fail once', () => {
       // The plan runs out: from then on everything works, and nothing is held.
       expect(report.lastRoundOk).toBe(true)
       expect(report.grownBytes).toBeLessThanOrEqual(0)
+    },
+  )
+})
+
+describeEmulated('the life of a layer', () => {
+  const directory = mkdtempSync(path.join(os.tmpdir(), 'sparse-experts-switch-'))
+  const addon = path.join(directory, 'fault_switch.node')
+  beforeAll(() => {
+    const { LD_PRELOAD: _, ...env } = process.env
+    const headers = createRequire(import.meta.url)('node-api-headers').include_dir
+    const source = path.join(import.meta.dirname, 'fixtures/fault_switch.cc')
+    const flags = ['-std=c++17', '-shared', '-fPIC', '-I', headers, source, '-o', addon, '-ldl']
+    execFileSync(process.env.CXX ?? 'c++', flags, { env })
+  })
+  afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+  // The race detector looks at kernels, and these are the same over and over.
+  it.skipIf(process.env.SPARSE_EXPERTS_EMULATED === 'race')(
+    'survives the failure of each of its calls of the driver',
+    async () => {
+      const report = await runFixture<FaultSweepReport>('fault-sweep', { FAULT_SWITCH: addon })
+      expect(report.wrong).toEqual([])
+      // Each sweep went past the last call of its kind, and there were as many as a load with three forwards makes at least.
+      const { calls, most, codes } = report
+      for (const [kind, atLeast] of Object.entries({ malloc: 4, host: 1, copy: 12, launch: 8, graph: 1 })) {
+        expect(calls[kind], kind).toBeGreaterThanOrEqual(atLeast)
+        expect(calls[kind], kind).toBeLessThan(most)
+      }
+      const memory = ['ERR_MOE_OUT_OF_MEMORY']
+      expect(codes).toMatchObject({
+        malloc: memory,
+        copy: ['ERR_MOE_INTERNAL'],
+        launch: ['ERR_MOE_INTERNAL'],
+      })
+      // Pinned memory and graphs can be done without.
+      expect(codes.graph).toEqual([])
+      const typed = [...memory, 'ERR_MOE_INTERNAL']
+      expect(
+        Object.values(codes)
+          .flat()
+          .filter(code => !typed.includes(code)),
+      ).toEqual([])
     },
   )
 })

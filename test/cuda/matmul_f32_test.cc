@@ -1,5 +1,6 @@
 // The grouped f32 matmul against a double-precision loop: every option, awkward sizes and routings,
-// misaligned matrices, and the promise that no tile, grid or neighbour changes a bit of a row.
+// misaligned matrices, and the promise that no grid, neighbour or tile with the same split of K
+// changes a bit of a row.
 #include <algorithm>
 #include <memory>
 #include <type_traits>
@@ -31,7 +32,10 @@ static_assert(std::is_same<decltype(MatmulGroup::weight_stride), int64_t>::value
 static_assert(std::is_same<decltype(MatmulGroup::out_stride), int64_t>::value, "");
 static_assert(std::is_same<decltype(MatmulGroup::bias_stride), int64_t>::value, "");
 
-constexpr int32_t kTileKinds[] = {8, 32, 64};
+struct Kind {
+  int32_t tile_tokens, split_k;
+};
+constexpr Kind kTileKinds[] = {{8, 1}, {32, 1}, {64, 1}, {8, 2}, {8, 4}};
 // One chain of up to 2880 roundings per output.
 constexpr double kBound = 3e-6;
 
@@ -129,15 +133,21 @@ std::vector<int32_t> tile_offsets(const Lists& lists, int32_t tile_tokens) {
   return tiles;
 }
 
-// A tile of 8, 32 or 64 tokens, as the choice makes it.
-MatmulConfig config_of(const DeviceLimits& limits, int32_t tile_tokens, bool gated) {
+std::string name_of(const Kind& kind) {
+  return "tiles of " + std::to_string(kind.tile_tokens) +
+         (kind.split_k > 1 ? ", K in " + std::to_string(kind.split_k) : "");
+}
+
+// A tile of 8, 32 or 64 tokens, as the choice makes it. Few rows and a long K are split.
+MatmulConfig config_of(const DeviceLimits& limits, const Kind& kind, bool gated) {
   MatmulShape shape = {};
   shape.dtype = SE_F32;
   shape.gated = gated ? 1 : 0;
-  shape.rows = 1 << 20;
+  shape.rows = kind.split_k > 1 ? 1 : 1 << 20;
+  shape.cols = kind.split_k == 2 ? 128 : 2048;
   shape.num_experts = 1;
   shape.top_k = 1;
-  shape.num_tokens = tile_tokens == 8 ? 1 : tile_tokens == 32 ? 20 : 4096;
+  shape.num_tokens = kind.tile_tokens == 8 ? 1 : kind.tile_tokens == 32 ? 20 : 4096;
   return choose_matmul_f32(shape, limits);
 }
 
@@ -405,21 +415,23 @@ void run_case(const DeviceLimits& limits, const Case& c, uint64_t seed) {
   problem.poison_unlisted(lists);
   const std::vector<double> expected = problem.expected(lists);
   const std::vector<double> expected_shared = problem.expected_shared();
-  Outputs first;
-  for (const int32_t tile_tokens : kTileKinds) {
-    const std::string what = std::string(c.name) + ", tiles of " + std::to_string(tile_tokens);
-    MatmulConfig config = config_of(limits, tile_tokens, c.gated);
-    check(config.tile_tokens == tile_tokens, what + ": is what was chosen");
-    if (tile_tokens == 32) config.grid = 3;  // every block has many tiles
+  Outputs whole;  // K in one part
+  for (const Kind& kind : kTileKinds) {
+    const std::string what = std::string(c.name) + ", " + name_of(kind);
+    MatmulConfig config = config_of(limits, kind, c.gated);
+    check(config.tile_tokens == kind.tile_tokens && config.split_k == kind.split_k,
+          what + ": is what was chosen");
+    // Every block has many tiles, of few as of many tokens.
+    config.grid = kind.tile_tokens == 32 || kind.split_k == 4 ? 3 : 1000;
     const Outputs out = problem.run(lists, config, what);
-    if (tile_tokens == kTileKinds[0]) {
-      check_outputs(out.routed, expected, what);
-      check_outputs(out.shared, expected_shared, what + ", shared");
-      first = out;
-    } else {
-      check(same_bits(out.routed, first.routed), what + ": same bits");
-      check(same_bits(out.shared, first.shared), what + ": same bits, shared");
+    if (kind.split_k == 1 && !whole.routed.empty()) {
+      check(same_bits(out.routed, whole.routed), what + ": same bits");
+      check(same_bits(out.shared, whole.shared), what + ": same bits, shared");
+      continue;
     }
+    check_outputs(out.routed, expected, what);
+    check_outputs(out.shared, expected_shared, what + ", shared");
+    if (kind.split_k == 1) whole = out;
   }
 }
 
@@ -510,8 +522,10 @@ void test_routings(const DeviceLimits& limits) {
   Case none = {"no slot listed", 3, 4, 2, 8, 8};
   Problem problem(none, ++seed);
   const Lists lists = sorted(std::vector<int32_t>(8, -1), 3);
-  const Outputs out = problem.run(lists, config_of(limits, 32, false), none.name);
-  check_poison(out.routed, 0, out.routed.size(), none.name);
+  for (const Kind& kind : kTileKinds) {
+    const Outputs out = problem.run(lists, config_of(limits, kind, false), none.name);
+    check_poison(out.routed, 0, out.routed.size(), none.name + (", " + name_of(kind)));
+  }
 }
 
 void test_alignment(const DeviceLimits& limits) {
@@ -538,8 +552,9 @@ void test_alignment(const DeviceLimits& limits) {
   }
 }
 
-// A row's bits: again, alone, beside other tokens, beside a row of NaN.
-void test_invariance(const DeviceLimits& limits) {
+// A row's bits: again, alone, beside other tokens, beside a row of NaN. `kinds` split K alike; the
+// first runs them all together.
+void check_invariance(const DeviceLimits& limits, const std::vector<Kind>& kinds) {
   Case c = {"invariance", 5, 70, 2, 40, 100, true, Routing::kSkewed};
   c.activation = SE_GELU_TANH;
   c.slot_weights = true;
@@ -547,9 +562,10 @@ void test_invariance(const DeviceLimits& limits) {
   Problem problem(c, 500);
   const std::vector<int32_t> ids = problem.ids();
   const Lists all = sorted(ids, c.experts);
-  const MatmulConfig large = config_of(limits, 64, true);
-  const std::vector<float> out = problem.run(all, large, "invariance").routed;
-  check(same_bits(out, problem.run(all, large, "again").routed), "invariance: again, same bits");
+  const MatmulConfig together = config_of(limits, kinds[0], true);
+  const std::string batch = "invariance, " + name_of(kinds[0]);
+  const std::vector<float> out = problem.run(all, together, batch).routed;
+  check(same_bits(out, problem.run(all, together, batch).routed), batch + ": again, same bits");
 
   const auto row_bits_same = [&](const std::vector<float>& other, int64_t token) {
     const size_t first = static_cast<size_t>(token * c.top_k * problem.out_stride());
@@ -560,28 +576,105 @@ void test_invariance(const DeviceLimits& limits) {
   for (const int64_t token : {0, 1, 33, 69}) {
     std::vector<int32_t> alone(ids.size(), -1);
     std::copy_n(ids.begin() + token * c.top_k, c.top_k, alone.begin() + token * c.top_k);
-    for (const int32_t tile_tokens : kTileKinds) {
+    for (const Kind& kind : kinds) {
       const std::vector<float> other =
-          problem.run(sorted(alone, c.experts), config_of(limits, tile_tokens, true), "alone")
-              .routed;
-      check(row_bits_same(other, token), "invariance: token " + std::to_string(token) +
-                                             " alone, tiles of " + std::to_string(tile_tokens));
+          problem.run(sorted(alone, c.experts), config_of(limits, kind, true), "alone").routed;
+      check(row_bits_same(other, token),
+            batch + ": token " + std::to_string(token) + " alone, " + name_of(kind));
     }
   }
   problem.x_row(1)[5] = std::nanf("");
   problem.x_row(1)[6] = INFINITY;
-  const std::vector<float> beside = problem.run(all, large, "beside NaN").routed;
+  const std::vector<float> beside = problem.run(all, together, "beside NaN").routed;
   bool same = true;
   for (int64_t token = 0; token < c.tokens; ++token)
     same = same && (token == 1 || row_bits_same(beside, token));
-  check(same, "invariance: beside a row that is not finite");
+  check(same, batch + ": beside a row that is not finite");
   bool nan = true;
   for (int64_t slot = 2; slot < 4; ++slot) {
     if (ids[static_cast<size_t>(slot)] < 0) continue;
     for (int64_t r = 0; r < c.rows; ++r)
       nan = nan && std::isnan(beside[static_cast<size_t>(slot * problem.out_stride() + r)]);
   }
-  check(nan, "invariance: a row that is not finite gives NaN");
+  check(nan, batch + ": a row that is not finite gives NaN");
+}
+
+void test_invariance(const DeviceLimits& limits) {
+  check_invariance(limits, {{64, 1}, {8, 1}, {32, 1}});
+  check_invariance(limits, {{8, 2}});
+  check_invariance(limits, {{8, 4}});
+}
+
+// Parts are columns 32 i … 32 i + 31 in turn, each a chain of its own, added in rising order: in
+// any other order 2^24 and the ones come to something else.
+void test_order_of_parts(const DeviceLimits& limits) {
+  constexpr float kBig = 16777216.0f;  // 2^24 + 1 is rounded to 2^24
+  struct Sum {
+    Kind kind;
+    std::vector<std::pair<int64_t, float>> x;  // column, value
+    float expected;
+  };
+  const Sum sums[] = {
+      {{8, 1}, {{0, kBig}, {32, 1}, {64, 1}}, kBig},
+      {{32, 1}, {{0, kBig}, {32, 1}, {64, 1}}, kBig},
+      {{64, 1}, {{0, kBig}, {32, 1}, {64, 1}}, kBig},
+      {{8, 2}, {{0, kBig}, {32, 1}, {96, 1}}, kBig + 2},
+      {{8, 2}, {{0, kBig}, {64, 1}, {128, 1}}, kBig},
+      // Falling: 3. As one chain: 1.
+      {{8, 4}, {{0, kBig}, {32, 1}, {64, 1}, {96, -kBig}, {192, 1}}, 2},
+      {{8, 4}, {{0, kBig}, {31, 1}, {128, 1}}, kBig},
+  };
+  Case c = {"order of parts", 1, 1, 1, 3, 200, false, Routing::kOneEach};
+  for (const Sum& sum : sums) {
+    Problem problem(c, 650);
+    problem.set_all(1, 0);
+    for (const auto& [column, value] : sum.x) problem.x_row(0)[column] = value;
+    const std::vector<float> out =
+        problem.run(sorted(problem.ids(), 1), config_of(limits, sum.kind, false), c.name).routed;
+    bool as_said = out.size() == 3;
+    for (const float value : out) as_said = as_said && value == sum.expected;
+    check(as_said, std::string(c.name) + ": " + name_of(sum.kind) + ", " +
+                       std::to_string(out.empty() ? -1 : out[0]));
+  }
+}
+
+// K is split where one token leaves multiprocessors idle, in as many parts for every small call.
+void test_choice_of_split(const DeviceLimits& limits) {
+  MatmulShape shape = {};
+  shape.dtype = SE_F32;
+  shape.num_experts = 8;
+  shape.cols = 4096;
+  const auto split_of = [&](int64_t tokens, int64_t rows, int64_t top_k) {
+    shape.num_tokens = tokens;
+    shape.rows = rows;
+    shape.top_k = top_k;
+    return choose_matmul_f32(shape, limits).split_k;
+  };
+  const int64_t sms = limits.num_multiprocessors;
+  for (const int32_t gated : {0, 1}) {
+    shape.gated = gated;
+    const int64_t columns = gated != 0 ? 32 : 64;
+    const std::string name = gated != 0 ? "split, gated: " : "split: ";
+    // Tiles of a token without a split, in halves of a multiprocessor.
+    const auto rows_of = [&](int64_t halves) { return halves * sms / 2 * columns; };
+    check(split_of(1, rows_of(3), 1) == 1, name + "enough tiles");
+    check(split_of(1, rows_of(3) - columns, 1) == 2, name + "one tile too few");
+    check(split_of(1, rows_of(3) - columns, 2) == 1, name + "two experts fill the device");
+    check(split_of(1, rows_of(3) / 2 - columns, 1) == 4, name + "less than half");
+    check(split_of(1, 1, 1) == 4, name + "no more than four");
+    for (const int64_t tokens : {2, 5, 8})
+      check(split_of(tokens, 1, 1) == 4, name + "the number of tokens does not enter");
+    check(split_of(9, 1, 1) == 4, name + "two tokens to an expert");
+    check(split_of(64, 1, 1) == 1, name + "never with larger tiles");
+    shape.cols = 127;
+    check(split_of(1, 1, 1) == 1, name + "K too short");
+    shape.cols = 255;
+    check(split_of(1, 1, 1) == 2, name + "K too short for four");
+    shape.cols = 4096;
+    shape.batch_invariant = 1;
+    check(split_of(1, 1, 1) == 1, name + "never where batches must not differ");
+    shape.batch_invariant = 0;
+  }
 }
 
 void test_choice(const DeviceLimits& limits) {
@@ -607,32 +700,39 @@ void test_choice(const DeviceLimits& limits) {
     shape.batch_invariant = 1;
     sound = sound && choose_matmul_f32(shape, limits).tile_tokens == config.tile_tokens;
   }
+  test_choice_of_split(limits);
   check(rises && last == 64, "choice: larger tiles for more tokens");
   check(sound, "choice: within the device's limits");
 
   ExpertMatmulKernelArgs args = {};
   args.dtype = SE_F32;
-  MatmulConfig config = config_of(limits, 8, false);
+  MatmulConfig config = config_of(limits, {8, 1}, false);
   check(launch_matmul_f32(args, config, nullptr) == cudaSuccess, "choice: nothing to launch");
   config.tile_tokens = 7;
   check(launch_matmul_f32(args, config, nullptr) == cudaErrorInvalidValue,
         "choice: no such tile is refused");
+  for (const Kind& kind : {Kind{8, 3}, Kind{8, 8}, Kind{32, 2}}) {
+    config.tile_tokens = kind.tile_tokens;
+    config.split_k = kind.split_k;
+    check(launch_matmul_f32(args, config, nullptr) == cudaErrorInvalidValue,
+          "choice: no such split is refused: " + name_of(kind));
+  }
 }
 
-// A product that underflows to -0, with and without zeros behind it: K is padded to 32 in one shape
-// of tile and to 16 in the others.
+// A product that underflows to -0, with and without zeros behind it: K is padded to 16, 32, 64 or
+// 128, as the shape of the tile has it.
 void test_signed_zero(const DeviceLimits& limits) {
   Case c = {"signed zero", 1, 2, 1, 8, 16};
   c.routing = Routing::kOneEach;
   Problem problem(c, 600);
   problem.set_all(-1e-30f, 1e-30f);
   const Lists lists = sorted(problem.ids(), c.experts);
-  for (const int32_t tile_tokens : kTileKinds) {
+  for (const Kind& kind : kTileKinds) {
     const std::vector<float> out =
-        problem.run(lists, config_of(limits, tile_tokens, false), c.name).routed;
+        problem.run(lists, config_of(limits, kind, false), c.name).routed;
     bool positive = out.size() == 16;
     for (const float value : out) positive = positive && value == 0 && !std::signbit(value);
-    check(positive, "signed zero: +0 with tiles of " + std::to_string(tile_tokens));
+    check(positive, "signed zero: +0 with " + name_of(kind));
   }
 }
 
@@ -640,14 +740,13 @@ void test_signed_zero(const DeviceLimits& limits) {
 // Each weight and each token row comes from memory once per tile, in whole sectors, and meets no
 // bank conflict on its way into shared memory.
 void test_budget(const DeviceLimits& limits) {
-  for (const int32_t tile_tokens : kTileKinds) {
-    for (const int64_t tokens : {int64_t{1}, static_cast<int64_t>(tile_tokens)}) {
-      const std::string what =
-          "budget: " + std::to_string(tokens) + " tokens, tiles of " + std::to_string(tile_tokens);
+  for (const Kind& kind : kTileKinds) {
+    for (const int64_t tokens : {int64_t{1}, static_cast<int64_t>(kind.tile_tokens)}) {
+      const std::string what = "budget: " + std::to_string(tokens) + " tokens, " + name_of(kind);
       Case c = {"budget", 1, tokens, 1, 64, 96, true, Routing::kOneEach};
       c.activation = SE_SILU;
       Problem problem(c, 700);
-      const MatmulConfig config = config_of(limits, tile_tokens, true);
+      const MatmulConfig config = config_of(limits, kind, true);
       simt::reset_counters();
       problem.run(sorted(problem.ids(), 1), config, what);
       const simt::Counters counted = simt::counters("matmul_f32");
@@ -675,6 +774,7 @@ void test_matmul_f32(const CudaContext& context) {
   test_alignment(context.limits);
   test_invariance(context.limits);
   test_signed_zero(context.limits);
+  test_order_of_parts(context.limits);
 #if defined(SIMT_EMULATOR)
   test_budget(context.limits);
 #endif

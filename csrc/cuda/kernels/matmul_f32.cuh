@@ -4,7 +4,8 @@
 //   1. a tile's number gives its group, expert, columns and tokens (matmul_tile.cuh)
 //   2. the block writes down where the tile's rows lie: gate and up rows, and token rows by index
 //   3. multiply_tile (matmul_f32_tile.cuh), with as many tokens per thread as the tile needs
-//   4. bias, activation and slot weight, one output per thread at a time, along the rows
+//   4. the parts of a split K in rising order, bias, activation and slot weight, one output per
+//      thread at a time, along the rows
 #pragma once
 
 #include <cuda_runtime.h>
@@ -72,6 +73,16 @@ __device__ __forceinline__ void write_sources(const MatmulGroup& group, const Ti
   }
 }
 
+// The whole sum of one output, from that of the first part of K.
+template <typename Tile>
+__device__ __forceinline__ float sum_of_parts(const float* first) {
+  float sum = *first;
+#pragma unroll
+  for (int part = 1; part < Tile::kSplit; ++part)
+    sum += first[part * Tile::kTokens * Tile::kOutStride];
+  return sum;
+}
+
 // Step 4.
 template <typename Tile>
 __device__ __forceinline__ void write_outputs(const ExpertMatmulKernelArgs& args,
@@ -90,8 +101,8 @@ __device__ __forceinline__ void write_outputs(const ExpertMatmulKernelArgs& args
     const int64_t column = place.first_column + local;
     if (column >= group.rows) continue;
     const float* sums = tile + token * Tile::kOutStride + local;
-    float gate[1] = {gated ? sums[0] : 0.0f};
-    float up[1] = {gated ? sums[num_columns] : sums[0]};
+    float gate[1] = {gated ? sum_of_parts<Tile>(sums) : 0.0f};
+    float up[1] = {sum_of_parts<Tile>(gated ? sums + num_columns : sums)};
     if (gate_bias != nullptr) gate[0] += gate_bias[column * group.bias_stride];
     if (up_bias != nullptr) up[0] += up_bias[column * group.bias_stride];
     if (args.apply_activation) {

@@ -6,8 +6,8 @@
 //   3. a thread owns kRowsPerThread x kTokensPerThread outputs and adds to each in rising k with
 //   one
 //      fused multiply-add per element
-// An output is one chain over k whatever the shape of the tile: its bits depend on the operands
-// only.
+// An output is one chain over k whatever the shape of the tile, or kSplit of them, which are added
+// in rising order: its bits depend on the operands and on kSplit only.
 //
 // Shared rows are K-contiguous, as the sources are (cp.async cannot transpose), and read 16 bytes
 // at a time. The 16-byte chunks of a row are permuted by the row's number so that 8 lanes with 8
@@ -24,12 +24,13 @@
 namespace sparse_experts::cuda {
 
 // Float offset of a chunk in a slab of rows. Rows that differ by a multiple of 8 are permuted
-// alike. Tokens that all lanes of a warp read at the same address need no permutation.
+// alike. A row of more than 128 bytes is permuted within each 128.
 template <typename Tile, bool kIsToken>
 __device__ __forceinline__ uint32_t chunk_offset(uint32_t row, uint32_t chunk) {
-  constexpr uint32_t kRowsPerLine = 8 / Tile::kChunks;
-  if constexpr (kIsToken && Tile::kWarpRows == 32) return row * Tile::kDepth + chunk * 4;
-  return row * Tile::kDepth + (chunk ^ (row / kRowsPerLine % Tile::kChunks)) * 4;
+  constexpr uint32_t kLineChunks = Tile::kChunks < 8 ? Tile::kChunks : 8;
+  constexpr uint32_t kRowsPerLine = 8 / kLineChunks;
+  if constexpr (kIsToken && !Tile::kPermutedTokens) return row * Tile::kDepth + chunk * 4;
+  return row * Tile::kDepth + (chunk ^ (row / kRowsPerLine % kLineChunks)) * 4;
 }
 
 // One step's columns of kSlabRows rows. Row r is there where (r & mask) < valid, column c where
@@ -39,7 +40,7 @@ __device__ __forceinline__ void copy_slab_16(uint32_t slab, const float* const* 
                                              uint32_t mask, uint32_t valid, int64_t first_column,
                                              int left) {
   constexpr int kRowStep = Tile::kThreads / Tile::kChunks;
-  static_assert(kRowStep % 8 == 0, "all of a thread's rows are permuted alike");
+  constexpr bool kAlike = kRowStep % 8 == 0;  // all of a thread's rows are permuted alike
   const uint32_t first_row = threadIdx.x / Tile::kChunks;
   const uint32_t chunk = threadIdx.x % Tile::kChunks;
   const int there = left - static_cast<int>(chunk) * 4;
@@ -51,8 +52,9 @@ __device__ __forceinline__ void copy_slab_16(uint32_t slab, const float* const* 
     const uint32_t row = first_row + base;
     if (kSlabRows % kRowStep != 0 && row >= kSlabRows) break;
     const bool is_there = (row & mask) < valid;
-    ptx::cp_async_16(to + base * Tile::kDepth * 4, sources[is_there ? row : 0] + column,
-                     is_there ? bytes : 0u);
+    const uint32_t at =
+        kAlike ? to + base * Tile::kDepth * 4 : slab + chunk_offset<Tile, kIsToken>(row, chunk) * 4;
+    ptx::cp_async_16(at, sources[is_there ? row : 0] + column, is_there ? bytes : 0u);
   }
 }
 
@@ -107,13 +109,16 @@ __device__ __forceinline__ void copy_step(const F32Operands& operands, const flo
   }
 }
 
-// Adds one step to sums[row][token]. Rows of a thread are kRowThreads apart, tokens kTokenThreads.
+// Adds one step's columns of `part` to sums[row][token]. Rows of a thread are kRowThreads apart,
+// tokens kTokenThreads.
 template <typename Tile, int kUsed>
-__device__ __forceinline__ void multiply_step(const float* stage, uint32_t row_thread,
-                                              uint32_t token_thread,
+__device__ __forceinline__ void multiply_step(const float* stage, uint32_t part,
+                                              uint32_t row_thread, uint32_t token_thread,
                                               float (&sums)[Tile::kRowsPerThread][kUsed]) {
-#pragma unroll(kUsed >= 4 ? 1 : Tile::kChunks)
-  for (int chunk = 0; chunk < Tile::kChunks; ++chunk) {
+  constexpr int kPartChunks = Tile::kChunks / Tile::kSplit;
+  stage += part * kPartChunks * 4;  // a multiple of what is permuted
+#pragma unroll(kUsed >= 4 ? 1 : kPartChunks)
+  for (int chunk = 0; chunk < kPartChunks; ++chunk) {
     const float* weights = stage + chunk_offset<Tile, false>(row_thread, chunk);
     const float* tokens =
         stage + Tile::kRows * Tile::kDepth + chunk_offset<Tile, true>(token_thread, chunk);
@@ -139,8 +144,8 @@ __device__ __forceinline__ void multiply_step(const float* stage, uint32_t row_t
 }
 
 // Multiplies the tile with kUsed tokens per thread and leaves it in `shared` as
-// [token][row], kOutStride apart. Begins with the sources written and a barrier passed; ends with a
-// barrier.
+// [part][token][row], kOutStride apart; the parts are to be added. Begins with the sources written
+// and a barrier passed; ends with a barrier.
 template <typename Tile, int kUsed>
 __device__ __forceinline__ void multiply_tile(const F32Operands& operands,
                                               const float* const* sources, float* shared) {
@@ -148,8 +153,10 @@ __device__ __forceinline__ void multiply_tile(const F32Operands& operands,
   constexpr uint32_t kStageBytes = Tile::kStageFloats * 4;
   constexpr uint32_t kRowWarps = Tile::kRowThreads / Tile::kWarpRows;
   constexpr uint32_t kWarpTokens = 32 / Tile::kWarpRows;
+  constexpr uint32_t kPartWarps = Tile::kThreads / 32 / Tile::kSplit;
   const uint32_t lane = threadIdx.x % 32;
-  const uint32_t warp = threadIdx.x / 32;
+  const uint32_t part = Tile::kSplit == 1 ? 0 : threadIdx.x / 32 / kPartWarps;
+  const uint32_t warp = threadIdx.x / 32 - part * kPartWarps;
   const uint32_t row_thread = warp % kRowWarps * Tile::kWarpRows + lane % Tile::kWarpRows;
   const uint32_t first_token = warp / kRowWarps * kWarpTokens;
   const uint32_t token_thread = first_token + lane / Tile::kWarpRows;
@@ -181,8 +188,8 @@ __device__ __forceinline__ void multiply_tile(const F32Operands& operands,
                                    step + Tile::kStages - 1);
     ptx::cp_async_commit();
     if (has_tokens)
-      multiply_step<Tile, kUsed>(shared + filled * Tile::kStageFloats, row_thread, token_thread,
-                                 sums);
+      multiply_step<Tile, kUsed>(shared + filled * Tile::kStageFloats, part, row_thread,
+                                 token_thread, sums);
     emptied = filled;
     filled = filled + 1 == Tile::kStages ? 0 : filled + 1;
   }
@@ -194,8 +201,8 @@ __device__ __forceinline__ void multiply_tile(const F32Operands& operands,
   for (int i = 0; i < Tile::kRowsPerThread; ++i) {
 #pragma unroll
     for (int j = 0; j < kUsed; ++j) {
-      shared[(token_thread + j * Tile::kTokenThreads) * Tile::kOutStride + row_thread +
-             i * Tile::kRowThreads] = sums[i][j] + 0.0f;
+      const uint32_t token = part * Tile::kTokens + token_thread + j * Tile::kTokenThreads;
+      shared[token * Tile::kOutStride + row_thread + i * Tile::kRowThreads] = sums[i][j] + 0.0f;
     }
   }
   __syncthreads();

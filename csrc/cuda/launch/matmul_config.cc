@@ -47,19 +47,6 @@ int64_t tiles_of_a_token(const MatmulShape& shape, int64_t tile_columns) {
          ceil_div(shape.shared_rows, tile_columns);
 }
 
-int32_t choose_split(const MatmulShape& shape, const DeviceLimits& limits, int64_t tile_columns,
-                     int64_t block_k, int32_t max_split) {
-  if (shape.batch_invariant != 0) return 1;
-  int32_t split = 1;
-  // One block has 24 KiB under way: half as many blocks again as multiprocessors fill the memory's
-  // pipeline.
-  while (split < max_split && shape.cols >= 4 * block_k * split &&
-         2 * tiles_of_a_token(shape, tile_columns / split) < 3 * limits.num_multiprocessors) {
-    split *= 2;
-  }
-  return split;
-}
-
 template <typename Tile>
 MatmulConfig configure(const MatmulShape& shape, const DeviceLimits& limits, HalfChoice choice) {
   MatmulConfig config;
@@ -91,6 +78,19 @@ MatmulConfig configure(const MatmulShape& shape, const DeviceLimits& limits, Hal
 }
 
 }  // namespace
+
+int32_t choose_split(const MatmulShape& shape, const DeviceLimits& limits, int64_t tile_columns,
+                     int64_t block_k, int32_t max_split) {
+  if (shape.batch_invariant != 0) return 1;
+  int32_t split = 1;
+  // One block has 16 to 24 KiB under way: half as many blocks again as multiprocessors fill the
+  // memory's pipeline.
+  while (split < max_split && shape.cols >= 4 * block_k * split &&
+         2 * tiles_of_a_token(shape, tile_columns / split) < 3 * limits.num_multiprocessors) {
+    split *= 2;
+  }
+  return split;
+}
 
 MatmulConfig choose_matmul(const MatmulShape& shape, const DeviceLimits& limits) {
   if (shape.dtype == SE_F32) return choose_matmul_f32(shape, limits);

@@ -1,5 +1,5 @@
-// Which tile the f32 matmul takes. No choice changes a bit of the result, so batch_invariant costs
-// nothing here and K is never split.
+// Which tile the f32 matmul takes. Tiles that split K alike give the same bits; K is split for few
+// tokens only, by the rule of the 16-bit matmuls (choose_split), and never with batch_invariant.
 #include <algorithm>
 
 #include "cuda/kernels/matmul_f32_shapes.cuh"
@@ -26,10 +26,10 @@ MatmulConfig config_of(const MatmulShape& shape, const DeviceLimits& limits, int
   config.kernel = kernel;
   config.tile_rows = shape.gated ? Tile::kRows / 2 : Tile::kRows;
   config.tile_tokens = Tile::kTokens;
-  config.tile_k = Tile::kDepth;
+  config.tile_k = Tile::kDepth / Tile::kSplit;
   config.stages = Tile::kStages;
   config.threads = Tile::kThreads;
-  config.split_k = 1;
+  config.split_k = Tile::kSplit;
   config.shared_bytes = Tile::kSharedBytes;
   const int64_t by_shared =
       limits.shared_bytes_per_multiprocessor / (Tile::kSharedBytes + kReservedBytes);
@@ -45,6 +45,18 @@ MatmulConfig config_of(const MatmulShape& shape, const DeviceLimits& limits, int
   return config;
 }
 
+MatmulConfig small_config(const MatmulShape& shape, const DeviceLimits& limits) {
+  const int32_t columns = shape.gated != 0 ? F32SmallTile::kRows / 2 : F32SmallTile::kRows;
+  switch (choose_split(shape, limits, columns, F32SmallTile::kDepth, F32SmallTileSplit4::kSplit)) {
+    case F32SmallTileSplit2::kSplit:
+      return config_of<F32SmallTileSplit2>(shape, limits, 0);
+    case F32SmallTileSplit4::kSplit:
+      return config_of<F32SmallTileSplit4>(shape, limits, 0);
+    default:
+      return config_of<F32SmallTile>(shape, limits, 0);
+  }
+}
+
 }  // namespace
 
 MatmulConfig choose_matmul_f32(const MatmulShape& shape, const DeviceLimits& limits) {
@@ -52,7 +64,7 @@ MatmulConfig choose_matmul_f32(const MatmulShape& shape, const DeviceLimits& lim
   const int64_t experts = std::max<int64_t>(1, shape.num_experts);
   // No expert gets more tokens than there are.
   if (shape.num_tokens <= F32SmallTile::kTokens || slots <= kSmallTokens * experts)
-    return config_of<F32SmallTile>(shape, limits, 0);
+    return small_config(shape, limits);
   if (shape.num_tokens <= F32MediumTile::kTokens || slots <= kMediumTokens * experts)
     return config_of<F32MediumTile>(shape, limits, 1);
   return config_of<F32LargeTile>(shape, limits, 2);

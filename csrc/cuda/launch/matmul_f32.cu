@@ -34,9 +34,20 @@ cudaError_t prepare_matmul_f32() { return cudaSuccess; }
 
 cudaError_t launch_matmul_f32(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
                               cudaStream_t stream) {
+  if (config.tile_tokens == F32SmallTile::kTokens) {
+    switch (config.split_k) {
+      case 1:
+        return launch_tiles<F32SmallTile>(args, config, stream);
+      case F32SmallTileSplit2::kSplit:
+        return launch_tiles<F32SmallTileSplit2>(args, config, stream);
+      case F32SmallTileSplit4::kSplit:
+        return launch_tiles<F32SmallTileSplit4>(args, config, stream);
+      default:
+        return cudaErrorInvalidValue;
+    }
+  }
+  if (config.split_k != 1) return cudaErrorInvalidValue;
   switch (config.tile_tokens) {
-    case F32SmallTile::kTokens:
-      return launch_tiles<F32SmallTile>(args, config, stream);
     case F32MediumTile::kTokens:
       return launch_tiles<F32MediumTile>(args, config, stream);
     case F32LargeTile::kTokens:

@@ -26,6 +26,12 @@ cudaError_t launch_matmul_f32(const ExpertMatmulKernelArgs& args, const MatmulCo
                               cudaStream_t stream);
 MatmulConfig choose_matmul_f32(const MatmulShape& shape, const DeviceLimits& limits);
 
+// matmul_config.cc: in how many parts (1, 2 … max_split) a call of few tokens sums over K, given
+// the output columns of a tile without a split and the K of one of its steps. The number of tokens
+// does not enter.
+int32_t choose_split(const MatmulShape& shape, const DeviceLimits& limits, int64_t tile_columns,
+                     int64_t block_k, int32_t max_split);
+
 // Tiles of tile_tokens tokens that a call has at most in one group: an expert's last tile may be
 // part full, and an expert without tokens has none.
 inline int64_t token_tiles_at_most(int64_t num_rows, int64_t num_experts, int64_t tile_tokens) {

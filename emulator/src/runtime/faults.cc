@@ -119,6 +119,7 @@ std::string counters_json() {
       {"liveEvents", host.live_events},
       {"liveGraphs", host.live_graphs},
       {"defects", host.defects},
+      {"pendingFaults", static_cast<uint64_t>(pending_faults())},
       {"blocks", kernels.blocks},
       {"blockBarriers", kernels.block_barriers},
       {"warpCollectives", kernels.warp_collectives},
