@@ -3,7 +3,7 @@
  * the cost of an empty call. Steps: random weights, copies, drop the weights, cells.
  */
 
-import { type LayerStats, type MoeLayer, plan } from '../lib/index.js'
+import { type LayerStats, type MoeLayer, type PhaseSeconds, plan } from '../lib/index.js'
 import { Random } from '../test/helpers/random.js'
 import type { Group, LayerCell } from './cases.js'
 import { type CellOptions, timeAsync, timeCell } from './cell.js'
@@ -89,8 +89,39 @@ async function measureCell(
 ) {
   const calls = callsOf(shape, load, numTokens, layers, options.traces)
   if (!calls) return null
+  const before = phasesOf(layers)
   const timing = await timeCell(calls.next, options)
-  return figuresOf(timing, numTokens, calls.work, limits)
+  const phases = meanPhases(before, phasesOf(layers))
+  return { ...figuresOf(timing, numTokens, calls.work, limits), ...(phases && { phases }) }
+}
+
+interface PhaseSums {
+  calls: number
+  seconds: PhaseSeconds
+}
+
+const PHASES = ['routing', 'dispatch', 'experts', 'combine'] as const
+
+function phasesOf(layers: readonly MoeLayer[]): PhaseSums | null {
+  const sums: PhaseSums = { calls: 0, seconds: { routing: 0, dispatch: 0, experts: 0, combine: 0 } }
+  for (const layer of layers) {
+    const { calls, phaseSeconds } = layer.stats()
+    if (!phaseSeconds) return null
+    sums.calls += calls
+    for (const phase of PHASES) sums.seconds[phase] += phaseSeconds[phase]
+  }
+  return sums
+}
+
+/** Milliseconds per call between the two. */
+function meanPhases(before: PhaseSums | null, after: PhaseSums | null): PhaseSeconds | null {
+  if (!before || !after || after.calls === before.calls) return null
+  const mean = (phase: (typeof PHASES)[number]) =>
+    (1000 * (after.seconds[phase] - before.seconds[phase])) / (after.calls - before.calls)
+  return {
+    ...{ routing: mean('routing'), dispatch: mean('dispatch') },
+    ...{ experts: mean('experts'), combine: mean('combine') },
+  }
 }
 
 /** The same experts, all of them for every token: what sparsity saves is measured against it. */

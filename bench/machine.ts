@@ -112,16 +112,21 @@ export function bestOf(a: MachineLimits, b: MachineLimits): MachineLimits {
   return { ...a, threads, foreignCores: least(a.foreignCores, b.foreignCores) }
 }
 
-/** Limits of a forward; bf16 without a bf16 unit, and f16 anywhere, is widened to f32. */
+/**
+ * Limits of a forward; bf16 without a bf16 unit, and f16 anywhere, is widened to f32.
+ *
+ * @param rate the best round is what the machine can do; the median is what it did, to set beside the median of calls of the same moment
+ */
 export function limitsFor(
   machine: MachineLimits,
   dtype: DType,
   threads: number,
+  rate: keyof Rate = 'best',
 ): { bytesPerSecond: number; flopsPerSecond: number } | null {
   const row = machine.threads.find(limits => limits.threads === threads)
   const peak = (dtype === 'bf16' ? row?.bf16Gflops : undefined) ?? row?.fmaGflops
   if (!row || !peak) return null
-  return { bytesPerSecond: row.readGBs.best * 1e9, flopsPerSecond: peak.best * 1e9 }
+  return { bytesPerSecond: row.readGBs[rate] * 1e9, flopsPerSecond: peak[rate] * 1e9 }
 }
 
 /** Bytes of the last cache level that cores share; an estimate where the system does not say. */

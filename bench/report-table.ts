@@ -50,8 +50,23 @@ export function tableLine(row: Row): string {
   const what = row.what === 'layer' ? row.load : `stage ${row.what}`
   const label = `${row.shape} ${row.device} ${row.dtype} ${row.threads}t ${what}`
   const cells = COLUMNS.map(({ width, cell }) => cell(row).padStart(width)).join('')
-  const share = row.shareOfLayer === undefined ? '' : `  ${formatPercent(row.shareOfLayer)} of the layer`
+  const around = aroundText(row)
+  const share =
+    row.shareOfLayer === undefined
+      ? around && `  around the experts ${around}`
+      : `  ${formatPercent(row.shareOfLayer)} of the layer`
   return label.padEnd(LABEL_WIDTH) + cells + share + disturbance(row)
+}
+
+/** What a layer spends on anything but its experts, and of all that it does; '' where nobody counted. */
+export function aroundText({ phases }: Pick<Row, 'phases'>): string {
+  if (!phases) return ''
+  const around = aroundExpertsMs(phases)
+  return `${formatDuration(around)} (${formatPercent(around / (around + phases.experts))})`
+}
+
+export function aroundExpertsMs({ routing, dispatch, combine }: NonNullable<Row['phases']>): number {
+  return routing + dispatch + combine
 }
 
 export function disturbance(row: Pick<Row, 'disturbed' | 'foreignCores'>): string {

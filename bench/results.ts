@@ -3,7 +3,7 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import type { DType } from '../lib/index.js'
+import type { DType, PhaseSeconds } from '../lib/index.js'
 import type { Environment, MachineLimits } from './machine.js'
 import type { BenchLoad } from './options.js'
 import type { Ratio } from './peers/rounds.js'
@@ -43,6 +43,8 @@ export interface Row extends CellName, Timing {
   bound: 'memory' | 'compute' | null
   /** Time of a dense layer of all the experts over this one's; absent where it was not measured. */
   dense?: { medianMs: number; ratio: number; how: 'measured' | 'scaled'; disturbed: boolean }
+  /** Of a layer: milliseconds per call, mean over the cell, as the layer counts them; absent where the device counts nothing. */
+  phases?: PhaseSeconds
   /** Of a stage: share of the layer's median in the same run. */
   shareOfLayer?: number
 }

@@ -8,7 +8,7 @@ import type { ResolvedRouting, RoutingVectors } from './routing.js'
 import type { Stored } from './stored.js'
 
 /** `abiVersion` of the addon that this code speaks to: SE_BACKEND_ABI_VERSION of csrc/backend/backend.h. */
-export const NATIVE_ABI_VERSION = 3
+export const NATIVE_ABI_VERSION = 4
 
 /** An error of the addon: a plain Error with these properties, which `native.ts` turns into a MoeError. */
 export interface NativeError extends Error {
@@ -214,6 +214,8 @@ export interface NativeLayer {
   describeForward(numTokens: number): StageKernels
   /** workspaceBytes: held by the device at present, shared by all its layers. After dispose: what accepted calls still hold. */
   memory(): { hostBytes: number; deviceBytes: number; workspaceBytes: number }
+  /** Seconds of all forwards so far, by phase. Null where the backend does not measure it, and after dispose. */
+  phases(): { routing: number; dispatch: number; experts: number; combine: number } | null
   /** Idempotent. Queued and running forwards finish first, a load is cancelled; new calls throw DISPOSED. */
   dispose(): void
 }

@@ -1,5 +1,6 @@
 /** sparse-experts: sparse mixture-of-experts execution for Node.js. */
 
+export type { PhaseSeconds } from './backends/runtime.js'
 export type { Activation, MoeConfig, MoeShape, ResolvedMoeConfig } from './config.js'
 export { type DeviceInfo, type DeviceOption, devices } from './device.js'
 export { type DoctorCheck, type DoctorReport, doctor } from './doctor.js'

@@ -1,5 +1,6 @@
 /** Counters of a layer. */
 
+import type { MemoryUse, PhaseSeconds } from './backends/runtime.js'
 import type { Work } from './work.js'
 
 /** What `layer.stats()` gives. Counters run since the layer was made; bytes and queue are of now. */
@@ -21,6 +22,8 @@ export interface LayerStats {
   deviceBytes: number
   /** Scratch of forwards on the layer's device, which all its layers share. */
   workspaceBytes: number
+  /** Seconds of the layer's forwards by phase, on `cpu`; null on other devices and once the layer is disposed. */
+  phaseSeconds: PhaseSeconds | null
   /** Calls that wait or run. */
   queueDepth: number
   /** Their rows. */
@@ -54,9 +57,7 @@ export class StatsCounter {
     this.#failedCalls++
   }
 
-  snapshot(
-    now: Pick<LayerStats, 'hostBytes' | 'deviceBytes' | 'workspaceBytes' | 'queueDepth' | 'queuedTokens'>,
-  ): LayerStats {
+  snapshot(now: MemoryUse & Pick<LayerStats, 'phaseSeconds' | 'queueDepth' | 'queuedTokens'>): LayerStats {
     return {
       calls: this.#calls,
       failedCalls: this.#failedCalls,

@@ -243,6 +243,7 @@ export class MoeLayer {
       : this.#runtime.memory()
     return this.#stats.snapshot({
       ...memory,
+      phaseSeconds: this.#disposed ? null : this.#runtime.phases(),
       queueDepth: this.#pending.size,
       queuedTokens: this.#queuedTokens,
     })

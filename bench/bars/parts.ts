@@ -42,8 +42,7 @@ export function commandOf(part: Part, options: BarsOptions): { script: string; a
         args: [
           ...filter,
           ...cells,
-          '--dtype',
-          list(dtypes),
+          ...['--stages', 'off', '--dtype', list(dtypes)],
           ...tokens([1, 64, 128, 512, 2048], [1, 64, 128, 256]),
           ...time,
         ],

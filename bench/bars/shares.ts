@@ -1,6 +1,6 @@
 /**
  * A layer in turns with the limits of the machine: in each round the limits are measured, then one block of calls of each load and size.
- * What the machine's other guests take from the bandwidth, they take from both.
+ * Medians stand beside medians: what the machine's other guests take from the bandwidth, they take from both.
  */
 
 import type { DType } from '../../lib/index.js'
@@ -88,7 +88,9 @@ export async function measureShares(
       shares: rows
         .filter(({ load, rounds }) => load === 'gate' && rounds.length > 0)
         .map(({ numTokens, work, rounds }) => {
-          const least = measured.limits.map(limits => rooflineMs(work, limitsFor(limits, dtype, threads)!).ms)
+          const least = measured.limits.map(
+            limits => rooflineMs(work, limitsFor(limits, dtype, threads, 'median')!).ms,
+          )
           return {
             ...{ ...name, numTokens, medianMs: median(rounds), share: ratioOf(least, rounds), ...watched },
             bound: rooflineMs(work, limitsFor(machine, dtype, threads)!).bound,

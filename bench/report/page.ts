@@ -5,7 +5,7 @@ import { judge } from '../bars/judge.js'
 import { BAR_SHAPES } from '../bars/shapes.js'
 import { barSummary, barTable } from '../bars/table.js'
 import { limitsFor } from '../machine.js'
-import { denseText, machineLines } from '../report-table.js'
+import { aroundText, denseText, machineLines } from '../report-table.js'
 import type { Row } from '../results.js'
 import { rooflineMs } from '../roofline.js'
 import { shapeNamed } from '../shapes.js'
@@ -100,7 +100,7 @@ function layerSections(rows: readonly Row[]): string[] {
   if (groups.length === 0) return []
   return [
     '## Layers',
-    'Roofline: share of the least time that the measured limits allow; m memory-bound, c compute-bound. Dense: time of a layer of all the experts over this one’s; ≈ scaled from fewer tokens.',
+    'Roofline: share of the least time that the measured limits allow; m memory-bound, c compute-bound. Around: gate, selection, dispatch and combine by the layer’s own clock, mean, and its share of the layer. Dense: time of a layer of all the experts over this one’s; ≈ scaled from fewer tokens.',
     ...groups.map(([name, group]) => `### ${name}\n\n${layerTable(group)}`),
   ]
 }
@@ -108,7 +108,7 @@ function layerSections(rows: readonly Row[]): string[] {
 function layerTable(rows: readonly Row[]): string {
   const sorted = [...rows].sort((a, b) => a.load.localeCompare(b.load) || a.numTokens - b.numTokens)
   return markdownTable(
-    ['routing', 'T', 'median', 'p99', 'tokens/s', 'GFLOP/s', 'GB/s', 'roofline', 'dense ×'],
+    ['routing', 'T', 'median', 'p99', 'tokens/s', 'GFLOP/s', 'GB/s', 'roofline', 'around', 'dense ×'],
     sorted.map(row => [
       row.load,
       String(row.numTokens),
@@ -120,6 +120,7 @@ function layerTable(rows: readonly Row[]): string {
       row.rooflineShare === null
         ? '–'
         : `${formatPercent(row.rooflineShare)} ${row.bound === 'memory' ? 'm' : 'c'}`,
+      aroundText(row) || '–',
       row.dense ? denseText(row.dense) : '–',
     ]),
   )

@@ -29,7 +29,7 @@ extern "C" {
 
 /* Raised on any change of a struct or a meaning in this file; the addon refuses a library with
  * another number. */
-#define SE_BACKEND_ABI_VERSION 3u
+#define SE_BACKEND_ABI_VERSION 4u
 
 typedef enum SeCode {
   SE_OK = 0,
@@ -331,6 +331,14 @@ typedef struct SeForwardDescription {
   char combine[160];
 } SeForwardDescription;
 
+/* Where a layer's time went: nanoseconds of all its forwards so far, cancelled ones included. */
+typedef struct SePhaseTimes {
+  int64_t routing_ns;  /* gate and selection */
+  int64_t dispatch_ns; /* slots sorted by expert, rows converted for the matmuls */
+  int64_t experts_ns;  /* matmuls of routed and shared experts, latent projections */
+  int64_t combine_ns;
+} SePhaseTimes;
+
 typedef struct SeDevice SeDevice;
 /* A layer made ready on a device: its description, and what the backend keeps for it (CUDA: stream,
  * graphs, pinned staging). */
@@ -389,6 +397,8 @@ typedef struct SeBackend {
                      uint64_t workspace_bytes, SeStatus* status);
 
   void (*device_counters)(SeDevice* device, SeDeviceCounters* counters);
+  /* At any time, on any thread, until layer_close. NULL: the backend does not measure it. */
+  void (*layer_phases)(SeLayer* layer, SePhaseTimes* times);
 } SeBackend;
 
 typedef const SeBackend* (*SeBackendEntry)(void);

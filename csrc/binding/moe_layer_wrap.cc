@@ -26,6 +26,7 @@ Napi::Function MoeLayerWrap::define(Napi::Env env) {
                       InstanceMethod<&MoeLayerWrap::workspace_bytes>("workspaceBytes"),
                       InstanceMethod<&MoeLayerWrap::describe_forward>("describeForward"),
                       InstanceMethod<&MoeLayerWrap::memory>("memory"),
+                      InstanceMethod<&MoeLayerWrap::phases>("phases"),
                       InstanceMethod<&MoeLayerWrap::dispose>("dispose")});
 }
 
@@ -267,6 +268,25 @@ Napi::Value MoeLayerWrap::memory(const Napi::CallbackInfo& info) {
     report.Set("deviceBytes", Napi::Number::New(info.Env(), is_host ? 0 : bytes));
     const double workspace = layer ? static_cast<double>(layer->executor().workspace_bytes()) : 0;
     report.Set("workspaceBytes", Napi::Number::New(info.Env(), workspace));
+    return report;
+  });
+}
+
+Napi::Value MoeLayerWrap::phases(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    check_receiver(info);
+    const auto read = layer_ ? layer_->executor().backend().layer_phases : nullptr;
+    if (read == nullptr || layer_->opened() == nullptr) return info.Env().Null();
+    SePhaseTimes times = {};
+    read(layer_->opened(), &times);
+    Napi::Object report = Napi::Object::New(info.Env());
+    const auto set = [&](const char* name, int64_t nanoseconds) {
+      report.Set(name, Napi::Number::New(info.Env(), static_cast<double>(nanoseconds) * 1e-9));
+    };
+    set("routing", times.routing_ns);
+    set("dispatch", times.dispatch_ns);
+    set("experts", times.experts_ns);
+    set("combine", times.combine_ns);
     return report;
   });
 }

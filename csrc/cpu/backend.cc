@@ -240,12 +240,14 @@ int32_t forward(SeLayer* layer, const SeForwardArgs* args, void* workspace,
     SE_RETURN_IF_ERROR(validate_forward_contents(layer->layer, *args));
     std::lock_guard<std::mutex> lock(layer->device->mutex);
     return cpu::forward(RunContext(layer->device, args->num_threads, args->cancel), layer->layer,
-                        *args, static_cast<char*>(workspace), workspace_bytes);
+                        *args, static_cast<char*>(workspace), workspace_bytes, &layer->phases);
   });
 }
 
 // Host memory is its owner's affair, and nothing is launched or copied.
 void device_counters(SeDevice*, SeDeviceCounters* counters) { *counters = SeDeviceCounters{}; }
+
+void layer_phases(SeLayer* layer, SePhaseTimes* times) { *times = layer->phases.read(); }
 
 #if defined(__clang__)
 #define SE_COMPILER "clang " __clang_version__
@@ -293,6 +295,7 @@ const SeBackend* cpu_backend() {
       layer_close,
       forward,
       device_counters,
+      layer_phases,
   };
   return &table;
 }

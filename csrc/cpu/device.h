@@ -8,6 +8,7 @@
 #include "backend/backend.h"
 #include "cpu/grouped_matmul.h"
 #include "cpu/isa/isa.h"
+#include "cpu/phase_times.h"
 #include "cpu/select.h"
 #include "cpu/thread_pool.h"
 
@@ -24,10 +25,11 @@ struct SeDevice {
   sparse_experts::cpu::SelectScratch select;
 };
 
-// A layer needs nothing of its own beyond its description.
+// A layer needs little of its own beyond its description.
 struct SeLayer {
   SeDevice* device;
   SeMoeLayer layer;
+  sparse_experts::cpu::PhaseTimes phases = {};
 };
 
 namespace sparse_experts::cpu {

@@ -53,12 +53,13 @@ void for_slabs(int64_t cols, const Body& body) {
 class Wave {
  public:
   Wave(const RunContext& context, const SeMoeLayer& layer, const SeForwardArgs& args,
-       const ForwardPlan& plan, char* workspace, int64_t first_token)
+       const ForwardPlan& plan, char* workspace, int64_t first_token, PhaseClock* clock)
       : context_(context),
         layer_(layer),
         args_(args),
         plan_(plan),
         workspace_(workspace),
+        clock_(clock),
         first_token_(first_token),
         num_tokens_(std::min(plan.wave_tokens, args.select.num_tokens - first_token)),
         top_k_(layer.routing.top_k),
@@ -69,11 +70,16 @@ class Wave {
   void run() {
     sort_slots();
     prepare_hidden();
+    clock_->ends(Phase::kDispatch);
     if (layer_.latent_size > 0) project_down();
+    clock_->ends(Phase::kExperts);
     prepare_expert_input();
+    clock_->ends(Phase::kDispatch);
     run_first_matmuls();
     run_second_matmuls();
+    clock_->ends(Phase::kExperts);
     finish();
+    clock_->ends(Phase::kCombine);
   }
 
  private:
@@ -227,6 +233,7 @@ class Wave {
     if (layer_.latent_size > 0) {
       const Rows sums = {at<char>(plan_.latent_sum), RowLayout::slabs(num_tokens_)};
       sum_latent(wave, sums.data, sums.layout, activation_dtype());
+      clock_->ends(Phase::kCombine);
       MatmulSegment segment =
           latent_segment(layer_.latent_up, layer_.experts.dtype, plan_.bf16_activations);
       segment.num_rows = num_tokens_;
@@ -235,6 +242,7 @@ class Wave {
       segment.out_layout = RowLayout::whole(layer_.hidden_size);
       context_.device->segments.assign(1, segment);
       run_segments(context_);
+      clock_->ends(Phase::kExperts);
       wave.projected = at<float>(plan_.projected);
     }
     combine_rows(wave);
@@ -245,6 +253,7 @@ class Wave {
   const SeForwardArgs& args_;
   const ForwardPlan& plan_;
   char* workspace_;
+  PhaseClock* clock_;
   int64_t first_token_;
   int64_t num_tokens_;
   int64_t top_k_;
@@ -262,21 +271,23 @@ class Wave {
 }  // namespace
 
 Status forward(const RunContext& context, const SeMoeLayer& layer, const SeForwardArgs& args,
-               char* workspace, uint64_t workspace_bytes) {
+               char* workspace, uint64_t workspace_bytes, PhaseTimes* phases) {
   const int64_t num_tokens = args.select.num_tokens;
   if (num_tokens == 0) return Status::ok();
   const ForwardPlan plan = plan_forward(*context.kernels, layer, num_tokens);
   SE_CHECK_ARGUMENT(workspace != nullptr && workspace_bytes >= plan.total_bytes,
                     "forward: the workspace has " + std::to_string(workspace_bytes) + " bytes, " +
                         std::to_string(plan.total_bytes) + " are needed");
+  PhaseClock clock(phases);
   if (args.replay) {
     if (args.select.non_finite != nullptr)
       std::fill_n(args.select.non_finite, num_tokens, uint8_t{0});
   } else {
     route(context, layer, args, plan, workspace);
   }
+  clock.ends(Phase::kRouting);
   for (int64_t first = 0; first < num_tokens && !context.is_cancelled(); first += plan.wave_tokens)
-    Wave(context, layer, args, plan, workspace, first).run();
+    Wave(context, layer, args, plan, workspace, first, &clock).run();
   return context.is_cancelled() ? Status::cancelled() : Status::ok();
 }
 

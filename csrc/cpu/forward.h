@@ -7,9 +7,10 @@
 
 namespace sparse_experts::cpu {
 
+class PhaseTimes;
 struct RunContext;
 
 Status forward(const RunContext& context, const SeMoeLayer& layer, const SeForwardArgs& args,
-               char* workspace, uint64_t workspace_bytes);
+               char* workspace, uint64_t workspace_bytes, PhaseTimes* phases);
 
 }  // namespace sparse_experts::cpu

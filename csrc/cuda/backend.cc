@@ -278,6 +278,7 @@ extern "C" __attribute__((visibility("default"))) const SeBackend* se_backend_en
       layer_close,
       forward,
       device_counters,
+      nullptr,  // layer_phases: a replayed graph has no clock inside
   };
   return &table;
 }

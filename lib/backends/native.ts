@@ -13,6 +13,7 @@ import {
   type ForwardRequest,
   type LayerRuntime,
   type MemoryUse,
+  type PhaseSeconds,
   type RuntimeCall,
   type StageKernels,
   type VectorTensors,
@@ -82,6 +83,10 @@ export class NativeLayerRuntime implements LayerRuntime {
 
   memory(): MemoryUse {
     return this.#native.memory()
+  }
+
+  phases(): PhaseSeconds | null {
+    return this.#native.phases()
   }
 
   kernels(numTokens: number): StageKernels {

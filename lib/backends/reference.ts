@@ -172,6 +172,10 @@ export class ReferenceLayerRuntime implements LayerRuntime {
     return { hostBytes: this.#tensors ? this.#hostBytes : 0, deviceBytes: 0, workspaceBytes: 0 }
   }
 
+  phases(): null {
+    return null
+  }
+
   kernels(_numTokens: number): StageKernels {
     return REFERENCE_KERNELS
   }

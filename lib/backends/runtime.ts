@@ -91,6 +91,17 @@ export interface MemoryUse {
   workspaceBytes: number
 }
 
+/** Seconds of a layer's forwards so far. */
+export interface PhaseSeconds {
+  /** Gate and selection. */
+  routing: number
+  /** Slots sorted by expert, and rows converted for the matmuls. */
+  dispatch: number
+  /** The matmuls of routed and shared experts, and latent projections. */
+  experts: number
+  combine: number
+}
+
 /** What runs, by stage: kernel, and its instruction set or architecture and tile. */
 export type StageKernels = Record<'gate' | 'select' | 'dispatch' | 'gateUp' | 'down' | 'combine', string>
 
@@ -106,6 +117,8 @@ export interface LayerRuntime {
   /** Runs on the calling thread as soon as the device is free. */
   forwardSync(request: ForwardRequest): void
   memory(): MemoryUse
+  /** Null where nobody measures it. */
+  phases(): PhaseSeconds | null
   /** The kernels that a forward of numTokens uses. */
   kernels(numTokens: number): StageKernels
   /** Why the device is lost for good; null while it works. */

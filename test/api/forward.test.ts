@@ -222,6 +222,7 @@ describe.each(allDevices)('forward on %s', device => {
   })
 
   it('counts what it did', async () => {
+    const began = performance.now()
     const { layer, hidden } = tinyLayer(options)
     await layer.forward(hidden)
     layer.forwardSync(hidden)
@@ -237,6 +238,13 @@ describe.each(allDevices)('forward on %s', device => {
     expect(held).toBeGreaterThanOrEqual(9 * 3 * 32 * 24 * 4)
     expect(none).toBe(0)
     expect(stats.flops).toBeLessThan(stats.denseFlops)
+    if (device === 'cpu') {
+      const { routing, dispatch, experts, combine } = stats.phaseSeconds!
+      for (const seconds of [routing, dispatch, experts, combine]) expect(seconds).toBeGreaterThan(0)
+      expect(routing + dispatch + experts + combine).toBeLessThan((performance.now() - began) / 1000)
+    } else {
+      expect(stats.phaseSeconds).toBeNull()
+    }
     expect(layer.health()).toEqual({ status: 'ready' })
     layer.dispose()
     expect(layer.stats()).toMatchObject({ hostBytes: 0, deviceBytes: 0 })

@@ -144,13 +144,15 @@ describe('the bars', () => {
     ...changes,
   })
 
-  it('add up what surrounds the experts, and wait for all four of it', () => {
-    const stages = ['gate', 'select_experts', 'dispatch', 'combine']
-    const of = (numTokens: number, medianMs: number) =>
-      stages.map(what => cell({ what, numTokens, medianMs, shareOfLayer: medianMs / 10 }))
+  it('add up what surrounds the experts, where the layer counted it', () => {
+    const of = (numTokens: number, routing: number, changes: Partial<Row> = {}) =>
+      cell({ numTokens, phases: { routing, dispatch: 0.004, experts: 9.68, combine: 0.016 }, ...changes })
     const bars = judge({
       ...nothing,
-      rows: [...of(1, 0.007), ...of(64, 0.08), ...of(8, 1), ...of(512, 1).slice(1)],
+      rows: [
+        ...[of(1, 0.008), of(64, 0.3), of(8, 1), of(1, 9, { shape: 'E8' }), of(1, 9, { device: 'cuda:0' })],
+        cell({ numTokens: 1 }),
+      ],
     })
     expect(bars.map(({ bar, measured, holds }) => [bar, measured, holds])).toEqual([
       ['routing, dispatch and combine, T=1', '28.0 µs', false],

@@ -248,6 +248,7 @@ describe.skipIf('error' in native)('raw addon', () => {
       'workspaceBytes',
       'describeForward',
       'memory',
+      'phases',
       'dispose',
     ]) {
       for (const forged of [undefined, {}, Object.create(layer), new Proxy(layer, {}), addon, new Map()]) {
