@@ -1,7 +1,7 @@
 /** What the command lines of the benchmarks share: a word that means nothing is an error, not an empty table. */
 
 import { type ParseArgsConfig, parseArgs } from 'node:util'
-import type { DType } from '../lib/index.js'
+import type { DType } from './package.js'
 
 export const DTYPES: readonly DType[] = ['f32', 'bf16', 'f16']
 

@@ -1,7 +1,7 @@
 /** Expands the options to groups of cells: one group per layer that has to be made, each with the cells measured on it. */
 
-import { type DType, plan } from '../lib/index.js'
 import type { BenchLoad, BenchOptions } from './options.js'
+import { type DType, plan } from './package.js'
 import { type BenchShape, shapeNamed } from './shapes.js'
 import type { Trace } from './trace.js'
 

@@ -6,7 +6,6 @@
  */
 
 import { formatDuration, formatNumber } from '../lib/cli/format.js'
-import type { DType } from '../lib/index.js'
 import { makeLayerData } from '../test/helpers/layer-data.js'
 import { Random } from '../test/helpers/random.js'
 import { DTYPES, matching, numbers, parseValues, runCommand, words } from './arguments.js'
@@ -14,6 +13,7 @@ import { type BusyLoop, startBusyLoop } from './busy-loop.js'
 import { randomHidden } from './data.js'
 import { environment } from './machine.js'
 import { isDisturbed, leastDisturbed, watchLoad } from './other-load.js'
+import type { DType } from './package.js'
 import { createOurs } from './peers/ours.js'
 import type { Peer } from './peers/peer.js'
 import { median, ratioOf, runRounds } from './peers/rounds.js'

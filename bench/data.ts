@@ -3,10 +3,10 @@
  * the caches from one call to the next. Seeded, never zeros.
  */
 
-import type { ForwardOptions, RecordedRouting } from '../lib/index.js'
 import { makeRouting } from '../test/helpers/layer-data.js'
 import { Random } from '../test/helpers/random.js'
 import type { BenchLoad } from './options.js'
+import type { ForwardOptions, RecordedRouting } from './package.js'
 import type { BenchShape } from './shapes.js'
 import { type Trace, tracedRouting } from './trace.js'
 

@@ -3,7 +3,6 @@
  * the cost of an empty call. Steps: random weights, copies, drop the weights, cells.
  */
 
-import { type LayerStats, type MoeLayer, type PhaseSeconds, plan } from '../lib/index.js'
 import { Random } from '../test/helpers/random.js'
 import type { Group, LayerCell } from './cases.js'
 import { type CellOptions, timeAsync, timeCell } from './cell.js'
@@ -12,6 +11,7 @@ import { callsOf, makeLayers } from './layers.js'
 import { limitsFor, type MachineLimits } from './machine.js'
 import { availableBytes, peakRssBytes, resetPeakRss } from './memory.js'
 import { isDisturbed } from './other-load.js'
+import { type LayerStats, type MoeLayer, type PhaseSeconds, plan } from './package.js'
 import type { CellName, Memory, Overhead, Row, Timing } from './results.js'
 import { figuresOf, type Limits } from './roofline.js'
 import type { Trace } from './trace.js'

@@ -1,9 +1,9 @@
 /** The layers that a benchmark times, and their calls: copies and inputs take turns, so that weights come from memory. */
 
-import { type DType, MoeLayer, type MoeWeights } from '../lib/index.js'
 import { makeLayerData } from '../test/helpers/layer-data.js'
 import { makeInputs } from './data.js'
 import type { BenchLoad } from './options.js'
+import { type DType, MoeLayer, type MoeWeights } from './package.js'
 import { type CallWork, meanWork } from './roofline.js'
 import type { BenchShape } from './shapes.js'
 import type { Trace } from './trace.js'

@@ -7,8 +7,8 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import { type DType, devices } from '../lib/index.js'
 import { countEndedChild, isDisturbed, watchLoad } from './other-load.js'
+import { type DType, devices } from './package.js'
 
 export interface Rate {
   best: number

@@ -7,7 +7,7 @@
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import type { MoeConfig } from '../lib/index.js'
+import type { MoeConfig } from './package.js'
 import { SHAPES, sharedSize } from './shapes.js'
 
 interface Gpu {

@@ -1,7 +1,7 @@
 /** The command line of `npm run bench`, checked: a word that means nothing is an error, not an empty table. */
 
-import type { DType } from '../lib/index.js'
 import { DTYPES, isOn, matching, numbers, parseValues, words } from './arguments.js'
+import type { DType } from './package.js'
 import { BENCH_SHAPES, type BenchShape, EXPERT_SWEEP } from './shapes.js'
 
 export const USAGE = `npm run bench -- [options]

@@ -3,9 +3,9 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import type { DType, PhaseSeconds } from '../lib/index.js'
 import type { Environment, MachineLimits } from './machine.js'
 import type { BenchLoad } from './options.js'
+import type { DType, PhaseSeconds } from './package.js'
 import type { Ratio } from './peers/rounds.js'
 
 /** Times of one cell. */

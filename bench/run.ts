@@ -3,13 +3,13 @@
  * make each layer, time its cells, measure the machine again, print and write. `npm run bench -- --help` lists the options.
  */
 
-import { devices } from '../lib/index.js'
 import { runCommand } from './arguments.js'
 import { groupsOf } from './cases.js'
 import { compareResults, comparisonLines } from './compare.js'
 import { measureLayers } from './layer-cells.js'
 import { bestOf, environment, machineMeasurement, QUICK_MEASURE_MS } from './machine.js'
 import { type BenchOptions, parseOptions, USAGE } from './options.js'
+import { devices } from './package.js'
 import { showProgress } from './progress.js'
 import { LEGEND, machineLines, memoryLine, overheadLine, tableHead, tableLine } from './report-table.js'
 import { type Results, type Row, readResults, revision, writeResults } from './results.js'

@@ -1,8 +1,8 @@
 /** The published shapes as the C++ benchmarks take them: NAME:H:I:E:K:SHARED. Run by itself, prints them, one per line. */
 
 import { fileURLToPath } from 'node:url'
-import type { MoeConfig } from '../lib/index.js'
 import { MODEL_SHAPES } from '../test/cases.js'
+import type { MoeConfig } from './package.js'
 
 export const SHAPES = Object.entries(MODEL_SHAPES as Record<string, MoeConfig>)
 

@@ -3,7 +3,6 @@
  * gate_up and down (expert matmuls), combine. Their weights are rows as stored; a layer packs its own.
  */
 
-import { type MoeConfig, stages, Tensor } from '../lib/index.js'
 import { makeLayerData } from '../test/helpers/layer-data.js'
 import { Random } from '../test/helpers/random.js'
 import type { Group } from './cases.js'
@@ -11,6 +10,7 @@ import { type CellOptions, timeCell } from './cell.js'
 import { randomHidden } from './data.js'
 import { limitsFor, type MachineLimits } from './machine.js'
 import { availableBytes } from './memory.js'
+import { type MoeConfig, stages, Tensor } from './package.js'
 import type { Row } from './results.js'
 import { type CallWork, figuresOf, meanWork } from './roofline.js'
 

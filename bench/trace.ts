@@ -5,9 +5,9 @@
 
 import { existsSync } from 'node:fs'
 import { TRACE_FILE } from '../examples/tiny-deepseek/files.js'
-import type { MoeConfig, RecordedRouting } from '../lib/index.js'
 import type { Random } from '../test/helpers/random.js'
 import { readTrace, sliceTrace, type Trace } from '../test/helpers/trace.js'
+import type { MoeConfig, RecordedRouting } from './package.js'
 
 export type { Trace }
 

@@ -3,8 +3,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { type WritableTensor, writeSafetensors } from '../../lib/checkpoint/writer.js'
-import type { DType, ExpertWeights } from '../../lib/index.js'
 import { makeLayerData } from '../../test/helpers/layer-data.js'
+import type { DType, ExpertWeights } from '../package.js'
 import { type BenchShape, sharedSize } from '../shapes.js'
 
 const STORED: Record<DType, string> = { f32: 'F32', bf16: 'BF16', f16: 'F16' }

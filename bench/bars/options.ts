@@ -1,7 +1,7 @@
 /** The command line of `npm run bench:bars`. */
 
-import type { DType } from '../../lib/index.js'
 import { DTYPES, matching, numbers, parseValues, UsageError, words } from '../arguments.js'
+import type { DType } from '../package.js'
 import { BAR_SHAPES } from './shapes.js'
 
 /** What is measured, each in a process of its own. */

@@ -1,7 +1,7 @@
 /** What the measurements leave behind that only the bars need. */
 
-import type { DType } from '../../lib/index.js'
 import type { MachineLimits } from '../machine.js'
+import type { DType } from '../package.js'
 import type { Ratio } from '../peers/rounds.js'
 import type { Results } from '../results.js'
 

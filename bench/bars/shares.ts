@@ -3,12 +3,12 @@
  * Medians stand beside medians: what the machine's other guests take from the bandwidth, they take from both.
  */
 
-import type { DType } from '../../lib/index.js'
 import { copiesOf } from '../data.js'
 import { callsOf, makeLayers } from '../layers.js'
 import { bestOf, lastLevelCacheBytes, limitsFor, type MachineLimits } from '../machine.js'
 import type { BenchLoad } from '../options.js'
 import { isDisturbed, leastDisturbed, watchLoad } from '../other-load.js'
+import type { DType } from '../package.js'
 import type { Peer } from '../peers/peer.js'
 import { median, type RoundOptions, ratioOf, runRounds } from '../peers/rounds.js'
 import { type CallWork, rooflineMs } from '../roofline.js'

@@ -5,7 +5,7 @@
 
 import { closeSync, openSync, writeSync } from 'node:fs'
 import path from 'node:path'
-import { type ExpertWeights, toFloat32 } from '../../lib/index.js'
+import { type ExpertWeights, toFloat32 } from '../package.js'
 import type { PeerLayer } from './peer.js'
 
 /** The bits of one matrix; the benchmark's weights are plain arrays. */

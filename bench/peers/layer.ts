@@ -1,9 +1,9 @@
 /** The layer that all peers run, its weights also as files. */
 
-import type { MoeConfig } from '../../lib/index.js'
 import { makeLayerData } from '../../test/helpers/layer-data.js'
 import { Random } from '../../test/helpers/random.js'
 import { randomHidden } from '../data.js'
+import type { MoeConfig } from '../package.js'
 import type { BenchShape } from '../shapes.js'
 import { writeLayerFiles } from './files.js'
 import type { PeerLayer } from './peer.js'

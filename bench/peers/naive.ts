@@ -1,6 +1,6 @@
 /** The loop that one writes first: per token and chosen expert, three matrix-vector products in plain JavaScript. */
 
-import { type ExpertWeights, toFloat32 } from '../../lib/index.js'
+import { type ExpertWeights, toFloat32 } from '../package.js'
 import { bitsOf } from './files.js'
 import { inputOf, type Peer, type PeerLayer, timeCalls } from './peer.js'
 

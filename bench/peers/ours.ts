@@ -1,6 +1,6 @@
 /** This package, through its asynchronous call: the one that servers use, and the dearer one. */
 
-import { type DType, MoeLayer } from '../../lib/index.js'
+import { type DType, MoeLayer } from '../package.js'
 import { inputOf, type Peer, type PeerLayer, timeCalls } from './peer.js'
 
 export function createOurs(layer: PeerLayer, dtype: DType): Peer {

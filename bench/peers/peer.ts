@@ -1,6 +1,6 @@
 /** What every contestant of `npm run bench:peers` can do, and the layer that all of them run. */
 
-import type { DType, MoeConfig, MoeWeights } from '../../lib/index.js'
+import type { DType, MoeConfig, MoeWeights } from '../package.js'
 
 /** One layer and the inputs of its calls. All peers hold the same weights: values of bf16, widened where a peer computes in f32. */
 export interface PeerLayer {

@@ -2,7 +2,7 @@
 
 import { closeSync, openSync, writeSync } from 'node:fs'
 import path from 'node:path'
-import { toFloat32 } from '../../lib/index.js'
+import { toFloat32 } from '../package.js'
 import { bitsOf, interleave } from './files.js'
 import type { Initializer } from './onnx-model.js'
 import type { PeerLayer } from './peer.js'

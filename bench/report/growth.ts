@@ -1,6 +1,6 @@
 /** How time grows: a line through time over T·k, and a power of the number of experts. Pure. */
 
-import type { DType } from '../../lib/index.js'
+import type { DType } from '../package.js'
 import type { Row } from '../results.js'
 import { groupBy } from './tables.js'
 
