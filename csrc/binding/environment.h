@@ -70,9 +70,8 @@ class Environment {
   // A resizable ArrayBuffer may give its pages back while another thread reads them.
   bool is_resizable(const Napi::Value& typed_array);
 
-  // Names of a forward's properties as strings of JavaScript, made once: looking one up by its
-  // characters takes longer than all else in a small call.
-  Napi::ObjectReference request_keys;
+  // A forward's request as an array of its properties.
+  Napi::FunctionReference read_request;
 
   Napi::FunctionReference layer_class;
   Napi::FunctionReference buffer_class;
