@@ -43,6 +43,25 @@ void rank_top(const std::vector<double>& values, int64_t count, std::vector<int3
       [&](int32_t a, int32_t b) { return values[a] != values[b] ? values[a] > values[b] : a < b; });
 }
 
+// The same into `ids`. Few are kept in order while the values pass: a value seldom displaces one of
+// them.
+void pick_top(const std::vector<double>& values, int64_t count, std::vector<int32_t>* order,
+              int32_t* ids) {
+  constexpr int64_t kFew = 16;
+  if (count > kFew) {
+    rank_top(values, count, order);
+    std::copy_n(order->begin(), count, ids);
+    return;
+  }
+  for (int32_t i = 0; i < static_cast<int32_t>(values.size()); ++i) {
+    int64_t at = std::min<int64_t>(i, count);
+    if (at == count && !(values[i] > values[ids[count - 1]])) continue;
+    at = std::min(at, count - 1);
+    for (; at > 0 && values[i] > values[ids[at - 1]]; --at) ids[at] = ids[at - 1];
+    ids[at] = i;
+  }
+}
+
 double sigmoid(double z) { return 1.0 / (1.0 + std::exp(-z)); }
 double softplus(double z) { return z > 0 ? z + std::log1p(std::exp(-z)) : std::log1p(std::exp(z)); }
 
@@ -140,8 +159,7 @@ void pick_experts(const SeRouting& routing, const SeSelectArgs& args, int64_t to
     // A NaN (only a bias can bring one) has no rank: it goes last.
     for (double& value : row->selection) value = std::isnan(value) ? -kInfinity : value;
     if (routing.num_expert_groups > 1) mask_groups(routing, row);
-    rank_top(row->selection, top_k, &row->order);
-    std::copy_n(row->order.begin(), top_k, ids);
+    pick_top(row->selection, top_k, &row->order, ids);
   }
   for (int64_t k = 0; k < top_k; ++k) row->kept[k] = row->scores[ids[k]];
 }
@@ -274,9 +292,10 @@ void select_rows(const RunContext& context, const SeRouting& routing, const SeSe
                  const float* logits, int64_t first, int64_t num_rows) {
   if (num_rows == 0) return;
   // Buffers are made here, on the caller, where a failed allocation can be thrown.
-  constexpr int64_t kRowsPerTask = 64;
-  const int64_t num_tasks = (num_rows + kRowsPerTask - 1) / kRowsPerTask;
-  const int64_t num_chunks = std::min<int64_t>(num_tasks, context.num_threads);
+  // Fewer are done before another thread is at hand.
+  constexpr int64_t kLogitsPerTask = 256;
+  const int64_t num_tasks = (num_rows * routing.num_experts + kLogitsPerTask - 1) / kLogitsPerTask;
+  const int64_t num_chunks = std::min({num_tasks, num_rows, int64_t{context.num_threads}});
   std::vector<RowBuffers> buffers(num_chunks, RowBuffers(routing));
   const int64_t rows_per_chunk = (num_rows + num_chunks - 1) / num_chunks;
   SelectScratch* scratch = &context.device->select;
