@@ -130,6 +130,7 @@ add_executable(cuda_tests EXCLUDE_FROM_ALL
   test/cuda/elementwise_test.cc
   test/cuda/gate_test.cc
   test/cuda/main.cc
+  test/cuda/matmul_f32_problem.cc
   test/cuda/matmul_f32_test.cc
   test/cuda/matmul_half_test.cc
   test/cuda/select_test.cc
