@@ -6,7 +6,6 @@
  */
 
 import { formatDuration, formatNumber } from '../lib/cli/format.js'
-import { makeLayerData } from '../test/helpers/layer-data.js'
 import { Random } from '../test/helpers/random.js'
 import { DTYPES, matching, numbers, parseValues, runCommand, words } from './arguments.js'
 import { type BusyLoop, startBusyLoop } from './busy-loop.js'
@@ -20,6 +19,7 @@ import { median, ratioOf, runRounds } from './peers/rounds.js'
 import { disturbance } from './report-table.js'
 import { type ContentionResults, type ContentionRow, revision, writeResults } from './results.js'
 import { BENCH_SHAPES, type BenchShape } from './shapes.js'
+import { makeBenchWeights } from './weights.js'
 
 const USAGE = `npm run bench:contention -- [options]: a layer with and without a busy loop on one of the cores
   --filter A,B    shapes whose name contains one of these words (default: small,OLMoE)
@@ -83,7 +83,7 @@ async function measureLayer(
   loop: BusyLoop,
   { tokens, rounds, retries, blockMs }: ContentionOptions,
 ): Promise<ContentionRow[]> {
-  const { weights } = makeLayerData({ name, config, numTokens: 1, load: 'gate' }, dtype)
+  const { weights } = makeBenchWeights({ name, config }, dtype)
   const numRows = Math.max(256, 2 * Math.max(...tokens))
   const hidden = randomHidden(new Random(3), numRows, config.hiddenSize)
   const quiet = createOurs({ shape: name, config, weights, hidden, threads, directory: '' }, dtype)

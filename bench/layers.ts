@@ -1,12 +1,12 @@
 /** The layers that a benchmark times, and their calls: copies and inputs take turns, so that weights come from memory. */
 
-import { makeLayerData } from '../test/helpers/layer-data.js'
 import { makeInputs } from './data.js'
 import type { BenchLoad } from './options.js'
 import { type DType, MoeLayer, type MoeWeights } from './package.js'
 import { type CallWork, meanWork } from './roofline.js'
 import type { BenchShape } from './shapes.js'
 import type { Trace } from './trace.js'
+import { makeBenchWeights } from './weights.js'
 
 export interface LayerMaking {
   shape: BenchShape
@@ -17,8 +17,7 @@ export interface LayerMaking {
 
 /** The weights are only needed to make the layers: as a local of this function they are garbage once it returns. */
 export function makeLayers({ shape, dtype, device, threads }: LayerMaking, copies: number, isDense: boolean) {
-  const layerCase = { name: shape.name, config: shape.config, numTokens: 1, load: 'gate' as const }
-  const { config, weights } = makeLayerData(layerCase, dtype)
+  const { config, weights } = makeBenchWeights(shape, dtype)
   const create = (changes: { topK?: number } = {}, kept: MoeWeights = weights) =>
     MoeLayer.create({ ...config, ...changes }, kept, { device: device as 'cpu', dtype, threads })
   const layers = Array.from({ length: copies }, () => create())

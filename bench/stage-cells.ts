@@ -3,7 +3,6 @@
  * gate_up and down (expert matmuls), combine. Their weights are rows as stored; a layer packs its own.
  */
 
-import { makeLayerData } from '../test/helpers/layer-data.js'
 import { Random } from '../test/helpers/random.js'
 import type { Group } from './cases.js'
 import { type CellOptions, timeCell } from './cell.js'
@@ -13,6 +12,7 @@ import { availableBytes } from './memory.js'
 import { type MoeConfig, stages, Tensor } from './package.js'
 import type { Row } from './results.js'
 import { type CallWork, figuresOf, meanWork } from './roofline.js'
+import { makeBenchWeights } from './weights.js'
 
 export interface StageCellsOptions extends CellOptions {
   cacheBytes: number
@@ -76,8 +76,7 @@ interface LayerTensors {
 /** The experts' matrices side by side: `[E, 2I, H]` and `[E, H, I]`. */
 function makeTensors({ shape, dtype }: Group): LayerTensors {
   const { hiddenSize, intermediateSize, numExperts } = shape.config
-  const layerCase = { name: shape.name, config: shape.config, numTokens: 1, load: 'gate' as const }
-  const { experts, router } = makeLayerData(layerCase, dtype).weights
+  const { experts, router } = makeBenchWeights(shape, dtype).weights
   const matrixLength = intermediateSize * hiddenSize
   const make = (length: number) => (dtype === 'f32' ? new Float32Array(length) : new Uint16Array(length))
   const gateUp = make(2 * numExperts * matrixLength)

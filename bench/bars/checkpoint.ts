@@ -3,9 +3,9 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { type WritableTensor, writeSafetensors } from '../../lib/checkpoint/writer.js'
-import { makeLayerData } from '../../test/helpers/layer-data.js'
 import type { DType, ExpertWeights } from '../package.js'
 import { type BenchShape, sharedSize } from '../shapes.js'
+import { makeBenchWeights } from '../weights.js'
 
 const STORED: Record<DType, string> = { f32: 'F32', bf16: 'BF16', f16: 'F16' }
 
@@ -23,7 +23,7 @@ export async function writeCheckpoint(
   directory: string,
 ): Promise<WrittenCheckpoint> {
   const { hiddenSize, intermediateSize, numExperts, topK, numSharedExperts = 0 } = config
-  const { weights } = makeLayerData({ name, config, numTokens: 1, load: 'gate' }, dtype)
+  const { weights } = makeBenchWeights({ name, config }, dtype)
   const tensor = (tensorName: string, rows: number, cols: number, data: unknown, stored: string) => ({
     ...{ name: `model.layers.0.mlp.${tensorName}.weight`, dtype: stored, shape: [rows, cols] },
     data: data as ArrayBufferView,

@@ -1,10 +1,10 @@
 /** The layer that all peers run, its weights also as files. */
 
-import { makeLayerData } from '../../test/helpers/layer-data.js'
 import { Random } from '../../test/helpers/random.js'
 import { randomHidden } from '../data.js'
 import type { MoeConfig } from '../package.js'
 import type { BenchShape } from '../shapes.js'
+import { makeBenchWeights } from '../weights.js'
 import { writeLayerFiles } from './files.js'
 import type { PeerLayer } from './peer.js'
 
@@ -21,7 +21,7 @@ export function makePeerLayer(
     scoringFunc: 'softmax',
     normTopkProb: true,
   }
-  const { weights } = makeLayerData({ name, config, numTokens: 1, load: 'gate' }, 'bf16')
+  const { weights } = makeBenchWeights({ name, config }, 'bf16')
   const numRows = Math.max(256, 2 * Math.max(...tokenCounts))
   const hidden = randomHidden(new Random(3), numRows, hiddenSize)
   const layer = { shape: name, config, weights, hidden, threads, directory }

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <new>
 
 #include "core/host_memory.h"
@@ -16,6 +17,7 @@
 #include "cpu/isa_dispatch.h"
 #include "cpu/panels.h"
 #include "cpu/processors.h"
+#include "cpu/router.h"
 #include "cpu/stages.h"
 #include "cpu/workspace.h"
 #include "ops/checks.h"
@@ -226,7 +228,11 @@ int32_t layer_open(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptio
     *opened = nullptr;
     SE_RETURN_IF_ERROR(validate_layer(*layer));
     SE_RETURN_IF_ERROR(validate_layer_contents(*layer));
-    *opened = new SeLayer{device, *layer};
+    auto made = std::make_unique<SeLayer>();
+    made->device = device;
+    made->layer = *layer;
+    made->router_bf16 = cpu::bf16_router(*layer);
+    *opened = made.release();
     return Status::ok();
   });
 }
@@ -239,8 +245,8 @@ int32_t forward(SeLayer* layer, const SeForwardArgs* args, void* workspace,
     SE_RETURN_IF_ERROR(validate_forward(layer->layer, *args));
     SE_RETURN_IF_ERROR(validate_forward_contents(layer->layer, *args));
     std::lock_guard<std::mutex> lock(layer->device->mutex);
-    return cpu::forward(RunContext(layer->device, args->num_threads, args->cancel), layer->layer,
-                        *args, static_cast<char*>(workspace), workspace_bytes, &layer->phases);
+    return cpu::forward(RunContext(layer->device, args->num_threads, args->cancel), layer, *args,
+                        static_cast<char*>(workspace), workspace_bytes);
   });
 }
 

@@ -21,11 +21,15 @@
 namespace sparse_experts::cpu {
 namespace {
 
-void route(const RunContext& context, const SeMoeLayer& layer, const SeForwardArgs& args,
+void route(const RunContext& context, const SeLayer& opened, const SeForwardArgs& args,
            const ForwardPlan& plan, char* workspace) {
+  const SeMoeLayer& layer = opened.layer;
   RouterMatmul router;
   router.input = args.router_input.data != nullptr ? &args.router_input : &args.hidden;
-  router.weight = layer.router_weight;
+  const bool is_bf16 = !opened.router_bf16.empty();
+  router.weight = is_bf16 ? static_cast<const void*>(opened.router_bf16.data())
+                          : static_cast<const void*>(layer.router_weight);
+  router.weight_dtype = is_bf16 ? SE_BF16 : SE_F32;
   router.weight_stride = layer.hidden_size;
   router.num_experts = layer.routing.num_experts;
   router.hidden_size = layer.hidden_size;
@@ -270,20 +274,21 @@ class Wave {
 
 }  // namespace
 
-Status forward(const RunContext& context, const SeMoeLayer& layer, const SeForwardArgs& args,
-               char* workspace, uint64_t workspace_bytes, PhaseTimes* phases) {
+Status forward(const RunContext& context, SeLayer* opened, const SeForwardArgs& args,
+               char* workspace, uint64_t workspace_bytes) {
+  const SeMoeLayer& layer = opened->layer;
   const int64_t num_tokens = args.select.num_tokens;
   if (num_tokens == 0) return Status::ok();
   const ForwardPlan plan = plan_forward(*context.kernels, layer, num_tokens);
   SE_CHECK_ARGUMENT(workspace != nullptr && workspace_bytes >= plan.total_bytes,
                     "forward: the workspace has " + std::to_string(workspace_bytes) + " bytes, " +
                         std::to_string(plan.total_bytes) + " are needed");
-  PhaseClock clock(phases);
+  PhaseClock clock(&opened->phases);
   if (args.replay) {
     if (args.select.non_finite != nullptr)
       std::fill_n(args.select.non_finite, num_tokens, uint8_t{0});
   } else {
-    route(context, layer, args, plan, workspace);
+    route(context, *opened, args, plan, workspace);
   }
   clock.ends(Phase::kRouting);
   for (int64_t first = 0; first < num_tokens && !context.is_cancelled(); first += plan.wave_tokens)

@@ -7,10 +7,10 @@
 
 namespace sparse_experts::cpu {
 
-class PhaseTimes;
 struct RunContext;
 
-Status forward(const RunContext& context, const SeMoeLayer& layer, const SeForwardArgs& args,
-               char* workspace, uint64_t workspace_bytes, PhaseTimes* phases);
+// layer: its phases are added to.
+Status forward(const RunContext& context, SeLayer* layer, const SeForwardArgs& args,
+               char* workspace, uint64_t workspace_bytes);
 
 }  // namespace sparse_experts::cpu

@@ -1,6 +1,7 @@
 #include "cpu/router.h"
 
 #include <cmath>
+#include <cstring>
 
 #include "core/dtype.h"
 #include "cpu/device.h"
@@ -20,6 +21,23 @@ void normalize_row(const RouterMatmul& router, float* row) {
 }
 
 }  // namespace
+
+std::vector<uint16_t> bf16_router(const SeMoeLayer& layer) {
+  std::vector<uint16_t> halves;
+  if (layer.router_weight == nullptr) return halves;
+  const int64_t count = layer.routing.num_experts * layer.hidden_size;
+  const auto bits = [&](int64_t i) {
+    uint32_t word;
+    std::memcpy(&word, layer.router_weight + i, sizeof word);
+    return word;
+  };
+  for (int64_t i = 0; i < count; ++i)
+    if ((bits(i) & 0xffffu) != 0) return halves;
+  halves.resize(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i)
+    halves[static_cast<size_t>(i)] = static_cast<uint16_t>(bits(i) >> 16);
+  return halves;
+}
 
 void router_logits(const RunContext& context, const RouterMatmul& router, int64_t first,
                    int64_t num_rows, float* buffer, float* logits) {

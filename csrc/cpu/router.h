@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "backend/backend.h"
 
@@ -24,6 +25,9 @@ struct RouterMatmul {
   // f32 rows may be read where they are; everything else passes through a buffer.
   bool needs_buffer() const { return input->dtype != SE_F32 || input_scale != nullptr; }
 };
+
+// The layer's router as bf16, where that loses nothing; else empty.
+std::vector<uint16_t> bf16_router(const SeMoeLayer& layer);
 
 // Logits of rows [first, first + num_rows) into [num_rows, num_experts]. buffer: [num_rows,
 // hidden_size] f32 when needed.

@@ -3,7 +3,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { DTYPES, type DType, fromFloat32, toFloat32 } from '../../lib/dtype.js'
-import { reference, stages, Tensor } from '../../lib/index.js'
+import { MoeLayer, reference, stages, Tensor } from '../../lib/index.js'
 import { BOUNDS } from '../cases.js'
 import { allDevices } from '../helpers/devices.js'
 import { Random } from '../helpers/random.js'
@@ -22,6 +22,38 @@ function floats(random: Random, shape: number[], dtype: DType, device: string, s
 }
 
 describe.each(allDevices)('stages on %s', device => {
+  // Devices may hold a router of bf16 values in less memory, never in other bits; the reference's layer keeps logits in double.
+  it.skipIf(device === 'reference').each(['f32', 'bf16'] as const)(
+    'a layer routes by the bits of gate and selection, router of %s values',
+    stored => {
+      const random = new Random(5)
+      const [numTokens, hiddenSize, intermediateSize, numExperts, topK] = [9, 200, 16, 13, 3]
+      const router = toFloat32(fromFloat32(random.normals(numExperts * hiddenSize, 0.2), stored), stored)
+      const normals = () => random.normals(intermediateSize * hiddenSize, 0.1)
+      const experts = Array.from({ length: numExperts }, () => ({
+        gate: normals(),
+        up: normals(),
+        down: normals(),
+      }))
+      const routing = { topK, scoringFunc: 'softmax', normTopkProb: true } as const
+      const config = { hiddenSize, intermediateSize, numExperts, ...routing }
+      using layer = MoeLayer.create(
+        config,
+        { router: { weight: router }, experts },
+        { device: device as 'cpu' },
+      )
+      const hidden = random.normals(numTokens * hiddenSize)
+      const { topkIds, topkWeights } = layer.forwardSync(hidden)
+      const logits = stages.gate(
+        Tensor.from(hidden, [numTokens, hiddenSize], { device }),
+        Tensor.from(router, [numExperts, hiddenSize], { device }),
+      )
+      const selected = stages.selectExperts(logits, routing)
+      expect(topkIds).toEqual(i32(selected.topkIds))
+      expect(topkWeights).toEqual(f32(selected.topkWeights))
+    },
+  )
+
   it.each([...DTYPES])('gate: f32 logits of %s inputs', dtype => {
     const random = new Random(1)
     for (const [numTokens, hiddenSize, numExperts] of [
