@@ -13,6 +13,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { type DeviceOption, type DType, devices, setLogger } from 'sparse-experts'
+import { watchLoad } from '../../bench/other-load.js'
 import { makePaint } from '../../lib/cli/format.js'
 import { type CompareResults, compareReport, type ModelFigures } from './compare-report.js'
 import { costsOfFeedForwards, costsOutside, countParameters, Decoder, heldOutLoss } from './decoder/index.js'
@@ -60,8 +61,9 @@ async function measure(): Promise<CompareResults> {
   const records = JSON.parse(
     await readFile(path.join(RESULTS_DIRECTORY, 'training.json'), 'utf8'),
   ) as Partial<Record<'moe' | TwinName, TrainingRecord>>
-  const machine = describeMachine(model)
+  const watch = watchLoad()
   const times = await measureModels(decoders, text, await openMeter(model.device))
+  const machine = describeMachine(model, watch.stop())
   const figures: ModelFigures[] = []
   for (const [index, name] of NAMES.entries()) {
     const decoder = decoders[index]!

@@ -12,6 +12,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { type DeviceOption, type DType, setLogger } from 'sparse-experts'
+import { watchLoad } from '../../bench/other-load.js'
 import { makePaint } from '../../lib/cli/format.js'
 import { Decoder, type Dial, encodeText } from './decoder/index.js'
 import { dialChart, samplesChart } from './dial-charts.js'
@@ -53,14 +54,16 @@ async function measure(): Promise<DialResults> {
   const { topK, numExperts } = decoder.feedForwards[decoder.sparseLayers[0]!]!.config
   const fewer = Array.from({ length: topK }, (_, index) => ({ topK: topK - 1 - index }))
   const dials: Dial[] = [{}, ...fewer, ...TOP_P.map(topP => ({ topP }))]
+  const watch = watchLoad()
+  const dial = await measureDial(decoder, text, dials, windows, done =>
+    progress(`${done} of ${dials.length} settings`),
+  )
   const results: DialResults = {
-    machine: describeMachine(decoder),
+    machine: describeMachine(decoder, watch.stop()),
     windows,
     steps,
     numExperts,
-    dial: await measureDial(decoder, text, dials, windows, done =>
-      progress(`${done} of ${dials.length} settings`),
-    ),
+    dial,
     samples: await measureSamples(decoder, encodeText(PROMPT), SAMPLES, steps),
     budgets: await measureBudgets(decoder, text, SHARES),
   }

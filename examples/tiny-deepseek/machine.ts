@@ -1,6 +1,7 @@
 /** What a figure was measured on. */
 
 import os from 'node:os'
+import { isDisturbed } from '../../bench/other-load.js'
 import type { Decoder } from './decoder/index.js'
 
 export interface Machine {
@@ -10,16 +11,16 @@ export interface Machine {
   device: string
   dtype: string
   kernel: string
-  /** Processes that wanted a core in the minute before; absent in older records. */
-  load?: number
+  /** Cores' worth of other work while times were taken; null where the system does not say. */
+  otherCores: number | null
 }
 
-export function describeMachine(decoder: Decoder): Machine {
+export function describeMachine(decoder: Decoder, otherCores: number | null): Machine {
   const layer = decoder.feedForwards.at(-1)!
   return {
     cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
     cores: os.availableParallelism(),
-    load: os.loadavg()[0]!,
+    otherCores,
     node: process.version,
     device: layer.device,
     dtype: layer.dtype,
@@ -33,9 +34,9 @@ export function machineText({ cpu, cores, device, dtype }: Machine): string {
 }
 
 /** What to say below times that were taken while others had the cores; nothing on a machine that was left alone. */
-export function loadNote({ load, cores }: Machine): string[] {
-  if (load === undefined || load < cores / 2) return []
+export function loadNote({ otherCores, cores }: Machine): string[] {
+  if (otherCores === null || !isDisturbed(otherCores)) return []
   return [
-    `  Taken while other processes had the cores (load ${load.toFixed(1)} on ${cores}): the times are not those of the models.`,
+    `  Taken while other processes had ${otherCores.toFixed(1)} of ${cores} cores: the times are not those of the models.`,
   ]
 }

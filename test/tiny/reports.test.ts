@@ -92,7 +92,7 @@ describe('runs of unequal length', () => {
       time: { feedForwardMs: 1, totalMs: 1, batchFeedForwardMs: 1, joules: null },
     })
     const results: CompareResults = {
-      machine: { cpu: 'X', cores: 2, node: '', device: 'cpu', dtype: 'f32', kernel: '' },
+      machine: { cpu: 'X', cores: 2, node: '', device: 'cpu', dtype: 'f32', otherCores: 0, kernel: '' },
       windows: 1,
       ownWeights: true,
       equalSteps: { step: 1000, losses: [1.2, 1.3] },
@@ -106,8 +106,8 @@ describe('runs of unequal length', () => {
     expect(text).toMatch(/after 1,000 steps each +1\.2000 +1\.3000\n/)
     expect(text).toContain('only the losses after 1,000 steps can be compared')
     expect(text).not.toContain('other processes')
-    const busy = { ...results, machine: { ...results.machine, load: 6.25 } }
-    expect(compareReport(busy, plain).join('\n')).toContain('(load 6.3 on 2)')
+    const busy = { ...results, machine: { ...results.machine, otherCores: 1.25 } }
+    expect(compareReport(busy, plain).join('\n')).toContain('had 1.3 of 2 cores')
     expect(compareReport({ ...results, equalSteps: null }, plain).join('\n')).not.toContain('1,000 steps')
   })
 })
