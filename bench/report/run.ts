@@ -30,7 +30,7 @@ const { values: options } = parseArgs({
   },
 })
 const collected = collect(readAll(options.results))
-const { newest, rows, peerRows } = collected
+const { newest, rows, peerRows, shares } = collected
 if (!newest) {
   console.error(
     `No results in ${options.results}: 'npm run bench -- --json bench/results/NAME.json' makes them`,
@@ -56,7 +56,7 @@ if (options.out === undefined) {
   const { cpu, architecture, cores } = newest.environment
   const content = [
     `${cpu} (${architecture}), ${cores} cores, ${newest.date.slice(0, 10)}; how it was measured, and everything else: [CPU performance](docs/performance/cpu.md).`,
-    peerRows.length > 0 ? readmeTable(rows, peerRows) : '',
+    peerRows.length > 0 ? readmeTable(rows, peerRows, shares) : '',
   ]
   const readme = path.join(root, 'README.md')
   writeFileSync(readme, replaceBetweenMarkers(readFileSync(readme, 'utf8'), content.join('\n\n')))

@@ -1,6 +1,7 @@
 /** Markdown tables of results, for the page and for the README. */
 
 import { formatNumber } from '../../lib/cli/format.js'
+import type { ShareRow } from '../bars/results.js'
 import type { PeerRow } from '../peers/results.js'
 import type { Row } from '../results.js'
 
@@ -58,9 +59,14 @@ const README_TOKENS = [1, 8, 64, 512]
 
 /**
  * The README's table, with the most threads: tokens/s and share of the roofline of this package in f32 and bf16, and how much faster it is
- * than the best peer that stands beside it (in bf16 also those that only have f32).
+ * than the best peer that stands beside it (in bf16 also those that only have f32). The share is the one beside limits of the same moment
+ * where it was measured so, else the one beside the best of the whole run.
  */
-export function readmeTable(rows: readonly Row[], peerRows: readonly PeerRow[]): string {
+export function readmeTable(
+  rows: readonly Row[],
+  peerRows: readonly PeerRow[],
+  shares: readonly ShareRow[] = [],
+): string {
   const most = Math.max(0, ...peerRows.map(row => row.threads))
   const ours = peerRows.filter(
     row => row.peer === 'sparse-experts' && row.group !== 'quantized' && row.threads === most,
@@ -87,7 +93,15 @@ export function readmeTable(rows: readonly Row[], peerRows: readonly PeerRow[]):
           row.numTokens === numTokens &&
           row.threads === threads,
       )
-      const roofline = layer?.rooflineShare
+      const beside = shares.find(
+        row =>
+          row.shape === shape &&
+          row.dtype === dtype &&
+          row.numTokens === numTokens &&
+          row.threads === threads,
+      )
+      const roofline = beside?.share.median ?? layer?.rooflineShare
+      const isDoubtful = (beside ?? layer)?.disturbed
       return [
         shape,
         dtype,
@@ -95,7 +109,7 @@ export function readmeTable(rows: readonly Row[], peerRows: readonly PeerRow[]):
         `${disturbed ? '~' : ''}${formatNumber(tokensPerSecond)}`,
         roofline === undefined || roofline === null
           ? '–'
-          : `${layer!.disturbed ? '~' : ''}${Math.round(100 * roofline)} %`,
+          : `${isDoubtful ? '~' : ''}${Math.round(100 * roofline)} %`,
         best ? peerText(best, dtype) : '–',
       ]
     })

@@ -247,6 +247,11 @@ describe('pages', () => {
     expect(table).toHaveLength(4)
     expect(table[2]).toContain('50 %')
     expect(table[2]).toContain('1.50× onnxruntime-node MoE')
+    const { shape, threads, numTokens } = peerRows.find(row => row.peer === 'sparse-experts')!
+    const share = { median: 0.87, low: 0.8, high: 0.9 }
+    const beside = { shape, threads, numTokens, dtype: 'f32' as const, medianMs: 1, bound: 'memory' as const }
+    const shares = [{ ...beside, share, foreignCores: 0, disturbed: false }]
+    expect(readmeTable(rows, peerRows, shares)).toContain('| 87 % |')
   })
 
   it('name the dtype of a peer that has not ours, and show the most threads only', () => {
