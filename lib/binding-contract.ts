@@ -1,6 +1,12 @@
 /** The typed contract of the native addon: what csrc/binding exports and lib/backends/native.ts relies on. */
 
-import type { ExpertMatmulRequest, ForwardRequest, StageKernels, VectorTensors } from './backends/runtime.js'
+import type {
+  ExpertMatmulRequest,
+  ForwardRequest,
+  PhaseSeconds,
+  StageKernels,
+  VectorTensors,
+} from './backends/runtime.js'
 import type { MatrixItem } from './checkpoint/plan.js'
 import type { ResolvedMoeConfig } from './config.js'
 import type { DType, FloatArray } from './dtype.js'
@@ -214,8 +220,8 @@ export interface NativeLayer {
   describeForward(numTokens: number): StageKernels
   /** workspaceBytes: held by the device at present, shared by all its layers. After dispose: what accepted calls still hold. */
   memory(): { hostBytes: number; deviceBytes: number; workspaceBytes: number }
-  /** Seconds of all forwards so far, by phase. Null where the backend does not measure it, and after dispose. */
-  phases(): { routing: number; dispatch: number; experts: number; combine: number } | null
+  /** Null where the backend does not measure it, and after dispose. */
+  phases(): PhaseSeconds | null
   /** Idempotent. Queued and running forwards finish first, a load is cancelled; new calls throw DISPOSED. */
   dispose(): void
 }

@@ -26,8 +26,8 @@ constexpr std::array<const char*, kNumRequestKeys - kNumForwardArrays> kOtherNam
     "numTokens", "dtype", "topP", "replay"};
 constexpr uint64_t kStagingAlignment = 64;
 
-// Reads the properties of a request in one call of JavaScript, which knows its objects' shape: one
-// by one, each by its name, they are a third of an empty call.
+// Reads the properties of a request in one call of JavaScript, which knows its objects' shape. One
+// by one, each by its name, they are much of what an empty call takes.
 class RequestReader {
  public:
   explicit RequestReader(const Napi::Object& request) : env_(request.Env()) {

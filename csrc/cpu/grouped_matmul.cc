@@ -17,8 +17,6 @@ constexpr int64_t kColGranule = 12;
 // Rows of a task at most: enough to be bound by arithmetic, few enough that a slab of them and the
 // tile of their results stay in L2.
 constexpr int64_t kMaxRows = 128;
-// The same of rows that are not packed: a router has few columns to hand out.
-constexpr int64_t kMaxPlainRows = 16;
 // A task per thread and wave would end at the pace of the slowest: this many, if they are not too
 // small to be worth handing out.
 constexpr int64_t kTasksPerThread = 12;
@@ -37,13 +35,9 @@ int64_t segment_cost(const MatmulSegment& segment) {
   return segment.n * column_bytes(segment) * std::max<int64_t>(1, segment.num_rows / kFreeRows);
 }
 
-int64_t most_rows(const MatmulSegment& segment) {
-  return segment.is_packed ? kMaxRows : kMaxPlainRows;
-}
-
 int64_t task_columns(const MatmulSegment& segment, int64_t task_bytes, int64_t panel_width) {
   const int64_t granule = segment.is_packed ? panel_width : kColGranule;
-  const int64_t rows = std::min(segment.num_rows, most_rows(segment));
+  const int64_t rows = std::min(segment.num_rows, kMaxRows);
   const int64_t cost = column_bytes(segment) * std::max<int64_t>(1, rows / kFreeRows);
   const int64_t columns = task_bytes / std::max<int64_t>(1, cost) / granule * granule;
   const int64_t most = kMaxCols / granule * granule;
@@ -175,10 +169,10 @@ void run_segments(const RunContext& context) {
     for (int64_t col = 0; col < segment.n; col += columns) {
       // Chunks of rows of one block of columns follow each other: they find its weights in the
       // shared cache.
-      const int64_t rows = most_rows(segment);
-      for (int64_t row = 0; row < segment.num_rows; row += rows)
-        tasks.push_back({static_cast<int64_t>(index), row, std::min(rows, segment.num_rows - row),
-                         col, std::min(columns, segment.n - col)});
+      for (int64_t row = 0; row < segment.num_rows; row += kMaxRows)
+        tasks.push_back({static_cast<int64_t>(index), row,
+                         std::min(kMaxRows, segment.num_rows - row), col,
+                         std::min(columns, segment.n - col)});
     }
   }
   const IsaKernels& kernels = *context.kernels;

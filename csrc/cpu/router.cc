@@ -26,16 +26,13 @@ std::vector<uint16_t> bf16_router(const SeMoeLayer& layer) {
   std::vector<uint16_t> halves;
   if (layer.router_weight == nullptr) return halves;
   const int64_t count = layer.routing.num_experts * layer.hidden_size;
-  const auto bits = [&](int64_t i) {
-    uint32_t word;
-    std::memcpy(&word, layer.router_weight + i, sizeof word);
-    return word;
-  };
-  for (int64_t i = 0; i < count; ++i)
-    if ((bits(i) & 0xffffu) != 0) return halves;
-  halves.resize(static_cast<size_t>(count));
-  for (int64_t i = 0; i < count; ++i)
-    halves[static_cast<size_t>(i)] = static_cast<uint16_t>(bits(i) >> 16);
+  halves.reserve(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, layer.router_weight + i, sizeof bits);
+    if ((bits & 0xffffu) != 0) return {};
+    halves.push_back(static_cast<uint16_t>(bits >> 16));
+  }
   return halves;
 }
 

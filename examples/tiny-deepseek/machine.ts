@@ -11,7 +11,7 @@ export interface Machine {
   device: string
   dtype: string
   kernel: string
-  /** Cores' worth of other work while times were taken; null where the system does not say. */
+  /** Cores' worth of other work while times were taken; null where nobody can say. */
   otherCores: number | null
 }
 
