@@ -22,14 +22,25 @@
 // the streams.
 constexpr int64_t kStreamAhead = 4096;
 
+// Steps of K per turn of the inner loop. Counting and pointers are a third of a single step's
+// instructions, and a core that runs a second thread beside this one issues half as many.
+constexpr int kUnroll = 4;
+
+// A number that a lambda gets as a type. (No standard header here: see cpu/isa/isa.h.)
+template <int kValue>
+struct Steps {
+  static constexpr int value = kValue;
+};
+
 template <class Traits>
 constexpr int panels_at_once(int rows) {
   return rows == 1 ? 4 : rows == 2 ? 2 : 1;
 }
 
 // `length` columns of K for kRows rows of x and kPanels panels: x from x_rows + x_offset, weights
-// from w. Meanwhile it fetches what comes later, from `fetch` on, fetch_bytes a step.
-template <class Traits, int kRows, int kPanels>
+// from w. Meanwhile it fetches what comes later, from `fetch` on, fetch_bytes a step. Streams fetch
+// each line once; else the blocks of a panel share its lines, and a step has little to fetch.
+template <class Traits, int kRows, int kPanels, bool kIsStream>
 static void panel_block(const char* const* x_rows, int64_t x_offset, const char* w,
                         int64_t panel_bytes, const char* fetch, int64_t fetch_bytes, int64_t length,
                         bool is_first, float* out, int64_t out_stride) {
@@ -43,15 +54,20 @@ static void panel_block(const char* const* x_rows, int64_t x_offset, const char*
 #pragma GCC unroll 16
     for (int j = 0; j < kPanels * kVectors; ++j) acc[i][j] = V::set(0.0f);
   }
-  const auto multiply = [&](int phase, const auto& broadcast) __attribute__((always_inline)) {
+  int64_t at = 0;
+  const auto multiply = [&](int64_t step, int phase,
+                            auto broadcast) __attribute__((always_inline)) {
+    const char* w_step = w + step * kStepBytes;
+    const int64_t x_at = (at + step * Traits::kStep + phase) * Traits::kXBytes;
     if constexpr (kPanels > 1) {  // few rows: they stay in registers, weights pass by
       typename Traits::X xs[kRows];
 #pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) xs[i] = broadcast(x[i]);
+      for (int i = 0; i < kRows; ++i) xs[i] = broadcast(x[i] + x_at);
 #pragma GCC unroll 16
       for (int j = 0; j < kPanels * kVectors; ++j) {
-        const char* at = w + (j / kVectors) * panel_bytes + (j % kVectors) * Traits::kVectorBytes;
-        const typename Traits::W wide = Traits::load_w(at, phase);
+        const char* w_at =
+            w_step + (j / kVectors) * panel_bytes + (j % kVectors) * Traits::kVectorBytes;
+        const typename Traits::W wide = Traits::load_w(w_at, phase);
 #pragma GCC unroll 16
         for (int i = 0; i < kRows; ++i) acc[i][j] = Traits::multiply_add(acc[i][j], xs[i], wide);
       }
@@ -59,34 +75,40 @@ static void panel_block(const char* const* x_rows, int64_t x_offset, const char*
       typename Traits::W wide[kVectors];
 #pragma GCC unroll 16
       for (int j = 0; j < kVectors; ++j)
-        wide[j] = Traits::load_w(w + j * Traits::kVectorBytes, phase);
+        wide[j] = Traits::load_w(w_step + j * Traits::kVectorBytes, phase);
 #pragma GCC unroll 16
       for (int i = 0; i < kRows; ++i) {
-        const typename Traits::X one = broadcast(x[i]);
+        const typename Traits::X one = broadcast(x[i] + x_at);
 #pragma GCC unroll 16
         for (int j = 0; j < kVectors; ++j)
           acc[i][j] = Traits::multiply_add(acc[i][j], one, wide[j]);
       }
     }
   };
-  int64_t at = 0;
-  for (; at + Traits::kStep <= length; at += Traits::kStep) {
+  constexpr int64_t kLineBytes = 64;
+  // Steps per line that is fetched.
+  constexpr int kEvery = kStepBytes >= kLineBytes ? (kIsStream || kStepBytes > kLineBytes ? 1 : 2)
+                                                  : kLineBytes / kStepBytes;
+  const auto steps = [&](auto count) __attribute__((always_inline)) {
+    constexpr int kCount = decltype(count)::value;
+#pragma GCC unroll 4
+    for (int step = 0; step < kCount; ++step) {
+      if (step % kEvery == 0) {
+        const int64_t ahead = kIsStream ? step * kStepBytes : step * fetch_bytes;
 #pragma GCC unroll 16
-    for (int p = 0; p < kPanels; ++p) __builtin_prefetch(fetch + p * panel_bytes);
-    fetch += fetch_bytes;
+        for (int p = 0; p < kPanels; ++p) __builtin_prefetch(fetch + p * panel_bytes + ahead);
+      }
 #pragma GCC unroll 2
-    for (int phase = 0; phase < Traits::kPhases; ++phase) {
-      multiply(phase, [&](const char* row) __attribute__((always_inline)) {
-        return Traits::broadcast(row + (at + phase) * Traits::kXBytes);
-      });
+      for (int phase = 0; phase < Traits::kPhases; ++phase)
+        multiply(step, phase, Traits::broadcast);
     }
-    w += kStepBytes;
-  }
-  if (at < length) {  // half of a pair
-    multiply(0, [&](const char* row) __attribute__((always_inline)) {
-      return Traits::broadcast_last(row + at * Traits::kXBytes);
-    });
-  }
+    fetch += kCount * (kIsStream ? kStepBytes : fetch_bytes);
+    w += kCount * kStepBytes;
+    at += kCount * Traits::kStep;
+  };
+  while (at + kUnroll * Traits::kStep <= length) steps(Steps<kUnroll>{});
+  while (at + Traits::kStep <= length) steps(Steps<1>{});
+  if (at < length) multiply(0, 0, Traits::broadcast_last);  // half of a pair
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 16
@@ -109,8 +131,8 @@ static void run_block(int rows, const char* const* x_rows, int64_t x_offset, con
       return;
     }
   }
-  panel_block<Traits, kRows, 1>(x_rows, x_offset, w, 0, fetch, fetch_bytes, length, is_first, out,
-                                out_stride);
+  panel_block<Traits, kRows, 1, false>(x_rows, x_offset, w, 0, fetch, fetch_bytes, length, is_first,
+                                       out, out_stride);
 }
 
 // The pieces of K, as body(offset into x, offset into a panel, number of elements, is first).
@@ -142,8 +164,9 @@ static void stream_panels(const PanelTile& tile) {
     });
     panel += count;
   };
-  while (panel + kAtOnce <= tile.num_panels) stream(panel_block<Traits, kRows, kAtOnce>, kAtOnce);
-  while (panel < tile.num_panels) stream(panel_block<Traits, kRows, 1>, 1);
+  while (panel + kAtOnce <= tile.num_panels)
+    stream(panel_block<Traits, kRows, kAtOnce, true>, kAtOnce);
+  while (panel < tile.num_panels) stream(panel_block<Traits, kRows, 1, true>, 1);
 }
 
 template <class Traits, int kRows>
