@@ -33,12 +33,12 @@ export interface MachineLimits {
 }
 
 /** What the program prints: CPU time is its own, which is no other load. */
-type Measured = Omit<MachineLimits, 'foreignCores'> & { cpuMs: number }
+export type Measured = Omit<MachineLimits, 'foreignCores'> & { cpuMs: number }
 
 const BUILD_SCRIPT = path.join(import.meta.dirname, '../scripts/build-machine-limits.mjs')
 
 /** Builds the program; its path. @throws where it cannot be built */
-function buildMachineLimits(): string {
+export function buildMachineLimits(): string {
   const { status, stdout } = spawnSync(process.execPath, [BUILD_SCRIPT], {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'inherit'],

@@ -5,7 +5,8 @@
 
 import { formatBytes, formatDuration, formatNumber, formatPercent } from '../../lib/cli/format.js'
 import { runCommand } from '../arguments.js'
-import { bestOf, environment, machineMeasurement, QUICK_MEASURE_MS } from '../machine.js'
+import { openLimitsProbe } from '../limits-probe.js'
+import { bestOf, environment } from '../machine.js'
 import { disturbance } from '../report-table.js'
 import { revision, writeResults } from '../results.js'
 import { measureLoad } from './load.js'
@@ -37,13 +38,13 @@ async function main(options: BarsOptions): Promise<void> {
       }
       if (!options.parts.includes('shares')) continue
       for (const threads of new Set(options.threads.map(count => count || cores))) {
-        const measureLimits = machineMeasurement([threads], { milliseconds: QUICK_MEASURE_MS, retries: 0 })
-        const { shares, skews, machine } = await measureShares(shape, dtype, threads, measureLimits, {
+        const probe = openLimitsProbe(threads)
+        const { shares, skews, machine } = await measureShares(shape, dtype, threads, probe, {
           ...common,
           tokens: quick ? [1, 64] : TOKENS,
           // Skew is judged with all cores.
           skewTokens: threads !== cores ? [] : quick ? [64] : SKEW_TOKENS,
-        })
+        }).finally(() => probe.close())
         results.shares.push(...shares)
         results.skews.push(...skews)
         results.machine = results.machine ? bestOf(results.machine, machine) : machine

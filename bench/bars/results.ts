@@ -17,7 +17,7 @@ export interface ShareRow extends Watched {
   numTokens: number
   threads: number
   medianMs: number
-  /** Of the least time that the limits of the same round allow. */
+  /** Of the least time that the limits around the same block of calls allow. */
   share: Ratio
   bound: 'memory' | 'compute'
 }

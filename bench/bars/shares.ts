@@ -1,17 +1,18 @@
 /**
- * A layer in turns with the limits of the machine: in each round the limits are measured, then one block of calls of each load and size.
- * Medians stand beside medians: what the machine's other guests take from the bandwidth, they take from both.
+ * A layer beside the limits of the machine, which are measured before and after each block of calls: what the machine's other guests take,
+ * they take from both. Medians stand beside medians.
  */
 
 import { copiesOf } from '../data.js'
 import { callsOf, makeLayers } from '../layers.js'
+import type { LimitsProbe } from '../limits-probe.js'
 import { bestOf, lastLevelCacheBytes, limitsFor, type MachineLimits } from '../machine.js'
 import type { BenchLoad } from '../options.js'
 import { isDisturbed, leastDisturbed, watchLoad } from '../other-load.js'
 import type { DType } from '../package.js'
 import type { Peer } from '../peers/peer.js'
 import { median, type RoundOptions, ratioOf, runRounds } from '../peers/rounds.js'
-import { type CallWork, rooflineMs } from '../roofline.js'
+import { type CallWork, type Limits, rooflineMs } from '../roofline.js'
 import type { BenchShape } from '../shapes.js'
 import type { ShareRow, SkewRow } from './results.js'
 
@@ -35,6 +36,8 @@ interface Entry {
   numTokens: number
   work: CallWork
   contestant: Contestant
+  /** Around each of its blocks. */
+  limits: [MachineLimits, MachineLimits][]
 }
 
 type Contestant = Pick<Peer, 'times'>
@@ -43,7 +46,7 @@ export async function measureShares(
   shape: BenchShape,
   dtype: DType,
   threads: number,
-  measureLimits: () => MachineLimits | null,
+  probe: LimitsProbe,
   options: ShareOptions,
 ): Promise<Shares> {
   const making = { shape, dtype, threads, device: 'cpu' }
@@ -59,38 +62,40 @@ export async function measureShares(
     ]
     const entries: Entry[] = cells.map(({ load, numTokens }) => {
       const calls = callsOf(shape, load, numTokens, layers)!
-      return { load, numTokens, work: calls.work, contestant: contestantOf(calls.next) }
+      const limits: Entry['limits'] = []
+      return {
+        load,
+        numTokens,
+        work: calls.work,
+        contestant: contestantOf(calls.next, probe, limits),
+        limits,
+      }
     })
     const measured = await leastDisturbed(options.retries, async () => {
-      const limits: MachineLimits[] = []
       const watch = watchLoad()
-      const machine: Contestant = {
-        async times(_, __, calls) {
-          const measured = measureLimits()
-          if (!measured) throw new Error('shares of the limits need the limits')
-          limits.push(measured)
-          return new Array(calls).fill(0)
-        },
-      }
-      const contestants = [machine, ...entries.map(({ contestant }) => contestant)]
+      const contestants = entries.map(({ contestant }) => contestant)
       const times = await runRounds(contestants, 0, options)
       // Those of the rounds: before them every contestant was tried out.
-      const ofRounds = limits.slice(-options.rounds)
-      return { limits: ofRounds, times: times.slice(1), foreignCores: watch.stop() }
+      const limits = entries.map((entry, index) =>
+        times[index]!.rounds.length === 0 ? [] : entry.limits.slice(-options.rounds),
+      )
+      return { limits, times, foreignCores: watch.stop() }
     })
-    const machine = measured.limits.reduce(bestOf)
+    const machine = measured.limits.flat(2).reduce(bestOf)
     const { foreignCores } = measured
     const name = { shape: shape.name, dtype, threads }
     const watched = { foreignCores, disturbed: isDisturbed(foreignCores) }
-    const rows = entries.map((entry, index) => ({ ...entry, rounds: measured.times[index]!.rounds }))
+    const rows = entries.map((entry, index) => ({
+      ...entry,
+      rounds: measured.times[index]!.rounds,
+      limits: measured.limits[index]!,
+    }))
     return {
       machine,
       shares: rows
         .filter(({ load, rounds }) => load === 'gate' && rounds.length > 0)
-        .map(({ numTokens, work, rounds }) => {
-          const least = measured.limits.map(
-            limits => rooflineMs(work, limitsFor(limits, dtype, threads, 'median')!).ms,
-          )
+        .map(({ numTokens, work, rounds, limits }) => {
+          const least = limits.map(pair => rooflineMs(work, meanLimits(pair, dtype, threads)).ms)
           return {
             ...{ ...name, numTokens, medianMs: median(rounds), share: ratioOf(least, rounds), ...watched },
             bound: rooflineMs(work, limitsFor(machine, dtype, threads)!).bound,
@@ -107,15 +112,28 @@ export async function measureShares(
   }
 }
 
-function contestantOf(call: () => unknown): Contestant {
+function contestantOf(call: () => unknown, probe: LimitsProbe, limits: Entry['limits']): Contestant {
   return {
     async times(_, __, calls) {
-      return Array.from({ length: calls }, () => {
+      const before = await probe.measure()
+      const times = Array.from({ length: calls }, () => {
         const began = performance.now()
         call()
         return performance.now() - began
       })
+      limits.push([before, await probe.measure()])
+      return times
     },
+  }
+}
+
+function meanLimits(pair: readonly MachineLimits[], dtype: DType, threads: number): Limits {
+  const found = pair.map(limits => limitsFor(limits, dtype, threads, 'median')!)
+  const mean = (of: (limits: Limits) => number) =>
+    found.reduce((sum, limits) => sum + of(limits), 0) / found.length
+  return {
+    bytesPerSecond: mean(limits => limits.bytesPerSecond),
+    flopsPerSecond: mean(limits => limits.flopsPerSecond),
   }
 }
 

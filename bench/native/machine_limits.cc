@@ -1,7 +1,9 @@
 // What this machine can do, as JSON: bytes read from memory per second, f32 multiply-adds and bf16
 // dot products per second, each with every given number of threads.
 //
-//   machine_limits --threads 1,2 [--milliseconds 200] [--mebibytes 256]
+//   machine_limits --threads 1,2 [--milliseconds 200] [--mebibytes 256] [--follow]
+//
+// --follow measures again for every line of standard input, until it ends: each answer is a line.
 //
 // A figure is the best of rounds that all threads begin and end together: other load can only lower
 // it, so the best round is nearest to the limit. `median` says how steady the rounds were.
@@ -118,25 +120,45 @@ class Buffer {
   char* data_;
 };
 
-Rate read_rate(int threads, size_t total_bytes, double budget) {
-  const size_t each = total_bytes / static_cast<size_t>(threads) / 4096 * 4096;
-  std::vector<std::unique_ptr<Buffer>> buffers;
-  buffers.reserve(static_cast<size_t>(threads));
-  for (int thread = 0; thread < threads; thread++)
-    buffers.push_back(std::make_unique<Buffer>(each));
-  std::vector<std::thread> fillers;
-  fillers.reserve(buffers.size());
-  for (auto& buffer : buffers) fillers.emplace_back([&buffer] { buffer->fill(); });
-  for (auto& filler : fillers) filler.join();
-  Rate best;
-  for (int i = 0; i < kNumReadLoops; i++) {
-    const ReadLoop& loop = read_loops()[i];
-    const Rate rate = rate_of(threads, static_cast<double>(each) * threads, budget / kNumReadLoops,
-                              [&](int thread) { loop.run(buffers[thread]->data(), each); });
-    if (rate.best > best.best) best = rate;
+// Reads with a number of threads, each from memory of its own.
+class Reader {
+ public:
+  Reader(int threads, size_t total_bytes)
+      : threads_(threads), each_(total_bytes / static_cast<size_t>(threads) / 4096 * 4096) {
+    buffers_.reserve(static_cast<size_t>(threads));
+    for (int thread = 0; thread < threads; thread++)
+      buffers_.push_back(std::make_unique<Buffer>(each_));
+    std::vector<std::thread> fillers;
+    fillers.reserve(buffers_.size());
+    for (auto& buffer : buffers_) fillers.emplace_back([&buffer] { buffer->fill(); });
+    for (auto& filler : fillers) filler.join();
   }
-  return best;
-}
+
+  // All loops share the budget the first time; later the fastest has it alone.
+  Rate measure(double budget) {
+    if (fastest_ != nullptr) return rate(*fastest_, budget);
+    Rate best;
+    for (int i = 0; i < kNumReadLoops; i++) {
+      const ReadLoop& loop = read_loops()[i];
+      const Rate found = rate(loop, budget / kNumReadLoops);
+      if (found.best <= best.best) continue;
+      best = found;
+      fastest_ = &loop;
+    }
+    return best;
+  }
+
+ private:
+  Rate rate(const ReadLoop& loop, double budget) const {
+    return rate_of(threads_, static_cast<double>(each_) * threads_, budget,
+                   [&](int thread) { loop.run(buffers_[thread]->data(), each_); });
+  }
+
+  const int threads_;
+  const size_t each_;
+  std::vector<std::unique_ptr<Buffer>> buffers_;
+  const ReadLoop* fastest_ = nullptr;
+};
 
 Rate compute_rate(const ComputeLoop& loop, int threads, double budget) {
   constexpr int64_t kRounds = 400'000;  // some 2 ms
@@ -161,30 +183,9 @@ double cpu_milliseconds() {
   return of(usage.ru_utime) + of(usage.ru_stime);
 }
 
-int main_of(int argc, char** argv) {
-  std::vector<int> thread_counts = {1};
-  double budget = 0.2;
-  size_t bytes = size_t{256} << 20;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    const std::string option = argv[i];
-    if (option == "--threads") {
-      thread_counts.clear();
-      for (char* at = argv[i + 1]; *at != '\0';) {
-        thread_counts.push_back(static_cast<int>(std::strtol(at, &at, 10)));
-        if (*at == ',')
-          at++;
-        else if (*at != '\0')
-          thread_counts.back() = 0, ++at;
-      }
-    } else if (option == "--milliseconds") {
-      budget = std::atof(argv[i + 1]) / 1000;
-    } else if (option == "--mebibytes") {
-      bytes = static_cast<size_t>(std::atoll(argv[i + 1])) << 20;
-    } else {
-      std::fprintf(stderr, "machine_limits: unknown option %s\n", argv[i]);
-      return 2;
-    }
-  }
+// One line. make_reader(i): that of the i-th number of threads.
+void print_limits(const std::vector<int>& thread_counts, double budget,
+                  const std::function<Reader&(size_t)>& make_reader) {
   const ComputeLoop fma = fma_loop();
   const ComputeLoop bf16 = bf16_loop();
   auto quoted = [](const char* name) {
@@ -192,23 +193,77 @@ int main_of(int argc, char** argv) {
   };
   std::printf("{\"fmaInstruction\":%s,\"bf16Instruction\":%s,\"threads\":[",
               quoted(fma.name).c_str(), quoted(bf16.name).c_str());
-  const char* separator = "";
-  for (const int threads : thread_counts) {
-    if (threads < 1 || threads > 1024 || bytes < (size_t{1} << 20)) {
-      std::fprintf(stderr, "machine_limits: threads from 1 to 1024, at least 1 MiB\n");
-      return 2;
-    }
-    std::printf("%s{\"threads\":%d,%s", separator, threads,
-                json_of("readGBs", read_rate(threads, bytes, budget)).c_str());
+  for (size_t i = 0; i < thread_counts.size(); i++) {
+    const int threads = thread_counts[i];
+    std::printf("%s{\"threads\":%d,%s", i == 0 ? "" : ",", threads,
+                json_of("readGBs", make_reader(i).measure(budget)).c_str());
     if (fma.run)
       std::printf(",%s", json_of("fmaGflops", compute_rate(fma, threads, budget)).c_str());
-    if (bf16.run) {
+    if (bf16.run)
       std::printf(",%s", json_of("bf16Gflops", compute_rate(bf16, threads, budget)).c_str());
-    }
     std::printf("}");
-    separator = ",";
   }
   std::printf("],\"cpuMs\":%.1f}\n", cpu_milliseconds());
+  std::fflush(stdout);
+}
+
+// Keeps the memory that it reads between the answers.
+void follow(const std::vector<int>& thread_counts, double budget, size_t bytes) {
+  std::vector<std::unique_ptr<Reader>> readers;
+  readers.reserve(thread_counts.size());
+  for (const int threads : thread_counts)
+    readers.push_back(std::make_unique<Reader>(threads, bytes));
+  for (int c = std::getchar(); c != EOF; c = std::getchar()) {
+    if (c == '\n')
+      print_limits(thread_counts, budget, [&](size_t i) -> Reader& { return *readers[i]; });
+  }
+}
+
+int main_of(int argc, char** argv) {
+  std::vector<int> thread_counts = {1};
+  double budget = 0.2;
+  size_t bytes = size_t{256} << 20;
+  bool follows = false;
+  for (int i = 1; i < argc; i++) {
+    const std::string option = argv[i];
+    const char* value = i + 1 < argc ? argv[i + 1] : "";
+    if (option == "--follow") {
+      follows = true;
+      continue;
+    }
+    i++;
+    if (option == "--threads") {
+      thread_counts.clear();
+      for (const char* at = value; *at != '\0';) {
+        char* end = nullptr;
+        thread_counts.push_back(static_cast<int>(std::strtol(at, &end, 10)));
+        if (end == at) thread_counts.back() = 0;
+        at = end == at || *end == ',' ? end + (*end != '\0') : end;
+      }
+    } else if (option == "--milliseconds") {
+      budget = std::atof(value) / 1000;
+    } else if (option == "--mebibytes") {
+      bytes = static_cast<size_t>(std::atoll(value)) << 20;
+    } else {
+      std::fprintf(stderr, "machine_limits: unknown option %s\n", argv[i - 1]);
+      return 2;
+    }
+  }
+  for (const int threads : thread_counts) {
+    if (threads >= 1 && threads <= 1024 && bytes >= (size_t{1} << 20)) continue;
+    std::fprintf(stderr, "machine_limits: threads from 1 to 1024, at least 1 MiB\n");
+    return 2;
+  }
+  if (follows) {
+    follow(thread_counts, budget, bytes);
+    return 0;
+  }
+  std::unique_ptr<Reader> reader;
+  print_limits(thread_counts, budget, [&](size_t i) -> Reader& {
+    reader.reset();
+    reader = std::make_unique<Reader>(thread_counts[i], bytes);
+    return *reader;
+  });
   return 0;
 }
 
