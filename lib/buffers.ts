@@ -36,8 +36,8 @@ interface Range {
   name: string
 }
 
-/** By buffer of the host, or block of device memory. */
-const inFlight = new WeakMap<object, Set<Range>>()
+/** By buffer of the host, or block of device memory. Lists: a set that empties after each call shrinks and grows in each. */
+const inFlight = new WeakMap<object, Range[]>()
 
 /** One use of memory by a call. */
 export interface Use {
@@ -52,9 +52,12 @@ export interface Use {
  * @throws {@link MoeError} ERR_MOE_BUFFER_BUSY when a written range overlaps any other, of this call or of one in flight
  */
 export function leaseBuffers(uses: readonly Use[]): () => void {
-  const held: [Set<Range>, Range][] = []
+  const held: [Range[], Range][] = []
   const release = () => {
-    for (const [ranges, range] of held) ranges.delete(range)
+    for (const [ranges, range] of held) {
+      const last = ranges.pop()!
+      if (last !== range) ranges[ranges.indexOf(range)] = last
+    }
     held.length = 0
   }
   for (const { name, array, write } of uses) {
@@ -62,7 +65,7 @@ export function leaseBuffers(uses: readonly Use[]): () => void {
     const [buffer, start] = isOnHost(array) ? [array.buffer, array.byteOffset] : [array, 0]
     const end = start + array.byteLength
     let ranges = inFlight.get(buffer)
-    if (!ranges) inFlight.set(buffer, (ranges = new Set()))
+    if (!ranges) inFlight.set(buffer, (ranges = []))
     for (const other of ranges) {
       if ((write || other.write) && start < other.end && other.start < end) {
         const own = held.some(([, range]) => range === other)
@@ -76,7 +79,7 @@ export function leaseBuffers(uses: readonly Use[]): () => void {
       }
     }
     const range = { start, end, write, name }
-    ranges.add(range)
+    ranges.push(range)
     held.push([ranges, range])
   }
   return release
