@@ -104,10 +104,10 @@ static void panel_block(const char* const* x_rows, int64_t x_offset, const char*
     }
     fetch += kCount * (kIsStream ? kStepBytes : fetch_bytes);
     w += kCount * kStepBytes;
-    at += kCount * Traits::kStep;
   };
-  while (at + kUnroll * Traits::kStep <= length) steps(Steps<kUnroll>{});
-  while (at + Traits::kStep <= length) steps(Steps<1>{});
+  constexpr int64_t kTurn = int64_t{kUnroll} * Traits::kStep;
+  for (; at + kTurn <= length; at += kTurn) steps(Steps<kUnroll>{});
+  for (; at + Traits::kStep <= length; at += Traits::kStep) steps(Steps<1>{});
   if (at < length) multiply(0, 0, Traits::broadcast_last);  // half of a pair
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
