@@ -64,6 +64,8 @@ void run(const Options& options) {
     for (const int64_t num_tokens : options.tokens) {
       BenchCase run(*backend, *device, options.shape, weights, num_tokens);
       run.run_once();
+      // Before the copies of the weights take turns: PyTorch gets the first.
+      if (!options.dump.empty()) run.dump(options.dump, routing);
       const int64_t hit = run.experts_hit();
       const uint64_t weight_bytes =
           static_cast<uint64_t>(hit) * weights.expert_bytes() + weights.shared_bytes();
@@ -91,7 +93,6 @@ void run(const Options& options) {
       }
       std::printf("]}\n");
       std::fflush(stdout);
-      if (!options.dump.empty()) run.dump(options.dump, routing);
     }
   }
   if (!options.dump.empty()) weights.dump(options.dump);

@@ -1,7 +1,8 @@
 /**
  * The CUDA backend against this machine's limits and against PyTorch, over the published shapes:
  *
- *   tsx bench/cuda/run.ts --program build/gpu/cuda_bench --json out.json [--shapes Qwen,Mixtral] [--tokens 1,64] [--seconds 500] [--no-torch]
+ *   tsx bench/cuda/run.ts --program build/gpu/cuda_bench --json out.json [--shapes Qwen,Mixtral] [--tokens 1,64] [--seconds 500]
+ *       [--variants eager,grouped_mm,compiled] [--no-torch]
  *
  * Each shape is one run of cuda_bench (bench/cuda/bench.cc) and, where PyTorch is, of torch_baseline.py on the inputs that it left. Shapes that
  * the time does not allow are named in the result.
@@ -25,6 +26,7 @@ const { values: options } = parseArgs({
     replays: { type: 'string', default: '15' },
     forwards: { type: 'string', default: '16' },
     seconds: { type: 'string', default: '500' },
+    variants: { type: 'string', default: 'eager,grouped_mm,compiled' },
     'no-torch': { type: 'boolean', default: false },
   },
 })

@@ -1,6 +1,7 @@
 """The same layer in PyTorch on the same inputs: time by CUDA events, and the distance of its output from ours.
 
     python3 bench/cuda/torch_baseline.py --directory DUMP --shape NAME:H:I:E:K:SHARED [--tokens 1,64] [--routing uniform,zipf] [--seconds N]
+        [--variants eager,grouped_mm,compiled]
 
 DUMP is what `cuda_bench --dump` left. Prints one JSON object per line. Variants:
     eager        a loop over experts with index lists, as model code writes it (reads back to the host: no graph)
@@ -32,6 +33,7 @@ def parse_arguments():
     parser.add_argument("--routing", default="uniform,zipf")
     parser.add_argument("--replays", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--variants", default="eager,grouped_mm,compiled")
     return parser.parse_args()
 
 
@@ -91,6 +93,7 @@ def grouped(x, weights, bias, top_k):
 class Runner:
     def __init__(self, arguments):
         self.directory = arguments.directory
+        self.variants = arguments.variants.split(",")
         self.replays = arguments.replays
         self.deadline = time.monotonic() + arguments.seconds
         name, hidden, intermediate, experts, top_k, shared = arguments.shape.split(":")
@@ -134,10 +137,10 @@ class Runner:
             shared,
         )
 
-    def time(self, functions, replay):
+    def time(self, functions, replay, replays=None):
         """Median microseconds per forward; `functions` are run in turn."""
         times = []
-        for attempt in range(self.replays + 2):
+        for attempt in range((replays or self.replays) + 2):
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
             replay()
@@ -152,7 +155,7 @@ class Runner:
             for function in functions:
                 function()
 
-        return self.time(functions, run)
+        return self.time(functions, run, min(3, self.replays))  # milliseconds each, and the host's at that
 
     def time_graph(self, functions):
         stream = torch.cuda.Stream()
@@ -186,7 +189,8 @@ class Runner:
         def bound(layer, weights):
             return lambda: layer(x, weights, bias, self.top_k)
 
-        for variant, (layer, timer) in variants.items():
+        for variant in self.variants:
+            layer, timer = variants[variant]
             row = {"shape": self.name, "tokens": num_tokens, "routing": routing, "variant": variant}
             if time.monotonic() > self.deadline:
                 emit({**row, "skipped": "out of time"})

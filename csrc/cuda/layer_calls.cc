@@ -82,7 +82,11 @@ Status Layer::reserve_staging(uint64_t bytes) {
   while (grown < bytes) grown *= 2;
   graphs_.clear();
   SE_RETURN_IF_ERROR(pinned_.reserve(grown));
-  return staging_.reserve(grown);
+  SE_RETURN_IF_ERROR(staging_.reserve(grown));
+  // Results are copied back as one block, with the gaps between arrays and what a call does not
+  // ask for.
+  return device_.check(cudaMemsetAsync(staging_.data(), 0, staging_.bytes(), stream_),
+                       "cudaMemsetAsync");
 }
 
 ForwardQueue Layer::queue_of(const ForwardPlan& plan, char* workspace, bool is_recorded) const {

@@ -90,7 +90,7 @@ __global__ void cp_async_kernel(const unsigned char* source, const uint32_t* byt
 __global__ void cp_async_groups_kernel(const uint4* source, uint4* out) {
   SE_SHARED(uint4, shared, 64);
   const uint32_t lane = threadIdx.x;
-  ptx::cp_async_16(ptx::smem_u32(shared + lane), source + lane, 16);
+  ptx::cp_async_16(ptx::smem_u32(shared + lane), source + lane);
   ptx::cp_async_commit();
   ptx::cp_async_commit();
   ptx::cp_async_16(ptx::smem_u32(shared + 32 + lane), source + 32 + lane, 16);

@@ -42,6 +42,10 @@ __device__ __forceinline__ void cp_async_16(uint32_t shared, const void* source,
                : "memory");
 }
 
+__device__ __forceinline__ void cp_async_16(uint32_t shared, const void* source) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(shared), "l"(source) : "memory");
+}
+
 // The same for 4 bytes (`bytes` 0 … 4), both sides 4-byte aligned.
 __device__ __forceinline__ void cp_async_4(uint32_t shared, const void* source, uint32_t bytes) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared), "l"(source),

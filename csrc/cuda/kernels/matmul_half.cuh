@@ -48,8 +48,8 @@ __device__ __forceinline__ int width_of(int num_tokens) {
 // Step 3: one instance of the inner loop for each width.
 template <typename Element, typename Tile, int kWidth>
 __device__ __forceinline__ void multiply_width(
-    int width, float (&sums)[Tile::kFragmentsM][Tile::kFragmentsN][4],
-    const StageLoader<Tile>& loader, const WarpPlace& warp, unsigned char* stages) {
+    int width, float (&sums)[Tile::kFragmentsM][Tile::kFragmentsN][4], StageLoader<Tile>& loader,
+    const WarpPlace& warp, unsigned char* stages) {
   if constexpr (kWidth > 1) {
     if (width < kWidth) {
       return multiply_width<Element, Tile, kWidth / 2>(width, sums, loader, warp, stages);
@@ -67,6 +67,9 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
   SE_SHARED(int32_t, x_rows, Tile::kMaxTokens);
   SE_SHARED(int32_t, out_rows, Tile::kMaxTokens);
   SE_SHARED(float, weights, Tile::kMaxTokens);
+  // What a tile needs again after or rarely during its products: registers are short there.
+  SE_SHARED(TilePlace, places, 1);
+  SE_SHARED(int64_t, x_stride, 1);
 
   const int log_split = Tile::kMaxSplit == 1 ? 0 : log_split_k;
   const int tile_rows = Tile::kRows >> log_split;
@@ -86,8 +89,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
   const int strips = Tile::kWarpsM >> log_split;
   const WarpPlace warp = {warp_id % strips, Tile::kWarpsN > 1 ? warp_id / strips : 0,
                           Tile::kWarpsN > 1 ? 0 : warp_id / strips};
-  const int64_t tiles = num_tiles[0] + num_tiles[1];
-  for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+  for (uint32_t tile = blockIdx.x; tile < num_tiles[0] + num_tiles[1]; tile += gridDim.x) {
     const int second = tile >= num_tiles[0];
     const MatmulGroup& group = groups[second];
     const TilePlace place =
@@ -95,23 +97,30 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
     const int width = width_of<Tile>(place.num_tokens);
     find_rows(group, place, width * Tile::kMinTokens, Tile::kThreads, x_rows, out_rows, weights);
     StageLoader<Tile> loader;
-    loader.template start<kGated>(group, place, x_rows, log_split, tile_tokens);
+    loader.template start<kGated>(group, place, x_rows, x_stride, log_split, tile_tokens);
+    if (threadIdx.x == 0) {
+      places[0] = place;
+      x_stride[0] = group.x_stride;
+    }
     __syncthreads();
 
     float sums[Tile::kFragmentsM][Tile::kFragmentsN][4];
     multiply_width<Element, Tile, Tile::kFragmentsN>(width, sums, loader, warp, stages);
 
+    const int num_tile_tokens = places[0].num_tokens;
+    const int strip_width = width_of<Tile>(num_tile_tokens);
     float* staged = reinterpret_cast<float*>(stages);
     for (int strip = 0; strip < Tile::kWarpsN; ++strip) {
-      const int first_token = strip * width * 8;
-      if (first_token >= place.num_tokens) break;
+      const int first_token = strip * strip_width * 8;
+      if (first_token >= num_tile_tokens) break;
       __syncthreads();
-      if (warp.n == strip) stage_sums<Tile, kGated>(sums, warp, width, tile_rows, staged);
+      if (warp.n == strip) stage_sums<Tile, kGated>(sums, warp, strip_width, tile_rows, staged);
       __syncthreads();
-      const int left = place.num_tokens - first_token;
-      const int num_tokens = left < width * 8 ? left : width * 8;
-      finish_outputs<Element, Tile, kGated>(args, group, place, {out_rows, weights}, first_token,
-                                            num_tokens, width, tile_rows, log_split, staged);
+      const int left = num_tile_tokens - first_token;
+      const int num_tokens = left < strip_width * 8 ? left : strip_width * 8;
+      finish_outputs<Element, Tile, kGated>(args, group, places[0], {out_rows, weights},
+                                            first_token, num_tokens, strip_width, tile_rows,
+                                            log_split, staged);
     }
     __syncthreads();
   }

@@ -3,8 +3,11 @@
 // A stage holds slices of kBlockK columns (one; split_k of them where the warps share K). A slice
 // is a swizzled tile of weight rows; behind all of those lie the slices of token rows. Where a
 // matrix allows it, chunks of 16 bytes are copied asynchronously; odd pointers and strides go
-// through registers element by element into the same places. Columns beyond the matrix and rows
-// beyond the tile become zeros, so that nothing that lies behind a row ever meets a product.
+// through registers element by element into the same places. Columns beyond the matrix become
+// zeros, so that nothing that lies behind a row ever meets a product.
+//
+// Nearly every stage of nearly every matrix is plain: aligned, and all of its columns and weight
+// rows are there. Its copies ask nothing; the rest take the careful way, with a size of each.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -50,17 +53,24 @@ struct StageLoader {
   // distances. That saves registers where they are short.
   static constexpr bool kEvenRows = Tile::kMaxSplit == 1;
   static constexpr int kRowStep = Tile::kThreads / kChunks;  // without a split
+  template <int kWidth>
+  static constexpr int kTokenCopies =
+      (kWidth * kChunks * Tile::kMaxSplit + Tile::kThreads - 1) / Tile::kThreads;
   static_assert(!kEvenRows || kRowStep % 16 == 0, "rows of one matrix, swizzled alike");
 
   const uint16_t* weights[kEvenRows ? 1 : kCopies];
   int64_t weights_step;
   const uint16_t* x;
-  int64_t x_stride;
+  const int64_t* x_stride;  // shared, as x_rows
+  // Rows of x, in chunks from its first; kNoToken: nothing is copied, and what its columns of the
+  // product become is never read.
+  static constexpr uint32_t kNoToken = UINT32_MAX;
+  uint32_t tokens[kTokenCopies<Tile::kMaxTokens>];
   const int32_t* x_rows;  // shared: [tile_tokens], below 0: no such token
   int rows_there;         // copies 0 … rows_there - 1 are rows of the matrix
   int cols;
-  bool weights_aligned;
-  bool x_aligned;
+  int plain_steps;  // stages 0 … plain_steps - 1 are plain for this thread
+  int aligned;      // bit 0: the weights, bit 1: x
 
   int first_row;  // weight rows first_row + i * row_step; token rows likewise
   int row_step;   // kRowStep over the split
@@ -74,8 +84,8 @@ struct StageLoader {
   // output in the same thread.
   template <bool kGated>
   __device__ __forceinline__ void start(const MatmulGroup& group, const TilePlace& place,
-                                        const int32_t* rows_of_x, int log_split_k,
-                                        int tokens_per_tile) {
+                                        const int32_t* rows_of_x, const int64_t* stride_of_x,
+                                        int log_split_k, int tokens_per_tile) {
     log_split = log_split_k;
     tile_rows = Tile::kRows >> log_split;
     tile_tokens = tokens_per_tile;
@@ -88,13 +98,14 @@ struct StageLoader {
 
     cols = static_cast<int>(group.cols);
     x = static_cast<const uint16_t*>(group.x);
-    x_stride = group.x_stride;
+    x_stride = stride_of_x;
     x_rows = rows_of_x;
-    x_aligned = rows_are_aligned(x, x_stride);
+    const bool x_aligned = rows_are_aligned(x, group.x_stride);
     const uint16_t* up = static_cast<const uint16_t*>(group.up[place.expert]);
     const uint16_t* gate = up;
     if constexpr (kGated) gate = static_cast<const uint16_t*>(group.gate[place.expert]);
-    weights_aligned = rows_are_aligned(up, group.weight_stride) && rows_are_aligned(gate, 0);
+    const bool weights_aligned =
+        rows_are_aligned(up, group.weight_stride) && rows_are_aligned(gate, 0);
     rows_there = 0;
     const int64_t columns_left = group.rows - place.first_column;
     // Even rows: the first one says where all are.
@@ -113,6 +124,22 @@ struct StageLoader {
         if (there) weights[i] += (place.first_column + column) * group.weight_stride;
       }
     }
+    aligned = (weights_aligned ? 1 : 0) | (x_aligned ? 2 : 0);
+    const bool plain = weights_aligned && x_aligned && rows_there == kCopies &&
+                       group.num_rows * (group.x_stride / 8) < kNoToken;
+    plain_steps = plain ? cols / (Tile::kBlockK << log_split) : 0;
+  }
+
+  // Once x_rows are written and before the first load; kWidth as there.
+  template <int kWidth>
+  __device__ __forceinline__ void find_tokens() {
+#pragma unroll
+    for (int i = 0; i < kTokenCopies<kWidth>; ++i) {
+      const int row = first_row + i * row_step;
+      const int32_t x_row = row < kWidth ? x_rows[row] : -1;
+      tokens[i] = x_row < 0 ? kNoToken
+                            : static_cast<uint32_t>(x_row) * static_cast<uint32_t>(*x_stride / 8);
+    }
   }
 
   // Place of this thread's chunk of row i in a slice.
@@ -128,30 +155,57 @@ struct StageLoader {
   template <int kWidth>
   __device__ __forceinline__ void load(unsigned char* to, uint32_t to_shared, int step) const {
     const int k = ((step << log_split) + slice) * Tile::kBlockK + chunk * 8;
+    const uint32_t weights_at = static_cast<uint32_t>(slice * tile_rows * kChunks * 16);
+    const uint32_t tokens_at =
+        static_cast<uint32_t>((Tile::kRows + slice * tile_tokens) * kChunks * 16);
+    if (step < plain_steps) {
+      load_plain<kWidth>(to_shared + weights_at, to_shared + tokens_at, k);
+    } else {
+      load_carefully<kWidth>(to, to_shared, weights_at, tokens_at, k);
+    }
+  }
+
+  template <int kWidth>
+  __device__ __forceinline__ void load_plain(uint32_t weights_to, uint32_t tokens_to, int k) const {
+    const uint16_t* source = weights[0] + k;
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      if constexpr (!kEvenRows) source = weights[i] + k;
+      if (kEvenRows && i > 0) source += weights_step;
+      ptx::cp_async_16(weights_to + place_of_row(i), source);
+    }
+#pragma unroll
+    for (int i = 0; i < kTokenCopies<kWidth>; ++i) {
+      if (tokens[i] != kNoToken) {
+        ptx::cp_async_16(tokens_to + place_of_row(i), x + k + static_cast<uint64_t>(tokens[i]) * 8);
+      }
+    }
+  }
+
+  template <int kWidth>
+  __device__ __forceinline__ void load_carefully(unsigned char* to, uint32_t to_shared,
+                                                 uint32_t weights_at, uint32_t tokens_at,
+                                                 int k) const {
     const int left = cols - k;
     const int count = left < 0 ? 0 : left < 8 ? left : 8;
     const int column = left > 0 ? k : 0;
-    uint32_t offset = static_cast<uint32_t>(slice * tile_rows * kChunks * 16);
     const uint16_t* source = weights[0] + column;
-#pragma unroll
+#pragma unroll(kEvenRows ? 1 : kCopies)
     for (int i = 0; i < kCopies; ++i) {
-      const uint32_t at = offset + place_of_row(i);
+      const uint32_t at = weights_at + place_of_row(i);
       const bool there = i < rows_there;
       if constexpr (!kEvenRows) source = weights[i] + column;
       if (kEvenRows && i > 0 && there) source += weights_step;
-      copy_chunk(to + at, to_shared + at, source, there ? count : 0, weights_aligned);
+      copy_chunk(to + at, to_shared + at, source, there ? count : 0, (aligned & 1) != 0);
     }
-    offset = static_cast<uint32_t>((Tile::kRows + slice * tile_tokens) * kChunks * 16);
-    constexpr int kTokenCopies =
-        (kWidth * kChunks * Tile::kMaxSplit + Tile::kThreads - 1) / Tile::kThreads;
-#pragma unroll
-    for (int i = 0; i < kTokenCopies; ++i) {
+#pragma unroll 1
+    for (int i = 0; i < kTokenCopies<kWidth>; ++i) {
       const int row = first_row + i * row_step;
       if (row < kWidth) {
-        const uint32_t at = offset + place_of_row(i);
+        const uint32_t at = tokens_at + place_of_row(i);
         const int32_t x_row = x_rows[row];
-        source = x_row < 0 ? x : x + x_row * x_stride + column;
-        copy_chunk(to + at, to_shared + at, source, x_row < 0 ? 0 : count, x_aligned);
+        source = x_row < 0 ? x : x + x_row * *x_stride + column;
+        copy_chunk(to + at, to_shared + at, source, x_row < 0 ? 0 : count, (aligned & 2) != 0);
       }
     }
   }

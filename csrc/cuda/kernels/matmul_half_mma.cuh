@@ -74,7 +74,7 @@ struct WarpPlace {
 
 template <typename Element, typename Tile, int kWidth>
 __device__ __forceinline__ void multiply_tile(
-    float (&sums)[Tile::kFragmentsM][Tile::kFragmentsN][4], const StageLoader<Tile>& loader,
+    float (&sums)[Tile::kFragmentsM][Tile::kFragmentsN][4], StageLoader<Tile>& loader,
     const WarpPlace& warp, unsigned char* stages) {
   constexpr int kStages = Tile::kStages;
   constexpr int kSteps16 = Tile::kBlockK / 16;
@@ -98,6 +98,7 @@ __device__ __forceinline__ void multiply_tile(
     }
   }
 
+  loader.template find_tokens<kTileWidth>();
   for (int step = 0; step < kStages - 1; ++step) {
     const int at = step * stage_bytes;
     if (step < num_steps) loader.template load<kTileWidth>(stages + at, stages_shared + at, step);

@@ -36,6 +36,9 @@ inline uint32_t smem_u32(const void* shared, SIMT_SITE) {
 inline void cp_async_16(uint32_t shared, const void* source, uint32_t bytes, SIMT_SITE) {
   detail::copy_async(shared, source, bytes, 16, file, line);
 }
+inline void cp_async_16(uint32_t shared, const void* source, SIMT_SITE) {
+  detail::copy_async(shared, source, 16, 16, file, line);
+}
 inline void cp_async_4(uint32_t shared, const void* source, uint32_t bytes, SIMT_SITE) {
   detail::copy_async(shared, source, bytes, 4, file, line);
 }
