@@ -71,7 +71,7 @@ function jsonLines(
   command: string,
   args: readonly string[],
 ): { rows: Record<string, unknown>[]; status: number } {
-  const timeout = Math.max(1, secondsLeft()) * 1000
+  const timeout = Math.ceil(Math.max(1, secondsLeft()) * 1000)
   const { status, stdout, error } = spawnSync(command, args, {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -103,56 +103,11 @@ const torch: TorchRow[] = []
 const notRun: string[] = []
 let torchStatus = options['no-torch'] ? 'switched off' : 'compared'
 
-for (const [index, [name, config]] of shapes.entries()) {
-  if (secondsLeft() < 20) {
-    notRun.push(name)
-    continue
-  }
-  const directory = mkdtempSync(path.join(os.tmpdir(), 'cuda-bench-'))
-  try {
-    const common = [
-      '--shape',
-      shapeArgument(name, config),
-      '--tokens',
-      options.tokens,
-      '--routing',
-      options.routing,
-    ]
-    const withTorch = torchStatus === 'compared'
-    const our = jsonLines(program, [
-      ...common,
-      ...['--replays', options.replays, '--forwards', options.forwards],
-      ...(withTorch ? ['--dump', directory] : []),
-    ])
-    ours.push(...(our.rows as unknown as OurRow[]))
-    if (our.status !== 0) {
-      console.error(`cuda_bench: ${name} ended with status ${our.status}`)
-      notRun.push(name)
-      continue
-    }
-    if (!withTorch) continue
-    // What is left is shared among the shapes to come.
-    const seconds = Math.max(10, secondsLeft() / (shapes.length - index) - 15)
-    const script = path.join(import.meta.dirname, 'torch_baseline.py')
-    const theirs = jsonLines(options.python, [
-      script,
-      ...common,
-      ...['--directory', directory, '--seconds', String(seconds)],
-    ])
-    for (const row of theirs.rows) {
-      if ('matrixTflops' in row) Object.assign(limits, row)
-      else torch.push(row as unknown as TorchRow)
-    }
-    if (theirs.status === 3) torchStatus = 'no PyTorch with a CUDA device here'
-  } finally {
-    rmSync(directory, { recursive: true, force: true })
-  }
-}
-
 const head = ['shape', 'T', 'routing', 'cold µs', 'warm µs', 'host µs', 'GB/s', '% copy', 'TFLOP/s', '% mma']
 const baselines = ['eager', 'grouped_mm', 'compiled'] as const
-console.log(`\n${[...head, ...baselines.map(name => `× ${name}`)].join('\t')}`)
-const rows = ours.map(row => {
+
+/** Prints a row's line, beside PyTorch's times of the same case. */
+function compare(row: OurRow) {
   const gbs = row.weightBytes / row.coldUs / 1e3
   const tflops = row.flops / row.coldUs / 1e6
   const times = Object.fromEntries(
@@ -192,7 +147,67 @@ const rows = ours.map(row => {
     ].join('\t'),
   )
   return result
-})
+}
+
+const rows: ReturnType<typeof compare>[] = []
+
+/** After each shape: what was measured is not lost with what comes after it. */
+function save() {
+  if (!options.json) return
+  const result = { date: new Date().toISOString(), limits, torchStatus, rows, torch, notRun }
+  writeFileSync(options.json, `${JSON.stringify(result, null, 1)}\n`)
+}
+
+console.log([...head, ...baselines.map(name => `× ${name}`)].join('\t'))
+for (const [index, [name, config]] of shapes.entries()) {
+  if (secondsLeft() < 20) {
+    notRun.push(name)
+    continue
+  }
+  const directory = mkdtempSync(path.join(os.tmpdir(), 'cuda-bench-'))
+  try {
+    const common = [
+      '--shape',
+      shapeArgument(name, config),
+      '--tokens',
+      options.tokens,
+      '--routing',
+      options.routing,
+    ]
+    const withTorch = torchStatus === 'compared'
+    const our = jsonLines(program, [
+      ...common,
+      ...['--replays', options.replays, '--forwards', options.forwards],
+      ...(withTorch ? ['--dump', directory] : []),
+    ])
+    ours.push(...(our.rows as unknown as OurRow[]))
+    if (our.status !== 0) {
+      console.error(`cuda_bench: ${name} ended with status ${our.status}`)
+      notRun.push(name)
+      continue
+    }
+    if (!withTorch) continue
+    // What is left is shared among the shapes to come.
+    const seconds = Math.max(10, secondsLeft() / (shapes.length - index) - 15)
+    const script = path.join(import.meta.dirname, 'torch_baseline.py')
+    const theirs = jsonLines(options.python, [
+      script,
+      ...common,
+      ...['--directory', directory, '--seconds', String(seconds)],
+      ...['--variants', options.variants],
+    ])
+    for (const row of theirs.rows) {
+      if ('matrixTflops' in row) Object.assign(limits, row)
+      else torch.push(row as unknown as TorchRow)
+    }
+    if (theirs.status === 3) torchStatus = 'no PyTorch with a CUDA device here'
+  } finally {
+    rows.push(...ours.slice(rows.length).map(compare))
+    save()
+    rmSync(directory, { recursive: true, force: true })
+  }
+}
+
 for (const row of torch.filter(other => other.failed || other.skipped)) {
   console.log(`${row.shape} T=${row.tokens} ${row.routing} ${row.variant}: ${row.failed ?? row.skipped}`)
 }
@@ -201,8 +216,5 @@ if (torch.length > 0) console.log(`farthest output from PyTorch's: ${farthest.to
 if (torchStatus !== 'compared') console.log(`PyTorch: ${torchStatus}`)
 if (notRun.length > 0) console.log(`not run for want of time or by failure: ${notRun.join(', ')}`)
 
-if (options.json) {
-  const result = { date: new Date().toISOString(), limits, torchStatus, rows, torch, notRun }
-  writeFileSync(options.json, `${JSON.stringify(result, null, 1)}\n`)
-}
+save()
 process.exit(rows.length > 0 ? 0 : 1)

@@ -42,7 +42,7 @@ class DeviceArray {
   int64_t size() const { return count_; }
   uint64_t bytes() const { return static_cast<uint64_t>(count_) * sizeof(T); }
 
-  void poison() { must(cudaMemset(data_, 0xFF, bytes()), "cudaMemset"); }
+  void poison() { must(cudaMemset(data_, 0xFF, allocated_bytes()), "cudaMemset"); }
   void upload(const std::vector<T>& values) {
     must(cudaMemcpy(data_, values.data(), bytes(), cudaMemcpyHostToDevice), "upload");
   }
