@@ -62,8 +62,7 @@ struct StageLoader {
   int64_t weights_step;
   const uint16_t* x;
   const int64_t* x_stride;  // shared, as x_rows
-  // Rows of x, in chunks from its first; kNoToken: nothing is copied, and what its columns of the
-  // product become is never read.
+  // Rows of x, in chunks from its first; kNoToken: zeros from the start, and nothing is copied.
   static constexpr uint32_t kNoToken = UINT32_MAX;
   uint32_t tokens[kTokenCopies<Tile::kMaxTokens>];
   const int32_t* x_rows;  // shared: [tile_tokens], below 0: no such token
@@ -132,14 +131,26 @@ struct StageLoader {
 
   // Once x_rows are written and before the first load; kWidth as there.
   template <int kWidth>
-  __device__ __forceinline__ void find_tokens() {
+  __device__ __forceinline__ void find_tokens(unsigned char* stages, int stage_bytes) {
+    const uint32_t tokens_at = tokens_in_stage();
 #pragma unroll
     for (int i = 0; i < kTokenCopies<kWidth>; ++i) {
       const int row = first_row + i * row_step;
       const int32_t x_row = row < kWidth ? x_rows[row] : -1;
       tokens[i] = x_row < 0 ? kNoToken
                             : static_cast<uint32_t>(x_row) * static_cast<uint32_t>(*x_stride / 8);
+      if (x_row >= 0 || row >= kWidth || plain_steps == 0) continue;
+#pragma unroll 1
+      for (int stage = 0; stage < Tile::kStages; ++stage) {
+        unsigned char* const to = stages + stage * stage_bytes + tokens_at + place_of_row(i);
+        *reinterpret_cast<uint4*>(to) = make_uint4(0, 0, 0, 0);
+      }
     }
+  }
+
+  // Of this thread's slice.
+  __device__ __forceinline__ uint32_t tokens_in_stage() const {
+    return static_cast<uint32_t>((Tile::kRows + slice * tile_tokens) * kChunks * 16);
   }
 
   // Place of this thread's chunk of row i in a slice.
@@ -156,8 +167,7 @@ struct StageLoader {
   __device__ __forceinline__ void load(unsigned char* to, uint32_t to_shared, int step) const {
     const int k = ((step << log_split) + slice) * Tile::kBlockK + chunk * 8;
     const uint32_t weights_at = static_cast<uint32_t>(slice * tile_rows * kChunks * 16);
-    const uint32_t tokens_at =
-        static_cast<uint32_t>((Tile::kRows + slice * tile_tokens) * kChunks * 16);
+    const uint32_t tokens_at = tokens_in_stage();
     if (step < plain_steps) {
       load_plain<kWidth>(to_shared + weights_at, to_shared + tokens_at, k);
     } else {

@@ -98,7 +98,7 @@ __device__ __forceinline__ void multiply_tile(
     }
   }
 
-  loader.template find_tokens<kTileWidth>();
+  loader.template find_tokens<kTileWidth>(stages, stage_bytes);
   for (int step = 0; step < kStages - 1; ++step) {
     const int at = step * stage_bytes;
     if (step < num_steps) loader.template load<kTileWidth>(stages + at, stages_shared + at, step);
