@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
   SE_SHARED(float, weights, Tile::kMaxTokens);
   // What a tile needs again after or rarely during its products: registers are short there.
   SE_SHARED(TilePlace, places, 1);
-  SE_SHARED(int64_t, x_stride, 1);
+  SE_SHARED(StageSource, sources, 1);
 
   const int log_split = Tile::kMaxSplit == 1 ? 0 : log_split_k;
   const int tile_rows = Tile::kRows >> log_split;
@@ -97,10 +97,11 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
     const int width = width_of<Tile>(place.num_tokens);
     find_rows(group, place, width * Tile::kMinTokens, Tile::kThreads, x_rows, out_rows, weights);
     StageLoader<Tile> loader;
-    loader.template start<kGated>(group, place, x_rows, x_stride, log_split, tile_tokens);
+    loader.template start<kGated>(group, place, x_rows, sources, log_split, tile_tokens);
     if (threadIdx.x == 0) {
       places[0] = place;
-      x_stride[0] = group.x_stride;
+      sources[0] = {static_cast<const uint16_t*>(group.x), group.x_stride, group.cols,
+                    loader.row_step / (kGated ? 2 : 1) * group.weight_stride};
     }
     __syncthreads();
 

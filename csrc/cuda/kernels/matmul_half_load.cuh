@@ -43,6 +43,14 @@ __device__ __forceinline__ void copy_chunk(unsigned char* to, uint32_t to_shared
   *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
 }
 
+// Where stages come from, in shared memory: the products leave no registers for it.
+struct StageSource {
+  const uint16_t* x;
+  int64_t x_stride;
+  int64_t cols;
+  int64_t weights_step;  // elements from one of a thread's even rows to the next
+};
+
 // What a thread copies of every stage: the same chunk column of kCopies weight rows and of some
 // token rows.
 template <typename Tile>
@@ -59,17 +67,14 @@ struct StageLoader {
   static_assert(!kEvenRows || kRowStep % 16 == 0, "rows of one matrix, swizzled alike");
 
   const uint16_t* weights[kEvenRows ? 1 : kCopies];
-  int64_t weights_step;
-  const uint16_t* x;
-  const int64_t* x_stride;  // shared, as x_rows
+  const StageSource* shared_source;  // shared, as x_rows
   // Rows of x, in chunks from its first; kNoToken: zeros from the start, and nothing is copied.
   static constexpr uint32_t kNoToken = UINT32_MAX;
   uint32_t tokens[kTokenCopies<Tile::kMaxTokens>];
   const int32_t* x_rows;  // shared: [tile_tokens], below 0: no such token
-  int rows_there;         // copies 0 … rows_there - 1 are rows of the matrix
-  int cols;
-  int plain_steps;  // stages 0 … plain_steps - 1 are plain for this thread
-  int aligned;      // bit 0: the weights, bit 1: x
+  int plain_steps;        // stages 0 … plain_steps - 1 are plain for this thread
+  // Bit 0: the weights are aligned, bit 1: x is; above: how many copies are rows of the matrix.
+  int careful;
 
   int first_row;  // weight rows first_row + i * row_step; token rows likewise
   int row_step;   // kRowStep over the split
@@ -83,7 +88,7 @@ struct StageLoader {
   // output in the same thread.
   template <bool kGated>
   __device__ __forceinline__ void start(const MatmulGroup& group, const TilePlace& place,
-                                        const int32_t* rows_of_x, const int64_t* stride_of_x,
+                                        const int32_t* rows_of_x, const StageSource* stage_source,
                                         int log_split_k, int tokens_per_tile) {
     log_split = log_split_k;
     tile_rows = Tile::kRows >> log_split;
@@ -95,20 +100,17 @@ struct StageLoader {
     slice = (thread & (chunks - 1)) / kChunks;
     chunk = thread % kChunks;
 
-    cols = static_cast<int>(group.cols);
-    x = static_cast<const uint16_t*>(group.x);
-    x_stride = stride_of_x;
+    shared_source = stage_source;
     x_rows = rows_of_x;
-    const bool x_aligned = rows_are_aligned(x, group.x_stride);
+    const bool x_aligned = rows_are_aligned(group.x, group.x_stride);
     const uint16_t* up = static_cast<const uint16_t*>(group.up[place.expert]);
     const uint16_t* gate = up;
     if constexpr (kGated) gate = static_cast<const uint16_t*>(group.gate[place.expert]);
     const bool weights_aligned =
         rows_are_aligned(up, group.weight_stride) && rows_are_aligned(gate, 0);
-    rows_there = 0;
+    int rows_there = 0;
     const int64_t columns_left = group.rows - place.first_column;
     // Even rows: the first one says where all are.
-    weights_step = (kGated ? row_step / 2 : row_step) * group.weight_stride;
     weights[0] = kGated && first_row % 16 < 8 ? gate : up;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
@@ -123,10 +125,10 @@ struct StageLoader {
         if (there) weights[i] += (place.first_column + column) * group.weight_stride;
       }
     }
-    aligned = (weights_aligned ? 1 : 0) | (x_aligned ? 2 : 0);
+    careful = (weights_aligned ? 1 : 0) | (x_aligned ? 2 : 0) | rows_there << 2;
     const bool plain = weights_aligned && x_aligned && rows_there == kCopies &&
                        group.num_rows * (group.x_stride / 8) < kNoToken;
-    plain_steps = plain ? cols / (Tile::kBlockK << log_split) : 0;
+    plain_steps = plain ? static_cast<int>(group.cols) / (Tile::kBlockK << log_split) : 0;
   }
 
   // Once x_rows are written and before the first load; kWidth as there.
@@ -138,7 +140,8 @@ struct StageLoader {
       const int row = first_row + i * row_step;
       const int32_t x_row = row < kWidth ? x_rows[row] : -1;
       tokens[i] = x_row < 0 ? kNoToken
-                            : static_cast<uint32_t>(x_row) * static_cast<uint32_t>(*x_stride / 8);
+                            : static_cast<uint32_t>(x_row) *
+                                  static_cast<uint32_t>(shared_source->x_stride / 8);
       if (x_row >= 0 || row >= kWidth || plain_steps == 0) continue;
 #pragma unroll 1
       for (int stage = 0; stage < Tile::kStages; ++stage) {
@@ -147,6 +150,8 @@ struct StageLoader {
       }
     }
   }
+
+  __device__ __forceinline__ int cols() const { return static_cast<int>(shared_source->cols); }
 
   // Of this thread's slice.
   __device__ __forceinline__ uint32_t tokens_in_stage() const {
@@ -178,16 +183,18 @@ struct StageLoader {
   template <int kWidth>
   __device__ __forceinline__ void load_plain(uint32_t weights_to, uint32_t tokens_to, int k) const {
     const uint16_t* source = weights[0] + k;
+    const int64_t step = shared_source->weights_step;
+    const uint16_t* const x = shared_source->x + k;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
       if constexpr (!kEvenRows) source = weights[i] + k;
-      if (kEvenRows && i > 0) source += weights_step;
+      if (kEvenRows && i > 0) source += step;
       ptx::cp_async_16(weights_to + place_of_row(i), source);
     }
 #pragma unroll
     for (int i = 0; i < kTokenCopies<kWidth>; ++i) {
       if (tokens[i] != kNoToken) {
-        ptx::cp_async_16(tokens_to + place_of_row(i), x + k + static_cast<uint64_t>(tokens[i]) * 8);
+        ptx::cp_async_16(tokens_to + place_of_row(i), x + static_cast<uint64_t>(tokens[i]) * 8);
       }
     }
   }
@@ -196,17 +203,18 @@ struct StageLoader {
   __device__ __forceinline__ void load_carefully(unsigned char* to, uint32_t to_shared,
                                                  uint32_t weights_at, uint32_t tokens_at,
                                                  int k) const {
-    const int left = cols - k;
+    const int left = cols() - k;
     const int count = left < 0 ? 0 : left < 8 ? left : 8;
     const int column = left > 0 ? k : 0;
     const uint16_t* source = weights[0] + column;
+    const int64_t step = shared_source->weights_step;
 #pragma unroll(kEvenRows ? 1 : kCopies)
     for (int i = 0; i < kCopies; ++i) {
       const uint32_t at = weights_at + place_of_row(i);
-      const bool there = i < rows_there;
+      const bool there = i < careful >> 2;
       if constexpr (!kEvenRows) source = weights[i] + column;
-      if (kEvenRows && i > 0 && there) source += weights_step;
-      copy_chunk(to + at, to_shared + at, source, there ? count : 0, (aligned & 1) != 0);
+      if (kEvenRows && i > 0 && there) source += step;
+      copy_chunk(to + at, to_shared + at, source, there ? count : 0, (careful & 1) != 0);
     }
 #pragma unroll 1
     for (int i = 0; i < kTokenCopies<kWidth>; ++i) {
@@ -214,8 +222,9 @@ struct StageLoader {
       if (row < kWidth) {
         const uint32_t at = tokens_at + place_of_row(i);
         const int32_t x_row = x_rows[row];
-        source = x_row < 0 ? x : x + x_row * *x_stride + column;
-        copy_chunk(to + at, to_shared + at, source, x_row < 0 ? 0 : count, (aligned & 2) != 0);
+        source = shared_source->x;
+        if (x_row >= 0) source += x_row * shared_source->x_stride + column;
+        copy_chunk(to + at, to_shared + at, source, x_row < 0 ? 0 : count, (careful & 2) != 0);
       }
     }
   }

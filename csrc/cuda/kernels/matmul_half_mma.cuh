@@ -83,7 +83,7 @@ __device__ __forceinline__ void multiply_tile(
   const int stage_bytes =
       (Tile::kRows + (loader.tile_tokens << loader.log_split)) * Tile::kRowBytes;
   const int depth = Tile::kBlockK << loader.log_split;
-  const int num_steps = (loader.cols + depth - 1) / depth;
+  const int num_steps = (loader.cols() + depth - 1) / depth;
   const uint32_t rows = (warp.slice * loader.tile_rows + warp.m * Tile::kFragmentsM * 16) *
                         static_cast<uint32_t>(Tile::kRowBytes);
   const uint32_t tokens = (Tile::kRows + warp.slice * loader.tile_tokens + warp.n * kWidth * 8) *
