@@ -49,6 +49,7 @@ cudaError_t launch_half_tile(const ExpertMatmulKernelArgs& args, const MatmulCon
     tiles += token_tiles_at_most(group.num_rows, experts, config.tile_tokens) *
              ((group.rows + config.tile_rows - 1) / config.tile_rows);
   }
+  if (tiles > INT32_MAX) return cudaErrorInvalidValue;  // the kernel counts them in 32 bits
   const dim3 grid(static_cast<uint32_t>(tiles < config.grid ? tiles : config.grid));
   const size_t bytes = static_cast<size_t>(config.shared_bytes);
   if (gated) {
