@@ -60,9 +60,7 @@ typedef struct SeTensor {
   int64_t strides[SE_MAX_RANK]; /* in elements */
 } SeTensor;
 
-/* ---- routing
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- routing --------------------------------------------------------------------------------- */
 
 typedef enum SeScoring {
   SE_SOFTMAX = 0, /* softmax over all experts, then select */
@@ -131,9 +129,7 @@ typedef struct SeSelectArgs {
   uint8_t* non_finite; /* out [T]; 1 where a logit is not finite */
 } SeSelectArgs;
 
-/* ---- experts
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- experts --------------------------------------------------------------------------------- */
 
 typedef enum SeActivation {
   SE_SILU = 0,
@@ -241,9 +237,7 @@ typedef struct SeForwardArgs {
   int32_t num_threads;    /* CPU: participants at most; 0 = all */
 } SeForwardArgs;
 
-/* ---- stages
- * -----------------------------------------------------------------------------------------------------------
- */
+/* ---- stages ---------------------------------------------------------------------------------- */
 
 typedef struct SeGateArgs {
   SeTensor hidden;        /* [T, H] f32, f16, bf16 */
@@ -292,9 +286,7 @@ typedef struct SeCombineArgs {
   int32_t num_threads;
 } SeCombineArgs;
 
-/* ---- the table
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 typedef struct SeDeviceInfo {
   char name[128];

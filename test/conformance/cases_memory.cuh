@@ -92,8 +92,7 @@ inline Case load_streaming_case(uint64_t seed) {
   return one;
 }
 
-// ---- conversions
-// --------------------------------------------------------------------------------------
+// ---- conversions ------------------------------------------------------------------------------
 
 template <typename T>
 std::vector<uint32_t> convert_up(const char* name, const std::vector<uint32_t>& bits) {

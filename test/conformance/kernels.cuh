@@ -18,8 +18,7 @@ namespace ptx = sparse_experts::cuda::ptx;
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kTileBytes = 4096;
 
-// ---- ldmatrix
-// -----------------------------------------------------------------------------------------
+// ---- ldmatrix ---------------------------------------------------------------------------------
 
 // offsets: of each lane's row in the tile, in bytes. out: [lane][register].
 template <int kMatrices>
@@ -42,8 +41,7 @@ __global__ void ldmatrix_kernel(const uint4* tile, const uint32_t* offsets, uint
   }
 }
 
-// ---- mma
-// ----------------------------------------------------------------------------------------------
+// ---- mma --------------------------------------------------------------------------------------
 
 // One product per block: a [lane][4] and b [lane][2] packed registers, c and d [lane][4].
 template <bool kBf16>
@@ -61,8 +59,7 @@ __global__ void mma_kernel(const uint32_t* a, const uint32_t* b, const float* c,
   for (int i = 0; i < 4; ++i) d[4 * lane + i] = sum[i];
 }
 
-// ---- copies
-// -------------------------------------------------------------------------------------------
+// ---- copies -----------------------------------------------------------------------------------
 
 // Each lane copies bytes[lane] bytes of its part of `source` into a row of kBytes. Rows 0 … 31.
 template <int kBytes>
@@ -107,8 +104,7 @@ __global__ void load_streaming_kernel(const uint4* source, const uint32_t* index
   out[threadIdx.x] = ptx::load_streaming(source + index[threadIdx.x]);
 }
 
-// ---- conversions
-// --------------------------------------------------------------------------------------
+// ---- conversions ------------------------------------------------------------------------------
 
 template <typename T>
 __global__ void to_float_kernel(const uint32_t* bits, uint32_t* out, int32_t count) {
@@ -125,8 +121,7 @@ __global__ void from_float_kernel(const uint32_t* bits, uint32_t* out, int32_t c
   out[i] = cuda::from_float<T>(cuda::bits_float(bits[i])).bits;
 }
 
-// ---- warps
-// --------------------------------------------------------------------------------------------
+// ---- warps ------------------------------------------------------------------------------------
 
 constexpr int kWarpWords = 43;
 
@@ -214,8 +209,7 @@ __global__ void atomics_kernel(const uint32_t* values, uint32_t* out) {
   atomicAdd(reinterpret_cast<unsigned long long*>(&out[6]), static_cast<unsigned long long>(value));
 }
 
-// ---- arithmetic
-// ---------------------------------------------------------------------------------------
+// ---- arithmetic -------------------------------------------------------------------------------
 
 constexpr int kFloatWords = 9;
 constexpr int kDoubleWords = 6;

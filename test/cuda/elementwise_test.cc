@@ -27,8 +27,7 @@ bool is_poison(const std::vector<uint8_t>& bytes, int64_t first, int64_t count) 
                      [](uint8_t byte) { return byte == 0xFF; });
 }
 
-// ---- convert
-// ---------------------------------------------------------------------------------------
+// ---- convert ----------------------------------------------------------------------------------
 
 void convert_case(int32_t from_dtype, int32_t to_dtype, int64_t rows, int64_t cols, int64_t pad,
                   int64_t shift) {
@@ -105,8 +104,7 @@ void test_convert() {
   check(launch_convert(none, nullptr) == cudaErrorInvalidValue, "convert: no such dtype");
 }
 
-// ---- scale_rows
-// ------------------------------------------------------------------------------------
+// ---- scale_rows -------------------------------------------------------------------------------
 
 void scale_case(int32_t dtype, int64_t tokens, int64_t top_k, int64_t cols, int64_t pad,
                 int64_t shift) {
@@ -180,8 +178,7 @@ void test_scale_rows() {
   check(launch_scale_rows(none, nullptr) == cudaSuccess, "scale_rows: no slots");
 }
 
-// ---- fill_table
-// ------------------------------------------------------------------------------------
+// ---- fill_table -------------------------------------------------------------------------------
 
 void test_fill_table() {
   for (const int64_t count : {1, 255, 256, 257, 1000}) {
@@ -199,8 +196,7 @@ void test_fill_table() {
   check(launch_fill_table(nullptr, 1, 0, nullptr, nullptr) == cudaSuccess, "fill_table: nothing");
 }
 
-// ---- checks
-// ----------------------------------------------------------------------------------------
+// ---- checks -----------------------------------------------------------------------------------
 
 // Launches a check and returns what it leaves, starting with `before`.
 template <typename Launch>

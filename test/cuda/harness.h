@@ -33,8 +33,7 @@ using sparse_experts::cuda::F16;
 using sparse_experts::testing::DeviceArray;
 using sparse_experts::testing::must;
 
-// ---- dtypes
-// ---------------------------------------------------------------------------------------
+// ---- dtypes -----------------------------------------------------------------------------------
 
 inline const char* dtype_name(int32_t dtype) {
   switch (dtype) {
@@ -62,8 +61,7 @@ inline double layer_bound(int32_t dtype) {
   return dtype == SE_F32 ? 5e-6 : dtype == SE_F16 ? 1.5e-3 : 8e-3;
 }
 
-// ---- arrays of a type that the compiler knows
-// -------------------------------------------------------
+// ---- arrays of a type that the compiler knows -------------------------------------------------
 
 // Normally distributed, deviation `scale`, rounded to T.
 template <typename T>
@@ -93,8 +91,7 @@ std::vector<T> from_doubles(const std::vector<double>& values) {
   return narrow;
 }
 
-// ---- arrays of a dtype that only the case knows
-// -----------------------------------------------------
+// ---- arrays of a dtype that only the case knows -----------------------------------------------
 
 // Bytes as the device holds them; f32 is rounded to the dtype.
 inline std::vector<uint8_t> encode(int32_t dtype, const std::vector<double>& values) {
@@ -142,8 +139,7 @@ inline std::vector<double> random_values(Random& random, int32_t dtype, int64_t 
   return rounded(dtype, values);
 }
 
-// ---- checks
-// -----------------------------------------------------------------------------------------
+// ---- checks -----------------------------------------------------------------------------------
 
 // The launch was accepted, the device finishes, and the emulator found no defect. After a defect
 // the emulated device is made usable again, so that the next case can run.

@@ -15,8 +15,7 @@ __device__ __forceinline__ int32_t lane_index() { return static_cast<int32_t>(th
 __device__ __forceinline__ int32_t warp_index() { return static_cast<int32_t>(threadIdx.x >> 5); }
 __device__ __forceinline__ unsigned lanes_below(int32_t lane) { return (1u << lane) - 1u; }
 
-// ---- keys: unsigned integers in the order of doubles
-// ---------------------------------------------
+// ---- keys: unsigned integers in the order of doubles ------------------------------------------
 
 // Greater value, greater key; both zeros have one key; a NaN has that of -inf. No value has key 0.
 constexpr uint64_t kNoKey = 0;

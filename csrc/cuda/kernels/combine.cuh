@@ -162,8 +162,7 @@ __global__ void __launch_bounds__(kCombineMaxThreads, 1) combine_kernel(CombineK
   }
 }
 
-// ---- the shared expert's coefficient
-// ---------------------------------------------------------------
+// ---- the shared expert's coefficient ----------------------------------------------------------
 
 constexpr int kCoefficientThreads = 256;
 constexpr int kCoefficientColumns = 4;  // contiguous columns of a thread
@@ -200,8 +199,7 @@ __global__ void __launch_bounds__(kCoefficientThreads)
   }
 }
 
-// ---- the slots that dispatch listed
-// ------------------------------------------------------------------
+// ---- the slots that dispatch listed -----------------------------------------------------------
 
 constexpr int kSlotThreads = 256;
 

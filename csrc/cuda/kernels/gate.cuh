@@ -97,8 +97,7 @@ __device__ __forceinline__ float packed_float(const Packed<T, kCount>& packed, i
   }
 }
 
-// ---- few tokens
-// ----------------------------------------------------------------------------------
+// ---- few tokens -------------------------------------------------------------------------------
 
 // kStep columns of each of a panel's four chunks, for kRows rows, as f32 in shared memory: row r,
 // chunk c begins at (4 r + c) * (kStep + 4). The four extra floats keep the lanes of a warp in
@@ -267,8 +266,7 @@ constexpr size_t gate_rows_shared_bytes() {
          sizeof(float);
 }
 
-// ---- many tokens
-// ---------------------------------------------------------------------------------
+// ---- many tokens ------------------------------------------------------------------------------
 
 constexpr int kGateTile = 64;      // tokens, and experts
 constexpr int kGateTileStep = 16;  // columns in shared memory at a time

@@ -22,8 +22,7 @@ namespace simt::runtime {
 
 using Clock = std::chrono::steady_clock;
 
-// ---- work
-// -------------------------------------------------------------------------------------------
+// ---- work -------------------------------------------------------------------------------------
 
 // Something that runs later. What it returns other than success is the device's end.
 struct Work {
@@ -60,8 +59,7 @@ struct Capture {
   std::vector<CUstream_st*> members;  // origin and the streams that joined by an event
 };
 
-// ---- devices and memory
-// -----------------------------------------------------------------------------
+// ---- devices and memory -----------------------------------------------------------------------
 
 // What tells one device from another. The rest follows from the compute capability.
 struct DeviceModel {
@@ -93,8 +91,7 @@ struct Allocation {
 
 }  // namespace simt::runtime
 
-// ---- handles
-// ----------------------------------------------------------------------------------------
+// ---- handles ----------------------------------------------------------------------------------
 
 struct CUstream_st {
   int device = 0;
@@ -143,8 +140,7 @@ struct Fault {
   int64_t countdown = 0;
 };
 
-// ---- the runtime
-// ------------------------------------------------------------------------------------
+// ---- the runtime ------------------------------------------------------------------------------
 
 struct Runtime {
   std::mutex mutex;      // everything below
@@ -193,8 +189,7 @@ bool fault_due(Runtime& state, const char* kind);
 // One line on stderr for each different text.
 void report(Runtime& state, const std::string& text);  // mutex held
 
-// ---- calls
-// ------------------------------------------------------------------------------------------
+// ---- calls ------------------------------------------------------------------------------------
 
 using Lock = std::unique_lock<std::mutex>;
 
