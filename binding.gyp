@@ -10,7 +10,7 @@
           "message": "CMake builds the addon",
           "inputs": ["CMakeLists.txt"],
           "outputs": ["<(PRODUCT_DIR)/sparse_experts.node"],
-          "action": ["node", "scripts/cmake-build.mjs", "<(PRODUCT_DIR)"]
+          "action": ["node", "tools/build/native.mjs", "<(PRODUCT_DIR)"]
         }
       ]
     }

@@ -35,7 +35,7 @@ export interface MachineLimits {
 /** What the program prints: CPU time is its own, which is no other load. */
 export type Measured = Omit<MachineLimits, 'foreignCores'> & { cpuMs: number }
 
-const BUILD_SCRIPT = path.join(import.meta.dirname, '../scripts/build-machine-limits.mjs')
+const BUILD_SCRIPT = path.join(import.meta.dirname, '../tools/build/machine-limits.mjs')
 
 /** Builds the program; its path. @throws where it cannot be built */
 export function buildMachineLimits(): string {

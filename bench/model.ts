@@ -246,7 +246,7 @@ function page(): string {
     '# Predicted time of the CUDA kernels',
     '',
     '**Not measured.** These are predictions from counted bytes and FLOPs, written before any of the kernels had run on a GPU, to be checked',
-    'against the first measurements (`scripts/gpu-check`). Written by `npm run model` (`bench/model.ts`); do not edit.',
+    'against the first measurements (`tools/release/gpu-check`). Written by `npm run model` (`bench/model.ts`); do not edit.',
     '',
     'bf16 weights and activations, uniform routing, input and output on the device, one graph replay. A kernel takes',
     '`launches × overhead + max(bytes ÷ bandwidth, FLOPs ÷ matrix rate, instructions ÷ issue rate)`; bytes are those that must cross the memory bus',

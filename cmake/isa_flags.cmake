@@ -28,7 +28,7 @@ elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
 endif()
 
 # Under a sanitizer the kernels that do not run here are compiled without optimisation: minutes for each of the AVX-512 files otherwise.
-# ThreadSanitizer's run takes the plain set alone (scripts/native-tests.mjs).
+# ThreadSanitizer's run takes the plain set alone (tools/test/native.mjs).
 if(SE_SANITIZE AND EXISTS /proc/cpuinfo)
   file(STRINGS /proc/cpuinfo SE_CPU_FLAGS REGEX "^flags" LIMIT_COUNT 1)
   foreach(SE_SET avx2 avx512 avx512bf16)

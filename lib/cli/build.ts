@@ -15,13 +15,13 @@ Compiles the native addon from the sources in the package, for this machine, and
 nothing.
 `
 
-/** What scripts/cmake-build.mjs ends with when CMake, a compiler or make is missing. */
+/** What tools/build/native.mjs ends with when CMake, a compiler or make is missing. */
 const MISSING_TOOLS_STATUS = 3
 
 /** Runs the command; the exit status. */
 export async function buildCommand(args: string[], context: CommandContext): Promise<number> {
   parseCommandLine(args, {}, [])
-  const script = path.join(packageRoot, 'scripts/cmake-build.mjs')
+  const script = path.join(packageRoot, 'tools/build/native.mjs')
   if (!existsSync(script) || !existsSync(path.join(packageRoot, 'CMakeLists.txt'))) {
     throw new Error(`The sources are not in ${packageRoot}; install sparse-experts again`)
   }

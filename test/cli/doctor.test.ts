@@ -219,7 +219,7 @@ describe('sparse-experts build', () => {
   })
 
   it('accepts any of the compilers and generators', async () => {
-    const file = new URL('../../scripts/native-tools.mjs', import.meta.url).href
+    const file = new URL('../../tools/build/native-tools.mjs', import.meta.url).href
     const { missingTools } = (await import(file)) as {
       missingTools(version: (command: string) => string | undefined): string[]
     }

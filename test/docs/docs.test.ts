@@ -58,7 +58,7 @@ describe('environment variables', () => {
     }
     collect(filesBelow('lib', /\.ts$/), /\b(SPARSE_EXPERTS_[A-Z_]+[A-Z])\b/g)
     collect(filesBelow('csrc', /\.(cc|h|cuh?)$/), /"(SPARSE_EXPERTS_[A-Z_]+[A-Z])["=]/g)
-    collect(filesBelow('scripts', /\.mjs$/), /process\.env\.(SPARSE_EXPERTS_[A-Z_]+[A-Z])\b/g)
+    collect(filesBelow('tools', /\.mjs$/), /process\.env\.(SPARSE_EXPERTS_[A-Z_]+[A-Z])\b/g)
     return names
   }
 

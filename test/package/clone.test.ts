@@ -52,7 +52,7 @@ describe('a clone with a compiler', () => {
     expect(builtFiles(clone)).toHaveLength(1)
     const demo = await mustRun('npm', ['run', 'demo'], { cwd: clone })
     expect(demo).toMatch(/cpu/)
-    const quiet = await run(process.execPath, ['scripts/setup.mjs'], { cwd: clone })
+    const quiet = await run(process.execPath, ['tools/build/setup.mjs'], { cwd: clone })
     expect(quiet).toEqual({ status: 0, stdout: '', stderr: '' })
   })
 })

@@ -1,5 +1,5 @@
 /**
- * scripts/gpu-check on a bare machine, as far as one without a GPU goes: no Node, no npm, no network. With nvcc it must come to "no CUDA device"
+ * tools/release/gpu-check on a bare machine, as far as one without a GPU goes: no Node, no npm, no network. With nvcc it must come to "no CUDA device"
  * and nothing else; without nvcc the emulator takes the GPU's place.
  */
 
@@ -68,9 +68,9 @@ function machinePath(): string {
   return directory
 }
 
-describe.skipIf(hasGpu)('scripts/gpu-check', () => {
+describe.skipIf(hasGpu)('tools/release/gpu-check', () => {
   it(`comes to ${hasNvcc ? '"no CUDA device"' : 'its end on the emulator'} on a bare machine`, async () => {
-    const packing = await run('python3', ['scripts/gpu-check', '--prepare'], { cwd: repository })
+    const packing = await run('python3', ['tools/release/gpu-check', '--prepare'], { cwd: repository })
     expect(packing.status, packing.stdout + packing.stderr).toBe(0)
     const carried = path.join(repository, '.gpu-check')
     const bytes = readdirSync(carried).reduce((sum, file) => sum + statSync(path.join(carried, file)).size, 0)
@@ -80,10 +80,14 @@ describe.skipIf(hasGpu)('scripts/gpu-check', () => {
     cpSync(carried, path.join(clone, '.gpu-check'), { recursive: true })
     const out = emptyDirectory('out')
     const phases = hasNvcc ? [] : ['--emulated', '--phase', 'build,conformance,bench']
-    const check = await run('python3', ['scripts/gpu-check', '--out', out, '--seconds', '900', ...phases], {
-      cwd: clone,
-      PATH: machinePath(),
-    })
+    const check = await run(
+      'python3',
+      ['tools/release/gpu-check', '--out', out, '--seconds', '900', ...phases],
+      {
+        cwd: clone,
+        PATH: machinePath(),
+      },
+    )
     const said = check.stdout + check.stderr
     if (check.status !== (hasNvcc ? 3 : 0)) console.error(said)
     expect(check.status).toBe(hasNvcc ? 3 : 0)

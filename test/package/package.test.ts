@@ -26,8 +26,8 @@ let sourceOnly: Tarball
 beforeAll(async () => {
   const stage = stagedTree()
   sourceOnly = await pack(stage)
-  await mustRun('npm', ['run', 'prebuildify'], { cwd: stage })
-  await mustRun(process.execPath, ['scripts/check-prebuilds.mjs', '--current'], { cwd: stage })
+  await mustRun('npm', ['run', 'release:prebuild'], { cwd: stage })
+  await mustRun(process.execPath, ['tools/check/prebuilds.mjs', '--current'], { cwd: stage })
   withPrebuild = await pack(stage)
 })
 afterAll(cleanUp)
@@ -51,8 +51,8 @@ describe('the tarball', () => {
       'README.md',
       'CHANGELOG.md',
       'CMakeLists.txt',
-      'scripts/cmake-build.mjs',
-      'scripts/native-tools.mjs',
+      'tools/build/native.mjs',
+      'tools/build/native-tools.mjs',
       'csrc/backend/backend.h',
       'dist/index.js',
       'dist/index.d.ts',
@@ -61,7 +61,7 @@ describe('the tarball', () => {
       expect(withPrebuild.contents).toContain(file)
     }
     const allowed =
-      /^(dist|csrc|cmake|prebuilds)\/|^scripts\/(cmake-build|native-tools)\.mjs$|^[A-Z]+(\.md)?$|^CMakeLists\.txt$|^package\.json$/
+      /^(dist|csrc|cmake|prebuilds)\/|^tools\/build\/(native|native-tools)\.mjs$|^[A-Z]+(\.md)?$|^CMakeLists\.txt$|^package\.json$/
     expect(withPrebuild.contents.filter(file => !allowed.test(file))).toEqual([])
     // A binding.gyp in a package makes npm run node-gyp on the user's machine.
     expect(withPrebuild.contents).not.toContain('binding.gyp')

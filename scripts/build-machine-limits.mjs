@@ -1,7 +1,0 @@
-/** Builds the program that measures the machine for the benchmarks (bench/native), and prints its path last. */
-
-import path from 'node:path'
-import { buildSide } from './native-build.mjs'
-
-const tree = buildSide('native', { CMAKE_BUILD_TYPE: 'Release', SE_SANITIZE: '' }, ['machine_limits'])
-console.log(path.join(tree, 'machine_limits'))

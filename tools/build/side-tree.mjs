@@ -1,0 +1,108 @@
+/** Side builds of the native code for tests: each in a tree of its own below build/, so that the addon in use is never touched. */
+
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { root } from '../repository.mjs'
+
+/** What CMake's SE_SANITIZE gets, by the name on the command line. */
+export const SANITIZERS = { address: 'address,undefined', thread: 'thread' }
+
+/** Configures build/<name> and builds the targets, or ends the process. Returns the tree's path. */
+export function buildSide(name, definitions, targets, env = {}) {
+  const tree = path.join(root, 'build', name)
+  mkdirSync(tree, { recursive: true })
+  const options = { cwd: root, stdio: 'inherit', env: { ...process.env, ...env } }
+  const flags = Object.entries({ SE_CUDA: 'OFF', ...definitions }).map(([key, value]) => `-D${key}=${value}`)
+  // What is said on success is of no interest.
+  const configured = spawnSync(
+    'cmake',
+    ['-S', root, '-B', tree, '-Wno-dev', '--no-warn-unused-cli', ...flags],
+    {
+      ...options,
+      stdio: ['ignore', 'pipe', 'inherit'],
+      encoding: 'utf8',
+    },
+  )
+  if (configured.status !== 0) {
+    console.error(configured.stdout ?? configured.error)
+    process.exit(1)
+  }
+  const jobs = String(os.availableParallelism())
+  const built = spawnSync('cmake', ['--build', tree, '--parallel', jobs, '--target', ...targets], options)
+  if (built.status !== 0) process.exit(1)
+  return tree
+}
+
+/**
+ * Sanitizer options for a run that writes its reports to `directory`, which is emptied. Errors end the process; leaks are only
+ * recorded, because Node and V8 leave memory to the operating system at exit: `findReports` sorts them.
+ */
+export function sanitizerEnvironment(directory) {
+  rmSync(directory, { recursive: true, force: true })
+  mkdirSync(directory, { recursive: true })
+  const report = path.join(directory, 'report')
+  // TSan: the signal-unsafe checks concern V8's own handlers.
+  return {
+    ASAN_OPTIONS: `log_path=${report}:detect_leaks=1:halt_on_error=1:abort_on_error=0:exitcode=99:strict_string_checks=1:detect_stack_use_after_return=1`,
+    UBSAN_OPTIONS: `log_path=${report}:print_stacktrace=1:halt_on_error=1`,
+    LSAN_OPTIONS: 'exitcode=0:print_suppressions=0',
+    TSAN_OPTIONS: `log_path=${report}:halt_on_error=0:second_deadlock_stack=1:report_signal_unsafe=0:exitcode=99`,
+  }
+}
+
+/** GCC's AddressSanitizer, which a program that is not instrumented itself (Node) must load first. */
+export function addressSanitizerRuntime(script) {
+  const compiler = process.env.CXX ?? 'c++'
+  const runtime = execFileSync(compiler, ['-print-file-name=libasan.so'], { encoding: 'utf8' }).trim()
+  if (!path.isAbsolute(runtime)) {
+    console.error(`${script}: ${compiler} has no libasan.so; use GCC (CXX=g++)`)
+    process.exit(1)
+  }
+  return runtime
+}
+
+/**
+ * Whether a leaked block was allocated by this package: from its code directly, through the standard library or through a function of
+ * Node-API that makes something for the caller. Below anything else of Node and V8 stands their own bookkeeping.
+ */
+function isOurLeak(record) {
+  for (const [, frame] of record.matchAll(/^\s*#\d+ 0x[0-9a-f]+ (.*)$/gm)) {
+    if (/\blibsanitizer\b|\/include\/c\+\+\/|libstdc\+\+|^std::/.test(frame)) continue
+    if (frame.includes(`${root}/csrc/`) || /sparse_experts[\w.]*\.node|node-addon-api/.test(frame))
+      return true
+    if (!/^(in )?(napi_|v8impl::)/.test(frame)) return false
+  }
+  return false
+}
+
+/** Reports that concern this package: every error, and the leaks of its own. */
+export function findReports(directory) {
+  const reports = []
+  for (const file of readdirSync(directory).sort()) {
+    if (!file.startsWith('report.')) continue
+    const text = readFileSync(path.join(directory, file), 'utf8')
+    const [errors, leaks = ''] = text.split(/=+\n==\d+==ERROR: LeakSanitizer[^\n]*\n/)
+    if (errors.trim() !== '') reports.push(errors.trim())
+    for (const record of leaks.split('\n\n')) {
+      if (/^(Direct|Indirect) leak of/.test(record.trim()) && isOurLeak(record)) reports.push(record.trim())
+    }
+  }
+  return reports
+}
+
+/** Prints reports, each kind once, and returns how many there are. */
+export function printReports(directory) {
+  const reports = findReports(directory)
+  const seen = new Set()
+  for (const report of reports) {
+    const kind = report.replace(/0x[0-9a-f]+|\d+/g, '')
+    if (!seen.has(kind)) console.error(`\n${report.slice(0, 6000)}`)
+    seen.add(kind)
+  }
+  if (reports.length > 0) {
+    console.error(`\n${reports.length} sanitizer reports in ${path.relative(root, directory)}`)
+  }
+  return reports.length
+}

@@ -1,0 +1,88 @@
+/**
+ * `npm run check:cpp [-- --quick] [FILES]`: clang-tidy over the native sources, kernels among them, as the emulated configuration compiles
+ * them. --quick leaves out the analyzer of paths, which takes more than half of the time: what CI runs, beside the sanitizers.
+ */
+
+import { spawn, spawnSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { root } from '../repository.mjs'
+
+const asked = process.argv.slice(2)
+const quick = asked.includes('--quick') ? ['--checks=-clang-analyzer-*'] : []
+const named = asked.filter(argument => argument !== '--quick').map(file => path.resolve(root, file))
+
+const candidates = [process.env.CLANG_TIDY, 'clang-tidy-14', 'clang-tidy', 'clang-tidy-16', 'clang-tidy-19']
+const clangTidy = candidates.find(
+  name => name && spawnSync(name, ['--version'], { stdio: 'ignore' }).status === 0,
+)
+if (!clangTidy) {
+  console.error("check:cpp: clang-tidy is not installed (Debian: 'apt-get install clang-tidy-14')")
+  process.exit(1)
+}
+
+/**
+ * Planted defects; the race detector, which has a sanitizer's reserved names and a configuration of its own; tests of kernels, which take as
+ * long as all the rest.
+ */
+const UNCHECKED = /^(emulator\/(test\/|src\/race)|test\/(cuda|conformance)\/)/
+
+const buildDirectory = path.join(root, 'build/tidy')
+const configure = spawnSync(
+  'cmake',
+  [
+    '-S',
+    root,
+    '-B',
+    buildDirectory,
+    '-DSE_CUDA=EMULATED',
+    '-DCMAKE_EXPORT_COMPILE_COMMANDS=ON',
+    '-DCMAKE_BUILD_TYPE=Release',
+  ],
+  { cwd: root, encoding: 'utf8' },
+)
+const database = path.join(buildDirectory, 'compile_commands.json')
+if (configure.status !== 0 || !existsSync(database)) {
+  console.error(configure.stdout, configure.stderr)
+  process.exit(1)
+}
+const sources = [
+  ...new Set(
+    JSON.parse(readFileSync(database, 'utf8')).map(entry => path.resolve(entry.directory, entry.file)),
+  ),
+]
+  .filter(file => !path.relative(root, file).startsWith('..') && !file.includes('node_modules'))
+  .filter(file => !UNCHECKED.test(path.relative(root, file)))
+  .filter(file => named.length === 0 || named.includes(file))
+  .sort()
+if (sources.length === 0) {
+  console.error('check:cpp: compile_commands.json names no such source')
+  process.exit(1)
+}
+
+let failures = 0
+async function work() {
+  for (let file = sources.pop(); file; file = sources.pop()) {
+    const child = spawn(clangTidy, ['--quiet', ...quick, '-p', buildDirectory, file], { cwd: root })
+    let output = ''
+    child.stdout.on('data', data => {
+      output += data
+    })
+    let errors = ''
+    child.stderr.on('data', data => {
+      errors += data
+    })
+    const status = await new Promise(resolve => child.on('close', resolve))
+    if (status !== 0) {
+      failures++
+      console.error(
+        `${path.relative(root, file)}\n${output}${errors.replace(/^\d+ warnings? generated\.$/gm, '').trim()}\n`,
+      )
+    }
+  }
+}
+const count = sources.length
+await Promise.all(Array.from({ length: os.availableParallelism() }, work))
+console.log(`clang-tidy: ${count - failures} of ${count} sources clean`)
+process.exit(failures === 0 ? 0 : 1)

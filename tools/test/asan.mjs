@@ -1,0 +1,40 @@
+/**
+ * `npm run test:asan`: builds the addon with AddressSanitizer and UndefinedBehaviorSanitizer and runs the suites on it. Further
+ * arguments go to vitest. Tests about time or memory figures may skip themselves where SPARSE_EXPERTS_SANITIZED is set.
+ */
+
+import { spawnSync } from 'node:child_process'
+import path from 'node:path'
+import {
+  addressSanitizerRuntime,
+  printReports,
+  SANITIZERS,
+  sanitizerEnvironment,
+} from '../build/side-tree.mjs'
+import { root } from '../repository.mjs'
+
+const sanitizers = SANITIZERS.address
+const build = [path.join(root, 'tools/build/native.mjs'), '--sanitize', sanitizers]
+if (spawnSync(process.execPath, build, { cwd: root, stdio: 'inherit' }).status !== 0) process.exit(1)
+const tree = path.join(root, 'build', sanitizers.replaceAll(',', '-'))
+
+// These start a TypeScript runner per test and reach no native code that the others do not.
+const excluded = ['cli', 'docs', 'examples'].flatMap(suite => ['--exclude', `test/${suite}/**`])
+const reports = path.join(tree, 'reports')
+const vitest = path.join(root, 'node_modules/vitest/vitest.mjs')
+const { status } = spawnSync(
+  process.execPath,
+  [vitest, 'run', '--typecheck.enabled=false', '--testTimeout=600000', ...excluded, ...process.argv.slice(2)],
+  {
+    cwd: root,
+    stdio: 'inherit',
+    env: {
+      ...process.env,
+      ...sanitizerEnvironment(reports),
+      LD_PRELOAD: addressSanitizerRuntime('test:asan'),
+      SPARSE_EXPERTS_NATIVE_PATH: path.join(tree, 'Release/sparse_experts.node'),
+      SPARSE_EXPERTS_SANITIZED: 'address',
+    },
+  },
+)
+process.exit(printReports(reports) === 0 ? (status ?? 1) : 1)

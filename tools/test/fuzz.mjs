@@ -1,0 +1,44 @@
+/** `npm run test:fuzz [-- --seconds 60]`: libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer on the native decoders. */
+
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync } from 'node:fs'
+import path from 'node:path'
+import { parseArgs } from 'node:util'
+import { buildSide } from '../build/side-tree.mjs'
+import { root } from '../repository.mjs'
+
+const { values } = parseArgs({ options: { seconds: { type: 'string', default: '60' } } })
+const versions = ['-14', '', '-16', '-19']
+const suffix = versions.find(
+  name => spawnSync(`clang++${name}`, ['--version'], { stdio: 'ignore' }).status === 0,
+)
+if (suffix === undefined) {
+  console.error("fuzz: needs clang (Debian: 'apt-get install clang-14 libclang-rt-14-dev')")
+  process.exit(1)
+}
+
+const tree = buildSide(
+  'fuzz',
+  { CMAKE_BUILD_TYPE: 'RelWithDebInfo', SE_SANITIZE: 'fuzzer,address,undefined' },
+  ['decode_fuzz'],
+  { CC: `clang${suffix}`, CXX: `clang++${suffix}` },
+)
+const corpus = path.join(tree, 'corpus')
+mkdirSync(corpus, { recursive: true })
+const seeds = path.join(root, 'test/native/decode_fuzz_corpus')
+const { status } = spawnSync(
+  path.join(tree, 'decode_fuzz'),
+  [
+    `-max_total_time=${values.seconds}`,
+    '-max_len=65536',
+    '-timeout=10',
+    '-rss_limit_mb=2048',
+    '-print_final_stats=1',
+    '-verbosity=0',
+    `-artifact_prefix=${tree}/`,
+    corpus,
+    ...(existsSync(seeds) ? [seeds] : []),
+  ],
+  { cwd: root, stdio: 'inherit' },
+)
+process.exit(status ?? 1)
