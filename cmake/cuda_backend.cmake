@@ -153,28 +153,28 @@ add_executable(conformance EXCLUDE_FROM_ALL test/conformance/conformance.cu)
 target_include_directories(conformance PRIVATE test)
 target_link_libraries(conformance PRIVATE se_kernel_flags)
 
-# Times the kernels by CUDA events: bench/cuda.
-se_kernel_sources(bench/cuda/bench_layer.cu bench/cuda/machine_limits.cu)
+# Times the kernels by CUDA events: bench/gpu.
+se_kernel_sources(bench/gpu/bench_layer.cu bench/gpu/machine_limits.cu)
 add_executable(cuda_bench EXCLUDE_FROM_ALL
-  bench/cuda/bench.cc
-  bench/cuda/bench_case.cc
-  bench/cuda/bench_layer.cu
-  bench/cuda/machine_limits.cu)
+  bench/gpu/bench.cc
+  bench/gpu/bench_case.cc
+  bench/gpu/bench_layer.cu
+  bench/gpu/machine_limits.cu)
 target_link_libraries(cuda_bench PRIVATE sparse_experts_cuda_code se_kernel_flags)
 set_target_properties(cuda_bench PROPERTIES LINKER_LANGUAGE CXX)
 
 # What the kernels do, counted: for docs/performance.
 if(SE_CUDA_BUILD STREQUAL "EMULATED")
   add_executable(cuda_counts EXCLUDE_FROM_ALL
-    bench/cuda/counts.cc
-    bench/cuda/bench_case.cc
-    bench/cuda/bench_layer.cu
-    bench/cuda/machine_limits.cu)
+    bench/gpu/counts.cc
+    bench/gpu/bench_case.cc
+    bench/gpu/bench_layer.cu
+    bench/gpu/machine_limits.cu)
   target_link_libraries(cuda_counts PRIVATE sparse_experts_cuda_code se_kernel_flags)
   set_target_properties(cuda_counts PROPERTIES LINKER_LANGUAGE CXX)
 endif()
 
 # Which configuration each matmul gets, for docs/performance: host code only.
-add_executable(matmul_configs EXCLUDE_FROM_ALL bench/cuda/configs.cc)
+add_executable(matmul_configs EXCLUDE_FROM_ALL bench/gpu/configs.cc)
 target_link_libraries(matmul_configs PRIVATE sparse_experts_cuda_code)
 set_target_properties(matmul_configs PROPERTIES LINKER_LANGUAGE CXX)

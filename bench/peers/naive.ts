@@ -1,8 +1,8 @@
 /** The loop that one writes first: per token and chosen expert, three matrix-vector products in plain JavaScript. */
 
-import { type ExpertWeights, toFloat32 } from '../package.js'
-import { bitsOf } from './files.js'
-import { inputOf, type Peer, type PeerLayer, timeCalls } from './peer.js'
+import { inputOf, type Peer, type PeerLayer, timeCalls } from '../harness/contestant.js'
+import { type ExpertWeights, toFloat32 } from '../harness/package.js'
+import { bitsOf } from './layer-files.js'
 
 /** Its layer in f32 beside everything else; a larger one takes minutes to show what a small one does. */
 const MAX_BYTES = 500e6

@@ -4,8 +4,8 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import type { Peer, PeerLayer } from '../harness/contestant.js'
 import { createChildPeer, describeLayer } from './child.js'
-import type { Peer, PeerLayer } from './peer.js'
 
 const SOURCE = path.join(import.meta.dirname, 'onednn_loop.cc')
 const HEADER = 'oneapi/dnnl/dnnl_version.h'

@@ -5,7 +5,7 @@
 
 import { writeFileSync } from 'node:fs'
 import path from 'node:path'
-import { peerModule } from './modules.js'
+import { peerModule } from './peer-packages.js'
 
 const field = (type: string, id: number, rule?: 'repeated') => ({ type, id, ...(rule && { rule }) })
 

@@ -2,10 +2,10 @@
 
 import { closeSync, openSync, writeSync } from 'node:fs'
 import path from 'node:path'
-import { toFloat32 } from '../package.js'
-import { bitsOf, interleave } from './files.js'
+import type { PeerLayer } from '../harness/contestant.js'
+import { toFloat32 } from '../harness/package.js'
+import { bitsOf, interleave } from './layer-files.js'
 import type { Initializer } from './onnx-model.js'
-import type { PeerLayer } from './peer.js'
 
 export const INT4_BLOCK = 32
 

@@ -3,8 +3,8 @@
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import path from 'node:path'
+import type { Peer, PeerLayer } from '../harness/contestant.js'
 import { createChildPeer, describeLayer } from './child.js'
-import type { Peer, PeerLayer } from './peer.js'
 
 const SCRIPT = path.join(import.meta.dirname, 'torch_loop.py')
 /** Debian's python3-torch belongs to the system's interpreter, whatever else comes first on PATH. */

@@ -1,9 +1,9 @@
 /** Markdown tables of results, for the page and for the README. */
 
 import { formatNumber } from '../../lib/cli/format.js'
-import type { ShareRow } from '../bars/results.js'
-import type { PeerRow } from '../peers/results.js'
-import type { Row } from '../results.js'
+import type { ShareRow } from '../goals/goals-results.js'
+import type { Row } from '../harness/results.js'
+import type { PeerRow } from '../peers/peers-results.js'
 
 export function markdownTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`

@@ -1,7 +1,7 @@
 /** What a figure was measured on. */
 
 import os from 'node:os'
-import { isDisturbed } from '../../bench/other-load.js'
+import { isDisturbed } from '../../bench/harness/other-load.js'
 import type { Decoder } from './decoder/index.js'
 
 export interface Machine {

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, it } from 'vitest'
-import { startBusyLoop } from '../../bench/busy-loop.js'
+import { startBusyLoop } from '../../bench/layer/busy-loop.js'
 
 const hasTaskset = process.platform === 'linux' && spawnSync('taskset', ['--version']).status === 0
 

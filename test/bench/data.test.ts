@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { copiesOf, makeInputs, randomHidden, rankRouting } from '../../bench/data.js'
-import { shapeNamed } from '../../bench/shapes.js'
-import { tracedRouting } from '../../bench/trace.js'
+import { copiesOf, makeInputs, randomHidden, rankRouting } from '../../bench/harness/inputs.js'
+import { shapeNamed } from '../../bench/harness/shapes.js'
+import { tracedRouting } from '../../bench/harness/trace.js'
 import { Random } from '../helpers/random.js'
 
 describe('inputs of the benchmark', () => {

@@ -2,12 +2,12 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { compareResults, comparisonLines, meanRatio } from '../../bench/compare.js'
-import { bestOf, limitsFor, type MachineLimits } from '../../bench/machine.js'
-import { busyMs, foreignCores } from '../../bench/other-load.js'
-import { machineLines, memoryLine, tableHead, tableLine } from '../../bench/report-table.js'
-import { cellKey, type Results, type Row, readResults, writeResults } from '../../bench/results.js'
-import { figuresOf, meanWork, rooflineMs, withLimits } from '../../bench/roofline.js'
+import { bestOf, limitsFor, type MachineLimits } from '../../bench/harness/machine.js'
+import { busyMs, foreignCores } from '../../bench/harness/other-load.js'
+import { machineLines, memoryLine, tableHead, tableLine } from '../../bench/harness/result-lines.js'
+import { cellKey, type Results, type Row, readResults, writeResults } from '../../bench/harness/results.js'
+import { figuresOf, meanWork, rooflineMs, withLimits } from '../../bench/harness/roofline.js'
+import { compareResults, comparisonLines, meanRatio } from '../../bench/layer/earlier-results.js'
 
 const rate = (best: number) => ({ best, median: best / 2 })
 const machine: MachineLimits = {

@@ -3,7 +3,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type GgufTensor, writeGguf } from '../../bench/peers/llama/gguf.js'
-import { perLayerMs } from '../../bench/peers/llama/measure.js'
+import { perLayerMs } from '../../bench/peers/llama/measure-llama.js'
 import { layerWeights, writeModel } from '../../bench/peers/llama/model.js'
 
 let directory: string

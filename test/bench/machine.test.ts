@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
-import { environment } from '../../bench/machine.js'
-import { isDisturbed, leastDisturbed } from '../../bench/other-load.js'
-import { machineLines } from '../../bench/report-table.js'
+import { environment } from '../../bench/harness/machine.js'
+import { isDisturbed, leastDisturbed } from '../../bench/harness/other-load.js'
+import { machineLines } from '../../bench/harness/result-lines.js'
 
 it('names the instruction set that the kernels take: one CPU name stands for several', () => {
   expect(environment().architecture).toMatch(/^\w+$/)

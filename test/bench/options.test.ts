@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
-import { UsageError } from '../../bench/arguments.js'
-import { groupsOf } from '../../bench/cases.js'
-import { parseOptions } from '../../bench/options.js'
-import { parsePeersOptions } from '../../bench/peers/options.js'
+import { UsageError } from '../../bench/harness/command-line.js'
+import { groupsOf } from '../../bench/layer/cell-groups.js'
+import { parseOptions } from '../../bench/layer/layer-options.js'
+import { parsePeersOptions } from '../../bench/peers/peers-options.js'
 
 describe('the command line of the benchmark', () => {
   it('means all shapes, devices, dtypes and both kinds of cells by default', () => {

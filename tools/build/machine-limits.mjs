@@ -1,4 +1,4 @@
-/** Builds the program that measures the machine for the benchmarks (bench/native), and prints its path last. */
+/** Builds the program that measures the machine for the benchmarks (bench/harness), and prints its path last. */
 
 import path from 'node:path'
 import { buildSide } from './side-tree.mjs'

@@ -18,7 +18,7 @@ const run = (command, args) =>
   execFileSync(command, args, { encoding: 'utf8', cwd: root, maxBuffer: 1 << 26 })
 const { tree } = buildEmulator('plain', ['cuda_counts'])
 const tsx = path.join(root, 'node_modules/tsx/dist/cli.mjs')
-const shapes = run(process.execPath, [tsx, 'bench/shapes.ts']).trim().split('\n')
+const shapes = run(process.execPath, [tsx, 'bench/harness/shapes.ts']).trim().split('\n')
 const sizes = Object.fromEntries(
   shapes.map(text => {
     const [name, hidden, intermediate, , topK, shared] = text.split(':')

@@ -49,7 +49,7 @@ export function kernelTable({ nvcc, kernels, manifest }, configs) {
     '',
     '## Configurations',
     '',
-    'What the two matmuls of the published shapes run in bf16 (`bench/cuda/configs.cc`), and the warps that a multiprocessor then holds. Where',
+    'What the two matmuls of the published shapes run in bf16 (`bench/gpu/configs.cc`), and the warps that a multiprocessor then holds. Where',
     'cards agree, the row names all of them.',
     '',
     ...table(

@@ -206,7 +206,7 @@ const target = ['--build', 'build/cuda', '--target', 'matmul_configs']
 if (spawnSync('cmake', target, { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] }).status !== 0)
   process.exit(1)
 const tsx = path.join(root, 'node_modules/tsx/dist/cli.mjs')
-const shapes = run(process.execPath, [tsx, 'bench/shapes.ts']).trim().split('\n')
+const shapes = run(process.execPath, [tsx, 'bench/harness/shapes.ts']).trim().split('\n')
 const configs = run(path.join(root, 'build/cuda/matmul_configs'), shapes)
   .trim()
   .split('\n')

@@ -1,7 +1,7 @@
 /** A whole model of random weights around a layer's shape, for node-llama-cpp, which takes no less. */
 
 import { Random } from '../../../test/helpers/random.js'
-import { fromFloat32, type MoeConfig } from '../../package.js'
+import { fromFloat32, type MoeConfig } from '../../harness/package.js'
 import { type GgufTensor, type GgufValue, writeGguf } from './gguf.js'
 
 /** Small, for what the model does before and after its layers is the same with one layer and with three. */

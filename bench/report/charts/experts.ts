@@ -1,6 +1,6 @@
-import { limitsFor, type MachineLimits } from '../../machine.js'
-import type { Row } from '../../results.js'
-import { rooflineMs } from '../../roofline.js'
+import { limitsFor, type MachineLimits } from '../../harness/machine.js'
+import type { Row } from '../../harness/results.js'
+import { rooflineMs } from '../../harness/roofline.js'
 import { BASE, type Chart, decades, isExpertSweep, pointLayers, title, tokensColour } from './style.js'
 
 /** Time over the number of experts at fixed k: sparse layers must not pay for experts that nobody chose. */

@@ -1,4 +1,4 @@
-import type { PeerRow } from '../../peers/results.js'
+import type { PeerRow } from '../../peers/peers-results.js'
 import { BASE, type Chart, COLOURS, decades, pointLayers, title } from './style.js'
 
 /** Peers stand in several groups; a line is drawn from the one of its own arithmetic. */

@@ -1,5 +1,5 @@
-import { limitsFor, type MachineLimits } from '../../machine.js'
-import type { Row } from '../../results.js'
+import { limitsFor, type MachineLimits } from '../../harness/machine.js'
+import type { Row } from '../../harness/results.js'
 import { BASE, type Chart, decades, isGateless, layerRows, mostThreads, pointLayers, title } from './style.js'
 
 /** Reached GFLOP/s over FLOPs per byte of weights, under the roof of memory and arithmetic. */

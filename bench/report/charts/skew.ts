@@ -1,6 +1,6 @@
-import { limitsFor, type MachineLimits } from '../../machine.js'
-import type { Row } from '../../results.js'
-import { rooflineMs } from '../../roofline.js'
+import { limitsFor, type MachineLimits } from '../../harness/machine.js'
+import type { Row } from '../../harness/results.js'
+import { rooflineMs } from '../../harness/roofline.js'
 import { BASE, type Chart, layerRows, mostThreads, pointLayers, title } from './style.js'
 
 const LOAD_NAMES: Record<string, string> = {

@@ -1,7 +1,7 @@
 /** What the pictures share: colours, type, points, axes, and which rows are models' layers. A disturbed cell is drawn hollow. */
 
 import type { TopLevelSpec } from 'vega-lite'
-import type { Row } from '../../results.js'
+import type { Row } from '../../harness/results.js'
 
 /** Okabe and Ito's colours, told apart by colour-blind readers. */
 export const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000']

@@ -1,4 +1,4 @@
-import type { Row } from '../../results.js'
+import type { Row } from '../../harness/results.js'
 import { BASE, type Chart, layerRows, pointLayers, title, tokensColour } from './style.js'
 
 /** Speed-up over one thread. */

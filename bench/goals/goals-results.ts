@@ -1,0 +1,59 @@
+/** What the measurements leave behind that only the bars need. */
+
+import type { MachineLimits } from '../harness/machine.js'
+import type { DType } from '../harness/package.js'
+import type { Results } from '../harness/results.js'
+import type { Ratio } from '../harness/rounds.js'
+
+interface Watched {
+  foreignCores: number | null
+  disturbed: boolean
+}
+
+/** A layer beside the limits of the machine, measured in turns with it. */
+export interface ShareRow extends Watched {
+  shape: string
+  dtype: DType
+  numTokens: number
+  threads: number
+  medianMs: number
+  /** Of the least time that the limits around the same block of calls allow. */
+  share: Ratio
+  bound: 'memory' | 'compute'
+}
+
+/** A skewed load beside the uniform one, measured in turns with it. */
+export interface SkewRow extends Watched {
+  shape: string
+  dtype: DType
+  numTokens: number
+  threads: number
+  load: 'zipf' | 'same_experts'
+  /** Its time over that of uniform routing. */
+  ratio: Ratio
+  /** What the bytes and FLOPs make of that ratio at the limits. */
+  least: number
+}
+
+/** Reading a layer from files that the page cache holds, in turns with `cat` of them. */
+export interface LoadRow extends Watched {
+  shape: string
+  dtype: DType
+  threads: number
+  /** Of the layer's tensors as stored. */
+  weightBytes: number
+  /** By how much the process grew at the peak of its first load. */
+  peakBytes: number
+  loadMs: number
+  catMs: number
+  /** Bytes per second of loading over those of cat. */
+  speed: Ratio
+}
+
+export interface BarResults extends Pick<Results, 'date' | 'revision' | 'environment'> {
+  benchmark: 'sparse-experts bars'
+  machine: MachineLimits | null
+  shares: ShareRow[]
+  skews: SkewRow[]
+  loads: LoadRow[]
+}

@@ -1,0 +1,71 @@
+/** Reads a layer from files that the page cache holds, in turns with `cat` of them, and watches the memory of the first time. */
+
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import type { Peer } from '../harness/contestant.js'
+import { peakRssBytes, resetPeakRss } from '../harness/memory.js'
+import { countEndedChild, isDisturbed, leastDisturbed, watchLoad } from '../harness/other-load.js'
+import { type DType, MoeLayer } from '../harness/package.js'
+import { median, type RoundOptions, ratioOf, runRounds } from '../harness/rounds.js'
+import type { BenchShape } from '../harness/shapes.js'
+import { writeCheckpoint } from './checkpoint.js'
+import type { LoadRow } from './goals-results.js'
+
+export async function measureLoad(
+  shape: BenchShape,
+  dtype: Exclude<DType, 'f32'>,
+  threads: number,
+  { retries, ...rounds }: RoundOptions & { retries: number },
+): Promise<LoadRow> {
+  const directory = mkdtempSync(path.join(os.tmpdir(), 'sparse-experts-load-'))
+  try {
+    const { files, weightBytes } = await writeCheckpoint(shape, dtype, directory)
+    const load = () => MoeLayer.load(directory, { layer: 0, device: 'cpu', dtype, threads })
+    const before = await resetPeakRss()
+    const first = await load()
+    const peakBytes = peakRssBytes() - before
+    first.dispose()
+    const ours = contestantOf(async () => {
+      const began = performance.now()
+      const layer = await load()
+      const ms = performance.now() - began
+      layer.dispose()
+      return ms
+    })
+    const { times, foreignCores } = await leastDisturbed(retries, async () => {
+      const watch = watchLoad()
+      const measured = await runRounds([ours, contestantOf(async () => catMs(files))], 0, rounds)
+      return { times: measured, foreignCores: watch.stop() }
+    })
+    const [loads, cats] = [times[0]!.rounds, times[1]!.rounds]
+    return {
+      ...{ shape: shape.name, dtype, threads, weightBytes, peakBytes },
+      ...{ loadMs: median(loads), catMs: median(cats), speed: ratioOf(cats, loads) },
+      ...{ foreignCores, disturbed: isDisturbed(foreignCores) },
+    }
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
+}
+
+function contestantOf(measure: () => Promise<number>): Pick<Peer, 'times'> {
+  return {
+    async times(_, __, calls) {
+      const times: number[] = []
+      for (let call = 0; call < calls; call++) times.push(await measure())
+      return times
+    },
+  }
+}
+
+function catMs(files: readonly string[]): number {
+  const began = performance.now()
+  const { status } = spawnSync('cat', files, { stdio: 'ignore' })
+  if (status !== 0) throw new Error('cat failed')
+  const ms = performance.now() - began
+  // It never waits for cached files: what it took is what it computed.
+  countEndedChild(ms)
+  return ms
+}

@@ -1,0 +1,57 @@
+/** The layers that a benchmark times, and their calls: copies and inputs take turns, so that weights come from memory. */
+
+import type { BenchLoad } from '../layer/layer-options.js'
+import { makeInputs } from './inputs.js'
+import { type DType, MoeLayer, type MoeWeights } from './package.js'
+import { type CallWork, meanWork } from './roofline.js'
+import type { BenchShape } from './shapes.js'
+import type { Trace } from './trace.js'
+import { makeBenchWeights } from './weights.js'
+
+export interface LayerMaking {
+  shape: BenchShape
+  dtype: DType
+  device: string
+  threads: number
+}
+
+/** The weights are only needed to make the layers: as a local of this function they are garbage once it returns. */
+export function makeLayers({ shape, dtype, device, threads }: LayerMaking, copies: number, isDense: boolean) {
+  const { config, weights } = makeBenchWeights(shape, dtype)
+  const create = (changes: { topK?: number } = {}, kept: MoeWeights = weights) =>
+    MoeLayer.create({ ...config, ...changes }, kept, { device: device as 'cpu', dtype, threads })
+  const layers = Array.from({ length: copies }, () => create())
+  return { layers, dense: isDense ? create({ topK: config.numExperts }) : null }
+}
+
+export interface Calls {
+  /** One call: the next input on the next copy. */
+  next(): unknown
+  /** Mean over the inputs. */
+  work: CallWork
+}
+
+/** Runs every input once, for its work and for pages that were never touched. @returns undefined where no trace fits the shape */
+export function callsOf(
+  shape: BenchShape,
+  load: BenchLoad,
+  numTokens: number,
+  layers: readonly MoeLayer[],
+  traces: readonly Trace[] = [],
+): Calls | undefined {
+  const inputs = makeInputs(shape, load, numTokens, layers.length, traces)
+  if (!inputs) return undefined
+  const run = (turn: number) => {
+    const { hidden, options } = inputs[turn % inputs.length]!
+    return layers[turn % layers.length]!.forwardSync(hidden, options)
+  }
+  const works = inputs.map((_, turn) => workOf(run(turn).work))
+  let turn = 0
+  return { next: () => run(turn++), work: meanWork(works) }
+}
+
+function workOf(work: { flops: number; weightBytes: number; expertTokens: Int32Array }): CallWork {
+  let distinctExperts = 0
+  for (const tokens of work.expertTokens) if (tokens > 0) distinctExperts++
+  return { flops: work.flops, weightBytes: work.weightBytes, distinctExperts }
+}

@@ -1,0 +1,15 @@
+/** The weights of a benchmark's layers: random, of the shape's sizes, as checkpoints hold them. */
+
+import { type LayerData, makeLayerData } from '../../test/helpers/layer-data.js'
+import { type DType, fromFloat32, type MoeConfig, toFloat32 } from './package.js'
+
+/** Experts of `dtype`. The router's values are of bf16, in which the checkpoints of these shapes store it whatever they are computed in. */
+export function makeBenchWeights(
+  shape: { name: string; config: MoeConfig },
+  dtype: DType,
+): Pick<LayerData, 'config' | 'weights'> {
+  const { config, weights } = makeLayerData({ ...shape, numTokens: 1, load: 'gate' }, dtype)
+  const { router } = weights
+  if (router) router.weight = toFloat32(fromFloat32(router.weight as Float32Array, 'bf16'), 'bf16')
+  return { config, weights }
+}

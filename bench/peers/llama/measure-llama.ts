@@ -1,0 +1,121 @@
+/**
+ * node-llama-cpp for context: it takes whole models only, so one layer of it is half of what three layers take more than one. Attention
+ * is in that figure, and its weights and inputs are not ours: no ratio to build on, but the order of magnitude.
+ */
+
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+import type { Peer, PeerLayer } from '../../harness/contestant.js'
+import { isDisturbed, leastDisturbed, watchLoad } from '../../harness/other-load.js'
+import { createOurs } from '../../harness/our-layer.js'
+import { median, ratioOf, runRounds } from '../../harness/rounds.js'
+import { installPackages, packageVersion } from '../peer-packages.js'
+import type { PeersOptions } from '../peers-options.js'
+import type { ContextRow } from '../peers-results.js'
+import { layerWeights, VOCABULARY, writeModel } from './model.js'
+
+const NAME = 'node-llama-cpp'
+const directory = import.meta.dirname
+const LAYERS = { few: 1, many: 3 }
+
+interface LlamaSequence {
+  clearHistory(): Promise<void>
+  evaluateWithoutGeneratingNewTokens(tokens: readonly number[]): Promise<unknown>
+}
+
+interface LlamaModel {
+  createContext(options: object): Promise<{ getSequence(): LlamaSequence; dispose(): Promise<void> }>
+  dispose(): Promise<void>
+}
+
+interface LlamaModule {
+  getLlama(options: object): Promise<{
+    loadModel(options: object): Promise<LlamaModel>
+    dispose(): Promise<void>
+  }>
+}
+
+/**
+ * Installs it without its builds for GPUs, which are most of it. Not from a lockfile: its builds for other systems are optional
+ * dependencies, and a lockfile that lacks one of them is refused. @throws where that fails
+ */
+export function installLlama(): string {
+  const { dependencies } = JSON.parse(readFileSync(path.join(directory, 'package.json'), 'utf8')) as {
+    dependencies: Record<string, string>
+  }
+  const built = `@node-llama-cpp/${process.platform}-${process.arch}@${dependencies[NAME]}`
+  installPackages(directory, ['--omit=optional'], [built])
+  return packageVersion(directory, NAME)
+}
+
+/** Rows for a shape without shared experts, which its architecture does not have. */
+export async function measureContext(layer: PeerLayer, options: PeersOptions): Promise<ContextRow[]> {
+  if (layer.weights.shared) throw new Error('its architecture here has no shared experts')
+  const files = Object.values(LAYERS).map(count => path.join(layer.directory, `${count}.gguf`))
+  for (const [index, count] of Object.values(LAYERS).entries()) writeModel(files[index]!, layer.config, count)
+  const { getLlama } = (await import(
+    path.join(directory, 'node_modules', NAME, 'dist/index.js')
+  )) as LlamaModule
+  const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: layer.threads })
+  const rows: ContextRow[] = []
+  const ours = createOurs(layer, 'bf16')
+  const models: LlamaModel[] = []
+  try {
+    const contestants: Pick<Peer, 'times'>[] = [ours]
+    for (const modelPath of files) {
+      const model = await llama.loadModel({ modelPath, gpuLayers: 0 })
+      models.push(model)
+      contestants.push(await contestantOf(model, Math.max(...options.tokens), layer.threads))
+    }
+    for (const numTokens of options.tokens) {
+      const { times, foreignCores } = await leastDisturbed(options.retries, async () => {
+        const watch = watchLoad()
+        const measured = await runRounds(contestants, numTokens, options)
+        return { times: measured.map(({ rounds }) => rounds), foreignCores: watch.stop() }
+      })
+      const [own, few, many] = times as [number[], number[], number[]]
+      const perLayer = perLayerMs(few, many)
+      // Two noisy times whose difference is nothing.
+      if (!(median(perLayer) > 0)) continue
+      rows.push({
+        ...{ shape: layer.shape, numTokens, threads: layer.threads, peer: NAME, dtype: 'bf16' },
+        ...{ layerMs: median(perLayer), ratio: ratioOf(perLayer, own), ...layerWeights(layer.config) },
+        ...{ foreignCores, disturbed: isDisturbed(foreignCores) },
+      })
+    }
+  } finally {
+    await ours.close()
+    for (const model of models) await model.dispose()
+    await llama.dispose()
+  }
+  return rows
+}
+
+/** Round by round; empty where one of the two was too slow to be measured. */
+export function perLayerMs(few: readonly number[], many: readonly number[]): number[] {
+  if (few.length !== many.length) return []
+  return many.map((ms, round) => (ms - few[round]!) / (LAYERS.many - LAYERS.few))
+}
+
+async function contestantOf(
+  model: LlamaModel,
+  mostTokens: number,
+  threads: number,
+): Promise<Pick<Peer, 'times'>> {
+  const batchSize = Math.max(32, mostTokens)
+  const context = await model.createContext({ contextSize: 2 * batchSize, batchSize, threads })
+  const sequence = context.getSequence()
+  return {
+    async times(numTokens, first, calls) {
+      const times: number[] = []
+      for (let call = first; call < first + calls; call++) {
+        await sequence.clearHistory()
+        const tokens = Array.from({ length: numTokens }, (_, at) => (37 * at + 11 * call) % VOCABULARY)
+        const began = performance.now()
+        await sequence.evaluateWithoutGeneratingNewTokens(tokens)
+        times.push(performance.now() - began)
+      }
+      return times
+    },
+  }
+}

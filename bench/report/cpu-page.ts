@@ -1,0 +1,228 @@
+/** The page docs/performance/cpu.md: the machine, the tables and the pictures, all from results. */
+
+import { formatBytes, formatDuration, formatNumber, formatPercent } from '../../lib/cli/format.js'
+import type { Collected } from '../goals/collect.js'
+import { BAR_SHAPES } from '../goals/goal-shapes.js'
+import { barSummary, barTable } from '../goals/goals-table.js'
+import { growthOverExperts, growthOverTokens } from '../goals/growth.js'
+import { judge } from '../goals/judge.js'
+import { limitsFor } from '../harness/machine.js'
+import { aroundText, denseText, machineLines } from '../harness/result-lines.js'
+import type { Row } from '../harness/results.js'
+import { rooflineMs } from '../harness/roofline.js'
+import { shapeNamed } from '../harness/shapes.js'
+import type { Chart } from './charts/style.js'
+import { groupBy, markdownTable, peersTable, threadsText } from './tables.js'
+
+/** @param charts those that could be drawn, as SVG files beside the page */
+export function cpuPage(collected: Collected, charts: readonly Chart[]): string {
+  const { newest, machine } = collected
+  if (!newest) throw new Error('there are no results')
+  const { cpu, architecture, cores, memoryBytes, lastLevelCacheBytes, node } = newest.environment
+  const sections = [
+    '# CPU performance',
+    [
+      'Written by `npm run bench:report` from the files of `bench/results`; do not edit. [How they are made](cpu-method.md). Figures of one',
+      'machine, shared with others: differences below 15 % are ties. A cell that other load disturbed in every repeat is marked `~`.',
+    ].join('\n'),
+    [
+      `- ${cpu} (${architecture}), ${cores} cores, last-level cache ${lastLevelCacheBytes / 2 ** 20} MiB, ${formatNumber(memoryBytes / 2 ** 30)} GiB; Node ${node}`,
+      ...(machine ? machineLines(machine).map(line => `- ${line}`) : []),
+      `- ${newest.date.slice(0, 10)}, revision ${newest.revision || 'unknown'}`,
+      `- results: ${collected.files.map(file => `\`${file}\``).join(', ')}`,
+    ].join('\n'),
+    ...peersSection(collected),
+    ...contextSection(collected),
+    ...barsSection(collected),
+    ...charts.map(({ name, caption }) => `![${caption}](${name}.svg)\n\n${caption}.`),
+    ...layerSections(collected.rows),
+    ...stagesSection(collected.rows),
+    ...growthSection(collected.rows),
+    ...expertGrowthSection(collected),
+    ...contentionSection(collected),
+    ...overheadSection(collected),
+    ...notMeasuredSection(collected),
+  ]
+  return `${sections.join('\n\n')}\n`
+}
+
+function peersSection(collected: Collected): string[] {
+  if (collected.peerRows.length === 0) return []
+  const versions = Object.entries(collected.versions).map(([name, version]) => `${name} ${version}`)
+  return [
+    '## Beside what a Node user could take instead',
+    [
+      `${versions.join(', ')}. One run, interleaved, same weights and inputs; \`forward\` and \`session.run\` as a server calls them. In brackets: their time over ours,`,
+      'the median of the rounds’ ratios, so above 1 this package is faster. Beside ours in bf16 stands also what has no bf16 and would be taken in f32. Quantized peers stand beside ours in bf16; they read fewer bytes.',
+    ].join('\n'),
+    ...peersTable(collected.peerRows),
+  ]
+}
+
+function contextSection({ contexts, versions }: Collected): string[] {
+  if (contexts.length === 0) return []
+  const table = markdownTable(
+    ['layer', 'T', 'time per layer', 'over ours', 'experts of its weights'],
+    contexts.map(row => [
+      `${row.shape}, ${row.dtype}, ${threadsText(row.threads)}`,
+      String(row.numTokens),
+      `${row.disturbed ? '~' : ''}${formatDuration(row.layerMs)}`,
+      `${formatNumber(row.ratio.median)}×`,
+      formatPercent(row.expertShare),
+    ]),
+  )
+  return [
+    '## Beside an engine that owns the whole model',
+    [
+      `node-llama-cpp ${versions['node-llama-cpp'] ?? ''}, random weights of an architecture with the same routing rule: half of what three layers take more than one. Attention is in`,
+      'it, and no weights or inputs are ours; the last column says which share of the weights that a token meets in its layer ours has too. Context, not a contest.',
+    ].join('\n'),
+    table,
+  ]
+}
+
+function barsSection(collected: Collected): string[] {
+  const bars = judge(collected)
+  if (bars.length === 0) return []
+  return [
+    '## What this project asks of the CPU backend',
+    `\`npm run bench:goals\` measures and judges; S1 to S4 are ${BAR_SHAPES.map(({ shape }) => shape.name).join(', ')}. ${barSummary(bars)}.`,
+    barTable(bars),
+  ]
+}
+
+const rowKey = (row: Pick<Row, 'shape' | 'dtype' | 'threads'>) =>
+  `${row.shape}, ${row.dtype}, ${threadsText(row.threads)}`
+
+function layerSections(rows: readonly Row[]): string[] {
+  const layers = rows.filter(row => row.what === 'layer' && row.device !== 'reference')
+  const groups = groupBy(layers, rowKey)
+  if (groups.length === 0) return []
+  return [
+    '## Layers',
+    'Roofline: share of the least time that the measured limits allow; m memory-bound, c compute-bound. Around: gate, selection, dispatch and combine by the layer’s own clock, mean, and its share of the layer. Dense: time of a layer of all the experts over this one’s; ≈ scaled from fewer tokens.',
+    ...groups.map(([name, group]) => `### ${name}\n\n${layerTable(group)}`),
+  ]
+}
+
+function layerTable(rows: readonly Row[]): string {
+  const sorted = [...rows].sort((a, b) => a.load.localeCompare(b.load) || a.numTokens - b.numTokens)
+  return markdownTable(
+    ['routing', 'T', 'median', 'p99', 'tokens/s', 'GFLOP/s', 'GB/s', 'roofline', 'around', 'dense ×'],
+    sorted.map(row => [
+      row.load,
+      String(row.numTokens),
+      `${row.disturbed ? '~' : ''}${formatDuration(row.medianMs)}`,
+      formatDuration(row.p99Ms),
+      formatNumber(row.tokensPerSecond),
+      formatNumber(row.gflops),
+      formatNumber(row.weightGBs),
+      row.rooflineShare === null
+        ? '–'
+        : `${formatPercent(row.rooflineShare)} ${row.bound === 'memory' ? 'm' : 'c'}`,
+      aroundText(row) || '–',
+      row.dense ? denseText(row.dense) : '–',
+    ]),
+  )
+}
+
+function stagesSection(rows: readonly Row[]): string[] {
+  const stages = rows.filter(row => row.what !== 'layer')
+  if (stages.length === 0) return []
+  const table = markdownTable(
+    ['layer', 'T', 'stage', 'median', 'of the layer'],
+    stages.map(row => [
+      rowKey(row),
+      String(row.numTokens),
+      row.what,
+      `${row.disturbed ? '~' : ''}${formatDuration(row.medianMs)}`,
+      row.shareOfLayer === undefined ? '–' : formatPercent(row.shareOfLayer),
+    ]),
+  )
+  return [
+    '## Stages',
+    'Called one by one over tensors, with weights as stored; a layer packs its own.',
+    table,
+  ]
+}
+
+function growthSection(rows: readonly Row[]): string[] {
+  const growth = growthOverTokens(rows, shape => shapeNamed(shape)?.config.topK)
+  if (growth.length === 0) return []
+  const table = markdownTable(
+    ['layer', 'µs per token and expert', 'R²', 'points'],
+    growth.map(({ perSlotUs, r2, points, disturbed, ...growth }) => [
+      rowKey(growth),
+      ...[`${disturbed ? '~' : ''}${formatNumber(perSlotUs)}`, r2.toFixed(4), String(points)],
+    ]),
+  )
+  return ['## Growth over tokens', 'A line through the time over T·k from 64 tokens on.', table]
+}
+
+function expertGrowthSection({ rows, machine }: Collected): string[] {
+  if (!machine) return []
+  const growth = growthOverExperts(rows, row => {
+    const limits = limitsFor(machine, row.dtype, row.threads)
+    return limits ? rooflineMs(row, limits).ms : Number.NaN
+  })
+  if (growth.length === 0) return []
+  const table = markdownTable(
+    ['dtype', 'T', 'measured', 'by the experts hit'],
+    growth.map(({ dtype, threads, numTokens, measured, least, disturbed }) => [
+      `${dtype}, ${threadsText(threads)}`,
+      ...[String(numTokens), `${disturbed ? '~' : ''}${measured.toFixed(2)}`, least.toFixed(2)],
+    ]),
+  )
+  return [
+    '## Growth over the number of experts',
+    'Time as a power of E at fixed k: 0 is flat, 1 is in proportion. More experts are hit where there are more, up to T·k of them; beside it, what that makes of the least time.',
+    table,
+  ]
+}
+
+function contentionSection({ contention }: Collected): string[] {
+  if (contention.length === 0) return []
+  const table = markdownTable(
+    ['layer', 'T', 'quiet', 'busy', 'ratio', 'rounds'],
+    contention.map(({ shape, dtype, numTokens, quietMs, busyMs, ratio, disturbed }) => [
+      `${shape}, ${dtype}`,
+      String(numTokens),
+      formatDuration(quietMs),
+      formatDuration(busyMs),
+      `${disturbed ? '~' : ''}${formatNumber(ratio.median)}×`,
+      `${formatNumber(ratio.low)}–${formatNumber(ratio.high)}`,
+    ]),
+  )
+  return [
+    '## Beside a busy loop',
+    'All cores for the layer, and on one of them a loop that never sleeps; rounds alternate.',
+    table,
+  ]
+}
+
+function overheadSection({ overheads, memory }: Collected): string[] {
+  if (overheads.length === 0) return []
+  const table = markdownTable(
+    ['layer', 'device', '`forwardSync`', '`forward`', 'layer', 'scratch', 'grown while running'],
+    overheads.map(({ shape, dtype, device, threads, forwardSyncUs, forwardUs, disturbed }) => {
+      const used = memory.find(
+        row => row.shape === shape && row.dtype === dtype && row.device === device && row.threads === threads,
+      )
+      return [
+        `${shape}, ${dtype}, ${threads}t`,
+        device,
+        `${disturbed ? '~' : ''}${formatNumber(forwardSyncUs)} µs`,
+        `${disturbed ? '~' : ''}${formatNumber(forwardUs)} µs`,
+        used ? formatBytes(used.layerBytes / used.copies) : '–',
+        used ? formatBytes(used.workspaceBytes) : '–',
+        used ? formatBytes(used.grownBytes) : '–',
+      ]
+    }),
+  )
+  return ['## Calls without tokens, and memory', table]
+}
+
+function notMeasuredSection({ notMeasured }: Collected): string[] {
+  const lines = [...new Set(notMeasured.map(({ what, reason }) => `- ${what}: ${reason}`))]
+  return lines.length === 0 ? [] : ['## Not measured', lines.join('\n')]
+}

@@ -1,0 +1,63 @@
+/**
+ * `npm run bench:report`: draws the results of bench/results into docs/performance and rewrites the README's table between its markers.
+ * No figure on those pages is typed by hand.
+ *
+ *   npm run bench:report [-- --results DIRECTORY] [--out DIRECTORY]
+ *
+ * With --out the pages and pictures go there and the README is left alone.
+ */
+
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { parseArgs } from 'node:util'
+import { collect, readAll } from '../goals/collect.js'
+import { expertsChart } from './charts/experts.js'
+import { peersChart } from './charts/peers.js'
+import { rooflineChart } from './charts/roofline.js'
+import { skewChart } from './charts/skew.js'
+import type { Chart } from './charts/style.js'
+import { threadsChart } from './charts/threads.js'
+import { cpuPage } from './cpu-page.js'
+import { replaceBetweenMarkers } from './readme-section.js'
+import { renderSvg } from './render-svg.js'
+import { readmeTable } from './tables.js'
+
+const root = path.resolve(import.meta.dirname, '../..')
+const { values: options } = parseArgs({
+  options: {
+    results: { type: 'string', default: path.join(root, 'bench/results') },
+    out: { type: 'string' },
+  },
+})
+const collected = collect(readAll(options.results))
+const { newest, rows, peerRows, shares } = collected
+if (!newest) {
+  console.error(
+    `No results in ${options.results}: 'npm run bench -- --json bench/results/NAME.json' makes them`,
+  )
+  process.exit(1)
+}
+const { machine } = collected
+const drawn = [
+  machine && rooflineChart(rows, machine),
+  peersChart(peerRows),
+  threadsChart(rows),
+  machine && expertsChart(rows, machine),
+  machine && skewChart(rows, machine),
+].filter((chart): chart is Chart => chart !== null)
+
+const out = options.out ?? path.join(root, 'docs/performance')
+mkdirSync(out, { recursive: true })
+for (const { name, spec } of drawn) writeFileSync(path.join(out, `${name}.svg`), await renderSvg(spec))
+writeFileSync(path.join(out, 'cpu.md'), cpuPage(collected, drawn))
+console.log(`${drawn.length} pictures and cpu.md from ${collected.files.join(', ')} in ${out}`)
+
+if (options.out === undefined) {
+  const { cpu, architecture, cores } = newest.environment
+  const content = [
+    `${cpu} (${architecture}), ${cores} cores, ${newest.date.slice(0, 10)}; how it was measured, and everything else: [CPU performance](docs/performance/cpu.md).`,
+    peerRows.length > 0 ? readmeTable(rows, peerRows, shares) : '',
+  ]
+  const readme = path.join(root, 'README.md')
+  writeFileSync(readme, replaceBetweenMarkers(readFileSync(readme, 'utf8'), content.join('\n\n')))
+}

@@ -1,0 +1,292 @@
+import { mkdtempSync, rmSync, statSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { writeCheckpoint } from '../../bench/goals/checkpoint.js'
+import { type Collected, collect } from '../../bench/goals/collect.js'
+import { caseName } from '../../bench/goals/goal.js'
+import { parseBarsOptions } from '../../bench/goals/goals-options.js'
+import type { BarResults, LoadRow, ShareRow, SkewRow } from '../../bench/goals/goals-results.js'
+import { barLines, barSummary, barTable } from '../../bench/goals/goals-table.js'
+import { judge } from '../../bench/goals/judge.js'
+import { commandOf, runPart } from '../../bench/goals/parts.js'
+import { skewsOf } from '../../bench/goals/shares.js'
+import { UsageError } from '../../bench/harness/command-line.js'
+import type { Row } from '../../bench/harness/results.js'
+import { parseOptions } from '../../bench/layer/layer-options.js'
+import { parsePeersOptions } from '../../bench/peers/peers-options.js'
+import type { PeerRow } from '../../bench/peers/peers-results.js'
+import { MoeLayer } from '../../lib/index.js'
+
+const ratio = (median: number) => ({ median, low: median, high: median })
+const watched = { foreignCores: 0, disturbed: false }
+const name = { shape: 'OLMoE-1B-7B', dtype: 'bf16', threads: 2 } as const
+const nothing: Collected = {
+  ...{
+    machine: null,
+    rows: [],
+    peerRows: [],
+    contexts: [],
+    contention: [],
+    shares: [],
+    skews: [],
+    loads: [],
+  },
+  ...{ overheads: [], memory: [], notMeasured: [], versions: {}, files: [] },
+}
+const judged = (changes: Partial<Collected>) =>
+  judge({ ...nothing, ...changes }).map(({ bar, what, holds }) => [bar, what, holds])
+
+const share = (changes: Partial<ShareRow>): ShareRow => ({
+  ...{ ...name, numTokens: 1, medianMs: 1, share: ratio(0.96), bound: 'memory', ...watched },
+  ...changes,
+})
+
+describe('the bars', () => {
+  it('are none without results', () => {
+    expect(judge(nothing)).toEqual([])
+  })
+
+  it('ask for a share of the limits by dtype and size', () => {
+    const shares = [
+      share({}),
+      share({ share: ratio(0.94), numTokens: 8 }),
+      share({ numTokens: 64, share: ratio(0.76), dtype: 'f32' }),
+      share({ numTokens: 512, share: ratio(0.66) }),
+      share({ numTokens: 512, share: ratio(0.66), dtype: 'f32' }),
+      // Asked of nobody.
+      share({ numTokens: 512, dtype: 'f16' }),
+      share({ numTokens: 2 }),
+    ]
+    expect(judged({ shares })).toEqual([
+      ['share of the read bandwidth, T=1', 'S2 bf16 T=1, 2 threads', true],
+      ['share of the read bandwidth, T=8', 'S2 bf16 T=8, 2 threads', false],
+      ['share of the roofline, T=64', 'S2 f32 T=64, 2 threads', true],
+      [
+        'share of the peak of the arithmetic, T=512',
+        'S2 bf16 T=512, 2 threads (no bf16 unit: of the f32 FMA peak)',
+        true,
+      ],
+      ['share of the peak of the arithmetic, T=512', 'S2 f32 T=512, 2 threads', false],
+    ])
+  })
+
+  it('compare with the fastest of the peers that count', () => {
+    const peer = (changes: Partial<PeerRow>): PeerRow => ({
+      ...{ shape: 'small', numTokens: 1, threads: 2, group: 'f32', peer: 'sparse-experts', dtype: 'f32' },
+      ...{ medianMs: 1, tokensPerSecond: 1, ratio: ratio(1), outputError: 0, ...watched },
+      ...changes,
+    })
+    const at = (numTokens: number, onnx: number, oneDnn: number) => [
+      peer({ numTokens }),
+      peer({ numTokens, peer: 'onnxruntime-node MoE', ratio: ratio(onnx) }),
+      peer({ numTokens, peer: 'oneDNN loop', ratio: ratio(oneDnn) }),
+    ]
+    // At one token only onnxruntime-node counts; at 512 whoever is fastest.
+    const bars = judge({ ...nothing, peerRows: [...at(1, 1.2, 0.9), ...at(512, 1.2, 1.1)] })
+    expect(bars.map(({ measured, holds }) => [measured, holds])).toEqual([
+      ['1.20× onnxruntime-node MoE f32', true],
+      ['1.10× oneDNN loop f32', false],
+    ])
+    expect(judge({ ...nothing, peerRows: [peer({}), peer({ group: 'quantized' })] })).toEqual([])
+  })
+
+  it('let skew cost what its bytes and FLOPs say, and never hold because uniform routing is slow', () => {
+    const skew = (least: number, measured: number): SkewRow => ({
+      ...{ ...name, numTokens: 64, load: 'zipf', ratio: ratio(measured), least, ...watched },
+    })
+    expect(
+      judged({ skews: [skew(1.5, 1.7), skew(0.5, 1.1), skew(0.5, 1.2)] }).map(([, , holds]) => holds),
+    ).toEqual([true, true, false])
+  })
+
+  it('judge contention, calls and loading by their figures', () => {
+    const contention = { ...name, numTokens: 8, quietMs: 1, busyMs: 2, ...watched }
+    const overhead = { ...name, device: 'cpu', ...watched }
+    const load: LoadRow = {
+      ...{ ...name, weightBytes: 100, peakBytes: 114, loadMs: 1, catMs: 1, speed: ratio(0.79), ...watched },
+    }
+    const bars = judge({
+      ...nothing,
+      contention: [
+        { ...contention, ratio: ratio(2.1) },
+        { ...contention, ratio: ratio(2.3) },
+      ],
+      overheads: [
+        { ...overhead, forwardSyncUs: 4.9, forwardUs: 41 },
+        { ...overhead, shape: 'E8', forwardSyncUs: 9, forwardUs: 9 },
+      ],
+      loads: [load],
+    })
+    expect(bars.map(({ measured, holds }) => [measured, holds])).toEqual([
+      ['2.10×', true],
+      ['2.30×', false],
+      ['4.90 µs', true],
+      ['41.0 µs', false],
+      ['1.140×', true],
+      ['79 %', false],
+    ])
+  })
+
+  const cell = (changes: Partial<Row>): Row => ({
+    ...{
+      ...name,
+      what: 'layer',
+      device: 'cpu',
+      load: 'gate',
+      numTokens: 64,
+      medianMs: 10,
+      p99Ms: 10,
+      samples: 5,
+    },
+    ...{ tokensPerSecond: 1, flops: 1, weightBytes: 1, distinctExperts: 1, gflops: 1, weightGBs: 1 },
+    ...{ rooflineShare: null, bound: null, ...watched },
+    ...changes,
+  })
+
+  it('add up what surrounds the experts, where the layer counted it', () => {
+    const of = (numTokens: number, routing: number, changes: Partial<Row> = {}) =>
+      cell({ numTokens, phases: { routing, dispatch: 0.004, experts: 9.68, combine: 0.016 }, ...changes })
+    const bars = judge({
+      ...nothing,
+      rows: [
+        ...[of(1, 0.008), of(64, 0.3), of(8, 1), of(1, 9, { shape: 'E8' }), of(1, 9, { device: 'cuda:0' })],
+        cell({ numTokens: 1 }),
+      ],
+    })
+    expect(bars.map(({ bar, measured, holds }) => [bar, measured, holds])).toEqual([
+      ['routing, dispatch and combine, T=1', '28.0 µs', false],
+      ['routing, dispatch and combine of the layer, T≥64', '3.2 % (320 µs)', true],
+    ])
+  })
+
+  it('ask for lines over T·k and nothing over E but the experts that are hit', () => {
+    const line = [64, 128, 512].map(numTokens => cell({ numTokens, medianMs: 1 + numTokens }))
+    const bent = [64, 128, 512].map(numTokens =>
+      cell({ shape: 'small', numTokens, medianMs: numTokens ** 2 }),
+    )
+    const sweep = [8, 64, 512].map(e =>
+      cell({ shape: `E${e}`, numTokens: 1, medianMs: e ** 0.2, weightBytes: 1e9 }),
+    )
+    const machine = {
+      ...{ fmaInstruction: 'avx2 fma', bf16Instruction: null, foreignCores: 0 },
+      threads: [{ threads: 2, readGBs: { best: 30, median: 30 }, fmaGflops: { best: 200, median: 200 } }],
+    }
+    const bars = judge({ ...nothing, machine, rows: [...line, ...bent, ...sweep] })
+    expect(bars.map(({ what, holds }) => [what, holds])).toEqual([
+      ['S2 bf16, 2 threads', true],
+      ['S4 bf16, 2 threads', false],
+      ['E=8…512 bf16 T=1, 2 threads', false],
+    ])
+    expect(bars[2]!.measured).toBe('E^0.20 (experts hit: E^0.00)')
+  })
+
+  it('are printed by name, with what other load makes doubtful', () => {
+    const bars = judge({ ...nothing, shares: [share({}), share({ share: ratio(0.5), disturbed: true })] })
+    const lines = barLines(bars)
+    expect(lines).toHaveLength(3)
+    expect(lines[1]).toContain('holds')
+    expect(lines[2]).toContain('DOES NOT HOLD ~')
+    expect(barSummary(bars)).toBe('1 of 2 hold; 1 were measured beside other load (~)')
+    expect(barTable(bars).split('\n')).toHaveLength(4)
+  })
+
+  it('come from the results of one revision, the undisturbed of two', () => {
+    const environment = { cpu: 'a CPU', architecture: 'avx2' } as BarResults['environment']
+    const results = (date: string, shares: ShareRow[]): BarResults => ({
+      ...{ benchmark: 'sparse-experts bars', date, revision: 'r', environment, machine: null },
+      ...{ shares, skews: [], loads: [] },
+    })
+    const collected = collect([
+      { file: 'a', results: results('1', [share({ medianMs: 1 })]) },
+      { file: 'b', results: results('2', [share({ medianMs: 2, disturbed: true })]) },
+    ])
+    expect(collected.shares.map(({ medianMs }) => medianMs)).toEqual([1])
+  })
+})
+
+it('calls the shapes by their short names', () => {
+  expect(caseName({ ...name, threads: 1, numTokens: 8 })).toBe('S2 bf16 T=8, 1 thread')
+  expect(caseName({ ...name, shape: 'Mixtral-8x7B' })).toBe('Mixtral-8x7B bf16, 2 threads')
+})
+
+it('sets a skewed load beside the uniform one of as many tokens', () => {
+  const work = (weightBytes: number) => ({ weightBytes, flops: 0, distinctExperts: 1 })
+  const row = (load: 'uniform' | 'zipf' | 'gate', numTokens: number, bytes: number, rounds: number[]) => ({
+    ...{ load, numTokens, work: work(bytes), rounds },
+  })
+  const rows = [
+    row('uniform', 8, 4, [2, 4]),
+    row('zipf', 8, 2, [3, 6]),
+    row('zipf', 64, 2, [1]),
+    row('gate', 8, 1, [1]),
+  ]
+  expect(skewsOf(rows, ({ weightBytes }) => weightBytes)).toEqual([
+    { load: 'zipf', numTokens: 8, ratio: { median: 1.5, low: 1.5, high: 1.5 }, least: 0.5 },
+  ])
+})
+
+describe('the command line of the bars', () => {
+  it('takes shapes by short or long name', () => {
+    expect(parseBarsOptions(['--filter', 's1,olmoe']).shapes).toEqual(['DeepSeek-V2-Lite', 'OLMoE-1B-7B'])
+    expect(parseBarsOptions([]).shapes).toHaveLength(4)
+    expect(parseBarsOptions(['--quick']).shapes).toEqual(['small'])
+  })
+
+  it.each([
+    ['--filter', 'Mixtral'],
+    ['--only', 'speed'],
+    ['--rounds', '0'],
+    ['--from', 'a', '--out', 'b'],
+  ])('refuses %s %s', (...args) => {
+    expect(() => parseBarsOptions(args)).toThrow(UsageError)
+  })
+
+  it.each([[[]], [['--quick']], [['--dtype', 'f32']]])(
+    'gives each benchmark words that it takes: %s',
+    args => {
+      const options = parseBarsOptions(args)
+      for (const part of ['cells', 'sweep'] as const) {
+        expect(() => parseOptions(commandOf(part, options)!.args)).not.toThrow()
+      }
+      expect(() => parsePeersOptions(commandOf('peers', options)!.args)).not.toThrow()
+      for (const part of ['shares', 'load'] as const) {
+        expect(parseBarsOptions(commandOf(part, options)!.args)).toMatchObject({
+          ...{ parts: [part], dtypes: options.dtypes, shapes: options.shapes, quick: options.quick },
+        })
+      }
+    },
+  )
+
+  it('has no peer for f16', () => {
+    const options = parseBarsOptions(['--dtype', 'f16'])
+    expect(commandOf('peers', options)).toBeNull()
+    runPart('peers', options, '/nonexistent')
+  })
+})
+
+it.each(['small shape', 'shape with shared experts'])(
+  'writes a checkpoint of a %s that loads',
+  async which => {
+    const shape = {
+      name: which,
+      config: {
+        ...{ hiddenSize: 32, intermediateSize: 16, numExperts: 4, topK: 2, scoringFunc: 'softmax' as const },
+        ...{ normTopkProb: false as const, numSharedExperts: which === 'small shape' ? 0 : 2 },
+      },
+    }
+    const directory = mkdtempSync(path.join(os.tmpdir(), 'bars-test-'))
+    try {
+      const { files, weightBytes } = await writeCheckpoint(shape, 'bf16', directory)
+      expect(weightBytes).toBe(4 * 4 * 32 + 2 * 3 * 16 * 32 * (which === 'small shape' ? 4 : 6))
+      expect(statSync(files[0]!).size).toBeGreaterThan(weightBytes)
+      const layer = await MoeLayer.load(directory, { layer: 0, device: 'reference' })
+      expect(layer.config).toMatchObject({ hiddenSize: 32, numExperts: 4, topK: 2 })
+      const { output } = layer.forwardSync(new Float32Array(32).fill(1))
+      expect(output.some(value => value !== 0)).toBe(true)
+      layer.dispose()
+    } finally {
+      rmSync(directory, { recursive: true, force: true })
+    }
+  },
+)
