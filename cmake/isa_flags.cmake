@@ -1,4 +1,4 @@
-# CPU kernels: one file per instruction set, each with its own flags, chosen at run time (csrc/cpu/isa_dispatch.cc).
+# CPU kernels: one file per instruction set, each with its own flags, chosen at run time (csrc/cpu/isa/choose_isa.cc).
 # -O3 unrolls and vectorises the plain loops there; the vector types of scalar.cc are wider than the baseline's registers (psabi).
 # g++ would give each row of a block a pointer of its own and count them all up: a fifth of the inner loop's instructions.
 set(SE_O3 -O3 $<$<CXX_COMPILER_ID:GNU>:-fno-ivopts>)

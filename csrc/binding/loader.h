@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "binding/environment.h"
-#include "core/decode.h"
+#include "formats/decode.h"
 
 namespace sparse_experts::binding {
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "binding/device_memory.h"
-#include "core/decode.h"
 #include "core/dtype.h"
+#include "formats/decode.h"
 
 namespace sparse_experts::binding {
 namespace {

@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "cpu/grouped_matmul.h"
 #include "cpu/isa/isa.h"
+#include "cpu/ops/expert_matmul.h"
+#include "cpu/ops/select.h"
 #include "cpu/phase_times.h"
-#include "cpu/select.h"
 #include "cpu/thread_pool.h"
 
 // Opaque to callers. One run at a time: every op holds the mutex.

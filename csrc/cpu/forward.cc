@@ -10,12 +10,13 @@
 #include <algorithm>
 
 #include "core/dtype.h"
-#include "cpu/combine.h"
 #include "cpu/device.h"
-#include "cpu/dispatch.h"
-#include "cpu/expert_segments.h"
-#include "cpu/router.h"
-#include "cpu/workspace.h"
+#include "cpu/forward_plan.h"
+#include "cpu/ops/capacity.h"
+#include "cpu/ops/combine.h"
+#include "cpu/ops/dispatch.h"
+#include "cpu/ops/expert_segments.h"
+#include "cpu/ops/router.h"
 #include "ops/checks.h"
 
 namespace sparse_experts::cpu {

@@ -5,9 +5,10 @@
 
 #include "core/dtype.h"
 #include "cpu/device.h"
-#include "cpu/dispatch.h"
 #include "cpu/host_buffer.h"
-#include "cpu/router.h"
+#include "cpu/ops/capacity.h"
+#include "cpu/ops/dispatch.h"
+#include "cpu/ops/router.h"
 #include "ops/checks.h"
 
 namespace sparse_experts::cpu {

@@ -1,6 +1,6 @@
 /**
  * Decodes stored matrices row by row: the oracle of the native decoder, bit for bit. Each value is formed in f32 by single rounded
- * operations, in the order that csrc/core/decode.h states: element, times scale; NVFP4's factor (scale op global scale) first; packed
+ * operations, in the order that csrc/formats/decode.h states: element, times scale; NVFP4's factor (scale op global scale) first; packed
  * integers (q - zero) times scale.
  */
 

@@ -18,7 +18,7 @@ export interface Segment {
   name: string
 }
 
-/** How a stored matrix becomes numbers; the arithmetic is that of csrc/core/decode.h. */
+/** How a stored matrix becomes numbers; the arithmetic is that of csrc/formats/decode.h. */
 export interface MatrixEncoding {
   /**
    * - `float`: elements as they are, `[rows, cols]` or transposed; optional scale grid, multiplied

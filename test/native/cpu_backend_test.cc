@@ -7,7 +7,7 @@
 
 #include "backend/registry.h"
 #include "check.h"
-#include "cpu/isa_dispatch.h"
+#include "cpu/isa/choose_isa.h"
 #include "fixture.h"
 #include "suites.h"
 

@@ -14,8 +14,8 @@
 #include <random>
 #include <vector>
 
-#include "core/decode.h"
 #include "core/dtype.h"
+#include "formats/decode.h"
 
 namespace {
 

@@ -7,8 +7,8 @@
 #include <cstdio>
 #include <vector>
 
-#include "core/decode.h"
 #include "core/dtype.h"
+#include "formats/decode.h"
 
 namespace {
 

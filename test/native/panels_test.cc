@@ -1,7 +1,5 @@
 // Packed panels: where each element lies, and the product over them against a plain double loop,
 // for every height of a block and sizes that are no multiple of anything.
-#include "cpu/panels.h"
-
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -9,6 +7,7 @@
 #include "check.h"
 #include "core/dtype.h"
 #include "cpu/device.h"
+#include "cpu/layouts/float_panels.h"
 #include "fixture.h"
 #include "suites.h"
 

@@ -3,7 +3,7 @@
 #include <cfloat>
 
 #include "check.h"
-#include "cpu/isa_dispatch.h"
+#include "cpu/isa/choose_isa.h"
 #include "fixture.h"
 #include "oracle.h"
 #include "suites.h"

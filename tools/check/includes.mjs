@@ -1,7 +1,7 @@
 /**
  * Holds the dependencies between directories one way, and the native sources in one list. Prints every breach; exits 1 on any.
  *
- * Native: binding → ops, backend → cpu | cuda → core; the C ABI header backend/backend.h is the floor that all stand on.
+ * Native: binding → backend → cpu | cuda → ops → formats → core; the C ABI header backend/backend.h is the floor that all stand on.
  * TypeScript: cli → index → api → devices → families, checkpoint, reference → types; LAYERS below is that order.
  */
 
@@ -20,11 +20,12 @@ const ABI_HEADER = 'backend/backend.h'
 /** Directory of csrc → directories that it may include. */
 const NATIVE_MAY_INCLUDE = {
   core: ['core'],
-  ops: ['ops', 'core'],
-  cpu: ['cpu', 'ops', 'core'],
-  cuda: ['cuda', 'ops', 'core'],
+  formats: ['formats', 'core'],
+  ops: ['ops', 'formats', 'core'],
+  cpu: ['cpu', 'ops', 'formats', 'core'],
+  cuda: ['cuda', 'ops', 'formats', 'core'],
   backend: ['backend', 'cpu', 'ops', 'core'],
-  binding: ['binding', 'backend', 'ops', 'core'],
+  binding: ['binding', 'backend', 'ops', 'formats', 'core'],
 }
 /** System headers that only one directory may know. */
 const SYSTEM_HEADER_HOME = [

@@ -1,7 +1,7 @@
 // The functions that exist once per instruction set, as a table of plain C function pointers.
 //
 // Two matmuls: over rows as callers hold them (router, stages), and over packed panels (the experts
-// of a layer, cpu/panels.h).
+// of a layer, cpu/layouts/float_panels.h).
 //
 // Bit rules. An element of a matmul is the same sequence of operations wherever it is computed: its
 // bits depend on its two rows and on K alone, never on the block or the batch that it is computed

@@ -1,4 +1,4 @@
-// The matmul over packed panels (cpu/panels.h), included by each instruction set's file inside its
+// The matmul over packed panels (cpu/layouts/float_panels.h), included by each instruction set's file inside its
 // unnamed namespace.
 //
 //   for a piece of K that fits L1:

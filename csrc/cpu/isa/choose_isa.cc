@@ -1,4 +1,4 @@
-#include "cpu/isa_dispatch.h"
+#include "cpu/isa/choose_isa.h"
 
 #include <cstdlib>
 

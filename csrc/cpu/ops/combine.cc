@@ -1,4 +1,4 @@
-#include "cpu/combine.h"
+#include "cpu/ops/combine.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,7 @@
 
 #include "core/dtype.h"
 #include "cpu/device.h"
-#include "cpu/expert_segments.h"
+#include "cpu/ops/expert_segments.h"
 
 namespace sparse_experts::cpu {
 namespace {

@@ -46,7 +46,7 @@ struct MatmulSegment {
   bool x_is_bf16 = false;
 
   int32_t dtype = SE_F32;      // of the weights
-  bool is_packed = false;      // gate and up are panels (cpu/panels.h)
+  bool is_packed = false;      // gate and up are panels (cpu/layouts/float_panels.h)
   const void* gate = nullptr;  // [n, k] or NULL: up only
   const void* up = nullptr;    // [n, k]
   int64_t gate_stride = 0;     // elements; not of packed weights

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <array>
 
-#include "core/decode_numeric.h"
-#include "core/decode_tiles.h"
+#include "formats/scalars.h"
+#include "formats/tiles.h"
 
 namespace sparse_experts::decode_detail {
 namespace {

@@ -1,9 +1,9 @@
-#include "cpu/workspace.h"
+#include "cpu/forward_plan.h"
 
 #include <algorithm>
 
 #include "core/numeric.h"
-#include "cpu/grouped_matmul.h"
+#include "cpu/ops/expert_matmul.h"
 
 namespace sparse_experts::cpu {
 namespace {

@@ -1,15 +1,15 @@
 // Decoding: check, then tile by tile into f32, then one rounding to the output dtype.
-#include "core/decode.h"
+#include "formats/decode.h"
 
 #include <algorithm>
 #include <array>
 #include <cstring>
 #include <new>
 
-#include "core/decode_numeric.h"
-#include "core/decode_tiles.h"
 #include "core/dtype.h"
 #include "core/numeric.h"
+#include "formats/scalars.h"
+#include "formats/tiles.h"
 
 namespace sparse_experts {
 namespace {

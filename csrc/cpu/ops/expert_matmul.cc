@@ -1,11 +1,11 @@
-#include "cpu/grouped_matmul.h"
+#include "cpu/ops/expert_matmul.h"
 
 #include <algorithm>
 
 #include "core/dtype.h"
 #include "core/numeric.h"
 #include "cpu/device.h"
-#include "cpu/panels.h"
+#include "cpu/layouts/float_panels.h"
 
 namespace sparse_experts::cpu {
 namespace {

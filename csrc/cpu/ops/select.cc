@@ -1,4 +1,4 @@
-#include "cpu/select.h"
+#include "cpu/ops/select.h"
 
 #include <algorithm>
 #include <cmath>

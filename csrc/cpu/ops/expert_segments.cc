@@ -1,4 +1,4 @@
-#include "cpu/expert_segments.h"
+#include "cpu/ops/expert_segments.h"
 
 namespace sparse_experts::cpu {
 namespace {

@@ -1,9 +1,9 @@
 // Tiles of packed integers: compressed-tensors, AWQ, GPTQ.
 #include <array>
 
-#include "core/decode_numeric.h"
-#include "core/decode_tiles.h"
 #include "core/numeric.h"
+#include "formats/scalars.h"
+#include "formats/tiles.h"
 
 namespace sparse_experts::decode_detail {
 namespace {

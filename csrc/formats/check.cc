@@ -2,9 +2,9 @@
 #include <initializer_list>
 #include <string>
 
-#include "core/decode_numeric.h"
-#include "core/decode_tiles.h"
 #include "core/numeric.h"
+#include "formats/scalars.h"
+#include "formats/tiles.h"
 
 namespace sparse_experts {
 

@@ -31,10 +31,6 @@ void select_rows(const RunContext& context, const SeRouting& routing, const SeSe
 // Sizes the scratch for a call; before select_rows.
 void prepare_select(const RunContext& context, const SeRouting& routing, const SeSelectArgs& args);
 
-// Drops the slots above capacity over the whole call (per sequence, or over the batch), normalises
-// where that comes after, and scales. Nothing for families without capacity.
-void apply_capacity(const RunContext& context, const SeRouting& routing, const SeSelectArgs& args);
-
 // What normalisation divides the scores of the kept slots (id >= 0) by; 1 without normalisation.
 double normalization_divisor(const SeRouting& routing, int64_t num_slots, const int32_t* ids,
                              const double* scores);

@@ -1,9 +1,9 @@
-// Private to core/decode*.cc: a checked matrix, and its decoding tile by tile.
+// Private to formats/*.cc: a checked matrix, and its decoding tile by tile.
 #pragma once
 
 #include <vector>
 
-#include "core/decode.h"
+#include "formats/decode.h"
 
 namespace sparse_experts::decode_detail {
 

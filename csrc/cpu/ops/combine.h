@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "backend/backend.h"
-#include "cpu/grouped_matmul.h"
+#include "cpu/ops/expert_matmul.h"
 
 namespace sparse_experts::cpu {
 

@@ -1,4 +1,4 @@
-#include "cpu/panels.h"
+#include "cpu/layouts/float_panels.h"
 
 #include <algorithm>
 #include <cstring>

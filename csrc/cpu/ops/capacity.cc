@@ -1,11 +1,13 @@
 // Experts that hold a limited number of tokens: Switch Transformers per sequence, NLLB-MoE over the
 // batch.
+#include "cpu/ops/capacity.h"
+
 #include <algorithm>
 #include <cmath>
 
 #include "core/numeric.h"
 #include "cpu/device.h"
-#include "cpu/select.h"
+#include "cpu/ops/select.h"
 
 namespace sparse_experts::cpu {
 namespace {

@@ -1,4 +1,4 @@
-#include "cpu/router.h"
+#include "cpu/ops/router.h"
 
 #include <cmath>
 #include <cstring>
