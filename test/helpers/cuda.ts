@@ -37,9 +37,9 @@ export async function counted(device: string, body: () => unknown): Promise<Nati
   return Object.fromEntries(names.map(name => [name, after[name] - before[name]])) as never
 }
 
-/** Runs a program of test/cuda/fixtures, which prints one JSON value. */
+/** Runs a program of test/devices/fixtures, which prints one JSON value. */
 export async function runFixture<Result>(name: string, env: NodeJS.ProcessEnv): Promise<Result> {
-  const { status, stdout, stderr } = await runScript(`test/cuda/fixtures/${name}.ts`, [], {
+  const { status, stdout, stderr } = await runScript(`test/devices/fixtures/${name}.ts`, [], {
     ...env,
     SPARSE_EXPERTS_TEST_DEVICES: '',
   })

@@ -18,10 +18,11 @@ import {
 import { addressSanitizerRuntime, printReports, SANITIZERS } from '../build/side-tree.mjs'
 import { root } from '../repository.mjs'
 
-/** Every kernel through every family, size and load: what the slow flavours run. */
-const CASE_TABLE = ['test/ops', 'test/cuda']
+const device = name => `test/devices/${name}.test.ts`
+/** Every kernel through every family, size and load, and what is promised of a GPU alone: what the slow flavours run. */
+const CASE_TABLE = ['test/ops', ...['bits', 'failures', 'memory', 'tensors', 'workers'].map(device)]
 /** What the addon promises of any native device: hostile arguments, loading, queue, lifetime, exit. */
-const NATIVE = ['arguments', 'load', 'queue', 'lifetime', 'exit'].map(name => `test/native/${name}.test.ts`)
+const NATIVE = ['arguments', 'load', 'queue', 'lifetime', 'exit'].map(device)
 const ALL = [...CASE_TABLE, 'test/golden/devices.test.ts', 'test/api', 'test/tiny/golden.test.ts', ...NATIVE]
 
 const { values, tokens } = parseArgs({ options: EMULATOR_OPTIONS, strict: false, tokens: true })

@@ -6,10 +6,10 @@ import { Worker } from 'node:worker_threads'
 import { expect, it } from 'vitest'
 import { loadNative } from '../../lib/native.js'
 import { counters, describeCuda } from '../helpers/cuda.js'
-import { forward, makeLayer, makeRequest } from '../native/fixtures/layer.mjs'
+import { forward, makeLayer, makeRequest } from './fixtures/layer.mjs'
 
 function startWorker(workerData: object): Worker {
-  return new Worker(new URL('../native/fixtures/worker.mjs', import.meta.url), { workerData })
+  return new Worker(new URL('fixtures/worker.mjs', import.meta.url), { workerData })
 }
 
 describeCuda('workers', device => {
