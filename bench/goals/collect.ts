@@ -14,9 +14,9 @@ import {
   type Results,
   type Row,
 } from '../harness/results.js'
+import { groupBy } from '../harness/tables.js'
 import type { ContextRow, PeerResults, PeerRow } from '../peers/peers-results.js'
-import { groupBy } from '../report/tables.js'
-import type { BarResults, LoadRow, ShareRow, SkewRow } from './goals-results.js'
+import type { GoalsResults, LoadRow, ShareRow, SkewRow } from './goals-results.js'
 
 export interface Collected {
   /** Absent where nothing was measured. */
@@ -38,12 +38,12 @@ export interface Collected {
   files: string[]
 }
 
-type AnyResults = Results | PeerResults | ContentionResults | BarResults
+type AnyResults = Results | PeerResults | ContentionResults | GoalsResults
 const KINDS: readonly string[] = [
   'sparse-experts',
   'sparse-experts peers',
   'sparse-experts contention',
-  'sparse-experts bars',
+  'sparse-experts goals',
 ]
 
 export function readAll(directory: string): { file: string; results: AnyResults }[] {
@@ -51,9 +51,17 @@ export function readAll(directory: string): { file: string; results: AnyResults 
     .filter(name => name.endsWith('.json'))
     .map(file => ({
       file,
-      results: JSON.parse(readFileSync(path.join(directory, file), 'utf8')) as AnyResults,
+      results: withCurrentKind(JSON.parse(readFileSync(path.join(directory, file), 'utf8')) as AnyResults),
     }))
     .filter(({ results }) => KINDS.includes(results.benchmark))
+}
+
+/** Results recorded before the goals had that name call themselves 'sparse-experts bars'. */
+function withCurrentKind(results: AnyResults): AnyResults {
+  const kind: string = results.benchmark
+  return kind === 'sparse-experts bars'
+    ? { ...(results as GoalsResults), benchmark: 'sparse-experts goals' }
+    : results
 }
 
 export function collect(all: readonly { file: string; results: AnyResults }[]): Collected {
@@ -69,12 +77,12 @@ export function collect(all: readonly { file: string; results: AnyResults }[]): 
   const contention = used.flatMap(({ results }) =>
     results.benchmark === 'sparse-experts contention' ? results.rows : [],
   )
-  const bars = used.flatMap(({ results }) => (results.benchmark === 'sparse-experts bars' ? [results] : []))
+  const goals = used.flatMap(({ results }) => (results.benchmark === 'sparse-experts goals' ? [results] : []))
   const peerKey = (row: PeerRow) =>
     [row.shape, row.peer, row.dtype, row.numTokens, row.threads, row.group].join(' ')
   return {
     newest,
-    machine: [...cells, ...peers, ...bars]
+    machine: [...cells, ...peers, ...goals]
       .map(results => results.machine)
       .reduce((a, b) => (a && b ? bestOf(a, b) : (a ?? b)), null),
     rows: best(
@@ -91,15 +99,15 @@ export function collect(all: readonly { file: string; results: AnyResults }[]): 
     ),
     contention: best(contention, callKey),
     shares: best(
-      bars.flatMap(results => results.shares),
+      goals.flatMap(results => results.shares),
       callKey,
     ),
     skews: best(
-      bars.flatMap(results => results.skews),
+      goals.flatMap(results => results.skews),
       row => `${callKey(row)} ${row.load}`,
     ),
     loads: best(
-      bars.flatMap(results => results.loads),
+      goals.flatMap(results => results.loads),
       row => layerKey({ ...row, device: 'cpu' }),
     ),
     overheads: best(

@@ -1,14 +1,7 @@
-/** The shapes that the bars speak of, by their short names. */
+/** The shapes that the goals are about. */
 
 import { type BenchShape, shapeNamed } from '../harness/shapes.js'
 
-const NAMES = { S1: 'DeepSeek-V2-Lite', S2: 'OLMoE-1B-7B', S3: 'Qwen3-30B-A3B', S4: 'small' } as const
+const NAMES = ['DeepSeek-V2-Lite', 'OLMoE-1B-7B', 'Qwen3-30B-A3B', 'small'] as const
 
-export const BAR_SHAPES: readonly { label: string; shape: BenchShape }[] = Object.entries(NAMES).map(
-  ([label, name]) => ({ label, shape: shapeNamed(name)! }),
-)
-
-/** `S1` … where a shape has such a name, else its own. */
-export function labelOf(shapeName: string): string {
-  return BAR_SHAPES.find(({ shape }) => shape.name === shapeName)?.label ?? shapeName
-}
+export const GOAL_SHAPES: readonly BenchShape[] = NAMES.map(name => shapeNamed(name)!)

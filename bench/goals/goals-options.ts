@@ -2,25 +2,27 @@
 
 import { DTYPES, matching, numbers, parseValues, UsageError, words } from '../harness/command-line.js'
 import type { DType } from '../harness/package.js'
-import { BAR_SHAPES } from './goal-shapes.js'
+import { GOAL_SHAPES } from './goal-shapes.js'
 
 /** What is measured, each in a process of its own. */
 export const PARTS = ['shares', 'load', 'peers', 'contention', 'cells', 'sweep'] as const
 export type Part = (typeof PARTS)[number]
 
-export const BARS_USAGE = `npm run bench:goals -- [options]: is the CPU backend as fast as this project asks of it?
+const SHAPES = GOAL_SHAPES.map(({ name }) => name)
+
+export const GOALS_USAGE = `npm run bench:goals -- [options]: is the CPU backend as fast as this project asks of it?
   --from DIR      judges the newest results of a folder instead of measuring
   --out DIR       keeps the results there (default: nowhere)
   --only A,B      ${PARTS.join(', ')} (default: all)
-  --filter A,B    ${BAR_SHAPES.map(({ label, shape }) => `${label} ${shape.name}`).join(', ')} (default: all)
+  --filter A,B    ${SHAPES.join(', ')} (default: all)
   --dtype A,B     f32, bf16, f16 (default: all)
   --threads A,B   of the shares of the limits (default: all cores, and 1)
   --rounds N      of interleaved measurements (default: 5)
   --retries N     repeats when other load disturbed them (default: 1)
-  --json FILE     writes the judged bars
+  --json FILE     writes the verdicts
   --quick         the small shape, once: does it run?`
 
-export interface BarsOptions {
+export interface GoalsOptions {
   /** Names of shapes. */
   shapes: string[]
   dtypes: DType[]
@@ -36,16 +38,14 @@ export interface BarsOptions {
 }
 
 /** @throws UsageError for a word that means nothing */
-export function parseBarsOptions(args: readonly string[]): BarsOptions {
+export function parseGoalsOptions(args: readonly string[]): GoalsOptions {
   const names = ['from', 'out', 'only', 'filter', 'dtype', 'threads', 'rounds', 'retries', 'json'] as const
   const values = parseValues(args, names)
   const { quick, from, out, json } = values
   if (from !== undefined && out !== undefined)
     throw new UsageError('--from measures nothing that --out could keep')
-  const labels = BAR_SHAPES.map(({ label, shape }) => `${label} ${shape.name}`)
-  const chosen = matching(values.filter ?? (quick ? 'small' : ''), labels)
   return {
-    shapes: chosen.map(name => name.split(' ')[1]!),
+    shapes: matching(values.filter ?? (quick ? 'small' : ''), SHAPES),
     dtypes: words('dtype', values.dtype, DTYPES) ?? [...DTYPES],
     threads: numbers('threads', values.threads, 0) ?? (quick ? [0] : [0, 1]),
     parts: words('only', values.only, PARTS) ?? [...PARTS],

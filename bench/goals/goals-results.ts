@@ -1,4 +1,4 @@
-/** What the measurements leave behind that only the bars need. */
+/** What the measurements leave behind that only the goals need. */
 
 import type { MachineLimits } from '../harness/machine.js'
 import type { DType } from '../harness/package.js'
@@ -50,8 +50,8 @@ export interface LoadRow extends Watched {
   speed: Ratio
 }
 
-export interface BarResults extends Pick<Results, 'date' | 'revision' | 'environment'> {
-  benchmark: 'sparse-experts bars'
+export interface GoalsResults extends Pick<Results, 'date' | 'revision' | 'environment'> {
+  benchmark: 'sparse-experts goals'
   machine: MachineLimits | null
   shares: ShareRow[]
   skews: SkewRow[]

@@ -2,7 +2,7 @@
 
 import type { DType } from '../harness/package.js'
 import type { Row } from '../harness/results.js'
-import { groupBy } from '../report/tables.js'
+import { groupBy } from '../harness/tables.js'
 
 export interface LinearFit {
   slope: number

@@ -12,13 +12,14 @@ import { runCommand, UsageError } from '../harness/command-line.js'
 import { machineLines } from '../harness/result-lines.js'
 import { writeResults } from '../harness/results.js'
 import { collect, readAll } from './collect.js'
-import { BARS_USAGE, type BarsOptions, parseBarsOptions } from './goals-options.js'
-import { barLines, barSummary } from './goals-table.js'
+import { GOALS_USAGE, type GoalsOptions, parseGoalsOptions } from './goals-options.js'
 import { judge } from './judge.js'
 import { runPart } from './parts.js'
+import { verdictLines, verdictSummary } from './verdict-table.js'
 
-async function main(options: BarsOptions): Promise<void> {
-  const directory = options.from ?? options.out ?? mkdtempSync(path.join(os.tmpdir(), 'sparse-experts-bars-'))
+async function main(options: GoalsOptions): Promise<void> {
+  const directory =
+    options.from ?? options.out ?? mkdtempSync(path.join(os.tmpdir(), 'sparse-experts-goals-'))
   const isOurs = options.from === undefined && options.out === undefined
   try {
     if (options.from === undefined) {
@@ -30,15 +31,15 @@ async function main(options: BarsOptions): Promise<void> {
     }
     const collected = collect(readAll(directory))
     if (!collected.newest) throw new UsageError(`there are no results in ${directory}`)
-    const bars = judge(collected)
+    const verdicts = judge(collected)
     console.log(`\n${collected.newest.environment.cpu}, revision ${collected.newest.revision || 'unknown'}`)
     if (collected.machine) console.log(machineLines(collected.machine).join('\n'))
-    for (const line of barLines(bars)) console.log(line)
-    console.log(`\n${barSummary(bars)}`)
-    if (options.json) writeResults(options.json, { ...collected.newest.environment, bars })
+    for (const line of verdictLines(verdicts)) console.log(line)
+    console.log(`\n${verdictSummary(verdicts)}`)
+    if (options.json) writeResults(options.json, { ...collected.newest.environment, verdicts })
   } finally {
     if (isOurs) rmSync(directory, { recursive: true, force: true })
   }
 }
 
-await runCommand(BARS_USAGE, args => main(parseBarsOptions(args)))
+await runCommand(GOALS_USAGE, args => main(parseGoalsOptions(args)))

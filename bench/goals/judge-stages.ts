@@ -3,14 +3,11 @@
 import { formatDuration, formatPercent } from '../../lib/cli/format.js'
 import { aroundExpertsMs } from '../harness/result-lines.js'
 import type { Row } from '../harness/results.js'
-import { isExpertSweep } from '../report/charts/style.js'
-import { type Bar, caseName } from './goal.js'
+import { isExpertSweep } from '../harness/shapes.js'
+import { AROUND_TOKENS, MAX_AROUND_SHARE, MAX_AROUND_SINGLE_MS } from './goals.js'
+import { caseName, type Verdict } from './verdict.js'
 
-const MAX_SHARE = 0.04
-const LARGE_TOKENS = 64
-const MAX_SINGLE_MS = 0.025
-
-export function judgeStages(rows: readonly Row[]): Bar[] {
+export function judgeStages(rows: readonly Row[]): Verdict[] {
   return rows.flatMap(row => {
     const { phases, numTokens, disturbed } = row
     if (row.device !== 'cpu' || row.load !== 'gate' || !phases || isExpertSweep(row)) return []
@@ -19,20 +16,20 @@ export function judgeStages(rows: readonly Row[]): Bar[] {
     if (numTokens === 1) {
       return [
         {
-          ...{ bar: 'routing, dispatch and combine, T=1', what: caseName(row), disturbed },
+          ...{ goal: 'routing, dispatch and combine, T=1', what: caseName(row), disturbed },
           measured: formatDuration(ms),
-          needed: `< ${formatDuration(MAX_SINGLE_MS)}`,
-          holds: ms < MAX_SINGLE_MS,
+          needed: `< ${formatDuration(MAX_AROUND_SINGLE_MS)}`,
+          holds: ms < MAX_AROUND_SINGLE_MS,
         },
       ]
     }
-    if (numTokens < LARGE_TOKENS) return []
+    if (numTokens < AROUND_TOKENS) return []
     return [
       {
-        ...{ bar: 'routing, dispatch and combine of the layer, T≥64', what: caseName(row), disturbed },
+        ...{ goal: 'routing, dispatch and combine of the layer, T≥64', what: caseName(row), disturbed },
         measured: `${formatPercent(share)} (${formatDuration(ms)})`,
-        needed: `< ${formatPercent(MAX_SHARE)}`,
-        holds: share < MAX_SHARE,
+        needed: `< ${formatPercent(MAX_AROUND_SHARE)}`,
+        holds: share < MAX_AROUND_SHARE,
       },
     ]
   })

@@ -4,11 +4,10 @@ import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import type { Peer } from '../harness/contestant.js'
 import { peakRssBytes, resetPeakRss } from '../harness/memory.js'
 import { countEndedChild, isDisturbed, leastDisturbed, watchLoad } from '../harness/other-load.js'
 import { type DType, MoeLayer } from '../harness/package.js'
-import { median, type RoundOptions, ratioOf, runRounds } from '../harness/rounds.js'
+import { type Contestant, median, type RoundOptions, ratioOf, runRounds } from '../harness/rounds.js'
 import type { BenchShape } from '../harness/shapes.js'
 import { writeCheckpoint } from './checkpoint.js'
 import type { LoadRow } from './goals-results.js'
@@ -50,7 +49,7 @@ export async function measureLoad(
   }
 }
 
-function contestantOf(measure: () => Promise<number>): Pick<Peer, 'times'> {
+function contestantOf(measure: () => Promise<number>): Contestant {
   return {
     async times(_, __, calls) {
       const times: number[] = []

@@ -1,5 +1,5 @@
 /**
- * Measures what only the bars need: shares of the limits with skew, or loading. `npm run bench:goals` runs it once for each of the two, for
+ * Measures what only the goals need: shares of the limits with skew, or loading. `npm run bench:goals` runs it once for each of the two, for
  * the memory of one would disturb the other.
  */
 
@@ -9,24 +9,24 @@ import { openLimitsProbe } from '../harness/limits-probe.js'
 import { bestOf, environment } from '../harness/machine.js'
 import { disturbance } from '../harness/result-lines.js'
 import { revision, writeResults } from '../harness/results.js'
-import { BAR_SHAPES } from './goal-shapes.js'
-import { BARS_USAGE, type BarsOptions, parseBarsOptions } from './goals-options.js'
-import type { BarResults, LoadRow, ShareRow, SkewRow } from './goals-results.js'
+import { GOAL_SHAPES } from './goal-shapes.js'
+import { GOALS_USAGE, type GoalsOptions, parseGoalsOptions } from './goals-options.js'
+import type { GoalsResults, LoadRow, ShareRow, SkewRow } from './goals-results.js'
 import { measureLoad } from './load.js'
 import { measureShares } from './shares.js'
 
-/** Rows of a call, as the bars have them. */
+/** Tokens of a call: those that the goals name. */
 const TOKENS = [1, 8, 64, 512]
 const SKEW_TOKENS = [8, 64, 512]
 const BLOCK_MS = 150
 
-async function main(options: BarsOptions): Promise<void> {
-  const results: BarResults = {
-    ...{ benchmark: 'sparse-experts bars', date: new Date().toISOString(), revision: revision() },
+async function main(options: GoalsOptions): Promise<void> {
+  const results: GoalsResults = {
+    ...{ benchmark: 'sparse-experts goals', date: new Date().toISOString(), revision: revision() },
     ...{ environment: environment(), machine: null, shares: [], skews: [], loads: [] },
   }
   const { cores } = results.environment
-  const shapes = BAR_SHAPES.map(({ shape }) => shape).filter(({ name }) => options.shapes.includes(name))
+  const shapes = GOAL_SHAPES.filter(({ name }) => options.shapes.includes(name))
   const { rounds, retries, quick } = options
   const common = { rounds, retries, blockMs: quick ? 20 : BLOCK_MS }
   for (const shape of shapes) {
@@ -70,4 +70,4 @@ const loadLine = (row: LoadRow) =>
   `${nameOf(row)}  load ${formatDuration(row.loadMs)}, cat ${formatDuration(row.catMs)}; ${formatBytes(row.weightBytes)},` +
   ` at the peak ${formatBytes(row.peakBytes)}${disturbance(row)}`
 
-await runCommand(BARS_USAGE, args => main(parseBarsOptions(args)))
+await runCommand(GOALS_USAGE, args => main(parseGoalsOptions(args)))

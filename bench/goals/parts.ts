@@ -1,13 +1,13 @@
-/** The benchmarks that the bars are judged by, as command lines: each runs in a process of its own and leaves its results as JSON. */
+/** The benchmarks that the goals are judged by, as command lines: each runs in a process of its own and leaves its results as JSON. */
 
 import { spawnSync } from 'node:child_process'
 import path from 'node:path'
-import type { BarsOptions, Part } from './goals-options.js'
+import type { GoalsOptions, Part } from './goals-options.js'
 
 const bench = path.resolve(import.meta.dirname, '..')
 
 /** Script and arguments of a part, less the file of its results; null where there is nothing to run: no peer computes in f16. */
-export function commandOf(part: Part, options: BarsOptions): { script: string; args: string[] } | null {
+export function commandOf(part: Part, options: GoalsOptions): { script: string; args: string[] } | null {
   const { shapes, dtypes, threads, rounds, retries, quick } = options
   const list = (values: readonly (string | number)[]) => values.join(',')
   const repeats = ['--rounds', String(rounds), '--retries', String(retries)]
@@ -58,13 +58,13 @@ export function commandOf(part: Part, options: BarsOptions): { script: string; a
   }
 }
 
-/** @throws when it fails: bars that were not measured must not look like bars that hold */
-export function runPart(part: Part, options: BarsOptions, directory: string): void {
+/** @throws when it fails: goals that were not measured must not look like goals that hold */
+export function runPart(part: Part, options: GoalsOptions, directory: string): void {
   const found = commandOf(part, options)
   if (!found) return
   const { script, args } = found
   const date = new Date().toISOString().slice(0, 10)
-  const file = path.resolve(directory, `${date}-bars-${part}.json`)
+  const file = path.resolve(directory, `${date}-goals-${part}.json`)
   // This process' own flags: the loader of TypeScript, and a garbage collector that can be called.
   const command = [...process.execArgv, path.join(bench, script), ...args, '--json', file]
   const { status, error } = spawnSync(process.execPath, command, { stdio: 'inherit' })

@@ -3,17 +3,16 @@
  * they take from both. Medians stand beside medians.
  */
 
-import type { Peer } from '../harness/contestant.js'
 import { copiesOf } from '../harness/inputs.js'
 import { callsOf, makeLayers } from '../harness/layers.js'
 import type { LimitsProbe } from '../harness/limits-probe.js'
+import type { BenchLoad } from '../harness/load.js'
 import { bestOf, lastLevelCacheBytes, limitsFor, type MachineLimits } from '../harness/machine.js'
 import { isDisturbed, leastDisturbed, watchLoad } from '../harness/other-load.js'
 import type { DType } from '../harness/package.js'
 import { type CallWork, type Limits, rooflineMs } from '../harness/roofline.js'
-import { median, type RoundOptions, ratioOf, runRounds } from '../harness/rounds.js'
+import { type Contestant, median, type RoundOptions, ratioOf, runRounds } from '../harness/rounds.js'
 import type { BenchShape } from '../harness/shapes.js'
-import type { BenchLoad } from '../layer/layer-options.js'
 import type { ShareRow, SkewRow } from './goals-results.js'
 
 export interface ShareOptions extends RoundOptions {
@@ -39,8 +38,6 @@ interface Entry {
   /** Around each of its blocks. */
   limits: [MachineLimits, MachineLimits][]
 }
-
-type Contestant = Pick<Peer, 'times'>
 
 export async function measureShares(
   shape: BenchShape,

@@ -328,7 +328,7 @@ function page(): string {
   ].join('\n')
 }
 
-/** The bars that the kernels are built for, as the model sees them on the second GPU of the table. */
+/** The goals that the kernels are built for, as the model sees them on the second GPU of the table. */
 function conclusions(): string[] {
   const gpu = GPUS[1]!
   const shapes = SHAPES.filter(([name]) => name !== 'small')
@@ -359,15 +359,15 @@ function conclusions(): string[] {
     '',
     `- At one token the overhead of ${launches} kernels is ${us(overhead)} µs whatever the shape; it exceeds the time of the weights where they are less than`,
     `  ${mb(overhead * gpu.memory * ASSUMPTIONS.memoryShare)} MB. Such a layer needs fewer kernels, not faster ones.`,
-    `- Routing and dispatch at one token: ${us(Math.min(...decode))} to ${us(Math.max(...decode))} µs (bar: under 10).`,
-    `- Routing and dispatch at 4096 tokens (bar: under 5 % of the layer): ${shapes.map(([name, config]) => `${name} ${percent(share(config))}`).join(', ')}.`,
+    `- Routing and dispatch at one token: ${us(Math.min(...decode))} to ${us(Math.max(...decode))} µs (goal: under 10).`,
+    `- Routing and dispatch at 4096 tokens (goal: under 5 % of the layer): ${shapes.map(([name, config]) => `${name} ${percent(share(config))}`).join(', ')}.`,
     ...(misses.length > 0
       ? [
-          `  The bar is missed for ${misses.map(([name]) => name).join(' and ')}: the router's f32 multiply-adds grow with E while the experts' work does not.`,
+          `  The goal is missed for ${misses.map(([name]) => name).join(' and ')}: the router's f32 multiply-adds grow with E while the experts' work does not.`,
         ]
       : []),
     `- Shapes with a kernel that the matrix rate bounds: ${bound.join('; ')}. All else is bound by memory or by launches.`,
-    '- Where the matrix rate bounds, it is that of mma.sync and not the card’s: wgmma would be the step after.',
+    '- Where the matrix rate bounds, it is that of mma.sync and not the GPU’s: wgmma would be the step after.',
   ]
 }
 

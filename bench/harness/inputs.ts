@@ -5,7 +5,7 @@
 
 import { makeRouting } from '../../test/helpers/layer-data.js'
 import { Random } from '../../test/helpers/random.js'
-import type { BenchLoad } from '../layer/layer-options.js'
+import type { BenchLoad } from './load.js'
 import type { ForwardOptions, RecordedRouting } from './package.js'
 import type { BenchShape } from './shapes.js'
 import { type Trace, tracedRouting } from './trace.js'

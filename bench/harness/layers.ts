@@ -1,7 +1,7 @@
 /** The layers that a benchmark times, and their calls: copies and inputs take turns, so that weights come from memory. */
 
-import type { BenchLoad } from '../layer/layer-options.js'
 import { makeInputs } from './inputs.js'
+import type { BenchLoad } from './load.js'
 import { type DType, MoeLayer, type MoeWeights } from './package.js'
 import { type CallWork, meanWork } from './roofline.js'
 import type { BenchShape } from './shapes.js'

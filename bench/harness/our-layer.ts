@@ -1,7 +1,7 @@
 /** This package, through its asynchronous call: the one that servers use, and the dearer one. */
 
-import { inputOf, type Peer, type PeerLayer, timeCalls } from './contestant.js'
 import { type DType, MoeLayer } from './package.js'
+import { inputOf, type Peer, type PeerLayer, timeCalls } from './peer.js'
 
 export function createOurs(layer: PeerLayer, dtype: DType): Peer {
   const { config, weights, threads } = layer

@@ -3,7 +3,7 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import type { BenchLoad } from '../layer/layer-options.js'
+import type { BenchLoad } from './load.js'
 import type { Environment, MachineLimits } from './machine.js'
 import type { DType, PhaseSeconds } from './package.js'
 import type { Ratio } from './rounds.js'

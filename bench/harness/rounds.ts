@@ -4,7 +4,11 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Peer } from './contestant.js'
+/** What takes turns: an implementation of a layer, or anything else whose calls can be timed. */
+export interface Contestant {
+  /** Milliseconds of each of `calls` calls of `numTokens` rows, beginning with input number `first`. */
+  times(numTokens: number, first: number, calls: number): Promise<number[]>
+}
 
 export interface RoundOptions {
   rounds: number
@@ -38,7 +42,7 @@ export interface PeerTimes {
 
 /** One entry per peer. What the call is may be theirs alone: then the number of tokens means nothing. */
 export async function runRounds(
-  peers: readonly Pick<Peer, 'times'>[],
+  peers: readonly Contestant[],
   numTokens: number,
   { rounds, blockMs }: RoundOptions,
 ): Promise<PeerTimes[]> {

@@ -47,6 +47,8 @@ export const EXPERT_SWEEP: readonly BenchShape[] = [8, 16, 32, 64, 128, 256, 512
   },
 }))
 
+export const isExpertSweep = ({ shape }: { shape: string }) => /^E\d+$/.test(shape)
+
 export function shapeNamed(name: string): BenchShape | undefined {
   return [...BENCH_SHAPES, ...EXPERT_SWEEP].find(shape => shape.name === name)
 }

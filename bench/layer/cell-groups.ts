@@ -1,9 +1,10 @@
 /** Expands the options to groups of cells: one group per layer that has to be made, each with the cells measured on it. */
 
+import type { BenchLoad } from '../harness/load.js'
 import { type DType, plan } from '../harness/package.js'
 import { type BenchShape, shapeNamed } from '../harness/shapes.js'
 import type { Trace } from '../harness/trace.js'
-import type { BenchLoad, BenchOptions } from './layer-options.js'
+import type { BenchOptions } from './layer-options.js'
 
 /** A reference forward of more FLOPs than this takes seconds. */
 const REFERENCE_FLOPS = 4e9

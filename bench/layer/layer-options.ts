@@ -1,6 +1,7 @@
 /** The command line of `npm run bench`, checked: a word that means nothing is an error, not an empty table. */
 
 import { DTYPES, isOn, matching, numbers, parseValues, words } from '../harness/command-line.js'
+import type { BenchLoad } from '../harness/load.js'
 import type { DType } from '../harness/package.js'
 import { BENCH_SHAPES, type BenchShape, EXPERT_SWEEP } from '../harness/shapes.js'
 
@@ -19,9 +20,6 @@ export const USAGE = `npm run bench -- [options]
   --json FILE       writes the results
   --compare FILE    ratios to an earlier --json
   --quick           a few cells of the small shape: is the benchmark alive?`
-
-/** Where tokens go: `gate` runs the random router, all others replay a recorded routing. */
-export type BenchLoad = 'gate' | 'uniform' | 'zipf' | 'same_experts' | 'traced'
 
 export interface BenchOptions {
   shapes: string[]

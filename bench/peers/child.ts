@@ -4,8 +4,8 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
-import type { Peer, PeerLayer } from '../harness/contestant.js'
 import { processCpuMs } from '../harness/other-load.js'
+import type { Peer, PeerLayer } from '../harness/peer.js'
 
 export async function createChildPeer(
   name: string,

@@ -2,8 +2,8 @@
 
 import { relativeError } from '../../lib/accuracy.js'
 import { formatDuration, formatError } from '../../lib/cli/format.js'
-import type { Peer, PeerLayer } from '../harness/contestant.js'
 import { isDisturbed, leastDisturbed, watchLoad } from '../harness/other-load.js'
+import type { Peer, PeerLayer } from '../harness/peer.js'
 import { median, ratioOf, runRounds } from '../harness/rounds.js'
 import type { Maker } from './peer-groups.js'
 import type { PeersOptions } from './peers-options.js'

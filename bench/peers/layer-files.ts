@@ -5,8 +5,8 @@
 
 import { closeSync, openSync, writeSync } from 'node:fs'
 import path from 'node:path'
-import type { PeerLayer } from '../harness/contestant.js'
 import { type ExpertWeights, toFloat32 } from '../harness/package.js'
+import type { PeerLayer } from '../harness/peer.js'
 
 /** The bits of one matrix; the benchmark's weights are plain arrays. */
 export const bitsOf = (matrix: unknown) => matrix as Uint16Array

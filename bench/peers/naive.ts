@@ -1,7 +1,7 @@
 /** The loop that one writes first: per token and chosen expert, three matrix-vector products in plain JavaScript. */
 
-import { inputOf, type Peer, type PeerLayer, timeCalls } from '../harness/contestant.js'
 import { type ExpertWeights, toFloat32 } from '../harness/package.js'
+import { inputOf, type Peer, type PeerLayer, timeCalls } from '../harness/peer.js'
 import { bitsOf } from './layer-files.js'
 
 /** Its layer in f32 beside everything else; a larger one takes minutes to show what a small one does. */

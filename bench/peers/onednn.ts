@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import type { Peer, PeerLayer } from '../harness/contestant.js'
+import type { Peer, PeerLayer } from '../harness/peer.js'
 import { createChildPeer, describeLayer } from './child.js'
 
 const SOURCE = path.join(import.meta.dirname, 'onednn_loop.cc')

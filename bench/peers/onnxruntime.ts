@@ -1,7 +1,7 @@
 /** onnxruntime-node: a layer as a graph with its MoE node in f32, or its QMoE node over int8 or int4 codes of the same weights. */
 
 import path from 'node:path'
-import { inputOf, type Peer, type PeerLayer, timeCalls } from '../harness/contestant.js'
+import { inputOf, type Peer, type PeerLayer, timeCalls } from '../harness/peer.js'
 import { type Initializer, type OnnxNode, writeOnnxModel } from './onnx-model.js'
 import { peerModule } from './peer-packages.js'
 import { INT4_BLOCK, writeQuantized } from './quantize.js'

@@ -1,7 +1,7 @@
 /** Which peers stand beside each other: those that do the same arithmetic, and what one would take where nobody else does it. */
 
-import type { Peer, PeerLayer } from '../harness/contestant.js'
 import { createOurs } from '../harness/our-layer.js'
+import type { Peer, PeerLayer } from '../harness/peer.js'
 import { createNaive } from './naive.js'
 import { createOneDnn } from './onednn.js'
 import { createOnnxRuntime } from './onnxruntime.js'

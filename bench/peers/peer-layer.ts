@@ -1,9 +1,9 @@
 /** The layer that all peers run, its weights also as files. */
 
 import { Random } from '../../test/helpers/random.js'
-import type { PeerLayer } from '../harness/contestant.js'
 import { randomHidden } from '../harness/inputs.js'
 import type { MoeConfig } from '../harness/package.js'
+import type { PeerLayer } from '../harness/peer.js'
 import type { BenchShape } from '../harness/shapes.js'
 import { makeBenchWeights } from '../harness/weights.js'
 import { writeLayerFiles } from './layer-files.js'

@@ -2,8 +2,8 @@
 
 import { closeSync, openSync, writeSync } from 'node:fs'
 import path from 'node:path'
-import type { PeerLayer } from '../harness/contestant.js'
 import { toFloat32 } from '../harness/package.js'
+import type { PeerLayer } from '../harness/peer.js'
 import { bitsOf, interleave } from './layer-files.js'
 import type { Initializer } from './onnx-model.js'
 

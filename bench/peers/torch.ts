@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import path from 'node:path'
-import type { Peer, PeerLayer } from '../harness/contestant.js'
+import type { Peer, PeerLayer } from '../harness/peer.js'
 import { createChildPeer, describeLayer } from './child.js'
 
 const SCRIPT = path.join(import.meta.dirname, 'torch_loop.py')

@@ -2,17 +2,17 @@
 
 import { formatBytes, formatDuration, formatNumber, formatPercent } from '../../lib/cli/format.js'
 import type { Collected } from '../goals/collect.js'
-import { BAR_SHAPES } from '../goals/goal-shapes.js'
-import { barSummary, barTable } from '../goals/goals-table.js'
 import { growthOverExperts, growthOverTokens } from '../goals/growth.js'
 import { judge } from '../goals/judge.js'
+import { verdictSummary, verdictTable } from '../goals/verdict-table.js'
 import { limitsFor } from '../harness/machine.js'
 import { aroundText, denseText, machineLines } from '../harness/result-lines.js'
 import type { Row } from '../harness/results.js'
 import { rooflineMs } from '../harness/roofline.js'
 import { shapeNamed } from '../harness/shapes.js'
+import { groupBy, markdownTable, threadsText } from '../harness/tables.js'
 import type { Chart } from './charts/style.js'
-import { groupBy, markdownTable, peersTable, threadsText } from './tables.js'
+import { peersTable } from './tables.js'
 
 /** @param charts those that could be drawn, as SVG files beside the page */
 export function cpuPage(collected: Collected, charts: readonly Chart[]): string {
@@ -33,7 +33,7 @@ export function cpuPage(collected: Collected, charts: readonly Chart[]): string 
     ].join('\n'),
     ...peersSection(collected),
     ...contextSection(collected),
-    ...barsSection(collected),
+    ...goalsSection(collected),
     ...charts.map(({ name, caption }) => `![${caption}](${name}.svg)\n\n${caption}.`),
     ...layerSections(collected.rows),
     ...stagesSection(collected.rows),
@@ -81,13 +81,13 @@ function contextSection({ contexts, versions }: Collected): string[] {
   ]
 }
 
-function barsSection(collected: Collected): string[] {
-  const bars = judge(collected)
-  if (bars.length === 0) return []
+function goalsSection(collected: Collected): string[] {
+  const verdicts = judge(collected)
+  if (verdicts.length === 0) return []
   return [
     '## What this project asks of the CPU backend',
-    `\`npm run bench:goals\` measures and judges; S1 to S4 are ${BAR_SHAPES.map(({ shape }) => shape.name).join(', ')}. ${barSummary(bars)}.`,
-    barTable(bars),
+    `\`npm run bench:goals\` measures and judges; [goals](../goals.md) says what each means. ${verdictSummary(verdicts)}.`,
+    verdictTable(verdicts),
   ]
 }
 

@@ -3,26 +3,8 @@
 import { formatNumber } from '../../lib/cli/format.js'
 import type { ShareRow } from '../goals/goals-results.js'
 import type { Row } from '../harness/results.js'
+import { groupBy, markdownTable, threadsText } from '../harness/tables.js'
 import type { PeerRow } from '../peers/peers-results.js'
-
-export function markdownTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
-  return [line(head), line(head.map((_, column) => (column === 0 ? '---' : '---:'))), ...rows.map(line)].join(
-    '\n',
-  )
-}
-
-/** In the order of their first row. */
-export function groupBy<T>(items: readonly T[], keyOf: (item: T) => string): [string, T[]][] {
-  const groups = new Map<string, T[]>()
-  for (const item of items) {
-    const key = keyOf(item)
-    const group = groups.get(key)
-    if (group) group.push(item)
-    else groups.set(key, [item])
-  }
-  return [...groups]
-}
 
 /** One table per group of comparable peers and number of threads: tokens/s, and in brackets their time over ours. */
 export function peersTable(rows: readonly PeerRow[]): string[] {
@@ -39,8 +21,6 @@ export function peersTable(rows: readonly PeerRow[]): string[] {
     )
   })
 }
-
-export const threadsText = (threads: number) => `${threads} thread${threads === 1 ? '' : 's'}`
 
 function peerCell(row: PeerRow | undefined): string {
   if (!row) return '–'

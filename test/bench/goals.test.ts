@@ -1,16 +1,17 @@
-import { mkdtempSync, rmSync, statSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { writeCheckpoint } from '../../bench/goals/checkpoint.js'
-import { type Collected, collect } from '../../bench/goals/collect.js'
-import { caseName } from '../../bench/goals/goal.js'
-import { parseBarsOptions } from '../../bench/goals/goals-options.js'
-import type { BarResults, LoadRow, ShareRow, SkewRow } from '../../bench/goals/goals-results.js'
-import { barLines, barSummary, barTable } from '../../bench/goals/goals-table.js'
+import { type Collected, collect, readAll } from '../../bench/goals/collect.js'
+import * as goals from '../../bench/goals/goals.js'
+import { parseGoalsOptions } from '../../bench/goals/goals-options.js'
+import type { GoalsResults, LoadRow, ShareRow, SkewRow } from '../../bench/goals/goals-results.js'
 import { judge } from '../../bench/goals/judge.js'
 import { commandOf, runPart } from '../../bench/goals/parts.js'
 import { skewsOf } from '../../bench/goals/shares.js'
+import { caseName } from '../../bench/goals/verdict.js'
+import { verdictLines, verdictSummary, verdictTable } from '../../bench/goals/verdict-table.js'
 import { UsageError } from '../../bench/harness/command-line.js'
 import type { Row } from '../../bench/harness/results.js'
 import { parseOptions } from '../../bench/layer/layer-options.js'
@@ -35,14 +36,14 @@ const nothing: Collected = {
   ...{ overheads: [], memory: [], notMeasured: [], versions: {}, files: [] },
 }
 const judged = (changes: Partial<Collected>) =>
-  judge({ ...nothing, ...changes }).map(({ bar, what, holds }) => [bar, what, holds])
+  judge({ ...nothing, ...changes }).map(({ goal, what, holds }) => [goal, what, holds])
 
 const share = (changes: Partial<ShareRow>): ShareRow => ({
   ...{ ...name, numTokens: 1, medianMs: 1, share: ratio(0.96), bound: 'memory', ...watched },
   ...changes,
 })
 
-describe('the bars', () => {
+describe('the goals', () => {
   it('are none without results', () => {
     expect(judge(nothing)).toEqual([])
   })
@@ -59,15 +60,15 @@ describe('the bars', () => {
       share({ numTokens: 2 }),
     ]
     expect(judged({ shares })).toEqual([
-      ['share of the read bandwidth, T=1', 'S2 bf16 T=1, 2 threads', true],
-      ['share of the read bandwidth, T=8', 'S2 bf16 T=8, 2 threads', false],
-      ['share of the roofline, T=64', 'S2 f32 T=64, 2 threads', true],
+      ['share of the read bandwidth, T=1', 'OLMoE-1B-7B bf16 T=1, 2 threads', true],
+      ['share of the read bandwidth, T=8', 'OLMoE-1B-7B bf16 T=8, 2 threads', false],
+      ['share of the roofline, T=64', 'OLMoE-1B-7B f32 T=64, 2 threads', true],
       [
         'share of the peak of the arithmetic, T=512',
-        'S2 bf16 T=512, 2 threads (no bf16 unit: of the f32 FMA peak)',
+        'OLMoE-1B-7B bf16 T=512, 2 threads (no bf16 unit: of the f32 FMA peak)',
         true,
       ],
-      ['share of the peak of the arithmetic, T=512', 'S2 f32 T=512, 2 threads', false],
+      ['share of the peak of the arithmetic, T=512', 'OLMoE-1B-7B f32 T=512, 2 threads', false],
     ])
   })
 
@@ -83,8 +84,8 @@ describe('the bars', () => {
       peer({ numTokens, peer: 'oneDNN loop', ratio: ratio(oneDnn) }),
     ]
     // At one token only onnxruntime-node counts; at 512 whoever is fastest.
-    const bars = judge({ ...nothing, peerRows: [...at(1, 1.2, 0.9), ...at(512, 1.2, 1.1)] })
-    expect(bars.map(({ measured, holds }) => [measured, holds])).toEqual([
+    const verdicts = judge({ ...nothing, peerRows: [...at(1, 1.2, 0.9), ...at(512, 1.2, 1.1)] })
+    expect(verdicts.map(({ measured, holds }) => [measured, holds])).toEqual([
       ['1.20× onnxruntime-node MoE f32', true],
       ['1.10× oneDNN loop f32', false],
     ])
@@ -106,7 +107,7 @@ describe('the bars', () => {
     const load: LoadRow = {
       ...{ ...name, weightBytes: 100, peakBytes: 114, loadMs: 1, catMs: 1, speed: ratio(0.79), ...watched },
     }
-    const bars = judge({
+    const verdicts = judge({
       ...nothing,
       contention: [
         { ...contention, ratio: ratio(2.1) },
@@ -118,7 +119,7 @@ describe('the bars', () => {
       ],
       loads: [load],
     })
-    expect(bars.map(({ measured, holds }) => [measured, holds])).toEqual([
+    expect(verdicts.map(({ measured, holds }) => [measured, holds])).toEqual([
       ['2.10×', true],
       ['2.30×', false],
       ['4.90 µs', true],
@@ -147,14 +148,14 @@ describe('the bars', () => {
   it('add up what surrounds the experts, where the layer counted it', () => {
     const of = (numTokens: number, routing: number, changes: Partial<Row> = {}) =>
       cell({ numTokens, phases: { routing, dispatch: 0.004, experts: 9.68, combine: 0.016 }, ...changes })
-    const bars = judge({
+    const verdicts = judge({
       ...nothing,
       rows: [
         ...[of(1, 0.008), of(64, 0.3), of(8, 1), of(1, 9, { shape: 'E8' }), of(1, 9, { device: 'cuda:0' })],
         cell({ numTokens: 1 }),
       ],
     })
-    expect(bars.map(({ bar, measured, holds }) => [bar, measured, holds])).toEqual([
+    expect(verdicts.map(({ goal, measured, holds }) => [goal, measured, holds])).toEqual([
       ['routing, dispatch and combine, T=1', '28.0 µs', false],
       ['routing, dispatch and combine of the layer, T≥64', '3.2 % (320 µs)', true],
     ])
@@ -172,29 +173,29 @@ describe('the bars', () => {
       ...{ fmaInstruction: 'avx2 fma', bf16Instruction: null, foreignCores: 0 },
       threads: [{ threads: 2, readGBs: { best: 30, median: 30 }, fmaGflops: { best: 200, median: 200 } }],
     }
-    const bars = judge({ ...nothing, machine, rows: [...line, ...bent, ...sweep] })
-    expect(bars.map(({ what, holds }) => [what, holds])).toEqual([
-      ['S2 bf16, 2 threads', true],
-      ['S4 bf16, 2 threads', false],
+    const verdicts = judge({ ...nothing, machine, rows: [...line, ...bent, ...sweep] })
+    expect(verdicts.map(({ what, holds }) => [what, holds])).toEqual([
+      ['OLMoE-1B-7B bf16, 2 threads', true],
+      ['small bf16, 2 threads', false],
       ['E=8…512 bf16 T=1, 2 threads', false],
     ])
-    expect(bars[2]!.measured).toBe('E^0.20 (experts hit: E^0.00)')
+    expect(verdicts[2]!.measured).toBe('E^0.20 (experts hit: E^0.00)')
   })
 
   it('are printed by name, with what other load makes doubtful', () => {
-    const bars = judge({ ...nothing, shares: [share({}), share({ share: ratio(0.5), disturbed: true })] })
-    const lines = barLines(bars)
+    const verdicts = judge({ ...nothing, shares: [share({}), share({ share: ratio(0.5), disturbed: true })] })
+    const lines = verdictLines(verdicts)
     expect(lines).toHaveLength(3)
     expect(lines[1]).toContain('holds')
     expect(lines[2]).toContain('DOES NOT HOLD ~')
-    expect(barSummary(bars)).toBe('1 of 2 hold; 1 were measured beside other load (~)')
-    expect(barTable(bars).split('\n')).toHaveLength(4)
+    expect(verdictSummary(verdicts)).toBe('1 of 2 hold; 1 were measured beside other load (~)')
+    expect(verdictTable(verdicts).split('\n')).toHaveLength(4)
   })
 
   it('come from the results of one revision, the undisturbed of two', () => {
-    const environment = { cpu: 'a CPU', architecture: 'avx2' } as BarResults['environment']
-    const results = (date: string, shares: ShareRow[]): BarResults => ({
-      ...{ benchmark: 'sparse-experts bars', date, revision: 'r', environment, machine: null },
+    const environment = { cpu: 'a CPU', architecture: 'avx2' } as GoalsResults['environment']
+    const results = (date: string, shares: ShareRow[]): GoalsResults => ({
+      ...{ benchmark: 'sparse-experts goals', date, revision: 'r', environment, machine: null },
       ...{ shares, skews: [], loads: [] },
     })
     const collected = collect([
@@ -205,8 +206,57 @@ describe('the bars', () => {
   })
 })
 
-it('calls the shapes by their short names', () => {
-  expect(caseName({ ...name, threads: 1, numTokens: 8 })).toBe('S2 bf16 T=8, 1 thread')
+it('says in docs/goals.md what it judges by', () => {
+  const page = readFileSync(path.join(import.meta.dirname, '../../docs/goals.md'), 'utf8')
+  const rows = page.split('\n').flatMap(line => {
+    const [, what, goal] = line.split('|').map(cell => cell.trim())
+    return what && goal ? [{ what, goal }] : []
+  })
+  const goalOf = (what: string) => rows.find(row => row.what.startsWith(what))?.goal
+  const percent = (share: number | undefined) => `${Math.round(100 * share!)} %`
+  const share = (numTokens: number) => goals.SHARE_GOALS.find(goal => goal.numTokens === numTokens)!.share
+  const peers = (numTokens: number, group: string) =>
+    goals.PEER_GOALS.find(goal => goal.group === group && goal.numTokens.includes(numTokens))!.ratio
+  const figures: [string, string[]][] = [
+    ['share of the measured read bandwidth', [percent(share(1).f32), percent(share(8).bf16)]],
+    ['share of the roofline', [percent(share(64).f32), percent(share(64).bf16)]],
+    [
+      'share of the peak',
+      [`f32 at least ${percent(share(512).f32)}`, `bf16 at least ${percent(share(512).bf16)}`],
+    ],
+    ['time of onnxruntime-node', [`at least ${peers(1, 'f32')}`, `at least ${peers(8, 'f32')}`]],
+    [
+      'time of the best peer over ours, T=64',
+      [`bf16 at least ${peers(64, 'bf16')}`, `f32 at least ${peers(64, 'f32')}`],
+    ],
+    [
+      'time of the best peer over ours, T=512',
+      [`bf16 at least ${peers(512, 'bf16')}`, `f32 at least ${peers(512, 'f32')}`],
+    ],
+    ['skewed over uniform', [`at most ${goals.MAX_SKEW}`]],
+    ['a call beside a busy loop', [`at most ${goals.MAX_CONTENTION}`]],
+    ['routing, dispatch and combine, T=1', [`under ${1000 * goals.MAX_AROUND_SINGLE_MS} µs`]],
+    [
+      `routing, dispatch and combine, from T=${goals.AROUND_TOKENS} on`,
+      [`under ${percent(goals.MAX_AROUND_SHARE)}`],
+    ],
+    ['`forwardSync`', [`under ${goals.MAX_SYNC_US} µs`]],
+    ['awaiting `forward`', [`under ${goals.MAX_ASYNC_US} µs`]],
+    ['growth of the process', [`at most ${goals.MAX_LOAD_BYTES}`]],
+    ['speed of loading', [percent(goals.MIN_LOAD_SPEED)]],
+    ['time over T·k', [`at least ${goals.MIN_LINE_R2}`]],
+    ['time over the number of experts', [`at most E^${goals.MAX_EXPERT_POWER}`]],
+  ]
+  for (const [what, said] of figures) for (const figure of said) expect(goalOf(what), what).toContain(figure)
+})
+
+it('finds results that were recorded under the earlier name of the goals', () => {
+  const recorded = path.join(import.meta.dirname, '../../bench/results')
+  expect(collect(readAll(recorded)).shares.length).toBeGreaterThan(0)
+})
+
+it('calls a case by its shape, dtype, tokens and threads', () => {
+  expect(caseName({ ...name, threads: 1, numTokens: 8 })).toBe('OLMoE-1B-7B bf16 T=8, 1 thread')
   expect(caseName({ ...name, shape: 'Mixtral-8x7B' })).toBe('Mixtral-8x7B bf16, 2 threads')
 })
 
@@ -226,11 +276,14 @@ it('sets a skewed load beside the uniform one of as many tokens', () => {
   ])
 })
 
-describe('the command line of the bars', () => {
-  it('takes shapes by short or long name', () => {
-    expect(parseBarsOptions(['--filter', 's1,olmoe']).shapes).toEqual(['DeepSeek-V2-Lite', 'OLMoE-1B-7B'])
-    expect(parseBarsOptions([]).shapes).toHaveLength(4)
-    expect(parseBarsOptions(['--quick']).shapes).toEqual(['small'])
+describe('the command line of the goals', () => {
+  it('takes shapes by part of a name', () => {
+    expect(parseGoalsOptions(['--filter', 'deepseek-v2,olmoe']).shapes).toEqual([
+      'DeepSeek-V2-Lite',
+      'OLMoE-1B-7B',
+    ])
+    expect(parseGoalsOptions([]).shapes).toHaveLength(4)
+    expect(parseGoalsOptions(['--quick']).shapes).toEqual(['small'])
   })
 
   it.each([
@@ -239,19 +292,19 @@ describe('the command line of the bars', () => {
     ['--rounds', '0'],
     ['--from', 'a', '--out', 'b'],
   ])('refuses %s %s', (...args) => {
-    expect(() => parseBarsOptions(args)).toThrow(UsageError)
+    expect(() => parseGoalsOptions(args)).toThrow(UsageError)
   })
 
   it.each([[[]], [['--quick']], [['--dtype', 'f32']]])(
     'gives each benchmark words that it takes: %s',
     args => {
-      const options = parseBarsOptions(args)
+      const options = parseGoalsOptions(args)
       for (const part of ['cells', 'sweep'] as const) {
         expect(() => parseOptions(commandOf(part, options)!.args)).not.toThrow()
       }
       expect(() => parsePeersOptions(commandOf('peers', options)!.args)).not.toThrow()
       for (const part of ['shares', 'load'] as const) {
-        expect(parseBarsOptions(commandOf(part, options)!.args)).toMatchObject({
+        expect(parseGoalsOptions(commandOf(part, options)!.args)).toMatchObject({
           ...{ parts: [part], dtypes: options.dtypes, shapes: options.shapes, quick: options.quick },
         })
       }
@@ -259,7 +312,7 @@ describe('the command line of the bars', () => {
   )
 
   it('has no peer for f16', () => {
-    const options = parseBarsOptions(['--dtype', 'f16'])
+    const options = parseGoalsOptions(['--dtype', 'f16'])
     expect(commandOf('peers', options)).toBeNull()
     runPart('peers', options, '/nonexistent')
   })
@@ -275,7 +328,7 @@ it.each(['small shape', 'shape with shared experts'])(
         ...{ normTopkProb: false as const, numSharedExperts: which === 'small shape' ? 0 : 2 },
       },
     }
-    const directory = mkdtempSync(path.join(os.tmpdir(), 'bars-test-'))
+    const directory = mkdtempSync(path.join(os.tmpdir(), 'goals-test-'))
     try {
       const { files, weightBytes } = await writeCheckpoint(shape, 'bf16', directory)
       expect(weightBytes).toBe(4 * 4 * 32 + 2 * 3 * 16 * 32 * (which === 'small shape' ? 4 : 6))

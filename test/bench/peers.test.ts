@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { inputOf, type Peer, type PeerLayer, windowStart } from '../../bench/harness/contestant.js'
+import { inputOf, type Peer, type PeerLayer, windowStart } from '../../bench/harness/peer.js'
 import { callsOfBlock, median, ratioOf, runRounds, TOO_SLOW_MS } from '../../bench/harness/rounds.js'
 import { interleave } from '../../bench/peers/layer-files.js'
 import { naiveForward } from '../../bench/peers/naive.js'

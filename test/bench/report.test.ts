@@ -3,6 +3,7 @@ import { collect } from '../../bench/goals/collect.js'
 import { fitLine, fitPower, growthOverExperts, growthOverTokens } from '../../bench/goals/growth.js'
 import type { MachineLimits } from '../../bench/harness/machine.js'
 import type { CellName, ContentionResults, Results, Row } from '../../bench/harness/results.js'
+import { groupBy } from '../../bench/harness/tables.js'
 import type { PeerResults, PeerRow } from '../../bench/peers/peers-results.js'
 import { expertsChart } from '../../bench/report/charts/experts.js'
 import { peersChart } from '../../bench/report/charts/peers.js'
@@ -13,7 +14,7 @@ import { threadsChart } from '../../bench/report/charts/threads.js'
 import { cpuPage } from '../../bench/report/cpu-page.js'
 import { BEGIN, END, replaceBetweenMarkers } from '../../bench/report/readme-section.js'
 import { renderSvg } from '../../bench/report/render-svg.js'
-import { groupBy, peersTable, readmeTable } from '../../bench/report/tables.js'
+import { peersTable, readmeTable } from '../../bench/report/tables.js'
 
 const rate = (best: number) => ({ best, median: best })
 const machine: MachineLimits = {

@@ -5,9 +5,9 @@
 
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
-import type { Peer, PeerLayer } from '../../harness/contestant.js'
 import { isDisturbed, leastDisturbed, watchLoad } from '../../harness/other-load.js'
 import { createOurs } from '../../harness/our-layer.js'
+import type { Peer, PeerLayer } from '../../harness/peer.js'
 import { median, ratioOf, runRounds } from '../../harness/rounds.js'
 import { installPackages, packageVersion } from '../peer-packages.js'
 import type { PeersOptions } from '../peers-options.js'

@@ -1,7 +1,8 @@
 import { limitsFor, type MachineLimits } from '../../harness/machine.js'
 import type { Row } from '../../harness/results.js'
 import { rooflineMs } from '../../harness/roofline.js'
-import { BASE, type Chart, decades, isExpertSweep, pointLayers, title, tokensColour } from './style.js'
+import { isExpertSweep } from '../../harness/shapes.js'
+import { BASE, type Chart, decades, pointLayers, title, tokensColour } from './style.js'
 
 /** Time over the number of experts at fixed k: sparse layers must not pay for experts that nobody chose. */
 export function expertsChart(rows: readonly Row[], machine: MachineLimits): Chart | null {

@@ -64,7 +64,7 @@ export function skewChart(rows: readonly Row[], machine: MachineLimits): Chart |
   return {
     name: 'cpu-skew',
     caption:
-      'Cost of skew: time over that of uniform routing. Fewer distinct experts are fewer bytes, so 1 is no bar for memory-bound calls',
+      'Cost of skew: time over that of uniform routing. Fewer distinct experts are fewer bytes, so 1 is no lower limit for memory-bound calls',
     spec: {
       ...BASE,
       title: title(

@@ -2,6 +2,7 @@
 
 import type { TopLevelSpec } from 'vega-lite'
 import type { Row } from '../../harness/results.js'
+import { isExpertSweep } from '../../harness/shapes.js'
 
 /** Okabe and Ito's colours, told apart by colour-blind readers. */
 export const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000']
@@ -60,7 +61,6 @@ export interface Chart {
 /** Whole layers of the models, on the CPU. */
 export const layerRows = (rows: readonly Row[]) =>
   rows.filter(row => row.what === 'layer' && row.device === 'cpu' && !isExpertSweep(row))
-export const isExpertSweep = (row: Pick<Row, 'shape'>) => /^E\d+$/.test(row.shape)
 /** Expert-parallel ranks are handed their ids. */
 export const isGateless = (row: Row, rows: readonly Row[]) =>
   !rows.some(other => other.shape === row.shape && other.load === 'gate')

@@ -1,6 +1,7 @@
-/** What every contestant of `npm run bench:peers` can do, and the layer that all of them run. */
+/** An implementation of a layer that is timed beside others, and the layer that all of them run. */
 
 import type { DType, MoeConfig, MoeWeights } from './package.js'
+import type { Contestant } from './rounds.js'
 
 /** One layer and the inputs of its calls. All peers hold the same weights: values of bf16, widened where a peer computes in f32. */
 export interface PeerLayer {
@@ -15,12 +16,10 @@ export interface PeerLayer {
   directory: string
 }
 
-export interface Peer {
+export interface Peer extends Contestant {
   name: string
   /** Of the experts' arithmetic, or of the stored weights where they are quantized. */
   dtype: DType | 'int8' | 'int4'
-  /** Milliseconds of each of `calls` calls of `numTokens` rows, beginning with input number `first`. */
-  times(numTokens: number, first: number, calls: number): Promise<number[]>
   /** Output for input number 0. */
   output(numTokens: number): Promise<Float32Array>
   /** CPU time of a process of its own, so that it is not taken for other load. */

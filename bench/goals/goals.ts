@@ -1,0 +1,50 @@
+/** The figures that the CPU backend is judged by. docs/goals.md says the same in words, and test/bench/goals.test.ts compares the two. */
+
+import { TIE } from '../layer/earlier-results.js'
+
+/** Least share of the roofline by tokens of a call. */
+export const SHARE_GOALS: readonly {
+  numTokens: number
+  share: Partial<Record<string, number>>
+  of: string
+}[] = [
+  { numTokens: 1, share: { f32: 0.95, bf16: 0.95, f16: 0.95 }, of: 'read bandwidth' },
+  { numTokens: 8, share: { f32: 0.95, bf16: 0.95, f16: 0.95 }, of: 'read bandwidth' },
+  { numTokens: 64, share: { f32: 0.75, bf16: 0.75 }, of: 'roofline' },
+  { numTokens: 512, share: { f32: 0.68, bf16: 0.65 }, of: 'peak of the arithmetic' },
+]
+
+/** Least time of peers over ours, by tokens of a call. `peers`: whose name begins so; the fastest of them decides. */
+export const PEER_GOALS: readonly {
+  numTokens: readonly number[]
+  group: 'f32' | 'bf16'
+  ratio: number
+  peers: string
+  name: string
+}[] = [
+  { numTokens: [1, 8], group: 'f32', ratio: 1.15, peers: 'onnxruntime', name: 'onnxruntime-node' },
+  { numTokens: [64], group: 'bf16', ratio: 1.4, peers: '', name: 'the best peer' },
+  { numTokens: [64], group: 'f32', ratio: 1.25, peers: '', name: 'the best peer' },
+  { numTokens: [512], group: 'bf16', ratio: 1.2, peers: '', name: 'the best peer' },
+  { numTokens: [512], group: 'f32', ratio: 1.15, peers: '', name: 'the best peer' },
+]
+
+/** Time of skewed routing over that of uniform routing, beyond what its bytes and FLOPs cost. */
+export const MAX_SKEW = 1 + TIE
+/** Time of a call beside a busy loop on one core, over that of a call alone. */
+export const MAX_CONTENTION = 2.2
+/** Share of a layer that is not experts, from AROUND_TOKENS tokens on; milliseconds of it with one token. */
+export const MAX_AROUND_SHARE = 0.04
+export const AROUND_TOKENS = 64
+export const MAX_AROUND_SINGLE_MS = 0.025
+/** Microseconds of `forwardSync` and of awaiting `forward`, with 0 tokens. */
+export const MAX_SYNC_US = 5
+export const MAX_ASYNC_US = 40
+/** Growth of the process at the peak of loading, over the bytes of the weights. */
+export const MAX_LOAD_BYTES = 1.15
+/** Speed of loading over that of `cat`. */
+export const MIN_LOAD_SPEED = 0.8
+/** Coefficient of determination of a line through the times of 64 tokens and more. */
+export const MIN_LINE_R2 = 0.98
+/** Time grows with the number of experts by at most this power more than the experts that are hit: 1.5 times from 8 to 512 of them. */
+export const MAX_EXPERT_POWER = 0.1
