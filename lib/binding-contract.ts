@@ -13,7 +13,7 @@ import type { DType, FloatArray } from './dtype.js'
 import type { ResolvedRouting, RoutingVectors } from './routing.js'
 import type { Stored } from './stored.js'
 
-/** `abiVersion` of the addon that this code speaks to: SE_BACKEND_ABI_VERSION of csrc/backend/backend.h. */
+/** `abiVersion` of the addon that this code speaks to: SE_BACKEND_ABI_VERSION of csrc/abi/backend.h. */
 export const NATIVE_ABI_VERSION = 4
 
 /** An error of the addon: a plain Error with these properties, which `native.ts` turns into a MoeError. */

@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "bench_case.h"
 #include "bench_layer.h"
 #include "cuda/device.h"

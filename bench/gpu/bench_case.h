@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "bench_layer.h"
 #include "cuda/device.h"
 #include "cuda/forward_plan.h"

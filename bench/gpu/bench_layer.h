@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 
 namespace sparse_experts::bench {
 

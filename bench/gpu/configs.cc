@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "cuda/launch/expert_matmul.h"
 #include "cuda/launch/limits.h"
 

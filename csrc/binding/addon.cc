@@ -1,12 +1,12 @@
 // The addon's module object: see lib/binding-contract.ts.
 #include <limits>
 
-#include "backend/registry.h"
 #include "binding/build_info.h"
 #include "binding/environment.h"
 #include "binding/moe_layer_wrap.h"
 #include "binding/native_buffer.h"
 #include "binding/stages.h"
+#include "engine/backend_registry.h"
 
 #ifndef SE_VERSION
 #error "SE_VERSION must be package.json's version"

@@ -10,7 +10,7 @@
 #include <initializer_list>
 #include <string>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "binding/napi_setup.h"
 
 namespace sparse_experts::binding {

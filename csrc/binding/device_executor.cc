@@ -6,7 +6,7 @@
 #include <map>
 #include <vector>
 
-#include "backend/registry.h"
+#include "engine/backend_registry.h"
 
 namespace sparse_experts::binding {
 namespace {

@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "binding/completion_queue.h"
 #include "binding/errors.h"
 

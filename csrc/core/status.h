@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 
 namespace sparse_experts {
 

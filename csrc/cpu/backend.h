@@ -1,7 +1,7 @@
 // The CPU backend's function table.
 #pragma once
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 
 namespace sparse_experts {
 

@@ -1,7 +1,7 @@
 // What a forward runs, in words: one line per stage.
 #pragma once
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "cpu/isa/isa.h"
 
 namespace sparse_experts::cpu {

@@ -5,7 +5,7 @@
 #include <mutex>
 #include <vector>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "cpu/isa/isa.h"
 #include "cpu/ops/expert_matmul.h"
 #include "cpu/ops/select.h"

@@ -2,7 +2,7 @@
 // forward_workspace_bytes.
 #pragma once
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "core/status.h"
 
 namespace sparse_experts::cpu {

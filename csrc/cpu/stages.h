@@ -2,7 +2,7 @@
 // ops/validate.h.
 #pragma once
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "core/status.h"
 
 namespace sparse_experts::cpu {

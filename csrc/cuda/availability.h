@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 
 namespace sparse_experts::cuda {
 

@@ -1,6 +1,6 @@
 // The C ABI of the CUDA backend: each function enters the device, validates, runs, and turns every
 // failure into a status.
-#include "backend/backend.h"
+#include "abi/backend.h"
 
 #include <algorithm>
 #include <cstdio>

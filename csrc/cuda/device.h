@@ -15,7 +15,7 @@
 #include <mutex>
 #include <string>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "core/status.h"
 #include "cuda/forward_plan.h"
 #include "cuda/memory.h"

@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "core/status.h"
 #include "cuda/forward_plan.h"
 

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "cuda/launch/dispatch.h"
 #include "cuda/launch/expert_matmul.h"
 #include "cuda/launch/limits.h"

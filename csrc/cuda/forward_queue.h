@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "core/dtype.h"
 #include "core/status.h"
 #include "cuda/device.h"

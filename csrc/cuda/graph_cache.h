@@ -8,7 +8,7 @@
 #include <array>
 #include <cstdint>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 
 namespace sparse_experts::cuda {
 

@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <mutex>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "core/status.h"
 #include "cuda/forward.h"
 #include "cuda/graph_cache.h"

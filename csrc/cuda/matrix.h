@@ -1,7 +1,7 @@
 // Bringing a layer's matrices to the device.
 #pragma once
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "core/status.h"
 
 namespace sparse_experts::cuda {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "core/numeric.h"
 #include "core/status.h"
 #include "cuda/content_checks.h"

@@ -2,7 +2,7 @@
 // Synchronous: the results are in place on return. All pointers are device pointers.
 #pragma once
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "core/status.h"
 
 namespace sparse_experts::cuda {

@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <mutex>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "core/status.h"
 #include "cuda/memory.h"
 

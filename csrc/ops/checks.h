@@ -5,7 +5,7 @@
 #include <initializer_list>
 #include <string>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "core/dtype.h"
 #include "core/status.h"
 

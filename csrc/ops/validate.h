@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "core/status.h"
 
 namespace sparse_experts {

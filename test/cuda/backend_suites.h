@@ -1,7 +1,7 @@
 // Parts of the backend suite, each in a file of its own.
 #pragma once
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 
 namespace native_test {
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "native/fixture.h"
 
 extern "C" const SeBackend* se_backend_entry(void);

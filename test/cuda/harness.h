@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "cuda/common/num.cuh"
 #include "cuda/device_array.h"
 #include "cuda/suites.h"

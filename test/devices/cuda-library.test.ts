@@ -27,7 +27,7 @@ function compile(name: string, body: string): string {
   const library = path.join(directory, `${name}.so`)
   writeFileSync(
     source,
-    `#include "backend/backend.h"
+    `#include "abi/backend.h"
      extern "C" __attribute__((visibility("default"))) const SeBackend* se_backend_entry() {
        static SeBackend backend{};
        backend.abi_version = SE_BACKEND_ABI_VERSION;

@@ -5,9 +5,9 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "backend/registry.h"
 #include "check.h"
 #include "cpu/isa/choose_isa.h"
+#include "engine/backend_registry.h"
 #include "fixture.h"
 #include "suites.h"
 

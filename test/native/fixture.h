@@ -5,7 +5,7 @@
 #include <deque>
 #include <vector>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "check.h"
 #include "packed_layer.h"
 

@@ -4,7 +4,7 @@
 #include <deque>
 #include <vector>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 
 namespace native_test {
 

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 
 namespace native_test {
 

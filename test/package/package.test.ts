@@ -53,7 +53,7 @@ describe('the tarball', () => {
       'CMakeLists.txt',
       'tools/build/native.mjs',
       'tools/build/native-tools.mjs',
-      'csrc/backend/backend.h',
+      'csrc/abi/backend.h',
       'dist/index.js',
       'dist/index.d.ts',
       'dist/cli/main.js',

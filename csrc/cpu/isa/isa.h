@@ -15,7 +15,7 @@
 
 #include <stdint.h>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 
 namespace sparse_experts::cpu {
 

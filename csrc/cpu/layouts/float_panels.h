@@ -14,7 +14,7 @@
 
 #include <cstdint>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "core/dtype.h"
 
 namespace sparse_experts::cpu {

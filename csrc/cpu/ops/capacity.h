@@ -1,7 +1,7 @@
 // Capacity: at most so many tokens per expert, over a sequence or over the whole batch.
 #pragma once
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 
 namespace sparse_experts::cpu {
 

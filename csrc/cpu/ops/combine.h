@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "cpu/ops/expert_matmul.h"
 
 namespace sparse_experts::cpu {

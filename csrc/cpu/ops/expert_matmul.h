@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "cpu/isa/isa.h"
 
 namespace sparse_experts::cpu {

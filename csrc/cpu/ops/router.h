@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 
 namespace sparse_experts::cpu {
 

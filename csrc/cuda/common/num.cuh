@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 
 namespace sparse_experts::cuda {
 

@@ -8,7 +8,7 @@
 
 #include <cuda_runtime.h>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 
 namespace sparse_experts::cuda {
 

@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "cuda/common/warp.cuh"
 
 namespace sparse_experts::cuda {

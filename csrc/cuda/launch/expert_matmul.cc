@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "cuda/launch/matmul_instances.h"
 
 namespace sparse_experts::cuda {

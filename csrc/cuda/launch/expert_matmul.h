@@ -10,7 +10,7 @@
 
 #include <cstdint>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "cuda/launch/limits.h"
 
 namespace sparse_experts::cuda {

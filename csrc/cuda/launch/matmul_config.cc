@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <cstdio>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "cuda/kernels/matmul_half_tile.cuh"
 #include "cuda/launch/expert_matmul.h"
 #include "cuda/launch/matmul_instances.h"

@@ -1,12 +1,12 @@
 // Selection: ids and weights of each token from its router logits, by the rule in SeRouting
-// (csrc/backend/backend.h), and the families' expert capacity.
+// (csrc/abi/backend.h), and the families' expert capacity.
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 #include "cuda/launch/gate.h"
 #include "cuda/launch/limits.h"
 

@@ -1,4 +1,4 @@
-#include "backend/registry.h"
+#include "engine/backend_registry.h"
 
 #include <dlfcn.h>
 #include <unistd.h>

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "backend/backend.h"
+#include "abi/backend.h"
 
 namespace sparse_experts {
 
