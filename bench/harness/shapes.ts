@@ -1,10 +1,10 @@
 /** The published shapes as the C++ benchmarks take them: NAME:H:I:E:K:SHARED. Run by itself, prints them, one per line. */
 
 import { fileURLToPath } from 'node:url'
-import { MODEL_SHAPES } from '../../test/cases.js'
+import { MODEL_SHAPES } from '../../test/cases/index.js'
 import type { MoeConfig } from './package.js'
 
-export const SHAPES = Object.entries(MODEL_SHAPES as Record<string, MoeConfig>)
+export const SHAPES = Object.entries(MODEL_SHAPES)
 
 /** A shape of the CPU benchmarks. */
 export interface BenchShape {

@@ -5,6 +5,7 @@ import { interleave } from '../../bench/peers/layer-files.js'
 import { naiveForward } from '../../bench/peers/naive.js'
 import { quantize } from '../../bench/peers/quantize.js'
 import { reference, toFloat32 } from '../../lib/index.js'
+import { BOUNDS } from '../cases/index.js'
 import { makeLayerData } from '../helpers/layer-data.js'
 import { Random } from '../helpers/random.js'
 import { expectClose } from '../helpers/relative-error.js'
@@ -112,5 +113,5 @@ it('compares with a plain loop that computes the same layer', () => {
     matrices(shared!),
     config.topK,
   )
-  expectClose(output, reference.forward(data.config, data.weights, data.hidden).output, 5e-6)
+  expectClose(output, reference.forward(data.config, data.weights, data.hidden).output, BOUNDS.f32)
 })

@@ -1,6 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { ERROR_BOUNDS } from '../../lib/accuracy.js'
 import { randomHiddenStates } from '../../lib/cli/hidden-states.js'
 import { devices } from '../../lib/device.js'
 import { numberToF16 } from '../../lib/dtype.js'
@@ -88,8 +89,13 @@ describe('run', () => {
     expect(report.work.denseFlops).toBeGreaterThan(report.work.flops)
     expect(report.times.length).toBeGreaterThan(0)
     expect(report.load.bytes).toBeGreaterThan(17 * 3 * TINY.hiddenSize * TINY.moeIntermediateSize)
-    expect(report.check).toMatchObject({ checkedRows: 12, ok: true, rowsWithOtherIds: [], bound: 5e-6 })
-    expect(report.check.relativeError).toBeLessThanOrEqual(5e-6)
+    expect(report.check).toMatchObject({
+      checkedRows: 12,
+      ok: true,
+      rowsWithOtherIds: [],
+      bound: ERROR_BOUNDS.f32,
+    })
+    expect(report.check.relativeError).toBeLessThanOrEqual(ERROR_BOUNDS.f32)
   })
 
   it.each([

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import type { NativeAddon, NativeError } from '../../lib/binding-contract.js'
 import { tryLoadNative } from '../../lib/native.js'
+import { BOUNDS } from '../cases/index.js'
 import {
   forward,
   isCard,
@@ -22,7 +23,7 @@ const native = tryLoadNative()
 if ('error' in native) console.warn(`skipped: ${native.error.message}`)
 
 /** f32 arithmetic against doubles. */
-const BOUND = 5e-6
+const BOUND = BOUNDS.f32
 
 /** Some tenths of a second per forward of slowTokens(): long enough to act on while it runs. */
 const SLOW = makeConfig({ hiddenSize: 256, intermediateSize: 256, topK: 4 })

@@ -12,7 +12,7 @@ import {
   type TensorDType,
 } from '../../lib/index.js'
 import { loadNative } from '../../lib/native.js'
-import { FAMILY_CASES } from '../cases.js'
+import { BOUNDS, FAMILY_CASES, WEIGHT_BOUND } from '../cases/index.js'
 import { counted, counters, describeCuda } from '../helpers/cuda.js'
 import { runStages } from '../helpers/cuda-stages.js'
 import { makeLayerData } from '../helpers/layer-data.js'
@@ -104,8 +104,8 @@ describeCuda('stages over tensors', device => {
     expect(moved.copiedToDeviceBytes).toBe(0)
     expect(moved.copiedToHostBytes).toBeLessThanOrEqual(6 * VERDICT_BYTES)
     expect(result.topkIds.toHost()).toEqual(expected.topkIds.toHost())
-    expectClose(result.topkWeights.toHost(), expected.topkWeights.toHost(), 5e-6)
-    expectClose(result.output.toHost(), expected.output.toHost(), 5e-6)
+    expectClose(result.topkWeights.toHost(), expected.topkWeights.toHost(), WEIGHT_BOUND)
+    expectClose(result.output.toHost(), expected.output.toHost(), BOUNDS.f32)
     const again = runStages(inputs)
     expect(again.output.toHost()).toEqual(result.output.toHost())
     free(result)

@@ -35,9 +35,6 @@ export interface GoldenCase {
   expected: GoldenResult
 }
 
-/** Selections with a margin above this must agree. */
-export const MARGIN = 1e-3
-
 /** Every case, read at once: they are small. */
 export function goldenCases(): GoldenCase[] {
   if (!existsSync(CASES)) return []

@@ -2,19 +2,16 @@
 
 import { describe, expect, it } from 'vitest'
 import type { DeviceOption } from '../../lib/device.js'
-import { DTYPES, type DType } from '../../lib/dtype.js'
+import { DTYPES } from '../../lib/dtype.js'
 import { MoeLayer } from '../../lib/index.js'
+import { BOUNDS, SELECTION_MARGIN, WEIGHT_BOUND } from '../cases/index.js'
 import { allDevices } from '../helpers/devices.js'
 import { expectClose } from '../helpers/relative-error.js'
-import { goldenCases, MARGIN } from './cases.js'
-
-/** f32 accumulation and f32 output; weights that a 16-bit dtype does not hold are rounded to it at load. */
-const OUTPUT_BOUND: Readonly<Record<DType, number>> = { f32: 5e-6, f16: 1.5e-3, bf16: 8e-3 }
-const WEIGHT_BOUND = 5e-6
+import { goldenCases } from './cases.js'
 
 describe.each(allDevices)('%s', device => {
   it.each(goldenCases())('$name', async ({ directory, expected }) => {
-    expect(Math.min(...expected.margins)).toBeGreaterThan(MARGIN)
+    expect(Math.min(...expected.margins)).toBeGreaterThan(SELECTION_MARGIN)
     for (const dtype of DTYPES) {
       let progress = { loadedBytes: 0, totalBytes: -1 }
       const layer = await MoeLayer.load(directory, {
@@ -35,7 +32,7 @@ describe.each(allDevices)('%s', device => {
         })
         expect(Array.from(result.topkIds), dtype).toEqual(expected.topkIds)
         expectClose(result.topkWeights, expected.topkWeights, WEIGHT_BOUND, `${dtype} weights`)
-        expectClose(result.output, expected.output, OUTPUT_BOUND[dtype], `${dtype} output`)
+        expectClose(result.output, expected.output, BOUNDS[dtype], `${dtype} output`)
       } finally {
         layer.dispose()
       }

@@ -1,4 +1,4 @@
-/** Random weights, inputs and replayed routings for the cases of `test/cases.ts`. Never zeros; seeded. */
+/** Random weights, inputs and replayed routings for the cases of `test/cases/`. Never zeros; seeded. */
 
 import type { ResolvedMoeConfig } from '../../lib/config.js'
 import { allocateArray } from '../../lib/dtype.js'
@@ -12,7 +12,7 @@ import type {
 } from '../../lib/index.js'
 import { fromFloat32, toFloat32 } from '../../lib/index.js'
 import { resolveConfig } from '../../lib/resolve.js'
-import type { LayerCase, RoutingLoad } from '../cases.js'
+import type { LayerCase, RoutingLoad } from '../cases/index.js'
 import { Random } from './random.js'
 import { readTrace, sliceTrace } from './trace.js'
 

@@ -2,7 +2,7 @@
 
 import { type LayerOptions, MoeLayer } from '../../lib/index.js'
 import { loadNative } from '../../lib/native.js'
-import type { LayerCase } from '../cases.js'
+import type { LayerCase } from '../cases/index.js'
 import { makeLayerData } from './layer-data.js'
 
 export const tinyCase: LayerCase = {

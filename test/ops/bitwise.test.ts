@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest'
 import { DTYPES } from '../../lib/dtype.js'
 import { MoeLayer } from '../../lib/index.js'
-import { FAMILY_CASES, type LayerCase } from '../cases.js'
+import { FAMILY_CASES, type LayerCase } from '../cases/index.js'
 import { nativeDevices, underDetectors } from '../helpers/devices.js'
 import { makeLayerData } from '../helpers/layer-data.js'
 import { Random } from '../helpers/random.js'

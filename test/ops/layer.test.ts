@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest'
 import { DTYPES, type DType } from '../../lib/dtype.js'
 import { MoeLayer, reference } from '../../lib/index.js'
-import { BOUNDS, LAYER_CASES, type LayerCase, SELECTION_MARGIN } from '../cases.js'
+import { BOUNDS, LAYER_CASES, type LayerCase, SELECTION_MARGIN, WEIGHT_BOUND } from '../cases/index.js'
 import { nativeDevices } from '../helpers/devices.js'
 import { makeLayerData } from '../helpers/layer-data.js'
 import { expectClose } from '../helpers/relative-error.js'
@@ -38,7 +38,7 @@ function check(layerCase: LayerCase, dtype: DType, device: string) {
     }
   }
   if (sameIds(result.topkIds, free.topkIds)) {
-    if (!options.routing) expectClose(result.topkWeights, free.topkWeights, 5e-6, 'topkWeights')
+    if (!options.routing) expectClose(result.topkWeights, free.topkWeights, WEIGHT_BOUND, 'topkWeights')
     expectClose(output, free.output, BOUNDS[dtype], 'output')
     return
   }

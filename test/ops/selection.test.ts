@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest'
 import { MoeLayer, type RoutingConfig, reference, stages, Tensor } from '../../lib/index.js'
-import { FAMILY_CASES, SELECTION_MARGIN } from '../cases.js'
+import { FAMILY_CASES, SELECTION_MARGIN, WEIGHT_BOUND } from '../cases/index.js'
 import { nativeDevices, underDetectors } from '../helpers/devices.js'
 import { makeLayerData } from '../helpers/layer-data.js'
 import { Random } from '../helpers/random.js'
@@ -37,7 +37,7 @@ function compare(
     const row = [token * topK, (token + 1) * topK] as const
     expect([...native.ids.subarray(...row)], `token ${token}`).toEqual([...oracle.topkIds.subarray(...row)])
     expect(relativeError(native.weights.subarray(...row), oracle.topkWeights.subarray(...row))).toBeLessThan(
-      5e-6,
+      WEIGHT_BOUND,
     )
     compared++
   })

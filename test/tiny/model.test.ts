@@ -12,6 +12,7 @@ import {
 import { MODEL_DIRECTORY, RESULTS_DIRECTORY, readHeldOut } from '../../examples/tiny-deepseek/files.js'
 import { loadTwin, twinSize } from '../../examples/tiny-deepseek/twins.js'
 import { type DeviceOption, MoeLayer, reference } from '../../lib/index.js'
+import { BOUNDS } from '../cases/index.js'
 import { allDevices, nativeDevices } from '../helpers/devices.js'
 import { Random } from '../helpers/random.js'
 import { expectClose } from '../helpers/relative-error.js'
@@ -81,7 +82,7 @@ describe.each(allDevices)("the package's loader on %s", name => {
     )
     const { output, topkIds } = await loaded.forward(hiddenStates)
     expect(Array.from(topkIds)).toEqual(Array.from(exact.topkIds))
-    expectClose(output, exact.output, 5e-6)
+    expectClose(output, exact.output, BOUNDS.f32)
   })
 })
 
