@@ -51,8 +51,10 @@ describe('the tarball', () => {
       'README.md',
       'CHANGELOG.md',
       'CMakeLists.txt',
+      'CMakePresets.json',
       'tools/build/native.mjs',
       'tools/build/native-tools.mjs',
+      'tools/build/tree.mjs',
       'csrc/abi/backend.h',
       'dist/index.js',
       'dist/index.d.ts',
@@ -61,7 +63,7 @@ describe('the tarball', () => {
       expect(withPrebuild.contents).toContain(file)
     }
     const allowed =
-      /^(dist|csrc|cmake|prebuilds)\/|^tools\/build\/(native|native-tools)\.mjs$|^[A-Z]+(\.md)?$|^CMakeLists\.txt$|^package\.json$/
+      /^(dist|csrc|cmake|prebuilds)\/|^tools\/build\/(native|native-tools|tree)\.mjs$|^[A-Z]+(\.md)?$|^CMakeLists\.txt$|^CMakePresets\.json$|^package\.json$/
     expect(withPrebuild.contents.filter(file => !allowed.test(file))).toEqual([])
     // A binding.gyp in a package makes npm run node-gyp on the user's machine.
     expect(withPrebuild.contents).not.toContain('binding.gyp')

@@ -48,7 +48,7 @@ function npmConfig(key: string): string {
 
 /**
  * Nothing of the caller's environment but what reaches the registry: an inherited nodedir or compiler flag would hide that an
- * install needs it.
+ * install needs it. Compilers' results come from the caller's cache where it has one.
  */
 const baseEnvironment: NodeJS.ProcessEnv = {
   HOME: emptyDirectory('home'),
@@ -67,10 +67,17 @@ const FORWARDED = [
   'HTTP_PROXY',
   'HTTPS_PROXY',
   'NO_PROXY',
+  'CMAKE_CXX_COMPILER_LAUNCHER',
+  'CMAKE_C_COMPILER_LAUNCHER',
+  'CCACHE_NOHASHDIR',
+  'CCACHE_COMPILERCHECK',
+  'CCACHE_MAXSIZE',
 ]
 for (const key of FORWARDED) {
   if (process.env[key]) baseEnvironment[key] = process.env[key]
 }
+// HOME is another, and the compiler cache is this machine's.
+baseEnvironment.CCACHE_DIR = process.env.CCACHE_DIR ?? path.join(os.homedir(), '.cache/ccache')
 const fullPath = (process.env.PATH ?? '')
   .split(path.delimiter)
   .filter(directory => !directory.includes('node_modules'))
@@ -94,7 +101,13 @@ export function run(command: string, args: readonly string[], options: RunOption
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       cwd: options.cwd,
-      env: { ...baseEnvironment, PATH: options.PATH ?? fullPath, ...options.env },
+      env: {
+        ...baseEnvironment,
+        PATH: options.PATH ?? fullPath,
+        // Each clone is at a path of its own, and compiles the same.
+        CCACHE_BASEDIR: options.cwd,
+        ...options.env,
+      },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     let stdout = ''
@@ -138,10 +151,17 @@ export function cloneTree(): string {
   return clone
 }
 
+/** The repository's node_modules inside the clone, as hard links: with a symbolic link, headers would lie outside of it. */
+export function shareModules(clone: string): void {
+  const modules = path.join(repository, 'node_modules')
+  const copied = spawnSync('cp', ['-al', modules, path.join(clone, 'node_modules')])
+  if (copied.status !== 0) cpSync(modules, path.join(clone, 'node_modules'), { recursive: true })
+}
+
 /** A clone with the repository's node_modules and dist: ready for `npm pack` without a second install. */
 export function stagedTree(): string {
   const stage = cloneTree()
-  symlinkSync(path.join(repository, 'node_modules'), path.join(stage, 'node_modules'))
+  shareModules(stage)
   cpSync(path.join(repository, 'dist'), path.join(stage, 'dist'), { recursive: true })
   return stage
 }

@@ -7,7 +7,7 @@ import { existsSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { root } from '../repository.mjs'
-import { buildSide } from './side-tree.mjs'
+import { buildPreset } from './tree.mjs'
 
 const { values } = parseArgs({
   options: { architectures: { type: 'string' }, directory: { type: 'string', default: 'build/Release' } },
@@ -24,18 +24,16 @@ if (
 
 const began = Date.now()
 const list = architectures?.replaceAll(',', ';')
-// A configured tree keeps its architectures: each choice has its own.
-buildSide(
-  list ? `cuda-${list.replaceAll(';', '-')}` : 'cuda',
-  {
-    SE_CUDA: 'ON',
+buildPreset('cuda', ['sparse_experts_cuda'], {
+  // A configured tree keeps its architectures: each choice has its own.
+  tree: list ? `cuda-${list.replaceAll(';', '-')}` : 'cuda',
+  definitions: {
     SE_ADDON_DIRECTORY: directory,
     // What tools/check/kernels.mjs reads.
     CMAKE_CUDA_COMPILER_LAUNCHER: `${process.execPath};${path.join(root, 'tools/build/ptxas-log.mjs')}`,
     ...(list && { CMAKE_CUDA_ARCHITECTURES: list }),
   },
-  ['sparse_experts_cuda'],
-)
+})
 const library = path.join(directory, 'libsparse_experts_cuda.so')
 if (!existsSync(library)) {
   console.error(`build:cuda: the build left no ${library}`)

@@ -1,8 +1,8 @@
 /** The emulated CUDA backend's flavours, each built in a tree of its own, and what a process needs to open one. */
 
 import path from 'node:path'
-import { root } from '../repository.mjs'
-import { buildSide, SANITIZERS, sanitizerEnvironment } from './side-tree.mjs'
+import { sanitizerEnvironment } from '../test/sanitizers.mjs'
+import { buildPreset } from './tree.mjs'
 
 /**
  * - plain: optimised; what the emulator itself sees (NaN-poisoned shared memory, barriers, asynchronous copies, deadlocks)
@@ -33,21 +33,8 @@ export function checkEmulatorOptions(script, { flavour, schedule, seed }) {
 
 /** Builds targets of a flavour, incrementally. Ends the process where they do not compile. */
 export function buildEmulator(flavour, targets) {
-  const name = flavour === 'plain' ? 'emulator' : `emulator-${flavour}`
-  const directory = path.join(root, 'build', name, 'Release')
-  const tree = buildSide(
-    name,
-    {
-      SE_CUDA: 'EMULATED',
-      SE_ADDON_DIRECTORY: directory,
-      SE_SANITIZE: flavour === 'address' ? SANITIZERS.address : '',
-      SIMT_RACE: flavour === 'race' ? 'ON' : 'OFF',
-      // Sanitized code keeps its optimisation and its line numbers.
-      CMAKE_BUILD_TYPE: flavour === 'plain' ? 'Release' : 'RelWithDebInfo',
-    },
-    targets,
-  )
-  return { tree, library: path.join(directory, 'libsparse_experts_cuda.so') }
+  const tree = buildPreset(flavour === 'plain' ? 'emulator' : `emulator-${flavour}`, targets)
+  return { tree, library: path.join(tree, 'Release/libsparse_experts_cuda.so') }
 }
 
 /** Environment of a run: the schedule, and for the address flavour where its reports go. */

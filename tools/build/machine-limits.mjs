@@ -1,7 +1,6 @@
 /** Builds the program that measures the machine for the benchmarks (bench/harness), and prints its path last. */
 
 import path from 'node:path'
-import { buildSide } from './side-tree.mjs'
+import { buildPreset } from './tree.mjs'
 
-const tree = buildSide('native', { CMAKE_BUILD_TYPE: 'Release', SE_SANITIZE: '' }, ['machine_limits'])
-console.log(path.join(tree, 'machine_limits'))
+console.log(path.join(buildPreset('native', ['machine_limits']), 'machine_limits'))

@@ -8,10 +8,12 @@ import { describeMissing } from './native-tools.mjs'
 
 const NATIVE_INPUTS = [
   'CMakeLists.txt',
+  'CMakePresets.json',
   'cmake',
   'csrc',
   'tools/build/native.mjs',
   'tools/build/native-tools.mjs',
+  'tools/build/tree.mjs',
   'package.json',
 ]
 const TYPESCRIPT_INPUTS = ['lib', 'tsconfig.json', 'tsconfig.build.json']

@@ -4,9 +4,10 @@
  */
 
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { configure, treeOf } from '../build/tree.mjs'
 import { root } from '../repository.mjs'
 
 const asked = process.argv.slice(2)
@@ -28,25 +29,9 @@ if (!clangTidy) {
  */
 const UNCHECKED = /^(emulator\/(test\/|src\/race)|test\/(cuda|conformance)\/)/
 
-const buildDirectory = path.join(root, 'build/tidy')
-const configure = spawnSync(
-  'cmake',
-  [
-    '-S',
-    root,
-    '-B',
-    buildDirectory,
-    '-DSE_CUDA=EMULATED',
-    '-DCMAKE_EXPORT_COMPILE_COMMANDS=ON',
-    '-DCMAKE_BUILD_TYPE=Release',
-  ],
-  { cwd: root, encoding: 'utf8' },
-)
+if (!configure('tidy')) process.exit(1)
+const buildDirectory = treeOf('tidy')
 const database = path.join(buildDirectory, 'compile_commands.json')
-if (configure.status !== 0 || !existsSync(database)) {
-  console.error(configure.stdout, configure.stderr)
-  process.exit(1)
-}
 const sources = [
   ...new Set(
     JSON.parse(readFileSync(database, 'utf8')).map(entry => path.resolve(entry.directory, entry.file)),

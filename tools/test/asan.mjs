@@ -5,18 +5,13 @@
 
 import { spawnSync } from 'node:child_process'
 import path from 'node:path'
-import {
-  addressSanitizerRuntime,
-  printReports,
-  SANITIZERS,
-  sanitizerEnvironment,
-} from '../build/side-tree.mjs'
+import { treeOf } from '../build/tree.mjs'
 import { root } from '../repository.mjs'
+import { addressSanitizerRuntime, printReports, sanitizerEnvironment } from './sanitizers.mjs'
 
-const sanitizers = SANITIZERS.address
-const build = [path.join(root, 'tools/build/native.mjs'), '--sanitize', sanitizers]
+const build = [path.join(root, 'tools/build/native.mjs'), '--sanitize', 'address']
 if (spawnSync(process.execPath, build, { cwd: root, stdio: 'inherit' }).status !== 0) process.exit(1)
-const tree = path.join(root, 'build', sanitizers.replaceAll(',', '-'))
+const tree = treeOf('address')
 
 // These start a TypeScript runner per test and reach no native code that the others do not.
 const excluded = ['cli', 'docs', 'examples'].flatMap(suite => ['--exclude', `test/${suite}/**`])

@@ -15,8 +15,9 @@ import {
   EMULATOR_OPTIONS,
   emulatorEnvironment,
 } from '../build/emulator-flavours.mjs'
-import { addressSanitizerRuntime, printReports, SANITIZERS } from '../build/side-tree.mjs'
+import { treeOf } from '../build/tree.mjs'
 import { root } from '../repository.mjs'
+import { addressSanitizerRuntime, printReports } from './sanitizers.mjs'
 
 const device = name => `test/devices/${name}.test.ts`
 /** Every kernel through every family, size and load, and what is promised of a GPU alone: what the slow flavours run. */
@@ -49,10 +50,9 @@ const env = {
 }
 if (flavour === 'address') {
   // The addon hands memory to the backend: it is instrumented as well.
-  const build = [path.join(root, 'tools/build/native.mjs'), '--sanitize', SANITIZERS.address]
+  const build = [path.join(root, 'tools/build/native.mjs'), '--sanitize', 'address']
   if (spawnSync(process.execPath, build, { cwd: root, stdio: 'inherit' }).status !== 0) process.exit(1)
-  const sanitized = path.join(root, 'build', SANITIZERS.address.replaceAll(',', '-'))
-  env.SPARSE_EXPERTS_NATIVE_PATH = path.join(sanitized, 'Release/sparse_experts.node')
+  env.SPARSE_EXPERTS_NATIVE_PATH = path.join(treeOf('address'), 'Release/sparse_experts.node')
   env.SPARSE_EXPERTS_SANITIZED = 'address'
   env.LD_PRELOAD = addressSanitizerRuntime('test:cuda')
 }

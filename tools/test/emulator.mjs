@@ -15,8 +15,8 @@ import {
   EMULATOR_OPTIONS,
   emulatorEnvironment,
 } from '../build/emulator-flavours.mjs'
-import { printReports } from '../build/side-tree.mjs'
 import { root } from '../repository.mjs'
+import { printReports } from './sanitizers.mjs'
 
 const { values } = parseArgs({ options: { ...EMULATOR_OPTIONS, filter: { type: 'string' } } })
 checkEmulatorOptions('test:emulator', values)

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync } from 'node:fs'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
-import { buildSide } from '../build/side-tree.mjs'
+import { buildPreset } from '../build/tree.mjs'
 import { root } from '../repository.mjs'
 
 const { values } = parseArgs({ options: { seconds: { type: 'string', default: '60' } } })
@@ -17,12 +17,7 @@ if (suffix === undefined) {
   process.exit(1)
 }
 
-const tree = buildSide(
-  'fuzz',
-  { CMAKE_BUILD_TYPE: 'RelWithDebInfo', SE_SANITIZE: 'fuzzer,address,undefined' },
-  ['decode_fuzz'],
-  { CC: `clang${suffix}`, CXX: `clang++${suffix}` },
-)
+const tree = buildPreset('fuzz', ['decode_fuzz'], { definitions: { CMAKE_CXX_COMPILER: `clang++${suffix}` } })
 const corpus = path.join(tree, 'corpus')
 mkdirSync(corpus, { recursive: true })
 const seeds = path.join(root, 'test/native/decode_fuzz_corpus')

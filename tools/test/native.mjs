@@ -8,48 +8,30 @@
 import { spawnSync } from 'node:child_process'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
-import { buildSide, printReports, SANITIZERS, sanitizerEnvironment } from '../build/side-tree.mjs'
+import { buildPreset } from '../build/tree.mjs'
 import { root } from '../repository.mjs'
+import { printReports, sanitizerEnvironment } from './sanitizers.mjs'
 
 const { values } = parseArgs({ options: { sanitize: { type: 'string' }, target: { type: 'string' } } })
-const kind = values.sanitize
-if (kind !== undefined && !(kind in SANITIZERS)) {
-  console.error(`--sanitize takes ${Object.keys(SANITIZERS).join(' or ')}`)
+const { sanitize, target } = values
+function expectOneOf(option, value, allowed) {
+  if (value === undefined || allowed.includes(value)) return
+  console.error(`test:native: --${option} takes ${allowed.join(' or ')}, received '${value}'`)
   process.exit(2)
 }
+expectOneOf('sanitize', sanitize, ['address', 'thread'])
+expectOneOf('target', target, sanitize ? [] : ['aarch64', 'avx512'])
 
-if (values.target !== undefined && (!['aarch64', 'avx512'].includes(values.target) || kind)) {
-  console.error('--target takes aarch64 or avx512, without a sanitizer')
-  process.exit(2)
-}
-const inC = values.target === 'avx512'
-const cross = values.target === 'aarch64' && {
-  CMAKE_SYSTEM_NAME: 'Linux',
-  CMAKE_SYSTEM_PROCESSOR: 'aarch64',
-  CMAKE_CXX_COMPILER: 'aarch64-linux-gnu-g++-12',
-}
-
-// The tree that `build:native -- --sanitize` uses as well: what both need is compiled once.
-const name = kind ? `${SANITIZERS[kind].replaceAll(',', '-')}/cmake` : (values.target ?? 'native')
-const tree = buildSide(
-  name,
-  // Sanitized code keeps its optimisation, so that the same kernels run.
-  {
-    CMAKE_BUILD_TYPE: kind ? 'RelWithDebInfo' : 'Release',
-    SE_SANITIZE: kind ? SANITIZERS[kind] : '',
-    SE_AVX512_IN_C: inC ? 'ON' : 'OFF',
-    ...cross,
-  },
-  ['native_tests'],
-)
+const tree = buildPreset(sanitize ?? target ?? 'native', ['native_tests'])
 const reports = path.join(tree, 'reports')
-const env = kind ? sanitizerEnvironment(reports) : {}
+const env = sanitize ? sanitizerEnvironment(reports) : {}
 // Without Node in the process every leak is ours.
-if (kind === 'address') env.LSAN_OPTIONS = 'exitcode=99'
+if (sanitize === 'address') env.LSAN_OPTIONS = 'exitcode=99'
 // Threads are the same under every instruction set, and ThreadSanitizer and emulation are slow: one set will do.
-const sets = kind === 'thread' ? ['scalar'] : cross ? ['neon'] : inC ? ['avx512', 'avx512bf16'] : []
+const SETS = { thread: ['scalar'], aarch64: ['neon'], avx512: ['avx512', 'avx512bf16'] }
+const sets = SETS[sanitize ?? target] ?? []
 const program = path.join(tree, 'native_tests')
-const command = cross ? ['qemu-aarch64', '-L', '/usr/aarch64-linux-gnu', program] : [program]
+const command = target === 'aarch64' ? ['qemu-aarch64', '-L', '/usr/aarch64-linux-gnu', program] : [program]
 const { status, signal, stdout } = spawnSync(
   command[0],
   [...command.slice(1), ...sets.flatMap(set => ['--isa', set])],
@@ -62,7 +44,7 @@ const { status, signal, stdout } = spawnSync(
   },
 )
 process.stdout.write(stdout ?? '')
-const found = kind ? printReports(reports) : 0
+const found = sanitize ? printReports(reports) : 0
 
 const [, passed = '0', failed = '0'] =
   [...(stdout ?? '').matchAll(/(\d+) passed, (\d+) failed/g)].at(-1) ?? []
