@@ -73,9 +73,9 @@ describe.skipIf(!hasCompiler)(`native decoder (skipped without a C++ compiler; C
   beforeAll(() => {
     directory = mkdtempSync(path.join(tmpdir(), 'sparse-experts-decode-'))
     program = path.join(directory, 'decode_main')
-    const sources = readdirSync(path.join(ROOT, 'csrc/core'))
-      .filter(name => /^decode.*\.cc$/.test(name))
-      .map(name => path.join(ROOT, 'csrc/core', name))
+    const sources = readdirSync(path.join(ROOT, 'csrc/formats'))
+      .filter(name => name.endsWith('.cc'))
+      .map(name => path.join(ROOT, 'csrc/formats', name))
     const flags = ['-std=c++17', '-O2', '-ffp-contract=off', `-I${path.join(ROOT, 'csrc')}`]
     execFileSync(COMPILER, [
       ...flags,
