@@ -1,9 +1,21 @@
 /** sparse-experts: sparse mixture-of-experts execution for Node.js. */
 
-export type { PhaseSeconds } from './backends/runtime.js'
-export type { Activation, MoeConfig, MoeShape, ResolvedMoeConfig } from './config.js'
-export { type DeviceInfo, type DeviceOption, devices } from './device.js'
-export { type DoctorCheck, type DoctorReport, doctor } from './doctor.js'
+export type { ForwardOptions, HiddenStates, RecordedRouting } from './api/forward-arguments.js'
+export { type ForwardPlan, plan, type StagePlan } from './api/forward-plan.js'
+export type { LayerStats } from './api/metrics.js'
+export {
+  type ForwardEvent,
+  type ForwardResult,
+  type LayerHealth,
+  type LayerOptions,
+  type LoadOptions,
+  type LoadProgress,
+  MoeLayer,
+} from './api/moe-layer.js'
+export * as stages from './api/stages.js'
+export { Tensor, type TensorData, type TensorDType, type TensorOptions } from './api/tensor.js'
+export type { Activation, MoeConfig, MoeShape, ResolvedMoeConfig } from './block/config.js'
+export type { Work } from './block/cost.js'
 export {
   bf16ToNumber,
   type DType,
@@ -13,22 +25,8 @@ export {
   numberToBf16,
   numberToF16,
   toFloat32,
-} from './dtype.js'
-export { ERROR_CODES, type MoeArgumentError, MoeError, type MoeErrorCode } from './errors.js'
-export type { ForwardOptions, HiddenStates, RecordedRouting } from './forward-arguments.js'
-export { type Logger, type LogLevel, setLogger } from './log.js'
-export type { LayerStats } from './metrics.js'
-export {
-  type ForwardEvent,
-  type ForwardResult,
-  type LayerHealth,
-  type LayerOptions,
-  type LoadOptions,
-  type LoadProgress,
-  MoeLayer,
-} from './moe-layer.js'
-export { type ForwardPlan, plan, type StagePlan } from './plan.js'
-export { reference } from './reference/index.js'
+} from './block/dtype.js'
+export { ERROR_CODES, type MoeArgumentError, MoeError, type MoeErrorCode } from './block/errors.js'
 export type {
   CapacityRouting,
   Grouping,
@@ -42,8 +40,16 @@ export type {
   SparsemixerRouting,
   TopkSigmoidRouting,
   TopkSoftmaxRouting,
-} from './routing.js'
-export * as stages from './stages.js'
-export { Tensor, type TensorData, type TensorDType, type TensorOptions } from './tensor.js'
-export type { ExpertWeights, MoeWeights, RouterWeights, StridedMatrix, WeightMatrix } from './weights.js'
-export type { Work } from './work.js'
+} from './block/routing.js'
+export type {
+  ExpertWeights,
+  MoeWeights,
+  RouterWeights,
+  StridedMatrix,
+  WeightMatrix,
+} from './block/weights.js'
+export type { PhaseSeconds } from './devices/contract.js'
+export { type DeviceInfo, type DeviceOption, devices } from './devices/device.js'
+export { type Logger, type LogLevel, setLogger } from './devices/log.js'
+export { type DoctorCheck, type DoctorReport, doctor } from './doctor/doctor.js'
+export { reference } from './reference/index.js'

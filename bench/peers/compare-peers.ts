@@ -1,7 +1,7 @@
 /** One shape through the peers of one group: makes them, measures them in rounds, compares outputs, gives rows. */
 
-import { relativeError } from '../../lib/accuracy.js'
 import { formatDuration, formatError } from '../../lib/cli/format.js'
+import { relativeError } from '../../lib/devices/accuracy.js'
 import { isDisturbed, leastDisturbed, watchLoad } from '../harness/other-load.js'
 import type { Peer, PeerLayer } from '../harness/peer.js'
 import { median, ratioOf, runRounds } from '../harness/rounds.js'

@@ -1,4 +1,4 @@
-// The addon's module object: see lib/binding-contract.ts.
+// The addon's module object: see lib/devices/native/binding-contract.ts.
 #include <limits>
 
 #include "binding/build_info.h"

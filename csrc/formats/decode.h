@@ -41,7 +41,7 @@ enum class GlobalScale : int32_t { kNone, kMultiply, kDivide };
 // block_cols.
 //
 // Each value is formed in f32 by the operations below, every one rounded to nearest even, and then
-// rounded once to the output dtype; lib/checkpoint/decode.ts does the same and gives the same bits.
+// rounded once to the output dtype; lib/checkpoint/load/decode.ts does the same and gives the same bits.
 //   kFloat      element * scale
 //   kE2M1       e2m1 * (scale * global_scale), or e2m1 * (scale / global_scale): the scales first
 //   kPackedInt  (q - zero) * scale, zero = 2^(bits-1) where there is no zero point

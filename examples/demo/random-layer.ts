@@ -8,7 +8,6 @@
 import { readFile, rm } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { type DeviceOption, devices, MoeLayer, setLogger } from 'sparse-experts'
-import { relativeError } from '../../lib/accuracy.js'
 import { describeLayer } from '../../lib/cli/describe-layer.js'
 import {
   formatByteRate,
@@ -24,6 +23,7 @@ import { loadChart } from '../../lib/cli/load-chart.js'
 import { checkRows, sampleRows, takeRows, timeRuns } from '../../lib/cli/measure.js'
 import { loadBar } from '../../lib/cli/progress.js'
 import { describeCheck, savedTable } from '../../lib/cli/run-report.js'
+import { relativeError } from '../../lib/devices/accuracy.js'
 import { hiddenStatesOf, tokenize } from './hidden-states.js'
 import { cacheDirectory, cachedCheckpoint, denseVariant, routingByWord, wordTable } from './steps.js'
 import type { CheckpointShape } from './write-checkpoint.js'

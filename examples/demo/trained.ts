@@ -10,7 +10,6 @@
 import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { type DeviceOption, devices, setLogger } from 'sparse-experts'
-import { relativeError, rowsWithOtherIds } from '../../lib/accuracy.js'
 import { describeLayer } from '../../lib/cli/describe-layer.js'
 import {
   formatBytes,
@@ -24,6 +23,7 @@ import {
   table,
 } from '../../lib/cli/format.js'
 import { loadChart } from '../../lib/cli/load-chart.js'
+import { relativeError, rowsWithOtherIds } from '../../lib/devices/accuracy.js'
 import {
   Decoder,
   encodeText,

@@ -5,8 +5,8 @@
 
 import { mkdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { numberToBf16 } from '../../lib/block/dtype.js'
 import { type WritableTensor, writeShardedSafetensors } from '../../lib/checkpoint/writer.js'
-import { numberToBf16 } from '../../lib/dtype.js'
 
 /** Sizes of the checkpoint, in the words of its config.json. */
 export interface CheckpointShape {

@@ -3,8 +3,8 @@
  * met, once. Samples of one text meet the same experts more often than chance would have it.
  */
 
+import { expectedExperts } from '../../lib/block/cost.js'
 import { uniformSource } from '../../lib/cli/hidden-states.js'
-import { expectedExperts } from '../../lib/work.js'
 import { type Decoder, sampleToken } from './decoder/index.js'
 
 export interface SampleFigures {

@@ -3,7 +3,7 @@
 import { open, readFile, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { MoeError } from '../errors.js'
+import { MoeError } from '../block/errors.js'
 import { JsonScanError, JsonScanner } from './json-scanner.js'
 import { invalidCheckpoint, readSafetensorsHeader, type TensorEntry } from './safetensors.js'
 

@@ -4,7 +4,7 @@
  */
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { MoeError } from '../errors.js'
+import { MoeError } from '../block/errors.js'
 import { JsonScanError, JsonScanner } from './json-scanner.js'
 
 /** Bits of one element, by dtype string of the format. */

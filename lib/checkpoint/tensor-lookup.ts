@@ -1,8 +1,8 @@
 /** Tensors of an opened checkpoint by name, with shape and dtype checks, as segments of a plan. */
 
-import { MoeError } from '../errors.js'
+import { MoeError } from '../block/errors.js'
 import type { CheckpointDirectory, LocatedTensor } from './directory.js'
-import type { Segment, StoredType } from './plan.js'
+import type { Segment, StoredType } from './plan/layer-plan.js'
 
 /** dtypes that plain values may have. */
 export const FLOAT_TYPES = ['F32', 'BF16', 'F16'] as const

@@ -2,7 +2,7 @@
 
 import { open, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { invalidArgShape, invalidArgValue } from '../errors.js'
+import { invalidArgShape, invalidArgValue } from '../block/errors.js'
 import { DTYPE_BITS } from './safetensors.js'
 
 /** A tensor to write. */

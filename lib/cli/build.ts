@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import path from 'node:path'
-import { doctor } from '../doctor.js'
+import { doctor } from '../doctor/doctor.js'
 import { parseCommandLine } from './arguments.js'
 import type { CommandContext } from './context.js'
 import { formatDuration, table } from './format.js'

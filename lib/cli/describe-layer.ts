@@ -1,6 +1,6 @@
 /** A layer's config in words. */
 
-import type { ResolvedMoeConfig } from '../config.js'
+import type { ResolvedMoeConfig } from '../block/config.js'
 import { formatCount, plural } from './format.js'
 
 const SCORES: Record<ResolvedMoeConfig['scoringFunc'], string> = {

@@ -2,8 +2,8 @@
 
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
-import { f16ToNumber } from '../dtype.js'
-import { invalidArgShape, invalidArgValue, MoeError } from '../errors.js'
+import { f16ToNumber } from '../block/dtype.js'
+import { invalidArgShape, invalidArgValue, MoeError } from '../block/errors.js'
 
 /** Uniform numbers in [0, 1) from a seed (mulberry32). */
 export function uniformSource(seed: number): () => number {

@@ -1,8 +1,8 @@
 /** Timing a layer's forwards, and comparing them with the reference. */
 
-import { ERROR_BOUNDS, relativeError, rowsWithOtherIds } from '../accuracy.js'
-import type { ResolvedMoeConfig } from '../config.js'
-import type { DType } from '../dtype.js'
+import type { ResolvedMoeConfig } from '../block/config.js'
+import type { DType } from '../block/dtype.js'
+import { ERROR_BOUNDS, relativeError, rowsWithOtherIds } from '../devices/accuracy.js'
 import { median } from './load-chart.js'
 
 /** What is needed of a layer here. */

@@ -1,8 +1,8 @@
 /** The report of `run`: its data (what `--json` prints) and its text. */
 
-import type { ResolvedMoeConfig } from '../config.js'
-import type { DType } from '../dtype.js'
-import type { Work } from '../work.js'
+import type { ResolvedMoeConfig } from '../block/config.js'
+import type { Work } from '../block/cost.js'
+import type { DType } from '../block/dtype.js'
 import { describeLayer } from './describe-layer.js'
 import {
   formatByteRate,

@@ -2,9 +2,9 @@
 
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
-import { planLayer } from '../checkpoint/plan-layer.js'
-import type { DeviceOption } from '../device.js'
-import { MoeLayer } from '../moe-layer.js'
+import { MoeLayer } from '../api/moe-layer.js'
+import { planLayer } from '../checkpoint/plan/layer.js'
+import type { DeviceOption } from '../devices/device.js'
 import { choiceOption, fractionOption, integerOption, parseCommandLine, UsageError } from './arguments.js'
 import type { CommandContext } from './context.js'
 import { randomHiddenStates, readHiddenStates, uniformSource } from './hidden-states.js'

@@ -2,7 +2,7 @@
 
 import { existsSync } from 'node:fs'
 import path from 'node:path'
-import type { DoctorReport } from '../doctor.js'
+import type { DoctorReport } from './doctor.js'
 
 /** One verdict. */
 export interface DoctorCheck {

@@ -1,11 +1,11 @@
 /** A layer small enough for any machine, on every device that serves, against the reference. */
 
-import { ERROR_BOUNDS, relativeError, rowsWithOtherIds } from '../accuracy.js'
-import type { MoeConfig } from '../config.js'
-import type { DeviceInfo, DeviceOption } from '../device.js'
-import { DTYPES, type DType } from '../dtype.js'
-import { MoeLayer } from '../moe-layer.js'
-import type { ExpertWeights, MoeWeights } from '../weights.js'
+import { MoeLayer } from '../api/moe-layer.js'
+import type { MoeConfig } from '../block/config.js'
+import { DTYPES, type DType } from '../block/dtype.js'
+import type { ExpertWeights, MoeWeights } from '../block/weights.js'
+import { ERROR_BOUNDS, relativeError, rowsWithOtherIds } from '../devices/accuracy.js'
+import type { DeviceInfo, DeviceOption } from '../devices/device.js'
 
 /** One device in one dtype. */
 export interface SelfTestResult {

@@ -1,6 +1,6 @@
 /** DeepSeek V2, V3, V4, Kimi, and the models that took over V3's block with its names. */
 
-import type { RoutingRule } from '../routing.js'
+import type { RoutingRule } from '../block/routing.js'
 import type { ConfigReader } from './config-reader.js'
 import type { Condition, FamilyRow, Naming, RoutingSizes, Stack } from './family.js'
 import { mlpNaming, sharedMlp, tensor, tensorWhen } from './naming.js'

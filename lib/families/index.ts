@@ -1,6 +1,6 @@
 /** Finds the row of a config.json, and the section of it that describes the language model. */
 
-import { editDistance, MoeError } from '../errors.js'
+import { editDistance, MoeError } from '../block/errors.js'
 import { ConfigReader } from './config-reader.js'
 import { DEEPSEEK_FAMILIES } from './deepseek.js'
 import { ENCODER_DECODER_FAMILIES } from './encoder-decoder.js'

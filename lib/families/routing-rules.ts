@@ -1,6 +1,6 @@
 /** Routing rules that several families share, with the fields that configs spell differently as arguments. */
 
-import type { Grouping, Normalization, ScoredRouting } from '../routing.js'
+import type { Grouping, Normalization, ScoredRouting } from '../block/routing.js'
 import type { ConfigReader } from './config-reader.js'
 import type { FamilyRow, RoutingSizes } from './family.js'
 

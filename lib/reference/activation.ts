@@ -1,6 +1,6 @@
 /** What stands between an expert's two matmuls. */
 
-import type { Activation, ResolvedMoeConfig } from '../config.js'
+import type { Activation, ResolvedMoeConfig } from '../block/config.js'
 import { sigmoid } from './scores.js'
 
 /** The part of a config that says how gate and up become one. */

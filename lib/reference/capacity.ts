@@ -1,6 +1,6 @@
 /** Experts that hold a limited number of tokens: which choices find room. */
 
-import type { ResolvedRouting } from '../routing.js'
+import type { ResolvedRouting } from '../block/routing.js'
 import { softmax, topIndices } from './scores.js'
 
 /** Tokens between two yields. */

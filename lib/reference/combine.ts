@@ -1,6 +1,6 @@
 /** The weighted sum of a token's expert outputs. */
 
-import { invalidArgShape } from '../errors.js'
+import { invalidArgShape } from '../block/errors.js'
 import type { Numbers } from './matrix.js'
 
 /**

@@ -1,7 +1,7 @@
 /** One expert on one row, and the expert matmul as a stage of its own. */
 
-import { invalidArgShape } from '../errors.js'
-import type { WeightMatrix } from '../weights.js'
+import { invalidArgShape } from '../block/errors.js'
+import type { WeightMatrix } from '../block/weights.js'
 import { type ActivationSpec, activateElement } from './activation.js'
 import type { Dispatch } from './dispatch.js'
 import { drain, type Matrix, makeWiden, multiply, type Numbers, viewMatrix } from './matrix.js'

@@ -1,10 +1,10 @@
 /** The whole block on plain arrays, in double precision from end to end. */
 
-import type { MoeConfig, ResolvedMoeConfig } from '../config.js'
-import type { DType } from '../dtype.js'
-import { checkOptionKeys, invalidArgShape, missingInput } from '../errors.js'
-import { resolveConfig } from '../resolve.js'
-import type { MoeWeights } from '../weights.js'
+import type { MoeConfig, ResolvedMoeConfig } from '../block/config.js'
+import type { DType } from '../block/dtype.js'
+import { checkOptionKeys, invalidArgShape, missingInput } from '../block/errors.js'
+import { resolveConfig } from '../block/resolve.js'
+import type { MoeWeights } from '../block/weights.js'
 import { runLayer } from './layer.js'
 import { drain, makeWiden, type Numbers } from './matrix.js'
 import { flaggedRows } from './select.js'

@@ -1,7 +1,7 @@
 /** The router's matmul. */
 
-import { invalidArgShape } from '../errors.js'
-import type { WeightMatrix } from '../weights.js'
+import { invalidArgShape } from '../block/errors.js'
+import type { WeightMatrix } from '../block/weights.js'
 import { drain, makeWiden, multiply, type Numbers, viewMatrix } from './matrix.js'
 
 /**

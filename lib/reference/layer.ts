@@ -3,7 +3,7 @@
  * shared experts. A generator, so that one driver runs it straight through and another lets the event loop breathe.
  */
 
-import type { ResolvedMoeConfig } from '../config.js'
+import type { ResolvedMoeConfig } from '../block/config.js'
 import { runExpert } from './expert.js'
 import { normalizeRouterInput } from './gate.js'
 import { multiply } from './matrix.js'

@@ -1,10 +1,10 @@
 /** How near each decision of the selection was, so that a comparison can leave out what rounding may decide. */
 
-import { checkOptionKeys } from '../errors.js'
-import { resolveRoutingConfig } from '../resolve.js'
-import type { ResolvedRouting, RoutingConfig, RoutingVectors } from '../routing.js'
+import { checkOptionKeys } from '../block/errors.js'
+import { resolveRoutingConfig } from '../block/resolve.js'
+import type { ResolvedRouting, RoutingConfig, RoutingVectors } from '../block/routing.js'
 import { queueOrder } from './capacity.js'
-import { slotWeights } from './dial.js'
+import { slotWeights } from './compute-budget.js'
 import type { Numbers } from './matrix.js'
 import { scoresOf, softcap, softmax, topIndices } from './scores.js'
 import { groupScores, maskGroups, rankExperts, type SelectCall, selectionScores } from './select.js'

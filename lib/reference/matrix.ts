@@ -1,9 +1,9 @@
 /** Views of matrices that lie dense or strided in memory, and the one matrix-vector product that the reference uses. */
 
-import type { DType } from '../dtype.js'
-import { toFloat32 } from '../dtype.js'
-import { invalidArgShape, invalidArgType } from '../errors.js'
-import type { WeightMatrix } from '../weights.js'
+import type { DType } from '../block/dtype.js'
+import { toFloat32 } from '../block/dtype.js'
+import { invalidArgShape, invalidArgType } from '../block/errors.js'
+import type { WeightMatrix } from '../block/weights.js'
 
 /** Arrays of numbers that the stages take. */
 export type Numbers = Float64Array | Float32Array | readonly number[]

@@ -1,6 +1,6 @@
 /** Scoring functions: what becomes of one token's router logits; and the order that scores give. */
 
-import type { ResolvedRouting } from '../routing.js'
+import type { ResolvedRouting } from '../block/routing.js'
 
 /** Logistic sigmoid, without overflow for either sign. */
 export function sigmoid(v: number): number {

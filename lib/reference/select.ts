@@ -1,7 +1,7 @@
 /** From router logits to the experts of each token and their weights. */
 
-import { invalidArgValue } from '../errors.js'
-import type { ResolvedRouting, RoutingVectors } from '../routing.js'
+import { invalidArgValue } from '../block/errors.js'
+import type { ResolvedRouting, RoutingVectors } from '../block/routing.js'
 import {
   batchCapacity,
   type CapacityChoice,
@@ -9,7 +9,7 @@ import {
   limitBatch,
   limitPerSequence,
 } from './capacity.js'
-import { dial, normalize, slotWeights } from './dial.js'
+import { dial, normalize, slotWeights } from './compute-budget.js'
 import { scoresOf, softcap, topIndices } from './scores.js'
 import { sparsemixer } from './sparsemixer.js'
 

@@ -1,8 +1,14 @@
 /** Selection as a stage of its own. */
 
-import { checkOptionKeys, invalidArgShape, invalidArgType, invalidArgValue, missingInput } from '../errors.js'
-import { resolveRoutingConfig } from '../resolve.js'
-import type { ResolvedRouting, RoutingConfig } from '../routing.js'
+import {
+  checkOptionKeys,
+  invalidArgShape,
+  invalidArgType,
+  invalidArgValue,
+  missingInput,
+} from '../block/errors.js'
+import { resolveRoutingConfig } from '../block/resolve.js'
+import type { ResolvedRouting, RoutingConfig } from '../block/routing.js'
 import { drain, type Numbers } from './matrix.js'
 import { flaggedRows, type SelectCall, Selector } from './select.js'
 

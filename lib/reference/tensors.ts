@@ -1,10 +1,10 @@
 /** The weights of a block as the reference reads them: views with sizes checked, biases apart. */
 
-import type { ResolvedMoeConfig } from '../config.js'
-import { invalidArgShape, invalidArgType, invalidArgValue } from '../errors.js'
-import { checkRoutingVectors } from '../resolve.js'
-import type { RoutingVectors } from '../routing.js'
-import type { ExpertWeights, MoeWeights, WeightMatrix } from '../weights.js'
+import type { ResolvedMoeConfig } from '../block/config.js'
+import { invalidArgShape, invalidArgType, invalidArgValue } from '../block/errors.js'
+import { checkRoutingVectors } from '../block/resolve.js'
+import type { RoutingVectors } from '../block/routing.js'
+import type { ExpertWeights, MoeWeights, WeightMatrix } from '../block/weights.js'
 import type { ActivationSpec } from './activation.js'
 import type { ExpertTensors } from './expert.js'
 import { type Matrix, makeWiden, viewMatrix, type Widen } from './matrix.js'

@@ -4,7 +4,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { renderDoctor } from '../../lib/cli/doctor.js'
 import { makePaint } from '../../lib/cli/format.js'
 import { type Facts, judge } from '../../lib/doctor/checks.js'
-import { type DoctorReport, doctor } from '../../lib/doctor.js'
+import { type DoctorReport, doctor } from '../../lib/doctor/doctor.js'
 import { command, removeDirectories, temporaryDirectory } from './command.js'
 
 afterAll(removeDirectories)

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { relativeError, rowsWithOtherIds } from '../../lib/accuracy.js'
+import { resolveConfig } from '../../lib/block/resolve.js'
 import {
   type CheckedResult,
   checkRows,
@@ -7,7 +7,7 @@ import {
   sampleRows,
   timeRuns,
 } from '../../lib/cli/measure.js'
-import { resolveConfig } from '../../lib/resolve.js'
+import { relativeError, rowsWithOtherIds } from '../../lib/devices/accuracy.js'
 
 const config = resolveConfig({
   scoringFunc: 'softmax',

@@ -1,11 +1,11 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { ERROR_BOUNDS } from '../../lib/accuracy.js'
+import { MoeLayer } from '../../lib/api/moe-layer.js'
+import { numberToF16 } from '../../lib/block/dtype.js'
 import { randomHiddenStates } from '../../lib/cli/hidden-states.js'
-import { devices } from '../../lib/device.js'
-import { numberToF16 } from '../../lib/dtype.js'
-import { MoeLayer } from '../../lib/moe-layer.js'
+import { ERROR_BOUNDS } from '../../lib/devices/accuracy.js'
+import { devices } from '../../lib/devices/device.js'
 import {
   command,
   finished,

@@ -1,8 +1,8 @@
 /** A hostile caller of the raw addon gets an error with a code, never a crash and never a silent success. */
 
 import { describe, expect, it } from 'vitest'
-import type { NativeAddon } from '../../lib/binding-contract.js'
-import { tryLoadNative } from '../../lib/native.js'
+import { tryLoadNative } from '../../lib/devices/native/addon.js'
+import type { NativeAddon } from '../../lib/devices/native/binding-contract.js'
 import { makeConfig, makeDescription, makeLayer, makeRequest, noise } from './fixtures/layer.mjs'
 
 const native = tryLoadNative()

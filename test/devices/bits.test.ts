@@ -1,7 +1,7 @@
 /** Bits that must not change on a card: with the batch, with graphs, with the way that a call is made. */
 
 import { expect, it } from 'vitest'
-import { DTYPES } from '../../lib/dtype.js'
+import { DTYPES } from '../../lib/block/dtype.js'
 import { MoeLayer } from '../../lib/index.js'
 import { counted, describeCuda, runFixture } from '../helpers/cuda.js'
 import { makeLayerData } from '../helpers/layer-data.js'

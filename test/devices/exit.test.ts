@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import { tryLoadNative } from '../../lib/native.js'
+import { tryLoadNative } from '../../lib/devices/native/addon.js'
 import { isEmulated } from './fixtures/layer.mjs'
 
 const native = tryLoadNative()

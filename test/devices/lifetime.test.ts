@@ -4,8 +4,8 @@ import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import { describe, expect, it } from 'vitest'
-import type { NativeAddon } from '../../lib/binding-contract.js'
-import { tryLoadNative } from '../../lib/native.js'
+import { tryLoadNative } from '../../lib/devices/native/addon.js'
+import type { NativeAddon } from '../../lib/devices/native/binding-contract.js'
 import {
   forward,
   isCard,

@@ -6,11 +6,11 @@ import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { loadNativeLayer } from '../../lib/backends/native.js'
-import type { NativeAddon, NativeError, NativeLayer } from '../../lib/binding-contract.js'
-import type { LayerPlan, MatrixItem } from '../../lib/checkpoint/plan.js'
-import { fromFloat32 } from '../../lib/dtype.js'
-import { tryLoadNative } from '../../lib/native.js'
+import { fromFloat32 } from '../../lib/block/dtype.js'
+import type { LayerPlan, MatrixItem } from '../../lib/checkpoint/plan/layer-plan.js'
+import { tryLoadNative } from '../../lib/devices/native/addon.js'
+import type { NativeAddon, NativeError, NativeLayer } from '../../lib/devices/native/binding-contract.js'
+import { loadNativeLayer } from '../../lib/devices/native/runtime.js'
 import {
   forward,
   isCard,

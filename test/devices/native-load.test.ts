@@ -4,13 +4,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest'
-import { NATIVE_ABI_VERSION } from '../../lib/binding-contract.js'
-import type { MoeError } from '../../lib/errors.js'
+import type { MoeError } from '../../lib/block/errors.js'
+import { NATIVE_ABI_VERSION } from '../../lib/devices/native/binding-contract.js'
 
 /** A fresh copy of the loader, which remembers what it found. */
 async function freshLoader() {
   vi.resetModules()
-  return import('../../lib/native.js')
+  return import('../../lib/devices/native/addon.js')
 }
 
 async function failure(): Promise<MoeError> {

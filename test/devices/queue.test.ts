@@ -2,8 +2,8 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
-import type { NativeAddon, NativeError } from '../../lib/binding-contract.js'
-import { tryLoadNative } from '../../lib/native.js'
+import { tryLoadNative } from '../../lib/devices/native/addon.js'
+import type { NativeAddon, NativeError } from '../../lib/devices/native/binding-contract.js'
 import { BOUNDS } from '../cases/index.js'
 import {
   forward,

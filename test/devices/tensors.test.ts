@@ -2,6 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
+import { loadNative } from '../../lib/devices/native/addon.js'
 import {
   type DeviceOption,
   fromFloat32,
@@ -11,7 +12,6 @@ import {
   type TensorData,
   type TensorDType,
 } from '../../lib/index.js'
-import { loadNative } from '../../lib/native.js'
 import { BOUNDS, FAMILY_CASES, WEIGHT_BOUND } from '../cases/index.js'
 import { counted, counters, describeCuda } from '../helpers/cuda.js'
 import { runStages } from '../helpers/cuda-stages.js'

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import { expect, it } from 'vitest'
-import { loadNative } from '../../lib/native.js'
+import { loadNative } from '../../lib/devices/native/addon.js'
 import { counters, describeCuda } from '../helpers/cuda.js'
 import { forward, makeLayer, makeRequest } from './fixtures/layer.mjs'
 

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { hiddenStatesOf, tokenize } from '../../examples/demo/hidden-states.js'
 import { numberToE4m3, quantizeBlocks } from '../../examples/demo/write-checkpoint.js'
-import { ERROR_BOUNDS, relativeError } from '../../lib/accuracy.js'
-import { devices } from '../../lib/device.js'
+import { ERROR_BOUNDS, relativeError } from '../../lib/devices/accuracy.js'
+import { devices } from '../../lib/devices/device.js'
 import { runScript } from '../cli/command.js'
 
 const hasCpu = devices().some(device => device.id === 'cpu' && device.available)

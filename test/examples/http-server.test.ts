@@ -1,9 +1,9 @@
 import type { ChildProcess } from 'node:child_process'
 import { request } from 'node:http'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { ERROR_BOUNDS, relativeError } from '../../lib/accuracy.js'
+import { MoeLayer } from '../../lib/api/moe-layer.js'
 import { randomHiddenStates } from '../../lib/cli/hidden-states.js'
-import { MoeLayer } from '../../lib/moe-layer.js'
+import { ERROR_BOUNDS, relativeError } from '../../lib/devices/accuracy.js'
 import { finished, removeDirectories, startScript, TINY, tinyCheckpoint } from '../cli/command.js'
 
 const MAX_QUEUED = 64

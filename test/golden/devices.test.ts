@@ -1,8 +1,8 @@
 /** Every golden checkpoint through the public interface, on every device and in every dtype. */
 
 import { describe, expect, it } from 'vitest'
-import type { DeviceOption } from '../../lib/device.js'
-import { DTYPES } from '../../lib/dtype.js'
+import { DTYPES } from '../../lib/block/dtype.js'
+import type { DeviceOption } from '../../lib/devices/device.js'
 import { MoeLayer } from '../../lib/index.js'
 import { BOUNDS, SELECTION_MARGIN, WEIGHT_BOUND } from '../cases/index.js'
 import { allDevices } from '../helpers/devices.js'

@@ -1,10 +1,10 @@
 /** Every golden checkpoint, written by an independent generator, loads in TypeScript and gives the stored routing and output. */
 
 import { describe, expect, it } from 'vitest'
-import { assembleWeights } from '../../lib/backends/reference.js'
-import { loadMatrices } from '../../lib/checkpoint/load-matrices.js'
-import { planLayer } from '../../lib/checkpoint/plan-layer.js'
-import { readVectors } from '../../lib/checkpoint/read-vectors.js'
+import { loadMatrices } from '../../lib/checkpoint/load/matrices.js'
+import { readVectors } from '../../lib/checkpoint/load/vectors.js'
+import { planLayer } from '../../lib/checkpoint/plan/layer.js'
+import { assembleWeights } from '../../lib/devices/reference/runtime.js'
 import { FAMILIES } from '../../lib/families/index.js'
 import { reference } from '../../lib/reference/index.js'
 import { BOUNDS, SELECTION_MARGIN } from '../cases/index.js'

@@ -1,8 +1,8 @@
 /** Random encoded matrices of every codec, in shapes that are no multiples of anything convenient. */
 
-import type { EncodedBuffer, EncodedBuffers } from '../../lib/checkpoint/encoded.js'
-import type { MatrixEncoding, StoredType } from '../../lib/checkpoint/plan.js'
-import { numberToBf16, numberToF16 } from '../../lib/dtype.js'
+import { numberToBf16, numberToF16 } from '../../lib/block/dtype.js'
+import type { EncodedBuffer, EncodedBuffers } from '../../lib/checkpoint/load/encoded.js'
+import type { MatrixEncoding, StoredType } from '../../lib/checkpoint/plan/layer-plan.js'
 import { Random } from './random.js'
 
 export interface EncodedCase {

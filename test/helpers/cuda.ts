@@ -1,9 +1,9 @@
 /** Suites of CUDA devices: where they run, what the devices count, and programs on emulated machines. */
 
 import { describe } from 'vitest'
-import type { NativeCounters } from '../../lib/binding-contract.js'
+import { loadNative } from '../../lib/devices/native/addon.js'
+import type { NativeCounters } from '../../lib/devices/native/binding-contract.js'
 import type { DeviceOption } from '../../lib/index.js'
-import { loadNative } from '../../lib/native.js'
 import { runScript } from '../cli/command.js'
 import { cudaDevices, withoutCuda } from './devices.js'
 import { isEmulated } from './tiny-layer.js'

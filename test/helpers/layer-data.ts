@@ -1,7 +1,8 @@
 /** Random weights, inputs and replayed routings for the cases of `test/cases/`. Never zeros; seeded. */
 
-import type { ResolvedMoeConfig } from '../../lib/config.js'
-import { allocateArray } from '../../lib/dtype.js'
+import type { ResolvedMoeConfig } from '../../lib/block/config.js'
+import { allocateArray } from '../../lib/block/dtype.js'
+import { resolveConfig } from '../../lib/block/resolve.js'
 import type {
   DType,
   ExpertWeights,
@@ -11,7 +12,6 @@ import type {
   WeightMatrix,
 } from '../../lib/index.js'
 import { fromFloat32, toFloat32 } from '../../lib/index.js'
-import { resolveConfig } from '../../lib/resolve.js'
 import type { LayerCase, RoutingLoad } from '../cases/index.js'
 import { Random } from './random.js'
 import { readTrace, sliceTrace } from './trace.js'

@@ -1,5 +1,5 @@
-import type { ResolvedMoeConfig } from '../../lib/config.js'
-import type { ResolvedRouting } from '../../lib/routing.js'
+import type { ResolvedMoeConfig } from '../../lib/block/config.js'
+import type { ResolvedRouting } from '../../lib/block/routing.js'
 
 /** The routing fields of a resolved config. */
 export function routingOf(config: ResolvedMoeConfig): ResolvedRouting {

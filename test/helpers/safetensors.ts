@@ -1,8 +1,8 @@
 /** All tensors of a small safetensors file, in memory, for tests. */
 
 import { readFile } from 'node:fs/promises'
+import { toFloat32 } from '../../lib/block/dtype.js'
 import { readSafetensorsHeader } from '../../lib/checkpoint/safetensors.js'
-import { toFloat32 } from '../../lib/dtype.js'
 import { memoryFile } from './memory-file.js'
 
 /** A tensor with its elements as numbers. */

@@ -1,7 +1,7 @@
 /** Small layers for the tests of the API, where the arithmetic is not the point. */
 
+import { loadNative } from '../../lib/devices/native/addon.js'
 import { type LayerOptions, MoeLayer } from '../../lib/index.js'
-import { loadNative } from '../../lib/native.js'
 import type { LayerCase } from '../cases/index.js'
 import { makeLayerData } from './layer-data.js'
 

@@ -1,7 +1,7 @@
 /** Recorded routings of the trained model, as a routing load. */
 
 import { TRACE_FILE } from '../../examples/tiny-deepseek/files.js'
-import type { RecordedRouting } from '../../lib/forward-arguments.js'
+import type { RecordedRouting } from '../../lib/api/forward-arguments.js'
 import { readSafetensors } from './safetensors.js'
 
 /** The routing of one sparse layer over a text. */

@@ -1,7 +1,7 @@
 /** Bits that must not change: with threads, with the batch a row is in, from run to run, with options that say nothing. */
 
 import { describe, expect, it } from 'vitest'
-import { DTYPES } from '../../lib/dtype.js'
+import { DTYPES } from '../../lib/block/dtype.js'
 import { MoeLayer } from '../../lib/index.js'
 import { FAMILY_CASES, type LayerCase } from '../cases/index.js'
 import { nativeDevices, underDetectors } from '../helpers/devices.js'

@@ -1,7 +1,7 @@
 /** The whole layer on every native device against the double-precision reference, over the case table. */
 
 import { describe, expect, it } from 'vitest'
-import { DTYPES, type DType } from '../../lib/dtype.js'
+import { DTYPES, type DType } from '../../lib/block/dtype.js'
 import { MoeLayer, reference } from '../../lib/index.js'
 import { BOUNDS, LAYER_CASES, type LayerCase, SELECTION_MARGIN, WEIGHT_BOUND } from '../cases/index.js'
 import { nativeDevices } from '../helpers/devices.js'

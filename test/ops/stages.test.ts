@@ -2,7 +2,7 @@
 
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { DTYPES, type DType, fromFloat32, toFloat32 } from '../../lib/dtype.js'
+import { DTYPES, type DType, fromFloat32, toFloat32 } from '../../lib/block/dtype.js'
 import { MoeLayer, reference, stages, Tensor } from '../../lib/index.js'
 import { BOUNDS } from '../cases/index.js'
 import { allDevices } from '../helpers/devices.js'

@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Decoder, type DecoderResult } from '../../examples/tiny-deepseek/decoder/decoder.js'
 import { MODEL_DIRECTORY } from '../../examples/tiny-deepseek/files.js'
-import type { DeviceOption } from '../../lib/device.js'
+import type { DeviceOption } from '../../lib/devices/device.js'
 import { nativeDevices } from '../helpers/devices.js'
 import { expectClose, relativeError } from '../helpers/relative-error.js'
 import { type GoldenWindow, goldenWindows } from './golden-logits.js'

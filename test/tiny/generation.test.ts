@@ -11,7 +11,7 @@ import {
   TextStream,
 } from '../../examples/tiny-deepseek/decoder/index.js'
 import { MODEL_DIRECTORY } from '../../examples/tiny-deepseek/files.js'
-import type { DeviceOption } from '../../lib/device.js'
+import type { DeviceOption } from '../../lib/devices/device.js'
 import { runScript } from '../cli/command.js'
 import { nativeDevices } from '../helpers/devices.js'
 import { Random } from '../helpers/random.js'

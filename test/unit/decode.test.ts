@@ -1,11 +1,11 @@
 /** Number formats and codecs against values worked out by hand. */
 
 import { describe, expect, it } from 'vitest'
-import { decodeMatrix } from '../../lib/checkpoint/decode.js'
-import { E2M1, E4M3, E8M0 } from '../../lib/checkpoint/elements.js'
-import type { EncodedBuffer, EncodedBuffers } from '../../lib/checkpoint/encoded.js'
-import type { MatrixEncoding, StoredType } from '../../lib/checkpoint/plan.js'
-import { numberToBf16, numberToF16 } from '../../lib/dtype.js'
+import { numberToBf16, numberToF16 } from '../../lib/block/dtype.js'
+import { decodeMatrix } from '../../lib/checkpoint/load/decode.js'
+import { E2M1, E4M3, E8M0 } from '../../lib/checkpoint/load/elements.js'
+import type { EncodedBuffer, EncodedBuffers } from '../../lib/checkpoint/load/encoded.js'
+import type { MatrixEncoding, StoredType } from '../../lib/checkpoint/plan/layer-plan.js'
 
 const bytesOf = (array: ArrayBufferView) => new Uint8Array(array.buffer, array.byteOffset, array.byteLength)
 const stored = (type: StoredType, array: ArrayBufferView): EncodedBuffer => ({ type, bytes: bytesOf(array) })

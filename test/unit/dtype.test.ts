@@ -10,7 +10,7 @@ import {
   readElement,
   toFloat32,
   writeElement,
-} from '../../lib/dtype.js'
+} from '../../lib/block/dtype.js'
 
 const formats = [
   { name: 'bf16', toNumber: bf16ToNumber, toBits: numberToBf16, infinity: 0x7f80 },

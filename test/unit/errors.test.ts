@@ -8,7 +8,7 @@ import {
   invalidArgValue,
   MoeError,
   missingInput,
-} from '../../lib/errors.js'
+} from '../../lib/block/errors.js'
 
 describe('MoeError', () => {
   it('carries code, cause and frozen details', () => {

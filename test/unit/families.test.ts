@@ -1,10 +1,10 @@
 /** The table of families: every model type, which layers are sparse, and the rules that need arithmetic. */
 
 import { describe, expect, it } from 'vitest'
+import { resolveRouting } from '../../lib/block/resolve.js'
 import { readActivation } from '../../lib/families/activation.js'
 import { ConfigReader } from '../../lib/families/config-reader.js'
 import { FAMILIES, knownModelTypes, resolveFamily } from '../../lib/families/index.js'
-import { resolveRouting } from '../../lib/resolve.js'
 
 const FILE = 'config.json'
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { Activation } from '../../lib/config.js'
+import type { Activation } from '../../lib/block/config.js'
 import { type ActivationSpec, activate, activateElement, erf, erfc } from '../../lib/reference/activation.js'
 import { sigmoid, softmax, softplus } from '../../lib/reference/scores.js'
 import { expectClose } from '../helpers/relative-error.js'

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
+import type { RoutingConfig } from '../../lib/block/routing.js'
 import { reference } from '../../lib/reference/index.js'
-import type { RoutingConfig } from '../../lib/routing.js'
 import { expectClose } from '../helpers/relative-error.js'
 
 /** Logits of one token whose softmax are the given probabilities. */

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
-import type { MoeConfig } from '../../lib/config.js'
-import { fromFloat32, toFloat32 } from '../../lib/dtype.js'
+import type { MoeConfig } from '../../lib/block/config.js'
+import { fromFloat32, toFloat32 } from '../../lib/block/dtype.js'
+import type { ExpertWeights, MoeWeights, StridedMatrix } from '../../lib/block/weights.js'
 import { reference } from '../../lib/reference/index.js'
-import type { ExpertWeights, MoeWeights, StridedMatrix } from '../../lib/weights.js'
 import { Random } from '../helpers/random.js'
 import { expectClose } from '../helpers/relative-error.js'
 

@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { MoeConfig } from '../../lib/config.js'
+import type { MoeConfig } from '../../lib/block/config.js'
+import { resolveConfig } from '../../lib/block/resolve.js'
+import type { ExpertWeights, MoeWeights } from '../../lib/block/weights.js'
 import { reference } from '../../lib/reference/index.js'
-import { resolveConfig } from '../../lib/resolve.js'
-import type { ExpertWeights, MoeWeights } from '../../lib/weights.js'
 import { Random } from '../helpers/random.js'
 import { expectClose } from '../helpers/relative-error.js'
 

@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest'
-import type { MoeConfig } from '../../lib/config.js'
+import type { MoeConfig } from '../../lib/block/config.js'
 import {
   checkRoutingVectors,
   resolveConfig,
   resolveRouting,
   resolveRoutingConfig,
-} from '../../lib/resolve.js'
-import type { RoutingRule } from '../../lib/routing.js'
+} from '../../lib/block/resolve.js'
+import type { RoutingRule } from '../../lib/block/routing.js'
 
 const shape = { hiddenSize: 4, intermediateSize: 8 }
 

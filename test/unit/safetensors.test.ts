@@ -6,13 +6,13 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
+import { MoeError } from '../../lib/block/errors.js'
 import {
   MAX_HEADER_BYTES,
   readSafetensorsHeader,
   type SafetensorsHeader,
 } from '../../lib/checkpoint/safetensors.js'
 import { writeSafetensors } from '../../lib/checkpoint/writer.js'
-import { MoeError } from '../../lib/errors.js'
 import { memoryFile, safetensorsBytes } from '../helpers/checkpoint-memory.js'
 
 const directory = mkdtempSync(path.join(tmpdir(), 'sparse-experts-safetensors-'))

@@ -89,15 +89,11 @@ if (files.includes('binding.gyp') && /\.(cc|cu|cpp)\b/.test(read('binding.gyp'))
 const LIBRARY_RULES = [
   [/^lib\/(?!cli\/)/, [/^lib\/cli\//], 'the library must not know its command line'],
   [/^lib\/(?!cli\/)/, [/^lib\/index\.ts$/], 'only the command line and tests import the entry point'],
-  [/^lib\/(errors|dtype)\.ts$/, [/./], 'is the floor: it imports nothing of the library'],
-  [
-    /^lib\/(routing|config|weights)\.ts$/,
-    [/^lib\/(backends|checkpoint|reference|families)\//],
-    'is a description',
-  ],
-  [/^lib\/reference\//, [/^lib\/(backends|checkpoint|families|native)/], 'the oracle stands alone'],
-  [/^lib\/checkpoint\//, [/^lib\/(backends|reference)\//], 'checkpoints do not know devices'],
-  [/^lib\/families\//, [/^lib\/(backends|reference)\//], 'families are data'],
+  [/^lib\/block\/(errors|dtype)\.ts$/, [/./], 'is the floor: it imports nothing of the library'],
+  [/^lib\/block\//, [/^lib\/(?!block\/)/], 'is a description'],
+  [/^lib\/reference\//, [/^lib\/(?!block\/|reference\/)/], 'the oracle stands alone'],
+  [/^lib\/checkpoint\//, [/^lib\/(devices|reference)\//], 'checkpoints do not know devices'],
+  [/^lib\/families\//, [/^lib\/(devices|reference)\//], 'families are data'],
 ]
 const libraryFiles = files.filter(file => /^lib\/.*\.ts$/.test(file))
 /** file → files whose code it runs on import (types apart), for the search for cycles. */
@@ -111,8 +107,8 @@ for (const file of libraryFiles) {
   for (const [statement, isType, names, specifier, lazy] of statements) {
     const name = specifier ?? lazy
     if (!name.startsWith('.')) {
-      if (name === 'node-gyp-build' && file !== 'lib/native.ts')
-        breach(file, 'only native.ts loads the addon')
+      if (name === 'node-gyp-build' && file !== 'lib/devices/native/addon.ts')
+        breach(file, 'only devices/native/addon.ts loads the addon')
       continue
     }
     const target = path.posix.join(path.posix.dirname(file), name).replace(/\.js$/, '.ts')

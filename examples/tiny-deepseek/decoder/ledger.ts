@@ -7,7 +7,7 @@
  */
 
 import type { DType, ResolvedMoeConfig } from 'sparse-experts'
-import { type UnitCosts, unitCosts } from '../../../lib/work.js'
+import { type UnitCosts, unitCosts } from '../../../lib/block/cost.js'
 import type { LayerRouting } from './decoder.js'
 
 /** What one request has taken. */

@@ -1,0 +1,307 @@
+/** Checks the arguments of a forward and turns them into what a runtime takes, before anything is queued. */
+
+import type { ResolvedMoeConfig } from '../block/config.js'
+import type { DType, FloatArray } from '../block/dtype.js'
+import {
+  checkOptionKeys,
+  invalidArgShape,
+  invalidArgType,
+  invalidArgValue,
+  MoeError,
+  missingInput,
+} from '../block/errors.js'
+import type { ForwardRequest } from '../devices/contract.js'
+import { isHostDevice, onHost, type Stored } from '../devices/device-array.js'
+import { checkBuffer, type Use } from './leases.js'
+import { checkSequenceLengths, checkTopK, checkTopP, int32Option } from './routing-arguments.js'
+import { allocateStored, Tensor, tensorData } from './tensor.js'
+
+/** Hidden states: f32, the bits of the layer's 16-bit dtype, a `Float16Array` on an f16 layer, or a tensor. */
+export type HiddenStates = Float32Array | Uint16Array | Tensor
+
+/** A recorded routing, `[numTokens, topK]` each. */
+export interface RecordedRouting {
+  /** Expert ids, −1 for none. */
+  topkIds: Int32Array
+  topkWeights: Float32Array
+}
+
+/** Options of `forward` and `forwardSync`. */
+export interface ForwardOptions {
+  /**
+   * Experts per token for this call: one figure, or one per row. At most `config.topK`; 0 leaves the shared experts only.
+   * @defaultValue `config.topK`, bit-exact with the trained layer
+   */
+  topK?: number | Uint8Array
+  /**
+   * In (0, 1]: keep, per token, the fewest of the selected experts whose share of the selected routing weight reaches it (at least
+   * one), then renormalise the way the family does.
+   */
+  topP?: number
+  /** Replays a recorded routing instead of running the gate. */
+  routing?: RecordedRouting
+  /** `[numTokens]`, for hash-routed layers (DeepSeek-V4). */
+  tokenIds?: Int32Array
+  /** Type and shape of the hidden states, for families whose router reads another tensor than the experts (Gemma 4). */
+  routerInput?: HiddenStates
+  /** Tokens per sequence, summing to numTokens, for families with expert capacity (Switch). @defaultValue one sequence */
+  sequenceLengths?: Int32Array
+  /** Written instead of a new array; type and shape of the hidden states. Must not overlap any input. */
+  output?: HiddenStates
+  /** Aborts a queued call at once and a running one between experts. Asynchronous calls only. */
+  signal?: AbortSignal
+}
+
+const OPTION_KEYS = [
+  'topK',
+  'topP',
+  'routing',
+  'tokenIds',
+  'routerInput',
+  'sequenceLengths',
+  'output',
+  'signal',
+]
+
+type Float16ArrayConstructor = new (buffer: ArrayBufferLike, byteOffset: number, length: number) => object
+const Float16 = (globalThis as { Float16Array?: Float16ArrayConstructor }).Float16Array
+
+/** A checked call. */
+export interface PreparedForward {
+  request: ForwardRequest
+  /** What the caller gets: its own output, or a new one of the input's type. */
+  output: HiddenStates
+  /** Memory to lease while the call is in flight. */
+  uses: Use[]
+  /** The call has failed: frees a new output. */
+  discard(): void
+}
+
+interface FloatInput {
+  array: Stored<FloatArray>
+  /** Elements. */
+  length: number
+  dtype: DType
+  /** Of a tensor; arrays are the host's. */
+  device: string
+  /** Makes an output of the same type over an array like `array`. */
+  wrap: (array: Stored<FloatArray>) => HiddenStates
+}
+
+/**
+ * Validates a call.
+ *
+ * @throws TypeError and RangeError with ERR_MOE_INVALID_ARG_*, ERR_MOE_UNKNOWN_OPTION, ERR_MOE_MISSING_INPUT
+ * @throws {@link MoeError} ERR_MOE_BUFFER_DETACHED
+ */
+export function prepareForward(
+  config: ResolvedMoeConfig,
+  layerDtype: DType,
+  device: string,
+  hiddenStates: HiddenStates,
+  options: ForwardOptions,
+): PreparedForward {
+  if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options)
+  checkOptionKeys(options, OPTION_KEYS)
+  const { hiddenSize, topK } = config
+  const hidden = floatInput('hiddenStates', hiddenStates, layerDtype, device, hiddenSize)
+  const numTokens = hidden.length / hiddenSize
+  const uses: Use[] = []
+  const lease = (name: string, input: { array: Use['array'] }, write = false) =>
+    uses.push({ name, array: input.array, write })
+  lease('hiddenStates', hidden)
+
+  const same = (name: 'routerInput' | 'output', value: HiddenStates): FloatInput => {
+    const input = floatInput(name, value, layerDtype, device, hiddenSize)
+    if (input.dtype !== hidden.dtype || value.constructor !== hiddenStates.constructor) {
+      throw invalidArgType(name, 'the same type as hiddenStates', value)
+    }
+    if (input.length !== hidden.length) {
+      throw invalidArgShape(
+        name,
+        `[${numTokens}, ${hiddenSize}] like hiddenStates`,
+        `${input.length} elements`,
+      )
+    }
+    return input
+  }
+
+  let routerInput: Stored<FloatArray> | null = null
+  if (options.routerInput !== undefined) {
+    const input = same('routerInput', options.routerInput)
+    lease('routerInput', input)
+    routerInput = input.array
+  } else if (config.routerInput === 'separate' && options.routing === undefined) {
+    throw missingInput(
+      'options.routerInput',
+      `the router of ${config.family} reads another tensor than its experts`,
+    )
+  }
+
+  const tokenIds = int32Option('tokenIds', options.tokenIds, numTokens)
+  if (tokenIds) lease('tokenIds', { array: tokenIds })
+  else if (config.hashRouted && options.routing === undefined) {
+    throw missingInput('options.tokenIds', 'this layer chooses experts by token id')
+  }
+  const sequenceLengths = checkSequenceLengths(options.sequenceLengths, numTokens)
+
+  const callTopK = checkTopK(options.topK, topK, numTokens)
+  if (callTopK instanceof Uint8Array) lease('topK', { array: callTopK })
+  const topP = checkTopP(options.topP)
+
+  const slots = numTokens * topK
+  const replay = options.routing !== undefined
+  let topkIds: Int32Array
+  let topkWeights: Float32Array
+  if (options.routing !== undefined) {
+    if (options.topK !== undefined || options.topP !== undefined) {
+      throw invalidArgValue('routing', 'no topK or topP beside a recorded routing', 'both')
+    }
+    ;({ topkIds, topkWeights } = checkRecordedRouting(options.routing, config, slots))
+  } else {
+    topkIds = new Int32Array(slots)
+    topkWeights = new Float32Array(slots)
+  }
+
+  let output: HiddenStates
+  let outputArray: Stored<FloatArray>
+  if (options.output !== undefined) {
+    const input = same('output', options.output)
+    lease('output', input, true)
+    output = options.output
+    outputArray = input.array
+  } else {
+    outputArray = allocateStored(hidden.device, hidden.dtype, hidden.length) as Stored<FloatArray>
+    output = hidden.wrap(outputArray)
+  }
+  return {
+    request: {
+      numTokens,
+      dtype: hidden.dtype,
+      hidden: hidden.array,
+      output: outputArray,
+      routerInput,
+      tokenIds,
+      topK: callTopK,
+      topP,
+      sequenceLengths,
+      replay,
+      topkIds,
+      topkWeights,
+      nonFinite: new Uint8Array(numTokens),
+    },
+    output,
+    uses,
+    discard: () => {
+      if (options.output === undefined && output instanceof Tensor) output.dispose()
+    },
+  }
+}
+
+function floatInput(
+  name: string,
+  value: unknown,
+  layerDtype: DType,
+  device: string,
+  hiddenSize: number,
+): FloatInput {
+  const input = toFloatInput(name, value, layerDtype, device, hiddenSize)
+  if (input.length % hiddenSize !== 0) {
+    throw invalidArgShape(name, `[numTokens, ${hiddenSize}]`, `${input.length} elements`)
+  }
+  return input
+}
+
+function toFloatInput(
+  name: string,
+  value: unknown,
+  layerDtype: DType,
+  device: string,
+  hiddenSize: number,
+): FloatInput {
+  if (value instanceof Tensor) {
+    const array = tensorData(value)
+    if (value.dtype === 'i32' || (value.dtype !== 'f32' && value.dtype !== layerDtype)) {
+      throw invalidArgType(name, `a tensor of f32 or of the layer's ${layerDtype}`, value.dtype)
+    }
+    if (value.shape.length !== 2 || value.shape[1] !== hiddenSize) {
+      throw invalidArgShape(name, `shape [numTokens, ${hiddenSize}]`, `[${value.shape.join(', ')}]`)
+    }
+    if (value.device !== device && !(isHostDevice(value.device) && isHostDevice(device))) {
+      throw invalidArgValue(name, `a tensor on '${device}'`, value.device)
+    }
+    const { dtype, shape, length } = value
+    return {
+      array: array as Stored<FloatArray>,
+      length,
+      dtype,
+      device: value.device,
+      wrap: out => new Tensor(out, shape, dtype, value.device),
+    }
+  }
+  const host = (array: FloatArray, dtype: DType, wrap: (out: FloatArray) => HiddenStates): FloatInput => ({
+    array,
+    length: array.length,
+    dtype,
+    device: 'cpu',
+    wrap: out => wrap(onHost(out)),
+  })
+  if (value instanceof Float32Array) {
+    checkBuffer(name, value)
+    return host(value, 'f32', out => out)
+  }
+  if (value instanceof Uint16Array) {
+    if (layerDtype === 'f32') throw invalidArgType(name, 'a Float32Array (the layer computes in f32)', value)
+    checkBuffer(name, value)
+    return host(value, layerDtype, out => out)
+  }
+  if (Float16 && value instanceof Float16) {
+    if (layerDtype !== 'f16')
+      throw invalidArgType(name, `no Float16Array (the layer computes in ${layerDtype})`, value)
+    const view = value as unknown as Uint16Array
+    checkBuffer(name, view)
+    const bits = new Uint16Array(view.buffer, view.byteOffset, view.length)
+    return host(
+      bits,
+      'f16',
+      out => new Float16(out.buffer, out.byteOffset, out.length) as unknown as Uint16Array,
+    )
+  }
+  throw invalidArgType(name, 'a Float32Array, a Uint16Array (bits of the 16-bit dtype) or a Tensor', value)
+}
+
+/** Copies, so that the result owns its arrays and the caller may reuse its own at once. */
+function checkRecordedRouting(routing: unknown, config: ResolvedMoeConfig, slots: number): RecordedRouting {
+  if (typeof routing !== 'object' || routing === null) {
+    throw invalidArgType('routing', 'an object { topkIds, topkWeights }', routing)
+  }
+  checkOptionKeys(routing, ['topkIds', 'topkWeights'], 'routing')
+  const { topkIds, topkWeights } = routing as RecordedRouting
+  if (!(topkIds instanceof Int32Array)) throw invalidArgType('routing.topkIds', 'an Int32Array', topkIds)
+  if (!(topkWeights instanceof Float32Array))
+    throw invalidArgType('routing.topkWeights', 'a Float32Array', topkWeights)
+  checkBuffer('routing.topkIds', topkIds)
+  checkBuffer('routing.topkWeights', topkWeights)
+  if (topkIds.length !== slots) throw invalidArgShape('routing.topkIds', `${slots} ids`, `${topkIds.length}`)
+  if (topkWeights.length !== slots) {
+    throw invalidArgShape('routing.topkWeights', `${slots} weights`, `${topkWeights.length}`)
+  }
+  const experts = config.numExperts + config.numIdentityExperts
+  for (const id of topkIds) {
+    if (id < -1 || id >= experts)
+      throw invalidArgValue('routing.topkIds', `ids from -1 to ${experts - 1}`, id)
+  }
+  return { topkIds: topkIds.slice(), topkWeights: topkWeights.slice() }
+}
+
+/** @internal Options that an aborted signal refuses at once. */
+export function checkSignal(signal: unknown): AbortSignal | undefined {
+  if (signal === undefined) return undefined
+  if (!(signal instanceof AbortSignal)) throw invalidArgType('signal', 'an AbortSignal', signal)
+  return signal
+}
+
+/** @internal */
+export function disposedError(): MoeError {
+  return new MoeError('ERR_MOE_DISPOSED', 'The layer has been disposed')
+}

@@ -1,0 +1,153 @@
+/** What a forward will take, before it runs and before anything is loaded. */
+
+import type { MoeConfig, ResolvedMoeConfig } from '../block/config.js'
+import { expectedExperts, unitCosts } from '../block/cost.js'
+import { DTYPES, type DType, dtypeBytes } from '../block/dtype.js'
+import { invalidArgType, invalidArgValue } from '../block/errors.js'
+import { resolveConfig } from '../block/resolve.js'
+import type { LayerRuntime, StageKernels } from '../devices/contract.js'
+import { chooseDevice, type DeviceOption, forwardNeeds } from '../devices/device.js'
+
+export type StageName = keyof StageKernels
+
+/** One stage of a planned forward. */
+export interface StagePlan {
+  stage: StageName
+  /** Kernel, its instruction set or architecture, and its tile. */
+  kernel: string
+  /** Expected multiply-adds × 2. */
+  flops: number
+  /** Expected bytes of weights and activations, each counted once. */
+  bytes: number
+}
+
+/** What a forward of `numTokens` takes; expectations are for uniform routing. */
+export interface ForwardPlan {
+  device: string
+  dtype: DType
+  numTokens: number
+  stages: StagePlan[]
+  /** Scratch that the forward needs; exact. */
+  workspaceBytes: number
+  /** Bytes of all the layer's weights as held; exact. */
+  residentBytes: number
+  /** Distinct experts hit. */
+  expectedExperts: number
+  /** Bytes of distinct weights read. */
+  expectedWeightBytes: number
+  flops: number
+  /** With every expert for every token. */
+  denseFlops: number
+}
+
+/**
+ * Plans a forward without loading anything.
+ *
+ * @param config the block
+ * @param numTokens rows of the call
+ * @param device as in `MoeLayer.load` @defaultValue 'auto'
+ * @param options.dtype of the expert weights @defaultValue 'bf16'
+ * @param options.batchInvariant as in `MoeLayer.load` @defaultValue false
+ * @throws RangeError ERR_MOE_INVALID_ARG_VALUE; {@link MoeError} ERR_MOE_DEVICE_UNAVAILABLE
+ */
+export function plan(
+  config: MoeConfig | ResolvedMoeConfig,
+  numTokens: number,
+  device: DeviceOption = 'auto',
+  options: { dtype?: DType; batchInvariant?: boolean } = {},
+): ForwardPlan {
+  const resolved = resolveConfig(config)
+  const dtype = options.dtype ?? 'bf16'
+  if (!DTYPES.includes(dtype)) throw invalidArgValue('dtype', "'f32', 'f16' or 'bf16'", dtype)
+  checkNumTokens(numTokens)
+  const chosen = chooseDevice(device)
+  const needs = forwardNeeds(chosen, resolved, dtype, numTokens, options.batchInvariant ?? false)
+  return makePlan(resolved, dtype, chosen.id, numTokens, needs.kernels, needs.workspaceBytes)
+}
+
+/** @internal The same of a layer that is loaded. */
+export function explainForward(runtime: LayerRuntime, numTokens: number): ForwardPlan {
+  checkNumTokens(numTokens)
+  const { config, dtype, device } = runtime
+  return makePlan(
+    config,
+    dtype,
+    device,
+    numTokens,
+    runtime.kernels(numTokens),
+    runtime.workspaceBytes(numTokens),
+  )
+}
+
+function checkNumTokens(numTokens: unknown): void {
+  if (typeof numTokens !== 'number') throw invalidArgType('numTokens', 'a number', numTokens)
+  if (!Number.isSafeInteger(numTokens) || numTokens < 0) {
+    throw invalidArgValue('numTokens', 'a non-negative integer', numTokens)
+  }
+}
+
+function makePlan(
+  config: ResolvedMoeConfig,
+  dtype: DType,
+  device: string,
+  numTokens: number,
+  kernels: StageKernels,
+  workspace: number,
+): ForwardPlan {
+  const unit = unitCosts(config, dtype)
+  const { hiddenSize, intermediateSize, numExperts, topK } = config
+  const width = config.latentSize || hiddenSize
+  const outputs = numExperts + config.numIdentityExperts
+  const slots = (numTokens * topK * numExperts) / outputs
+  const hit = expectedExperts(outputs, topK, numTokens) * (numExperts / outputs)
+  const matrixBytes = width * intermediateSize * dtypeBytes(dtype)
+  const upMatrices = config.gated ? 2 : 1
+  const upFlops = 2 * upMatrices * width * intermediateSize
+  const sharedFlops = numTokens * (unit.sharedFlops + unit.latentFlops)
+  const always = numTokens === 0 ? 0 : unit.alwaysBytes
+  const stages: StagePlan[] = [
+    {
+      stage: 'gate',
+      kernel: kernels.gate,
+      flops: numTokens * unit.routerFlops,
+      bytes: numTokens === 0 ? 0 : unit.routerBytes + 4 * numTokens * (hiddenSize + outputs),
+    },
+    { stage: 'select', kernel: kernels.select, flops: 0, bytes: 4 * numTokens * (outputs + 2 * topK) },
+    {
+      stage: 'dispatch',
+      kernel: kernels.dispatch,
+      flops: 0,
+      bytes: 8 * numTokens * topK + 4 * (numExperts + 1),
+    },
+    {
+      stage: 'gateUp',
+      kernel: kernels.gateUp,
+      flops: slots * upFlops,
+      bytes: hit * upMatrices * matrixBytes + 4 * slots * (width + intermediateSize),
+    },
+    {
+      stage: 'down',
+      kernel: kernels.down,
+      flops: slots * 2 * width * intermediateSize,
+      bytes: hit * matrixBytes + 4 * slots * (width + intermediateSize),
+    },
+    {
+      stage: 'combine',
+      kernel: kernels.combine,
+      flops: 2 * slots * width + sharedFlops,
+      bytes: always + 4 * slots * width + 4 * numTokens * hiddenSize,
+    },
+  ]
+  return {
+    device,
+    dtype,
+    numTokens,
+    stages,
+    workspaceBytes: workspace,
+    residentBytes: numExperts * unit.expertBytes + unit.alwaysBytes + unit.routerBytes,
+    expectedExperts: hit,
+    expectedWeightBytes: numTokens === 0 ? 0 : hit * unit.expertBytes + always + unit.routerBytes,
+    flops: slots * unit.expertFlops + sharedFlops + numTokens * unit.routerFlops,
+    denseFlops: numTokens * (numExperts * unit.expertFlops + unit.routerFlops) + sharedFlops,
+  }
+}

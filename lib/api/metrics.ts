@@ -1,0 +1,71 @@
+/** Counters of a layer. */
+
+import type { Work } from '../block/cost.js'
+import type { MemoryUse, PhaseSeconds } from '../devices/contract.js'
+
+/** What `layer.stats()` gives. Counters run since the layer was made; bytes and queue are of now. */
+export interface LayerStats {
+  /** Forwards that finished. */
+  calls: number
+  /** Forwards that failed or were aborted after they were queued. */
+  failedCalls: number
+  /** Rows of finished forwards. */
+  tokens: number
+  /** Rows that each expert worked on, `[numExperts]`. */
+  tokensPerExpert: Float64Array
+  /** Sum of the calls' FLOPs, and of what dense layers would have taken. */
+  flops: number
+  denseFlops: number
+  /** Weights in host memory. */
+  hostBytes: number
+  /** Weights in device memory. */
+  deviceBytes: number
+  /** Scratch of forwards on the layer's device, which all its layers share. */
+  workspaceBytes: number
+  /** Seconds of the layer's forwards by phase, on `cpu`; null on other devices and once the layer is disposed. */
+  phaseSeconds: PhaseSeconds | null
+  /** Calls that wait or run. */
+  queueDepth: number
+  /** Their rows. */
+  queuedTokens: number
+}
+
+/** @internal */
+export class StatsCounter {
+  #calls = 0
+  #failedCalls = 0
+  #tokens = 0
+  #flops = 0
+  #denseFlops = 0
+  readonly #tokensPerExpert: Float64Array
+
+  constructor(numExperts: number) {
+    this.#tokensPerExpert = new Float64Array(numExperts)
+  }
+
+  add(numTokens: number, work: Work): void {
+    this.#calls++
+    this.#tokens += numTokens
+    this.#flops += work.flops
+    this.#denseFlops += work.denseFlops
+    for (let expert = 0; expert < work.expertTokens.length; expert++) {
+      this.#tokensPerExpert[expert]! += work.expertTokens[expert]!
+    }
+  }
+
+  addFailure(): void {
+    this.#failedCalls++
+  }
+
+  snapshot(now: MemoryUse & Pick<LayerStats, 'phaseSeconds' | 'queueDepth' | 'queuedTokens'>): LayerStats {
+    return {
+      calls: this.#calls,
+      failedCalls: this.#failedCalls,
+      tokens: this.#tokens,
+      tokensPerExpert: this.#tokensPerExpert.slice(),
+      flops: this.#flops,
+      denseFlops: this.#denseFlops,
+      ...now,
+    }
+  }
+}

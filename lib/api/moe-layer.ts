@@ -1,0 +1,392 @@
+/** One mixture-of-experts block on a device: loaded from a checkpoint or made from arrays, run call by call. */
+
+import { channel } from 'node:diagnostics_channel'
+import type { MoeConfig, ResolvedMoeConfig } from '../block/config.js'
+import { countWork, type Work } from '../block/cost.js'
+import { DTYPES, type DType } from '../block/dtype.js'
+import { checkOptionKeys, invalidArgType, invalidArgValue, MoeError } from '../block/errors.js'
+import { resolveConfig } from '../block/resolve.js'
+import type { MoeWeights } from '../block/weights.js'
+import { planLayer } from '../checkpoint/plan/layer.js'
+import { CANCELLED, type LayerRuntime } from '../devices/contract.js'
+import { createRuntime, loadRuntime } from '../devices/create.js'
+import { chooseDevice, type DeviceOption } from '../devices/device.js'
+import { isOnHost } from '../devices/device-array.js'
+import {
+  checkSignal,
+  disposedError,
+  type ForwardOptions,
+  type HiddenStates,
+  type PreparedForward,
+  prepareForward,
+} from './forward-arguments.js'
+import { explainForward, type ForwardPlan } from './forward-plan.js'
+import { leaseBuffers, type Use } from './leases.js'
+import { type LayerStats, StatsCounter } from './metrics.js'
+
+/** Options that both ways of making a layer share. */
+export interface LayerOptions {
+  /** Where it runs. @defaultValue 'auto' */
+  device?: DeviceOption
+  /** Arithmetic of the expert matmuls. @defaultValue 'auto': the dtype of the checkpoint, or of the given arrays */
+  dtype?: 'auto' | DType
+  /** CPU threads that one forward may use. @defaultValue all of the device's (SPARSE_EXPERTS_THREADS, else the cores) */
+  threads?: number
+  /**
+   * A row's bits never depend on the rows beside it. Always so on 'cpu' and 'reference'; on 'cuda' it keeps small batches from being
+   * cut in a way of their own, which costs them speed. @defaultValue false
+   */
+  batchInvariant?: boolean
+  /** Rows that may wait or run at a time; a call beyond them rejects with ERR_MOE_QUEUE_FULL. @defaultValue 65536 */
+  maxQueuedTokens?: number
+}
+
+/** Options of {@link MoeLayer.load}. */
+export interface LoadOptions extends LayerOptions {
+  /** Index of the decoder layer. @defaultValue the first one that has experts */
+  layer?: number
+  signal?: AbortSignal
+  /** Called as weights are read. */
+  onProgress?: (progress: LoadProgress) => void
+}
+
+export interface LoadProgress {
+  loadedBytes: number
+  totalBytes: number
+}
+
+/** What a forward gives. */
+export interface ForwardResult<H extends HiddenStates = HiddenStates> {
+  /** `[numTokens, hiddenSize]`, of the input's type: routed plus shared experts, no residual. */
+  output: H
+  numTokens: number
+  /** `[numTokens, topK]`: falling selection score, ties to the lower index; −1 for a slot that topK, topP or capacity dropped. */
+  topkIds: Int32Array
+  /** `[numTokens, topK]`: the factors of the expert outputs, scaling factor included; 0 in dropped slots. */
+  topkWeights: Float32Array
+  /** Rows whose router logits or output were not finite; normally empty. */
+  nonFiniteRows: Int32Array
+  /** What this call computed and read. */
+  work: Work
+}
+
+/** Message on the `sparse-experts:forward` diagnostics channel. */
+export interface ForwardEvent {
+  layer: MoeLayer
+  device: string
+  family: string
+  numTokens: number
+  /** From the call to its end, waiting included. */
+  durationMs: number
+  /** Absent when the call failed. */
+  work?: Work
+  nonFiniteRows?: number
+  error?: unknown
+}
+
+export type LayerHealth = { status: 'ready' } | { status: 'failed'; cause: MoeError }
+
+const LAYER_KEYS = ['device', 'dtype', 'threads', 'batchInvariant', 'maxQueuedTokens']
+const DEFAULT_MAX_QUEUED_TOKENS = 65_536
+const forwardChannel = channel('sparse-experts:forward')
+
+/** A sparse mixture-of-experts block. */
+export class MoeLayer {
+  /** The block's description with every default written out; frozen. */
+  readonly config: Readonly<ResolvedMoeConfig>
+  /** 'reference', 'cpu', 'cuda:0' … */
+  readonly device: string
+  /** Arithmetic of the expert matmuls, and what a `Uint16Array` of hidden states holds. */
+  readonly dtype: DType
+
+  readonly #runtime: LayerRuntime
+  readonly #stats: StatsCounter
+  readonly #maxQueuedTokens: number
+  readonly #pending = new Set<Promise<void>>()
+  #queuedTokens = 0
+  #disposed = false
+  #failure: MoeError | null = null
+
+  private constructor(runtime: LayerRuntime, options: LayerOptions) {
+    this.#runtime = runtime
+    this.config = runtime.config
+    this.device = runtime.device
+    this.dtype = runtime.dtype
+    this.#stats = new StatsCounter(runtime.config.numExperts)
+    this.#maxQueuedTokens = options.maxQueuedTokens ?? DEFAULT_MAX_QUEUED_TOKENS
+  }
+
+  /**
+   * Reads one layer of a checkpoint directory as published: `config.json` with `model.safetensors`, or with
+   * `model.safetensors.index.json` and its shards. Only the bytes of that layer are read, once, into their final place.
+   *
+   * @param directory the checkpoint
+   * @throws {@link MoeError} ERR_MOE_NOT_SPARSE, ERR_MOE_UNSUPPORTED_FAMILY, ERR_MOE_UNSUPPORTED_FORMAT, ERR_MOE_INVALID_CONFIG,
+   * ERR_MOE_INVALID_CHECKPOINT, ERR_MOE_MISSING_TENSOR, ERR_MOE_TENSOR_MISMATCH, ERR_MOE_IO, ERR_MOE_DEVICE_UNAVAILABLE,
+   * ERR_MOE_OUT_OF_MEMORY; or rejects with `signal.reason`
+   * @example
+   * const layer = await MoeLayer.load('models/DeepSeek-V2-Lite', { layer: 1 })
+   */
+  static async load(directory: string, options: LoadOptions = {}): Promise<MoeLayer> {
+    if (typeof directory !== 'string') throw invalidArgType('directory', 'a string', directory)
+    checkLayerOptions(options, ['layer', 'signal', 'onProgress'])
+    const { layer, onProgress } = options
+    if (layer !== undefined && (!Number.isInteger(layer) || layer < 0)) {
+      throw typeof layer === 'number'
+        ? invalidArgValue('layer', 'a non-negative integer', layer)
+        : invalidArgType('layer', 'a number', layer)
+    }
+    if (onProgress !== undefined && typeof onProgress !== 'function') {
+      throw invalidArgType('onProgress', 'a function', onProgress)
+    }
+    const signal = checkSignal(options.signal)
+    signal?.throwIfAborted()
+    const device = chooseDevice(options.device ?? 'auto')
+    const plan = await planLayer(directory, { layer })
+    signal?.throwIfAborted()
+    const dtype = options.dtype === undefined || options.dtype === 'auto' ? plan.storedDtype : options.dtype
+    const runtime = await loadRuntime(device, plan, dtype, {
+      threads: options.threads ?? 0,
+      batchInvariant: options.batchInvariant ?? false,
+      signal,
+      onProgress,
+    })
+    return new MoeLayer(runtime, options)
+  }
+
+  /**
+   * Makes a layer from typed arrays, which are copied.
+   *
+   * @throws TypeError and RangeError with ERR_MOE_INVALID_ARG_* for a config or weights that do not fit together
+   * @throws {@link MoeError} ERR_MOE_DEVICE_UNAVAILABLE, ERR_MOE_OUT_OF_MEMORY
+   */
+  static create(
+    config: MoeConfig | ResolvedMoeConfig,
+    weights: MoeWeights,
+    options: LayerOptions = {},
+  ): MoeLayer {
+    checkLayerOptions(options, [])
+    const resolved = resolveConfig(config)
+    const device = chooseDevice(options.device ?? 'auto')
+    const dtype = options.dtype === undefined ? 'auto' : options.dtype
+    const { threads = 0, batchInvariant = false } = options
+    return new MoeLayer(createRuntime(device, resolved, dtype, weights, { threads, batchInvariant }), options)
+  }
+
+  /** `true` once {@link dispose} was called. */
+  get isDisposed(): boolean {
+    return this.#disposed
+  }
+
+  /**
+   * Runs the block on its device without blocking the event loop. Calls on one layer run in the order they were made. Arrays given here
+   * are borrowed until the promise settles: do not write, transfer or resize them before.
+   *
+   * @param hiddenStates `[numTokens, hiddenSize]` row-major; numTokens follows from the length, 0 is valid
+   * @returns a promise; rejects with `signal.reason` after an abort
+   * @throws (as rejection) TypeError and RangeError with ERR_MOE_INVALID_ARG_*, ERR_MOE_UNKNOWN_OPTION, ERR_MOE_MISSING_INPUT;
+   * {@link MoeError} ERR_MOE_DISPOSED, ERR_MOE_QUEUE_FULL, ERR_MOE_BUFFER_BUSY, ERR_MOE_BUFFER_DETACHED, ERR_MOE_OUT_OF_MEMORY,
+   * ERR_MOE_DEVICE_LOST
+   */
+  async forward<H extends HiddenStates>(
+    hiddenStates: H,
+    options: ForwardOptions = {},
+  ): Promise<ForwardResult<H>> {
+    const began = performance.now()
+    const prepared = this.#prepare(hiddenStates, options)
+    try {
+      await this.#queue(prepared, options.signal, began)
+    } catch (error) {
+      prepared.discard()
+      throw error
+    }
+    return this.#finish(prepared, began)
+  }
+
+  /**
+   * Runs the block on the calling thread (with the device's threads beside it) and returns when it is done: for scripts, tests and
+   * worker threads. It does not wait for queued asynchronous calls, only for the one that is running.
+   *
+   * @throws what {@link forward} rejects with
+   */
+  forwardSync<H extends HiddenStates>(
+    hiddenStates: H,
+    options: Omit<ForwardOptions, 'signal'> = {},
+  ): ForwardResult<H> {
+    const began = performance.now()
+    if (options && (options as ForwardOptions).signal !== undefined) {
+      throw invalidArgValue('signal', 'no signal (a synchronous call cannot be aborted)', 'one')
+    }
+    const prepared = this.#prepare(hiddenStates, options)
+    try {
+      const release = leaseBuffers(prepared.uses)
+      try {
+        this.#runtime.forwardSync(prepared.request)
+      } catch (error) {
+        this.#recordFailure(error)
+        this.#publish(prepared.request.numTokens, began, undefined, undefined, error)
+        throw error
+      } finally {
+        release()
+      }
+    } catch (error) {
+      prepared.discard()
+      throw error
+    }
+    return this.#finish(prepared, began)
+  }
+
+  /** Counters since the layer was made, and what it holds now. */
+  stats(): LayerStats {
+    const memory = this.#disposed
+      ? { hostBytes: 0, deviceBytes: 0, workspaceBytes: 0 }
+      : this.#runtime.memory()
+    return this.#stats.snapshot({
+      ...memory,
+      phaseSeconds: this.#disposed ? null : this.#runtime.phases(),
+      queueDepth: this.#pending.size,
+      queuedTokens: this.#queuedTokens,
+    })
+  }
+
+  /** `ready`, or `failed` with the cause once the device is lost; a failed layer stays failed. */
+  health(): LayerHealth {
+    this.#failure ??= this.#runtime.loss()
+    return this.#failure ? { status: 'failed', cause: this.#failure } : { status: 'ready' }
+  }
+
+  /** Which kernel a forward of `numTokens` uses per stage, its workspace, and the bytes and FLOPs to expect under uniform routing. */
+  explain(numTokens: number): ForwardPlan {
+    if (this.#disposed) throw disposedError()
+    return explainForward(this.#runtime, numTokens)
+  }
+
+  /**
+   * Frees the weights. Idempotent and immediate for the caller: later calls fail with ERR_MOE_DISPOSED, calls that were accepted before
+   * still finish, and the memory goes when the last of them has.
+   */
+  dispose(): void {
+    if (this.#disposed) return
+    this.#disposed = true
+    this.#runtime.dispose()
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+
+  /** Disposes and waits for the accepted calls. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.dispose()
+    await Promise.allSettled(this.#pending)
+  }
+
+  #prepare(hiddenStates: HiddenStates, options: ForwardOptions): PreparedForward {
+    if (this.#disposed) throw disposedError()
+    if (this.#failure) throw this.#failure
+    return prepareForward(this.config, this.dtype, this.device, hiddenStates, options)
+  }
+
+  /** Waits for its turn and its end. */
+  async #queue(prepared: PreparedForward, asked: AbortSignal | undefined, began: number): Promise<void> {
+    const signal = checkSignal(asked)
+    signal?.throwIfAborted()
+    const { numTokens } = prepared.request
+    if (this.#queuedTokens > 0 && this.#queuedTokens + numTokens > this.#maxQueuedTokens) {
+      throw new MoeError(
+        'ERR_MOE_QUEUE_FULL',
+        `The queue holds ${this.#queuedTokens} rows; ${numTokens} more exceed its ${this.#maxQueuedTokens}`,
+        { details: { queuedTokens: this.#queuedTokens, maxQueuedTokens: this.#maxQueuedTokens } },
+      )
+    }
+    const release = leaseBuffers(prepared.uses)
+    const lengths = prepared.uses.map(use => use.array.byteLength)
+    const call = this.#runtime.forward(prepared.request)
+    this.#queuedTokens += numTokens
+    this.#pending.add(call.settled)
+    const onAbort = () => call.cancel()
+    signal?.addEventListener('abort', onAbort, { once: true })
+    try {
+      await call.settled
+      checkStillThere(prepared.uses, lengths)
+    } catch (error) {
+      const reason = error !== CANCELLED ? error : signal?.aborted ? signal.reason : disposedError()
+      this.#recordFailure(reason)
+      this.#publish(numTokens, began, undefined, undefined, reason)
+      throw reason
+    } finally {
+      signal?.removeEventListener('abort', onAbort)
+      this.#pending.delete(call.settled)
+      this.#queuedTokens -= numTokens
+      release()
+    }
+  }
+
+  #finish<H extends HiddenStates>({ request, output }: PreparedForward, began: number): ForwardResult<H> {
+    const { numTokens, topkIds, topkWeights, nonFinite, replay } = request
+    const work = countWork(this.config, this.dtype, topkIds, numTokens, !replay, topkWeights)
+    const nonFiniteRows = flaggedRows(nonFinite)
+    this.#stats.add(numTokens, work)
+    this.#publish(numTokens, began, work, nonFiniteRows.length)
+    return { output: output as H, numTokens, topkIds, topkWeights, nonFiniteRows, work }
+  }
+
+  #recordFailure(error: unknown): void {
+    if (error instanceof MoeError && error.code === 'ERR_MOE_DEVICE_LOST') this.#failure ??= error
+    this.#stats.addFailure()
+  }
+
+  #publish(numTokens: number, began: number, work?: Work, nonFiniteRows?: number, error?: unknown): void {
+    if (!forwardChannel.hasSubscribers) return
+    const event: ForwardEvent = {
+      layer: this,
+      device: this.device,
+      family: this.config.family,
+      numTokens,
+      durationMs: performance.now() - began,
+    }
+    if (work) Object.assign(event, { work, nonFiniteRows })
+    else event.error = error
+    forwardChannel.publish(event)
+  }
+}
+
+function flaggedRows(flags: Uint8Array): Int32Array {
+  let count = 0
+  for (const flag of flags) count += flag === 0 ? 0 : 1
+  const rows = new Int32Array(count)
+  if (count > 0) for (let row = 0, next = 0; row < flags.length; row++) if (flags[row]) rows[next++] = row
+  return rows
+}
+
+/** A buffer that was transferred while the call ran holds nothing that can be trusted, and nothing was written where the caller looks. */
+function checkStillThere(uses: readonly Use[], lengths: readonly number[]): void {
+  // A block of device memory cannot be transferred, and lives as long as the call does.
+  const gone = uses.find(({ array }, i) => isOnHost(array) && array.byteLength !== lengths[i])
+  if (gone)
+    throw new MoeError(
+      'ERR_MOE_BUFFER_DETACHED',
+      `The buffer of ${gone.name} was detached while the call used it`,
+    )
+}
+
+function checkLayerOptions(options: LayerOptions, more: string[]): void {
+  if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options)
+  checkOptionKeys(options, [...LAYER_KEYS, ...more])
+  const { dtype, threads, batchInvariant, maxQueuedTokens } = options
+  if (batchInvariant !== undefined && typeof batchInvariant !== 'boolean') {
+    throw invalidArgType('batchInvariant', 'a boolean', batchInvariant)
+  }
+  if (dtype !== undefined && dtype !== 'auto' && !DTYPES.includes(dtype)) {
+    throw invalidArgValue('dtype', "'auto', 'f32', 'f16' or 'bf16'", dtype)
+  }
+  for (const [name, value, least] of [
+    ['threads', threads, 0],
+    ['maxQueuedTokens', maxQueuedTokens, 1],
+  ] as const) {
+    if (value === undefined) continue
+    if (typeof value !== 'number') throw invalidArgType(name, 'a number', value)
+    if (!Number.isInteger(value) || value < least)
+      throw invalidArgValue(name, `an integer of at least ${least}`, value)
+  }
+}

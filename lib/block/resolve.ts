@@ -1,0 +1,90 @@
+/** From a caller's config to the complete, frozen form that backends read; every impossible one is refused. */
+
+import type { Activation, MoeConfig, ResolvedMoeConfig } from './config.js'
+import { invalidArgType } from './errors.js'
+import { fieldsOf } from './option-fields.js'
+import { MAX_SIZE, ROUTING_KEYS, routingFrom } from './resolve-routing.js'
+
+export { checkRoutingVectors, MAX_EXPERTS, resolveRouting, resolveRoutingConfig } from './resolve-routing.js'
+
+const ACTIVATIONS: readonly Activation[] = ['silu', 'gelu', 'gelu_pytorch_tanh', 'relu', 'relu2', 'identity']
+
+const SHAPE_KEYS = [
+  'family',
+  'hiddenSize',
+  'intermediateSize',
+  'activation',
+  'gated',
+  'swigluLimit',
+  'swigluAlpha',
+  'swigluUpOffset',
+  'numSharedExperts',
+  'sharedIntermediateSize',
+  'sharedGate',
+  'sharedSwigluLimit',
+  'weightOn',
+  'latentSize',
+  'routerInput',
+  'routerNormEpsilon',
+] as const
+
+/**
+ * Writes out every default of a block's config and checks that it can be; the result is deeply frozen. A resolved config
+ * resolves to itself, so `MoeLayer.create(layer.config, …)` works.
+ *
+ * @throws as `resolveRouting`
+ */
+export function resolveConfig(config: MoeConfig | ResolvedMoeConfig): ResolvedMoeConfig {
+  const fields = fieldsOf(config, 'config', [...ROUTING_KEYS, ...SHAPE_KEYS])
+  const routing = routingFrom(fields)
+
+  const family = fields.has('family') ? fields.raw('family') : 'custom'
+  if (typeof family !== 'string') throw invalidArgType('config.family', 'a string', family)
+  if (family === '') fields.refuse('family', 'a name')
+  const hiddenSize = fields.integer('hiddenSize', 1, MAX_SIZE)
+  const intermediateSize = fields.integer('intermediateSize', 1, MAX_SIZE)
+
+  const activation = fields.oneOf('activation', ACTIVATIONS, 'silu')
+  const gated = fields.boolean('gated', true)
+  if (!gated) {
+    const why = 'nothing with gated false (there is no gate to cap and no product)'
+    fields.refuseUnless(0, why, 'swigluLimit', 'swigluUpOffset', 'sharedSwigluLimit')
+  }
+  if (activation !== 'silu')
+    fields.refuseUnless(1, `1 with activation '${activation}' (only silu has an alpha)`, 'swigluAlpha')
+
+  const numSharedExperts = fields.integer('numSharedExperts', 0, MAX_SIZE, 0)
+  if (numSharedExperts === 0) {
+    const why = 'nothing with numSharedExperts 0'
+    fields.refuseUnless(0, why, 'sharedIntermediateSize', 'sharedSwigluLimit')
+    fields.refuseUnless('plain', why, 'sharedGate')
+  }
+  const sharedIntermediateSize =
+    numSharedExperts === 0
+      ? 0
+      : fields.integer('sharedIntermediateSize', 1, MAX_SIZE, numSharedExperts * intermediateSize)
+
+  const latentSize = fields.integer('latentSize', 0, MAX_SIZE, 0)
+  if (latentSize > 0 && routing.numIdentityExperts > 0)
+    fields.refuse('latentSize', 'nothing with identity experts, which pass hiddenSize through,')
+
+  return Object.freeze({
+    family,
+    ...routing,
+    hiddenSize,
+    intermediateSize,
+    activation,
+    gated,
+    swigluLimit: fields.nonNegative('swigluLimit', 0),
+    swigluAlpha: fields.positive('swigluAlpha', 1),
+    swigluUpOffset: fields.number('swigluUpOffset', 'a finite number', () => true, 0),
+    numSharedExperts,
+    sharedIntermediateSize,
+    sharedGate: fields.oneOf('sharedGate', ['plain', 'sigmoid', 'mix'], 'plain'),
+    sharedSwigluLimit: fields.nonNegative('sharedSwigluLimit', 0),
+    weightOn: fields.oneOf('weightOn', ['output', 'input'], 'output'),
+    latentSize,
+    routerInput: fields.oneOf('routerInput', ['hidden', 'separate'], 'hidden'),
+    routerNormEpsilon: fields.nonNegative('routerNormEpsilon', 0),
+  })
+}

@@ -1,0 +1,93 @@
+/**
+ * Decodes stored matrices row by row: the oracle of the native decoder, bit for bit. Each value is formed in f32 by single rounded
+ * operations, in the order that csrc/formats/decode.h states: element, times scale; NVFP4's factor (scale op global scale) first; packed
+ * integers (q - zero) times scale.
+ */
+
+import type { MatrixEncoding } from '../plan/layer-plan.js'
+import { e2m1Rows, inputMajorRows, packedIntRows } from './decode-packed.js'
+import { elementReader } from './elements.js'
+import { type EncodedBuffers, gridOf, malformed, type RowDecoder, requireBuffer } from './encoded.js'
+
+const PARTS: Readonly<Record<MatrixEncoding['codec'], readonly (keyof EncodedBuffers)[]>> = {
+  float: ['data', 'scale'],
+  e2m1: ['data', 'scale', 'globalScale'],
+  packedInt: ['data', 'scale', 'zeroPoint', 'groupIndex'],
+  awq: ['data', 'scale', 'zeroPoint'],
+  gptq: ['data', 'scale', 'zeroPoint', 'groupIndex'],
+}
+
+/** Checks an encoding against its buffers and returns what decodes its rows. */
+export function rowDecoder(
+  encoding: MatrixEncoding,
+  buffers: EncodedBuffers,
+  rows: number,
+  cols: number,
+): RowDecoder {
+  for (const part of Object.keys(buffers) as (keyof EncodedBuffers)[]) {
+    if (buffers[part] && !PARTS[encoding.codec].includes(part)) {
+      throw malformed(`${part} does not belong to ${encoding.codec}`)
+    }
+  }
+  if (encoding.globalScaleOp === undefined && buffers.globalScale)
+    throw malformed('global scale without an operation')
+  switch (encoding.codec) {
+    case 'float':
+      return floatRows(encoding, buffers, rows, cols)
+    case 'e2m1':
+      return e2m1Rows(encoding, buffers, rows, cols)
+    case 'packedInt':
+      return packedIntRows(encoding, buffers, rows, cols)
+    default:
+      return inputMajorRows(encoding, buffers, rows, cols)
+  }
+}
+
+function floatRows(
+  encoding: MatrixEncoding,
+  buffers: EncodedBuffers,
+  rows: number,
+  cols: number,
+): RowDecoder {
+  const data = requireBuffer(buffers.data, 'data', ['F32', 'F16', 'BF16', 'F8_E4M3'], rows * cols)
+  const read = elementReader(data.bytes, data.type)
+  const [rowStride, colStride] = encoding.transposed ? [1, rows] : [cols, 1]
+  const grid = gridOf(encoding, rows, cols)
+  if (!grid) {
+    if (buffers.scale) throw malformed('scale without a block size')
+    return (row, out, offset) => {
+      for (let j = 0; j < cols; j++) out[offset + j] = read(row * rowStride + j * colStride)
+    }
+  }
+  const scale = requireBuffer(
+    buffers.scale,
+    'scale',
+    ['F32', 'F16', 'BF16', 'F8_E8M0'],
+    grid.numRows * grid.numCols,
+  )
+  const readScale = elementReader(scale.bytes, scale.type)
+  return (row, out, offset) => {
+    const base = Math.floor(row / grid.blockRows) * grid.numCols
+    for (let j = 0; j < cols; j++) {
+      // Storing into the f32 array is the one rounding of the product.
+      out[offset + j] =
+        read(row * rowStride + j * colStride) * readScale(base + Math.floor(j / grid.blockCols))
+    }
+  }
+}
+
+/**
+ * Decodes a whole matrix `[rows, cols]`.
+ * @throws {@link MoeError} ERR_MOE_INVALID_CHECKPOINT where the buffers do not fit the encoding
+ */
+export function decodeMatrix(
+  encoding: MatrixEncoding,
+  buffers: EncodedBuffers,
+  rows: number,
+  cols: number,
+): Float32Array {
+  const decode = rowDecoder(encoding, buffers, rows, cols)
+  const out = new Float32Array(rows * cols)
+  for (let row = 0; row < rows; row++) decode(row, out, row * cols)
+  return out
+}

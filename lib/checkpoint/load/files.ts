@@ -1,0 +1,86 @@
+/** Reads segments of the files of a plan without blocking the event loop. */
+
+import { type FileHandle, open } from 'node:fs/promises'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { MoeError } from '../../block/errors.js'
+import type { Segment } from '../plan/layer-plan.js'
+
+/** Largest single read; small enough that a cancelled load stops soon. */
+const MAX_READ_BYTES = 4 * 1024 * 1024
+
+/** Time that the event loop may be held, in milliseconds. */
+const TURN_MS = 5
+
+/** Gives the event loop a turn when the last one is long enough ago; also where an abort is noticed. */
+export class Pacer {
+  private last = performance.now()
+  private readonly signal: AbortSignal | undefined
+
+  constructor(signal?: AbortSignal) {
+    this.signal = signal
+  }
+
+  /** True when it is time to await {@link turn}. */
+  get due(): boolean {
+    return performance.now() - this.last > TURN_MS
+  }
+
+  async turn(): Promise<void> {
+    await nextTurn()
+    this.signal?.throwIfAborted()
+    this.last = performance.now()
+  }
+}
+
+/** The files of a plan, opened on first use. Close it in a `finally`. */
+export class FileSet {
+  private readonly paths: readonly string[]
+  private readonly signal: AbortSignal | undefined
+  private readonly handles = new Map<number, FileHandle>()
+
+  constructor(paths: readonly string[], signal?: AbortSignal) {
+    this.paths = paths
+    this.signal = signal
+  }
+
+  /**
+   * Reads a segment, or `bytes` of it from `start`, into fresh memory.
+   * @throws {@link MoeError} ERR_MOE_IO; or `signal.reason`
+   */
+  async read(segment: Segment, start = 0, bytes = segment.bytes - start): Promise<Uint8Array<ArrayBuffer>> {
+    const target = new Uint8Array(bytes)
+    const file = this.paths[segment.file]!
+    try {
+      let handle = this.handles.get(segment.file)
+      if (!handle) {
+        handle = await open(file, 'r')
+        this.handles.set(segment.file, handle)
+      }
+      let done = 0
+      while (done < bytes) {
+        this.signal?.throwIfAborted()
+        const length = Math.min(bytes - done, MAX_READ_BYTES)
+        const { bytesRead } = await handle.read(target, done, length, segment.offset + start + done)
+        if (bytesRead === 0) throw new Error('the file ends early')
+        done += bytesRead
+      }
+    } catch (cause) {
+      if (this.signal?.aborted && cause === this.signal.reason) throw cause
+      throw new MoeError(
+        'ERR_MOE_IO',
+        `Cannot read '${segment.name}' from ${file}: ${(cause as Error).message}`,
+        {
+          cause,
+          details: { file, tensor: segment.name, offset: segment.offset, bytes: segment.bytes },
+        },
+      )
+    }
+    return target
+  }
+
+  async close(): Promise<void> {
+    const handles = [...this.handles.values()]
+    this.handles.clear()
+    await Promise.all(handles.map(handle => handle.close()))
+  }
+}

@@ -1,0 +1,91 @@
+/** Reads the small tensors of a plan, widened to f32. */
+
+import { MoeError } from '../../block/errors.js'
+import type { VectorTensors } from '../../devices/contract.js'
+import type { LayerPlan, Segment, VectorItem } from '../plan/layer-plan.js'
+import { elementReader, int32Of, int64Of, STORED_BYTES } from './elements.js'
+import { FileSet, Pacer } from './files.js'
+
+/** Elements converted between two looks at the clock. */
+const CHUNK_ELEMENTS = 64 * 1024
+
+/** Progress of a load: bytes of the files read so far. */
+export interface ReadOptions {
+  signal?: AbortSignal
+  onBytes?: (bytes: number) => void
+}
+
+/**
+ * Reads every vector of a plan. The event loop is not held for longer than a few milliseconds.
+ * @throws {@link MoeError} ERR_MOE_IO, ERR_MOE_INVALID_CHECKPOINT (a hash table that names experts that do not exist); or
+ * rejects with `signal.reason`
+ */
+export async function readVectors(plan: LayerPlan, options: ReadOptions = {}): Promise<VectorTensors> {
+  const { signal, onBytes } = options
+  signal?.throwIfAborted()
+  const files = new FileSet(plan.files, signal)
+  const pacer = new Pacer(signal)
+  const result: Partial<Record<string, Float32Array | Int32Array>> = {}
+  try {
+    for (const item of plan.vectors) {
+      const integers = item.target === 'hashTable'
+      const out = integers ? new Int32Array(item.length) : new Float32Array(item.length)
+      let position = 0
+      for (const source of item.sources) {
+        const step = CHUNK_ELEMENTS * STORED_BYTES[source.type]
+        for (let start = 0; start < source.bytes; start += step) {
+          const bytes = await files.read(source, start, Math.min(step, source.bytes - start))
+          position = integers
+            ? copyIds(bytes, source, out as Int32Array, position, plan)
+            : widen(bytes, source, item, out as Float32Array, position)
+          onBytes?.(bytes.byteLength)
+          if (pacer.due) await pacer.turn()
+        }
+      }
+      if (position !== item.length) {
+        throw new MoeError('ERR_MOE_INTERNAL', `${item.target}: ${position} of ${item.length} elements read`)
+      }
+      result[item.target] = out
+    }
+  } finally {
+    await files.close()
+  }
+  return result as unknown as VectorTensors
+}
+
+/** The chunk size is even, so that every chunk begins at an even element of its source. */
+function widen(
+  bytes: Uint8Array,
+  source: Segment,
+  item: VectorItem,
+  out: Float32Array,
+  position: number,
+): number {
+  const read = elementReader(bytes, source.type)
+  const count = bytes.byteLength / STORED_BYTES[source.type]
+  for (let i = item.start; i < count; i += item.step) out[position++] = read(i)
+  return position
+}
+
+function copyIds(
+  bytes: Uint8Array,
+  source: Segment,
+  out: Int32Array,
+  position: number,
+  plan: LayerPlan,
+): number {
+  const { numExperts } = plan.config
+  const ids = source.type === 'I64' ? int64Of(bytes) : int32Of(bytes)
+  for (const stored of ids) {
+    const id = Number(stored)
+    if (!(id >= 0 && id < numExperts)) {
+      throw new MoeError(
+        'ERR_MOE_INVALID_CHECKPOINT',
+        `${plan.files[source.file]}: tensor '${source.name}' names expert ${stored} of ${numExperts}`,
+        { details: { file: plan.files[source.file], tensor: source.name } },
+      )
+    }
+    out[position++] = id
+  }
+  return position
+}

@@ -1,0 +1,86 @@
+/** What reading one layer of a checkpoint takes: made from headers alone, executed by the addon or by `checkpoint/load`. */
+
+import type { ResolvedMoeConfig } from '../../block/config.js'
+import type { DType } from '../../block/dtype.js'
+
+/** dtype strings of safetensors that a plan may read. */
+export type StoredType = 'F32' | 'F16' | 'BF16' | 'F8_E4M3' | 'F8_E8M0' | 'I8' | 'U8' | 'I32' | 'I64'
+
+/** A run of bytes in a file: one tensor, or the slice of one that belongs to one matrix. Dense, little-endian. */
+export interface Segment {
+  /** Index into {@link LayerPlan.files}. */
+  file: number
+  /** From the beginning of the file. */
+  offset: number
+  bytes: number
+  type: StoredType
+  /** For messages. */
+  name: string
+}
+
+/** How a stored matrix becomes numbers; the arithmetic is that of csrc/formats/decode.h. */
+export interface MatrixEncoding {
+  /**
+   * - `float`: elements as they are, `[rows, cols]` or transposed; optional scale grid, multiplied
+   * - `e2m1`: two per byte, low nibble first; scale grid in e8m0 or e4m3; optional global scale
+   * - `packedInt`: compressed-tensors 4 or 8 bit in I32 words
+   * - `awq`, `gptq`: 4 bit, input-major
+   */
+  codec: 'float' | 'e2m1' | 'packedInt' | 'awq' | 'gptq'
+  /** packedInt only. @defaultValue 4 */
+  bits?: 4 | 8
+  /** float only: the file holds `[cols, rows]`. */
+  transposed?: boolean
+  /** gptq: 1 where the file stores zero minus one. */
+  zeroOffset?: 0 | 1
+  globalScaleOp?: 'multiply' | 'divide'
+  /** Rows and columns that share a scale. Absent: no scale. */
+  block?: { rows: number; cols: number }
+}
+
+/** One matrix `[rows, cols]` = `[out_features, in_features]` of the layer and where its bytes are. */
+export interface MatrixItem {
+  /** `latent`: matrix 'down' is `[latentSize, H]`, 'up' is `[H, latentSize]`. */
+  role: 'expert' | 'shared' | 'latent'
+  /** 0 for shared and latent. */
+  expert: number
+  /** `gateUp`: both in the order of {@link LayerPlan.gateUpInterleaved}, rows = 2I. */
+  matrix: 'gate' | 'up' | 'gateUp' | 'down'
+  rows: number
+  cols: number
+  encoding: MatrixEncoding
+  data: Segment
+  scale?: Segment
+  zeroPoint?: Segment
+  groupIndex?: Segment
+  globalScale?: Segment
+}
+
+/** A small tensor that is read into f32 (or i32): `[…shape]`, a slice per source, concatenated in order. */
+export interface VectorItem {
+  /** Key of VectorTensors. */
+  target: string
+  /** 1: dense; 2 with `start`: every other element (interleaved biases). */
+  step: 1 | 2
+  start: 0 | 1
+  /** Elements expected after stepping, over all sources. */
+  length: number
+  sources: Segment[]
+}
+
+/** Everything that is needed to read one layer. */
+export interface LayerPlan {
+  /** Decoder layer index. */
+  layer: number
+  config: ResolvedMoeConfig
+  /** The checkpoint's own dtype (`torch_dtype`), what `dtype: 'auto'` means. */
+  storedDtype: DType
+  /** Absolute paths. */
+  files: string[]
+  /** Rows of every gateUp matrix: even gate, odd up (gpt-oss); else the first half is gate. */
+  gateUpInterleaved: boolean
+  matrices: MatrixItem[]
+  vectors: VectorItem[]
+  /** Bytes that will be read from the files. */
+  totalBytes: number
+}

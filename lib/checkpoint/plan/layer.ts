@@ -1,0 +1,253 @@
+/** From a checkpoint directory to the plan of one layer: family, config, and where every tensor is. Reads headers only. */
+
+import type { MoeConfig, MoeShape, ResolvedMoeConfig } from '../../block/config.js'
+import type { DType } from '../../block/dtype.js'
+import { invalidArgValue, MoeError } from '../../block/errors.js'
+import { resolveConfig } from '../../block/resolve.js'
+import { readActivation } from '../../families/activation.js'
+import { ConfigReader } from '../../families/config-reader.js'
+import type { Naming, Stack } from '../../families/family.js'
+import { type ResolvedFamily, resolveFamily } from '../../families/index.js'
+import { type CheckpointDirectory, openCheckpoint } from '../directory.js'
+import { TensorLookup } from '../tensor-lookup.js'
+import type { LayerPlan, MatrixItem, Segment, VectorItem } from './layer-plan.js'
+import { MatrixPlanner, type NameOf } from './matrices.js'
+import { type Quantization, readQuantization } from './quantization.js'
+import { VectorPlanner } from './vectors.js'
+
+/** One layer of a stack. */
+interface Place {
+  stack: Stack
+  /** Index within the stack. */
+  layer: number
+}
+
+/**
+ * Plans the reading of one layer. Only config.json, the index and the headers of the shards that hold the layer are read.
+ *
+ * @param options.layer decoder layer; encoder-decoder models count the encoder's layers first @defaultValue the first with experts
+ * @throws {@link MoeError} ERR_MOE_IO, ERR_MOE_INVALID_CONFIG, ERR_MOE_INVALID_CHECKPOINT, ERR_MOE_UNSUPPORTED_FAMILY,
+ * ERR_MOE_UNSUPPORTED_FORMAT, ERR_MOE_NOT_SPARSE, ERR_MOE_MISSING_TENSOR, ERR_MOE_TENSOR_MISMATCH; RangeError with
+ * ERR_MOE_INVALID_ARG_VALUE for a layer that does not exist
+ */
+export async function planLayer(directory: string, options: { layer?: number } = {}): Promise<LayerPlan> {
+  const checkpoint = await openCheckpoint(directory)
+  const family = resolveFamily(checkpoint.config, checkpoint.configFile)
+  checkSupported(family)
+  const { layer, place } = chooseLayer(family, options.layer)
+  const { naming, prefix } = await findNaming(checkpoint, place)
+  const quantization = readQuantization(
+    family.config,
+    new ConfigReader(checkpoint.config, checkpoint.configFile),
+  )
+  return buildPlan({ checkpoint, family, layer, place, naming, prefix, quantization })
+}
+
+function checkSupported({ row, config }: ResolvedFamily): void {
+  for (const [field, allowed] of Object.entries(row.only ?? {})) {
+    const value = config.raw(field)
+    if (value !== undefined && !allowed.includes(value)) {
+      config.fail(
+        field,
+        `is ${JSON.stringify(value)}; supported: ${allowed.map(item => JSON.stringify(item)).join(', ')}`,
+      )
+    }
+  }
+}
+
+/** 0 where the config has no experts at all. */
+function numExpertsOf({ row, config }: ResolvedFamily, layer: number): number {
+  return config.integerOfLayer(row.numExperts, layer, 0, 0)
+}
+
+function isSparse(family: ResolvedFamily, { stack, layer }: Place): boolean {
+  if (numExpertsOf(family, layer) === 0) return false
+  // Multi-token-prediction layers lie behind the lists and counts that describe the others; all of them are sparse.
+  return layer >= family.config.integer(stack.numLayers, 0) || stack.sparse(family.config, layer)
+}
+
+function chooseLayer(family: ResolvedFamily, asked: number | undefined): { layer: number; place: Place } {
+  const { row, config, modelType } = family
+  const places: Place[] = []
+  let numOrdinary = 0
+  for (const stack of row.stacks) {
+    const count = config.integer(stack.numLayers, 0)
+    if (count > MAX_LAYERS) config.fail(stack.numLayers, `is ${count}, above the cap of ${MAX_LAYERS}`)
+    const extra = stack.numExtraLayers ? Math.min(config.integer(stack.numExtraLayers, 0, 0), MAX_LAYERS) : 0
+    for (let layer = 0; layer < count + extra; layer++) places.push({ stack, layer })
+    numOrdinary += count
+  }
+  const dense = (message: string) =>
+    new MoeError('ERR_MOE_NOT_SPARSE', `${config.file}: ${message}`, {
+      details: { file: config.file, family: modelType, layer: asked },
+    })
+  if (asked === undefined) {
+    const layer = places.findIndex((place, index) => index < numOrdinary && isSparse(family, place))
+    if (layer < 0) throw dense(`no layer of this ${modelType} model has experts`)
+    return { layer, place: places[layer]! }
+  }
+  const place = places[asked]
+  if (!place) {
+    throw invalidArgValue('layer', `an integer from 0 to ${places.length - 1} (${modelType})`, asked)
+  }
+  if (!isSparse(family, place)) {
+    const sparse = places.flatMap((candidate, index) => (isSparse(family, candidate) ? [index] : []))
+    const first = sparse.slice(0, 16).join(', ')
+    throw dense(
+      `layer ${asked} is dense; ` +
+        (sparse.length === 0
+          ? 'no layer has experts'
+          : `layers with experts: ${first}${sparse.length > 16 ? ', …' : ''}`),
+    )
+  }
+  return { layer: asked, place }
+}
+
+const MAX_LAYERS = 4096
+
+/** A layer template and the places where multimodal models keep it. */
+function templates(layer: string): string[] {
+  if (!layer.startsWith('model.')) return [layer]
+  const rest = layer.slice('model.'.length)
+  return [
+    layer,
+    `model.language_model.${rest}`,
+    `language_model.${layer}`,
+    `language_model.${rest}`,
+    `thinker.${layer}`,
+  ]
+}
+
+async function findNaming(
+  checkpoint: CheckpointDirectory,
+  { stack, layer }: Place,
+): Promise<{ naming: Naming; prefix: string }> {
+  const tried: string[] = []
+  for (const naming of stack.naming) {
+    for (const template of templates(naming.layer)) {
+      const prefix = template.replace('{L}', String(layer))
+      const names = naming.router.weight.map(name => prefix + naming.block + name)
+      if (names.some(name => checkpoint.has(name))) {
+        await checkpoint.prepare([prefix])
+        return { naming, prefix }
+      }
+      tried.push(...names)
+    }
+  }
+  throw new TensorLookup(checkpoint).missing(tried)
+}
+
+interface PlanParts {
+  checkpoint: CheckpointDirectory
+  family: ResolvedFamily
+  layer: number
+  place: Place
+  naming: Naming
+  prefix: string
+  quantization: Quantization
+}
+
+function buildPlan(parts: PlanParts): LayerPlan {
+  const { checkpoint, family, naming, prefix, quantization } = parts
+  const { row, config } = family
+  const { layer } = parts.place
+  const tensors = new TensorLookup(checkpoint)
+  const nameOf: NameOf = name => prefix + (name.startsWith('/') ? name.slice(1) : naming.block + name)
+  const matrices = new MatrixPlanner(tensors, quantization, nameOf)
+  const vectors = new VectorPlanner(tensors, nameOf, config, layer)
+
+  const numExperts = config.integerOfLayer(row.numExperts, layer, 1)
+  const topK = typeof row.topK === 'number' ? row.topK : config.integerOfLayer(row.topK, layer, 1)
+  const hiddenSize = config.integer(row.hiddenSize, 1)
+  const shape: Partial<MoeShape> = {
+    ...readActivation(config, row.activation ?? 'hidden_act', row.defaultActivation ?? 'silu'),
+    ...row.shape?.(config, layer),
+  }
+  // Widths come from the tensors: configs of fine-tuned and pruned models are often stale.
+  const layout = matrices.chooseLayout(naming.experts)
+  const intermediateSize = matrices.intermediateSize(layout, numExperts)
+  const numSharedExperts = naming.shared?.count(config, layer) ?? 0
+  const sharedLayout = numSharedExperts > 0 ? naming.shared : undefined
+  if (naming.shared && !sharedLayout && matrices.hasShared(naming.shared)) {
+    config.fail(
+      'model_type',
+      `${family.modelType}: the config names no shared experts, but ${prefix}* holds one`,
+    )
+  }
+  const sharedWidth = sharedLayout ? matrices.shared(sharedLayout, hiddenSize) : 0
+  const moe = resolve(config.file, {
+    ...row.routing(config, { numExperts, topK }, layer),
+    family: family.modelType,
+    hiddenSize,
+    intermediateSize,
+    ...shape,
+    ...(sharedLayout
+      ? {
+          numSharedExperts,
+          sharedIntermediateSize: sharedWidth,
+          sharedGate: sharedLayout.weight?.mode ?? 'plain',
+        }
+      : {}),
+  } as MoeConfig)
+
+  const size = moe.latentSize || hiddenSize
+  vectors.router(naming.router, moe)
+  matrices.experts(layout, numExperts, intermediateSize, size)
+  vectors.experts(layout, numExperts, intermediateSize, size)
+  if (sharedLayout) vectors.shared(sharedLayout, sharedWidth, hiddenSize)
+  if (moe.latentSize > 0 && naming.latent) matrices.latent(naming.latent, moe.latentSize, hiddenSize)
+  vectors.outputBias(naming.outputBias, hiddenSize)
+
+  const items = [...matrices.items].sort((a, b) => a.data.file - b.data.file || a.data.offset - b.data.offset)
+  return {
+    layer: parts.layer,
+    config: moe,
+    storedDtype: storedDtype(config, checkpoint, items),
+    files: tensors.files,
+    gateUpInterleaved: layout.kind === 'fused' && layout.interleaved === true,
+    matrices: items,
+    vectors: vectors.items,
+    totalBytes: countBytes(items, vectors.items),
+  }
+}
+
+/** A config that the family row accepted can still be one that no block has: its fields contradict each other. */
+function resolve(file: string, config: MoeConfig): ResolvedMoeConfig {
+  try {
+    return resolveConfig(config)
+  } catch (cause) {
+    throw new MoeError('ERR_MOE_INVALID_CONFIG', `${file}: ${(cause as Error).message}`, {
+      cause,
+      details: { file },
+    })
+  }
+}
+
+const STORED_DTYPES: Readonly<Record<string, DType>> = {
+  float32: 'f32',
+  float16: 'f16',
+  bfloat16: 'bf16',
+  F32: 'f32',
+  F16: 'f16',
+  BF16: 'bf16',
+}
+
+/** `torch_dtype` (lately `dtype`), of the text model or the root; else the dtype of the first expert, or bf16 where quantised. */
+function storedDtype(
+  config: ConfigReader,
+  checkpoint: CheckpointDirectory,
+  items: readonly MatrixItem[],
+): DType {
+  const root = new ConfigReader(checkpoint.config, checkpoint.configFile)
+  const named = config.raw(['torch_dtype', 'dtype']) ?? root.raw(['torch_dtype', 'dtype'])
+  const plain = typeof named === 'string' ? STORED_DTYPES[named.replace(/^torch\./, '')] : undefined
+  return plain ?? STORED_DTYPES[items[0]?.data.type ?? ''] ?? 'bf16'
+}
+
+function countBytes(matrices: readonly MatrixItem[], vectors: readonly VectorItem[]): number {
+  const segments: (Segment | undefined)[] = [
+    ...matrices.flatMap(item => [item.data, item.scale, item.zeroPoint, item.groupIndex, item.globalScale]),
+    ...vectors.flatMap(item => item.sources),
+  ]
+  return segments.reduce((sum, segment) => sum + (segment?.bytes ?? 0), 0)
+}

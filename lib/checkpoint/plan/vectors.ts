@@ -1,0 +1,107 @@
+/** The small tensors of a layer: router, biases, scales, gates. */
+
+import type { ResolvedMoeConfig } from '../../block/config.js'
+import type { VectorTensors } from '../../devices/contract.js'
+import type { ConfigReader } from '../../families/config-reader.js'
+import type { ExpertLayout, NamedTensor, Naming, SharedLayout } from '../../families/family.js'
+import { FLOAT_TYPES, type TensorLookup } from '../tensor-lookup.js'
+import type { Segment, VectorItem } from './layer-plan.js'
+import { applies, type NameOf } from './matrices.js'
+
+type Target = keyof VectorTensors
+
+/** Collects {@link VectorItem}s. */
+export class VectorPlanner {
+  readonly items: VectorItem[] = []
+  private readonly tensors: TensorLookup
+  private readonly nameOf: NameOf
+  private readonly config: ConfigReader
+  private readonly layer: number
+
+  constructor(tensors: TensorLookup, nameOf: NameOf, config: ConfigReader, layer: number) {
+    this.tensors = tensors
+    this.nameOf = nameOf
+    this.config = config
+    this.layer = layer
+  }
+
+  private add(target: Target, length: number, sources: Segment[], step: 1 | 2 = 1, start: 0 | 1 = 0): void {
+    this.items.push({ target, step, start, length, sources })
+  }
+
+  /** One float tensor of `length` elements. */
+  private vector(target: Target, names: readonly string[], length: number): void {
+    const tensor = this.tensors.require(...names.map(this.nameOf))
+    this.tensors.expectVector(tensor, FLOAT_TYPES, length)
+    this.add(target, length, [this.tensors.segment(tensor)])
+  }
+
+  private optional(target: Target, tensor: NamedTensor | undefined, length: number): void {
+    if (tensor && applies(tensor.when, this.config, this.layer)) this.vector(target, tensor.names, length)
+  }
+
+  router(router: Naming['router'], moe: ResolvedMoeConfig): void {
+    const { hiddenSize, topK } = moe
+    const numOutputs = moe.numExperts + moe.numIdentityExperts
+    const weight = this.tensors.require(...router.weight.map(this.nameOf))
+    this.tensors.expect(weight, FLOAT_TYPES, [numOutputs, hiddenSize])
+    this.add('routerWeight', numOutputs * hiddenSize, [this.tensors.segment(weight)])
+    this.optional('routerBias', router.bias, numOutputs)
+    this.optional('selectionBias', router.selectionBias, numOutputs)
+    this.optional('perExpertScale', router.perExpertScale, numOutputs)
+    this.optional('routerInputScale', router.inputScale, hiddenSize)
+    const { hashTable } = router
+    if (hashTable && applies(hashTable.when, this.config, this.layer)) {
+      const table = this.tensors.require(...hashTable.names.map(this.nameOf))
+      this.tensors.expect(table, ['I64', 'I32'], [table.shape[0] ?? 0, topK])
+      this.add('hashTable', table.shape[0]! * topK, [this.tensors.segment(table)])
+    }
+  }
+
+  outputBias(tensor: NamedTensor | undefined, hiddenSize: number): void {
+    this.optional('outputBias', tensor, hiddenSize)
+  }
+
+  shared(layout: SharedLayout, width: number, hiddenSize: number): void {
+    if (layout.weight) this.vector('sharedGate', layout.weight.names, hiddenSize)
+    if (!layout.bias?.(this.config, this.layer)) return
+    if (layout.gate) this.vector('sharedGateBias', [`${layout.gate}.bias`], width)
+    if (layout.up) this.vector('sharedUpBias', [`${layout.up}.bias`], width)
+    this.vector('sharedDownBias', [`${layout.down}.bias`], hiddenSize)
+  }
+
+  /** Biases of the experts, halves apart. */
+  experts(layout: ExpertLayout, numExperts: number, width: number, size: number): void {
+    if (layout.kind === 'stackedRows' || !layout.bias?.(this.config, this.layer)) return
+    if (layout.kind === 'perExpert') {
+      const gather = (target: Target, stem: string | undefined, length: number) => {
+        if (stem === undefined) return
+        const sources = Array.from({ length: numExperts }, (_, e) => {
+          const tensor = this.tensors.require(`${this.nameOf(stem.replace('{e}', String(e)))}.bias`)
+          return this.tensors.segment(this.tensors.expectVector(tensor, FLOAT_TYPES, length))
+        })
+        this.add(target, numExperts * length, sources)
+      }
+      gather('gateBias', layout.gate, width)
+      gather('upBias', layout.up, width)
+      gather('downBias', layout.down, size)
+      return
+    }
+    const gateUp = this.tensors.require(`${this.nameOf(layout.gateUp)}_bias`)
+    const down = this.tensors.require(`${this.nameOf(layout.down)}_bias`)
+    this.tensors.expect(gateUp, FLOAT_TYPES, [numExperts, 2 * width])
+    this.tensors.expect(down, FLOAT_TYPES, [numExperts, size])
+    if (layout.interleaved) {
+      this.add('gateBias', numExperts * width, [this.tensors.segment(gateUp)], 2, 0)
+      this.add('upBias', numExperts * width, [this.tensors.segment(gateUp)], 2, 1)
+    } else {
+      const halves = (half: 0 | 1) =>
+        Array.from({ length: numExperts }, (_, e) =>
+          this.tensors.segment(gateUp, 2 * e + half, 2 * numExperts),
+        )
+      this.add('gateBias', numExperts * width, halves(0))
+      this.add('upBias', numExperts * width, halves(1))
+    }
+    this.add('downBias', numExperts * size, [this.tensors.segment(down)])
+  }
+}

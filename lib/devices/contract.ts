@@ -1,0 +1,198 @@
+/** What a device gives the API: layers that run forwards, and the five stages. Implemented by `reference/` and `native/`. */
+
+import type { ResolvedMoeConfig } from '../block/config.js'
+import type { DType, FloatArray } from '../block/dtype.js'
+import type { MoeError } from '../block/errors.js'
+import type { ResolvedRouting, RoutingVectors } from '../block/routing.js'
+import type { Stored } from './device-array.js'
+
+/** Small tensors of a block, widened to f32; E counts router outputs, D is latentSize or hiddenSize. */
+export interface VectorTensors {
+  /** `[E, H]` */
+  routerWeight: Float32Array
+  /** `[E]` */
+  routerBias?: Float32Array
+  /** `[E]` */
+  selectionBias?: Float32Array
+  /** `[E]` */
+  perExpertScale?: Float32Array
+  /** `[H]` */
+  routerInputScale?: Float32Array
+  /** `[vocabSize, topK]` */
+  hashTable?: Int32Array
+  /** `[H]` */
+  sharedGate?: Float32Array
+  /** `[H]` */
+  outputBias?: Float32Array
+  /** `[numExperts, I]`, halves apart whatever the checkpoint's layout. */
+  gateBias?: Float32Array
+  /** `[numExperts, I]` */
+  upBias?: Float32Array
+  /** `[numExperts, D]` */
+  downBias?: Float32Array
+  /** `[sharedIntermediateSize]` */
+  sharedGateBias?: Float32Array
+  /** `[sharedIntermediateSize]` */
+  sharedUpBias?: Float32Array
+  /** `[H]` */
+  sharedDownBias?: Float32Array
+}
+
+/**
+ * One forward. T = numTokens, H = hiddenSize, K = topK. All arrays are validated by the caller (lengths, dtypes, ids of a replay in
+ * −1 … E−1, per-row topK ≤ K); the runtime may rely on that and must still not crash.
+ */
+export interface ForwardRequest {
+  readonly numTokens: number
+  /** Of hidden, routerInput and output. */
+  readonly dtype: DType
+  /** `[T, H]` */
+  readonly hidden: Stored<FloatArray>
+  /** `[T, H]`, every element written. */
+  readonly output: Stored<FloatArray>
+  /** `[T, H]`, or null: the router reads hidden. */
+  readonly routerInput: Stored<FloatArray> | null
+  /** `[T]` */
+  readonly tokenIds: Int32Array | null
+  /** Experts kept for every row, or per row `[T]`. */
+  readonly topK: number | Uint8Array
+  /** In (0, 1]; 1 keeps all. */
+  readonly topP: number
+  /** Tokens per sequence, summing to T; null: one sequence. Read by capacity families only. */
+  readonly sequenceLengths: Int32Array | null
+  /** `true`: topkIds and topkWeights are inputs and the gate does not run. */
+  readonly replay: boolean
+  /** `[T, K]`; −1 in dropped slots. */
+  readonly topkIds: Int32Array
+  /** `[T, K]`; 0 in dropped slots. */
+  readonly topkWeights: Float32Array
+  /** `[T]`, zeroed by the caller; 1 where router logits or output are not finite. */
+  readonly nonFinite: Uint8Array
+}
+
+/** A forward under way. */
+export interface RuntimeCall {
+  /** Resolves when all outputs are written; rejects with a MoeError, or with {@link CANCELLED} after {@link cancel}. */
+  readonly settled: Promise<void>
+  /**
+   * `dropped`: it had not begun, no buffer will be touched, and `settled` rejects at once; `stopping`: it stops between experts and
+   * then rejects; `done`: too late.
+   */
+  cancel(): 'dropped' | 'stopping' | 'done'
+}
+
+/** The rejection of a cancelled call; the API replaces it by `signal.reason`. */
+export const CANCELLED: unique symbol = Symbol('cancelled')
+
+/** Bytes held. */
+export interface MemoryUse {
+  hostBytes: number
+  deviceBytes: number
+  workspaceBytes: number
+}
+
+/** Seconds of a layer's forwards so far. */
+export interface PhaseSeconds {
+  /** Gate and selection. */
+  routing: number
+  /** Slots sorted by expert, and rows converted for the matmuls. */
+  dispatch: number
+  /** The matmuls of routed and shared experts, and latent projections. */
+  experts: number
+  combine: number
+}
+
+/** What runs, by stage: kernel, and its instruction set or architecture and tile. */
+export type StageKernels = Record<'gate' | 'select' | 'dispatch' | 'gateUp' | 'down' | 'combine', string>
+
+/** A layer that lives on a device. */
+export interface LayerRuntime {
+  /** 'reference', 'cpu', 'cuda:0' … */
+  readonly device: string
+  readonly config: ResolvedMoeConfig
+  /** Of the expert weights. */
+  readonly dtype: DType
+  /** Queues a forward behind those before it; never blocks, never throws synchronously. */
+  forward(request: ForwardRequest): RuntimeCall
+  /** Runs on the calling thread as soon as the device is free. */
+  forwardSync(request: ForwardRequest): void
+  memory(): MemoryUse
+  /** Null where nobody measures it. */
+  phases(): PhaseSeconds | null
+  /** The kernels that a forward of numTokens uses. */
+  kernels(numTokens: number): StageKernels
+  /** Why the device is lost for good; null while it works. */
+  loss(): MoeError | null
+  workspaceBytes(numTokens: number): number
+  /** Idempotent; accepted calls still finish, then the memory is freed. */
+  dispose(): void
+}
+
+/** Options of `StageRuntime.expertMatmul`. */
+export interface ExpertMatmulRequest {
+  /** gather: `[T, K']`, else `[T*K, K']`, f32, f16 or bf16. */
+  x: Stored<FloatArray>
+  xDtype: DType
+  xRows: number
+  /** `[E, N', K']`; N' = 2N when gated. */
+  weights: Stored<FloatArray>
+  weightsDtype: DType
+  numExperts: number
+  rows: number
+  cols: number
+  /** `[E, N']` */
+  bias: Stored<Float32Array> | null
+  gather: boolean
+  topK: number
+  interleaved: boolean
+  /** null: out = x Wᵀ + b. */
+  activation: Pick<
+    ResolvedMoeConfig,
+    'activation' | 'gated' | 'swigluLimit' | 'swigluAlpha' | 'swigluUpOffset'
+  > | null
+  /** `[E+1]` and `[T*K]`. */
+  expertOffsets: Stored<Int32Array>
+  sortedSlots: Stored<Int32Array>
+}
+
+/** The five stages on arrays of one device, synchronous; results are new arrays there. */
+export interface StageRuntime {
+  readonly device: string
+  /** f32 `[T, E]`. */
+  gate(
+    hidden: Stored<FloatArray>,
+    hiddenDtype: DType,
+    routerWeight: Stored<FloatArray>,
+    weightDtype: DType,
+    bias: Stored<Float32Array> | null,
+    numTokens: number,
+    hiddenSize: number,
+    numExperts: number,
+  ): Stored<Float32Array>
+  selectExperts(
+    routerLogits: Stored<Float32Array>,
+    numTokens: number,
+    routing: ResolvedRouting,
+    vectors: RoutingVectors,
+    call: {
+      tokenIds: Int32Array | null
+      topK: number | Uint8Array
+      topP: number
+      sequenceLengths: Int32Array | null
+    },
+  ): { topkIds: Stored<Int32Array>; topkWeights: Stored<Float32Array> }
+  dispatch(
+    topkIds: Stored<Int32Array>,
+    numSlots: number,
+    numExperts: number,
+  ): { expertOffsets: Stored<Int32Array>; sortedSlots: Stored<Int32Array> }
+  /** f32 `[T*K, N]`. */
+  expertMatmul(request: ExpertMatmulRequest): Stored<Float32Array>
+  /** f32 `[T, H]`. */
+  combine(
+    expertOutput: Stored<Float32Array>,
+    dispatched: { expertOffsets: Stored<Int32Array>; sortedSlots: Stored<Int32Array> },
+    topkWeights: Stored<Float32Array>,
+    sizes: { numExperts: number; numTokens: number; topK: number; hiddenSize: number },
+  ): Stored<Float32Array>
+}

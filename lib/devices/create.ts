@@ -1,0 +1,95 @@
+/** The one place that turns a chosen device into runtimes. */
+
+import type { ResolvedMoeConfig } from '../block/config.js'
+import type { DType } from '../block/dtype.js'
+import type { MoeWeights, WeightMatrix } from '../block/weights.js'
+import { loadMatrices } from '../checkpoint/load/matrices.js'
+import { readVectors } from '../checkpoint/load/vectors.js'
+import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
+import type { LayerRuntime, StageRuntime } from './contract.js'
+import { type ChosenDevice, chooseDevice, type DeviceOption } from './device.js'
+import { log } from './log.js'
+import { createNativeLayer, loadNativeLayer, nativeStages } from './native/runtime.js'
+import { ReferenceLayerRuntime, referenceStages } from './reference/runtime.js'
+
+/** What loading may be told. */
+export interface LoadRuntimeOptions {
+  /** 0: all of the device's. */
+  threads: number
+  batchInvariant: boolean
+  signal?: AbortSignal
+  onProgress?: (progress: { loadedBytes: number; totalBytes: number }) => void
+}
+
+/** Executes a plan: small tensors here, expert matrices on the device. */
+export async function loadRuntime(
+  device: ChosenDevice,
+  plan: LayerPlan,
+  dtype: DType,
+  { threads, batchInvariant, signal, onProgress }: LoadRuntimeOptions,
+): Promise<LayerRuntime> {
+  const { totalBytes } = plan
+  let loadedBytes = 0
+  const report = () => {
+    try {
+      onProgress?.({ loadedBytes, totalBytes })
+    } catch (error) {
+      log('error', `onProgress threw: ${error instanceof Error ? error.message : error}`)
+    }
+  }
+  const onBytes = (bytes: number) => {
+    loadedBytes += bytes
+    report()
+  }
+  report()
+  const vectors = await readVectors(plan, { signal, onBytes })
+  signal?.throwIfAborted()
+  if (!device.addon) {
+    const matrices = await loadMatrices(plan, dtype, { signal, onBytes })
+    return new ReferenceLayerRuntime(plan.config, dtype, vectors, matrices)
+  }
+  const vectorBytes = loadedBytes
+  return loadNativeLayer(device.addon, plan, vectors, {
+    device: device.id,
+    dtype,
+    threads,
+    batchInvariant,
+    signal,
+    onProgress: matrixBytes => {
+      loadedBytes = vectorBytes + matrixBytes
+      report()
+    },
+  })
+}
+
+/** Makes a runtime from arrays; `auto` is the dtype of the arrays themselves. */
+export function createRuntime(
+  device: ChosenDevice,
+  config: ResolvedMoeConfig,
+  asked: 'auto' | DType,
+  weights: MoeWeights,
+  options: { threads: number; batchInvariant: boolean },
+): LayerRuntime {
+  const dtype = asked === 'auto' ? storedDtype(weights) : asked
+  if (!device.addon) return ReferenceLayerRuntime.fromWeights(config, dtype, weights)
+  return createNativeLayer(device.addon, config, weights, { ...options, device: device.id, dtype })
+}
+
+function storedDtype(weights: MoeWeights): DType {
+  const matrix: WeightMatrix | undefined = weights?.experts?.[0]?.up
+  const data = matrix && 'strides' in matrix ? matrix.data : matrix
+  return data instanceof Uint16Array ? (weights.dtype ?? 'bf16') : 'f32'
+}
+
+const stageRuntimes = new Map<string, StageRuntime>()
+
+/** The stages of a tensor's device; looked up once, since listing devices asks the system for its memory. */
+export function stagesOf(device: string): StageRuntime {
+  let stages = stageRuntimes.get(device)
+  if (!stages) {
+    const chosen = chooseDevice(device as DeviceOption)
+    stages = chosen.addon ? nativeStages(chosen.addon, chosen.id) : referenceStages
+    stageRuntimes.set(device, stages)
+  }
+  return stages
+}

@@ -1,0 +1,66 @@
+/** Blocks of memory on devices that have memory of their own. */
+
+import { invalidArgType, invalidArgValue } from '../block/errors.js'
+import { chooseDevice, type DeviceOption } from './device.js'
+import { isHostDevice } from './device-array.js'
+import type { NativeBuffer } from './native/binding-contract.js'
+import { fromNativeError } from './native/errors.js'
+
+/** Allocates blocks on one device. */
+type Allocate = (bytes: number) => NativeBuffer
+
+const allocators = new Map<string, { device: string; allocate: Allocate }>()
+
+/**
+ * The device that a tensor named so lives on: 'cuda' is the first one that works. No name of a host device asks the addon.
+ *
+ * @throws TypeError or RangeError for what is no device; {@link MoeError} ERR_MOE_DEVICE_UNAVAILABLE
+ */
+export function tensorDevice(option: unknown): string {
+  if (typeof option !== 'string') throw invalidArgType('device', 'a string', option)
+  if (isHostDevice(option)) return option
+  if (!/^cuda(:\d+)?$/.test(option)) throw invalidArgValue('device', "'cpu', 'reference' or 'cuda:N'", option)
+  return allocatorOf(option).device
+}
+
+/** A block with arbitrary contents. */
+export function allocateBuffer(device: string, bytes: number): NativeBuffer {
+  return memoryCall(() => allocatorOf(device).allocate(bytes))
+}
+
+/** A copy of `data` on the device. */
+export function uploaded(device: string, data: ArrayBufferView): NativeBuffer {
+  const buffer = allocateBuffer(device, data.byteLength)
+  try {
+    memoryCall(() => buffer.upload(data))
+  } catch (error) {
+    buffer.dispose()
+    throw error
+  }
+  return buffer
+}
+
+/** Fills `into`, which has the block's size. */
+export function download<A extends ArrayBufferView>(buffer: NativeBuffer, into: A): A {
+  memoryCall(() => buffer.download(into))
+  return into
+}
+
+/** Looked up once per name: choosing lists devices, and listing asks the system for its memory. */
+function allocatorOf(name: string) {
+  let found = allocators.get(name)
+  if (!found) {
+    const { id, addon } = chooseDevice(name as DeviceOption)
+    found = { device: id, allocate: bytes => addon!.allocate(id, bytes) }
+    allocators.set(name, found)
+  }
+  return found
+}
+
+function memoryCall<Result>(body: () => Result): Result {
+  try {
+    return body()
+  } catch (error) {
+    throw fromNativeError(error, 'run')
+  }
+}

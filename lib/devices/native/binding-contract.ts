@@ -1,0 +1,227 @@
+/** The typed contract of the native addon: what csrc/binding exports and this folder relies on. */
+
+import type { ResolvedMoeConfig } from '../../block/config.js'
+import type { DType, FloatArray } from '../../block/dtype.js'
+import type { ResolvedRouting, RoutingVectors } from '../../block/routing.js'
+import type { MatrixItem } from '../../checkpoint/plan/layer-plan.js'
+import type {
+  ExpertMatmulRequest,
+  ForwardRequest,
+  PhaseSeconds,
+  StageKernels,
+  VectorTensors,
+} from '../contract.js'
+import type { Stored } from '../device-array.js'
+
+/** `abiVersion` of the addon that this code speaks to: SE_BACKEND_ABI_VERSION of csrc/abi/backend.h. */
+export const NATIVE_ABI_VERSION = 4
+
+/** An error of the addon: a plain Error with these properties, which `errors.ts` turns into a MoeError. */
+export interface NativeError extends Error {
+  moeCode:
+    | 'INVALID_ARGUMENT'
+    | 'OUT_OF_MEMORY'
+    | 'CANCELLED'
+    | 'DEVICE_UNAVAILABLE'
+    | 'DEVICE_LOST'
+    | 'INTERNAL'
+    | 'IO'
+    | 'DISPOSED'
+    | 'DETACHED'
+  neededBytes?: number
+  freeBytes?: number
+}
+
+export interface NativeDeviceInfo {
+  /** 'cpu', 'cuda:0' … */
+  id: string
+  name: string
+  /** CPU: instruction set in use; CUDA: sm_XY. */
+  architecture: string
+  /** '' = usable, else the reason. */
+  unavailable: string
+  totalBytes: number
+  freeBytes: number
+  computeUnits: number
+}
+
+export interface NativeLayerDescription {
+  /** 'cpu', 'cuda:0' … */
+  device: string
+  config: ResolvedMoeConfig
+  dtype: DType
+  vectors: VectorTensors
+  gateUpInterleaved: boolean
+  /** Participants in a forward at most; 0: all. */
+  threads: number
+  /** A row's bits never depend on the rows beside it. */
+  batchInvariant: boolean
+}
+
+/** What a device has done since it was opened, and what it holds. Zeros on 'cpu'. */
+export interface NativeCounters {
+  /** Calls of the driver's allocator, pinned memory included. */
+  deviceAllocations: number
+  deviceBytes: number
+  pinnedBytes: number
+  /** Outside of graphs. */
+  kernelLaunches: number
+  graphCaptures: number
+  graphReplays: number
+  copiedToDeviceBytes: number
+  copiedToHostBytes: number
+}
+
+/** A block of a device's memory. Methods called on anything but a NativeBuffer throw (type tag). */
+export interface NativeBuffer {
+  /** 0 once disposed. */
+  readonly byteLength: number
+  /** 'cpu', 'cuda:0' … */
+  readonly device: string
+  /** Copies a whole typed array of the same size in. */
+  upload(data: ArrayBufferView): void
+  /** Copies the whole block out, into a typed array of the same size. */
+  download(into: ArrayBufferView): void
+  /** Idempotent. Calls that use the block keep it until they end. */
+  dispose(): void
+}
+
+/** The addon's module object. */
+export interface NativeAddon {
+  /** Must equal package.json's version. */
+  readonly version: string
+  /** SE_BACKEND_ABI_VERSION. */
+  readonly abiVersion: number
+  /** Compiler, flags and sanitizers of the build. */
+  readonly build: string
+  devices(): NativeDeviceInfo[]
+  /** Why there is no CUDA device, or '' where one is listed. */
+  cudaReason(): string
+  /** Compiler of a backend, and what it is compiled for: instruction sets or sm_XY, separated by spaces. Null where there is none. */
+  backendInfo(name: 'cpu' | 'cuda'): { build: string; architectures: string } | null
+  /** Why a device of this process is lost for good, else ''. */
+  deviceLoss(device: string): string
+  counters(device: string): NativeCounters
+  /** Contents are arbitrary. Throws OUT_OF_MEMORY, DEVICE_UNAVAILABLE or DEVICE_LOST. */
+  allocate(device: string, bytes: number): NativeBuffer
+  /**
+   * Allocates all weight memory; throws OUT_OF_MEMORY, DEVICE_UNAVAILABLE or INVALID_ARGUMENT. Matrices count as zero until they are
+   * written, but their memory is not touched before (the first forward zeroes what nobody wrote).
+   */
+  createLayer(description: NativeLayerDescription): NativeLayer
+  /** Scratch of a forward of numTokens on a layer of this config, before there is one. */
+  workspaceBytes(
+    device: string,
+    config: ResolvedMoeConfig,
+    dtype: DType,
+    numTokens: number,
+    batchInvariant: boolean,
+  ): number
+  /** What that forward runs. */
+  describeForward(
+    device: string,
+    config: ResolvedMoeConfig,
+    dtype: DType,
+    numTokens: number,
+    batchInvariant: boolean,
+  ): StageKernels
+
+  gate(
+    device: string,
+    hidden: Stored<FloatArray>,
+    hiddenDtype: DType,
+    routerWeight: Stored<FloatArray>,
+    weightDtype: DType,
+    bias: Stored<Float32Array> | null,
+    numTokens: number,
+    hiddenSize: number,
+    numExperts: number,
+    routerLogits: Stored<Float32Array>,
+  ): void
+  /** nonFinite may be null: nobody reads it. */
+  selectExperts(
+    device: string,
+    routing: ResolvedRouting,
+    vectors: RoutingVectors,
+    routerLogits: Stored<Float32Array>,
+    numTokens: number,
+    tokenIds: Int32Array | null,
+    topK: number | Uint8Array,
+    topP: number,
+    sequenceLengths: Int32Array | null,
+    topkIds: Stored<Int32Array>,
+    topkWeights: Stored<Float32Array>,
+    nonFinite: Uint8Array | null,
+  ): void
+  dispatch(
+    device: string,
+    topkIds: Stored<Int32Array>,
+    numSlots: number,
+    numExperts: number,
+    expertOffsets: Stored<Int32Array>,
+    sortedSlots: Stored<Int32Array>,
+  ): void
+  expertMatmul(device: string, request: ExpertMatmulRequest, output: Stored<Float32Array>): void
+  combine(
+    device: string,
+    expertOutput: Stored<Float32Array>,
+    expertOffsets: Stored<Int32Array>,
+    sortedSlots: Stored<Int32Array>,
+    topkWeights: Stored<Float32Array>,
+    numExperts: number,
+    numTokens: number,
+    topK: number,
+    hiddenSize: number,
+    output: Stored<Float32Array>,
+  ): void
+}
+
+/** A layer in native memory. Methods called on anything but a NativeLayer throw (type tag). */
+export interface NativeLayer {
+  /**
+   * Copies one matrix `[rows, cols]` from a typed array, element (r, c) at `data[offset + r*rowStride + c*colStride]`, rounded to the
+   * layer's dtype. Refused while forwards or a load are under way.
+   */
+  setMatrix(
+    role: MatrixItem['role'],
+    expert: number,
+    matrix: MatrixItem['matrix'],
+    data: FloatArray,
+    dtype: DType,
+    offset: number,
+    rowStride: number,
+    colStride: number,
+  ): void
+  /**
+   * Reads, decodes and packs all items on threads of its own (scratch per thread: at most one matrix as stored and as decoded).
+   * `progress` gets the bytes read so far, at most ~30 times a second; `done` gets null or an error, once, on the JS thread.
+   * Returns a cancel function; a cancelled load ends with CANCELLED. Until `done` the layer refuses forwards, and after a load that
+   * failed it refuses them for good (another load may be tried).
+   */
+  load(
+    files: readonly string[],
+    items: readonly MatrixItem[],
+    progress: ((loadedBytes: number) => void) | null,
+    done: (error: NativeError | null) => void,
+  ): () => void
+  /**
+   * Queues a forward. `done` is called once, on the JS thread, never synchronously. Returns a job id > 0.
+   * Index arrays are copied at once; hidden, routerInput and output up to 1 MiB are copied or staged; larger ones are used in place and
+   * must not be transferred before `done` (DETACHED tells when one was). Arrays in resizable buffers are refused. These three may be
+   * blocks of the layer's device instead, which are used in place.
+   */
+  forward(request: ForwardRequest, done: (error: NativeError | null) => void): number
+  /** See RuntimeCall.cancel. After 'dropped', `done` is not called. */
+  cancel(jobId: number): 'dropped' | 'stopping' | 'done'
+  /** Blocks until the device is free, then runs on this thread and the pool. */
+  forwardSync(request: ForwardRequest): void
+  workspaceBytes(numTokens: number): number
+  /** What a forward of numTokens runs, stage by stage. */
+  describeForward(numTokens: number): StageKernels
+  /** workspaceBytes: held by the device at present, shared by all its layers. After dispose: what accepted calls still hold. */
+  memory(): { hostBytes: number; deviceBytes: number; workspaceBytes: number }
+  /** Null where the backend does not measure it, and after dispose. */
+  phases(): PhaseSeconds | null
+  /** Idempotent. Queued and running forwards finish first, a load is cancelled; new calls throw DISPOSED. */
+  dispose(): void
+}

@@ -1,0 +1,195 @@
+/** Layers and stages on the addon's devices: typed arrays in, errors of the package out. */
+
+import type { ResolvedMoeConfig } from '../../block/config.js'
+import type { DType } from '../../block/dtype.js'
+import { MoeError } from '../../block/errors.js'
+import type { MoeWeights } from '../../block/weights.js'
+import type { LayerPlan, MatrixItem } from '../../checkpoint/plan/layer-plan.js'
+import {
+  CANCELLED,
+  type ForwardRequest,
+  type LayerRuntime,
+  type MemoryUse,
+  type PhaseSeconds,
+  type RuntimeCall,
+  type StageKernels,
+  type VectorTensors,
+} from '../contract.js'
+import type { NativeAddon, NativeError, NativeLayer } from './binding-contract.js'
+import { captureCallSite, fromNativeError } from './errors.js'
+import { nativeTensors } from './tensors.js'
+
+export { nativeStages } from './stages.js'
+
+/** Where a layer goes and in what precision. */
+export interface NativeLayerOptions {
+  /** 'cpu', 'cuda:0' … */
+  device: string
+  /** Of the expert weights. */
+  dtype: DType
+  /** Participants in a forward at most; 0: all. */
+  threads: number
+  /** A row's bits never depend on the rows beside it. */
+  batchInvariant: boolean
+}
+
+/** A layer in the addon's memory. */
+export class NativeLayerRuntime implements LayerRuntime {
+  readonly device: string
+  readonly dtype: DType
+  #addon: NativeAddon
+  #native: NativeLayer
+
+  constructor(
+    addon: NativeAddon,
+    native: NativeLayer,
+    readonly config: ResolvedMoeConfig,
+    { device, dtype }: NativeLayerOptions,
+  ) {
+    this.device = device
+    this.dtype = dtype
+    this.#addon = addon
+    this.#native = native
+  }
+
+  forward(request: ForwardRequest): RuntimeCall {
+    const site = captureCallSite(this.forward)
+    const native = this.#native
+    let reject!: (reason: unknown) => void
+    let jobId = 0
+    const settled = new Promise<void>((resolve, rejectPromise) => {
+      reject = rejectPromise
+      try {
+        jobId = native.forward(request, error => {
+          if (error === null) resolve()
+          else rejectPromise(fromNativeError(error, 'run', site))
+        })
+      } catch (error) {
+        rejectPromise(fromNativeError(error, 'run', site))
+      }
+    })
+    const cancel = () => {
+      if (jobId === 0) return 'done'
+      const outcome = native.cancel(jobId)
+      if (outcome === 'dropped') reject(CANCELLED)
+      return outcome
+    }
+    return { settled, cancel }
+  }
+
+  forwardSync(request: ForwardRequest): void {
+    translated('run', () => this.#native.forwardSync(request))
+  }
+
+  memory(): MemoryUse {
+    return this.#native.memory()
+  }
+
+  phases(): PhaseSeconds | null {
+    return this.#native.phases()
+  }
+
+  kernels(numTokens: number): StageKernels {
+    return translated('run', () => this.#native.describeForward(numTokens))
+  }
+
+  loss(): MoeError | null {
+    const reason = this.#addon.deviceLoss(this.device)
+    return reason === '' ? null : new MoeError('ERR_MOE_DEVICE_LOST', reason)
+  }
+
+  workspaceBytes(numTokens: number): number {
+    return translated('run', () => this.#native.workspaceBytes(numTokens))
+  }
+
+  dispose(): void {
+    this.#native.dispose()
+  }
+}
+
+function translated<Result>(activity: 'run' | 'load', body: () => Result): Result {
+  try {
+    return body()
+  } catch (error) {
+    throw fromNativeError(error, activity)
+  }
+}
+
+/**
+ * Makes a layer from a caller's arrays, which are copied and rounded to `dtype`. Synchronous.
+ *
+ * @throws TypeError and RangeError with ERR_MOE_INVALID_ARG_* when the weights do not fit the config; {@link MoeError}
+ * ERR_MOE_OUT_OF_MEMORY, ERR_MOE_DEVICE_UNAVAILABLE
+ */
+export function createNativeLayer(
+  addon: NativeAddon,
+  config: ResolvedMoeConfig,
+  weights: MoeWeights,
+  options: NativeLayerOptions,
+): LayerRuntime {
+  const { vectors, matrices } = nativeTensors(config, weights)
+  return translated('run', () => {
+    const native = addon.createLayer({ ...options, config, vectors, gateUpInterleaved: false })
+    try {
+      for (const { role, expert, name, dtype, matrix } of matrices) {
+        const { data, offset, rowStride, colStride } = matrix
+        native.setMatrix(role, expert, name, data, dtype, offset, rowStride, colStride)
+      }
+    } catch (error) {
+      native.dispose()
+      throw error
+    }
+    return new NativeLayerRuntime(addon, native, config, options)
+  })
+}
+
+/**
+ * Makes a layer from a plan: the addon reads and decodes the matrices on a thread of its own, straight into their place. When it
+ * fails or is aborted nothing stays behind.
+ *
+ * @param vectors the small tensors of the plan, read already
+ * @throws {@link MoeError} ERR_MOE_IO, ERR_MOE_INVALID_CHECKPOINT, ERR_MOE_OUT_OF_MEMORY, ERR_MOE_DEVICE_UNAVAILABLE;
+ * `signal.reason` when aborted
+ */
+export async function loadNativeLayer(
+  addon: NativeAddon,
+  plan: LayerPlan,
+  vectors: VectorTensors,
+  options: NativeLayerOptions & {
+    signal?: AbortSignal
+    /** Bytes of matrices read so far; the last call has them all. */
+    onProgress?: (loadedBytes: number) => void
+  },
+): Promise<LayerRuntime> {
+  const { device, dtype, threads, batchInvariant, signal, onProgress } = options
+  const { config, files, matrices, gateUpInterleaved } = plan
+  const site = captureCallSite(loadNativeLayer)
+  signal?.throwIfAborted()
+  const native = translated('run', () =>
+    addon.createLayer({ device, dtype, threads, batchInvariant, config, vectors, gateUpInterleaved }),
+  )
+  let onAbort: (() => void) | undefined
+  try {
+    await new Promise<void>((resolve, reject) => {
+      const done = (error: NativeError | null) => (error === null ? resolve() : reject(error))
+      const cancel = native.load(files, matrices, onProgress ?? null, done)
+      onAbort = cancel
+      signal?.addEventListener('abort', cancel, { once: true })
+    })
+    signal?.throwIfAborted()
+    onProgress?.(matrices.reduce((sum, item) => sum + itemBytes(item), 0))
+    return new NativeLayerRuntime(addon, native, config, options)
+  } catch (error) {
+    native.dispose()
+    throw signal?.aborted ? signal.reason : fromNativeError(error, 'load', site)
+  } finally {
+    if (onAbort) signal?.removeEventListener('abort', onAbort)
+  }
+}
+
+function itemBytes({ data, scale, zeroPoint, groupIndex, globalScale }: MatrixItem): number {
+  return [data, scale, zeroPoint, groupIndex, globalScale].reduce(
+    (sum, segment) => sum + (segment?.bytes ?? 0),
+    0,
+  )
+}

@@ -1,0 +1,260 @@
+/** The device `reference`: the double-precision oracle behind the interface of every other device. Slow, exact, runs anywhere. */
+
+import type { ResolvedMoeConfig } from '../../block/config.js'
+import { allocateArray, type DType, type FloatArray, readElement, writeElement } from '../../block/dtype.js'
+import { MoeError } from '../../block/errors.js'
+import type { MoeWeights, WeightMatrix } from '../../block/weights.js'
+import type { ExpertTensors } from '../../reference/expert.js'
+import { type LayerPass, runLayer } from '../../reference/layer.js'
+import { drain, type Matrix } from '../../reference/matrix.js'
+import { type LayerTensors, layerTensors } from '../../reference/tensors.js'
+import type {
+  ForwardRequest,
+  LayerRuntime,
+  MemoryUse,
+  RuntimeCall,
+  StageKernels,
+  VectorTensors,
+} from '../contract.js'
+import { onHost } from '../device-array.js'
+import { SliceQueue } from './slice-queue.js'
+import { REFERENCE_KERNELS } from './stages.js'
+
+export { referenceStages } from './stages.js'
+
+/** The matrices of one expert, or of the fused shared MLP: `[I, D]`, `[I, D]`, `[D, I]`. */
+export interface ExpertMatrices {
+  gate?: WeightMatrix
+  up: WeightMatrix
+  down: WeightMatrix
+}
+
+/** All matrices of a layer but the router, which is among the vectors. Values are already those of the layer's dtype. */
+export interface LayerMatrices {
+  /** One entry per real expert. */
+  experts: readonly ExpertMatrices[]
+  shared?: ExpertMatrices
+  /** `[latentSize, H]` */
+  latentDown?: WeightMatrix
+  /** `[H, latentSize]` */
+  latentUp?: WeightMatrix
+}
+
+const part = (all: Float32Array | undefined, index: number, length: number) =>
+  all?.subarray(index * length, (index + 1) * length)
+
+/** Puts vectors and matrices together as the weights that the reference checks and reads. */
+export function assembleWeights(
+  config: ResolvedMoeConfig,
+  dtype: DType,
+  vectors: VectorTensors,
+  matrices: LayerMatrices,
+): MoeWeights {
+  const { intermediateSize, hiddenSize } = config
+  const size = config.latentSize || hiddenSize
+  return {
+    dtype,
+    router: {
+      weight: vectors.routerWeight,
+      bias: vectors.routerBias,
+      selectionBias: vectors.selectionBias,
+      perExpertScale: vectors.perExpertScale,
+      inputScale: vectors.routerInputScale,
+      hashTable: vectors.hashTable,
+    },
+    experts: matrices.experts.map((expert, e) => ({
+      ...expert,
+      gateBias: part(vectors.gateBias, e, intermediateSize),
+      upBias: part(vectors.upBias, e, intermediateSize),
+      downBias: part(vectors.downBias, e, size),
+    })),
+    shared: matrices.shared && {
+      ...matrices.shared,
+      gateBias: vectors.sharedGateBias,
+      upBias: vectors.sharedUpBias,
+      downBias: vectors.sharedDownBias,
+    },
+    sharedGate: vectors.sharedGate,
+    latentDown: matrices.latentDown,
+    latentUp: matrices.latentUp,
+    outputBias: vectors.outputBias,
+  }
+}
+
+/** Every buffer that a layer holds, counted once however many views it has. */
+function bytesHeld(tensors: LayerTensors): number {
+  const buffers = new Set<ArrayBufferLike>()
+  const visit = (value: unknown): void => {
+    if (ArrayBuffer.isView(value)) buffers.add(value.buffer)
+    else if (typeof value === 'object' && value !== null) Object.values(value).forEach(visit)
+  }
+  visit(tensors)
+  return [...buffers].reduce((sum, buffer) => sum + buffer.byteLength, 0)
+}
+
+/** A layer on the device `reference`. Weights are read in place and never written; calls run one after the other, in slices. */
+export class ReferenceLayerRuntime implements LayerRuntime {
+  readonly device = 'reference'
+  #tensors: LayerTensors | null
+  #queue = new SliceQueue(() => this.#release())
+  #disposed = false
+  #hostBytes: number
+
+  /**
+   * @param dtype what a `Uint16Array` among the matrices holds, and the dtype to which their values are already rounded
+   * @throws TypeError and RangeError with ERR_MOE_INVALID_ARG_* when the tensors do not fit the config
+   */
+  constructor(
+    readonly config: ResolvedMoeConfig,
+    readonly dtype: DType,
+    vectors: VectorTensors,
+    matrices: LayerMatrices,
+  ) {
+    this.#tensors = layerTensors(config, assembleWeights(config, dtype, vectors, matrices))
+    this.#hostBytes = bytesHeld(this.#tensors)
+  }
+
+  /** Makes a runtime from a caller's weights: every array is copied, and matrices (not the router) are rounded to `dtype`. */
+  static fromWeights(config: ResolvedMoeConfig, dtype: DType, weights: MoeWeights): ReferenceLayerRuntime {
+    const source = layerTensors(config, weights)
+    const { router, routing, experts, shared } = source
+    const gather = (bias: 'gateBias' | 'upBias' | 'downBias') => {
+      const length = bias === 'downBias' ? config.latentSize || config.hiddenSize : config.intermediateSize
+      if (!experts.some(expert => expert[bias])) return undefined
+      const all = new Float32Array(experts.length * length)
+      experts.forEach((expert, e) => {
+        if (expert[bias]) all.set(Array.from(expert[bias]), e * length)
+      })
+      return all
+    }
+    const matricesOf = (expert: ExpertTensors): ExpertMatrices => ({
+      gate: expert.gate ? denseCopy(expert.gate, dtype) : undefined,
+      up: denseCopy(expert.up, dtype),
+      down: denseCopy(expert.down, dtype),
+    })
+    const copy = (vector: ArrayLike<number> | null | undefined) =>
+      vector ? Float32Array.from(vector) : undefined
+    const vectors: VectorTensors = {
+      routerWeight: denseCopy(router, 'f32'),
+      routerBias: copy(source.routerBias),
+      selectionBias: copy(routing.selectionBias),
+      perExpertScale: copy(routing.perExpertScale),
+      routerInputScale: copy(source.routerInputScale),
+      hashTable: routing.hashTable?.slice(),
+      sharedGate: source.sharedGate ? denseCopy(source.sharedGate, 'f32') : undefined,
+      outputBias: copy(source.outputBias),
+      gateBias: gather('gateBias'),
+      upBias: gather('upBias'),
+      downBias: gather('downBias'),
+      sharedGateBias: copy(shared?.gateBias),
+      sharedUpBias: copy(shared?.upBias),
+      sharedDownBias: copy(shared?.downBias),
+    }
+    return new ReferenceLayerRuntime(config, dtype, vectors, {
+      experts: experts.map(matricesOf),
+      shared: shared ? matricesOf(shared) : undefined,
+      latentDown: source.latentDown ? denseCopy(source.latentDown, dtype) : undefined,
+      latentUp: source.latentUp ? denseCopy(source.latentUp, dtype) : undefined,
+    })
+  }
+
+  forward(request: ForwardRequest): RuntimeCall {
+    if (this.#disposed) return { settled: Promise.reject(disposedError()), cancel: () => 'done' }
+    return this.#queue.submit(this.#steps(request))
+  }
+
+  forwardSync(request: ForwardRequest): void {
+    if (this.#disposed) throw disposedError()
+    drain(this.#steps(request))
+  }
+
+  memory(): MemoryUse {
+    return { hostBytes: this.#tensors ? this.#hostBytes : 0, deviceBytes: 0, workspaceBytes: 0 }
+  }
+
+  phases(): null {
+    return null
+  }
+
+  kernels(_numTokens: number): StageKernels {
+    return REFERENCE_KERNELS
+  }
+
+  loss(): null {
+    return null
+  }
+
+  /** Scratch of one forward in bytes: rows of doubles, whatever the number of tokens (capacity rules also keep each token's choice). */
+  workspaceBytes(numTokens: number): number {
+    const { hiddenSize, latentSize, intermediateSize, sharedIntermediateSize, numExperts, topK } = this.config
+    const size = latentSize || hiddenSize
+    const row =
+      4 * hiddenSize +
+      3 * size +
+      2 * Math.max(intermediateSize, sharedIntermediateSize) +
+      4 * (numExperts + this.config.numIdentityExperts)
+    return 8 * (row + (this.config.capacity ? numTokens * (3 * topK + 1) : 0))
+  }
+
+  dispose(): void {
+    this.#disposed = true
+    this.#release()
+  }
+
+  #release(): void {
+    if (this.#disposed && this.#queue.isIdle) this.#tensors = null
+  }
+
+  #steps(request: ForwardRequest): Generator<void, void, void> {
+    return runLayer(this.config, this.#tensors!, passOf(request, this.config.hiddenSize))
+  }
+}
+
+function disposedError(): MoeError {
+  return new MoeError('ERR_MOE_DISPOSED', 'The layer has been disposed')
+}
+
+/** A dense copy in f32 of values rounded to `dtype`. */
+function denseCopy(matrix: Matrix, dtype: DType): Float32Array {
+  const { rows, cols, data, offset, rowStride, colStride } = matrix
+  const out = new Float32Array(rows * cols)
+  const cell = allocateArray(dtype, 1)
+  for (let r = 0; r < rows; r++) {
+    for (let c = 0; c < cols; c++) {
+      writeElement(cell, 0, dtype, data[offset + r * rowStride + c * colStride]!)
+      out[r * cols + c] = readElement(cell, 0, dtype)
+    }
+  }
+  return out
+}
+
+/** Rows of a request in and out; the output is rounded once. */
+function passOf(request: ForwardRequest, hiddenSize: number): LayerPass {
+  const { routerInput, dtype } = request
+  const output = onHost(request.output)
+  const readerOf = (array: FloatArray) => (token: number, row: Float64Array) => {
+    for (let h = 0; h < hiddenSize; h++) row[h] = readElement(array, token * hiddenSize + h, dtype)
+  }
+  return {
+    numTokens: request.numTokens,
+    replay: request.replay,
+    tokenIds: request.tokenIds,
+    topK: request.topK,
+    topP: request.topP,
+    sequenceLengths: request.sequenceLengths,
+    topkIds: request.topkIds,
+    topkWeights: request.topkWeights,
+    nonFinite: request.nonFinite,
+    readHidden: readerOf(onHost(request.hidden)),
+    readRouterInput: routerInput && readerOf(onHost(routerInput)),
+    writeOutput(token, row) {
+      let finite = true
+      for (let h = 0; h < hiddenSize; h++) {
+        const at = token * hiddenSize + h
+        writeElement(output, at, dtype, row[h]!)
+        finite &&= Number.isFinite(readElement(output, at, dtype))
+      }
+      return finite
+    },
+  }
+}

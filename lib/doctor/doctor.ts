@@ -1,0 +1,176 @@
+/** What runs on this machine, what does not, and why: the facts and verdicts behind `sparse-experts doctor`. */
+
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import os from 'node:os'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { type DeviceInfo, devices as listDevices } from '../devices/device.js'
+import { tryLoadNative } from '../devices/native/addon.js'
+import { type DoctorCheck, judge } from './checks.js'
+import {
+  type CpuInfo,
+  guarded,
+  type LibcInfo,
+  type MemoryInfo,
+  type NvidiaInfo,
+  probeContainer,
+  probeCpu,
+  probeCpuQuota,
+  probeLibc,
+  probeMemory,
+  probeNvidia,
+} from './machine.js'
+import { type SelfTestResult, selfTest } from './self-test.js'
+
+export type { DoctorCheck } from './checks.js'
+
+/** Plain data: prints as JSON. */
+export interface DoctorReport {
+  package: { version: string; root: string }
+  node: {
+    version: string
+    napi: string
+    /** '' outside of Electron. */
+    electron: string
+    /** False under `--no-addons` or the permission model. */
+    addonsAllowed: boolean
+  }
+  os: { platform: string; arch: string; release: string }
+  libc: LibcInfo
+  cpu: CpuInfo & {
+    /** The set in use, null without the addon. */
+    instructionSet: string | null
+  }
+  threads: {
+    count: number
+    limitedBy: string
+    /** CPUs that the container may use, null without a limit. */
+    quota: number | null
+  }
+  memory: MemoryInfo
+  container: boolean
+  native: {
+    found: boolean
+    path?: string
+    /** Compiler, flags and sanitizers. */
+    build?: string
+    abiVersion?: number
+    error?: { code: string; message: string }
+  }
+  cuda: NvidiaInfo & {
+    /** Of this build, 'sm_90', 'compute_90' (which later cards compile for themselves) …; empty without a CUDA backend. */
+    compiledArchitectures: string[]
+    /** Why the first CUDA device cannot serve, or why there is none; '' where it serves. */
+    reason: string
+  }
+  devices: DeviceInfo[]
+  /** SPARSE_EXPERTS_* variables in force. */
+  environment: Record<string, string>
+  selfTest: SelfTestResult[]
+  checks: DoctorCheck[]
+  /** Every check passed. */
+  ok: boolean
+}
+
+/**
+ * Examines the installation: Node, addon, processor, threads, memory, CUDA, and a small layer on every device against the reference.
+ * Takes well under a second. Never throws.
+ *
+ * @example
+ * const { ok, checks } = doctor()
+ * if (!ok) console.error(checks.filter(check => !check.ok))
+ */
+export function doctor(): DoctorReport {
+  const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..')
+  const devices = guarded(listDevices, [] as DeviceInfo[])
+  const cpuDevice = devices.find(device => device.id === 'cpu' && device.available)
+  const cuda = devices.find(device => device.id.startsWith('cuda'))
+  const facts = {
+    package: { version: guarded(() => packageVersion(root), 'unknown'), root },
+    node: {
+      version: process.versions.node,
+      napi: process.versions.napi ?? '',
+      electron: process.versions.electron ?? '',
+      addonsAllowed: guarded(areAddonsAllowed, true),
+    },
+    os: { platform: process.platform, arch: process.arch, release: guarded(() => os.release(), '') },
+    libc: probeLibc(),
+    cpu: { ...probeCpu(), instructionSet: cpuDevice?.architecture ?? null },
+    threads: probeThreads(cpuDevice),
+    memory: probeMemory(),
+    container: guarded(probeContainer, false),
+    native: probeNative(),
+    cuda: { ...probeNvidia(), compiledArchitectures: probeArchitectures(), reason: cuda?.reason ?? '' },
+    devices,
+    environment: probeEnvironment(),
+    selfTest: selfTest(devices),
+  }
+  const checks = judge(facts)
+  return { ...facts, checks, ok: checks.every(check => check.ok) }
+}
+
+function packageVersion(root: string): string {
+  return JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')).version
+}
+
+function areAddonsAllowed(): boolean {
+  const options = [...process.execArgv, ...(process.env.NODE_OPTIONS ?? '').split(/\s+/)]
+  if (options.includes('--no-addons')) return false
+  const permission = (process as { permission?: { has(scope: string): boolean } }).permission
+  if (!permission) return true
+  // Releases that cannot be asked about addons still forbid them without the flag.
+  return guarded(() => permission.has('addon'), false) || options.includes('--allow-addons')
+}
+
+function probeArchitectures(): string[] {
+  const native = guarded(tryLoadNative, null)
+  if (!native || 'error' in native) return []
+  const { addon } = native
+  const backend = guarded(() => addon.backendInfo('cuda'), null)
+  return backend ? backend.architectures.split(' ').filter(Boolean) : []
+}
+
+function probeEnvironment(): Record<string, string> {
+  const found: Record<string, string> = {}
+  for (const [key, value] of Object.entries(process.env)) {
+    if (key.startsWith('SPARSE_EXPERTS_') && value !== undefined) found[key] = value
+  }
+  return found
+}
+
+function probeThreads(cpu: DeviceInfo | undefined): DoctorReport['threads'] {
+  const asked = process.env.SPARSE_EXPERTS_THREADS
+  const available = guarded(() => os.availableParallelism(), 1)
+  const cores = guarded(() => os.cpus().length, available)
+  const quota = guarded(probeCpuQuota, null)
+  if (!cpu) return { count: 1, limitedBy: 'the reference, which has one thread', quota }
+  const count = cpu.computeUnits
+  if (asked) return { count, limitedBy: `SPARSE_EXPERTS_THREADS=${asked}`, quota }
+  if (quota !== null && count === Math.ceil(quota) && count < cores) {
+    return { count, limitedBy: `this container's quota of ${quota} CPUs`, quota }
+  }
+  if (count < cores) return { count, limitedBy: `the process's affinity to ${count} of ${cores} CPUs`, quota }
+  return { count, limitedBy: `the machine's ${cores} logical CPUs`, quota }
+}
+
+/** The file that a loaded addon came from. */
+function fileOf(addon: object): string | undefined {
+  const modules = Object.values(createRequire(import.meta.url).cache)
+  return modules.find(module => module?.exports === addon)?.filename
+}
+
+function probeNative(): DoctorReport['native'] {
+  return guarded(
+    () => {
+      const native = tryLoadNative()
+      if ('error' in native) {
+        const { code, message } = native.error
+        return { found: false, error: { code, message } }
+      }
+      const { build, abiVersion } = native.addon
+      return { found: true, path: fileOf(native.addon), build, abiVersion }
+    },
+    { found: false, error: { code: 'ERR_MOE_NATIVE_LOAD', message: 'the loader itself failed' } },
+  )
+}
