@@ -49,10 +49,9 @@ class Linear {
  public:
   Linear(float* data, int64_t rows, int64_t cols) : rows_(rows), cols_(cols) {
     constexpr int64_t kTypicalBatch = 32;
-    const auto preferred =
-        inner_product_forward::primitive_desc(describe(kTypicalBatch, desc(rows, cols, Tag::any)),
-                                              engine())
-            .weights_desc();
+    const auto preferred = inner_product_forward::primitive_desc(
+                               describe(kTypicalBatch, desc(rows, cols, Tag::any)), engine())
+                               .weights_desc();
     memory plain(desc(rows, cols, Tag::ab), engine(), data);
     weights_ = memory(preferred, engine());
     dnnl::reorder(plain, weights_).execute(stream(), plain, weights_);
@@ -62,13 +61,13 @@ class Linear {
   void run(const float* x, int64_t batch, float* out) {
     auto& primitive = primitives()[{batch, rows_, cols_}];
     if (!primitive) {
-      primitive = inner_product_forward(inner_product_forward::primitive_desc(
-          describe(batch, weights_.get_desc()), engine()));
+      primitive = inner_product_forward(
+          inner_product_forward::primitive_desc(describe(batch, weights_.get_desc()), engine()));
     }
     const memory from(desc(batch, cols_, Tag::ab), engine(), const_cast<float*>(x));
     const memory to(desc(batch, rows_, Tag::ab), engine(), out);
-    primitive.execute(
-        stream(), {{DNNL_ARG_SRC, from}, {DNNL_ARG_WEIGHTS, weights_}, {DNNL_ARG_DST, to}});
+    primitive.execute(stream(),
+                      {{DNNL_ARG_SRC, from}, {DNNL_ARG_WEIGHTS, weights_}, {DNNL_ARG_DST, to}});
     stream().wait();
   }
 

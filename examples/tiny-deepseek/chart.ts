@@ -1,10 +1,8 @@
-/** Charts as SVG text, drawn by Vega-Lite without a browser. */
+/** Charts as SVG text, in the colours and sizes that all of this example share. */
 
-import * as vega from 'vega'
-import { compile, type TopLevelSpec } from 'vega-lite'
+import { type ChartSpec, renderSvg } from '../../bench/report/render-svg.js'
 
-/** Colours and sizes that all charts share. */
-const CONFIG: TopLevelSpec['config'] = {
+const CONFIG = {
   background: 'white',
   font: 'sans-serif',
   axis: { gridColor: '#e6e6e6', labelFontSize: 11, titleFontSize: 12 },
@@ -13,12 +11,4 @@ const CONFIG: TopLevelSpec['config'] = {
   range: { category: ['#0b5fa5', '#d1495b', '#2e8b57', '#edae49'] },
 }
 
-export async function renderSvg(spec: TopLevelSpec): Promise<string> {
-  const { spec: compiled } = compile({ ...spec, config: CONFIG } as TopLevelSpec)
-  const view = new vega.View(vega.parse(compiled), { renderer: 'none' })
-  try {
-    return `${await view.toSVG()}\n`
-  } finally {
-    view.finalize()
-  }
-}
+export const drawChart = (spec: ChartSpec): Promise<string> => renderSvg({ ...spec, config: CONFIG })

@@ -1,6 +1,6 @@
 /** The pictures of the dial: loss against arithmetic, and experts met against samples. */
 
-import { renderSvg } from './chart.js'
+import { drawChart } from './chart.js'
 import type { DialFigures } from './measure-dial.js'
 import type { SampleFigures } from './parallel-samples.js'
 
@@ -33,7 +33,7 @@ export function dialChart(figures: readonly DialFigures[]): Promise<string> {
     scale: { domain: [lowest - 0.08 * (highest - lowest), highest] },
   }
   const color = { field: 'series', type: 'nominal' as const, title: 'dial' }
-  return renderSvg({
+  return drawChart({
     width: 480,
     height: 300,
     data: { values },
@@ -63,7 +63,7 @@ export function samplesChart(figures: readonly SampleFigures[], numExperts: numb
     { numSamples, experts: distinctExperts, series: 'measured' },
     { numSamples, experts: uniformExperts, series: 'uniform routing' },
   ])
-  return renderSvg({
+  return drawChart({
     width: 480,
     height: 300,
     data: { values },

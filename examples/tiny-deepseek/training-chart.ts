@@ -2,7 +2,7 @@
 
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
-import { renderSvg } from './chart.js'
+import { drawChart } from './chart.js'
 import { RESULTS_DIRECTORY } from './files.js'
 
 /** A line of train.py's log. */
@@ -45,7 +45,7 @@ export function trainingChart(logs: ReadonlyMap<string, readonly LogLine[]>): Pr
     scale: { domain: [0.9, 2.2] },
   }
   const color = { field: 'model', type: 'nominal' as const, title: null }
-  return renderSvg({
+  return drawChart({
     width: 520,
     height: 300,
     data: { values },

@@ -1,8 +1,8 @@
 /** What the pictures share: colours, type, points, axes, and which rows are models' layers. A disturbed cell is drawn hollow. */
 
-import type { TopLevelSpec } from 'vega-lite'
 import type { Row } from '../../harness/results.js'
 import { isExpertSweep } from '../../harness/shapes.js'
+import type { ChartSpec } from '../render-svg.js'
 
 /** Okabe and Ito's colours, told apart by colour-blind readers. */
 export const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000']
@@ -55,7 +55,7 @@ export const title = (text: string, subtitle: string) => ({ text, subtitle })
 export interface Chart {
   name: string
   caption: string
-  spec: TopLevelSpec
+  spec: ChartSpec
 }
 
 /** Whole layers of the models, on the CPU. */
