@@ -1,8 +1,11 @@
 // The addon's module object: see lib/devices/native/binding-contract.ts.
+#include <cstdio>
 #include <limits>
 
+#include "binding/arguments.h"
 #include "binding/build_info.h"
 #include "binding/environment.h"
+#include "binding/layer_arguments.h"
 #include "binding/moe_layer_wrap.h"
 #include "binding/native_buffer.h"
 #include "binding/stages.h"

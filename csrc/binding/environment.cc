@@ -44,7 +44,8 @@ Environment::Environment(Napi::Env env) : env_(env) {
   }
   // Last, because nothing may throw once Node knows of this object. Hooks run in reverse order:
   // tear_down runs while the thread-safe function is still there.
-  completions_ = std::make_shared<CompletionQueue>(env, deliver, this);
+  completions_ = std::make_shared<CompletionQueue>([this] { wakeup_->wake(); });
+  wakeup_ = std::make_unique<JsWakeup>(env, deliver, this);
   napi_add_env_cleanup_hook(env, tear_down, this);
 }
 
@@ -66,7 +67,7 @@ std::shared_ptr<DeviceExecutor> Environment::device(const std::string& id) {
 
 void Environment::add(std::unique_ptr<PendingCall> call) {
   const uint64_t id = call->id;
-  if (calls_.empty()) completions_->ref(env_);
+  if (calls_.empty()) wakeup_->ref(env_);
   calls_.emplace(id, std::move(call));
 }
 
@@ -76,7 +77,7 @@ PendingCall* Environment::find(uint64_t id) {
 }
 
 void Environment::remove(uint64_t id) {
-  if (calls_.erase(id) > 0 && calls_.empty()) completions_->unref(env_);
+  if (calls_.erase(id) > 0 && calls_.empty()) wakeup_->unref(env_);
 }
 
 void Environment::layer_disposed(const LayerState* layer) {

@@ -8,11 +8,13 @@
 #include <string>
 #include <unordered_map>
 
-#include "binding/completion_queue.h"
-#include "binding/device_executor.h"
-#include "binding/device_memory.h"
-#include "binding/layer_state.h"
+#include "binding/errors.h"
+#include "binding/js_wakeup.h"
 #include "binding/napi_setup.h"
+#include "engine/completion.h"
+#include "engine/device_memory.h"
+#include "engine/executor.h"
+#include "engine/layer.h"
 
 namespace sparse_experts::binding {
 
@@ -59,6 +61,7 @@ class Environment {
   // The environment keeps its devices open until it ends.
   std::shared_ptr<DeviceExecutor> device(const std::string& id);
 
+  // The way back to this environment's JS thread.
   const std::shared_ptr<CompletionQueue>& completions() const { return completions_; }
   uint64_t next_call_id() { return ++last_call_id_; }
   // While any call is pending the process stays alive.
@@ -85,6 +88,7 @@ class Environment {
   static void tear_down(void* self);
 
   napi_env env_;
+  std::unique_ptr<JsWakeup> wakeup_;
   std::shared_ptr<CompletionQueue> completions_;
   std::map<std::string, std::shared_ptr<DeviceExecutor>> devices_;
   std::unordered_map<uint64_t, std::unique_ptr<PendingCall>> calls_;

@@ -1,5 +1,5 @@
-// A forward between JavaScript and a device: reading the request, the memory rules of its arrays,
-// the task, and the hand-over.
+// A forward between JavaScript and a device: the memory rules of its arrays, the task, and the
+// hand-over.
 //
 // Memory rules. Index arrays (token ids, rows of topK, sequence lengths, replayed ids and weights)
 // are copied when the call is made, and the ids, weights and flags that the device writes are
@@ -14,40 +14,11 @@
 #include <memory>
 
 #include "binding/environment.h"
+#include "binding/forward_request.h"
 
 namespace sparse_experts::binding {
 
 constexpr uint64_t kSnapshotBytes = uint64_t{1} << 20;
-
-enum ForwardArray {
-  kHidden,
-  kRouterInputArray,
-  kOutput,
-  kTokenIds,
-  kRowTopK,
-  kSequenceLengths,
-  kTopkIds,
-  kTopkWeights,
-  kNonFinite,
-  kNumForwardArrays
-};
-
-// The request as read: views are valid until JavaScript runs again.
-struct ForwardRequest {
-  int64_t num_tokens = 0;
-  int32_t dtype = SE_F32;
-  int64_t call_top_k = 0;
-  double top_p = 1;
-  bool replay = false;
-  std::array<Napi::Value, kNumForwardArrays> values;
-  std::array<ArrayView, kNumForwardArrays> views;
-  std::array<bool, kNumForwardArrays> is_present = {};
-  std::array<std::shared_ptr<DeviceMemory>, kNumForwardArrays> device_memory;
-
-  bool writes(int array) const;
-};
-
-ForwardRequest parse_forward_request(const Napi::Value& value, const LayerState& state);
 
 // Holds what a forward reads and writes apart from the caller's own arrays.
 class ForwardTask final : public DeviceTask {

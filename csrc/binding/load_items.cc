@@ -1,5 +1,5 @@
-// Reading the list of matrices that a load is given.
-#include "binding/loader.h"
+#include "binding/load_items.h"
+
 #include "core/dtype.h"
 
 namespace sparse_experts::binding {

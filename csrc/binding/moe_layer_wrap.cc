@@ -3,11 +3,13 @@
 #include <limits>
 #include <vector>
 
+#include "binding/arguments.h"
 #include "binding/environment.h"
 #include "binding/forward_call.h"
-#include "binding/loader.h"
-#include "binding/store_matrix.h"
+#include "binding/load_call.h"
+#include "binding/load_items.h"
 #include "core/dtype.h"
+#include "engine/store_matrix.h"
 
 namespace sparse_experts::binding {
 namespace {

@@ -3,8 +3,9 @@
 
 #include <memory>
 
-#include "binding/layer_state.h"
+#include "binding/errors.h"
 #include "binding/napi_setup.h"
+#include "engine/layer.h"
 
 namespace sparse_experts::binding {
 

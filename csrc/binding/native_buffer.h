@@ -4,8 +4,9 @@
 
 #include <memory>
 
-#include "binding/device_memory.h"
+#include "binding/errors.h"
 #include "binding/napi_setup.h"
+#include "engine/device_memory.h"
 
 namespace sparse_experts::binding {
 

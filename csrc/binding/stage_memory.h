@@ -9,7 +9,8 @@
 #include <vector>
 
 #include "binding/arguments.h"
-#include "binding/device_memory.h"
+#include "binding/errors.h"
+#include "engine/device_memory.h"
 
 namespace sparse_experts::binding {
 

@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "binding/environment.h"
-#include "binding/layer_description.h"
+#include "binding/layer_arguments.h"
 #include "binding/stage_memory.h"
 
 namespace sparse_experts::binding {

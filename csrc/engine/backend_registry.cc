@@ -9,7 +9,7 @@
 
 #include "cpu/backend.h"
 
-namespace sparse_experts {
+namespace sparse_experts::engine {
 namespace {
 
 constexpr char kCudaLibrary[] = "libsparse_experts_cuda.so";
@@ -71,4 +71,4 @@ BackendLookup find_backend(const char* name) {
   return cuda;
 }
 
-}  // namespace sparse_experts
+}  // namespace sparse_experts::engine

@@ -6,7 +6,7 @@
 
 #include "abi/backend.h"
 
-namespace sparse_experts {
+namespace sparse_experts::engine {
 
 struct BackendLookup {
   const SeBackend* backend = nullptr;
@@ -21,4 +21,4 @@ struct BackendLookup {
 // table size.
 BackendLookup find_backend(const char* name);
 
-}  // namespace sparse_experts
+}  // namespace sparse_experts::engine

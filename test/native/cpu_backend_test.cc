@@ -96,11 +96,11 @@ void test_device(const SeBackend* backend) {
         "what is compiled in");
   test_description(backend);
   unsetenv("SPARSE_EXPERTS_CUDA_LIBRARY");
-  const sparse_experts::BackendLookup cuda = sparse_experts::find_backend("cuda");
+  const sparse_experts::engine::BackendLookup cuda = sparse_experts::engine::find_backend("cuda");
   check(cuda.backend == nullptr && cuda.reason.find("no CUDA backend") != std::string::npos,
         "no CUDA: " + cuda.reason);
-  check(sparse_experts::find_backend("tpu").backend == nullptr, "no such backend");
-  check(sparse_experts::find_backend("cpu").backend == backend, "cpu by name");
+  check(sparse_experts::engine::find_backend("tpu").backend == nullptr, "no such backend");
+  check(sparse_experts::engine::find_backend("cpu").backend == backend, "cpu by name");
 }
 
 }  // namespace
@@ -114,7 +114,7 @@ int main(int argc, char** argv) {
     if (std::strcmp(argv[i], "--bench") == 0) bench = true;
     if (std::strcmp(argv[i], "--isa") == 0 && i + 1 < argc) only.push_back(argv[++i]);
   }
-  const SeBackend* backend = sparse_experts::find_backend("cpu").backend;
+  const SeBackend* backend = sparse_experts::engine::find_backend("cpu").backend;
   if (!bench) test_device(backend);
   // Four participants whatever the machine has, so that threads are exercised everywhere; benches
   // take what is there.

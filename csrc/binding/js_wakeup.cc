@@ -1,4 +1,4 @@
-#include "binding/completion_queue.h"
+#include "binding/js_wakeup.h"
 
 #include "binding/errors.h"
 
@@ -6,7 +6,7 @@ namespace sparse_experts::binding {
 namespace {
 
 struct Target {
-  CompletionQueue::Deliver deliver;
+  JsWakeup::Deliver deliver;
   void* context;
 };
 
@@ -23,7 +23,7 @@ void delete_target(node_api_nogc_env /*env*/, void* /*data*/, void* target) {
 
 }  // namespace
 
-CompletionQueue::CompletionQueue(napi_env env, Deliver deliver, void* context) {
+JsWakeup::JsWakeup(napi_env env, Deliver deliver, void* context) {
   napi_value name = nullptr;
   auto* target = new Target{deliver, context};
   if (napi_create_string_utf8(env, "sparse_experts.forward", NAPI_AUTO_LENGTH, &name) != napi_ok ||
@@ -35,30 +35,12 @@ CompletionQueue::CompletionQueue(napi_env env, Deliver deliver, void* context) {
   napi_unref_threadsafe_function(env, function_);
 }
 
-void CompletionQueue::post(Event event) {
-  // The call stays under the lock: close() must not return while a thread is inside of Node.
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (closed_) return;
-  events_.push_back(event);
+void JsWakeup::wake() const {
   napi_call_threadsafe_function(function_, nullptr, napi_tsfn_nonblocking);
 }
 
-bool CompletionQueue::pop(Event* event) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (events_.empty()) return false;
-  *event = events_.front();
-  events_.pop_front();
-  return true;
-}
+void JsWakeup::ref(napi_env env) const { napi_ref_threadsafe_function(env, function_); }
 
-void CompletionQueue::ref(napi_env env) { napi_ref_threadsafe_function(env, function_); }
-
-void CompletionQueue::unref(napi_env env) { napi_unref_threadsafe_function(env, function_); }
-
-void CompletionQueue::close() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  closed_ = true;
-  events_.clear();
-}
+void JsWakeup::unref(napi_env env) const { napi_unref_threadsafe_function(env, function_); }
 
 }  // namespace sparse_experts::binding

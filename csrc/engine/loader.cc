@@ -1,4 +1,4 @@
-#include "binding/loader.h"
+#include "engine/loader.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,11 +8,11 @@
 #include <algorithm>
 #include <cstring>
 
-#include "binding/store_matrix.h"
 #include "core/dtype.h"
 #include "core/numeric.h"
+#include "engine/store_matrix.h"
 
-namespace sparse_experts::binding {
+namespace sparse_experts::engine {
 namespace {
 
 // Between two looks at the cancel flag; large enough to keep a disk busy.
@@ -231,44 +231,11 @@ void LoadTask::report_progress(uint64_t bytes) {
   {
     const std::lock_guard<std::mutex> lock(report_mutex_);
     if (now - last_report_ < kProgressInterval) return;
-    // A busy JS thread gets one event, not a heap of them.
+    // A busy owner gets one event, not a heap of them.
     if (progress_pending_.exchange(true, std::memory_order_relaxed)) return;
     last_report_ = now;
   }
   completions_->post({call_id_, CompletionQueue::Event::kProgress});
 }
 
-LoadCall::LoadCall(Napi::Env env, const Napi::Function& done, const Napi::Value& progress,
-                   std::unique_ptr<LoadTask> task)
-    : PendingCall(env, done), task_(std::move(task)) {
-  if (!is_absent(progress) && napi_create_reference(env, progress, 1, &progress_) != napi_ok) {
-    throw Napi::Error::New(env);
-  }
-  task_->layer()->is_loading = true;
-}
-
-LoadCall::~LoadCall() {
-  if (!completed_) task_->layer()->is_loading = false;
-  if (progress_ != nullptr) napi_delete_reference(env_, progress_);
-}
-
-void LoadCall::deliver_progress() {
-  task_->progress_delivered();
-  if (progress_ == nullptr) return;
-  call_back(env_, progress_, Napi::Number::New(env_, static_cast<double>(task_->loaded_bytes())));
-}
-
-Failure LoadCall::complete() {
-  task_->join();
-  completed_ = true;
-  task_->layer()->is_loading = false;
-  task_->layer()->load_failed = !task_->failure().is_ok();
-  return task_->failure();
-}
-
-void LoadCall::stop() {
-  task_->cancel();
-  task_->join();
-}
-
-}  // namespace sparse_experts::binding
+}  // namespace sparse_experts::engine

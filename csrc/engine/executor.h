@@ -1,6 +1,6 @@
 // One per device and process: the opened device, one thread that runs tasks in the order of
-// submission, and the workspace that all forwards of the device share. Environments (main thread,
-// worker_threads) that use the device share it.
+// submission, and the workspace that all forwards of the device share. Everyone in the process who
+// uses the device shares it.
 //
 // Allocating, freeing and copying go on beside a running task; whatever computes runs alone. A
 // device that is lost stays lost for the process: every call answers with the first cause.
@@ -18,21 +18,21 @@
 #include <vector>
 
 #include "abi/backend.h"
-#include "binding/completion_queue.h"
-#include "binding/errors.h"
+#include "engine/completion.h"
+#include "engine/failure.h"
 
-namespace sparse_experts::binding {
+namespace sparse_experts::engine {
 
 class DeviceExecutor;
 
-// Work for the executor's thread. It holds nothing of JavaScript.
+// Work for the executor's thread.
 class DeviceTask {
  public:
   virtual ~DeviceTask() = default;
   virtual void run(DeviceExecutor& executor) noexcept = 0;
 
   std::atomic<int32_t> cancel{0};
-  const void* owner = nullptr;  // the environment
+  const void* owner = nullptr;  // whose tasks drop_all drops
   uint64_t call_id = 0;
   std::shared_ptr<CompletionQueue> completions;
 };
@@ -141,4 +141,4 @@ class DeviceExecutor {
   std::atomic<uint64_t> workspace_bytes_{0};
 };
 
-}  // namespace sparse_experts::binding
+}  // namespace sparse_experts::engine

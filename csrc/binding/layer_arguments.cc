@@ -1,10 +1,11 @@
-#include "binding/layer_description.h"
+#include "binding/layer_arguments.h"
 
 #include "binding/errors.h"
 
 namespace sparse_experts::binding {
 namespace {
 
+// In the order of VectorRole.
 constexpr std::array<const char*, kNumVectors> kVectorNames = {
     "routerWeight", "routerBias",     "selectionBias", "perExpertScale", "routerInputScale",
     "hashTable",    "sharedGate",     "outputBias",    "gateBias",       "upBias",
@@ -68,11 +69,12 @@ void take_vectors(const std::array<Napi::Value, kNumVectors>& values, LayerDescr
       }
       layer->routing.vocab_size = static_cast<int64_t>(table.length / top_k);
       check_hash_table(table, layer->routing);
-      layer->vectors[role] = table;
+      layer->vectors[role] = {table.data, table.length};
       continue;
     }
     if (lengths[role] == 0) fail_argument(std::string(name) + " has no place in this block");
-    layer->vectors[role] = array_view(values[role], name, napi_float32_array, lengths[role]);
+    const ArrayView view = array_view(values[role], name, napi_float32_array, lengths[role]);
+    layer->vectors[role] = {view.data, view.length};
   }
 }
 
@@ -193,48 +195,6 @@ LayerDescription parse_layer_description(const Napi::Value& value) {
   for (int role = 0; role < kNumVectors; ++role) values[role] = vectors.Get(kVectorNames[role]);
   // From here on no property is read: the pointers stay valid.
   take_vectors(values, &layer);
-  return layer;
-}
-
-SeMoeLayer layer_without_memory(const LayerDescription& description) {
-  static const void* const nowhere[1] = {nullptr};
-  const auto mlp = [&](int64_t count, int64_t intermediate, int64_t width,
-                       const SeActivationSpec& activation) {
-    SeExperts experts = {};
-    experts.num_experts = count;
-    experts.dtype = description.dtype;
-    experts.up = {nowhere, intermediate, width, width};
-    experts.down = {nowhere, width, intermediate, intermediate};
-    if (activation.gated != 0) experts.gate = experts.up;
-    experts.activation = activation;
-    return experts;
-  };
-  SeMoeLayer layer = {};
-  layer.hidden_size = description.hidden_size;
-  layer.latent_size = description.latent_size;
-  layer.routing = description.routing;
-  if (layer.routing.hash_routed != 0) {
-    layer.routing.hash_table = reinterpret_cast<const int32_t*>(nowhere);
-  }
-  layer.router_weight = reinterpret_cast<const float*>(nowhere);
-  layer.router_norm_epsilon = description.router_norm_epsilon;
-  layer.weight_on_input = description.weight_on_input;
-  layer.experts = mlp(description.num_experts, description.intermediate_size,
-                      description.expert_width(), description.activation);
-  if (description.shared_intermediate_size > 0) {
-    layer.shared = mlp(1, description.shared_intermediate_size, description.hidden_size,
-                       description.shared_activation);
-    layer.shared_gate_mode = description.shared_gate_mode;
-    if (layer.shared_gate_mode != SE_SHARED_PLAIN) {
-      layer.shared_gate = reinterpret_cast<const float*>(nowhere);
-    }
-  }
-  if (description.latent_size > 0) {
-    const int64_t hidden = description.hidden_size;
-    const int64_t latent = description.latent_size;
-    layer.latent_down = {nowhere, latent, hidden, hidden};
-    layer.latent_up = {nowhere, hidden, latent, latent};
-  }
   return layer;
 }
 

@@ -1,4 +1,4 @@
-#include "binding/device_executor.h"
+#include "engine/executor.h"
 
 #include <algorithm>
 #include <chrono>
@@ -8,7 +8,7 @@
 
 #include "engine/backend_registry.h"
 
-namespace sparse_experts::binding {
+namespace sparse_experts::engine {
 namespace {
 
 // Executors by device id. Never destroyed: at process exit their threads may still be looking.
@@ -267,7 +267,6 @@ void DeviceExecutor::prepare_for_exit() {
 void DeviceExecutor::stop_all_at_exit() {
   Registry& all = registry();
   std::map<std::string, std::weak_ptr<DeviceExecutor>> executors;
-  std::map<std::string, Failure> losses;  // by device id
   {
     std::lock_guard<std::mutex> lock(all.mutex);
     executors = all.executors;
@@ -281,4 +280,4 @@ void DeviceExecutor::stop_all_at_exit() {
   }
 }
 
-}  // namespace sparse_experts::binding
+}  // namespace sparse_experts::engine

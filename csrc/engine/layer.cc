@@ -1,15 +1,15 @@
-#include "binding/layer_state.h"
+#include "engine/layer.h"
 
 #include <limits>
 #include <utility>
 
-#include "binding/device_memory.h"
-#include "binding/store_matrix.h"
 #include "core/dtype.h"
 #include "core/host_memory.h"
 #include "core/numeric.h"
+#include "engine/device_memory.h"
+#include "engine/store_matrix.h"
 
-namespace sparse_experts::binding {
+namespace sparse_experts::engine {
 namespace {
 
 // Cache line, and the widest vector register.
@@ -172,8 +172,8 @@ void LayerState::fill_experts(const std::vector<Mlp>& mlps, const MlpShape& shap
 
 void LayerState::fill(const LayerDescription& description) {
   for (int role = 0; role < kNumVectors; ++role) {
-    copy_to_device(*executor_, at(vector_offsets_[role]), description.vectors[role].data,
-                   description.vectors[role].bytes);
+    const HostVector& from = description.vectors[role];
+    copy_to_device(*executor_, at(vector_offsets_[role]), from.data, from.length * sizeof(float));
   }
   layer_ = layer_without_memory(description);
   layer_.routing.selection_bias = vector(kSelectionBias);
@@ -271,4 +271,17 @@ void LayerState::zero_unwritten() {
   all_written_ = true;
 }
 
-}  // namespace sparse_experts::binding
+void LayerState::forward(const SeForwardArgs& args) {
+  throw_if_failed(executor_->loss());
+  zero_unwritten();
+  const uint64_t bytes = executor_->backend().forward_workspace_bytes(
+      executor_->device(), &layer_, &options_, args.select.num_tokens);
+  void* workspace = nullptr;
+  uint64_t held_bytes = 0;
+  throw_if_failed(executor_->reserve_workspace(bytes, &workspace, &held_bytes));
+  throw_if_failed(executor_->call([&](const SeBackend& backend, SeDevice*, SeStatus* status) {
+    return backend.forward(opened_, &args, workspace, held_bytes, status);
+  }));
+}
+
+}  // namespace sparse_experts::engine

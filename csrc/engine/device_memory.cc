@@ -1,6 +1,6 @@
-#include "binding/device_memory.h"
+#include "engine/device_memory.h"
 
-namespace sparse_experts::binding {
+namespace sparse_experts::engine {
 
 std::shared_ptr<DeviceMemory> DeviceMemory::allocate(std::shared_ptr<DeviceExecutor> executor,
                                                      uint64_t bytes) {
@@ -31,4 +31,4 @@ void copy_to_host(DeviceExecutor& executor, void* to, const void* from, uint64_t
   }));
 }
 
-}  // namespace sparse_experts::binding
+}  // namespace sparse_experts::engine

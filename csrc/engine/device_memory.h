@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <memory>
 
-#include "binding/device_executor.h"
+#include "engine/executor.h"
 
-namespace sparse_experts::binding {
+namespace sparse_experts::engine {
 
 class DeviceMemory {
  public:
@@ -36,4 +36,4 @@ class DeviceMemory {
 void copy_to_device(DeviceExecutor& executor, void* to, const void* from, uint64_t bytes);
 void copy_to_host(DeviceExecutor& executor, void* to, const void* from, uint64_t bytes);
 
-}  // namespace sparse_experts::binding
+}  // namespace sparse_experts::engine

@@ -12,10 +12,11 @@
 #include <thread>
 #include <vector>
 
-#include "binding/environment.h"
+#include "engine/completion.h"
+#include "engine/layer.h"
 #include "formats/decode.h"
 
-namespace sparse_experts::binding {
+namespace sparse_experts::engine {
 
 // A run of bytes in a file. bytes == 0: absent.
 struct LoadSegment {
@@ -34,16 +35,6 @@ struct LoadItem {
   LoadSegment data, scale, zero_point, group_index, global_scale;
 };
 
-std::vector<std::string> parse_load_files(const Napi::Value& value);
-// Checks shapes against the layer and segments against the list of files.
-std::vector<LoadItem> parse_load_items(const Napi::Value& value, const LayerState& layer,
-                                       size_t num_files);
-
-// The matrix names of the contract: 'expert' | 'shared' | 'latent' and 'gate' | 'up' | 'gateUp' |
-// 'down'.
-MatrixRole matrix_role_argument(const Napi::Value& value);
-MatrixKind matrix_kind_argument(const Napi::Value& value);
-
 class LoadTask {
  public:
   LoadTask(std::shared_ptr<LayerState> layer, std::vector<std::string> files,
@@ -58,7 +49,7 @@ class LoadTask {
   void join();
 
   uint64_t loaded_bytes() const { return loaded_bytes_.load(std::memory_order_relaxed); }
-  // The JS thread has delivered the last progress event: the next may come.
+  // The owner has taken the last progress event: the next may come.
   void progress_delivered() { progress_pending_.store(false, std::memory_order_relaxed); }
   const Failure& failure() const { return failure_; }  // after kDone
   const std::shared_ptr<LayerState>& layer() const { return layer_; }
@@ -114,25 +105,4 @@ class LoadTask {
   std::thread thread_;
 };
 
-// The JavaScript side of a load.
-class LoadCall final : public PendingCall {
- public:
-  // progress may be empty.
-  LoadCall(Napi::Env env, const Napi::Function& done, const Napi::Value& progress,
-           std::unique_ptr<LoadTask> task);
-  ~LoadCall() override;
-
-  const LayerState* layer() const override { return task_->layer().get(); }
-  LoadTask& task() { return *task_; }
-  void deliver_progress() override;
-  Failure complete() override;
-  void stop() override;
-  void layer_disposed() override { task_->cancel(); }
-
- private:
-  std::unique_ptr<LoadTask> task_;
-  napi_ref progress_ = nullptr;
-  bool completed_ = false;
-};
-
-}  // namespace sparse_experts::binding
+}  // namespace sparse_experts::engine

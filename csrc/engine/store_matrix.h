@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "binding/layer_state.h"
+#include "engine/layer.h"
 
-namespace sparse_experts::binding {
+namespace sparse_experts::engine {
 
 // Element (r, c) is at data + (r * row_stride + c * col_stride) elements; strides may be negative.
 struct StridedSource {
@@ -49,4 +49,4 @@ void for_chunks(const DeviceExecutor& executor, const MatrixSlot& slot, int64_t 
   }
 }
 
-}  // namespace sparse_experts::binding
+}  // namespace sparse_experts::engine

@@ -1,16 +1,16 @@
-// What createLayer is told, as plain values: sizes, routing rule, activations, and views of the
+// What a layer is made from, as plain values: sizes, routing rule, activations, and views of the
 // small tensors.
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <string>
 
-#include "binding/arguments.h"
-#include "binding/napi_setup.h"
+#include "abi/backend.h"
 
-namespace sparse_experts::binding {
+namespace sparse_experts::engine {
 
-// Small tensors of a block, in the order of kVectorNames.
+// Small tensors of a block.
 enum VectorRole {
   kRouterWeight,
   kRouterBias,
@@ -27,6 +27,12 @@ enum VectorRole {
   kSharedUpBias,
   kSharedDownBias,
   kNumVectors
+};
+
+// A small tensor in host memory: f32, and int32 for kHashTable. length 0: absent.
+struct HostVector {
+  const void* data = nullptr;
+  uint64_t length = 0;
 };
 
 struct LayerDescription {
@@ -46,25 +52,13 @@ struct LayerDescription {
   bool gate_up_interleaved = false;
   int32_t num_threads = 0;
   SeLayerOptions options = {};
-  std::array<ArrayView, kNumVectors> vectors;  // borrowed from JavaScript; length 0: absent
+  std::array<HostVector, kNumVectors> vectors;  // borrowed from the caller
 
   int64_t expert_width() const { return latent_size > 0 ? latent_size : hidden_size; }
 };
-
-// Reads and checks a NativeLayerDescription. The views stay valid until JavaScript runs again.
-LayerDescription parse_layer_description(const Napi::Value& value);
-// Reads and checks a ResolvedMoeConfig alone: no device, no vectors.
-LayerDescription parse_layer_config(const Napi::Object& config, int32_t dtype);
 
 // The block without memory: pointers of what it has are not null, and lead nowhere. For sizes and
 // descriptions.
 SeMoeLayer layer_without_memory(const LayerDescription& description);
 
-// Fields of a ResolvedRouting; the pointers stay null.
-SeRouting parse_routing(const Napi::Object& config);
-// 'activation', 'gated', 'swigluAlpha', 'swigluUpOffset' and the limit under `limit_name`.
-SeActivationSpec parse_activation(const Napi::Object& config, const char* limit_name);
-// Every id of a hash table must name a router output.
-void check_hash_table(const ArrayView& table, const SeRouting& routing);
-
-}  // namespace sparse_experts::binding
+}  // namespace sparse_experts::engine

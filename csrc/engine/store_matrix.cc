@@ -1,15 +1,15 @@
-#include "binding/store_matrix.h"
+#include "engine/store_matrix.h"
 
 #include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
 
-#include "binding/device_memory.h"
 #include "core/dtype.h"
+#include "engine/device_memory.h"
 #include "formats/decode.h"
 
-namespace sparse_experts::binding {
+namespace sparse_experts::engine {
 namespace {
 
 // Scratch of one chunk of rows: in cache on the host; to a device long enough that a copy's start
@@ -130,4 +130,4 @@ void zero_matrix(DeviceExecutor& executor, const MatrixSlot& slot, int32_t dtype
   });
 }
 
-}  // namespace sparse_experts::binding
+}  // namespace sparse_experts::engine

@@ -1,15 +1,15 @@
-// A layer's memory on its device and the SeMoeLayer that points into it. Shared by the JavaScript
-// object and every queued task, so it lives until the last of them ends.
+// A layer's memory on its device and the SeMoeLayer that points into it. Shared by its owner and
+// every queued task, so it lives until the last of them ends.
 #pragma once
 
 #include <atomic>
 #include <memory>
 #include <vector>
 
-#include "binding/device_executor.h"
-#include "binding/layer_description.h"
+#include "engine/executor.h"
+#include "engine/layer_description.h"
 
-namespace sparse_experts::binding {
+namespace sparse_experts::engine {
 
 enum class MatrixRole : int32_t { kExpert, kShared, kLatent };
 enum class MatrixKind : int32_t { kGate, kUp, kGateUp, kDown };
@@ -48,8 +48,11 @@ class LayerState {
   // Zeroes the matrices that nobody has written. Cheap after the first time. Only while running on
   // the device.
   void zero_unwritten();
+  // Runs one forward and returns when its results are in place. Throws FailureException. Only while
+  // running on the device.
+  void forward(const SeForwardArgs& args);
 
-  // JS thread only: forwards queued or running, and a load under way.
+  // The owner's thread only: forwards queued or running, and a load under way.
   int calls_in_flight = 0;
   bool is_loading = false;
   bool load_failed = false;
@@ -107,4 +110,4 @@ class LayerState {
   std::atomic<bool> all_written_{false};
 };
 
-}  // namespace sparse_experts::binding
+}  // namespace sparse_experts::engine
