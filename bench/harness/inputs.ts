@@ -3,8 +3,8 @@
  * the caches from one call to the next. Seeded, never zeros.
  */
 
-import { makeRouting } from '../../test/helpers/layer-data.js'
-import { Random } from '../../test/helpers/random.js'
+import { makeRouting } from '../../test/cases/layer-data.js'
+import { Random } from '../../test/cases/random.js'
 import type { BenchLoad } from './load.js'
 import type { ForwardOptions, RecordedRouting } from './package.js'
 import type { BenchShape } from './shapes.js'

@@ -4,9 +4,8 @@
  */
 
 import { existsSync } from 'node:fs'
-import { TRACE_FILE } from '../../examples/tiny-deepseek/files.js'
-import type { Random } from '../../test/helpers/random.js'
-import { readTrace, sliceTrace, type Trace } from '../../test/helpers/trace.js'
+import type { Random } from '../../test/cases/random.js'
+import { readTrace, sliceTrace, TRACE_FILE, type Trace } from '../../test/cases/trace.js'
 import type { MoeConfig, RecordedRouting } from './package.js'
 
 export type { Trace }

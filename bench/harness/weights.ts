@@ -1,6 +1,6 @@
 /** The weights of a benchmark's layers: random, of the shape's sizes, as checkpoints hold them. */
 
-import { type LayerData, makeLayerData } from '../../test/helpers/layer-data.js'
+import { type LayerData, makeLayerData } from '../../test/cases/layer-data.js'
 import { type DType, fromFloat32, type MoeConfig, toFloat32 } from './package.js'
 
 /** Experts of `dtype`. The router's values are of bf16, in which the checkpoints of these shapes store it whatever they are computed in. */

@@ -3,7 +3,7 @@
  * the cost of an empty call. Steps: random weights, copies, drop the weights, cells.
  */
 
-import { Random } from '../../test/helpers/random.js'
+import { Random } from '../../test/cases/random.js'
 import { type CallInput, copiesOf, randomHidden } from '../harness/inputs.js'
 import { callsOf, makeLayers } from '../harness/layers.js'
 import { limitsFor, type MachineLimits } from '../harness/machine.js'

@@ -6,7 +6,7 @@
  */
 
 import { formatDuration, formatNumber } from '../../lib/cli/format.js'
-import { Random } from '../../test/helpers/random.js'
+import { Random } from '../../test/cases/random.js'
 import { DTYPES, matching, numbers, parseValues, runCommand, words } from '../harness/command-line.js'
 import { randomHidden } from '../harness/inputs.js'
 import { environment } from '../harness/machine.js'

@@ -3,7 +3,7 @@
  * gate_up and down (expert matmuls), combine. Their weights are rows as stored; a layer packs its own.
  */
 
-import { Random } from '../../test/helpers/random.js'
+import { Random } from '../../test/cases/random.js'
 import { randomHidden } from '../harness/inputs.js'
 import { limitsFor, type MachineLimits } from '../harness/machine.js'
 import { availableBytes } from '../harness/memory.js'

@@ -1,6 +1,6 @@
 /** The layer that all peers run, its weights also as files. */
 
-import { Random } from '../../test/helpers/random.js'
+import { Random } from '../../test/cases/random.js'
 import { randomHidden } from '../harness/inputs.js'
 import type { MoeConfig } from '../harness/package.js'
 import type { PeerLayer } from '../harness/peer.js'

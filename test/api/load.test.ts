@@ -8,8 +8,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { writeCheckpoint } from '../../examples/demo/write-checkpoint.js'
 import { type LoadProgress, MoeLayer } from '../../lib/index.js'
 import { BOUNDS } from '../cases/index.js'
+import { Random } from '../cases/random.js'
 import { allDevices, nativeDevices } from '../helpers/devices.js'
-import { Random } from '../helpers/random.js'
 import { expectClose } from '../helpers/relative-error.js'
 
 const golden = (name: string) => path.join(import.meta.dirname, '../golden/cases', name)

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { copiesOf, makeInputs, randomHidden, rankRouting } from '../../bench/harness/inputs.js'
 import { shapeNamed } from '../../bench/harness/shapes.js'
 import { tracedRouting } from '../../bench/harness/trace.js'
-import { Random } from '../helpers/random.js'
+import { Random } from '../cases/random.js'
 
 describe('inputs of the benchmark', () => {
   it('are never zeros and of unit variance', () => {

@@ -6,8 +6,8 @@ import { naiveForward } from '../../bench/peers/naive.js'
 import { quantize } from '../../bench/peers/quantize.js'
 import { reference, toFloat32 } from '../../lib/index.js'
 import { BOUNDS } from '../cases/index.js'
-import { makeLayerData } from '../helpers/layer-data.js'
-import { Random } from '../helpers/random.js'
+import { makeLayerData } from '../cases/layer-data.js'
+import { Random } from '../cases/random.js'
 import { expectClose } from '../helpers/relative-error.js'
 
 function fakePeer(name: string, ms: number, log: string[]): Peer {

@@ -1,7 +1,7 @@
 /**
  * The one table of cases: what unit tests, backend tests and benchmarks run, and the bounds that each must hold.
  * `layers.json` and `bounds.json` are the table; the C++ tests read both.
- * A case is a config, a number of tokens and a routing load; `helpers/layer-data.ts` makes weights and inputs for it.
+ * A case is a config, a number of tokens and a routing load; `layer-data.ts` makes weights and inputs for it.
  */
 
 import { readFileSync } from 'node:fs'

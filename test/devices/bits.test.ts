@@ -3,8 +3,8 @@
 import { expect, it } from 'vitest'
 import { DTYPES } from '../../lib/block/dtype.js'
 import { MoeLayer } from '../../lib/index.js'
+import { makeLayerData } from '../cases/layer-data.js'
 import { counted, describeCuda, runFixture } from '../helpers/cuda.js'
-import { makeLayerData } from '../helpers/layer-data.js'
 import { type BatchReport, narrow } from './fixtures/batches.js'
 import type { GraphReport } from './fixtures/graphs.js'
 

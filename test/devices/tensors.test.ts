@@ -13,10 +13,10 @@ import {
   type TensorDType,
 } from '../../lib/index.js'
 import { BOUNDS, FAMILY_CASES, WEIGHT_BOUND } from '../cases/index.js'
+import { makeLayerData } from '../cases/layer-data.js'
+import { Random } from '../cases/random.js'
 import { counted, counters, describeCuda } from '../helpers/cuda.js'
 import { runStages } from '../helpers/cuda-stages.js'
-import { makeLayerData } from '../helpers/layer-data.js'
-import { Random } from '../helpers/random.js'
 import { expectClose } from '../helpers/relative-error.js'
 import { slowCase, tinyCase, tinyLayer } from '../helpers/tiny-layer.js'
 

@@ -3,7 +3,7 @@
 import { numberToBf16, numberToF16 } from '../../lib/block/dtype.js'
 import type { EncodedBuffer, EncodedBuffers } from '../../lib/checkpoint/load/encoded.js'
 import type { MatrixEncoding, StoredType } from '../../lib/checkpoint/plan/layer-plan.js'
-import { Random } from './random.js'
+import { Random } from '../cases/random.js'
 
 export interface EncodedCase {
   label: string

@@ -9,7 +9,7 @@ import {
   writeSafetensors,
   writeShardedSafetensors,
 } from '../../lib/checkpoint/writer.js'
-import { Random } from './random.js'
+import { Random } from '../cases/random.js'
 
 export const HIDDEN = 12
 export const WIDTH = 6

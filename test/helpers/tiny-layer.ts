@@ -3,7 +3,7 @@
 import { loadNative } from '../../lib/devices/native/addon.js'
 import { type LayerOptions, MoeLayer } from '../../lib/index.js'
 import type { LayerCase } from '../cases/index.js'
-import { makeLayerData } from './layer-data.js'
+import { makeLayerData } from '../cases/layer-data.js'
 
 export const tinyCase: LayerCase = {
   name: 'tiny',

@@ -4,9 +4,9 @@ import { describe, expect, it } from 'vitest'
 import { DTYPES } from '../../lib/block/dtype.js'
 import { MoeLayer } from '../../lib/index.js'
 import { FAMILY_CASES, type LayerCase } from '../cases/index.js'
+import { makeLayerData } from '../cases/layer-data.js'
+import { Random } from '../cases/random.js'
 import { nativeDevices, underDetectors } from '../helpers/devices.js'
-import { makeLayerData } from '../helpers/layer-data.js'
-import { Random } from '../helpers/random.js'
 
 const wide: LayerCase = {
   name: 'bitwise',

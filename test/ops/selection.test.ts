@@ -3,9 +3,9 @@
 import { describe, expect, it } from 'vitest'
 import { MoeLayer, type RoutingConfig, reference, stages, Tensor } from '../../lib/index.js'
 import { FAMILY_CASES, SELECTION_MARGIN, WEIGHT_BOUND } from '../cases/index.js'
+import { makeLayerData } from '../cases/layer-data.js'
+import { Random } from '../cases/random.js'
 import { nativeDevices, underDetectors } from '../helpers/devices.js'
-import { makeLayerData } from '../helpers/layer-data.js'
-import { Random } from '../helpers/random.js'
 import { relativeError } from '../helpers/relative-error.js'
 import { routingOf } from '../helpers/routing-of.js'
 

@@ -5,8 +5,8 @@ import { describe, expect, it } from 'vitest'
 import { DTYPES, type DType, fromFloat32, toFloat32 } from '../../lib/block/dtype.js'
 import { MoeLayer, reference, stages, Tensor } from '../../lib/index.js'
 import { BOUNDS } from '../cases/index.js'
+import { Random } from '../cases/random.js'
 import { allDevices } from '../helpers/devices.js'
-import { Random } from '../helpers/random.js'
 import { expectClose } from '../helpers/relative-error.js'
 
 const f32 = (tensor: Tensor) => tensor.toHost() as Float32Array

@@ -12,9 +12,9 @@ import {
 } from '../../examples/tiny-deepseek/decoder/index.js'
 import { MODEL_DIRECTORY } from '../../examples/tiny-deepseek/files.js'
 import type { DeviceOption } from '../../lib/devices/device.js'
+import { Random } from '../cases/random.js'
 import { runScript } from '../cli/command.js'
 import { nativeDevices } from '../helpers/devices.js'
-import { Random } from '../helpers/random.js'
 
 describe('sampleToken', () => {
   const logits = fc.array(fc.double({ min: -20, max: 20, noNaN: true }), { minLength: 1, maxLength: 40 })

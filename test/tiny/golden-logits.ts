@@ -1,7 +1,7 @@
 /** The golden logits of the trained model, which examples/tiny-deepseek/train/golden.py wrote. */
 
 import path from 'node:path'
-import { readSafetensors } from '../helpers/safetensors.js'
+import { readSafetensors } from '../cases/safetensors.js'
 
 /** A short text of the held-out bytes. */
 export interface GoldenWindow {

@@ -13,8 +13,8 @@ import { measureBudgets } from '../../examples/tiny-deepseek/measure-budgets.js'
 import { measureSamples } from '../../examples/tiny-deepseek/parallel-samples.js'
 import { replaceSection } from '../../examples/tiny-deepseek/readme-section.js'
 import { type DeviceOption, MoeLayer } from '../../lib/index.js'
+import { readTrace, sliceTrace } from '../cases/trace.js'
 import { nativeDevices } from '../helpers/devices.js'
-import { readTrace, sliceTrace } from '../helpers/trace.js'
 
 const device = nativeDevices[0] as DeviceOption
 let decoder: Decoder

@@ -13,10 +13,10 @@ import { MODEL_DIRECTORY, RESULTS_DIRECTORY, readHeldOut } from '../../examples/
 import { loadTwin, twinSize } from '../../examples/tiny-deepseek/twins.js'
 import { type DeviceOption, MoeLayer, reference } from '../../lib/index.js'
 import { BOUNDS } from '../cases/index.js'
+import { Random } from '../cases/random.js'
+import { readSafetensors } from '../cases/safetensors.js'
 import { allDevices, nativeDevices } from '../helpers/devices.js'
-import { Random } from '../helpers/random.js'
 import { expectClose } from '../helpers/relative-error.js'
-import { readSafetensors } from '../helpers/safetensors.js'
 
 const file = path.join(MODEL_DIRECTORY, 'model.safetensors')
 const device = nativeDevices[0] as DeviceOption

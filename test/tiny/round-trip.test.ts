@@ -8,10 +8,10 @@ import { MODEL_DIRECTORY } from '../../examples/tiny-deepseek/files.js'
 import { readSafetensorsHeader } from '../../lib/checkpoint/safetensors.js'
 import type { WritableTensor } from '../../lib/checkpoint/writer.js'
 import { type DeviceOption, MoeLayer } from '../../lib/index.js'
+import { memoryFile } from '../cases/memory-file.js'
+import { Random } from '../cases/random.js'
 import { removeCheckpoints, writeCheckpoint } from '../helpers/checkpoint-tiny.js'
 import { nativeDevices } from '../helpers/devices.js'
-import { memoryFile } from '../helpers/memory-file.js'
-import { Random } from '../helpers/random.js'
 import { goldenWindows } from './golden-logits.js'
 
 const device = nativeDevices[0] as DeviceOption

@@ -3,7 +3,7 @@ import type { MoeConfig } from '../../lib/block/config.js'
 import { fromFloat32, toFloat32 } from '../../lib/block/dtype.js'
 import type { ExpertWeights, MoeWeights, StridedMatrix } from '../../lib/block/weights.js'
 import { reference } from '../../lib/reference/index.js'
-import { Random } from '../helpers/random.js'
+import { Random } from '../cases/random.js'
 import { expectClose } from '../helpers/relative-error.js'
 
 const f32 = (...values: number[]) => Float32Array.from(values)

@@ -4,7 +4,7 @@ import type { MoeConfig } from '../../lib/block/config.js'
 import { resolveConfig } from '../../lib/block/resolve.js'
 import type { ExpertWeights, MoeWeights } from '../../lib/block/weights.js'
 import { reference } from '../../lib/reference/index.js'
-import { Random } from '../helpers/random.js'
+import { Random } from '../cases/random.js'
 import { expectClose } from '../helpers/relative-error.js'
 
 interface Block {

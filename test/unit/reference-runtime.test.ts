@@ -6,7 +6,7 @@ import type { MoeWeights } from '../../lib/block/weights.js'
 import { CANCELLED, type ForwardRequest } from '../../lib/devices/contract.js'
 import { ReferenceLayerRuntime } from '../../lib/devices/reference/runtime.js'
 import { reference } from '../../lib/reference/index.js'
-import { Random } from '../helpers/random.js'
+import { Random } from '../cases/random.js'
 import { expectClose } from '../helpers/relative-error.js'
 
 const random = new Random(3)

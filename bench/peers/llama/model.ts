@@ -1,6 +1,6 @@
 /** A whole model of random weights around a layer's shape, for node-llama-cpp, which takes no less. */
 
-import { Random } from '../../../test/helpers/random.js'
+import { Random } from '../../../test/cases/random.js'
 import { fromFloat32, type MoeConfig } from '../../harness/package.js'
 import { type GgufTensor, type GgufValue, writeGguf } from './gguf.js'
 

@@ -1,8 +1,14 @@
 /** Recorded routings of the trained model, as a routing load. */
 
-import { TRACE_FILE } from '../../examples/tiny-deepseek/files.js'
+import path from 'node:path'
 import type { RecordedRouting } from '../../lib/api/forward-arguments.js'
 import { readSafetensors } from './safetensors.js'
+
+/** Routings of the example's model, recorded over its held-out text. */
+export const TRACE_FILE = path.join(
+  import.meta.dirname,
+  '../../examples/tiny-deepseek/traces/heldout.safetensors',
+)
 
 /** The routing of one sparse layer over a text. */
 export interface Trace {

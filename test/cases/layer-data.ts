@@ -12,7 +12,7 @@ import type {
   WeightMatrix,
 } from '../../lib/index.js'
 import { fromFloat32, toFloat32 } from '../../lib/index.js'
-import type { LayerCase, RoutingLoad } from '../cases/index.js'
+import type { LayerCase, RoutingLoad } from './index.js'
 import { Random } from './random.js'
 import { readTrace, sliceTrace } from './trace.js'
 
