@@ -3,38 +3,41 @@
 #   sparse_experts_cuda_code  its objects, for programs that see more than the entry point
 #   cuda_tests, conformance   test programs, not part of the default build
 set(SE_CUDA_KERNEL_SOURCES
-  csrc/cuda/launch/capacity.cu
-  csrc/cuda/launch/checks.cu
-  csrc/cuda/launch/combine.cu
-  csrc/cuda/launch/dispatch.cu
-  csrc/cuda/launch/elementwise.cu
-  csrc/cuda/launch/gate.cu
-  csrc/cuda/launch/matmul_bf16.cu
-  csrc/cuda/launch/matmul_f16.cu
-  csrc/cuda/launch/matmul_f32.cu
-  csrc/cuda/launch/select.cu)
+  csrc/cuda/kernels/any/f32_f32_expert_matmul.cu
+  csrc/cuda/kernels/sm80/bf16_bf16_expert_matmul.cu
+  csrc/cuda/kernels/sm80/f16_f16_expert_matmul.cu
+  csrc/cuda/ops/capacity.cu
+  csrc/cuda/ops/content_checks.cu
+  csrc/cuda/ops/combine.cu
+  csrc/cuda/ops/dispatch.cu
+  csrc/cuda/ops/elementwise.cu
+  csrc/cuda/ops/router.cu
+  csrc/cuda/ops/select.cu)
 
 set(SE_CUDA_HOST_SOURCES
-  csrc/cuda/availability.cc
   csrc/cuda/backend.cc
-  csrc/cuda/content_checks.cc
-  csrc/cuda/describe.cc
-  csrc/cuda/device.cc
-  csrc/cuda/errors.cc
-  csrc/cuda/expert_matmul_stage.cc
-  csrc/cuda/forward.cc
-  csrc/cuda/forward_plan.cc
-  csrc/cuda/forward_wave.cc
-  csrc/cuda/graph_cache.cc
-  csrc/cuda/layer.cc
-  csrc/cuda/layer_calls.cc
-  csrc/cuda/matrix.cc
-  csrc/cuda/memory.cc
-  csrc/cuda/staging.cc
-  csrc/cuda/stages.cc
-  csrc/cuda/launch/expert_matmul.cc
-  csrc/cuda/launch/matmul_config.cc
-  csrc/cuda/launch/matmul_config_f32.cc)
+  csrc/cuda/kernels/any/f32_expert_matmul_config.cc
+  csrc/cuda/kernels/sm80/half_expert_matmul_config.cc
+  csrc/cuda/layer/describe.cc
+  csrc/cuda/layer/forward.cc
+  csrc/cuda/layer/forward_plan.cc
+  csrc/cuda/layer/forward_wave.cc
+  csrc/cuda/layer/graph_cache.cc
+  csrc/cuda/layer/layer.cc
+  csrc/cuda/layer/layer_large.cc
+  csrc/cuda/layer/layer_small.cc
+  csrc/cuda/layer/place_arrays.cc
+  csrc/cuda/layer/staging_plan.cc
+  csrc/cuda/ops/expert_matmul.cc
+  csrc/cuda/runtime/availability.cc
+  csrc/cuda/runtime/copier.cc
+  csrc/cuda/runtime/device.cc
+  csrc/cuda/runtime/errors.cc
+  csrc/cuda/runtime/matrix.cc
+  csrc/cuda/runtime/memory.cc
+  csrc/cuda/stages/content_checks.cc
+  csrc/cuda/stages/expert_matmul_stage.cc
+  csrc/cuda/stages/stages.cc)
 
 # --- how kernels are compiled --------------------------------------------------------------------------------------------------
 # Products and sums fuse only where the source says fmaf, as in all native code: the emulator and every architecture round alike.
@@ -144,7 +147,7 @@ add_executable(cuda_tests EXCLUDE_FROM_ALL
   test/native/oracle_routing.cc
   test/native/packed_layer.cc)
 target_include_directories(cuda_tests PRIVATE test)
-target_link_libraries(cuda_tests PRIVATE sparse_experts_cuda_code sparse_experts_backend)
+target_link_libraries(cuda_tests PRIVATE sparse_experts_cuda_code)
 set_target_properties(cuda_tests PROPERTIES LINKER_LANGUAGE CXX)
 
 # What each PTX wrapper does, to be compared between the emulator and hardware.

@@ -17,7 +17,7 @@
 #include "abi/backend.h"
 #include "bench_case.h"
 #include "bench_layer.h"
-#include "cuda/device.h"
+#include "cuda/runtime/device.h"
 
 extern "C" const SeBackend* se_backend_entry(void);
 

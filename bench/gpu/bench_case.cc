@@ -7,7 +7,7 @@
 #include <set>
 #include <sstream>
 
-#include "cuda/forward.h"
+#include "cuda/layer/forward.h"
 
 namespace sparse_experts::bench {
 namespace {

@@ -11,8 +11,8 @@
 
 #include "abi/backend.h"
 #include "bench_layer.h"
-#include "cuda/device.h"
-#include "cuda/forward_plan.h"
+#include "cuda/layer/forward_plan.h"
+#include "cuda/runtime/device.h"
 
 namespace sparse_experts::bench {
 

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "abi/backend.h"
-#include "cuda/launch/expert_matmul.h"
-#include "cuda/launch/limits.h"
+#include "cuda/ops/expert_matmul.h"
+#include "cuda/ops/limits.h"
 
 namespace {
 

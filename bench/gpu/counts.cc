@@ -13,7 +13,7 @@
 
 #include "bench_case.h"
 #include "bench_layer.h"
-#include "cuda/device.h"
+#include "cuda/runtime/device.h"
 
 extern "C" const SeBackend* se_backend_entry(void);
 
@@ -34,7 +34,8 @@ void print(const Shape& shape, int64_t num_tokens, int64_t experts_hit) {
   std::map<std::string, int> launches;
   for (const simt::LaunchRecord& record : simt::launch_records()) {
     std::string name = short_name(record.name);
-    if (name.rfind("matmul", 0) == 0) name += launches[name]++ == 0 ? " (gate, up)" : " (down)";
+    if (name.find("expert_matmul") != std::string::npos)
+      name += launches[name]++ == 0 ? " (gate, up)" : " (down)";
     if (sums.find(name) == sums.end()) order.push_back(name);
     sums[name] += record.counters;
   }

@@ -10,12 +10,12 @@
 #include <string>
 
 #include "core/dtype.h"
-#include "cuda/availability.h"
-#include "cuda/describe.h"
-#include "cuda/device.h"
-#include "cuda/layer.h"
-#include "cuda/matrix.h"
-#include "cuda/stages.h"
+#include "cuda/layer/describe.h"
+#include "cuda/layer/layer.h"
+#include "cuda/runtime/availability.h"
+#include "cuda/runtime/device.h"
+#include "cuda/runtime/matrix.h"
+#include "cuda/stages/stages.h"
 #include "ops/checks.h"
 #include "ops/validate.h"
 
@@ -145,7 +145,7 @@ int32_t matrix_write(SeDevice* device, const SeMatrixRows* rows, SeStatus* statu
 int32_t gate(SeDevice* device, const SeGateArgs* args, SeStatus* status) {
   return guarded_on(device, status, [&]() -> Status {
     SE_RETURN_IF_ERROR(validate_gate(*args));
-    return gate_stage(*device, *args);
+    return router_stage(*device, *args);
   });
 }
 

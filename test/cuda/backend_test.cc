@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "core/dtype.h"
-#include "cuda/availability.h"
 #include "cuda/backend_suites.h"
 #include "cuda/device_layer.h"
+#include "cuda/runtime/availability.h"
 #include "cuda/suites.h"
 #include "native/check.h"
 #include "native/fixture.h"

@@ -1,5 +1,7 @@
 // Expert capacity, selection included, against plain loops: Switch Transformers per sequence and
 // NLLB-MoE over the batch. Flagged rows take no room.
+#include "cuda/ops/capacity.h"
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -7,7 +9,7 @@
 #include <vector>
 
 #include "cuda/harness.h"
-#include "cuda/launch/select.h"
+#include "cuda/ops/select.h"
 #include "cuda/suites.h"
 #include "native/oracle.h"
 

@@ -1,6 +1,6 @@
 // Combine, the shared expert's coefficient and the listed slots: against double precision, and bit
 // by bit against a plain loop in rising slot order.
-#include "cuda/launch/combine.h"
+#include "cuda/ops/combine.h"
 
 #include <algorithm>
 #include <cmath>

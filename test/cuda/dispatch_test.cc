@@ -1,5 +1,5 @@
 // Dispatch against a plain loop: who goes where, in which order, and what every table says.
-#include "cuda/launch/dispatch.h"
+#include "cuda/ops/dispatch.h"
 
 #include <algorithm>
 #include <string>

@@ -1,9 +1,10 @@
 // Conversions, scaled gathers, pointer tables and the checks of contents: every result exactly.
-#include "cuda/launch/elementwise.h"
+#include "cuda/ops/elementwise.h"
 
 #include <algorithm>
 
 #include "cuda/harness.h"
+#include "cuda/ops/content_checks.h"
 #include "cuda/suites.h"
 
 namespace native_test {

@@ -1,24 +1,23 @@
 // Router logits against sums in double; the same bits whatever the batch, the kernel or the
 // alignment; Gemma 4's norm.
-#include "cuda/launch/gate.h"
-
 #include <cmath>
 #include <string>
 #include <vector>
 
 #include "cuda/harness.h"
+#include "cuda/ops/router.h"
 #include "cuda/suites.h"
 
 namespace native_test {
 namespace {
 
-using sparse_experts::cuda::gate_splits;
-using sparse_experts::cuda::GateArgs;
-using sparse_experts::cuda::GateKernel;
-using sparse_experts::cuda::launch_gate;
-using sparse_experts::cuda::launch_gate_sum;
-using sparse_experts::cuda::launch_router_rows;
-using sparse_experts::cuda::RouterRowsArgs;
+using sparse_experts::cuda::launch_router;
+using sparse_experts::cuda::launch_router_norm;
+using sparse_experts::cuda::launch_router_sum;
+using sparse_experts::cuda::router_splits;
+using sparse_experts::cuda::RouterKernel;
+using sparse_experts::cuda::RouterKernelArgs;
+using sparse_experts::cuda::RouterNormArgs;
 using sparse_experts::cuda::SplitLogits;
 
 constexpr int32_t kDtypes[] = {SE_F32, SE_F16, SE_BF16};
@@ -59,14 +58,14 @@ std::string name_of(const Shape& s, const std::string& more) {
 // Rows [first, first + count) of hidden as a call of their own.
 std::vector<float> run_gate(const Shape& shape, const Matrix& hidden, const Matrix& weight,
                             int64_t first, int64_t count, const std::vector<float>& bias,
-                            const std::string& what, GateKernel kernel = GateKernel::kAuto) {
+                            const std::string& what, RouterKernel kernel = RouterKernel::kAuto) {
   constexpr int64_t kGuard = 64;
-  const int64_t splits = gate_splits(shape.hidden_size);
+  const int64_t splits = router_splits(shape.hidden_size);
   const int64_t size = count * shape.num_experts;
   const DeviceArray<float> partials(splits * size + kGuard);
   const DeviceArray<float> logits(size + kGuard);
   const DeviceArray<float> device_bias(bias);
-  GateArgs args = {};
+  RouterKernelArgs args = {};
   args.hidden = static_cast<const uint8_t*>(hidden.data()) +
                 first * hidden.stride * dtype_bytes(hidden.dtype);
   args.hidden_dtype = hidden.dtype;
@@ -79,14 +78,14 @@ std::vector<float> run_gate(const Shape& shape, const Matrix& hidden, const Matr
   args.hidden_size = shape.hidden_size;
   args.partials = partials;
   args.kernel = kernel;
-  if (!synced(launch_gate(args, nullptr), what)) return {};
+  if (!synced(launch_router(args, nullptr), what)) return {};
   const std::vector<float> parts = partials.download();
   check_poison(parts, static_cast<size_t>(splits * size), kGuard, what + ": behind partials");
   SplitLogits split = {};
   split.partials = partials;
   split.num_splits = static_cast<int32_t>(splits);
   split.bias = bias.empty() ? nullptr : device_bias.data();
-  if (!synced(launch_gate_sum(split, count, shape.num_experts, logits, nullptr), what)) return {};
+  if (!synced(launch_router_sum(split, count, shape.num_experts, logits, nullptr), what)) return {};
   std::vector<float> out = logits.download();
   check_poison(out, static_cast<size_t>(size), kGuard, what + ": behind logits");
   out.resize(static_cast<size_t>(size));
@@ -141,7 +140,8 @@ void check_gate(Random& random, const Shape& s, int32_t hidden_dtype, int32_t we
   if (batch.empty()) return;
   check_close(to_doubles(batch), expected_logits(s, x, w, bias), 1e-6, what);
 
-  for (const GateKernel kernel : {GateKernel::kRows1, GateKernel::kRows4, GateKernel::kTile})
+  for (const RouterKernel kernel :
+       {RouterKernel::kRows1, RouterKernel::kRows4, RouterKernel::kTile})
     check(same_bits(batch, run_gate(s, hidden, weight, 0, s.num_tokens, bias, what, kernel)),
           what + ": kernel " + std::to_string(static_cast<int>(kernel)) + " gives the same bits");
   // Some rows alone, and in smaller batches.
@@ -223,7 +223,8 @@ void test_non_finite(Random& random) {
   x[static_cast<size_t>(90 * s.hidden_size)] = INFINITY;
   const Matrix hidden(SE_F32, s.num_tokens, s.hidden_size, s.hidden_size, 0, x);
   const Matrix weight(SE_F32, s.num_experts, s.hidden_size, s.hidden_size, 0, w);
-  for (const GateKernel kernel : {GateKernel::kRows1, GateKernel::kRows4, GateKernel::kTile}) {
+  for (const RouterKernel kernel :
+       {RouterKernel::kRows1, RouterKernel::kRows4, RouterKernel::kTile}) {
     const std::string what = name_of(s, "not finite");
     const std::vector<float> out = run_gate(s, hidden, weight, 0, 200, {}, what, kernel);
     bool good = out.size() == size_t{200 * 20};
@@ -244,7 +245,7 @@ void test_router_rows(Random& random) {
       const Matrix input(dtype, num_tokens, hidden_size, stride, 1, x);
       const DeviceArray<float> device_scale(scale);
       const DeviceArray<float> rows(num_tokens * hidden_size);
-      RouterRowsArgs args = {};
+      RouterNormArgs args = {};
       args.input = input.data();
       args.input_dtype = dtype;
       args.input_stride = stride;
@@ -255,7 +256,7 @@ void test_router_rows(Random& random) {
       args.rows = rows;
       const std::string what =
           std::string("router rows ") + dtype_name(dtype) + " H " + std::to_string(hidden_size);
-      if (!synced(launch_router_rows(args, nullptr), what)) continue;
+      if (!synced(launch_router_norm(args, nullptr), what)) continue;
       std::vector<double> expected;
       for (int64_t t = 0; t < num_tokens; ++t) {
         double squares = 0;
@@ -275,7 +276,7 @@ void test_router_rows(Random& random) {
       args.input = static_cast<const uint8_t*>(input.data()) + 2 * stride * dtype_bytes(dtype);
       args.num_tokens = 1;
       args.rows = alone;
-      if (!synced(launch_router_rows(args, nullptr), what)) continue;
+      if (!synced(launch_router_norm(args, nullptr), what)) continue;
       const std::vector<float> all = rows.download();
       check(
           same_bits(alone.download(), std::vector<float>(all.begin() + 2 * hidden_size, all.end())),
@@ -285,19 +286,19 @@ void test_router_rows(Random& random) {
 }
 
 void test_refusals() {
-  check(gate_splits(1) == 1 && gate_splits(512) == 1 && gate_splits(513) == 2 &&
-            gate_splits(7168) == 14 && gate_splits(8192) == 16 && gate_splits(8193) <= 16 &&
-            gate_splits(1000000) <= 16,
+  check(router_splits(1) == 1 && router_splits(512) == 1 && router_splits(513) == 2 &&
+            router_splits(7168) == 14 && router_splits(8192) == 16 && router_splits(8193) <= 16 &&
+            router_splits(1000000) <= 16,
         "gate: splits");
-  GateArgs args = {};
+  RouterKernelArgs args = {};
   args.num_experts = 4;
   args.hidden_size = 8;
-  check(launch_gate(args, nullptr) == cudaSuccess, "gate: no tokens");
-  check(launch_gate_sum({}, 0, 4, nullptr, nullptr) == cudaSuccess, "gate sum: no tokens");
-  check(launch_router_rows({}, nullptr) == cudaSuccess, "router rows: no tokens");
+  check(launch_router(args, nullptr) == cudaSuccess, "gate: no tokens");
+  check(launch_router_sum({}, 0, 4, nullptr, nullptr) == cudaSuccess, "gate sum: no tokens");
+  check(launch_router_norm({}, nullptr) == cudaSuccess, "router rows: no tokens");
   args.num_tokens = 1;
   args.hidden_dtype = SE_I32;
-  check(launch_gate(args, nullptr) == cudaErrorInvalidValue, "gate: a dtype that is none");
+  check(launch_router(args, nullptr) == cudaErrorInvalidValue, "gate: a dtype that is none");
 }
 
 }  // namespace

@@ -8,7 +8,7 @@ namespace native_test::matmul_f32 {
 namespace {
 
 using sparse_experts::cuda::ExpertMatmulKernelArgs;
-using sparse_experts::cuda::launch_matmul_f32;
+using sparse_experts::cuda::launch_f32_expert_matmul;
 using sparse_experts::cuda::MatmulConfig;
 using sparse_experts::cuda::MatmulGroup;
 
@@ -250,7 +250,7 @@ Outputs Problem::run(const Lists& lists, const MatmulConfig& config, const std::
     shared.out_index = RowIndex::kSorted;
   }
   Outputs outputs;
-  if (!synced(launch_matmul_f32(args, config, nullptr), what)) return outputs;
+  if (!synced(launch_f32_expert_matmul(args, config, nullptr), what)) return outputs;
   outputs.routed = out.download();
   outputs.shared = shared_out.download();
   return outputs;

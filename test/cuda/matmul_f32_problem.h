@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cuda/harness.h"
-#include "cuda/launch/matmul_instances.h"
+#include "cuda/ops/expert_matmul_kernels.h"
 
 namespace native_test::matmul_f32 {
 

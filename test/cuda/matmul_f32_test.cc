@@ -14,12 +14,12 @@ namespace native_test {
 namespace {
 
 using namespace matmul_f32;
-using sparse_experts::cuda::choose_matmul_f32;
+using sparse_experts::cuda::choose_f32_expert_matmul;
 using sparse_experts::cuda::DeviceLimits;
 using sparse_experts::cuda::ExpertMatmulKernelArgs;
 using sparse_experts::cuda::MatmulConfig;
 using sparse_experts::cuda::MatmulShape;
-using sparse_experts::cuda::prepare_matmul_f32;
+using sparse_experts::cuda::prepare_f32_expert_matmul;
 
 struct Kind {
   int32_t tile_tokens, split_k;
@@ -43,7 +43,7 @@ MatmulConfig config_of(const DeviceLimits& limits, const Kind& kind, bool gated)
   shape.num_experts = 1;
   shape.top_k = 1;
   shape.num_tokens = kind.tile_tokens == 8 ? 1 : kind.tile_tokens == 32 ? 20 : 4096;
-  return choose_matmul_f32(shape, limits);
+  return choose_f32_expert_matmul(shape, limits);
 }
 
 // Outputs that should be there are near the expected ones; all else still holds the poison.
@@ -305,7 +305,7 @@ void test_choice_of_split(const DeviceLimits& limits) {
     shape.num_tokens = tokens;
     shape.rows = rows;
     shape.top_k = top_k;
-    return choose_matmul_f32(shape, limits).split_k;
+    return choose_f32_expert_matmul(shape, limits).split_k;
   };
   const int64_t sms = limits.num_multiprocessors;
   for (const int32_t gated : {0, 1}) {
@@ -335,7 +335,7 @@ void test_choice_of_split(const DeviceLimits& limits) {
 }
 
 void test_choice(const DeviceLimits& limits) {
-  check(prepare_matmul_f32() == cudaSuccess, "choice: prepared");
+  check(prepare_f32_expert_matmul() == cudaSuccess, "choice: prepared");
   int32_t last = 0;
   bool rises = true;
   bool sound = true;
@@ -348,14 +348,14 @@ void test_choice(const DeviceLimits& limits) {
     shape.num_experts = 64;
     shape.top_k = 6;
     shape.num_tokens = tokens;
-    const MatmulConfig config = choose_matmul_f32(shape, limits);
+    const MatmulConfig config = choose_f32_expert_matmul(shape, limits);
     rises = rises && config.tile_tokens >= last;
     last = config.tile_tokens;
     sound = sound && config.grid >= limits.num_multiprocessors && config.split_k == 1 &&
             config.shared_bytes <= limits.shared_bytes_per_block && config.tile_rows > 0 &&
             config.blocks_per_multiprocessor > 0;
     shape.batch_invariant = 1;
-    sound = sound && choose_matmul_f32(shape, limits).tile_tokens == config.tile_tokens;
+    sound = sound && choose_f32_expert_matmul(shape, limits).tile_tokens == config.tile_tokens;
   }
   test_choice_of_split(limits);
   check(rises && last == 64, "choice: larger tiles for more tokens");
@@ -364,14 +364,15 @@ void test_choice(const DeviceLimits& limits) {
   ExpertMatmulKernelArgs args = {};
   args.dtype = SE_F32;
   MatmulConfig config = config_of(limits, {8, 1}, false);
-  check(launch_matmul_f32(args, config, nullptr) == cudaSuccess, "choice: nothing to launch");
+  check(launch_f32_expert_matmul(args, config, nullptr) == cudaSuccess,
+        "choice: nothing to launch");
   config.tile_tokens = 7;
-  check(launch_matmul_f32(args, config, nullptr) == cudaErrorInvalidValue,
+  check(launch_f32_expert_matmul(args, config, nullptr) == cudaErrorInvalidValue,
         "choice: no such tile is refused");
   for (const Kind& kind : {Kind{8, 3}, Kind{8, 8}, Kind{32, 2}}) {
     config.tile_tokens = kind.tile_tokens;
     config.split_k = kind.split_k;
-    check(launch_matmul_f32(args, config, nullptr) == cudaErrorInvalidValue,
+    check(launch_f32_expert_matmul(args, config, nullptr) == cudaErrorInvalidValue,
           "choice: no such split is refused: " + name_of(kind));
   }
 }
@@ -406,7 +407,7 @@ void test_budget(const DeviceLimits& limits) {
       const MatmulConfig config = config_of(limits, kind, true);
       simt::reset_counters();
       problem.run(sorted(problem.ids(), 1), config, what);
-      const simt::Counters counted = simt::counters("matmul_f32");
+      const simt::Counters counted = simt::counters("f32_expert_matmul");
       const uint64_t column_tiles = static_cast<uint64_t>(c.rows / config.tile_rows);
       const uint64_t bytes =
           static_cast<uint64_t>(2 * c.rows * c.cols + tokens * c.cols * column_tiles) * 4;

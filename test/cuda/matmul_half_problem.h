@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "cuda/harness.h"
-#include "cuda/launch/expert_matmul.h"
+#include "cuda/ops/expert_matmul.h"
 
 namespace native_test {
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "cuda/harness.h"
-#include "cuda/kernels/matmul_half_tile.cuh"
+#include "cuda/kernels/sm80/half_expert_matmul_tile.cuh"
 #include "cuda/matmul_half_problem.h"
 #include "cuda/suites.h"
 

@@ -1,6 +1,6 @@
 // Selection against the oracle in double: every rule, awkward numbers of experts, ties, rows that
 // are not finite; the same bits alone, in a batch, and with any number of warps per token.
-#include "cuda/launch/select.h"
+#include "cuda/ops/select.h"
 
 #include <algorithm>
 #include <cmath>

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "cuda/launch/limits.h"
+#include "cuda/ops/limits.h"
 #include "native/check.h"
 
 namespace native_test {

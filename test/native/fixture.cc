@@ -1,16 +1,44 @@
 #include "fixture.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 
 #include "core/dtype.h"
-#include "cpu/isa/isa.h"
 
 namespace native_test {
 
+// Round to nearest, ties to even. Written out here, so that a test's inputs do not depend on the code
+// under test.
 uint16_t to_half_bits(float value, int32_t dtype) {
-  uint16_t bits = 0;
-  sparse_experts::cpu::kScalarKernels.narrow(&bits, dtype, &value, 1);
-  return bits;
+  uint32_t bits = 0;
+  std::memcpy(&bits, &value, sizeof bits);
+  if (dtype == SE_BF16) {
+    if (std::isnan(value)) return static_cast<uint16_t>(bits >> 16 | 0x40);
+    return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+  }
+  const uint32_t sign = bits >> 16 & 0x8000;
+  const double magnitude = std::fabs(static_cast<double>(value));
+  if (std::isnan(value)) return static_cast<uint16_t>(sign | 0x7e00);
+  if (magnitude >= 65520) return static_cast<uint16_t>(sign | 0x7c00);
+  const int exponent = std::max(magnitude == 0 ? -14 : std::ilogb(magnitude), -14);
+  const double steps = std::nearbyint(std::ldexp(magnitude, 10 - exponent));  // 1024 is 2^exponent
+  return static_cast<uint16_t>(sign | ((exponent + 14) * 1024 + static_cast<uint32_t>(steps)));
+}
+
+double from_half_bits(uint16_t bits, int32_t dtype) {
+  if (dtype == SE_BF16) {
+    const uint32_t wide = uint32_t{bits} << 16;
+    float value = 0;
+    std::memcpy(&value, &wide, sizeof value);
+    return value;
+  }
+  const int exponent = bits >> 10 & 31;
+  const int mantissa = bits & 1023;
+  double magnitude =
+      std::ldexp(exponent == 0 ? mantissa : 1024 + mantissa, std::max(exponent, 1) - 25);
+  if (exponent == 31) magnitude = mantissa == 0 ? INFINITY : NAN;
+  return (bits & 0x8000) != 0 ? -magnitude : magnitude;
 }
 
 std::vector<char> random_bytes(Random* random, int64_t count, int32_t dtype, double deviation) {
@@ -139,11 +167,19 @@ LayerFixture::LayerFixture(const LayerOptions& options) : random(options.seed * 
 }
 
 std::vector<double> ForwardResult::values(int32_t dtype) const {
-  std::vector<double> out;
-  const int64_t count = static_cast<int64_t>(output.size()) / sparse_experts::dtype_bytes(dtype);
-  std::vector<float> wide(count);
-  sparse_experts::cpu::kScalarKernels.widen(wide.data(), output.data(), dtype, count);
-  out.assign(wide.begin(), wide.end());
+  const int64_t size = sparse_experts::dtype_bytes(dtype);
+  std::vector<double> out(output.size() / size);
+  for (size_t i = 0; i < out.size(); ++i) {
+    if (dtype == SE_F32) {
+      float value = 0;
+      std::memcpy(&value, output.data() + i * 4, 4);
+      out[i] = value;
+    } else {
+      uint16_t bits = 0;
+      std::memcpy(&bits, output.data() + i * 2, 2);
+      out[i] = from_half_bits(bits, dtype);
+    }
+  }
   return out;
 }
 

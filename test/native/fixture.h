@@ -14,6 +14,7 @@ namespace native_test {
 // Bits of a value in a dtype, to nearest even (checked against the backend's own conversion in the
 // tests).
 uint16_t to_half_bits(float value, int32_t dtype);
+double from_half_bits(uint16_t bits, int32_t dtype);
 // `count` values as raw bytes of a dtype.
 std::vector<char> random_bytes(Random* random, int64_t count, int32_t dtype, double deviation);
 SeTensor tensor_of(void* data, int32_t dtype, std::initializer_list<int64_t> shape);

@@ -11,8 +11,8 @@ const OPERATIONS = {
   // The dtype of the hidden states; router weights come in any.
   gate: dtype =>
     DTYPES.flatMap(weight => [
-      new RegExp(`^gate_rows_kernel<${TYPE[dtype]}, ${TYPE[weight]}\\b`),
-      new RegExp(`^gate_tile_kernel<${TYPE[dtype]}, ${TYPE[weight]}\\b`),
+      new RegExp(`^router_rows_kernel<${TYPE[dtype]}, ${TYPE[weight]}\\b`),
+      new RegExp(`^router_tile_kernel<${TYPE[dtype]}, ${TYPE[weight]}\\b`),
     ]),
   selectExperts: dtype =>
     dtype === 'f32'
@@ -21,7 +21,9 @@ const OPERATIONS = {
   dispatch: dtype =>
     dtype === 'i32' ? [/^dispatch_small_kernel/, /^dispatch_count_kernel/, /^dispatch_place_kernel/] : [],
   expertMatmul: dtype =>
-    dtype === 'f32' ? [/^matmul_f32_kernel</] : [new RegExp(`^matmul_half_kernel<.*\\b${TYPE[dtype]}\\b`)],
+    dtype === 'f32'
+      ? [/^f32_expert_matmul_kernel</]
+      : [new RegExp(`^half_expert_matmul_kernel<.*\\b${TYPE[dtype]}\\b`)],
   // The dtype of the output.
   combine: dtype => [new RegExp(`^combine_kernel<${TYPE[dtype]}\\b`)],
   convert: dtype =>

@@ -32,10 +32,10 @@ const RESERVED_SHARED_BYTES = 1024 // per block
 
 /** What must stand in a kernel's PTX, by its name: [pattern of the name, instruction, at least]. */
 const LEAST_INSTRUCTIONS = [
-  [/^matmul_half/, 'mma', 8],
-  [/^matmul_half/, 'ldmatrix', 8],
-  [/^matmul_/, 'cp.async', 2],
-  [/^matmul_f32/, 'fma', 64],
+  [/^half_expert_matmul/, 'mma', 8],
+  [/^half_expert_matmul/, 'ldmatrix', 8],
+  [/_expert_matmul/, 'cp.async', 2],
+  [/^f32_expert_matmul/, 'fma', 64],
 ]
 
 /** Instructions of the census: name → pattern of a PTX line. */
@@ -72,7 +72,7 @@ if (spawnSync(process.execPath, builder, { cwd: root, stdio: 'inherit' }).status
 const compileSeconds = Math.round((Date.now() - began) / 1000)
 
 const cmake = readFileSync(path.join(root, 'cmake/cuda_backend.cmake'), 'utf8')
-const units = [...cmake.matchAll(/^\s*(csrc\/cuda\/launch\/\w+\.cu)\)?$/gm)].map(([, file]) => file)
+const units = [...cmake.matchAll(/^\s*(csrc\/cuda\/[\w/]+\.cu)\)?$/gm)].map(([, file]) => file)
 if (units.length === 0) fail('no kernel sources in cmake/cuda_backend.cmake')
 const objects = path.join(root, 'build/cuda/CMakeFiles/sparse_experts_cuda_kernels.dir')
 const cache = readFileSync(path.join(root, 'build/cuda/CMakeCache.txt'), 'utf8')

@@ -1,0 +1,12 @@
+#include "cuda/kernels/sm80/half_expert_matmul_launch.cuh"
+
+namespace sparse_experts::cuda {
+
+cudaError_t prepare_bf16_expert_matmul() { return prepare_half_expert_matmul<Bf16>(); }
+
+cudaError_t launch_bf16_expert_matmul(const ExpertMatmulKernelArgs& args,
+                                      const MatmulConfig& config, cudaStream_t stream) {
+  return launch_half_expert_matmul<Bf16>(args, config, stream);
+}
+
+}  // namespace sparse_experts::cuda

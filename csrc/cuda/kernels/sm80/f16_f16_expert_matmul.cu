@@ -1,0 +1,12 @@
+#include "cuda/kernels/sm80/half_expert_matmul_launch.cuh"
+
+namespace sparse_experts::cuda {
+
+cudaError_t prepare_f16_expert_matmul() { return prepare_half_expert_matmul<F16>(); }
+
+cudaError_t launch_f16_expert_matmul(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
+                                     cudaStream_t stream) {
+  return launch_half_expert_matmul<F16>(args, config, stream);
+}
+
+}  // namespace sparse_experts::cuda

@@ -1,0 +1,114 @@
+// How a matmul is launched: a pure function of its shape and of the device's limits.
+//
+//   1. The tokens per tile follow the tokens per expert: wide enough that most experts need one tile
+//      and their weights are read once, and never above the number of tokens.
+//   2. Few tokens: blocks of few rows, one per tile, which the hardware hands out. They are bound
+//      by memory, and it evens out blocks that differ. Many tokens: persistent blocks.
+//   3. K is split only where one token's tiles leave multiprocessors without work, whatever the
+//      number of tokens in this call.
+#include <cstdint>
+#include <cstdio>
+
+#include "abi/backend.h"
+#include "core/numeric.h"
+#include "cuda/kernels/sm80/half_expert_matmul_tile.cuh"
+#include "cuda/ops/expert_matmul.h"
+#include "cuda/ops/expert_matmul_kernels.h"
+
+namespace sparse_experts::cuda {
+namespace {
+
+constexpr int64_t kReservedSharedBytes = 1024;  // by the driver, of every block
+constexpr int64_t kMaxDecodeWaves = 64;
+
+struct HalfChoice {
+  int32_t kernel;
+  int32_t tile_tokens;
+};
+
+HalfChoice choose_half(const MatmulShape& shape) {
+  const int64_t tokens = shape.num_tokens;
+  const double routed = static_cast<double>(tokens) * static_cast<double>(shape.top_k);
+  const double per_expert = shape.num_experts > 0 ? routed / static_cast<double>(shape.num_experts)
+                                                  : static_cast<double>(tokens);
+  if (tokens <= 8) return {kHalfDecode, 8};
+  if (per_expert <= 10 || tokens <= 16) return {kHalfDecode, 16};
+  if (per_expert <= 24 || tokens <= 32) return {kHalfSmall, 32};
+  if (per_expert <= 48 || tokens <= 64) return {kHalfLarge, 64};
+  return {kHalfLarge, 128};
+}
+
+// Column tiles of one token: of its experts, and of the shared one.
+int64_t tiles_of_a_token(const MatmulShape& shape, int64_t tile_columns) {
+  return shape.top_k * ceil_div(shape.rows, tile_columns) +
+         ceil_div(shape.shared_rows, tile_columns);
+}
+
+template <typename Tile>
+MatmulConfig configure(const MatmulShape& shape, const DeviceLimits& limits, HalfChoice choice) {
+  MatmulConfig config;
+  config.kernel = choice.kernel;
+  config.tile_tokens = choice.tile_tokens;
+  config.tile_k = Tile::kBlockK;
+  config.stages = Tile::kStages;
+  config.threads = Tile::kThreads;
+  const int32_t columns = shape.gated != 0 ? Tile::kRows / 2 : Tile::kRows;
+  config.split_k = choose_split(shape, limits, columns, Tile::kBlockK, Tile::kMaxSplit);
+  config.tile_rows = columns / config.split_k;
+  config.shared_bytes =
+      int64_t{Tile::kStages} * Tile::stage_bytes(config.tile_tokens, config.split_k);
+  const int64_t block_bytes = config.shared_bytes + kHalfStaticBytes + kReservedSharedBytes;
+  const int64_t fitting = limits.shared_bytes_per_multiprocessor / block_bytes;
+  config.blocks_per_multiprocessor = static_cast<int32_t>(fitting < 1               ? 1
+                                                          : fitting > Tile::kBlocks ? Tile::kBlocks
+                                                                                    : fitting);
+
+  const int64_t token_tiles =
+      token_tiles_at_most(shape.num_tokens * shape.top_k, shape.num_experts, config.tile_tokens);
+  const int64_t tiles = token_tiles * ceil_div(shape.rows, config.tile_rows) +
+                        ceil_div(shape.num_tokens, config.tile_tokens) *
+                            ceil_div(shape.shared_rows, config.tile_rows);
+  int64_t blocks = int64_t{limits.num_multiprocessors} * config.blocks_per_multiprocessor;
+  if (choice.kernel == kHalfDecode) blocks *= kMaxDecodeWaves;
+  config.grid = static_cast<int32_t>(tiles < 1 ? 1 : tiles < blocks ? tiles : blocks);
+  return config;
+}
+
+}  // namespace
+
+int32_t choose_split(const MatmulShape& shape, const DeviceLimits& limits, int64_t tile_columns,
+                     int64_t block_k, int32_t max_split) {
+  if (shape.batch_invariant != 0) return 1;
+  int32_t split = 1;
+  // One block has 16 to 24 KiB under way: half as many blocks again as multiprocessors fill the
+  // memory's pipeline.
+  while (split < max_split && shape.cols >= 4 * block_k * split &&
+         2 * tiles_of_a_token(shape, tile_columns / split) < 3 * limits.num_multiprocessors) {
+    split *= 2;
+  }
+  return split;
+}
+
+MatmulConfig choose_matmul(const MatmulShape& shape, const DeviceLimits& limits) {
+  if (shape.dtype == SE_F32) return choose_f32_expert_matmul(shape, limits);
+  const HalfChoice choice = choose_half(shape);
+  switch (choice.kernel) {
+    case kHalfDecode:
+      return configure<HalfDecodeTile>(shape, limits, choice);
+    case kHalfSmall:
+      return configure<HalfSmallTile>(shape, limits, choice);
+    default:
+      return configure<HalfLargeTile>(shape, limits, choice);
+  }
+}
+
+void describe_matmul(const MatmulConfig& config, int32_t dtype, char* text, uint64_t size) {
+  const char* name = dtype == SE_F32 ? "f32 fma" : dtype == SE_F16 ? "f16 mma" : "bf16 mma";
+  char split[32] = "";
+  if (config.split_k > 1) std::snprintf(split, sizeof split, ", K split in %d", config.split_k);
+  std::snprintf(text, size, "%s %dx%dx%d, %d stages, %d warps%s, %d blocks, %d per multiprocessor",
+                name, config.tile_rows, config.tile_tokens, config.tile_k, config.stages,
+                config.threads / 32, split, config.grid, config.blocks_per_multiprocessor);
+}
+
+}  // namespace sparse_experts::cuda

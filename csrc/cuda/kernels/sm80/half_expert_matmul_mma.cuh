@@ -1,0 +1,147 @@
+// The inner part of the half-precision matmul: one tile of products, K in rising steps.
+//
+//   1. kStages - 1 stages are under way while one is multiplied; one barrier per stage
+//   2. within a stage the fragments of the next k16 step are loaded before the products of this
+//   one,
+//      across the border of stages too
+//   3. every output is one f32 accumulator that takes its k16 steps in order
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "cuda/common/num.cuh"
+#include "cuda/common/ptx.cuh"
+#include "cuda/kernels/sm80/half_expert_matmul_load.cuh"
+
+namespace sparse_experts::cuda {
+
+template <typename Element>
+__device__ __forceinline__ void multiply_fragment(float (&d)[4], const uint32_t (&a)[4],
+                                                  const uint32_t (&b)[2]);
+template <>
+__device__ __forceinline__ void multiply_fragment<Bf16>(float (&d)[4], const uint32_t (&a)[4],
+                                                        const uint32_t (&b)[2]) {
+  ptx::mma_m16n8k16_bf16(d, a, b);
+}
+template <>
+__device__ __forceinline__ void multiply_fragment<F16>(float (&d)[4], const uint32_t (&a)[4],
+                                                       const uint32_t (&b)[2]) {
+  ptx::mma_m16n8k16_f16(d, a, b);
+}
+
+// What a warp needs for one k16 step: kWidth fragments of tokens.
+template <typename Tile, int kWidth>
+struct Fragments {
+  uint32_t a[Tile::kFragmentsM][4];
+  uint32_t b[kWidth][2];
+
+  // `rows` and `tokens`: shared addresses of this warp's first row in the stage.
+  __device__ __forceinline__ void load(uint32_t rows, uint32_t tokens, int k16) {
+    const int lane = static_cast<int>(threadIdx.x) & 31;
+    constexpr int kChunks = Tile::kChunks;
+    constexpr int kRowBytes = Tile::kRowBytes;  // 16 rows further the swizzle is the same
+    rows += swizzled<kChunks>(lane % 16, k16 * 2 + lane / 16);
+#pragma unroll
+    for (int m = 0; m < Tile::kFragmentsM; ++m) {
+      ptx::ldmatrix_x4(a[m], rows + m * 16 * kRowBytes);
+    }
+    const int chunk = k16 * 2 + lane / 8 % 2;
+    if constexpr (kWidth == 1) {
+      ptx::ldmatrix_x2(b[0], tokens + swizzled<kChunks>(lane % 8, chunk));
+    } else {
+      tokens += swizzled<kChunks>(lane % 8 + lane / 16 * 8, chunk);
+#pragma unroll
+      for (int n = 0; n < kWidth; n += 2) {
+        uint32_t pair[4];
+        ptx::ldmatrix_x4(pair, tokens + n * 8 * kRowBytes);
+        b[n][0] = pair[0];
+        b[n][1] = pair[1];
+        b[n + 1][0] = pair[2];
+        b[n + 1][1] = pair[3];
+      }
+    }
+  }
+};
+
+// Where the warp stands in its block.
+struct WarpPlace {
+  int m;      // strip of rows
+  int n;      // strip of tokens
+  int slice;  // of K
+};
+
+template <typename Element, typename Tile, int kWidth>
+__device__ __forceinline__ void multiply_tile(
+    float (&sums)[Tile::kFragmentsM][Tile::kFragmentsN][4], StageLoader<Tile>& loader,
+    const WarpPlace& warp, unsigned char* stages) {
+  constexpr int kStages = Tile::kStages;
+  constexpr int kSteps16 = Tile::kBlockK / 16;
+  constexpr int kTileWidth = kWidth * 8 * Tile::kWarpsN;
+  const uint32_t stages_shared = ptx::smem_u32(stages);
+  const int stage_bytes =
+      (Tile::kRows + (loader.tile_tokens << loader.log_split)) * Tile::kRowBytes;
+  const int depth = Tile::kBlockK << loader.log_split;
+  const int num_steps = (loader.cols() + depth - 1) / depth;
+  const uint32_t rows = (warp.slice * loader.tile_rows + warp.m * Tile::kFragmentsM * 16) *
+                        static_cast<uint32_t>(Tile::kRowBytes);
+  const uint32_t tokens = (Tile::kRows + warp.slice * loader.tile_tokens + warp.n * kWidth * 8) *
+                          static_cast<uint32_t>(Tile::kRowBytes);
+
+#pragma unroll
+  for (int m = 0; m < Tile::kFragmentsM; ++m) {
+#pragma unroll
+    for (int n = 0; n < Tile::kFragmentsN; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums[m][n][i] = 0.0f;
+    }
+  }
+
+  loader.template find_tokens<kTileWidth>(stages, stage_bytes);
+  for (int step = 0; step < kStages - 1; ++step) {
+    const int at = step * stage_bytes;
+    if (step < num_steps) loader.template load<kTileWidth>(stages + at, stages_shared + at, step);
+    ptx::cp_async_commit();
+  }
+  ptx::cp_async_wait<kStages - 2>();
+  __syncthreads();
+
+  Fragments<Tile, kWidth> fragments[2];
+  int read_at = 0;                             // offset of the stage that is multiplied
+  int write_at = (kStages - 1) * stage_bytes;  // and of the one that is filled
+  fragments[0].load(stages_shared + rows, stages_shared + tokens, 0);
+  for (int step = 0; step < num_steps; ++step) {
+#pragma unroll
+    for (int k16 = 0; k16 < kSteps16; ++k16) {
+      if (k16 == kSteps16 - 1) {
+        // This stage's fragments are all in registers: behind the barrier it may be filled anew.
+        ptx::cp_async_wait<kStages - 2>();
+        __syncthreads();
+        read_at = read_at == (kStages - 1) * stage_bytes ? 0 : read_at + stage_bytes;
+      }
+      if (k16 < kSteps16 - 1 || step + 1 < num_steps) {
+        fragments[(k16 + 1) % 2].load(stages_shared + read_at + rows,
+                                      stages_shared + read_at + tokens, (k16 + 1) % kSteps16);
+      }
+      if (k16 == 0) {
+        const int next = step + kStages - 1;
+        if (next < num_steps) {
+          loader.template load<kTileWidth>(stages + write_at, stages_shared + write_at, next);
+        }
+        ptx::cp_async_commit();
+        write_at = write_at == (kStages - 1) * stage_bytes ? 0 : write_at + stage_bytes;
+      }
+#pragma unroll
+      for (int m = 0; m < Tile::kFragmentsM; ++m) {
+#pragma unroll
+        for (int n = 0; n < kWidth; ++n) {
+          multiply_fragment<Element>(sums[m][n], fragments[k16 % 2].a[m], fragments[k16 % 2].b[n]);
+        }
+      }
+    }
+  }
+  ptx::cp_async_wait<0>();
+}
+
+}  // namespace sparse_experts::cuda

@@ -1,0 +1,142 @@
+#include "cuda/layer/layer.h"
+
+#include <vector>
+
+#include "core/dtype.h"
+#include "cuda/runtime/device.h"
+#include "cuda/stages/stages.h"
+#include "ops/checks.h"
+#include "ops/validate.h"
+
+namespace sparse_experts::cuda {
+namespace {
+
+// Above this a call's arrays go through the device's copier: pinned memory is the host's scarcest
+// and a model has many layers, and a call of this size takes far longer than a few extra copies.
+constexpr uint64_t kLayerStagingBytes = 4 << 20;
+
+Status check_strides(const char* name, const SeExperts& experts) {
+  if (experts.num_experts == 0 || experts.activation.gated == 0) return Status::ok();
+  SE_CHECK_ARGUMENT(experts.gate.row_stride == experts.up.row_stride,
+                    std::string(name) + ": gate and up must have one row_stride");
+  SE_CHECK_ARGUMENT(experts.gate_bias.data == nullptr || experts.up_bias.data == nullptr ||
+                        experts.gate_bias.stride == experts.up_bias.stride,
+                    std::string(name) + ": gate and up biases must have one stride");
+  return Status::ok();
+}
+
+}  // namespace
+
+Layer::Layer(Device& device, const SeMoeLayer& layer, const SeLayerOptions& options)
+    : device_(device),
+      layer_(layer),
+      options_(options),
+      pinned_(device),
+      staging_(device),
+      present_table_(device),
+      graphs_(device) {}
+
+Layer::~Layer() {
+  if (!device_.enter().is_ok()) return;
+  graphs_.clear();
+  if (done_ != nullptr) static_cast<void>(cudaEventDestroy(done_));
+  if (stream_ != nullptr) static_cast<void>(cudaStreamDestroy(stream_));
+}
+
+Status Layer::open() {
+  SE_RETURN_IF_ERROR(validate_layer(layer_));
+  SE_RETURN_IF_ERROR(check_strides("experts", layer_.experts));
+  SE_RETURN_IF_ERROR(check_strides("shared experts", layer_.shared));
+  SE_RETURN_IF_ERROR(device_.enter());
+  SE_RETURN_IF_ERROR(check_tables());
+  if (layer_.routing.hash_routed != 0)
+    SE_RETURN_IF_ERROR(check_hash_table(device_, layer_.routing));
+  SE_RETURN_IF_ERROR(device_.check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
+                                   "cudaStreamCreateWithFlags"));
+  return device_.check(
+      cudaEventCreateWithFlags(&done_, cudaEventBlockingSync | cudaEventDisableTiming),
+      "cudaEventCreateWithFlags");
+}
+
+// The same rules as validate_layer_contents, on copies of the tables.
+Status Layer::check_tables() {
+  SeMoeLayer on_host = layer_;
+  const void* first[5] = {};
+  int num_tables = 0;
+  const auto fetch_first = [&](SeMatrixTable* table) -> Status {
+    if (table->data == nullptr) return Status::ok();
+    const void** entry = &first[num_tables++];
+    SE_RETURN_IF_ERROR(device_.copier().to_host(entry, table->data, sizeof(void*)));
+    table->data = entry;
+    return Status::ok();
+  };
+  if (layer_.latent_size > 0) {
+    SE_RETURN_IF_ERROR(fetch_first(&on_host.latent_down));
+    SE_RETURN_IF_ERROR(fetch_first(&on_host.latent_up));
+  }
+  if (layer_.shared.num_experts > 0) {
+    SE_RETURN_IF_ERROR(fetch_first(&on_host.shared.gate));
+    SE_RETURN_IF_ERROR(fetch_first(&on_host.shared.up));
+    SE_RETURN_IF_ERROR(fetch_first(&on_host.shared.down));
+  }
+  SE_RETURN_IF_ERROR(validate_layer_contents(on_host));
+  if (layer_.experts.num_experts == 0) return Status::ok();
+  return make_present_table(layer_.experts);
+}
+
+// An expert counts only when all of its matrices are here. Where the tables agree about that, one
+// of them serves as the list; else a table of its own is made.
+Status Layer::make_present_table(const SeExperts& experts) {
+  const auto num_experts = static_cast<size_t>(experts.num_experts);
+  const uint64_t bytes = num_experts * sizeof(void*);
+  std::vector<const void*> present(num_experts);
+  std::vector<const void*> other(num_experts);
+  SE_RETURN_IF_ERROR(device_.copier().to_host(present.data(), experts.up.data, bytes));
+  bool agree = true;
+  for (const SeMatrixTable* table : {&experts.down, &experts.gate}) {
+    if (table->data == nullptr || (table == &experts.gate && experts.activation.gated == 0))
+      continue;
+    SE_RETURN_IF_ERROR(device_.copier().to_host(other.data(), table->data, bytes));
+    for (size_t e = 0; e < num_experts; ++e) {
+      agree = agree && (present[e] == nullptr) == (other[e] == nullptr);
+      if (other[e] == nullptr) present[e] = nullptr;
+    }
+  }
+  present_ = experts.up.data;
+  if (agree) return Status::ok();
+  SE_RETURN_IF_ERROR(present_table_.reserve(bytes));
+  SE_RETURN_IF_ERROR(device_.copier().to_device(present_table_.data(), present.data(), bytes));
+  present_ = reinterpret_cast<const void* const*>(present_table_.data());
+  return Status::ok();
+}
+
+Status Layer::forward(const SeForwardArgs& args, void* workspace, uint64_t workspace_bytes) {
+  SE_RETURN_IF_ERROR(validate_forward(layer_, args));
+  SE_RETURN_IF_ERROR(validate_select_arrays(layer_.routing, args.select, args.replay != 0));
+  SE_RETURN_IF_ERROR(device_.enter());
+  const int64_t num_tokens = args.select.num_tokens;
+  if (num_tokens == 0) return Status::ok();
+  const ForwardPlan plan = plan_forward(layer_, device_.limits(), num_tokens);
+  SE_CHECK_ARGUMENT(workspace != nullptr && workspace_bytes >= plan.total_bytes,
+                    "forward: the workspace has " + std::to_string(workspace_bytes) + " bytes, " +
+                        std::to_string(plan.total_bytes) + " are needed");
+  if (args.cancel != nullptr && __atomic_load_n(args.cancel, __ATOMIC_RELAXED) != 0)
+    return Status::cancelled();
+  const StagingPlan staging = plan_staging(layer_, args);
+  std::lock_guard<std::mutex> lock(mutex_);
+  return staging.total_bytes <= kLayerStagingBytes
+             ? run_small(args, staging, plan, static_cast<char*>(workspace))
+             : run_large(args, staging, plan, static_cast<char*>(workspace));
+}
+
+ForwardQueue Layer::queue_of(const ForwardPlan& plan, char* workspace, bool is_recorded) const {
+  return {device_, layer_, options_, present_, stream_, plan, workspace, is_recorded};
+}
+
+Status Layer::finish(const Status& status) {
+  if (device_.is_lost()) return status;
+  const Status ended = device_.synchronize(stream_, done_, "forward");
+  return status.is_ok() ? ended : status;
+}
+
+}  // namespace sparse_experts::cuda

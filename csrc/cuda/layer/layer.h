@@ -1,0 +1,74 @@
+// A layer made ready on a device: its description, and what its calls need each time, kept between
+// them: stream, event, staging memory, graphs.
+//
+// A call in steps: check what the host can read; bring host arrays into the staging block; copy it,
+// compute, copy results back, all on the layer's stream; wait once; hand the results out. A small
+// call's block is the layer's own and stays where it is, so that graphs can name it. A large call
+// copies array by array through the device's copier into memory that all layers share, one such
+// call at a time.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <mutex>
+
+#include "abi/backend.h"
+#include "core/status.h"
+#include "cuda/layer/forward.h"
+#include "cuda/layer/graph_cache.h"
+#include "cuda/layer/staging_plan.h"
+#include "cuda/runtime/memory.h"
+
+namespace sparse_experts::cuda {
+
+class Device;
+
+class Layer {
+ public:
+  Layer(Device& device, const SeMoeLayer& layer, const SeLayerOptions& options);
+  ~Layer();
+  Layer(const Layer&) = delete;
+  Layer& operator=(const Layer&) = delete;
+
+  // Checks the description and what its tables hold.
+  Status open();
+  Status forward(const SeForwardArgs& args, void* workspace, uint64_t workspace_bytes);
+  Device& device() { return device_; }
+
+ private:
+  Status check_tables();
+  Status make_present_table(const SeExperts& experts);
+
+  Status run_small(const SeForwardArgs& args, const StagingPlan& staging, const ForwardPlan& plan,
+                   char* workspace);
+  Status run_large(const SeForwardArgs& args, const StagingPlan& staging, const ForwardPlan& plan,
+                   char* workspace);
+  Status reserve_staging(uint64_t bytes);
+  Status queue_small(const SeForwardArgs& args, const StagingPlan& staging, const ForwardPlan& plan,
+                     char* workspace, bool is_recorded);
+  Status capture(const SeForwardArgs& args, const StagingPlan& staging, const ForwardPlan& plan,
+                 char* workspace, GraphCache::Entry* entry);
+  ForwardQueue queue_of(const ForwardPlan& plan, char* workspace, bool is_recorded) const;
+  // Waits whatever the status is: the caller's memory is free to go when a call returns.
+  Status finish(const Status& status);
+
+  Device& device_;
+  const SeMoeLayer layer_;
+  const SeLayerOptions options_;
+  std::mutex mutex_;  // one call at a time
+  cudaStream_t stream_ = nullptr;
+  cudaEvent_t done_ = nullptr;
+  PinnedBuffer pinned_;
+  DeviceBuffer staging_;
+  DeviceBuffer present_table_;
+  const void* const* present_ = nullptr;
+  GraphCache graphs_;
+};
+
+}  // namespace sparse_experts::cuda
+
+// Opaque to callers.
+struct SeLayer : sparse_experts::cuda::Layer {
+  using Layer::Layer;
+};

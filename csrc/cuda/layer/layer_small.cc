@@ -1,0 +1,129 @@
+// A small call: its arrays travel as one block through the layer's own staging memory, and what it
+// queues is recorded into a graph where the same call comes again.
+#include <cstring>
+
+#include "cuda/layer/layer.h"
+#include "cuda/layer/place_arrays.h"
+#include "cuda/runtime/device.h"
+#include "ops/checks.h"
+
+namespace sparse_experts::cuda {
+namespace {
+
+// The block grows by doubling: a batch that grows token by token moves it (and drops the graphs)
+// only a few times.
+constexpr uint64_t kLeastStagingBytes = 64 << 10;
+// Above this the launches of a call cost little beside its kernels, and sizes seldom repeat.
+constexpr int64_t kGraphTokens = 256;
+
+}  // namespace
+
+Status Layer::reserve_staging(uint64_t bytes) {
+  if (bytes <= pinned_.bytes() && bytes <= staging_.bytes()) return Status::ok();
+  uint64_t grown = kLeastStagingBytes;
+  while (grown < bytes) grown *= 2;
+  graphs_.clear();
+  SE_RETURN_IF_ERROR(pinned_.reserve(grown));
+  SE_RETURN_IF_ERROR(staging_.reserve(grown));
+  // Results are copied back as one block, with the gaps between arrays and what a call does not
+  // ask for.
+  return device_.check(cudaMemsetAsync(staging_.data(), 0, staging_.bytes(), stream_),
+                       "cudaMemsetAsync");
+}
+
+Status Layer::queue_small(const SeForwardArgs& args, const StagingPlan& staging,
+                          const ForwardPlan& plan, char* workspace, bool is_recorded) {
+  if (staging.input_bytes > 0)
+    SE_RETURN_IF_ERROR(
+        device_.check(cudaMemcpyAsync(staging_.data(), pinned_.data(), staging.input_bytes,
+                                      cudaMemcpyHostToDevice, stream_),
+                      "copy of the inputs"));
+  SE_RETURN_IF_ERROR(queue_forward(queue_of(plan, workspace, is_recorded), args,
+                                   place_arrays(layer_, args, staging, staging_.data())));
+  return device_.check(
+      cudaMemcpyAsync(pinned_.data() + staging.result_begin, staging_.data() + staging.result_begin,
+                      staging.total_bytes - staging.result_begin, cudaMemcpyDeviceToHost, stream_),
+      "copy of the results");
+}
+
+// Leaves a graph in the entry, or bars its key; a failure here is no failure of the call unless the
+// device is lost. Nothing has run in either case.
+Status Layer::capture(const SeForwardArgs& args, const StagingPlan& staging,
+                      const ForwardPlan& plan, char* workspace, GraphCache::Entry* entry) {
+  entry->is_forbidden = true;
+  // Other threads may allocate meanwhile: only this one's calls are restricted.
+  Status status = device_.check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
+                                "cudaStreamBeginCapture");
+  if (!status.is_ok()) return device_.is_lost() ? status : Status::ok();
+  // A cancellation that arrives meanwhile would leave half a graph.
+  SeForwardArgs recorded = args;
+  recorded.cancel = nullptr;
+  status = queue_small(recorded, staging, plan, workspace, true);
+  cudaGraph_t graph = nullptr;
+  const Status ended = device_.check(cudaStreamEndCapture(stream_, &graph), "cudaStreamEndCapture");
+  if (status.is_ok()) status = ended;
+  cudaGraphExec_t executable = nullptr;
+  if (status.is_ok())
+    status = device_.check(cudaGraphInstantiateWithFlags(&executable, graph, 0),
+                           "cudaGraphInstantiateWithFlags");
+  if (graph != nullptr && !device_.is_lost())
+    static_cast<void>(device_.check(cudaGraphDestroy(graph), "cudaGraphDestroy"));
+  if (device_.is_lost()) return device_.enter();
+  if (!status.is_ok()) return Status::ok();
+  entry->graph = executable;
+  entry->is_forbidden = false;
+  device_.counters().graph_captures += 1;
+  return Status::ok();
+}
+
+Status Layer::run_small(const SeForwardArgs& args, const StagingPlan& staging,
+                        const ForwardPlan& plan, char* workspace) {
+  SE_RETURN_IF_ERROR(reserve_staging(staging.total_bytes));
+  char* const block = pinned_.data();
+  const SeSelectArgs& select = args.select;
+  const int64_t num_tokens = select.num_tokens;
+  const int64_t num_slots = num_tokens * layer_.routing.top_k;
+  const auto put = [&](uint64_t offset, const void* from, int64_t bytes) {
+    if (offset != StagingPlan::kNone) std::memcpy(block + offset, from, bytes);
+  };
+  if (staging.hidden != StagingPlan::kNone) pack_rows(args.hidden, block + staging.hidden);
+  if (staging.router_input != StagingPlan::kNone)
+    pack_rows(args.router_input, block + staging.router_input);
+  put(staging.token_ids, select.token_ids, num_tokens * 4);
+  put(staging.row_top_k, select.row_top_k, num_tokens);
+  put(staging.sequence_lengths, select.sequence_lengths, select.num_sequences * 4);
+  if (args.replay != 0) {
+    put(staging.topk_ids, select.topk_ids, num_slots * 4);
+    put(staging.topk_weights, select.topk_weights, num_slots * 4);
+  }
+
+  GraphCache::Entry* entry = nullptr;
+  GraphCache::Action action = GraphCache::Action::kPlain;
+  if (device_.graphs_enabled() && num_tokens <= kGraphTokens && plan.wave_tokens >= num_tokens)
+    action = graphs_.look_up(make_graph_key(args, workspace), &entry);
+  if (action == GraphCache::Action::kCapture)
+    SE_RETURN_IF_ERROR(capture(args, staging, plan, workspace, entry));
+  Status status;
+  if (entry != nullptr && entry->graph != nullptr) {
+    status = device_.check(cudaGraphLaunch(entry->graph, stream_), "cudaGraphLaunch");
+    if (status.is_ok()) device_.counters().graph_replays += 1;
+  } else {
+    status = queue_small(args, staging, plan, workspace, false);
+  }
+  SE_RETURN_IF_ERROR(finish(status));
+  device_.counters().copied_to_device_bytes += staging.input_bytes;
+  device_.counters().copied_to_host_bytes += staging.total_bytes - staging.result_begin;
+
+  const auto get = [&](void* to, uint64_t offset, int64_t bytes) {
+    if (to != nullptr) std::memcpy(to, block + offset, bytes);
+  };
+  if (args.replay == 0) {
+    get(select.topk_ids, staging.topk_ids, num_slots * 4);
+    get(select.topk_weights, staging.topk_weights, num_slots * 4);
+  }
+  get(select.non_finite, staging.non_finite, num_tokens);
+  if (staging.output != StagingPlan::kNone) unpack_rows(block + staging.output, args.output);
+  return Status::ok();
+}
+
+}  // namespace sparse_experts::cuda
