@@ -5,6 +5,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     exclude: [...configDefaults.exclude, 'test/package/**'],
+    setupFiles: process.env.SE_TEST_SHARD ? ['test/helpers/shard.ts'] : [],
     pool: 'forks',
     // The native pool and the tests' child processes use the cores as well.
     maxWorkers: 2,

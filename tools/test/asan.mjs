@@ -4,6 +4,7 @@
  */
 
 import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { treeOf } from '../build/tree.mjs'
 import { root } from '../repository.mjs'
@@ -13,13 +14,26 @@ const build = [path.join(root, 'tools/build/native.mjs'), '--sanitize', 'address
 if (spawnSync(process.execPath, build, { cwd: root, stdio: 'inherit' }).status !== 0) process.exit(1)
 const tree = treeOf('address')
 
-// These start a TypeScript runner per test and reach no native code that the others do not.
-const excluded = ['cli', 'docs', 'examples'].flatMap(suite => ['--exclude', `test/${suite}/**`])
+/** All that reaches the addon. Other suites look at the reference, at examples and at the command line over the same native code. */
+const SUITES = [
+  ...['test/api', 'test/devices', 'test/ops', 'test/golden/devices.test.ts', 'test/tiny/golden.test.ts'],
+  ...['plan', 'decode-native'].map(name => `test/unit/${name}.test.ts`),
+]
+const named = process.argv
+  .slice(2)
+  .some(argument => !argument.startsWith('-') && existsSync(path.join(root, argument)))
 const reports = path.join(tree, 'reports')
 const vitest = path.join(root, 'node_modules/vitest/vitest.mjs')
 const { status } = spawnSync(
   process.execPath,
-  [vitest, 'run', '--typecheck.enabled=false', '--testTimeout=600000', ...excluded, ...process.argv.slice(2)],
+  [
+    vitest,
+    'run',
+    '--typecheck.enabled=false',
+    '--testTimeout=600000',
+    ...(named ? [] : SUITES),
+    ...process.argv.slice(2),
+  ],
   {
     cwd: root,
     stdio: 'inherit',

@@ -1,6 +1,6 @@
 /**
  * `npm run test:cuda [-- --flavour plain|address|race] [--schedule forward|reverse|random|skewed] [--seed N] [suites and options of
- * vitest]`: the suites through the TypeScript API on an emulated GPU, no GPU needed.
+ * vitest] [--shard I/N]`: the suites through the TypeScript API on an emulated GPU, no GPU needed.
  *
  * Without named suites: all that use a device in the plain flavour under the forward schedule, the case table otherwise.
  */
@@ -26,12 +26,13 @@ const CASE_TABLE = ['test/ops', ...['bits', 'failures', 'memory', 'tensors', 'wo
 const NATIVE = ['arguments', 'load', 'queue', 'lifetime', 'exit'].map(device)
 const ALL = [...CASE_TABLE, 'test/golden/devices.test.ts', 'test/api', 'test/tiny/golden.test.ts', ...NATIVE]
 
-const { values, tokens } = parseArgs({ options: EMULATOR_OPTIONS, strict: false, tokens: true })
+const OPTIONS = { ...EMULATOR_OPTIONS, shard: { type: 'string' } }
+const { values, tokens } = parseArgs({ options: OPTIONS, strict: false, tokens: true })
 checkEmulatorOptions('test:cuda', values)
 const { flavour, schedule } = values
 const own = new Set()
 for (const token of tokens) {
-  if (token.kind !== 'option' || !(token.name in EMULATOR_OPTIONS)) continue
+  if (token.kind !== 'option' || !(token.name in OPTIONS)) continue
   own.add(token.index)
   if (!token.inlineValue) own.add(token.index + 1)
 }
@@ -47,6 +48,7 @@ const env = {
   ...emulatorEnvironment(values, tree),
   SPARSE_EXPERTS_CUDA_LIBRARY: library,
   SPARSE_EXPERTS_EMULATED: flavour,
+  ...(values.shard && { SE_TEST_SHARD: values.shard }),
 }
 if (flavour === 'address') {
   // The addon hands memory to the backend: it is instrumented as well.

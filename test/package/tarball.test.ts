@@ -1,47 +1,29 @@
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+/** What is published, installed on a machine without a compiler: the part of `npm run test:package` that each landing runs. */
+
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {
   barePath,
   cleanUp,
+  expectCpu,
   installedProject,
   mustRun,
-  nodeExecutable,
-  pack,
+  packBoth,
+  program,
   repository,
   run,
-  stagedTree,
   type Tarball,
 } from './workbench.js'
 
 const manifest = JSON.parse(readFileSync(path.join(repository, 'package.json'), 'utf8'))
-/** f32 with f32 accumulation, against double precision. */
-const F32_BOUND = 5e-6
-/** The supported lines of Node: the floor, and newer ones. */
-const NODE_VERSIONS = ['20.20.2', '22.23.3', '24.9.0']
 
 let withPrebuild: Tarball
 let sourceOnly: Tarball
-
 beforeAll(async () => {
-  const stage = stagedTree()
-  sourceOnly = await pack(stage)
-  await mustRun('npm', ['run', 'release:prebuild'], { cwd: stage })
-  await mustRun(process.execPath, ['tools/check/prebuilds.mjs', '--current'], { cwd: stage })
-  withPrebuild = await pack(stage)
+  ;({ withPrebuild, sourceOnly } = await packBoth())
 })
 afterAll(cleanUp)
-
-/** Runs one of test/package/programs in a project. */
-async function program(project: string, args: string[], node = process.execPath, PATH = barePath) {
-  return JSON.parse(await mustRun(node, args, { cwd: project, PATH }))
-}
-
-function expectCpu(result: { device: string; sameIds: boolean; relativeError: number }): void {
-  expect(result.device).toBe('cpu')
-  expect(result.sameIds).toBe(true)
-  expect(result.relativeError).toBeLessThanOrEqual(F32_BOUND)
-}
 
 describe('the tarball', () => {
   it('holds what a user needs and nothing else', () => {
@@ -121,15 +103,6 @@ describe('with a prebuild and no compiler', () => {
     expectCpu(await program(project, ['commonjs.cjs', 'cpu']))
   })
 
-  it.each(NODE_VERSIONS)('runs on Node %s', async version => {
-    const node = await nodeExecutable(version)
-    for (const name of ['esm.mjs', 'commonjs.cjs']) {
-      const result = await program(project, [name, 'cpu'], node)
-      expect(result.node).toBe(version)
-      expectCpu(result)
-    }
-  })
-
   it('answers npx sparse-experts doctor --json', async () => {
     const stdout = await mustRun('npx', ['--no-install', 'sparse-experts', 'doctor', '--json'], {
       cwd: project,
@@ -151,78 +124,32 @@ describe('with a prebuild and no compiler', () => {
       expect(entry.hasInstallScript ?? false).toBe(false)
     }
   })
-})
 
-describe('types for a consumer', () => {
   // Under node16 TypeScript still refuses to require an ES module.
   it.each([
     ['node16', 'node16', ['consumer.mts']],
     ['nodenext', 'nodenext', ['consumer.mts', 'consumer.cts']],
     ['esnext', 'bundler', ['consumer.mts']],
-  ])('compile strictly under module %s, resolution %s: %j', async (module, moduleResolution, files) => {
-    const project = await installedProject(sourceOnly, barePath)
-    const compilerOptions = {
-      strict: true,
-      noEmit: true,
-      target: 'es2022',
-      lib: ['es2023', 'esnext.disposable'],
-      // The declarations themselves are checked too.
-      skipLibCheck: false,
-      types: ['node'],
-      typeRoots: [path.join(repository, 'node_modules/@types')],
-      module,
-      moduleResolution,
-    }
-    writeFileSync(path.join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }))
-    const tsc = path.join(repository, 'node_modules/typescript/bin/tsc')
-    const result = await run(process.execPath, [tsc, '-p', project], { cwd: project })
-    expect(result.stdout + result.stderr).toBe('')
-    expect(result.status).toBe(0)
-  })
-})
-
-describe('without a prebuild', () => {
-  let project: string
-  beforeAll(async () => {
-    project = await installedProject(sourceOnly, barePath)
-  })
-
-  it('installs and imports, and falls to the reference with a warning', async () => {
-    const result = await program(project, ['esm.mjs', 'auto'])
-    expect(result.device).toBe('reference')
-    expect(result.warnings).toHaveLength(1)
-    expect(result.warnings[0]).toMatch(/^warn: .*reference/)
-  })
-
-  it('refuses the CPU by name with a reason', async () => {
-    const result = await program(project, ['esm.mjs', 'cpu'])
-    expect(['ERR_MOE_DEVICE_UNAVAILABLE', 'ERR_MOE_NATIVE_LOAD']).toContain(result.code)
-    expect(result.message).toMatch(/native|addon|build/i)
-    expect(result.warnings).toEqual([])
-  })
-
-  it('says what is missing when it is asked to build without a toolchain', async () => {
-    const { status, stdout, stderr } = await run('npx', ['--no-install', 'sparse-experts', 'build'], {
-      cwd: project,
-      PATH: barePath,
-    })
-    expect(status).not.toBe(0)
-    expect(stdout + stderr).toMatch(/cmake/i)
-  })
-
-  it('builds from source on request and then runs on the CPU', async () => {
-    await mustRun('npx', ['--no-install', 'sparse-experts', 'build'], { cwd: project })
-    expectCpu(await program(project, ['esm.mjs', 'cpu']))
-    const [newest] = NODE_VERSIONS.slice(-1)
-    expectCpu(await program(project, ['commonjs.cjs', 'cpu'], await nodeExecutable(newest!)))
-  })
-
-  it('names the cause when the addon is there but does not load', async () => {
-    const release = path.join(project, 'node_modules/sparse-experts/build/Release')
-    const addon = readdirSync(release).find(file => file.endsWith('.node'))!
-    writeFileSync(path.join(release, addon), 'not a library')
-    const result = await program(project, ['esm.mjs', 'cpu'])
-    expect(['ERR_MOE_DEVICE_UNAVAILABLE', 'ERR_MOE_NATIVE_LOAD']).toContain(result.code)
-    rmSync(path.join(project, 'node_modules/sparse-experts/build'), { recursive: true })
-  })
+  ])(
+    'has types that compile strictly under module %s, resolution %s: %j',
+    async (module, moduleResolution, files) => {
+      const compilerOptions = {
+        strict: true,
+        noEmit: true,
+        target: 'es2022',
+        lib: ['es2023', 'esnext.disposable'],
+        // The declarations themselves are checked too.
+        skipLibCheck: false,
+        types: ['node'],
+        typeRoots: [path.join(repository, 'node_modules/@types')],
+        module,
+        moduleResolution,
+      }
+      writeFileSync(path.join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }))
+      const tsc = path.join(repository, 'node_modules/typescript/bin/tsc')
+      const result = await run(process.execPath, [tsc, '-p', project], { cwd: project })
+      expect(result.stdout + result.stderr).toBe('')
+      expect(result.status).toBe(0)
+    },
+  )
 })

@@ -1,0 +1,141 @@
+/**
+ * What a green run of a step is evidence for: a digest over the step's row, the committed contents of its inputs, the tools and the
+ * processor. Green runs are kept in a directory outside of the checkout; whatever cannot be decided is no evidence, and the step runs.
+ */
+
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
+
+export const EVIDENCE_DIRECTORY = path.join(os.homedir(), '.cache/sparse-experts-ci')
+
+/** Programs whose version can change an outcome. One that is missing counts as such. */
+const PROGRAMS = [
+  ...['c++', 'g++', 'clang++-14', 'clang-tidy-14', 'aarch64-linux-gnu-g++-12', 'qemu-aarch64', 'nvcc'],
+  ...['/usr/local/cuda/bin/nvcc', 'cmake', 'ninja', 'ld', 'ldd', 'python3'],
+]
+/** Libraries that are found by the compiler alone. */
+const LIBRARIES = ['libc6-dev', 'libstdc++-12-dev', 'libclang-rt-14-dev', 'doctest-dev']
+/** Variables that compilers, the tools and the suites read. */
+const VARIABLES =
+  /^(CC|CXX|CFLAGS|CXXFLAGS|LDFLAGS|CUDA\w*|NODE_OPTIONS|JOBS|SE_\w+|SIMT_\w+|SPARSE_EXPERTS_\w+)$/
+
+/** One text for the tools, the processor and the environment. */
+export function describeMachine() {
+  const answer = (command, args) => spawnSync(command, args, { encoding: 'utf8' }).stdout ?? 'missing'
+  const programs = PROGRAMS.map(program => `${program}: ${answer(program, ['--version'])}`)
+  const libraries = answer('dpkg-query', ['-W', ...LIBRARIES])
+  const processor = existsSync('/proc/cpuinfo')
+    ? readFileSync('/proc/cpuinfo', 'utf8')
+        .match(/^(model name|flags|Features)\s*:.*$/gm)
+        ?.slice(0, 2)
+    : os.cpus()[0]?.model
+  const variables = Object.entries(process.env).filter(([name]) => VARIABLES.test(name))
+  return JSON.stringify([
+    [process.version, process.platform, process.arch, os.availableParallelism()],
+    ...[programs, libraries, processor, variables.sort()],
+  ])
+}
+
+/** Paths and contents of a row's inputs as committed, or undefined with the reason why they say nothing about the working tree. */
+export function readInputs({ inputs }, root) {
+  if (!inputs) return { why: 'always' }
+  const git = (...args) => spawnSync('git', args, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 })
+  const specs = inputs.map(name =>
+    name.startsWith('!') ? `:(top,exclude)${name.slice(1)}` : `:(top)${name}`,
+  )
+  const status = git('status', '--porcelain', '--untracked-files=all', '--', ...specs)
+  if (status.status !== 0) return { why: 'git cannot tell what has changed' }
+  if (status.stdout !== '') return { why: `uncommitted: ${status.stdout.split('\n')[0].slice(3)}` }
+  // Every name must lead somewhere: what has moved away would be missed.
+  for (const name of inputs) {
+    const found = git('ls-files', '--', `:(top)${name.replace(/^!/, '')}`)
+    if (found.status !== 0 || found.stdout === '')
+      return { why: `no input is named ${name.replace(/^!/, '')}` }
+  }
+  const tree = git('ls-files', '--stage', '--', ...specs)
+  if (tree.status !== 0 || tree.stdout === '') return { why: 'git cannot list the inputs' }
+  return { tree: tree.stdout }
+}
+
+/** The key of a green run, of one shard where the row has any. */
+export function digestOf(row, shard, tree, machine) {
+  return createHash('sha256')
+    .update(JSON.stringify([row, shard ?? null, tree, machine]))
+    .digest('hex')
+}
+
+/** What was written about a green run: revision, date, seconds; undefined where there is none. */
+export function findGreen(digest, directory = EVIDENCE_DIRECTORY) {
+  try {
+    return JSON.parse(readFileSync(path.join(directory, `${digest}.json`), 'utf8'))
+  } catch {
+    return undefined
+  }
+}
+
+export function keepGreen(digest, facts, directory = EVIDENCE_DIRECTORY) {
+  write(path.join(directory, `${digest}.json`), facts)
+}
+
+/** A failure takes back what an earlier run said: it passes sometimes only. */
+export function forgetGreen(digest, directory = EVIDENCE_DIRECTORY) {
+  rmSync(path.join(directory, `${digest}.json`), { force: true })
+}
+
+function write(file, contents) {
+  try {
+    mkdirSync(path.dirname(file), { recursive: true })
+    writeFileSync(file, `${JSON.stringify(contents)}\n`)
+  } catch (error) {
+    // Without a place to write the next run runs it all.
+    console.error(`no evidence is kept: ${error.message}`)
+  }
+}
+
+const shardsFile = directory => path.join(directory, 'shards.json')
+
+function readShards(directory) {
+  try {
+    return JSON.parse(readFileSync(shardsFile(directory), 'utf8'))
+  } catch {
+    return {}
+  }
+}
+
+/** The part whose turn it is: the one after that of the last green run, or one by the count of commits. From 1. */
+export function nextShard({ name, shards }, root, directory = EVIDENCE_DIRECTORY) {
+  const last = readShards(directory)[name]
+  if (Number.isInteger(last)) return (last % shards) + 1
+  const { stdout } = spawnSync('git', ['rev-list', '--count', 'HEAD'], { cwd: root, encoding: 'utf8' })
+  return (Number(stdout) % shards || 0) + 1
+}
+
+export function keepShard({ name }, shard, directory = EVIDENCE_DIRECTORY) {
+  write(shardsFile(directory), { ...readShards(directory), [name]: shard })
+}
+
+/**
+ * Whether a row is to run.
+ *
+ * @returns `{ run: true, why, shard }`, or `{ run: false, green }` with what is known of the green run. `shard` where the row has parts and
+ *   the check is not full; `digests` are what a green run is evidence for, empty where nothing can be known
+ */
+export function decide(row, { root, machine, full = false, directory = EVIDENCE_DIRECTORY }) {
+  const { tree, why } = readInputs(row, root)
+  const shards = Array.from({ length: row.shards ?? 0 }, (_, index) => index + 1)
+  const digest = shard => digestOf(row, shard, tree, machine)
+  if (full)
+    return { run: true, why: 'full', digests: tree ? (row.shards ? shards : [undefined]).map(digest) : [] }
+
+  const first = row.shards && nextShard(row, root, directory)
+  const turn = row.shards ? shards.map(shard => ((shard + first - 2) % row.shards) + 1) : [undefined]
+  if (!tree) return { run: true, why, shard: turn[0], digests: [] }
+  for (const shard of turn) {
+    if (!findGreen(digest(shard), directory))
+      return { run: true, why: 'changed', shard, digests: [digest(shard)] }
+  }
+  return { run: false, green: findGreen(digest(turn[0]), directory) }
+}

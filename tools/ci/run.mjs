@@ -1,0 +1,186 @@
+/**
+ * `node tools/ci/run.mjs [STEP …]`: runs the steps of steps.mjs, or the named ones, two at a time, and records each for summary.mjs. Called by
+ * .ci/run, which has installed everything.
+ *
+ * CI_FULL=1: the full check, whatever is known of earlier runs. CI_BUDGET_SECONDS (4600), counted from CI_STARTED (seconds since 1970): no step
+ * begins after it, and one that still runs at an eighth above it is ended; those left are failures. So there is always a summary.
+ */
+
+import { spawn, spawnSync } from 'node:child_process'
+import { appendFileSync, createWriteStream, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+import { root } from '../repository.mjs'
+import { decide, describeMachine, forgetGreen, keepGreen, keepShard, readInputs } from './evidence.mjs'
+import { STEPS } from './steps.mjs'
+import { testsOf } from './tests-of.mjs'
+
+const REPORTS = path.join(root, 'build/reports')
+const WORKERS = 2
+const LINES_OF_SUCCESS = 6
+const LINES_OF_FAILURE = 300
+
+const full = process.env.CI_FULL === '1'
+const budget = Number(process.env.CI_BUDGET_SECONDS ?? 4600)
+const began = Number(process.env.CI_STARTED ?? Date.now() / 1000)
+const elapsed = () => Date.now() / 1000 - began
+const machine = describeMachine()
+const revision = spawnSync('git', ['rev-parse', '--short', 'HEAD'], {
+  cwd: root,
+  encoding: 'utf8',
+}).stdout.trim()
+
+const named = process.argv.slice(2)
+const unknown = named.filter(name => !STEPS.some(step => step.name === name))
+if (unknown.length > 0) {
+  console.error(`no step is named ${unknown.join(', ')}: ${STEPS.map(step => step.name).join(', ')}`)
+  process.exit(2)
+}
+mkdirSync(REPORTS, { recursive: true })
+
+function record(step, status, seconds, remark = '') {
+  const fields = [step.name, step.report, status, Math.round(seconds), remark]
+  appendFileSync(path.join(REPORTS, 'steps.tsv'), `${fields.join('\t')}\n`)
+}
+
+function isMissing(program) {
+  const places = [...(process.env.PATH ?? '').split(path.delimiter), '/usr/local/cuda/bin']
+  return !places.some(place => existsSync(path.join(place, program)))
+}
+
+function commandOf(step, shard) {
+  const command = (full && step.full) || step.command
+  const vitest = [
+    '--reporter=default',
+    '--reporter=json',
+    `--outputFile.json=build/reports/${step.name}.json`,
+  ]
+  const added = [
+    ...(shard ? ['--shard', `${shard}/${step.shards}`] : []),
+    ...(step.report === 'vitest' ? vitest : []),
+  ]
+  // npm keeps options before a "--" for itself.
+  const separator = command[0] === 'npm' && added.length > 0 && !command.includes('--') ? ['--'] : []
+  return [...command, ...separator, ...added]
+}
+
+/** Process groups that run, so that an end of this process is theirs. */
+const running = new Set()
+function endAll(signal) {
+  for (const child of running) {
+    try {
+      process.kill(-child.pid, signal)
+    } catch {}
+  }
+}
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.on(signal, () => {
+    endAll('SIGKILL')
+    process.exit(1)
+  })
+}
+
+/** Runs a command into its log; its exit status, 124 where its time was over. */
+function execute([command, ...args], log, isShown) {
+  return new Promise(resolve => {
+    const child = spawn(command, args, { cwd: root, detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
+    running.add(child)
+    let isLate = false
+    const end = setTimeout(
+      () => {
+        isLate = true
+        endGroup(child)
+      },
+      Math.max(1, (budget * 9) / 8 - elapsed()) * 1000,
+    )
+    const file = createWriteStream(log)
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.pipe(file, { end: false })
+      if (isShown) stream.pipe(process.stdout, { end: false })
+    }
+    child.on('error', error => file.write(`${error.message}\n`))
+    child.on('close', (status, signal) => {
+      clearTimeout(end)
+      running.delete(child)
+      file.end(() => resolve(isLate ? 124 : (status ?? (signal ? 128 : 127))))
+    })
+  })
+}
+function endGroup(child) {
+  try {
+    process.kill(-child.pid, 'SIGKILL')
+  } catch {}
+}
+
+async function run(step) {
+  if (step.needs && isMissing(step.needs)) {
+    console.log(`=== ${step.name}: not run, this machine has no ${step.needs}`)
+    return record(step, 'missing', 0, step.needs)
+  }
+  const verdict = decide(step, { root, machine, full })
+  if (!verdict.run) {
+    console.log(`=== ${step.name}: green for these inputs at ${verdict.green.revision}`)
+    return record(step, 'green', 0, JSON.stringify(verdict.green))
+  }
+  const { shard, why, digests } = verdict
+  const part = shard ? `shard ${shard} of ${step.shards}` : ''
+  if (elapsed() >= budget) {
+    console.log(`=== ${step.name}: NOT RUN, the budget of ${budget} s is used up`)
+    return record(step, 'not-run', 0, part)
+  }
+  const command = commandOf(step, shard)
+  console.log(`=== ${step.name} (${[part, why].filter(Boolean).join(', ')}): ${command.join(' ')}`)
+  const start = Date.now()
+  const log = path.join(REPORTS, `${step.name}.log`)
+  const before = readInputs(step, root).tree
+  const status = await execute(command, log, step.alone)
+  const seconds = (Date.now() - start) / 1000
+  record(step, status, seconds, [part, why].filter(Boolean).join(', '))
+
+  const tests = testsOf(step.name, step.report, REPORTS)
+  const isGreen = status === 0 && (step.report === 'none' || (tests?.passed > 0 && tests.failed === 0))
+  if (isGreen && before === readInputs(step, root).tree) {
+    const facts = {
+      step: step.name,
+      revision,
+      date: new Date().toISOString(),
+      seconds,
+      passed: tests?.passed ?? 0,
+    }
+    for (const digest of digests) keepGreen(digest, facts)
+    if (shard) keepShard(step, shard)
+  } else {
+    for (const digest of digests) forgetGreen(digest)
+  }
+  const lines = step.alone ? [] : readFileSync(log, 'utf8').trimEnd().split('\n')
+  const shown = lines.slice(-(isGreen ? LINES_OF_SUCCESS : LINES_OF_FAILURE))
+  const result = isGreen ? 'ok' : `FAILED (${status})`
+  // One write, so that the lines of two steps do not mix.
+  console.log([...shown, `=== ${step.name}: ${result} after ${Math.round(seconds)} s`].join('\n'))
+}
+
+const wanted = STEPS.filter(step =>
+  named.length > 0 ? named.includes(step.name) : full || step.only !== 'full',
+)
+for (const step of wanted.filter(({ alone }) => alone)) await run(step)
+
+const waiting = wanted.filter(({ alone }) => !alone)
+const busyTrees = new Set()
+const turns = []
+/** Takes the first step whose tree is free; waits for one to become so; undefined when nothing is left. */
+async function next() {
+  for (;;) {
+    if (waiting.length === 0) return undefined
+    const index = waiting.findIndex(({ tree }) => !busyTrees.has(tree))
+    if (index >= 0) return waiting.splice(index, 1)[0]
+    await new Promise(resolve => turns.push(resolve))
+  }
+}
+async function work() {
+  for (let step = await next(); step; step = await next()) {
+    if (step.tree) busyTrees.add(step.tree)
+    await run(step)
+    busyTrees.delete(step.tree)
+    for (const resolve of turns.splice(0)) resolve()
+  }
+}
+await Promise.all(Array.from({ length: WORKERS }, work))
