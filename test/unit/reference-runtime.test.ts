@@ -7,6 +7,7 @@ import { CANCELLED, type ForwardRequest } from '../../lib/devices/contract.js'
 import { ReferenceLayerRuntime } from '../../lib/devices/reference/runtime.js'
 import { reference } from '../../lib/reference/index.js'
 import { Random } from '../cases/random.js'
+import { turnsUntil, withClock } from '../helpers/liveness.js'
 import { expectClose } from '../helpers/relative-error.js'
 
 const random = new Random(3)
@@ -145,7 +146,7 @@ describe('results', () => {
   })
 
   it('of no tokens settle too', async () => {
-    await runtime.forward(request(0)).settled
+    await expect(runtime.forward(request(0)).settled).resolves.toBeUndefined()
   })
 })
 
@@ -172,16 +173,19 @@ describe('queue', () => {
   })
 
   it('stops a running call between experts, and runs the next', async () => {
-    const long = runtime.forward(request(20_000))
-    await new Promise(resolve => setImmediate(resolve))
-    expect(long.cancel()).toBe('stopping')
-    const next = request(2)
-    const after = runtime.forward(next)
-    await expect(long.settled).rejects.toBe(CANCELLED)
-    await after.settled
-    const alone = request(2)
-    runtime.forwardSync(alone)
-    expect(next).toEqual(alone)
+    await withClock(1e3, async () => {
+      const long = runtime.forward(request(40))
+      await new Promise(resolve => setImmediate(resolve))
+      // It has taken the one step that a slice has by this clock.
+      expect(long.cancel()).toBe('stopping')
+      const next = request(2)
+      const after = runtime.forward(next)
+      await expect(long.settled).rejects.toBe(CANCELLED)
+      await after.settled
+      const alone = request(2)
+      runtime.forwardSync(alone)
+      expect(next).toEqual(alone)
+    })
   })
 
   it('rejects the call that fails, and runs the next', async () => {
@@ -204,7 +208,16 @@ describe('queue', () => {
     await next.settled
   })
 
-  it('leaves the event loop free during a long forward', async () => {
+  it('gives the event loop a turn whenever a slice of time is used up', async () => {
+    const numTokens = 40
+    // Each step ends a slice of its own: one per router row, per expert of a token and per token at least.
+    const forward = () => turnsUntil(runtime.forward(request(numTokens)).settled)
+    expect(await withClock(1e3, forward)).toBeGreaterThanOrEqual(numTokens * (topK + 2))
+    // No slice ends, so nothing is slowed down by turns.
+    expect(await withClock(0, forward)).toBeLessThanOrEqual(2)
+  })
+
+  it('takes more steps for a wider matrix, so that none is long', async () => {
     const wide = 512
     const matrix = () => random.normals(wide * wide)
     const layer = new ReferenceLayerRuntime(
@@ -219,31 +232,18 @@ describe('queue', () => {
       { routerWeight: random.normals(2 * wide) },
       { experts: [0, 1].map(() => ({ gate: matrix(), up: matrix(), down: matrix() })) },
     )
-    const call = layer.forward({
+    const call = {
       ...request(0),
-      numTokens: 100,
-      hidden: random.normals(100 * wide),
-      output: new Float32Array(100 * wide),
-      topkIds: new Int32Array(200),
-      topkWeights: new Float32Array(200),
-      nonFinite: new Uint8Array(100),
-    })
-    const gaps: number[] = []
-    let running = true
-    const done = call.settled.then(() => {
-      running = false
-    })
-    let last = performance.now()
-    while (running) {
-      await new Promise(resolve => setImmediate(resolve))
-      gaps.push(performance.now() - last)
-      last = performance.now()
+      numTokens: 2,
+      hidden: random.normals(2 * wide),
+      output: new Float32Array(2 * wide),
+      topkIds: new Int32Array(4),
+      topkWeights: new Float32Array(4),
+      nonFinite: new Uint8Array(2),
     }
-    await done
-    // The median says how long slices are; a single gap may be the machine's.
-    const median = gaps.sort((a, b) => a - b)[Math.floor(gaps.length / 2)]!
-    expect(gaps.length).toBeGreaterThan(5)
-    expect(median).toBeLessThan(20)
+    // Two tokens, two experts, three matrices of 512 × 512: no step does more than half of a matrix.
+    const turns = await withClock(1e3, () => turnsUntil(layer.forward(call).settled))
+    expect(turns).toBeGreaterThanOrEqual(2 * 2 * 3 * 2)
   })
 })
 
