@@ -46,6 +46,7 @@ export async function loadRuntime(
   signal?.throwIfAborted()
   if (!device.addon) {
     const matrices = await loadMatrices(plan, dtype, { signal, onBytes })
+    signal?.throwIfAborted()
     return new ReferenceLayerRuntime(plan.config, dtype, vectors, matrices)
   }
   const vectorBytes = loadedBytes

@@ -1,11 +1,10 @@
 /** What `forward` promises its callers: results, types, errors, order, queue, abort, buffers. */
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { monitorEventLoopDelay } from 'node:perf_hooks'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { devices, type ForwardEvent, MoeLayer, Tensor } from '../../lib/index.js'
 import { allDevices, nativeDevices } from '../helpers/devices.js'
+import { shareOfLoop } from '../helpers/liveness.js'
 import { slowCase, tinyLayer } from '../helpers/tiny-layer.js'
 
 const code = (value: string) => expect.objectContaining({ code: value })
@@ -297,50 +296,56 @@ describe.each(allDevices)('forward on %s', device => {
     expect(a!.output).toEqual(b!.output)
     await expect(layer.forward(hidden)).rejects.toEqual(code('ERR_MOE_DISPOSED'))
     expect(() => layer.forwardSync(hidden)).toThrow(code('ERR_MOE_DISPOSED') as never)
-    let pending: Promise<unknown> | undefined
+    let pending: Promise<{ output: unknown }> | undefined
     {
       await using scoped = tinyLayer(options).layer
       pending = scoped.forward(hidden)
     }
-    await expect(pending).resolves.toBeDefined()
+    expect((await pending!).output).toEqual(a!.output)
   })
 })
 
 describe.each(nativeDevices)('a long forward on %s', device => {
-  it('does not block the event loop, and stops when it is aborted', async () => {
-    const { layer, hidden } = tinyLayer({ device: device as 'cpu' }, slowCase(device))
-    using _ = layer
-    const began = performance.now()
-    await layer.forward(hidden)
-    const full = performance.now() - began
-    const delay = monitorEventLoopDelay({ resolution: 1 })
-    delay.enable()
-    const running = Promise.all([layer.forward(hidden), layer.forward(hidden), layer.forward(hidden)])
-    let turns = 0
-    let settled = false
-    void running.finally(() => (settled = true))
-    while (!settled) {
-      await sleep(1)
-      turns++
-    }
-    delay.disable()
-    expect(turns).toBeGreaterThan(5)
-    expect(delay.percentile(90) / 1e6, 'ms of delay of the event loop').toBeLessThan(Math.max(25, full / 4))
+  const slowLayer = () => tinyLayer({ device: device as 'cpu' }, slowCase(device))
 
-    const controller = new AbortController()
+  it('does not hold the event loop', async () => {
+    const { layer, hidden } = slowLayer()
+    using _ = layer
+    const output = new Float32Array(hidden.length)
+    await layer.forward(hidden, { output })
+    const share = await shareOfLoop(async () => {
+      for (let i = 0; i < 3; i++) await layer.forward(hidden, { output })
+    })
+    // A few hundredths on an idle machine, and exactly 1 for the call that does hold it.
+    expect(share).toBeLessThan(0.5)
+    expect(await shareOfLoop(async () => layer.forwardSync(hidden, { output }))).toBeGreaterThan(0.9)
+  })
+
+  it('stops when it is aborted, and so does a call behind it', async () => {
+    const { layer, hidden } = slowLayer()
+    using _ = layer
+    const token = hidden.subarray(0, layer.config.hiddenSize)
     const reason = { why: 'enough' }
-    const stopped = layer.forward(hidden, { signal: controller.signal }).catch(error => error)
-    const queued = layer.forward(hidden, { signal: controller.signal }).catch(error => error)
-    await sleep(Math.min(20, full / 10))
-    const aborted = performance.now()
-    controller.abort(reason)
-    expect(await queued).toBe(reason)
-    expect(await stopped).toBe(reason)
-    // A card does not stop: it runs to its end, which nobody sees.
-    const patience = device.startsWith('cuda') ? 3 * full + 200 : Math.max(full, 200)
-    expect(performance.now() - aborted).toBeLessThan(patience)
+    const output = new Float32Array(hidden.length)
+    // On a busy machine the call may be over before this thread gets to its abort: then again.
+    for (let attempt = 1; ; attempt++) {
+      output.fill(Number.NaN)
+      const controller = new AbortController()
+      const { signal } = controller
+      const first = layer.forward(token)
+      const stopped = layer.forward(hidden, { signal, output }).catch(error => error)
+      const queued = layer.forward(hidden, { signal }).catch(error => error)
+      await first
+      controller.abort(reason)
+      expect(await queued).toBe(reason)
+      expect(layer.stats().queueDepth).toBeLessThanOrEqual(1)
+      if ((await stopped) === reason) break
+      expect(attempt).toBeLessThan(20)
+    }
     expect(layer.stats().queueDepth).toBe(0)
-    await layer.forward(hidden.subarray(0, 512))
+    await layer.forward(token)
+    // Its last rows were never computed. (A GPU runs to its end, and the result is discarded.)
+    if (device === 'cpu') expect(output.at(-1)).toBeNaN()
   })
 })
 

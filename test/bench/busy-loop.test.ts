@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { startBusyLoop } from '../../bench/layer/busy-loop.js'
 
 const hasTaskset = process.platform === 'linux' && spawnSync('taskset', ['--version']).status === 0
@@ -15,13 +15,15 @@ function allowedCore(): number {
 it.skipIf(!hasTaskset)('a busy loop takes time only while it is let', async () => {
   const loop = await startBusyLoop(allowedCore())
   try {
-    await sleep(50)
-    const before = loop.cpuMs()
-    await sleep(200)
-    // It may have been on the way to its pause when the clock was read.
-    expect(loop.cpuMs() - before).toBeLessThanOrEqual(20)
+    // It may have been on the way to its pause when it was started: what counts is that it comes to rest, and leaves it when it is let.
+    await vi.waitFor(async () => {
+      const before = loop.cpuMs()
+      await sleep(200)
+      expect(loop.cpuMs()).toBe(before)
+    }, 60_000)
+    const rest = loop.cpuMs()
     loop.resume()
-    await expect.poll(() => loop.cpuMs() - before, { timeout: 30_000 }).toBeGreaterThan(100)
+    await expect.poll(() => loop.cpuMs() - rest, { timeout: 60_000 }).toBeGreaterThan(100)
     loop.pause()
   } finally {
     await loop.stop()

@@ -100,7 +100,6 @@ describeEmulated('a card that fails for good', () => {
       expect(report.device).toMatchObject({ available: false, reason: expect.stringMatching(/lost/) })
       expect(report.created).toBe('ERR_MOE_DEVICE_LOST')
       expect(report).toMatchObject({ cpu: 'ok', cpuHealth: 'ready', otherCard: 'ok', auto: 'cuda:1' })
-      expect(report.rejectMs).toBeLessThan(1000)
     },
   )
 })

@@ -1,10 +1,10 @@
 /** Forwards of the raw addon: order, cancelling, the memory rules of their arrays, and dispose while they run. */
 
-import { setTimeout as sleep } from 'node:timers/promises'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { tryLoadNative } from '../../lib/devices/native/addon.js'
 import type { NativeAddon, NativeError } from '../../lib/devices/native/binding-contract.js'
 import { BOUNDS } from '../cases/index.js'
+import { shareOfLoop } from '../helpers/liveness.js'
 import {
   forward,
   isCard,
@@ -124,35 +124,42 @@ describe.skipIf('error' in native)('forwards', () => {
 
   it('drops a queued call at once, stops a running one, and says when it is too late', async () => {
     const { layer, config } = makeLayer(addon, SLOW)
-    const outcome: (string | undefined)[] = []
-    const start = (request = makeRequest(config, slowTokens())) => {
-      const call = { id: 0, request, settled: new Promise<NativeError | null>(() => {}) }
+    const start = (numTokens = slowTokens()) => {
+      const call = {
+        id: 0,
+        request: makeRequest(config, numTokens),
+        settled: new Promise<NativeError | null>(() => {}),
+      }
       call.settled = new Promise(resolve => {
-        call.id = layer.forward(request, resolve)
+        call.id = layer.forward(call.request, resolve)
       })
       return call
     }
-    const running = start()
-    const queued = start()
-    queued.settled.then(error => outcome.push(error?.moeCode))
-    await sleep(30)
-    expect(layer.cancel(queued.id)).toBe('dropped')
-    expect(layer.cancel(queued.id)).toBe('done')
-    const began = performance.now()
-    expect(layer.cancel(running.id)).toBe('stopping')
-    expect((await running.settled)?.moeCode).toBe('CANCELLED')
-    const stopping = performance.now() - began
-    expect(layer.cancel(running.id)).toBe('done')
+    // The call behind one that is over has begun, or is about to; on a busy machine it may be over as well. So until one is met running.
+    for (let attempt = 1; ; attempt++) {
+      const first = start(1)
+      const running = start()
+      const queued = start()
+      const dropped: (string | undefined)[] = []
+      queued.settled.then(error => dropped.push(error?.moeCode))
+      await first.settled
+      const outcomes = [layer.cancel(queued.id), layer.cancel(running.id)]
+      if (String(outcomes) === 'dropped,stopping') {
+        expect((await running.settled)?.moeCode).toBe('CANCELLED')
+        expect(layer.cancel(running.id)).toBe('done')
+        // A GPU runs to its end, and the result is discarded.
+        if (!isCard) expect(running.request.output.at(-1)).toBeNaN()
+        expect(layer.cancel(queued.id)).toBe('done')
+        // The dropped call never touches its arrays, and its `done` never comes.
+        expect(await start(1).settled).toBeNull()
+        expect(queued.request.output.every(Number.isNaN)).toBe(true)
+        expect(dropped).toEqual([])
+        break
+      }
+      expect(await start(1).settled).toBeNull()
+      expect(attempt).toBeLessThan(50)
+    }
     expect(layer.cancel(12345678)).toBe('done')
-
-    const whole = performance.now()
-    const last = start()
-    expect(await last.settled).toBeNull()
-    // A card runs to its end, which nobody sees.
-    if (!isCard) expect(stopping).toBeLessThan(Math.max(250, (performance.now() - whole) / 2))
-    // The dropped call never touched its arrays, and its `done` never came.
-    expect(queued.request.output.every(Number.isNaN)).toBe(true)
-    expect(outcome).toEqual([])
     const other = makeLayer(addon)
     const foreign = start()
     expect(other.layer.cancel(foreign.id)).toBe('done')
@@ -161,21 +168,12 @@ describe.skipIf('error' in native)('forwards', () => {
     other.layer.dispose()
   })
 
-  it('does not block the event loop', async () => {
+  it('does not hold the event loop', async () => {
     const { layer, config } = makeLayer(addon, SLOW)
-    let longest = 0
-    let last = performance.now()
-    const timer = setInterval(() => {
-      longest = Math.max(longest, performance.now() - last)
-      last = performance.now()
-    }, 1)
     const calls = Array.from({ length: 3 }, () => makeRequest(config, slowTokens()))
-    last = performance.now()
-    const began = performance.now()
-    await Promise.all(calls.map(request => forward(layer, request)))
-    const took = performance.now() - began
-    clearInterval(timer)
-    expect(longest).toBeLessThan(took / 3)
+    const share = await shareOfLoop(() => Promise.all(calls.map(request => forward(layer, request))))
+    expect(share).toBeLessThan(0.5)
+    expect(await shareOfLoop(async () => layer.forwardSync(calls[0]!))).toBeGreaterThan(0.9)
     layer.dispose()
   })
 
@@ -298,8 +296,10 @@ describe.skipIf('error' in native)('forwards', () => {
     expect(weightBytes(layer)).toBe(held)
     await Promise.all(calls)
     expect(requests[1]!.output.some(Number.isNaN)).toBe(false)
-    await sleep(0)
-    expect(layer.memory()).toEqual({ hostBytes: 0, deviceBytes: 0, workspaceBytes: 0 })
+    await vi.waitFor(
+      () => expect(layer.memory()).toEqual({ hostBytes: 0, deviceBytes: 0, workspaceBytes: 0 }),
+      60_000,
+    )
   })
 
   it('refuses to change weights while a forward is under way', async () => {

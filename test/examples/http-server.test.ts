@@ -1,12 +1,15 @@
 import type { ChildProcess } from 'node:child_process'
 import { request } from 'node:http'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { MoeLayer } from '../../lib/api/moe-layer.js'
 import { randomHiddenStates } from '../../lib/cli/hidden-states.js'
 import { ERROR_BOUNDS, relativeError } from '../../lib/devices/accuracy.js'
 import { finished, removeDirectories, startScript, TINY, tinyCheckpoint } from '../cli/command.js'
 
 const MAX_QUEUED = 64
+/** Tokens that take the reference many seconds: their call is met while it runs, and never runs to its end. */
+const LONG = 32_768
+const WAIT = { timeout: 60_000, interval: 1 }
 const { hiddenSize, topK } = TINY
 
 let checkpoint: string
@@ -34,14 +37,15 @@ afterAll(async () => {
   await removeDirectories()
 })
 
-const binary = (states: Float32Array<ArrayBuffer>) =>
-  fetch(`${url}/forward`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/octet-stream' },
-    body: states,
+/** Each request has a connection of its own: a kept one may be closed by the server just when the next request takes it. */
+const ask = (path: string, type = '', body?: string | Uint8Array<ArrayBuffer> | Float32Array<ArrayBuffer>) =>
+  fetch(url + path, {
+    method: body === undefined ? 'GET' : 'POST',
+    headers: { connection: 'close', ...(type && { 'content-type': type }) },
+    body,
   })
-const json = (body: string) =>
-  fetch(`${url}/forward`, { method: 'POST', headers: { 'content-type': 'application/json' }, body })
+const binary = (states: Float32Array<ArrayBuffer>) => ask('/forward', 'application/octet-stream', states)
+const json = (body: string) => ask('/forward', 'application/json', body)
 
 interface Body {
   error: { code: string }
@@ -52,7 +56,7 @@ interface Body {
 const bodyOf = async (response: Response) => (await response.json()) as Body
 
 async function metric(name: string): Promise<number> {
-  const text = await (await fetch(`${url}/metrics`)).text()
+  const text = await (await ask('/metrics')).text()
   return Number(new RegExp(`^sparse_experts_${name}\\{.*\\} (\\S+)$`, 'm').exec(text)?.[1])
 }
 
@@ -85,17 +89,15 @@ describe('http-server', () => {
     expect((await bodyOf(short)).error.code).toBe('ERR_MOE_INVALID_ARG_SHAPE')
     expect((await json('{"hiddenStates":[[1,2]]}')).status).toBe(400)
     expect((await json('nonsense')).status).toBe(400)
-    expect((await fetch(`${url}/nothing`)).status).toBe(404)
-    const large = await fetch(`${url}/forward`, { method: 'POST', body: new Uint8Array(65 * 2 ** 20) }).catch(
-      () => null,
-    )
+    expect((await ask('/nothing')).status).toBe(404)
+    const large = await ask('/forward', '', new Uint8Array(65 * 2 ** 20)).catch(() => null)
     if (large) expect(large.status).toBe(413)
   })
 
   it('sheds load with 503 when its queue is full, stays healthy, and recovers', async () => {
     const batch = () => binary(randomHiddenStates(MAX_QUEUED / 2, hiddenSize, 2))
     const burst = Array.from({ length: 12 }, batch)
-    const health = await fetch(`${url}/health`)
+    const health = await ask('/health')
     expect(await health.json()).toMatchObject({ status: 'ready', device: 'reference' })
     const statuses = await Promise.all(burst.map(async response => (await response).status))
     expect(new Set(statuses)).toEqual(new Set([200, 503]))
@@ -108,28 +110,22 @@ describe('http-server', () => {
 
   it('aborts the call of a client that goes away', async () => {
     const before = await metric('failed_calls_total')
-    const states = randomHiddenStates(MAX_QUEUED * 16, hiddenSize, 3)
+    const states = randomHiddenStates(LONG, hiddenSize, 3)
     const call = request(`${url}/forward`, {
       method: 'POST',
       headers: { 'content-type': 'application/octet-stream' },
     })
     call.on('error', () => {})
     call.end(new Uint8Array(states.buffer))
-    const deadline = Date.now() + 20_000
-    while ((await metric('queue_calls')) === 0 && Date.now() < deadline)
-      await new Promise(resolve => setTimeout(resolve, 5))
+    await vi.waitFor(async () => expect(await metric('queue_calls')).toBe(1), WAIT)
     call.destroy()
-    while ((await metric('failed_calls_total')) === before && Date.now() < deadline)
-      await new Promise(resolve => setTimeout(resolve, 20))
-    expect(await metric('failed_calls_total')).toBe(before + 1)
+    await vi.waitFor(async () => expect(await metric('failed_calls_total')).toBe(before + 1), WAIT)
     expect(await metric('queue_calls')).toBe(0)
   })
 
   it('finishes what it accepted when it is told to stop', async () => {
-    const answer = binary(randomHiddenStates(MAX_QUEUED / 2, hiddenSize, 4))
-    const deadline = Date.now() + 20_000
-    while ((await metric('queue_calls')) === 0 && Date.now() < deadline)
-      await new Promise(resolve => setTimeout(resolve, 1))
+    const answer = binary(randomHiddenStates(MAX_QUEUED * 16, hiddenSize, 4))
+    await vi.waitFor(async () => expect(await metric('queue_calls')).toBe(1), WAIT)
     const end = finished(server)
     server.kill('SIGTERM')
     expect((await answer).status).toBe(200)

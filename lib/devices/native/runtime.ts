@@ -176,8 +176,8 @@ export async function loadNativeLayer(
       onAbort = cancel
       signal?.addEventListener('abort', cancel, { once: true })
     })
-    signal?.throwIfAborted()
     onProgress?.(matrices.reduce((sum, item) => sum + itemBytes(item), 0))
+    signal?.throwIfAborted()
     return new NativeLayerRuntime(addon, native, config, options)
   } catch (error) {
     native.dispose()
