@@ -23,6 +23,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "abi/enums.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -49,8 +51,6 @@ typedef struct SeStatus {
   uint64_t free_bytes;
 } SeStatus;
 
-typedef enum SeDtype { SE_F32 = 0, SE_F16 = 1, SE_BF16 = 2, SE_I32 = 3, SE_U8 = 4 } SeDtype;
-
 #define SE_MAX_RANK 4
 typedef struct SeTensor {
   void* data;
@@ -61,28 +61,6 @@ typedef struct SeTensor {
 } SeTensor;
 
 /* ---- routing --------------------------------------------------------------------------------- */
-
-typedef enum SeScoring {
-  SE_SOFTMAX = 0, /* softmax over all experts, then select */
-  SE_SIGMOID = 1,
-  SE_SQRT_SOFTPLUS = 2,
-  SE_TOPK_SOFTMAX = 3, /* select on logits, softmax over the selected */
-  SE_TOPK_SIGMOID = 4, /* select on logits, sigmoid of the selected */
-  SE_SPARSEMIXER = 5   /* Phi-3.5-MoE, two rounds, top_k == 2 */
-} SeScoring;
-
-typedef enum SeGroupScore { SE_GROUP_MAX = 0, SE_GROUP_TOP2_SUM = 1 } SeGroupScore;
-typedef enum SeNormalization {
-  SE_NORM_NONE = 0,
-  SE_NORM_SUM = 1,   /* w /= sum(w) + norm_value */
-  SE_NORM_FLOOR = 2, /* w /= max(sum(w), norm_value) */
-  SE_NORM_P = 3      /* w /= (sum |w|^norm_value)^(1/norm_value) */
-} SeNormalization;
-typedef enum SeCapacity {
-  SE_CAPACITY_NONE = 0,
-  SE_CAPACITY_PER_SEQUENCE = 1, /* Switch Transformers: rank within the sequence, top-1 */
-  SE_CAPACITY_BATCH = 2         /* NLLB-MoE: top-2 over the flattened batch */
-} SeCapacity;
 
 /* How ids and weights come from router logits. Ties go to the lower expert index. A row with any
  * logit that is not finite gets the ids 0..top_k-1, NaN weights, and its non-finite flag. Order of
@@ -130,15 +108,6 @@ typedef struct SeSelectArgs {
 } SeSelectArgs;
 
 /* ---- experts --------------------------------------------------------------------------------- */
-
-typedef enum SeActivation {
-  SE_SILU = 0,
-  SE_GELU = 1,
-  SE_GELU_TANH = 2,
-  SE_RELU = 3,
-  SE_RELU2 = 4,
-  SE_IDENTITY = 5
-} SeActivation;
 
 /* gated:   h = act(g) * (u + up_offset), g = min(gate x, limit), u = clamp(up x, -limit, limit)
  * when limit > 0 ungated: h = act(up x). SILU is g * sigmoid(alpha * g). */
@@ -190,12 +159,6 @@ typedef struct SeMatrixRows {
   const void* source;    /* host: row r at (r - first_row) * source_stride elements */
   int64_t source_stride; /* elements, at least cols */
 } SeMatrixRows;
-
-typedef enum SeSharedGate {
-  SE_SHARED_PLAIN = 0,   /* y = routed + shared */
-  SE_SHARED_SIGMOID = 1, /* y = routed + c * shared, c = sigmoid(shared_gate . x) */
-  SE_SHARED_MIX = 2      /* y = (1 - c) * routed + c * shared */
-} SeSharedGate;
 
 /* One MoE block: everything that does not change from call to call. All pointers are device
  * pointers of the backend. */

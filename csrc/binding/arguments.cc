@@ -146,16 +146,16 @@ int64_t integer_argument(const Napi::Value& value, const char* name, int64_t min
   return static_cast<int64_t>(number);
 }
 
-int32_t choice_argument(const Napi::Value& value, const char* name,
-                        std::initializer_list<NamedNumber> choices) {
+int32_t choice_argument(const Napi::Value& value, const char* name, const EnumName* names,
+                        size_t count) {
   if (value.IsString()) {
     const std::string text = value.As<Napi::String>().Utf8Value();
-    for (const NamedNumber& choice : choices) {
-      if (text == choice.name) return choice.value;
+    for (size_t i = 0; i < count; ++i) {
+      if (text == names[i].name) return names[i].value;
     }
   }
   std::string expected = "one of";
-  for (const NamedNumber& choice : choices) expected += std::string(" '") + choice.name + "'";
+  for (size_t i = 0; i < count; ++i) expected += std::string(" '") + names[i].name + "'";
   wrong(expected.c_str(), name, value);
 }
 
@@ -177,8 +177,8 @@ int64_t integer_property(const Napi::Object& object, const char* name, int64_t m
 }
 
 int32_t choice_property(const Napi::Object& object, const char* name,
-                        std::initializer_list<NamedNumber> choices) {
-  return choice_argument(object.Get(name), name, choices);
+                        std::initializer_list<EnumName> names) {
+  return choice_argument(object.Get(name), name, names);
 }
 
 bool read_typed_array(napi_env env, napi_value value, napi_typedarray_type* type, ArrayView* view) {

@@ -11,17 +11,13 @@
 #include <string>
 
 #include "abi/backend.h"
+#include "abi/enum_names.h"
 #include "binding/napi_setup.h"
 
 namespace sparse_experts::binding {
 
 // Largest count of anything that a call may name; products of two of them still fit into 64 bits.
 constexpr int64_t kMaxCount = int64_t{1} << 31;
-
-struct NamedNumber {
-  const char* name;
-  int32_t value;
-};
 
 // A typed array's memory, as it was when this was taken. data may be null when length is 0.
 struct ArrayView {
@@ -45,8 +41,25 @@ bool boolean_argument(const Napi::Value& value, const char* name);
 double number_argument(const Napi::Value& value, const char* name);  // finite
 int64_t integer_argument(const Napi::Value& value, const char* name, int64_t minimum,
                          int64_t maximum);
+// The value of the name that `value` is; anything else is refused with the list of names.
+int32_t choice_argument(const Napi::Value& value, const char* name, const EnumName* names,
+                        size_t count);
+inline int32_t choice_argument(const Napi::Value& value, const char* name,
+                               std::initializer_list<EnumName> names) {
+  return choice_argument(value, name, names.begin(), names.size());
+}
+template <size_t kSize>
 int32_t choice_argument(const Napi::Value& value, const char* name,
-                        std::initializer_list<NamedNumber> choices);
+                        const EnumName (&names)[kSize]) {
+  return choice_argument(value, name, names, kSize);
+}
+// The index of the row whose name `value` is.
+template <typename Row, size_t kSize>
+int32_t row_argument(const Napi::Value& value, const char* name, const Row (&rows)[kSize]) {
+  EnumName names[kSize];
+  for (size_t i = 0; i < kSize; ++i) names[i] = {rows[i].name, static_cast<int32_t>(i)};
+  return choice_argument(value, name, names, kSize);
+}
 int32_t float_dtype_argument(const Napi::Value& value, const char* name);
 
 bool boolean_property(const Napi::Object& object, const char* name);
@@ -54,7 +67,12 @@ double number_property(const Napi::Object& object, const char* name);
 int64_t integer_property(const Napi::Object& object, const char* name, int64_t minimum,
                          int64_t maximum);
 int32_t choice_property(const Napi::Object& object, const char* name,
-                        std::initializer_list<NamedNumber> choices);
+                        std::initializer_list<EnumName> names);
+template <size_t kSize>
+int32_t choice_property(const Napi::Object& object, const char* name,
+                        const EnumName (&names)[kSize]) {
+  return choice_argument(object.Get(name), name, names, kSize);
+}
 
 // `type` and the exact number of elements. A detached array fails with DETACHED.
 ArrayView array_view(const Napi::Value& value, const char* name, napi_typedarray_type type,

@@ -5,12 +5,6 @@
 namespace sparse_experts::binding {
 namespace {
 
-// In the order of VectorRole.
-constexpr std::array<const char*, kNumVectors> kVectorNames = {
-    "routerWeight", "routerBias",     "selectionBias", "perExpertScale", "routerInputScale",
-    "hashTable",    "sharedGate",     "outputBias",    "gateBias",       "upBias",
-    "downBias",     "sharedGateBias", "sharedUpBias",  "sharedDownBias"};
-
 // Expert tables are walked on the JS thread; no published model comes near this.
 constexpr int64_t kMaxExperts = 1 << 20;
 
@@ -82,13 +76,7 @@ void take_vectors(const std::array<Napi::Value, kNumVectors>& values, LayerDescr
 
 SeRouting parse_routing(const Napi::Object& config) {
   SeRouting routing = {};
-  routing.scoring = choice_property(config, "scoringFunc",
-                                    {{"softmax", SE_SOFTMAX},
-                                     {"sigmoid", SE_SIGMOID},
-                                     {"sqrtsoftplus", SE_SQRT_SOFTPLUS},
-                                     {"topk_softmax", SE_TOPK_SOFTMAX},
-                                     {"topk_sigmoid", SE_TOPK_SIGMOID},
-                                     {"sparsemixer", SE_SPARSEMIXER}});
+  routing.scoring = choice_property(config, "scoringFunc", kScoringNames);
   routing.hash_routed = boolean_property(config, "hashRouted") ? 1 : 0;
   const int64_t num_experts = integer_property(config, "numExperts", 1, kMaxExperts);
   routing.num_identity_experts = integer_property(config, "numIdentityExperts", 0, kMaxExperts);
@@ -105,11 +93,8 @@ SeRouting parse_routing(const Napi::Object& config) {
   if (routing.scoring == SE_SPARSEMIXER && routing.top_k != 2) {
     fail_argument("sparsemixer selects exactly 2 experts");
   }
-  routing.group_score = choice_property(config, "groupScore",
-                                        {{"max", SE_GROUP_MAX}, {"top2_sum", SE_GROUP_TOP2_SUM}});
-  routing.normalization = choice_property(
-      config, "normalization",
-      {{"none", SE_NORM_NONE}, {"sum", SE_NORM_SUM}, {"floor", SE_NORM_FLOOR}, {"p", SE_NORM_P}});
+  routing.group_score = choice_property(config, "groupScore", kGroupScoreNames);
+  routing.normalization = choice_property(config, "normalization", kNormalizationNames);
   routing.norm_value = number_property(config, "normValue");
   if (routing.normalization == SE_NORM_P && routing.norm_value <= 0) {
     fail_argument("Expected a positive normValue as the order of a norm");
@@ -121,8 +106,7 @@ SeRouting parse_routing(const Napi::Object& config) {
   const Napi::Value capacity_value = config.Get("capacity");
   if (is_absent(capacity_value)) return routing;
   const Napi::Object capacity = object_argument(capacity_value, "capacity");
-  routing.capacity = choice_property(
-      capacity, "kind", {{"per_sequence", SE_CAPACITY_PER_SEQUENCE}, {"batch", SE_CAPACITY_BATCH}});
+  routing.capacity = choice_property(capacity, "kind", kCapacityNames);
   if (routing.top_k != (routing.capacity == SE_CAPACITY_BATCH ? 2 : 1)) {
     fail_argument("Capacity per sequence goes with topK 1, capacity per batch with topK 2");
   }
@@ -135,13 +119,7 @@ SeRouting parse_routing(const Napi::Object& config) {
 
 SeActivationSpec parse_activation(const Napi::Object& config, const char* limit_name) {
   SeActivationSpec spec = {};
-  spec.kind = choice_property(config, "activation",
-                              {{"silu", SE_SILU},
-                               {"gelu", SE_GELU},
-                               {"gelu_pytorch_tanh", SE_GELU_TANH},
-                               {"relu", SE_RELU},
-                               {"relu2", SE_RELU2},
-                               {"identity", SE_IDENTITY}});
+  spec.kind = choice_property(config, "activation", kActivationNames);
   spec.gated = boolean_property(config, "gated") ? 1 : 0;
   spec.alpha = static_cast<float>(number_property(config, "swigluAlpha"));
   spec.up_offset = static_cast<float>(number_property(config, "swigluUpOffset"));
@@ -173,9 +151,7 @@ LayerDescription parse_layer_config(const Napi::Object& config, int32_t dtype) {
   }
   layer.activation = parse_activation(config, "swigluLimit");
   layer.shared_activation = parse_activation(config, "sharedSwigluLimit");
-  layer.shared_gate_mode = choice_property(
-      config, "sharedGate",
-      {{"plain", SE_SHARED_PLAIN}, {"sigmoid", SE_SHARED_SIGMOID}, {"mix", SE_SHARED_MIX}});
+  layer.shared_gate_mode = choice_property(config, "sharedGate", kSharedGateNames);
   layer.weight_on_input = choice_property(config, "weightOn", {{"output", 0}, {"input", 1}});
   layer.router_norm_epsilon = number_property(config, "routerNormEpsilon");
   return layer;

@@ -8,17 +8,7 @@ namespace {
 constexpr int64_t kMaxFileOffset = (int64_t{1} << 53) - 1;
 
 StoredType stored_type(const Napi::Value& value) {
-  return static_cast<StoredType>(
-      choice_argument(value, "type",
-                      {{"F32", static_cast<int32_t>(StoredType::kF32)},
-                       {"F16", static_cast<int32_t>(StoredType::kF16)},
-                       {"BF16", static_cast<int32_t>(StoredType::kBF16)},
-                       {"F8_E4M3", static_cast<int32_t>(StoredType::kF8E4M3)},
-                       {"F8_E8M0", static_cast<int32_t>(StoredType::kF8E8M0)},
-                       {"I8", static_cast<int32_t>(StoredType::kI8)},
-                       {"U8", static_cast<int32_t>(StoredType::kU8)},
-                       {"I32", static_cast<int32_t>(StoredType::kI32)},
-                       {"I64", static_cast<int32_t>(StoredType::kI64)}}));
+  return static_cast<StoredType>(row_argument(value, "type", kStoredTypes));
 }
 
 LoadSegment parse_segment(const Napi::Object& item, const char* name, size_t num_files) {
@@ -37,13 +27,7 @@ LoadSegment parse_segment(const Napi::Object& item, const char* name, size_t num
 
 EncodedMatrix parse_encoding(const Napi::Object& object) {
   EncodedMatrix encoding;
-  encoding.codec =
-      static_cast<Codec>(choice_property(object, "codec",
-                                         {{"float", static_cast<int32_t>(Codec::kFloat)},
-                                          {"e2m1", static_cast<int32_t>(Codec::kE2M1)},
-                                          {"packedInt", static_cast<int32_t>(Codec::kPackedInt)},
-                                          {"awq", static_cast<int32_t>(Codec::kAwq)},
-                                          {"gptq", static_cast<int32_t>(Codec::kGptq)}}));
+  encoding.codec = static_cast<Codec>(row_argument(object.Get("codec"), "codec", kCodecs));
   if (encoding.codec == Codec::kPackedInt) encoding.bits = 4;
   const Napi::Value bits = object.Get("bits");
   if (!is_absent(bits)) encoding.bits = static_cast<int32_t>(integer_argument(bits, "bits", 4, 8));

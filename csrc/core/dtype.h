@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "abi/backend.h"
+#include "abi/enum_names.h"
 
 namespace sparse_experts {
 
@@ -27,20 +28,8 @@ inline int64_t dtype_bytes(int32_t dtype) {
 }
 
 inline const char* dtype_name(int32_t dtype) {
-  switch (dtype) {
-    case SE_F32:
-      return "f32";
-    case SE_F16:
-      return "f16";
-    case SE_BF16:
-      return "bf16";
-    case SE_I32:
-      return "i32";
-    case SE_U8:
-      return "u8";
-    default:
-      return "unknown";
-  }
+  const EnumName* row = find_name(kDtypeNames, dtype);
+  return row != nullptr ? row->name : "unknown";
 }
 
 inline bool is_float_dtype(int32_t dtype) {

@@ -7,27 +7,9 @@
 #include <string>
 
 #include "abi/backend.h"
+#include "core/vectors.h"
 
 namespace sparse_experts::engine {
-
-// Small tensors of a block.
-enum VectorRole {
-  kRouterWeight,
-  kRouterBias,
-  kSelectionBias,
-  kPerExpertScale,
-  kRouterInputScale,
-  kHashTable,
-  kSharedGate,
-  kOutputBias,
-  kGateBias,
-  kUpBias,
-  kDownBias,
-  kSharedGateBias,
-  kSharedUpBias,
-  kSharedDownBias,
-  kNumVectors
-};
 
 // A small tensor in host memory: f32, and int32 for kHashTable. length 0: absent.
 struct HostVector {

@@ -27,12 +27,6 @@ constexpr size_t kMaxReaders = 4;
   fail(ErrorCode::kIo, "cannot read " + path + ": " + what);
 }
 
-bool is_stored_as(StoredType type, int32_t dtype) {
-  return (type == StoredType::kF32 && dtype == SE_F32) ||
-         (type == StoredType::kF16 && dtype == SE_F16) ||
-         (type == StoredType::kBF16 && dtype == SE_BF16);
-}
-
 }  // namespace
 
 LoadTask::LoadTask(std::shared_ptr<LayerState> layer, std::vector<std::string> files,
@@ -118,8 +112,8 @@ void LoadTask::load_item(const LoadItem& item, Scratch& scratch) {
     fail_argument(item.data.name + " has " + std::to_string(item.data.bytes) +
                   " bytes, its shape needs " + std::to_string(expected));
   }
-  if (encoding.codec == Codec::kFloat && !encoding.transposed && item.scale.bytes == 0 &&
-      item.global_scale.bytes == 0 && is_stored_as(item.data.type, layer_->dtype())) {
+  if (is_plain(encoding, layer_->dtype()) && item.scale.bytes == 0 &&
+      item.global_scale.bytes == 0) {
     load_plain(item, slot, scratch);
   } else {
     load_encoded(item, slot, scratch);

@@ -17,11 +17,6 @@ namespace {
 constexpr int64_t kHostBytes = int64_t{1} << 19;
 constexpr int64_t kDeviceBytes = int64_t{8} << 20;
 
-StoredType stored_type(int32_t dtype) {
-  if (dtype == SE_F32) return StoredType::kF32;
-  return dtype == SE_F16 ? StoredType::kF16 : StoredType::kBF16;
-}
-
 // Gathers rows [begin, begin + count) into dense memory.
 void gather_rows(const StridedSource& source, int64_t begin, int64_t count, int64_t cols,
                  uint8_t* to) {
@@ -77,7 +72,7 @@ void store_matrix(DeviceExecutor& executor, const StridedSource& source, const M
     if (!is_direct) {
       EncodedMatrix matrix;
       matrix.data = {rows.data(), static_cast<uint64_t>(count * row_bytes),
-                     stored_type(source.dtype)};
+                     stored_type_of(source.dtype)};
       throw_if_failed(Failure::from(
           decode_matrix(matrix, count, slot.cols, dtype, converted.data(), slot.cols)));
     }

@@ -1,52 +1,19 @@
 // Checks of encoded matrices: every length is compared with the shape before a byte is read.
-#include <initializer_list>
 #include <string>
 
 #include "core/numeric.h"
 #include "formats/scalars.h"
-#include "formats/tiles.h"
+#include "formats/stored_format.h"
 
 namespace sparse_experts {
 
-using decode_detail::stored_type_bytes;
-
 namespace decode_detail {
 
-uint64_t stored_type_bytes(StoredType type) {
-  switch (type) {
-    case StoredType::kF32:
-    case StoredType::kI32:
-      return 4;
-    case StoredType::kF16:
-    case StoredType::kBF16:
-      return 2;
-    case StoredType::kF8E4M3:
-    case StoredType::kF8E8M0:
-    case StoredType::kI8:
-    case StoredType::kU8:
-      return 1;
-    case StoredType::kI64:
-      return 8;
-  }
-  return 0;
-}
-
-namespace {
-
-bool is_one_of(StoredType type, std::initializer_list<StoredType> types) {
-  for (const StoredType candidate : types) {
-    if (candidate == type) return true;
-  }
-  return false;
-}
-
-// `a * b` elements of the span's own type, exactly.
-Status check_span(const char* name, const Span& span, std::initializer_list<StoredType> types,
-                  int64_t a, int64_t b) {
-  if (!is_one_of(span.type, types)) return Status::invalid(std::string(name) + ": wrong dtype");
+Status check_span(const char* name, const Span& span, StoredTypes types, int64_t a, int64_t b) {
+  if (!contains(types, span.type)) return Status::invalid(std::string(name) + ": wrong dtype");
   int64_t bytes = 0;
   if (!checked_multiply(a, b, &bytes) ||
-      !checked_multiply(bytes, static_cast<int64_t>(stored_type_bytes(span.type)), &bytes)) {
+      !checked_multiply(bytes, stored_type_bytes(span.type), &bytes)) {
     return Status::invalid(std::string(name) + ": the shape is too large");
   }
   if (span.bytes != static_cast<uint64_t>(bytes) || span.data == nullptr) {
@@ -55,6 +22,8 @@ Status check_span(const char* name, const Span& span, std::initializer_list<Stor
   }
   return Status::ok();
 }
+
+namespace {
 
 Status check_absent(const char* name, const Span& span) {
   if (span.bytes == 0) return Status::ok();
@@ -77,7 +46,8 @@ float decode_element(const Span& span, int64_t index) {
 }
 
 void read_scales(const EncodedMatrix& source, CheckedMatrix* out) {
-  const uint64_t count = source.scale.bytes / stored_type_bytes(source.scale.type);
+  const uint64_t count =
+      source.scale.bytes / static_cast<uint64_t>(stored_type_bytes(source.scale.type));
   out->scales.resize(count);
   for (uint64_t i = 0; i < count; ++i) {
     out->scales[i] = decode_element(source.scale, static_cast<int64_t>(i));
@@ -91,7 +61,8 @@ void read_scales(const EncodedMatrix& source, CheckedMatrix* out) {
 
 Status read_group_index(const EncodedMatrix& source, CheckedMatrix* out) {
   if (source.group_index.bytes == 0) return Status::ok();
-  Status status = check_span("group index", source.group_index, {StoredType::kI32}, out->cols, 1);
+  Status status =
+      check_span("group index", source.group_index, types_of({StoredType::kI32}), out->cols, 1);
   if (!status.is_ok()) return status;
   out->group_index.resize(static_cast<size_t>(out->cols));
   for (int64_t col = 0; col < out->cols; ++col) {
@@ -118,35 +89,6 @@ Status check_data(const EncodedMatrix& source, int64_t rows, int64_t cols) {
   return Status::ok();
 }
 
-Status check_zero_point(const EncodedMatrix& source, const CheckedMatrix& matrix) {
-  if (source.codec != Codec::kPackedInt) {
-    return check_span("zero point", source.zero_point, {StoredType::kI32}, matrix.grid_cols,
-                      matrix.rows / 8);
-  }
-  if (source.zero_point.bytes == 0) return Status::ok();
-  if (source.block_rows != 1) return Status::invalid("zero points need scales per row");
-  return check_span("zero point", source.zero_point, {StoredType::kI32},
-                    ceil_div(matrix.rows, 32 / source.bits), matrix.grid_cols);
-}
-
-Status check_scales(const EncodedMatrix& source, CheckedMatrix* out) {
-  switch (source.codec) {
-    case Codec::kFloat:
-      return check_span(
-          "scale", source.scale,
-          {StoredType::kF32, StoredType::kF16, StoredType::kBF16, StoredType::kF8E8M0},
-          out->grid_rows, out->grid_cols);
-    case Codec::kE2M1:
-      return check_span("scale", source.scale,
-                        {StoredType::kF8E8M0, StoredType::kU8, StoredType::kF8E4M3}, out->grid_rows,
-                        out->grid_cols);
-    default:
-      return check_span("scale", source.scale,
-                        {StoredType::kF32, StoredType::kF16, StoredType::kBF16}, out->grid_rows,
-                        out->grid_cols);
-  }
-}
-
 }  // namespace
 
 Status check_matrix(const EncodedMatrix& source, int64_t rows, int64_t cols, CheckedMatrix* out) {
@@ -156,16 +98,16 @@ Status check_matrix(const EncodedMatrix& source, int64_t rows, int64_t cols, Che
   Status status = check_data(source, rows, cols);
   if (!status.is_ok()) return status;
 
-  const bool is_integer = source.codec != Codec::kFloat && source.codec != Codec::kE2M1;
-  const bool is_input_major = source.codec == Codec::kAwq || source.codec == Codec::kGptq;
-  if (source.zero_offset != 0 && !(source.codec == Codec::kGptq && source.zero_offset == 1)) {
+  const StoredFormat& format = *stored_format(source.codec);
+  const CodecRow& row = codec_row(source.codec);
+  if (source.zero_offset != 0 && !(row.has_zero_offset && source.zero_offset == 1)) {
     return Status::invalid("zero offset does not belong to this codec");
   }
-  if (!is_integer) {
+  if (!row.has_zero_point) {
     status = check_absent("zero point", source.zero_point);
     if (!status.is_ok()) return status;
   }
-  if (!is_integer || source.codec == Codec::kAwq) {
+  if (!row.has_group_index) {
     status = check_absent("group index", source.group_index);
     if (!status.is_ok()) return status;
   }
@@ -175,29 +117,31 @@ Status check_matrix(const EncodedMatrix& source, int64_t rows, int64_t cols, Che
       break;
     case GlobalScale::kMultiply:
     case GlobalScale::kDivide:
-      status = source.codec != Codec::kE2M1
-                   ? Status::invalid("global scale does not belong to this codec")
-                   : check_span("global scale", source.global_scale, {StoredType::kF32}, 1, 1);
+      status = row.has_global_scale ? check_span("global scale", source.global_scale,
+                                                 types_of({StoredType::kF32}), 1, 1)
+                                    : Status::invalid("global scale does not belong to this codec");
       break;
     default:
       status = Status::invalid("unknown global scale operation");
   }
   if (!status.is_ok()) return status;
 
-  if (source.block_rows == 0 && source.block_cols == 0 && source.codec == Codec::kFloat) {
+  if (source.block_rows == 0 && source.block_cols == 0 && row.is_scale_optional) {
     return check_absent("scale", source.scale);
   }
   if (source.block_rows < 1 || source.block_cols < 1) return Status::invalid("empty scale blocks");
-  if (is_input_major && source.block_rows != 1) {
+  if (row.is_input_major && source.block_rows != 1) {
     return Status::invalid("scales of this codec are per output feature");
   }
   out->grid_rows = ceil_div(rows, source.block_rows);
   out->grid_cols = ceil_div(cols, source.block_cols);
-  status = check_scales(source, out);
+  status = check_span("scale", source.scale, row.scale, out->grid_rows, out->grid_cols);
   if (!status.is_ok()) return status;
-  if (is_integer) {
-    status = check_zero_point(source, *out);
+  if (row.has_zero_point) {
+    status = format.check_zero_point(source, *out);
     if (!status.is_ok()) return status;
+  }
+  if (row.has_group_index) {
     status = read_group_index(source, out);
     if (!status.is_ok()) return status;
   }
@@ -208,42 +152,14 @@ Status check_matrix(const EncodedMatrix& source, int64_t rows, int64_t cols, Che
 }  // namespace decode_detail
 
 uint64_t encoded_data_bytes(const EncodedMatrix& source, int64_t rows, int64_t cols) {
-  if (rows <= 0 || cols <= 0) return 0;
+  using namespace decode_detail;
+  const StoredFormat* format = stored_format(source.codec);
   int64_t elements = 0;
-  if (!checked_multiply(rows, cols, &elements)) return 0;
-  const StoredType type = source.data.type;
-  switch (source.codec) {
-    case Codec::kFloat: {
-      const bool is_float = type == StoredType::kF32 || type == StoredType::kF16 ||
-                            type == StoredType::kBF16 || type == StoredType::kF8E4M3;
-      int64_t bytes = 0;
-      if (!is_float ||
-          !checked_multiply(elements, static_cast<int64_t>(stored_type_bytes(type)), &bytes)) {
-        return 0;
-      }
-      return static_cast<uint64_t>(bytes);
-    }
-    case Codec::kE2M1:
-      if ((type != StoredType::kU8 && type != StoredType::kI8) || cols % 2 != 0) return 0;
-      return static_cast<uint64_t>(elements / 2);
-    case Codec::kPackedInt: {
-      if (type != StoredType::kI32 || (source.bits != 4 && source.bits != 8)) return 0;
-      int64_t words = 0;
-      int64_t bytes = 0;
-      if (!checked_multiply(rows, ceil_div(cols, 32 / source.bits), &words) ||
-          !checked_multiply(words, 4, &bytes)) {
-        return 0;
-      }
-      return static_cast<uint64_t>(bytes);
-    }
-    case Codec::kAwq:
-      if (type != StoredType::kI32 || rows % 8 != 0) return 0;
-      return static_cast<uint64_t>(elements / 2);
-    case Codec::kGptq:
-      if (type != StoredType::kI32 || rows % 8 != 0 || cols % 8 != 0) return 0;
-      return static_cast<uint64_t>(elements / 2);
+  if (format == nullptr || rows <= 0 || cols <= 0 || !checked_multiply(rows, cols, &elements) ||
+      !contains(codec_row(source.codec).data, source.data.type)) {
+    return 0;
   }
-  return 0;
+  return format->data_bytes(source, rows, cols);
 }
 
 }  // namespace sparse_experts

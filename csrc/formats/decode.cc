@@ -9,7 +9,7 @@
 #include "core/dtype.h"
 #include "core/numeric.h"
 #include "formats/scalars.h"
-#include "formats/tiles.h"
+#include "formats/stored_format.h"
 
 namespace sparse_experts {
 namespace {
@@ -18,27 +18,6 @@ using decode_detail::CheckedMatrix;
 using decode_detail::kTileCols;
 using decode_detail::kTileRows;
 using decode_detail::Tile;
-
-bool is_stored_as(StoredType type, int32_t dtype) {
-  return (type == StoredType::kF32 && dtype == SE_F32) ||
-         (type == StoredType::kF16 && dtype == SE_F16) ||
-         (type == StoredType::kBF16 && dtype == SE_BF16);
-}
-
-void decode_tile(const CheckedMatrix& matrix, const Tile& tile) {
-  switch (matrix.source->codec) {
-    case Codec::kFloat:
-      return decode_detail::decode_float_tile(matrix, tile);
-    case Codec::kE2M1:
-      return decode_detail::decode_e2m1_tile(matrix, tile);
-    case Codec::kPackedInt:
-      return decode_detail::decode_packed_int_tile(matrix, tile);
-    case Codec::kAwq:
-      return decode_detail::decode_awq_tile(matrix, tile);
-    case Codec::kGptq:
-      return decode_detail::decode_gptq_tile(matrix, tile);
-  }
-}
 
 void copy_tile(const Tile& tile, float* out, int64_t stride) {
   for (int64_t i = 0; i < tile.rows; ++i) {
@@ -83,6 +62,12 @@ Status check_output(int64_t rows, int64_t cols, int32_t dtype, const void* out, 
 
 }  // namespace
 
+bool is_plain(const EncodedMatrix& source, int32_t dtype) {
+  return source.codec == Codec::kFloat && !source.transposed && source.block_rows == 0 &&
+         source.block_cols == 0 && is_float_dtype(dtype) &&
+         source.data.type == stored_type_of(dtype);
+}
+
 Status decode_matrix(const EncodedMatrix& source, int64_t rows, int64_t cols, int32_t out_dtype,
                      void* out, int64_t out_row_stride) try {
   CheckedMatrix matrix;
@@ -91,12 +76,12 @@ Status decode_matrix(const EncodedMatrix& source, int64_t rows, int64_t cols, in
   status = check_output(rows, cols, out_dtype, out, out_row_stride);
   if (!status.is_ok()) return status;
 
-  if (source.codec == Codec::kFloat && !source.transposed && matrix.scales.empty() &&
-      is_stored_as(source.data.type, out_dtype)) {
+  if (is_plain(source, out_dtype)) {
     copy_rows(matrix, out_dtype, static_cast<uint8_t*>(out), out_row_stride);
     return Status::ok();
   }
 
+  const decode_detail::StoredFormat& format = *decode_detail::stored_format(source.codec);
   std::array<float, kTileRows * kTileCols> values;
   for (int64_t row = 0; row < rows; row += kTileRows) {
     for (int64_t col = 0; col < cols; col += kTileCols) {
@@ -107,7 +92,7 @@ Status decode_matrix(const EncodedMatrix& source, int64_t rows, int64_t cols, in
       tile.cols = std::min(kTileCols, cols - col);
       tile.out = values.data();
       tile.stride = kTileCols;
-      decode_tile(matrix, tile);
+      format.decode_tile(matrix, tile);
       if (out_dtype == SE_F32) {
         copy_tile(tile, static_cast<float*>(out), out_row_stride);
       } else {

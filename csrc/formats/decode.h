@@ -7,10 +7,9 @@
 #include <cstdint>
 
 #include "core/status.h"
+#include "formats/stored_types.h"
 
 namespace sparse_experts {
-
-enum class StoredType : int32_t { kF32, kF16, kBF16, kF8E4M3, kF8E8M0, kI8, kU8, kI32, kI64 };
 
 // One raw tensor (or the slice of one that belongs to this matrix), little-endian, dense. bytes ==
 // 0: absent.
@@ -18,19 +17,6 @@ struct Span {
   const uint8_t* data = nullptr;
   uint64_t bytes = 0;
   StoredType type = StoredType::kU8;
-};
-
-enum class Codec : int32_t {
-  kFloat,  // data [rows, cols] (transposed: [cols, rows]) of F32/F16/BF16/F8_E4M3; optional scale
-           // grid, multiplied
-  kE2M1,   // data U8/I8 [rows, cols/2], low nibble first; scale grid E8M0 (F8_E8M0 or U8) or
-           // F8_E4M3; optional global scale
-  kPackedInt,  // compressed-tensors: I32 [rows, ceil(cols*bits/32)], offset 2^(bits-1); zero point
-               // packed along rows; g_idx
-  kAwq,   // qweight I32 [cols, rows/8], qzeros I32 [groups, rows/8], scales F16 [groups, rows];
-          // nibble order 0,4,1,5,2,6,3,7
-  kGptq,  // qweight I32 [cols/8, rows], qzeros I32 [groups, rows/8], scales F16 [groups, rows];
-          // optional g_idx I32 [cols]
 };
 
 enum class GlobalScale : int32_t { kNone, kMultiply, kDivide };
@@ -61,6 +47,9 @@ struct EncodedMatrix {
 // elements.
 Status decode_matrix(const EncodedMatrix& source, int64_t rows, int64_t cols, int32_t out_dtype,
                      void* out, int64_t out_row_stride);
+
+// Whether `data` is, byte for byte, the rows of the matrix in this dtype.
+bool is_plain(const EncodedMatrix& source, int32_t dtype);
 
 // Bytes that `data` must have for this codec and shape; 0 when they overflow or do not fit the
 // codec.

@@ -1,9 +1,9 @@
-// Tiles of float and e2m1 matrices.
-#include <algorithm>
+// Elements as they are: F32, F16, BF16, F8_E4M3, in rows or transposed; optional scales, multiplied.
 #include <array>
 
+#include "core/numeric.h"
 #include "formats/scalars.h"
-#include "formats/tiles.h"
+#include "formats/stored_format.h"
 
 namespace sparse_experts::decode_detail {
 namespace {
@@ -75,7 +75,11 @@ void multiply_scales(const CheckedMatrix& matrix, const Tile& tile) {
   }
 }
 
-}  // namespace
+uint64_t float_bytes(const EncodedMatrix& source, int64_t rows, int64_t cols) {
+  int64_t bytes = 0;
+  if (!checked_multiply(rows * cols, stored_type_bytes(source.data.type), &bytes)) return 0;
+  return static_cast<uint64_t>(bytes);
+}
 
 void decode_float_tile(const CheckedMatrix& matrix, const Tile& tile) {
   switch (matrix.source->data.type) {
@@ -94,29 +98,8 @@ void decode_float_tile(const CheckedMatrix& matrix, const Tile& tile) {
   if (!matrix.scales.empty()) multiply_scales(matrix, tile);
 }
 
-void decode_e2m1_tile(const CheckedMatrix& matrix, const Tile& tile) {
-  const int64_t block_rows = matrix.source->block_rows;
-  const int64_t block_cols = matrix.source->block_cols;
-  std::array<float, 16> products{};
-  for (int64_t i = 0; i < tile.rows; ++i) {
-    const int64_t row = tile.row + i;
-    const uint8_t* bytes = matrix.source->data.data + row * (matrix.cols / 2);
-    const float* scales = matrix.scales.data() + row / block_rows * matrix.grid_cols;
-    float* to = tile.out + i * tile.stride;
-    for (int64_t j = 0; j < tile.cols;) {
-      const int64_t col = tile.col + j;
-      const float scale = scales[col / block_cols];
-      const int64_t left = block_cols - col % block_cols;
-      const int64_t end = left < tile.cols - j ? j + left : tile.cols;
-      for (size_t code = 0; code < products.size(); ++code) {
-        products[code] = kE2M1Values[code] * scale;
-      }
-      for (; j < end; ++j) {
-        const uint8_t byte = bytes[(tile.col + j) / 2];
-        to[j] = products[(tile.col + j) % 2 != 0 ? byte >> 4 : byte & 15];
-      }
-    }
-  }
-}
+}  // namespace
+
+const StoredFormat kFloatFormat = {float_bytes, nullptr, decode_float_tile};
 
 }  // namespace sparse_experts::decode_detail

@@ -60,7 +60,7 @@ Status check_float_dtype(const char* name, const SeTensor& tensor) {
 }
 
 Status check_activation(const SeActivationSpec& spec) {
-  SE_CHECK_ARGUMENT(spec.kind >= SE_SILU && spec.kind <= SE_IDENTITY, "activation: unknown kind");
+  SE_CHECK_ARGUMENT(find_name(kActivationNames, spec.kind), "activation: unknown kind");
   SE_CHECK_ARGUMENT(std::isfinite(spec.alpha) && std::isfinite(spec.up_offset) &&
                         std::isfinite(spec.limit) && spec.limit >= 0,
                     "activation: alpha, up_offset and limit must be finite, limit not negative");

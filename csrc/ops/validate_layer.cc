@@ -58,9 +58,8 @@ Status validate_layer(const SeMoeLayer& layer) {
   }
   SE_CHECK_ARGUMENT(layer.shared.num_experts == 0 || layer.shared.num_experts == 1,
                     "layer: shared experts are one fused expert");
-  SE_CHECK_ARGUMENT(
-      layer.shared_gate_mode >= SE_SHARED_PLAIN && layer.shared_gate_mode <= SE_SHARED_MIX,
-      "layer: unknown shared gate");
+  SE_CHECK_ARGUMENT(find_name(kSharedGateNames, layer.shared_gate_mode),
+                    "layer: unknown shared gate");
   if (layer.shared.num_experts == 1) {
     SE_RETURN_IF_ERROR(check_experts("shared experts", layer.shared, layer.hidden_size));
     SE_CHECK_ARGUMENT(layer.shared_gate_mode == SE_SHARED_PLAIN || layer.shared_gate != nullptr,

@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "abi/enum_names.h"
 #include "ops/checks.h"
 #include "ops/validate.h"
 
@@ -7,8 +8,9 @@ namespace sparse_experts {
 namespace {
 
 Status check_capacity(const SeRouting& routing) {
-  SE_CHECK_ARGUMENT(routing.capacity >= SE_CAPACITY_NONE && routing.capacity <= SE_CAPACITY_BATCH,
-                    "routing: unknown capacity rule");
+  SE_CHECK_ARGUMENT(
+      routing.capacity == SE_CAPACITY_NONE || find_name(kCapacityNames, routing.capacity),
+      "routing: unknown capacity rule");
   if (routing.capacity == SE_CAPACITY_NONE) return Status::ok();
   SE_CHECK_ARGUMENT(routing.scoring == SE_SOFTMAX && !routing.hash_routed,
                     "routing: capacity goes with softmax scores only");
@@ -23,8 +25,7 @@ Status check_capacity(const SeRouting& routing) {
 }  // namespace
 
 Status validate_routing(const SeRouting& routing) {
-  SE_CHECK_ARGUMENT(routing.scoring >= SE_SOFTMAX && routing.scoring <= SE_SPARSEMIXER,
-                    "routing: unknown scoring");
+  SE_CHECK_ARGUMENT(find_name(kScoringNames, routing.scoring), "routing: unknown scoring");
   SE_CHECK_ARGUMENT(routing.num_experts >= 1 && routing.num_experts <= INT32_MAX / 2,
                     "routing: num_experts out of range");
   SE_CHECK_ARGUMENT(
@@ -43,9 +44,9 @@ Status validate_routing(const SeRouting& routing) {
   SE_CHECK_ARGUMENT(
       num_groups == 1 || routing.num_experts / num_groups * routing.topk_group >= routing.top_k,
       "routing: the kept groups hold fewer than top_k experts");
-  SE_CHECK_ARGUMENT(routing.group_score == SE_GROUP_MAX || routing.group_score == SE_GROUP_TOP2_SUM,
+  SE_CHECK_ARGUMENT(find_name(kGroupScoreNames, routing.group_score),
                     "routing: unknown group score");
-  SE_CHECK_ARGUMENT(routing.normalization >= SE_NORM_NONE && routing.normalization <= SE_NORM_P,
+  SE_CHECK_ARGUMENT(find_name(kNormalizationNames, routing.normalization),
                     "routing: unknown normalization");
   SE_CHECK_ARGUMENT(std::isfinite(routing.norm_value) && std::isfinite(routing.scaling_factor) &&
                         std::isfinite(routing.logit_softcap) &&

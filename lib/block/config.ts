@@ -1,9 +1,10 @@
 /** The description of one MoE block: sizes, routing rule, activation, shared experts. */
 
+import type { Activation, SharedGate } from '../spec/enums.js'
 import type { ResolvedRouting, RoutingRule } from './routing.js'
 
 /** Expert activation. `silu` is `g * sigmoid(swigluAlpha * g)`; `gelu` the erf form; `relu2` is `max(v, 0)²`. */
-export type Activation = 'silu' | 'gelu' | 'gelu_pytorch_tanh' | 'relu' | 'relu2' | 'identity'
+export type { Activation }
 
 /** Sizes and arithmetic besides routing. H = hiddenSize, I = intermediateSize. */
 export interface MoeShape {
@@ -31,7 +32,7 @@ export interface MoeShape {
    * `plain`: y = routed + shared; `sigmoid`: y = routed + c·shared; `mix`: y = (1−c)·routed + c·shared, c = σ(sharedGate · x).
    * @defaultValue 'plain'
    */
-  sharedGate?: 'plain' | 'sigmoid' | 'mix'
+  sharedGate?: SharedGate
   /** The same clamp in the shared MLP (DeepSeek-V4). @defaultValue none */
   sharedSwigluLimit?: number
   /** Where the routing weight multiplies an expert: its output, or its input (Llama 4). @defaultValue 'output' */
@@ -60,7 +61,7 @@ export interface ResolvedMoeConfig extends ResolvedRouting {
   readonly swigluUpOffset: number
   readonly numSharedExperts: number
   readonly sharedIntermediateSize: number
-  readonly sharedGate: 'plain' | 'sigmoid' | 'mix'
+  readonly sharedGate: SharedGate
   readonly sharedSwigluLimit: number
   readonly weightOn: 'output' | 'input'
   /** 0: experts work in hiddenSize. */

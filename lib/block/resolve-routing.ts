@@ -1,5 +1,6 @@
 /** From a caller's routing rule to the complete, frozen form that backends read; every impossible one is refused. */
 
+import { CAPACITIES, GROUP_SCORES, isScored, SCORING_FUNCS } from '../spec/enums.js'
 import { describeValue, invalidArgShape, invalidArgType, invalidArgValue, missingInput } from './errors.js'
 import { type Fields, fieldsOf } from './option-fields.js'
 import type { ResolvedRouting, RoutingConfig, RoutingRule, RoutingVectors } from './routing.js'
@@ -9,15 +10,6 @@ export const MAX_EXPERTS = 65536
 
 /** Greatest size of one dimension. */
 export const MAX_SIZE = 2 ** 31 - 1
-
-const SCORING_FUNCS = [
-  'softmax',
-  'sigmoid',
-  'sqrtsoftplus',
-  'topk_softmax',
-  'topk_sigmoid',
-  'sparsemixer',
-] as const
 
 /** Every field that a rule may have, resolved or not. */
 export const ROUTING_KEYS = [
@@ -105,7 +97,7 @@ type GroupPart = Pick<ResolvedRouting, 'numExpertGroups' | 'topkGroup' | 'groupS
 function groupingOf(fields: Fields, allowed: boolean, numOutputs: number, topK: number): GroupPart {
   const numExpertGroups = fields.integer('numExpertGroups', 1, MAX_EXPERTS, 1)
   const usual = fields.raw('scoringFunc') === 'softmax' ? 'max' : 'top2_sum'
-  const groupScore = fields.oneOf('groupScore', ['max', 'top2_sum'], usual)
+  const groupScore = fields.oneOf('groupScore', GROUP_SCORES, usual)
   if (numExpertGroups === 1) {
     fields.integer('topkGroup', 1, 1, 1)
     return { numExpertGroups: 1, topkGroup: 1, groupScore: 'max' }
@@ -143,7 +135,7 @@ function capacityOf(fields: Fields, norm: NormalizationPart, topK: number): Reso
     '0 with capacity (an identity expert holds any number of tokens)',
     'numIdentityExperts',
   )
-  const kind = capacity.oneOf('kind', ['per_sequence', 'batch'])
+  const kind = capacity.oneOf('kind', CAPACITIES)
   if (kind === 'per_sequence') {
     if (topK !== 1) fields.refuse('topK', "1 with capacity.kind 'per_sequence'")
     if (norm.normTopkProb) fields.refuse('normTopkProb', "false with capacity.kind 'per_sequence'")
@@ -177,7 +169,7 @@ export function routingFrom(fields: Fields): ResolvedRouting {
   const numIdentityExperts = fields.integer('numIdentityExperts', 0, MAX_EXPERTS - numExperts, 0)
   const numOutputs = numExperts + numIdentityExperts
   const topK = fields.integer('topK', 1, numOutputs)
-  const scored = scoringFunc === 'softmax' || scoringFunc === 'sigmoid' || scoringFunc === 'sqrtsoftplus'
+  const scored = isScored(scoringFunc)
 
   const hashRouted = fields.boolean('hashRouted', false)
   if (hashRouted && !scored) fields.refuse('hashRouted', `false with scoringFunc '${scoringFunc}'`)
@@ -247,7 +239,7 @@ export function checkRoutingVectors(routing: ResolvedRouting, vectors: RoutingVe
   }
   if (selectionBias) {
     const { scoringFunc, hashRouted, capacity } = routing
-    const scored = scoringFunc === 'softmax' || scoringFunc === 'sigmoid' || scoringFunc === 'sqrtsoftplus'
+    const scored = isScored(scoringFunc)
     const why = hashRouted
       ? 'hashRouted'
       : capacity

@@ -1,13 +1,12 @@
 /** From a caller's config to the complete, frozen form that backends read; every impossible one is refused. */
 
-import type { Activation, MoeConfig, ResolvedMoeConfig } from './config.js'
+import { ACTIVATIONS, SHARED_GATES } from '../spec/enums.js'
+import type { MoeConfig, ResolvedMoeConfig } from './config.js'
 import { invalidArgType } from './errors.js'
 import { fieldsOf } from './option-fields.js'
 import { MAX_SIZE, ROUTING_KEYS, routingFrom } from './resolve-routing.js'
 
 export { checkRoutingVectors, MAX_EXPERTS, resolveRouting, resolveRoutingConfig } from './resolve-routing.js'
-
-const ACTIVATIONS: readonly Activation[] = ['silu', 'gelu', 'gelu_pytorch_tanh', 'relu', 'relu2', 'identity']
 
 const SHAPE_KEYS = [
   'family',
@@ -80,7 +79,7 @@ export function resolveConfig(config: MoeConfig | ResolvedMoeConfig): ResolvedMo
     swigluUpOffset: fields.number('swigluUpOffset', 'a finite number', () => true, 0),
     numSharedExperts,
     sharedIntermediateSize,
-    sharedGate: fields.oneOf('sharedGate', ['plain', 'sigmoid', 'mix'], 'plain'),
+    sharedGate: fields.oneOf('sharedGate', SHARED_GATES, 'plain'),
     sharedSwigluLimit: fields.nonNegative('sharedSwigluLimit', 0),
     weightOn: fields.oneOf('weightOn', ['output', 'input'], 'output'),
     latentSize,

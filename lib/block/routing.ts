@@ -1,5 +1,7 @@
 /** How a token's experts and their weights follow from router logits, as a typed union: what cannot be, cannot be written. */
 
+import type { CapacityKind, GroupScore, NormalizationKind, ScoredFunc, ScoringFunc } from '../spec/enums.js'
+
 /** Renormalisation of the selected weights. */
 export type Normalization =
   | { normTopkProb: false; normEpsilon?: never; normFloor?: never; normOrder?: never }
@@ -17,7 +19,7 @@ export type Grouping =
       numExpertGroups: number
       topkGroup: number
       /** A group's best expert, or the sum of its two best. @defaultValue as DeepSeek: 'max' for softmax (V2), else 'top2_sum' (V3) */
-      groupScore?: 'max' | 'top2_sum'
+      groupScore?: GroupScore
     }
 
 interface RoutingSize {
@@ -35,7 +37,7 @@ interface RoutingSize {
 
 /** Scores over all experts, then top-k of score (+ selection bias); the weights are the unbiased scores. */
 export type ScoredRouting = RoutingSize & {
-  scoringFunc: 'softmax' | 'sigmoid' | 'sqrtsoftplus'
+  scoringFunc: ScoredFunc
   hashRouted?: false
   capacity?: undefined
 } & Normalization &
@@ -43,7 +45,7 @@ export type ScoredRouting = RoutingSize & {
 
 /** Ids from a frozen table indexed by token id (DeepSeek-V4's first layers); scores still weigh them. */
 export type HashRouting = RoutingSize & {
-  scoringFunc: 'softmax' | 'sigmoid' | 'sqrtsoftplus'
+  scoringFunc: ScoredFunc
   hashRouted: true
   numExpertGroups?: 1
   topkGroup?: 1
@@ -138,16 +140,16 @@ export type RoutingConfig = RoutingRule & RoutingVectors
 
 /** A rule with every default written out; what backends read. Made by `resolveRouting` only. */
 export interface ResolvedRouting {
-  readonly scoringFunc: RoutingRule['scoringFunc']
+  readonly scoringFunc: ScoringFunc
   readonly hashRouted: boolean
   readonly numExperts: number
   readonly numIdentityExperts: number
   readonly topK: number
   readonly numExpertGroups: number
   readonly topkGroup: number
-  readonly groupScore: 'max' | 'top2_sum'
+  readonly groupScore: GroupScore
   readonly normTopkProb: boolean
-  readonly normalization: 'none' | 'sum' | 'floor' | 'p'
+  readonly normalization: NormalizationKind
   /** Epsilon, floor or order, by `normalization`. */
   readonly normValue: number
   readonly routedScalingFactor: number
@@ -155,7 +157,7 @@ export interface ResolvedRouting {
   readonly logitSoftcap: number
   readonly sparsemixerEpsilon: number
   readonly capacity: null | {
-    readonly kind: 'per_sequence' | 'batch'
+    readonly kind: CapacityKind
     readonly expertCapacity: number
     readonly tokenFraction: number
     readonly normalizeBeforeDropping: boolean

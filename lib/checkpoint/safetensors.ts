@@ -5,34 +5,8 @@
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { MoeError } from '../block/errors.js'
+import { DTYPE_BITS } from '../spec/formats.js'
 import { JsonScanError, JsonScanner } from './json-scanner.js'
-
-/** Bits of one element, by dtype string of the format. */
-export const DTYPE_BITS: Readonly<Record<string, number>> = Object.freeze({
-  __proto__: null as never,
-  BOOL: 8,
-  F4: 4,
-  F6_E2M3: 6,
-  F6_E3M2: 6,
-  U8: 8,
-  I8: 8,
-  F8_E5M2: 8,
-  F8_E4M3: 8,
-  F8_E8M0: 8,
-  F8_E4M3FNUZ: 8,
-  F8_E5M2FNUZ: 8,
-  I16: 16,
-  U16: 16,
-  F16: 16,
-  BF16: 16,
-  I32: 32,
-  U32: 32,
-  F32: 32,
-  C64: 64,
-  F64: 64,
-  I64: 64,
-  U64: 64,
-})
 
 /** The cap of the reference implementation. */
 export const MAX_HEADER_BYTES = 100_000_000

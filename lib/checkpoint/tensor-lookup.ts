@@ -1,11 +1,9 @@
 /** Tensors of an opened checkpoint by name, with shape and dtype checks, as segments of a plan. */
 
 import { MoeError } from '../block/errors.js'
+import type { StoredType } from '../spec/formats.js'
 import type { CheckpointDirectory, LocatedTensor } from './directory.js'
-import type { Segment, StoredType } from './plan/layer-plan.js'
-
-/** dtypes that plain values may have. */
-export const FLOAT_TYPES = ['F32', 'BF16', 'F16'] as const
+import type { Segment } from './plan/layer-plan.js'
 
 const formatShape = (shape: readonly number[]) => `[${shape.join(', ')}]`
 

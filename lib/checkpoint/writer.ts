@@ -3,7 +3,7 @@
 import { open, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { invalidArgShape, invalidArgValue } from '../block/errors.js'
-import { DTYPE_BITS } from './safetensors.js'
+import { DTYPE_BITS } from '../spec/formats.js'
 
 /** A tensor to write. */
 export interface WritableTensor {

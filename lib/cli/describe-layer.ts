@@ -1,22 +1,14 @@
 /** A layer's config in words. */
 
 import type { ResolvedMoeConfig } from '../block/config.js'
+import { SCORING_WORDS } from '../spec/enums.js'
 import { formatCount, plural } from './format.js'
-
-const SCORES: Record<ResolvedMoeConfig['scoringFunc'], string> = {
-  softmax: 'softmax over all experts',
-  sigmoid: 'sigmoid per expert',
-  sqrtsoftplus: 'square root of softplus per expert',
-  topk_softmax: 'softmax over the selected logits',
-  topk_sigmoid: 'sigmoid of the selected logits',
-  sparsemixer: 'sparsemixer (two rounds of thresholded softmax)',
-}
 
 /** The routing rule as one sentence, in the order in which it is applied. */
 export function describeRouting(config: ResolvedMoeConfig): string {
   const parts: string[] = []
   if (config.logitSoftcap > 0) parts.push(`logits capped at ±${config.logitSoftcap}`)
-  parts.push(SCORES[config.scoringFunc])
+  parts.push(SCORING_WORDS[config.scoringFunc])
   if (config.numExpertGroups > 1) {
     const score = config.groupScore === 'max' ? 'by their best expert' : 'by the sum of their two best'
     parts.push(`best ${config.topkGroup} of ${config.numExpertGroups} groups ${score}`)

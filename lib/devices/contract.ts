@@ -6,38 +6,6 @@ import type { MoeError } from '../block/errors.js'
 import type { ResolvedRouting, RoutingVectors } from '../block/routing.js'
 import type { Stored } from './device-array.js'
 
-/** Small tensors of a block, widened to f32; E counts router outputs, D is latentSize or hiddenSize. */
-export interface VectorTensors {
-  /** `[E, H]` */
-  routerWeight: Float32Array
-  /** `[E]` */
-  routerBias?: Float32Array
-  /** `[E]` */
-  selectionBias?: Float32Array
-  /** `[E]` */
-  perExpertScale?: Float32Array
-  /** `[H]` */
-  routerInputScale?: Float32Array
-  /** `[vocabSize, topK]` */
-  hashTable?: Int32Array
-  /** `[H]` */
-  sharedGate?: Float32Array
-  /** `[H]` */
-  outputBias?: Float32Array
-  /** `[numExperts, I]`, halves apart whatever the checkpoint's layout. */
-  gateBias?: Float32Array
-  /** `[numExperts, I]` */
-  upBias?: Float32Array
-  /** `[numExperts, D]` */
-  downBias?: Float32Array
-  /** `[sharedIntermediateSize]` */
-  sharedGateBias?: Float32Array
-  /** `[sharedIntermediateSize]` */
-  sharedUpBias?: Float32Array
-  /** `[H]` */
-  sharedDownBias?: Float32Array
-}
-
 /**
  * One forward. T = numTokens, H = hiddenSize, K = topK. All arrays are validated by the caller (lengths, dtypes, ids of a replay in
  * −1 … E−1, per-row topK ≤ K); the runtime may rely on that and must still not crash.

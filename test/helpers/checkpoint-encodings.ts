@@ -2,7 +2,8 @@
 
 import { numberToBf16, numberToF16 } from '../../lib/block/dtype.js'
 import type { EncodedBuffer, EncodedBuffers } from '../../lib/checkpoint/load/encoded.js'
-import type { MatrixEncoding, StoredType } from '../../lib/checkpoint/plan/layer-plan.js'
+import type { MatrixEncoding } from '../../lib/checkpoint/plan/layer-plan.js'
+import type { StoredType } from '../../lib/spec/formats.js'
 import { Random } from '../cases/random.js'
 
 export interface EncodedCase {

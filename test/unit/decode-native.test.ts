@@ -8,25 +8,13 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { DTYPES, type DType, dtypeBytes, fromFloat32 } from '../../lib/block/dtype.js'
 import { decodeMatrix } from '../../lib/checkpoint/load/decode.js'
 import type { EncodedBuffer, EncodedBuffers } from '../../lib/checkpoint/load/encoded.js'
-import type { MatrixEncoding, StoredType } from '../../lib/checkpoint/plan/layer-plan.js'
+import { CODECS, STORED_TYPES } from '../../lib/spec/formats.js'
 import { type EncodedCase, encodedCases } from '../helpers/checkpoint-encodings.js'
 
 const ROOT = path.join(import.meta.dirname, '../..')
 const COMPILER = process.env.CXX ?? 'c++'
 const hasCompiler = spawnSync(COMPILER, ['--version']).status === 0
 
-const STORED_TYPES: readonly StoredType[] = [
-  'F32',
-  'F16',
-  'BF16',
-  'F8_E4M3',
-  'F8_E8M0',
-  'I8',
-  'U8',
-  'I32',
-  'I64',
-]
-const CODECS: readonly MatrixEncoding['codec'][] = ['float', 'e2m1', 'packedInt', 'awq', 'gptq']
 const GLOBAL_OPS = [undefined, 'multiply', 'divide']
 
 function int64s(...values: number[]): Buffer {

@@ -5,7 +5,8 @@ import { numberToBf16, numberToF16 } from '../../lib/block/dtype.js'
 import { decodeMatrix } from '../../lib/checkpoint/load/decode.js'
 import { E2M1, E4M3, E8M0 } from '../../lib/checkpoint/load/elements.js'
 import type { EncodedBuffer, EncodedBuffers } from '../../lib/checkpoint/load/encoded.js'
-import type { MatrixEncoding, StoredType } from '../../lib/checkpoint/plan/layer-plan.js'
+import type { MatrixEncoding } from '../../lib/checkpoint/plan/layer-plan.js'
+import type { StoredType } from '../../lib/spec/formats.js'
 
 const bytesOf = (array: ArrayBufferView) => new Uint8Array(array.buffer, array.byteOffset, array.byteLength)
 const stored = (type: StoredType, array: ArrayBufferView): EncodedBuffer => ({ type, bytes: bytesOf(array) })

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <string>
 
+#include "abi/enum_names.h"
 #include "core/dtype.h"
 #include "core/numeric.h"
 
@@ -35,22 +36,8 @@ std::string matmul_text(const MatmulConfig& config, int32_t dtype) {
 }
 
 const char* scoring_text(const SeRouting& routing) {
-  switch (routing.scoring) {
-    case SE_SOFTMAX:
-      return "softmax, then top-k";
-    case SE_SIGMOID:
-      return "sigmoid, then top-k";
-    case SE_SQRT_SOFTPLUS:
-      return "sqrt(softplus), then top-k";
-    case SE_TOPK_SOFTMAX:
-      return "top-k, then softmax";
-    case SE_TOPK_SIGMOID:
-      return "top-k, then sigmoid";
-    case SE_SPARSEMIXER:
-      return "sparsemixer";
-    default:
-      return "unknown scoring";
-  }
+  const EnumName* row = find_name(kScoringNames, routing.scoring);
+  return row != nullptr ? row->explanation : "unknown scoring";
 }
 
 long long number(int64_t value) { return static_cast<long long>(value); }

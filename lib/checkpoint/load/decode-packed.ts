@@ -1,6 +1,7 @@
 /** The codecs of packed elements: e2m1 pairs, compressed-tensors integers, AWQ and GPTQ. */
 
-import type { MatrixEncoding, StoredType } from '../plan/layer-plan.js'
+import { STORED_FORMATS } from '../../spec/formats.js'
+import type { MatrixEncoding } from '../plan/layer-plan.js'
 import { E2M1, elementReader, int32Of, wordsOf } from './elements.js'
 import {
   type EncodedBuffers,
@@ -10,8 +11,6 @@ import {
   requireBuffer,
   type ScaleGrid,
 } from './encoded.js'
-
-const FLOATS: readonly StoredType[] = ['F32', 'F16', 'BF16']
 
 /** AWQ: the nibble that holds logical column 8c + j. */
 const AWQ_NIBBLE = [0, 4, 1, 5, 2, 6, 3, 7]
@@ -30,14 +29,9 @@ export function e2m1Rows(
   cols: number,
 ): RowDecoder {
   if (cols % 2 !== 0) throw malformed('an odd number of columns does not pack into bytes')
-  const { bytes } = requireBuffer(buffers.data, 'data', ['U8', 'I8'], (rows * cols) / 2)
+  const { bytes } = requireBuffer(buffers.data, 'data', STORED_FORMATS.e2m1.data, (rows * cols) / 2)
   const grid = requireGrid(encoding, rows, cols)
-  const scale = requireBuffer(
-    buffers.scale,
-    'scale',
-    ['F8_E8M0', 'U8', 'F8_E4M3'],
-    grid.numRows * grid.numCols,
-  )
+  const scale = requireBuffer(buffers.scale, 'scale', STORED_FORMATS.e2m1.scale, grid.numRows * grid.numCols)
   const readScale = elementReader(scale.bytes, scale.type)
   const operation = encoding.globalScaleOp
   let global = 1
@@ -84,8 +78,15 @@ export function packedIntRows(
   const middle = (mask + 1) / 2
   const wordsPerRow = Math.ceil(cols / perWord)
   const grid = requireGrid(encoding, rows, cols)
-  const words = wordsOf(requireBuffer(buffers.data, 'data', ['I32'], rows * wordsPerRow).bytes)
-  const scale = requireBuffer(buffers.scale, 'scale', FLOATS, grid.numRows * grid.numCols)
+  const words = wordsOf(
+    requireBuffer(buffers.data, 'data', STORED_FORMATS.packedInt.data, rows * wordsPerRow).bytes,
+  )
+  const scale = requireBuffer(
+    buffers.scale,
+    'scale',
+    STORED_FORMATS.packedInt.scale,
+    grid.numRows * grid.numCols,
+  )
   const readScale = elementReader(scale.bytes, scale.type)
   const group = groupsOf(buffers, cols, grid)
   let zeros: Uint32Array | undefined
@@ -120,10 +121,12 @@ export function inputMajorRows(
   const grid = requireGrid(encoding, rows, cols)
   if (grid.blockRows !== 1) throw malformed('scales of this codec are per output feature')
   if (awq && buffers.groupIndex) throw malformed('awq has no group index')
-  const words = wordsOf(requireBuffer(buffers.data, 'data', ['I32'], (rows * cols) / 8).bytes)
+  const words = wordsOf(
+    requireBuffer(buffers.data, 'data', STORED_FORMATS[encoding.codec].data, (rows * cols) / 8).bytes,
+  )
   const numGroups = grid.numCols
   const zeros = wordsOf(requireBuffer(buffers.zeroPoint, 'zero point', ['I32'], (numGroups * rows) / 8).bytes)
-  const scale = requireBuffer(buffers.scale, 'scale', FLOATS, numGroups * rows)
+  const scale = requireBuffer(buffers.scale, 'scale', STORED_FORMATS[encoding.codec].scale, numGroups * rows)
   const readScale = elementReader(scale.bytes, scale.type)
   const group = groupsOf(buffers, cols, grid)
   const added = awq ? 0 : (encoding.zeroOffset ?? 0)

@@ -4,18 +4,11 @@
  * integers (q - zero) times scale.
  */
 
+import { STORED_FORMATS, type StoredPart } from '../../spec/formats.js'
 import type { MatrixEncoding } from '../plan/layer-plan.js'
 import { e2m1Rows, inputMajorRows, packedIntRows } from './decode-packed.js'
 import { elementReader } from './elements.js'
 import { type EncodedBuffers, gridOf, malformed, type RowDecoder, requireBuffer } from './encoded.js'
-
-const PARTS: Readonly<Record<MatrixEncoding['codec'], readonly (keyof EncodedBuffers)[]>> = {
-  float: ['data', 'scale'],
-  e2m1: ['data', 'scale', 'globalScale'],
-  packedInt: ['data', 'scale', 'zeroPoint', 'groupIndex'],
-  awq: ['data', 'scale', 'zeroPoint'],
-  gptq: ['data', 'scale', 'zeroPoint', 'groupIndex'],
-}
 
 /** Checks an encoding against its buffers and returns what decodes its rows. */
 export function rowDecoder(
@@ -24,8 +17,8 @@ export function rowDecoder(
   rows: number,
   cols: number,
 ): RowDecoder {
-  for (const part of Object.keys(buffers) as (keyof EncodedBuffers)[]) {
-    if (buffers[part] && !PARTS[encoding.codec].includes(part)) {
+  for (const part of Object.keys(buffers) as StoredPart[]) {
+    if (buffers[part] && !STORED_FORMATS[encoding.codec].parts.includes(part)) {
       throw malformed(`${part} does not belong to ${encoding.codec}`)
     }
   }
@@ -49,7 +42,7 @@ function floatRows(
   rows: number,
   cols: number,
 ): RowDecoder {
-  const data = requireBuffer(buffers.data, 'data', ['F32', 'F16', 'BF16', 'F8_E4M3'], rows * cols)
+  const data = requireBuffer(buffers.data, 'data', STORED_FORMATS.float.data, rows * cols)
   const read = elementReader(data.bytes, data.type)
   const [rowStride, colStride] = encoding.transposed ? [1, rows] : [cols, 1]
   const grid = gridOf(encoding, rows, cols)
@@ -59,12 +52,7 @@ function floatRows(
       for (let j = 0; j < cols; j++) out[offset + j] = read(row * rowStride + j * colStride)
     }
   }
-  const scale = requireBuffer(
-    buffers.scale,
-    'scale',
-    ['F32', 'F16', 'BF16', 'F8_E8M0'],
-    grid.numRows * grid.numCols,
-  )
+  const scale = requireBuffer(buffers.scale, 'scale', STORED_FORMATS.float.scale, grid.numRows * grid.numCols)
   const readScale = elementReader(scale.bytes, scale.type)
   return (row, out, offset) => {
     const base = Math.floor(row / grid.blockRows) * grid.numCols

@@ -1,20 +1,7 @@
 /** Stored number formats as f32 values, exactly. */
 
 import { bf16ToNumber, f16ToNumber } from '../../block/dtype.js'
-import type { StoredType } from '../plan/layer-plan.js'
-
-/** Bytes of one stored element. */
-export const STORED_BYTES: Readonly<Record<StoredType, number>> = {
-  F32: 4,
-  F16: 2,
-  BF16: 2,
-  F8_E4M3: 1,
-  F8_E8M0: 1,
-  I8: 1,
-  U8: 1,
-  I32: 4,
-  I64: 8,
-}
+import type { StoredType } from '../../spec/formats.js'
 
 /** e4m3fn: bias 7, no infinity, 0x7f and 0xff are NaN. */
 export const E4M3 = Float32Array.from({ length: 256 }, (_, code) => {

@@ -1,8 +1,8 @@
 /** Encoded matrices in memory, and the checks that every codec begins with. */
 
 import { MoeError } from '../../block/errors.js'
-import type { MatrixEncoding, StoredType } from '../plan/layer-plan.js'
-import { STORED_BYTES } from './elements.js'
+import { STORED_BYTES, type StoredPart, type StoredType } from '../../spec/formats.js'
+import type { MatrixEncoding } from '../plan/layer-plan.js'
 
 /** Raw bytes of one tensor, or of the slice that belongs to a matrix. */
 export interface EncodedBuffer {
@@ -11,13 +11,7 @@ export interface EncodedBuffer {
 }
 
 /** The tensors of one matrix. */
-export interface EncodedBuffers {
-  data: EncodedBuffer
-  scale?: EncodedBuffer
-  zeroPoint?: EncodedBuffer
-  groupIndex?: EncodedBuffer
-  globalScale?: EncodedBuffer
-}
+export type EncodedBuffers = { data: EncodedBuffer } & Partial<Record<StoredPart, EncodedBuffer>>
 
 /** Writes row `row` of the decoded matrix to `out` from `offset`; values are f32, not yet rounded further. */
 export type RowDecoder = (row: number, out: Float32Array, offset: number) => void

@@ -1,9 +1,10 @@
 /** Reads the small tensors of a plan, widened to f32. */
 
 import { MoeError } from '../../block/errors.js'
-import type { VectorTensors } from '../../devices/contract.js'
+import { STORED_BYTES } from '../../spec/formats.js'
+import type { VectorName, VectorTensors } from '../../spec/vectors.js'
 import type { LayerPlan, Segment, VectorItem } from '../plan/layer-plan.js'
-import { elementReader, int32Of, int64Of, STORED_BYTES } from './elements.js'
+import { elementReader, int32Of, int64Of } from './elements.js'
 import { FileSet, Pacer } from './files.js'
 
 /** Elements converted between two looks at the clock. */
@@ -25,7 +26,7 @@ export async function readVectors(plan: LayerPlan, options: ReadOptions = {}): P
   signal?.throwIfAborted()
   const files = new FileSet(plan.files, signal)
   const pacer = new Pacer(signal)
-  const result: Partial<Record<string, Float32Array | Int32Array>> = {}
+  const result: Partial<Record<VectorName, Float32Array | Int32Array>> = {}
   try {
     for (const item of plan.vectors) {
       const integers = item.target === 'hashTable'

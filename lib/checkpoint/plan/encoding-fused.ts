@@ -1,7 +1,8 @@
 /** How fused expert tensors are stored: one tensor for all experts, sliced expert by expert. */
 
-import { FLOAT_TYPES, type TensorLookup } from '../tensor-lookup.js'
-import { ceilDiv, type EncodedSource, FP8_SCALE_TYPES, MX_BLOCK } from './encoding.js'
+import { FLOAT_TYPES, STORED_FORMATS } from '../../spec/formats.js'
+import type { TensorLookup } from '../tensor-lookup.js'
+import { ceilDiv, type EncodedSource, MX_BLOCK } from './encoding.js'
 import type { MatrixEncoding } from './layer-plan.js'
 import type { Quantization } from './quantization.js'
 
@@ -57,7 +58,7 @@ export class FusedReader {
     const data = tensors.require(name)
     const transposed = major === 'input'
     const shape = transposed ? [numExperts, cols, rows] : [numExperts, rows, cols]
-    tensors.expect(data, [...FLOAT_TYPES, 'F8_E4M3'], shape)
+    tensors.expect(data, STORED_FORMATS.float.data, shape)
     if (data.dtype !== 'F8_E4M3') {
       const encoding: MatrixEncoding = transposed ? { codec: 'float', transposed } : { codec: 'float' }
       return experts.map(e => ({ encoding, data: tensors.segment(data, e, numExperts) }))
@@ -68,9 +69,13 @@ export class FusedReader {
     const perExpert =
       scale.bytes > 0 && scale.shape.every((length, i) => length === (i === 0 ? numExperts : 1))
     const gridIsOne = rows <= blockRows && cols <= blockCols
-    if (perExpert && !gridIsOne) tensors.expectVector(scale, FP8_SCALE_TYPES, numExperts)
+    if (perExpert && !gridIsOne) tensors.expectVector(scale, STORED_FORMATS.float.scale, numExperts)
     else
-      tensors.expect(scale, FP8_SCALE_TYPES, [numExperts, ceilDiv(rows, blockRows), ceilDiv(cols, blockCols)])
+      tensors.expect(scale, STORED_FORMATS.float.scale, [
+        numExperts,
+        ceilDiv(rows, blockRows),
+        ceilDiv(cols, blockCols),
+      ])
     const block = perExpert ? { rows, cols } : { rows: blockRows, cols: blockCols }
     return experts.map(e => ({
       encoding: { codec: 'float', block },

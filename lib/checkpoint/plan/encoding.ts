@@ -1,7 +1,8 @@
 /** How each linear of a checkpoint is stored: from the tensors that are there to a {@link MatrixEncoding} and its segments. */
 
+import { FLOAT_TYPES, STORED_FORMATS } from '../../spec/formats.js'
 import type { LocatedTensor } from '../directory.js'
-import { FLOAT_TYPES, type TensorLookup } from '../tensor-lookup.js'
+import type { TensorLookup } from '../tensor-lookup.js'
 import type { MatrixEncoding, MatrixItem } from './layer-plan.js'
 import type { Quantization, WeightScheme } from './quantization.js'
 
@@ -15,8 +16,6 @@ export type EncodedSource = Pick<
 export const MX_BLOCK = 32
 const NV_BLOCK = 16
 const NIBBLES_PER_WORD = 8
-/** dtypes of fp8 scales. */
-export const FP8_SCALE_TYPES = [...FLOAT_TYPES, 'F8_E8M0']
 
 const isFloat = (dtype: string) => (FLOAT_TYPES as readonly string[]).includes(dtype)
 export const ceilDiv = (a: number, b: number) => Math.ceil(a / b)
@@ -95,17 +94,20 @@ export class LinearReader {
   private fp8Block(scale: LocatedTensor, rows: number, cols: number): { rows: number; cols: number } {
     const numScales = scale.shape.reduce((product, length) => product * length, 1)
     if (numScales === 1 && scale.shape.length <= 2) {
-      this.tensors.expectVector(scale, FP8_SCALE_TYPES, 1)
+      this.tensors.expectVector(scale, STORED_FORMATS.float.scale, 1)
       return { rows, cols }
     }
     const perRow = scale.shape.length === 1 || (scale.shape.length === 2 && scale.shape[1] === 1)
     if (perRow && scale.shape[0] === rows) {
-      this.tensors.expectVector(scale, FP8_SCALE_TYPES, rows)
+      this.tensors.expectVector(scale, STORED_FORMATS.float.scale, rows)
       return { rows: 1, cols }
     }
     const { schemes } = this.quantization
     const [blockRows, blockCols] = schemes.find(scheme => scheme.block)?.block ?? this.quantization.block
-    this.tensors.expect(scale, FP8_SCALE_TYPES, [ceilDiv(rows, blockRows), ceilDiv(cols, blockCols)])
+    this.tensors.expect(scale, STORED_FORMATS.float.scale, [
+      ceilDiv(rows, blockRows),
+      ceilDiv(cols, blockCols),
+    ])
     return { rows: blockRows, cols: blockCols }
   }
 

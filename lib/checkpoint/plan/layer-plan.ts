@@ -2,9 +2,8 @@
 
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType } from '../../block/dtype.js'
-
-/** dtype strings of safetensors that a plan may read. */
-export type StoredType = 'F32' | 'F16' | 'BF16' | 'F8_E4M3' | 'F8_E8M0' | 'I8' | 'U8' | 'I32' | 'I64'
+import { type Codec, STORED_FORMATS, type StoredType } from '../../spec/formats.js'
+import type { VectorName } from '../../spec/vectors.js'
 
 /** A run of bytes in a file: one tensor, or the slice of one that belongs to one matrix. Dense, little-endian. */
 export interface Segment {
@@ -20,13 +19,8 @@ export interface Segment {
 
 /** How a stored matrix becomes numbers; the arithmetic is that of csrc/formats/decode.h. */
 export interface MatrixEncoding {
-  /**
-   * - `float`: elements as they are, `[rows, cols]` or transposed; optional scale grid, multiplied
-   * - `e2m1`: two per byte, low nibble first; scale grid in e8m0 or e4m3; optional global scale
-   * - `packedInt`: compressed-tensors 4 or 8 bit in I32 words
-   * - `awq`, `gptq`: 4 bit, input-major
-   */
-  codec: 'float' | 'e2m1' | 'packedInt' | 'awq' | 'gptq'
+  /** One of {@link STORED_FORMATS}, which says what each is. */
+  codec: Codec
   /** packedInt only. @defaultValue 4 */
   bits?: 4 | 8
   /** float only: the file holds `[cols, rows]`. */
@@ -58,8 +52,7 @@ export interface MatrixItem {
 
 /** A small tensor that is read into f32 (or i32): `[…shape]`, a slice per source, concatenated in order. */
 export interface VectorItem {
-  /** Key of VectorTensors. */
-  target: string
+  target: VectorName
   /** 1: dense; 2 with `start`: every other element (interleaved biases). */
   step: 1 | 2
   start: 0 | 1

@@ -1,14 +1,13 @@
 /** The small tensors of a layer: router, biases, scales, gates. */
 
 import type { ResolvedMoeConfig } from '../../block/config.js'
-import type { VectorTensors } from '../../devices/contract.js'
 import type { ConfigReader } from '../../families/config-reader.js'
 import type { ExpertLayout, NamedTensor, Naming, SharedLayout } from '../../families/family.js'
-import { FLOAT_TYPES, type TensorLookup } from '../tensor-lookup.js'
+import { FLOAT_TYPES } from '../../spec/formats.js'
+import type { VectorName } from '../../spec/vectors.js'
+import type { TensorLookup } from '../tensor-lookup.js'
 import type { Segment, VectorItem } from './layer-plan.js'
 import { applies, type NameOf } from './matrices.js'
-
-type Target = keyof VectorTensors
 
 /** Collects {@link VectorItem}s. */
 export class VectorPlanner {
@@ -25,18 +24,24 @@ export class VectorPlanner {
     this.layer = layer
   }
 
-  private add(target: Target, length: number, sources: Segment[], step: 1 | 2 = 1, start: 0 | 1 = 0): void {
+  private add(
+    target: VectorName,
+    length: number,
+    sources: Segment[],
+    step: 1 | 2 = 1,
+    start: 0 | 1 = 0,
+  ): void {
     this.items.push({ target, step, start, length, sources })
   }
 
   /** One float tensor of `length` elements. */
-  private vector(target: Target, names: readonly string[], length: number): void {
+  private vector(target: VectorName, names: readonly string[], length: number): void {
     const tensor = this.tensors.require(...names.map(this.nameOf))
     this.tensors.expectVector(tensor, FLOAT_TYPES, length)
     this.add(target, length, [this.tensors.segment(tensor)])
   }
 
-  private optional(target: Target, tensor: NamedTensor | undefined, length: number): void {
+  private optional(target: VectorName, tensor: NamedTensor | undefined, length: number): void {
     if (tensor && applies(tensor.when, this.config, this.layer)) this.vector(target, tensor.names, length)
   }
 
@@ -74,7 +79,7 @@ export class VectorPlanner {
   experts(layout: ExpertLayout, numExperts: number, width: number, size: number): void {
     if (layout.kind === 'stackedRows' || !layout.bias?.(this.config, this.layer)) return
     if (layout.kind === 'perExpert') {
-      const gather = (target: Target, stem: string | undefined, length: number) => {
+      const gather = (target: VectorName, stem: string | undefined, length: number) => {
         if (stem === undefined) return
         const sources = Array.from({ length: numExperts }, (_, e) => {
           const tensor = this.tensors.require(`${this.nameOf(stem.replace('{e}', String(e)))}.bias`)

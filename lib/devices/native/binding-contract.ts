@@ -4,13 +4,8 @@ import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType, FloatArray } from '../../block/dtype.js'
 import type { ResolvedRouting, RoutingVectors } from '../../block/routing.js'
 import type { MatrixItem } from '../../checkpoint/plan/layer-plan.js'
-import type {
-  ExpertMatmulRequest,
-  ForwardRequest,
-  PhaseSeconds,
-  StageKernels,
-  VectorTensors,
-} from '../contract.js'
+import type { VectorTensors } from '../../spec/vectors.js'
+import type { ExpertMatmulRequest, ForwardRequest, PhaseSeconds, StageKernels } from '../contract.js'
 import type { Stored } from '../device-array.js'
 
 /** `abiVersion` of the addon that this code speaks to: SE_BACKEND_ABI_VERSION of csrc/abi/backend.h. */

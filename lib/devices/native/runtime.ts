@@ -5,6 +5,7 @@ import type { DType } from '../../block/dtype.js'
 import { MoeError } from '../../block/errors.js'
 import type { MoeWeights } from '../../block/weights.js'
 import type { LayerPlan, MatrixItem } from '../../checkpoint/plan/layer-plan.js'
+import type { VectorTensors } from '../../spec/vectors.js'
 import {
   CANCELLED,
   type ForwardRequest,
@@ -13,7 +14,6 @@ import {
   type PhaseSeconds,
   type RuntimeCall,
   type StageKernels,
-  type VectorTensors,
 } from '../contract.js'
 import type { NativeAddon, NativeError, NativeLayer } from './binding-contract.js'
 import { captureCallSite, fromNativeError } from './errors.js'

@@ -8,7 +8,7 @@ import type { MatrixItem } from '../../checkpoint/plan/layer-plan.js'
 import type { ExpertTensors } from '../../reference/expert.js'
 import type { Matrix } from '../../reference/matrix.js'
 import { layerTensors } from '../../reference/tensors.js'
-import type { VectorTensors } from '../contract.js'
+import type { VectorTensors } from '../../spec/vectors.js'
 
 /** Element (r, c) is `data[offset + r * rowStride + c * colStride]`. */
 interface RawMatrix {

@@ -8,14 +8,8 @@ import type { ExpertTensors } from '../../reference/expert.js'
 import { type LayerPass, runLayer } from '../../reference/layer.js'
 import { drain, type Matrix } from '../../reference/matrix.js'
 import { type LayerTensors, layerTensors } from '../../reference/tensors.js'
-import type {
-  ForwardRequest,
-  LayerRuntime,
-  MemoryUse,
-  RuntimeCall,
-  StageKernels,
-  VectorTensors,
-} from '../contract.js'
+import type { VectorTensors } from '../../spec/vectors.js'
+import type { ForwardRequest, LayerRuntime, MemoryUse, RuntimeCall, StageKernels } from '../contract.js'
 import { onHost } from '../device-array.js'
 import { SliceQueue } from './slice-queue.js'
 import { REFERENCE_KERNELS } from './stages.js'

@@ -1,0 +1,71 @@
+/* Generated from spec/enums.json by tools/build/spec.mjs: do not edit. Part of the C ABI
+ * (abi/backend.h): a changed number or meaning raises SE_BACKEND_ABI_VERSION. */
+#ifndef SPARSE_EXPERTS_ENUMS_H_
+#define SPARSE_EXPERTS_ENUMS_H_
+
+/* Elements of an array, and the arithmetic of a layer (f32, f16 or bf16). */
+typedef enum SeDtype { SE_F32 = 0, SE_F16 = 1, SE_BF16 = 2, SE_I32 = 3, SE_U8 = 4 } SeDtype;
+
+/* What a matrix stores for each weight. Only the float codes are values by themselves. */
+typedef enum SeMatrixCode { SE_CODE_F32 = 0, SE_CODE_F16 = 1, SE_CODE_BF16 = 2 } SeMatrixCode;
+
+/* How a code becomes a value before it is scaled. */
+typedef enum SeValueTable {
+  SE_TABLE_NONE = 0 /* the code is the value */
+} SeValueTable;
+
+/* What multiplies the values of one block. */
+typedef enum SeScale { SE_SCALE_NONE = 0 } SeScale;
+
+/* What is added to the scaled values of one block. */
+typedef enum SeOffset { SE_OFFSET_NONE = 0 } SeOffset;
+
+/* What becomes of router logits: what experts are selected by, and what weighs them. */
+typedef enum SeScoring {
+  SE_SOFTMAX = 0,       /* softmax over all experts, then select */
+  SE_SIGMOID = 1,       /* sigmoid of each, then select */
+  SE_SQRT_SOFTPLUS = 2, /* square root of softplus of each, then select */
+  SE_TOPK_SOFTMAX = 3,  /* select on logits, softmax over the selected */
+  SE_TOPK_SIGMOID = 4,  /* select on logits, sigmoid of the selected */
+  SE_SPARSEMIXER = 5    /* Phi-3.5-MoE, two rounds, top_k == 2 */
+} SeScoring;
+
+/* What a group of experts is ranked by. */
+typedef enum SeGroupScore {
+  SE_GROUP_MAX = 0,     /* its best expert */
+  SE_GROUP_TOP2_SUM = 1 /* the sum of its two best */
+} SeGroupScore;
+
+/* What the selected weights are divided by. */
+typedef enum SeNormalization {
+  SE_NORM_NONE = 0,
+  SE_NORM_SUM = 1,   /* w /= sum(w) + norm_value */
+  SE_NORM_FLOOR = 2, /* w /= max(sum(w), norm_value) */
+  SE_NORM_P = 3      /* w /= (sum |w|^norm_value)^(1/norm_value) */
+} SeNormalization;
+
+/* How many tokens an expert may take. */
+typedef enum SeCapacity {
+  SE_CAPACITY_NONE = 0,         /* there is none */
+  SE_CAPACITY_PER_SEQUENCE = 1, /* Switch Transformers: rank within the sequence, top-1 */
+  SE_CAPACITY_BATCH = 2         /* NLLB-MoE: top-2 over the flattened batch */
+} SeCapacity;
+
+/* Activation of an expert's intermediate values. */
+typedef enum SeActivation {
+  SE_SILU = 0,      /* v * sigmoid(alpha * v) */
+  SE_GELU = 1,      /* the erf form */
+  SE_GELU_TANH = 2, /* the tanh form */
+  SE_RELU = 3,
+  SE_RELU2 = 4, /* max(v, 0)^2 */
+  SE_IDENTITY = 5
+} SeActivation;
+
+/* How the shared expert joins the routed sum. */
+typedef enum SeSharedGate {
+  SE_SHARED_PLAIN = 0,   /* y = routed + shared */
+  SE_SHARED_SIGMOID = 1, /* y = routed + c * shared, c = sigmoid(shared_gate . x) */
+  SE_SHARED_MIX = 2      /* y = (1 - c) * routed + c * shared */
+} SeSharedGate;
+
+#endif /* SPARSE_EXPERTS_ENUMS_H_ */

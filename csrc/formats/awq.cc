@@ -1,0 +1,45 @@
+// AWQ: 4 bit, input-major, eight outputs to a word in an order of their own.
+#include <array>
+
+#include "formats/groups.h"
+#include "formats/scalars.h"
+#include "formats/stored_format.h"
+
+namespace sparse_experts::decode_detail {
+namespace {
+
+// Nibble of the word that holds logical column 8c + j.
+constexpr std::array<int32_t, 8> kAwqNibble = {0, 4, 1, 5, 2, 6, 3, 7};
+
+uint64_t awq_bytes(const EncodedMatrix&, int64_t rows, int64_t cols) {
+  return rows % 8 == 0 ? static_cast<uint64_t>(rows * cols / 2) : 0;
+}
+
+void decode_awq_tile(const CheckedMatrix& matrix, const Tile& tile) {
+  const EncodedMatrix& source = *matrix.source;
+  const int64_t words_per_line = matrix.rows / 8;
+  for (int64_t j = 0; j < tile.cols; ++j) {
+    const int64_t col = tile.col + j;
+    const int64_t group = group_of(matrix, col);
+    const uint8_t* words = source.data.data + col * words_per_line * 4;
+    const uint8_t* zeros = source.zero_point.data + group * words_per_line * 4;
+    const float* scales = matrix.scales.data() + group * matrix.rows;
+    for (int64_t i = 0; i < tile.rows; i += 8) {
+      const int64_t row = tile.row + i;
+      const uint32_t word = load_u32(words + row / 8 * 4);
+      const uint32_t zero_word = load_u32(zeros + row / 8 * 4);
+      for (int64_t n = 0; n < 8; ++n) {
+        const int32_t shift = 4 * kAwqNibble[static_cast<size_t>(n)];
+        const auto q = static_cast<int32_t>(word >> shift & 15);
+        const auto zero = static_cast<int32_t>(zero_word >> shift & 15);
+        tile.out[(i + n) * tile.stride + j] = scaled(q - zero, scales[row + n]);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+const StoredFormat kAwqFormat = {awq_bytes, check_input_major_zero_point, decode_awq_tile};
+
+}  // namespace sparse_experts::decode_detail

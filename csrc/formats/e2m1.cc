@@ -1,0 +1,43 @@
+// e2m1: 4-bit floats, two per byte (MXFP4, NVFP4, DeepSeek-V4's fp4).
+#include <array>
+
+#include "formats/scalars.h"
+#include "formats/stored_format.h"
+
+namespace sparse_experts::decode_detail {
+namespace {
+
+uint64_t e2m1_bytes(const EncodedMatrix&, int64_t rows, int64_t cols) {
+  return cols % 2 == 0 ? static_cast<uint64_t>(rows * cols / 2) : 0;
+}
+
+void decode_e2m1_tile(const CheckedMatrix& matrix, const Tile& tile) {
+  const int64_t block_rows = matrix.source->block_rows;
+  const int64_t block_cols = matrix.source->block_cols;
+  std::array<float, 16> products{};
+  for (int64_t i = 0; i < tile.rows; ++i) {
+    const int64_t row = tile.row + i;
+    const uint8_t* bytes = matrix.source->data.data + row * (matrix.cols / 2);
+    const float* scales = matrix.scales.data() + row / block_rows * matrix.grid_cols;
+    float* to = tile.out + i * tile.stride;
+    for (int64_t j = 0; j < tile.cols;) {
+      const int64_t col = tile.col + j;
+      const float scale = scales[col / block_cols];
+      const int64_t left = block_cols - col % block_cols;
+      const int64_t end = left < tile.cols - j ? j + left : tile.cols;
+      for (size_t code = 0; code < products.size(); ++code) {
+        products[code] = kE2M1Values[code] * scale;
+      }
+      for (; j < end; ++j) {
+        const uint8_t byte = bytes[(tile.col + j) / 2];
+        to[j] = products[(tile.col + j) % 2 != 0 ? byte >> 4 : byte & 15];
+      }
+    }
+  }
+}
+
+}  // namespace
+
+const StoredFormat kE2M1Format = {e2m1_bytes, nullptr, decode_e2m1_tile};
+
+}  // namespace sparse_experts::decode_detail

@@ -1,0 +1,102 @@
+// Generated from spec/formats.json by tools/build/spec.mjs: do not edit.
+// Elements of stored tensors, and the formats in which checkpoints store a matrix.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+
+#include "abi/enums.h"
+
+namespace sparse_experts {
+
+enum class StoredType : int32_t { kF32, kF16, kBF16, kF8E4M3, kF8E8M0, kI8, kU8, kI32, kI64 };
+
+struct StoredTypeRow {
+  const char* name;  // as safetensors spells it
+  int64_t bytes;
+};
+
+// By StoredType.
+constexpr StoredTypeRow kStoredTypes[] = {
+    {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"F8_E4M3", 1}, {"F8_E8M0", 1},
+    {"I8", 1},  {"U8", 1},  {"I32", 4},  {"I64", 8},
+};
+
+constexpr bool is_stored_type(StoredType type) {
+  return type >= StoredType::kF32 && type <= StoredType::kI64;
+}
+
+constexpr int64_t stored_type_bytes(StoredType type) {
+  return is_stored_type(type) ? kStoredTypes[static_cast<int32_t>(type)].bytes : 0;
+}
+
+// The elements of a dtype, as they are stored.
+constexpr StoredType stored_type_of(int32_t dtype) {
+  return dtype == SE_F32   ? StoredType::kF32
+         : dtype == SE_F16 ? StoredType::kF16
+                           : StoredType::kBF16;
+}
+
+// A set of StoredTypes.
+using StoredTypes = uint32_t;
+constexpr StoredTypes types_of(std::initializer_list<StoredType> types) {
+  StoredTypes set = 0;
+  for (const StoredType type : types) set |= 1u << static_cast<uint32_t>(type);
+  return set;
+}
+constexpr bool contains(StoredTypes set, StoredType type) {
+  return is_stored_type(type) && (set >> static_cast<uint32_t>(type) & 1u) != 0;
+}
+
+enum class Codec : int32_t {
+  // elements as they are, [rows, cols] or transposed; a scale per block where there is one,
+  // multiplied
+  kFloat,
+  // two per byte, low nibble first: [rows, cols/2]; a scale per block in e8m0 (or its bytes)
+  // or e4m3; a scale of the whole matrix where there is one
+  kE2M1,
+  // compressed-tensors, 4 or 8 bit: I32 [rows, ceil(cols*bits/32)], offset 2^(bits-1); zero
+  // points packed along rows; a group per column where there is one
+  kPackedInt,
+  // 4 bit, input-major: I32 [cols, rows/8], nibble order 0,4,1,5,2,6,3,7; zero points I32
+  // [groups, rows/8], scales [groups, rows]
+  kAwq,
+  // 4 bit, input-major: I32 [cols/8, rows]; zero points I32 [groups, rows/8], scales [groups,
+  // rows]; a group per column where there is one
+  kGptq,
+};
+
+struct CodecRow {
+  const char* name;
+  StoredTypes data;
+  StoredTypes scale;
+  bool has_zero_point;
+  bool has_group_index;
+  bool has_global_scale;
+  bool is_input_major;   // scales and zero points lie along the rows of the matrix
+  bool has_zero_offset;  // files may store the zero point minus one
+  bool is_scale_optional;
+};
+
+// By Codec.
+constexpr CodecRow kCodecs[] = {
+    {"float",
+     types_of({StoredType::kF32, StoredType::kF16, StoredType::kBF16, StoredType::kF8E4M3}),
+     types_of({StoredType::kF32, StoredType::kF16, StoredType::kBF16, StoredType::kF8E8M0}), false,
+     false, false, false, false, true},
+    {"e2m1", types_of({StoredType::kU8, StoredType::kI8}),
+     types_of({StoredType::kF8E8M0, StoredType::kU8, StoredType::kF8E4M3}), false, false, true,
+     false, false, false},
+    {"packedInt", types_of({StoredType::kI32}),
+     types_of({StoredType::kF32, StoredType::kF16, StoredType::kBF16}), true, true, false, false,
+     false, false},
+    {"awq", types_of({StoredType::kI32}),
+     types_of({StoredType::kF32, StoredType::kF16, StoredType::kBF16}), true, false, false, true,
+     false, false},
+    {"gptq", types_of({StoredType::kI32}),
+     types_of({StoredType::kF32, StoredType::kF16, StoredType::kBF16}), true, true, false, true,
+     true, false},
+};
+constexpr int32_t kNumCodecs = 5;
+
+}  // namespace sparse_experts
