@@ -6,6 +6,7 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     exclude: [...configDefaults.exclude, 'test/package/**'],
     setupFiles: process.env.SE_TEST_SHARD ? ['test/helpers/shard.ts'] : [],
+    globalSetup: ['tools/test/vitest-setup.mjs'],
     pool: 'forks',
     // The native pool and the tests' child processes use the cores as well.
     maxWorkers: 2,

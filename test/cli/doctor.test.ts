@@ -5,7 +5,8 @@ import { renderDoctor } from '../../lib/cli/doctor.js'
 import { makePaint } from '../../lib/cli/format.js'
 import { type Facts, judge } from '../../lib/doctor/checks.js'
 import { type DoctorReport, doctor } from '../../lib/doctor/doctor.js'
-import { command, removeDirectories, temporaryDirectory } from './command.js'
+import { runCommand } from '../helpers/run-program.js'
+import { removeDirectories, temporaryDirectory } from '../helpers/scratch.js'
 
 afterAll(removeDirectories)
 
@@ -175,15 +176,15 @@ describe('doctor()', () => {
 
 describe('sparse-experts doctor', () => {
   it('prints the report as JSON, status 1 exactly when a check fails', async () => {
-    const { status, stdout } = await command(['doctor', '--json'])
+    const { status, stdout } = await runCommand(['doctor', '--json'])
     const printed = JSON.parse(stdout)
     expect(printed).toMatchObject(SCHEMA)
     expect(status).toBe(printed.ok ? 0 : 1)
-    const named = await command(['doctor'], { SPARSE_EXPERTS_NATIVE_PATH: '/nowhere/x.node' })
+    const named = await runCommand(['doctor'], { SPARSE_EXPERTS_NATIVE_PATH: '/nowhere/x.node' })
     expect(named.status).toBe(1)
     expect(named.stdout).toContain('→ correct or unset SPARSE_EXPERTS_NATIVE_PATH')
     expect(named.stdout).toMatch(/✓ {2}self-test reference/)
-    const text = await command(['doctor'], { SPARSE_EXPERTS_THRAEDS: '3' })
+    const text = await runCommand(['doctor'], { SPARSE_EXPERTS_THRAEDS: '3' })
     expect(text.status).toBe(1)
     expect(text.stdout).toContain('nothing reads SPARSE_EXPERTS_THRAEDS')
   })
@@ -194,7 +195,7 @@ describe.skipIf(process.platform === 'win32')('sparse-experts doctor beside an N
     const directory = await temporaryDirectory()
     const script = "#!/bin/sh\necho 'NVIDIA H200, 9.0, 580.65.06'\necho 'NVIDIA H200, 9.0, 580.65.06'\n"
     await writeFile(path.join(directory, 'nvidia-smi'), script, { mode: 0o755 })
-    const { stdout } = await command(['doctor', '--json'], { PATH: `${directory}:${process.env.PATH}` })
+    const { stdout } = await runCommand(['doctor', '--json'], { PATH: `${directory}:${process.env.PATH}` })
     const { cuda, checks, devices } = JSON.parse(stdout)
     expect(cuda.driver).toBe('580.65.06')
     expect(cuda.cards).toEqual(Array(2).fill({ name: 'NVIDIA H200', computeCapability: '9.0' }))
@@ -210,7 +211,7 @@ describe.skipIf(process.platform === 'win32')('sparse-experts doctor beside an N
 
 describe('sparse-experts build', () => {
   it('says what is missing and how to get it', async () => {
-    const { status, stdout, stderr } = await command(['build'], { PATH: await temporaryDirectory() })
+    const { status, stdout, stderr } = await runCommand(['build'], { PATH: await temporaryDirectory() })
     expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
     expect(stderr).toMatch(
       /this machine lacks CMake .* or newer, .*(apt-get|brew|Visual Studio|package manager)/,

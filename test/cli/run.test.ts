@@ -6,16 +6,8 @@ import { numberToF16 } from '../../lib/block/dtype.js'
 import { randomHiddenStates } from '../../lib/cli/hidden-states.js'
 import { ERROR_BOUNDS } from '../../lib/devices/accuracy.js'
 import { devices } from '../../lib/devices/device.js'
-import {
-  command,
-  finished,
-  removeDirectories,
-  repository,
-  startScript,
-  TINY,
-  temporaryDirectory,
-  tinyCheckpoint,
-} from './command.js'
+import { finished, repository, runCommand, startCommand } from '../helpers/run-program.js'
+import { removeDirectories, TINY, temporaryDirectory, tinyCheckpoint } from '../helpers/scratch.js'
 
 let checkpoint: string
 let inputs: string
@@ -27,7 +19,7 @@ beforeAll(async () => {
 })
 afterAll(removeDirectories)
 
-const run = (...args: string[]) => command(['run', checkpoint, '--device', 'reference', ...args])
+const run = (...args: string[]) => runCommand(['run', checkpoint, '--device', 'reference', ...args])
 
 async function runJson(...args: string[]) {
   const { stdout, stderr, status } = await run('--json', ...args)
@@ -37,7 +29,7 @@ async function runJson(...args: string[]) {
 
 describe.each(hasCpu ? ['reference', 'cpu'] : ['reference'])('run on %s', device => {
   it('shows the layer, its timing, its load and what it saved', async () => {
-    const { status, stdout, stderr } = await command([
+    const { status, stdout, stderr } = await runCommand([
       'run',
       checkpoint,
       '--device',
@@ -108,7 +100,7 @@ describe('run', () => {
     const directory = path.join(repository, 'test/golden/cases', name)
     const { layer } = JSON.parse(await readFile(path.join(directory, 'expected.json'), 'utf8'))
     const options = ['--layer', String(layer), '--tokens', '9', '--dtype', 'f32', '--check']
-    const { status, stdout } = await command(['run', directory, ...options])
+    const { status, stdout } = await runCommand(['run', directory, ...options])
     expect(stdout).toContain(routing)
     expect(stdout).toContain(input)
     expect(stdout).toMatch(
@@ -187,22 +179,22 @@ describe('run', () => {
     const { status, stdout, stderr } = await run('--layer', '0')
     expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
     expect(stderr).toMatch(/^error \[ERR_MOE_NOT_SPARSE\]: .+\n$/)
-    const missing = await command(['run', path.join(inputs, 'nothing')])
+    const missing = await runCommand(['run', path.join(inputs, 'nothing')])
     expect(missing.status).toBe(1)
     expect(missing.stderr).toMatch(/^error \[ERR_MOE_\w+\]: .+\n$/)
-    const debug = await command(['run', checkpoint, '--layer', '0'], { SPARSE_EXPERTS_DEBUG: '1' })
+    const debug = await runCommand(['run', checkpoint, '--layer', '0'], { SPARSE_EXPERTS_DEBUG: '1' })
     expect(debug.stderr).toMatch(/\n {4}at /)
   })
 
   it('says when a device cannot serve', async () => {
-    const { status, stderr } = await command(['run', checkpoint, '--device', 'cuda:7'])
+    const { status, stderr } = await runCommand(['run', checkpoint, '--device', 'cuda:7'])
     expect(status).toBe(1)
     expect(stderr).toMatch(/^error \[ERR_MOE_DEVICE_UNAVAILABLE\]: /)
   })
 
   it('stops at Ctrl-C with status 130', async () => {
     const large = await tinyCheckpoint({ ...TINY, hiddenSize: 512, moeIntermediateSize: 512, numExperts: 64 })
-    const child = startScript('lib/cli/main.ts', ['run', large, '--device', 'reference', '--tokens', '4096'])
+    const child = startCommand(['run', large, '--device', 'reference', '--tokens', '4096'])
     const end = finished(child)
     child.stderr!.once('data', () => child.kill('SIGINT'))
     const { status, stdout, stderr } = await end
@@ -214,11 +206,11 @@ describe('run', () => {
 
 describe('usage', () => {
   it('helps', async () => {
-    const { status, stdout } = await command(['--help'])
+    const { status, stdout } = await runCommand(['--help'])
     expect(status).toBe(0)
     for (const name of ['run <checkpoint>', 'doctor', 'build']) expect(stdout).toContain(name)
     for (const name of ['run', 'doctor', 'build']) {
-      const help = await command([name, '--help'])
+      const help = await runCommand([name, '--help'])
       expect(help).toMatchObject({
         status: 0,
         stdout: expect.stringContaining(`Usage: sparse-experts ${name}`),
@@ -228,7 +220,7 @@ describe('usage', () => {
 
   it('knows its version', async () => {
     const { version } = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8'))
-    expect(await command(['--version'])).toMatchObject({ status: 0, stdout: `${version}\n` })
+    expect(await runCommand(['--version'])).toMatchObject({ status: 0, stdout: `${version}\n` })
   })
 
   it.each([
@@ -245,7 +237,7 @@ describe('usage', () => {
     [['run', 'a', '--tokens', '3', '--input', 'x'], '--tokens or --input, not both'],
     [['doctor', 'x'], "Unexpected argument 'x'"],
   ])('%j is refused with status 2', async (args, message) => {
-    const { status, stdout, stderr } = await command(args)
+    const { status, stdout, stderr } = await runCommand(args)
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
     expect(stderr).toContain(message)
     expect(stderr).toContain('Usage: sparse-experts')

@@ -3,7 +3,7 @@ import { hiddenStatesOf, tokenize } from '../../examples/demo/hidden-states.js'
 import { numberToE4m3, quantizeBlocks } from '../../examples/demo/write-checkpoint.js'
 import { ERROR_BOUNDS, relativeError } from '../../lib/devices/accuracy.js'
 import { devices } from '../../lib/devices/device.js'
-import { runScript } from '../cli/command.js'
+import { runProgram } from '../helpers/run-program.js'
 
 const hasCpu = devices().some(device => device.id === 'cpu' && device.available)
 
@@ -78,7 +78,7 @@ describe('hidden states of a text', () => {
 
 describe.each(hasCpu ? ['reference', 'cpu'] : ['reference'])('npm run demo -- --random on %s', device => {
   it('shows a relative error within the bound and everything that it promises', async () => {
-    const { status, stdout, stderr } = await runScript('examples/demo/main.ts', [
+    const { status, stdout, stderr } = await runProgram('examples/demo/main.ts', [
       '--random',
       '--quick',
       '--device',
@@ -100,7 +100,7 @@ describe.each(hasCpu ? ['reference', 'cpu'] : ['reference'])('npm run demo -- --
 
 it('runs on the reference where there is no addon, and says what to install', async () => {
   const missing = { SPARSE_EXPERTS_NATIVE_PATH: '/nowhere/sparse_experts.node' }
-  const { status, stdout } = await runScript('examples/demo/main.ts', ['--random', '--quick'], missing)
+  const { status, stdout } = await runProgram('examples/demo/main.ts', ['--random', '--quick'], missing)
   expect(status).toBe(0)
   expect(stdout).toContain('This runs on the reference, which is exact and slow.')
   expect(stdout).toContain('Install CMake and a C++17 compiler, then: npm run build:native && npm run demo')

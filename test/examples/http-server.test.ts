@@ -4,7 +4,8 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { MoeLayer } from '../../lib/api/moe-layer.js'
 import { randomHiddenStates } from '../../lib/cli/hidden-states.js'
 import { ERROR_BOUNDS, relativeError } from '../../lib/devices/accuracy.js'
-import { finished, removeDirectories, startScript, TINY, tinyCheckpoint } from '../cli/command.js'
+import { finished, startProgram } from '../helpers/run-program.js'
+import { removeDirectories, TINY, tinyCheckpoint } from '../helpers/scratch.js'
 
 const MAX_QUEUED = 64
 /** Tokens that take the reference many seconds: their call is met while it runs, and never runs to its end. */
@@ -18,7 +19,7 @@ let url: string
 
 async function start(): Promise<void> {
   const options = ['--port', '0', '--device', 'reference', '--max-queued-tokens', String(MAX_QUEUED)]
-  server = startScript('examples/http-server/main.ts', [checkpoint, ...options])
+  server = startProgram('examples/http-server/main.ts', [checkpoint, ...options])
   url = await new Promise((resolve, reject) => {
     server.stdout!.on('data', text => {
       const found = /http:\S+/.exec(String(text))

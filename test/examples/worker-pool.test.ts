@@ -1,10 +1,11 @@
 import { afterAll, expect, it } from 'vitest'
-import { removeDirectories, runScript, tinyCheckpoint } from '../cli/command.js'
+import { runProgram } from '../helpers/run-program.js'
+import { removeDirectories, tinyCheckpoint } from '../helpers/scratch.js'
 
 afterAll(removeDirectories)
 
 it('shares batches among two workers with a layer each, and ends by itself', async () => {
-  const { status, stdout, stderr } = await runScript('examples/worker-pool/main.ts', [
+  const { status, stdout, stderr } = await runProgram('examples/worker-pool/main.ts', [
     await tinyCheckpoint(),
     'reference',
   ])
@@ -16,7 +17,7 @@ it('shares batches among two workers with a layer each, and ends by itself', asy
 })
 
 it('passes on why a layer could not be loaded', async () => {
-  const { status, stderr } = await runScript('examples/worker-pool/main.ts', [
+  const { status, stderr } = await runProgram('examples/worker-pool/main.ts', [
     'no-such-directory',
     'reference',
   ])

@@ -4,8 +4,8 @@ import { describe } from 'vitest'
 import { loadNative } from '../../lib/devices/native/addon.js'
 import type { NativeCounters } from '../../lib/devices/native/binding-contract.js'
 import type { DeviceOption } from '../../lib/index.js'
-import { runScript } from '../cli/command.js'
 import { cudaDevices, withoutCuda } from './devices.js'
+import { runProgram } from './run-program.js'
 import { isEmulated } from './tiny-layer.js'
 
 if (withoutCuda) console.warn(`skipped, no CUDA device: ${withoutCuda}`)
@@ -39,7 +39,7 @@ export async function counted(device: string, body: () => unknown): Promise<Nati
 
 /** Runs a program of test/devices/fixtures, which prints one JSON value. */
 export async function runFixture<Result>(name: string, env: NodeJS.ProcessEnv): Promise<Result> {
-  const { status, stdout, stderr } = await runScript(`test/devices/fixtures/${name}.ts`, [], {
+  const { status, stdout, stderr } = await runProgram(`test/devices/fixtures/${name}.ts`, [], {
     ...env,
     SPARSE_EXPERTS_TEST_DEVICES: '',
   })

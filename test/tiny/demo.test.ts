@@ -7,9 +7,10 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { storyPage } from '../../examples/demo/page.js'
 import type { Story } from '../../examples/demo/story.js'
 import { devices } from '../../lib/devices/device.js'
-import { removeDirectories, runScript, temporaryDirectory } from '../cli/command.js'
 import { browser, renderPage } from '../helpers/browser.js'
 import { type Pixels, readPng } from '../helpers/png.js'
+import { runProgram } from '../helpers/run-program.js'
+import { removeDirectories, temporaryDirectory } from '../helpers/scratch.js'
 
 const hasCpu = devices().some(device => device.id === 'cpu' && device.available)
 if (browser === undefined) console.warn('skipped, no browser on PATH: the page in a real browser')
@@ -20,7 +21,7 @@ afterAll(removeDirectories)
 describe.each(hasCpu ? ['reference', 'cpu'] : ['reference'])('npm run demo on %s', device => {
   it('writes, checks itself, shows experts, savings and the dial', async () => {
     const html = path.join(await temporaryDirectory(), 'out.html')
-    const { status, stdout, stderr } = await runScript(DEMO, ['--quick', '--device', device, '--html', html])
+    const { status, stdout, stderr } = await runProgram(DEMO, ['--quick', '--device', device, '--html', html])
     expect(stderr).not.toMatch(/error|warn/i)
     expect(status).toBe(0)
     // The prompt begins the text, and the experts stand at the end of its lines.
@@ -86,7 +87,7 @@ function runs(length: number, holds: (at: number) => boolean): [begin: number, e
 
 it('says what is missing where there is no addon', async () => {
   const missing = { SPARSE_EXPERTS_NATIVE_PATH: '/nowhere/sparse_experts.node' }
-  const { status, stdout } = await runScript(DEMO, ['--quick'], missing)
+  const { status, stdout } = await runProgram(DEMO, ['--quick'], missing)
   expect(status).toBe(0)
   expect(stdout).toContain('This runs on the reference, which is exact and slow.')
   expect(stdout).toContain('npm run build:native && npm run demo')

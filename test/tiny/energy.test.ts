@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest'
 import { EnergyMeter } from '../../examples/tiny-deepseek/energy.js'
 import { GpuEnergyMeter, joulesBetween } from '../../examples/tiny-deepseek/gpu-energy.js'
-import { removeDirectories, temporaryDirectory } from '../cli/command.js'
+import { removeDirectories, temporaryDirectory } from '../helpers/scratch.js'
 
 afterAll(removeDirectories)
 

@@ -13,8 +13,8 @@ import {
 import { MODEL_DIRECTORY } from '../../examples/tiny-deepseek/files.js'
 import type { DeviceOption } from '../../lib/devices/device.js'
 import { Random } from '../cases/random.js'
-import { runScript } from '../cli/command.js'
 import { nativeDevices } from '../helpers/devices.js'
+import { runProgram } from '../helpers/run-program.js'
 
 describe('sampleToken', () => {
   const logits = fc.array(fc.double({ min: -20, max: 20, noNaN: true }), { minLength: 1, maxLength: 40 })
@@ -136,7 +136,7 @@ describe('generate', () => {
 })
 
 it('npm run tiny:generate streams text and says what it took', async () => {
-  const { status, stdout, stderr } = await runScript('examples/tiny-deepseek/generate.ts', [
+  const { status, stdout, stderr } = await runProgram('examples/tiny-deepseek/generate.ts', [
     '--prompt',
     'In the beginning ',
     '--max-tokens',

@@ -98,6 +98,17 @@ export function buildTypeScript() {
   return true
 }
 
+const PROGRAM_INPUTS = ['lib', 'examples', 'test', 'tsconfig.json', 'tsconfig.programs.json']
+
+/** Compiles the programs that tests start (tools/test/programs.mjs), unchecked, unless they are there and fresh. */
+export function buildPrograms() {
+  const mark = path.join(root, 'build/programs/tsconfig.tsbuildinfo')
+  if (!isOlderThan(mark, PROGRAM_INPUTS)) return true
+  if (!runNode([tscPath, '-p', 'tsconfig.programs.json'])) return false
+  markFresh(mark)
+  return true
+}
+
 /** Deletes what a source file that is gone has left in dist/: it would be published. */
 function removeOrphans(output, source) {
   for (const entry of readdirSync(output, { withFileTypes: true })) {

@@ -59,9 +59,10 @@ const SUITES = [
   '!test/examples',
   '!test/package',
   '!test/tools',
-  'examples/tiny-deepseek',
+  'examples',
   'vitest.config.ts',
   'tsconfig.json',
+  'tsconfig.programs.json',
 ]
 const WITHOUT_GPU = ['!csrc/cuda', '!test/cuda', '!test/conformance']
 const BENCH = [...SUITES, ...WITHOUT_GPU, 'bench', 'examples']
