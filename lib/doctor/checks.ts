@@ -3,6 +3,7 @@
 import { existsSync } from 'node:fs'
 import path from 'node:path'
 import type { DoctorReport } from './doctor.js'
+import { GLIBC_FLOOR } from './glibc.js'
 
 /** One verdict. */
 export interface DoctorCheck {
@@ -34,9 +35,6 @@ export const KNOWN_VARIABLES: readonly string[] = [
   'SPARSE_EXPERTS_EMULATED',
   'SPARSE_EXPERTS_SANITIZED',
 ]
-
-/** The oldest glibc that prebuilds run on. */
-const GLIBC_FLOOR = [2, 28] as const
 
 const BUILD_FIX = "run 'npx sparse-experts build' (needs CMake and a C++17 compiler)"
 
@@ -101,13 +99,13 @@ function checkLibc({ libc, native }: Facts): DoctorCheck[] {
   if (libc.name === 'none') return []
   if (libc.name === 'musl') return [pass(name, 'musl (CPU only: NVIDIA has no CUDA for musl)')]
   const [major = 0, minor = 0] = (libc.version ?? '').split('.').map(Number)
-  const old = major < GLIBC_FLOOR[0] || (major === GLIBC_FLOOR[0] && minor < GLIBC_FLOOR[1])
+  const old = major < GLIBC_FLOOR.major || (major === GLIBC_FLOOR.major && minor < GLIBC_FLOOR.minor)
   // An addon that was compiled here runs here.
   if (!old || native.found) return [pass(name, `glibc ${libc.version}`)]
   return [
     fail(
       name,
-      `glibc ${libc.version} is older than ${GLIBC_FLOOR.join('.')}, which prebuilds need`,
+      `glibc ${libc.version} is older than ${GLIBC_FLOOR.major}.${GLIBC_FLOOR.minor}, which prebuilds need`,
       BUILD_FIX,
     ),
   ]

@@ -79,10 +79,10 @@ describe('doctor()', () => {
     [
       'C library',
       facts => {
-        facts.libc = { name: 'glibc', version: '2.17' }
+        facts.libc = { name: 'glibc', version: '2.33' }
         facts.native = {
           found: false,
-          error: { code: 'ERR_MOE_NATIVE_LOAD', message: "version `GLIBC_2.28' not found" },
+          error: { code: 'ERR_MOE_NATIVE_LOAD', message: "version `GLIBC_2.34' not found" },
         }
       },
       /sparse-experts build/,

@@ -8,6 +8,7 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { root } from '../repository.mjs'
 
 /** Directory and libc of each released target. Dropping one is a breaking change. */
@@ -15,8 +16,8 @@ const RELEASED = [
   { target: 'linux-x64', libc: 'glibc' },
   { target: 'linux-arm64', libc: 'glibc' },
 ]
-/** The oldest glibc that a released Linux binary may ask for: Ubuntu 22.04, RHEL 9. */
-const GLIBC_CEILING = 34
+/** What the doctor says of this machine, and users are told. */
+const { GLIBC_FLOOR } = await import(pathToFileURL(path.join(root, 'dist/doctor/glibc.js')).href)
 const SYMBOLS = ['napi_register_module_v1']
 
 const { name, version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'))
@@ -38,16 +39,11 @@ for (const { target, libc } of wanted) {
     )
     continue
   }
+  let newest = 0
   for (const file of files) {
-    const bytes = readFileSync(path.join(directory, file))
-    const text = bytes.toString('latin1')
+    const text = readFileSync(path.join(directory, file)).toString('latin1')
     // The version names that a library needs stand as plain strings in its dynamic string table.
-    for (const [symbol, minor] of text.matchAll(/\bGLIBC_2\.(\d+)\b/g)) {
-      if (Number(minor) > GLIBC_CEILING) {
-        problems.push(`prebuilds/${target}/${file}: needs ${symbol}, above 2.${GLIBC_CEILING}`)
-        break
-      }
-    }
+    for (const [, minor] of text.matchAll(/\bGLIBC_2\.(\d+)\b/g)) newest = Math.max(newest, Number(minor))
     if (/\blibstdc\+\+\.so\.\d/.test(text))
       problems.push(`prebuilds/${target}/${file}: links libstdc++ dynamically`)
     if (file === expected) {
@@ -55,6 +51,11 @@ for (const { target, libc } of wanted) {
         if (!text.includes(symbol)) problems.push(`prebuilds/${target}/${file}: does not export ${symbol}`)
       }
     }
+  }
+  if (newest !== GLIBC_FLOOR.minor) {
+    problems.push(
+      `prebuilds/${target}: needs glibc 2.${newest}, and lib/doctor/glibc.ts promises 2.${GLIBC_FLOOR.minor}`,
+    )
   }
   if (target === current) {
     const load = `const a = require(${JSON.stringify(path.join(directory, expected))}); process.stdout.write(a.version)`
