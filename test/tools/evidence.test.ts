@@ -13,6 +13,7 @@ interface Row {
   report: 'vitest' | 'log' | 'none'
   inputs?: string[]
   tree?: string
+  targets?: string[]
   shards?: number
 }
 interface Decision {
@@ -36,6 +37,7 @@ const evidence = (await load('evidence.mjs')) as {
   describeMachine(): string
   keepGreen(digest: string, facts: object, directory: string): void
   forgetGreen(digest: string, directory: string): void
+  uncoveredSources(row: Row, root: string): string[]
   keepShard(row: Row, shard: number, directory: string): void
 }
 const { STEPS } = (await load('steps.mjs')) as { STEPS: Row[] }
@@ -203,6 +205,26 @@ describe('a step in shards', () => {
   })
 })
 
+describe.skipIf(spawnSync('ninja', ['--version']).status !== 0)('what a target is built from', () => {
+  it('must be among the inputs, headers included', () => {
+    write(
+      'build/tree/build.ninja',
+      `rule compile
+  command = printf 'a.o: ../../csrc/a.cc ../../csrc/cuda/b.cu\\n' > a.d && touch $out
+  depfile = a.d
+  deps = gcc
+build a.o: compile ../../csrc/a.cc
+build target: phony a.o
+`,
+    )
+    const built = spawnSync('ninja', ['target'], { cwd: path.join(root, 'build/tree'), encoding: 'utf8' })
+    expect(built.status, built.stdout).toBe(0)
+    const linked: Row = { ...row, tree: 'tree', targets: ['target'] }
+    expect(evidence.uncoveredSources(linked, root)).toEqual(['csrc/cuda/b.cu'])
+    expect(evidence.uncoveredSources({ ...linked, inputs: ['csrc'] }, root)).toEqual([])
+  })
+})
+
 describe('the rows', () => {
   it('have names of their own, and inputs that are there', () => {
     expect(new Set(STEPS.map(({ name }) => name)).size).toBe(STEPS.length)
@@ -211,7 +233,7 @@ describe('the rows', () => {
     const files = listed.stdout.split('\n')
     for (const { name, inputs = [] } of STEPS) {
       for (const input of inputs.map(text => text.replace(/^!/, ''))) {
-        const isThere = files.some(file => file === input || file.startsWith(`${input}/`))
+        const isThere = input === '.' || files.some(file => file === input || file.startsWith(`${input}/`))
         expect(isThere, `${name}: ${input}`).toBe(true)
       }
     }

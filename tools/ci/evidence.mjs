@@ -39,25 +39,32 @@ export function describeMachine() {
   ])
 }
 
-/** Paths and contents of a row's inputs as committed, or undefined with the reason why they say nothing about the working tree. */
+const pathspecs = inputs =>
+  inputs.map(name => {
+    const place = name.replace(/^!|^\.$/, '')
+    return name.startsWith('!') ? `:(top,exclude)${place}` : `:(top)${place}`
+  })
+
+/** Paths and contents of a row's inputs as committed, or the reason why they say nothing about the working tree. */
 export function readInputs({ inputs }, root) {
   if (!inputs) return { why: 'always' }
-  const git = (...args) => spawnSync('git', args, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 })
-  const specs = inputs.map(name =>
-    name.startsWith('!') ? `:(top,exclude)${name.slice(1)}` : `:(top)${name}`,
-  )
-  const status = git('status', '--porcelain', '--untracked-files=all', '--', ...specs)
-  if (status.status !== 0) return { why: 'git cannot tell what has changed' }
-  if (status.stdout !== '') return { why: `uncommitted: ${status.stdout.split('\n')[0].slice(3)}` }
-  // Every name must lead somewhere: what has moved away would be missed.
-  for (const name of inputs) {
-    const found = git('ls-files', '--', `:(top)${name.replace(/^!/, '')}`)
-    if (found.status !== 0 || found.stdout === '')
-      return { why: `no input is named ${name.replace(/^!/, '')}` }
+  const git = (...args) => {
+    const { status, stdout } = spawnSync('git', args, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 })
+    return status === 0 ? stdout : undefined
   }
+  const specs = pathspecs(inputs)
+  const changes = git('status', '--porcelain', '--untracked-files=all', '--', ...specs)
+  if (changes === undefined) return { why: 'git cannot tell what has changed' }
+  if (changes !== '') return { why: `uncommitted: ${changes.split('\n')[0].slice(3)}` }
+  const all = git('ls-files')?.split('\n')
   const tree = git('ls-files', '--stage', '--', ...specs)
-  if (tree.status !== 0 || tree.stdout === '') return { why: 'git cannot list the inputs' }
-  return { tree: tree.stdout }
+  if (!all || !tree) return { why: 'git cannot list the inputs' }
+  // Every name must lead somewhere: what has moved away would be missed.
+  for (const name of inputs.map(text => text.replace(/^!/, ''))) {
+    const isThere = name === '.' || all.some(file => file === name || file.startsWith(`${name}/`))
+    if (!isThere) return { why: `no input is named ${name}` }
+  }
+  return { tree }
 }
 
 /** The key of a green run, of one shard where the row has any. */
@@ -138,4 +145,29 @@ export function decide(row, { root, machine, full = false, directory = EVIDENCE_
       return { run: true, why: 'changed', shard, digests: [digest(shard)] }
   }
   return { run: false, green: findGreen(digest(turn[0]), directory) }
+}
+
+/**
+ * Sources and headers that the row's targets are built from, as its tree knows after a build, and that are none of its inputs: a change of
+ * theirs would go unseen.
+ */
+export function uncoveredSources({ inputs, targets, tree }, root) {
+  if (!inputs || !targets) return []
+  const directory = path.join(root, 'build', tree)
+  const ask = (command, args, cwd) => {
+    const { status, stdout, stderr, error } = spawnSync(command, args, {
+      cwd,
+      encoding: 'utf8',
+      maxBuffer: 1 << 28,
+    })
+    if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${error?.message ?? stderr}`)
+    return stdout.split('\n').filter(Boolean)
+  }
+  const direct = ask('ninja', ['-t', 'inputs', ...targets], directory)
+  const objects = direct.filter(name => name.endsWith('.o'))
+  const headers = ask('ninja', ['-t', 'deps', ...objects], directory).filter(line => line.startsWith(' '))
+  const known = new Set(ask('git', ['ls-files', '--', ...pathspecs(inputs)], root))
+  const tracked = new Set(ask('git', ['ls-files'], root))
+  const used = [...direct, ...headers].map(name => path.relative(root, path.resolve(directory, name.trim())))
+  return [...new Set(used)].filter(name => tracked.has(name) && !known.has(name)).sort()
 }

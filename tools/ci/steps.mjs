@@ -4,8 +4,9 @@
  * - name, command: the command's first word is a program
  * - report: how tests are counted: 'vitest' (a JSON report beside the log), 'log' (the log ends with "N passed, N failed"), 'none'
  * - inputs: files and folders that the outcome can depend on, '!' takes away again. When none of them has changed since a green run on the
- *   same tools and processor, the step is not run again. Generous on purpose: what nobody thought of must not hide a failure, so folders are
- *   named whole and only what certainly has no part is taken out. A row without inputs always runs
+ *   same tools and processor, the step is not run again. Generous on purpose: what nobody thought of must not hide a failure, so rows begin
+ *   with everything and take out what certainly has no part. A row without inputs always runs
+ * - targets: what the step links, in its tree: a source or header of theirs that is no input is a failure
  * - alone: runs while nothing else does. All others run two at a time
  * - tree: the build tree that it compiles in, which no other step may use meanwhile
  * - shards: the landing check takes one part in so many, a different one each time; the step takes --shard I/N
@@ -21,51 +22,48 @@ const npm = (script, ...args) => [
   ...(args.length > 0 ? ['--', ...args] : []),
 ]
 
-/** What every step depends on: how things are built and started. */
-const TOOLS = [
-  'CMakeLists.txt',
-  'CMakePresets.json',
-  'cmake',
-  'package.json',
-  'package-lock.json',
-  'tools/build',
-  'tools/test',
-  'tools/repository.mjs',
+/** What no compiled or tested thing reads. A new folder is an input of everything until it is named here or below. */
+const APART = [
+  ...[
+    '.ci',
+    '.clang-format',
+    '.clang-tidy',
+    '.editorconfig',
+    '.gitattributes',
+    '.github',
+    '.gitignore',
+    'biome.json',
+  ],
+  ...['CHANGELOG.md', 'CONTRIBUTING.md', 'LICENSE', 'README.md', 'SECURITY.md', 'binding.gyp', 'docs'],
+  ...['test/docs', 'test/package', 'test/tools', 'tools/check', 'tools/ci', 'tools/release'],
 ]
-/** The native units: everything but the CUDA backend and Node's side. */
-const NATIVE = [...TOOLS, 'csrc', '!csrc/cuda', '!csrc/binding', 'test/native', 'test/cases']
-/** Kernels and their host code on the emulator, without Node. */
-const KERNELS = [
-  ...TOOLS,
-  'csrc',
-  '!csrc/cpu',
-  '!csrc/binding',
-  'emulator',
-  'test/cuda',
-  'test/native',
-  'test/conformance',
-  'test/cases',
-  'bench/gpu',
+/** Everything in the repository but what stands apart, less `kept`, and the named. */
+const allBut = (names, kept = []) => [
+  '.',
+  ...[...APART.filter(name => !kept.includes(name)), ...names].map(name => `!${name}`),
 ]
-/** Suites through the TypeScript API: the library whole, and all of test/ but what has no native code in it. */
-const SUITES = [
-  ...TOOLS,
-  'csrc',
-  'lib',
-  'test',
-  '!test/bench',
-  '!test/cli',
-  '!test/docs',
-  '!test/examples',
-  '!test/package',
-  '!test/tools',
-  'examples',
-  'vitest.config.ts',
-  'tsconfig.json',
-  'tsconfig.programs.json',
+const TYPESCRIPT = [
+  ...[
+    'examples',
+    'lib',
+    'tsconfig.build.json',
+    'tsconfig.json',
+    'tsconfig.programs.json',
+    'vitest.config.ts',
+  ],
+  ...['api', 'bench', 'cli', 'devices', 'examples', 'golden', 'helpers', 'ops', 'tiny', 'types', 'unit'].map(
+    name => `test/${name}`,
+  ),
 ]
-const WITHOUT_GPU = ['!csrc/cuda', '!test/cuda', '!test/conformance']
-const BENCH = [...SUITES, ...WITHOUT_GPU, 'bench', 'examples']
+const GPU = ['csrc/cuda', 'emulator', 'test/conformance', 'test/cuda']
+/** Programs without Node: of the CPU backend and the engine, and of kernels on the emulator. */
+const NATIVE = allBut([...TYPESCRIPT, ...GPU, 'csrc/binding', 'bench'])
+const KERNELS = allBut([...TYPESCRIPT, 'csrc/binding', 'csrc/cpu', 'csrc/engine'])
+/** Suites through the TypeScript API. */
+const NO_SUITES = ['bench', 'test/bench', 'test/cli', 'test/examples', 'test/types']
+const SUITES = allBut(NO_SUITES)
+const CPU_SUITES = allBut([...NO_SUITES, ...GPU])
+const BENCH = allBut([...GPU, 'test/cli', 'test/examples', 'test/types'])
 
 export const STEPS = [
   // What the README tells a newcomer to run. Some of it looks at the event loop's delay, at memory and at processes that end.
@@ -80,6 +78,7 @@ export const STEPS = [
     command: npm('test:native', '--sanitize', 'address'),
     report: 'log',
     tree: 'address',
+    targets: ['native_tests'],
     inputs: NATIVE,
   },
   {
@@ -87,6 +86,7 @@ export const STEPS = [
     command: npm('test:emulator', '--flavour', 'race'),
     report: 'log',
     tree: 'emulator-race',
+    targets: ['emulator_tests', 'cuda_tests', 'conformance'],
     inputs: KERNELS,
   },
   {
@@ -94,21 +94,24 @@ export const STEPS = [
     command: npm('test:asan'),
     report: 'vitest',
     tree: 'address',
-    inputs: [...SUITES, ...WITHOUT_GPU],
+    targets: ['sparse_experts'],
+    inputs: CPU_SUITES,
   },
   {
     name: 'cuda-race',
     command: npm('test:cuda', '--flavour', 'race', '--schedule', 'skewed'),
     report: 'vitest',
     tree: 'emulator-race',
+    targets: ['sparse_experts_cuda'],
     shards: 4,
-    inputs: [...SUITES, 'emulator'],
+    inputs: SUITES,
   },
   {
     name: 'emulator-address',
     command: npm('test:emulator', '--flavour', 'address'),
     report: 'log',
     tree: 'emulator-address',
+    targets: ['emulator_tests', 'cuda_tests', 'conformance'],
     inputs: KERNELS,
   },
   {
@@ -116,15 +119,17 @@ export const STEPS = [
     command: npm('test:cuda', '--flavour', 'address'),
     report: 'vitest',
     tree: 'emulator-address',
+    targets: ['sparse_experts_cuda'],
     shards: 4,
-    inputs: [...SUITES, 'emulator'],
+    inputs: SUITES,
   },
   {
     name: 'cuda',
     command: npm('test:cuda'),
     report: 'vitest',
     tree: 'emulator',
-    inputs: [...SUITES, 'emulator'],
+    targets: ['sparse_experts_cuda'],
+    inputs: SUITES,
   },
   {
     name: 'emulator',
@@ -133,6 +138,7 @@ export const STEPS = [
     full: npm('test:emulator'),
     report: 'log',
     tree: 'emulator',
+    targets: ['emulator_tests', 'cuda_tests', 'conformance'],
     inputs: KERNELS,
   },
   {
@@ -140,39 +146,36 @@ export const STEPS = [
     command: npm('check:kernels'),
     report: 'none',
     tree: 'cuda',
+    targets: ['sparse_experts_cuda', 'matmul_configs'],
     needs: 'nvcc',
-    inputs: [
-      ...TOOLS,
-      'csrc',
-      '!csrc/cpu',
-      '!csrc/binding',
-      '!csrc/engine',
-      'tools/check',
-      'bench',
-      'docs/performance/kernels.json',
-    ],
+    inputs: allBut(
+      [...TYPESCRIPT, 'csrc/binding', 'csrc/cpu', 'csrc/engine', 'emulator'],
+      ['tools/check', 'docs'],
+    ),
   },
   {
     name: 'tsan-native',
     command: npm('test:native', '--sanitize', 'thread'),
     report: 'log',
     tree: 'thread',
+    targets: ['native_tests'],
     inputs: NATIVE,
   },
-  { name: 'isa', command: npm('test:isa'), report: 'log', inputs: [...SUITES, ...WITHOUT_GPU] },
+  { name: 'isa', command: npm('test:isa'), report: 'log', inputs: CPU_SUITES },
   {
     name: 'cpp',
     command: npm('check:cpp', '--quick'),
     full: npm('check:cpp'),
     report: 'none',
     tree: 'tidy',
-    inputs: [...TOOLS, '.clang-tidy', 'csrc', 'emulator', 'test', 'bench', 'tools/check'],
+    inputs: allBut(TYPESCRIPT, ['.clang-tidy', 'tools/check']),
   },
   {
     name: 'arm64',
     command: npm('test:native', '--target', 'aarch64'),
     report: 'log',
     tree: 'aarch64',
+    targets: ['native_tests'],
     inputs: NATIVE,
   },
   {
@@ -180,6 +183,7 @@ export const STEPS = [
     command: npm('test:native', '--target', 'avx512'),
     report: 'log',
     tree: 'avx512',
+    targets: ['native_tests'],
     inputs: NATIVE,
   },
   {
@@ -187,7 +191,8 @@ export const STEPS = [
     command: npm('check:counts', '--check'),
     report: 'none',
     tree: 'emulator',
-    inputs: [...KERNELS, 'bench', 'tools/check', 'docs/performance/counts.md'],
+    targets: ['cuda_counts'],
+    inputs: allBut([...TYPESCRIPT, 'csrc/binding', 'csrc/cpu', 'csrc/engine'], ['tools/check', 'docs']),
   },
   {
     name: 'fuzz',
@@ -195,6 +200,7 @@ export const STEPS = [
     full: npm('test:fuzz', '--seconds', '600'),
     report: 'none',
     tree: 'fuzz',
+    targets: ['decode_fuzz'],
     inputs: NATIVE,
   },
   {
@@ -202,16 +208,7 @@ export const STEPS = [
     command: npm('test:package', 'test/package/tarball.test.ts'),
     full: npm('test:package'),
     report: 'vitest',
-    inputs: [
-      ...TOOLS,
-      'csrc',
-      'lib',
-      'test/package',
-      'tools',
-      'binding.gyp',
-      'tsconfig.build.json',
-      'README.md',
-    ],
+    inputs: ['.', '!bench', '!docs', '!emulator', '!examples', '!tools/ci'],
   },
   { name: 'demo', command: npm('demo'), report: 'none', inputs: BENCH },
   // Are the benchmarks alive? Their figures mean nothing here.
@@ -239,6 +236,6 @@ export const STEPS = [
     ],
     report: 'vitest',
     tree: 'bench-report',
-    inputs: [...BENCH, 'test/bench'],
+    inputs: BENCH,
   },
 ]
