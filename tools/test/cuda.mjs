@@ -21,7 +21,10 @@ import { addressSanitizerRuntime, printReports } from './sanitizers.mjs'
 
 const device = name => `test/devices/${name}.test.ts`
 /** Every kernel through every family, size and load, and what is promised of a GPU alone: what the slow flavours run. */
-const CASE_TABLE = ['test/ops', ...['bits', 'failures', 'memory', 'tensors', 'workers'].map(device)]
+const CASE_TABLE = [
+  'test/ops',
+  ...['batches', 'failures', 'graphs', 'memory', 'tensors', 'workers'].map(device),
+]
 /** What the addon promises of any native device: hostile arguments, loading, queue, lifetime, exit. */
 const NATIVE = ['arguments', 'load', 'queue', 'lifetime', 'exit'].map(device)
 const ALL = [...CASE_TABLE, 'test/golden/devices.test.ts', 'test/api', 'test/tiny/golden.test.ts', ...NATIVE]

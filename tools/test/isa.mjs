@@ -26,12 +26,7 @@ for (const set of sets) {
   console.log(`\n${set}`)
   const report = path.join(reports, `isa-${set}.json`)
   const vitest = path.join(root, 'node_modules/vitest/vitest.mjs')
-  const suites = [
-    'test/ops/layer.test.ts',
-    'test/ops/bitwise.test.ts',
-    'test/ops/stages.test.ts',
-    'test/golden',
-  ]
+  const suites = ['test/ops/layer', 'test/ops/bitwise.test.ts', 'test/ops/stages.test.ts', 'test/golden']
   const output = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`]
   const { status } = spawnSync(
     process.execPath,

@@ -1,7 +1,7 @@
 /** The whole layer on every native device against the double-precision reference, over the case table. */
 
 import { describe, expect, it } from 'vitest'
-import { DTYPES, type DType } from '../../lib/block/dtype.js'
+import type { DType } from '../../lib/block/dtype.js'
 import { MoeLayer, reference } from '../../lib/index.js'
 import { BOUNDS, LAYER_CASES, type LayerCase, SELECTION_MARGIN, WEIGHT_BOUND } from '../cases/index.js'
 import { makeLayerData } from '../cases/layer-data.js'
@@ -53,10 +53,9 @@ function sameIds(a: Int32Array, b: Int32Array): boolean {
   return a.every((id, i) => id === b[i])
 }
 
-for (const device of nativeDevices) {
-  describe(`layer on ${device}`, () => {
-    for (const layerCase of LAYER_CASES) {
-      it.each([...DTYPES])(`${layerCase.name}, %s`, dtype => check(layerCase, dtype, device))
-    }
+/** One suite per dtype, each in a file of its own: they are the longest, and files run side by side. */
+export function layerSuite(dtype: DType): void {
+  describe.each([...nativeDevices])('layer on %s', device => {
+    it.each(LAYER_CASES)(`$name, ${dtype}`, layerCase => check(layerCase, dtype, device))
   })
 }

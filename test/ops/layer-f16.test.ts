@@ -1,0 +1,3 @@
+import { layerSuite } from './layer-suite.js'
+
+layerSuite('f16')
