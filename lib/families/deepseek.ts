@@ -1,29 +1,13 @@
-/** DeepSeek V2, V3, V4, Kimi, and the models that took over V3's block with its names. */
+/** DeepSeek V2, V3 and V4. */
 
 import type { RoutingRule } from '../block/routing.js'
-import type { ConfigReader } from './config-reader.js'
-import type { Condition, FamilyRow, Naming, RoutingSizes, Stack } from './family.js'
-import { mlpNaming, sharedMlp, tensor, tensorWhen } from './naming.js'
-import { DEEPSEEK_EPSILON, noauxTc, readGroups, scored } from './routing-rules.js'
-import { byLayerTypes, everyLayer, fromLayer } from './sparse-layers.js'
-
-const SIZES = { hiddenSize: 'hidden_size', numExperts: 'n_routed_experts', topK: 'num_experts_per_tok' }
-
-const SHARED = sharedMlp('shared_experts.', 'n_shared_experts')
-
-const V3_NAMING = mlpNaming({
-  router: { selectionBias: tensor('gate.e_score_correction_bias') },
-  shared: SHARED,
-})
-
-function v3Stack(sparse: Condition): Stack {
-  return {
-    numLayers: 'num_hidden_layers',
-    numExtraLayers: 'num_nextn_predict_layers',
-    sparse,
-    naming: [V3_NAMING],
-  }
-}
+import type { ConfigReader } from './parts/config-reader.js'
+import { DEEPSEEK_SHARED, DEEPSEEK_V3_ONLY, deepseekV3Stack } from './parts/deepseek-block.js'
+import type { Condition, FamilyRow, Naming, RoutingSizes } from './parts/family.js'
+import { LAYERS, ROUTED_SIZES } from './parts/fields.js'
+import { mlpNaming, tensorWhen } from './parts/layouts.js'
+import { DEEPSEEK_EPSILON, noauxTc, readGroups } from './parts/scoring.js'
+import { everyLayer, fromLayer } from './parts/sparse-layers.js'
 
 /** Greedy, or the best groups by their maximum; the scores are never renormalised. */
 function v2Routing(config: ConfigReader, sizes: RoutingSizes): RoutingRule {
@@ -77,43 +61,46 @@ const V4_NAMING: readonly Naming[] = [
       hashTable: tensorWhen(isHashLayer, 'gate.tid2eid'),
     },
     experts: [{ kind: 'perExpert', gate: 'experts.{e}.w1', up: 'experts.{e}.w3', down: 'experts.{e}.w2' }],
-    shared: { ...SHARED, gate: 'shared_experts.w1', up: 'shared_experts.w3', down: 'shared_experts.w2' },
+    shared: {
+      ...DEEPSEEK_SHARED,
+      gate: 'shared_experts.w1',
+      up: 'shared_experts.w3',
+      down: 'shared_experts.w2',
+    },
   },
   mlpNaming({
     router: {
       selectionBias: tensorWhen(hasNoTable, 'gate.e_score_correction_bias'),
       hashTable: tensorWhen(isHashLayer, 'gate.tid2eid'),
     },
-    shared: SHARED,
+    shared: DEEPSEEK_SHARED,
   }),
 ]
-
-const V3_ONLY = { scoring_func: ['sigmoid'], topk_method: ['noaux_tc'] }
 
 export const DEEPSEEK_FAMILIES: readonly FamilyRow[] = [
   {
     modelTypes: ['deepseek_v2'],
-    ...SIZES,
+    ...ROUTED_SIZES,
     only: { scoring_func: ['softmax'] },
     routing: v2Routing,
     stacks: [
       {
-        numLayers: 'num_hidden_layers',
+        ...LAYERS,
         sparse: fromLayer('first_k_dense_replace', 'moe_layer_freq'),
-        naming: [mlpNaming({ shared: SHARED })],
+        naming: [mlpNaming({ shared: DEEPSEEK_SHARED })],
       },
     ],
   },
   {
-    modelTypes: ['deepseek_v3', 'deepseek_v32', 'kimi_k2'],
-    ...SIZES,
-    only: V3_ONLY,
+    modelTypes: ['deepseek_v3', 'deepseek_v32'],
+    ...ROUTED_SIZES,
+    only: DEEPSEEK_V3_ONLY,
     routing: noauxTc({ groupsRequired: true }),
-    stacks: [v3Stack(fromLayer('first_k_dense_replace', 'moe_layer_freq'))],
+    stacks: [deepseekV3Stack(fromLayer('first_k_dense_replace', 'moe_layer_freq'))],
   },
   {
     modelTypes: ['deepseek_v4'],
-    ...SIZES,
+    ...ROUTED_SIZES,
     // With softmax scores the published implementations disagree on the renormalisation.
     only: { scoring_func: ['sqrtsoftplus', 'sigmoid'], norm_topk_prob: [true] },
     routing: v4Routing,
@@ -122,65 +109,6 @@ export const DEEPSEEK_FAMILIES: readonly FamilyRow[] = [
       const limit = config.number('swiglu_limit', 0)
       return { swigluLimit: limit, sharedSwigluLimit: limit }
     },
-    stacks: [{ numLayers: 'num_hidden_layers', sparse: everyLayer, naming: V4_NAMING }],
-  },
-  {
-    modelTypes: ['glm4_moe', 'glm4v_moe', 'dots1'],
-    ...SIZES,
-    only: { scoring_func: ['sigmoid', 'noaux_tc'] },
-    routing: noauxTc(),
-    stacks: [v3Stack(fromLayer('first_k_dense_replace'))],
-  },
-  {
-    modelTypes: ['glm4_moe_lite'],
-    ...SIZES,
-    only: V3_ONLY,
-    routing: noauxTc(),
-    stacks: [v3Stack(byLayerTypes(1))],
-  },
-  {
-    modelTypes: ['glm_moe_dsa'],
-    ...SIZES,
-    only: V3_ONLY,
-    routing: noauxTc(),
-    stacks: [v3Stack(byLayerTypes(3))],
-  },
-  {
-    modelTypes: ['solar_open'],
-    ...SIZES,
-    only: V3_ONLY,
-    routing: noauxTc(),
-    stacks: [v3Stack(everyLayer)],
-  },
-  {
-    modelTypes: ['mistral4'],
-    ...SIZES,
-    routing: scored({
-      score: 'softmax',
-      norm: 'norm_topk_prob',
-      epsilon: DEEPSEEK_EPSILON,
-      scale: 'routed_scaling_factor',
-      groups: { count: 'n_group', kept: 'topk_group', score: 'top2_sum' },
-    }),
-    stacks: [
-      {
-        numLayers: 'num_hidden_layers',
-        sparse: fromLayer('first_k_dense_replace'),
-        naming: [
-          mlpNaming({
-            experts: [
-              { kind: 'fused', gateUp: 'experts.gate_up_proj', down: 'experts.down_proj', major: 'output' },
-              {
-                kind: 'perExpert',
-                gate: 'experts.{e}.gate_proj',
-                up: 'experts.{e}.up_proj',
-                down: 'experts.{e}.down_proj',
-              },
-            ],
-            shared: SHARED,
-          }),
-        ],
-      },
-    ],
+    stacks: [{ ...LAYERS, sparse: everyLayer, naming: V4_NAMING }],
   },
 ]

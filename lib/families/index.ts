@@ -1,21 +1,65 @@
 /** Finds the row of a config.json, and the section of it that describes the language model. */
 
 import { editDistance, MoeError } from '../block/errors.js'
-import { ConfigReader } from './config-reader.js'
+import { AI21_FAMILIES } from './ai21.js'
+import { ALLENAI_FAMILIES } from './allenai.js'
+import { ARCEE_FAMILIES } from './arcee.js'
+import { BAIDU_FAMILIES } from './baidu.js'
+import { DATABRICKS_FAMILIES } from './databricks.js'
 import { DEEPSEEK_FAMILIES } from './deepseek.js'
-import { ENCODER_DECODER_FAMILIES } from './encoder-decoder.js'
-import type { FamilyRow } from './family.js'
-import { FUSED_FAMILIES } from './fused.js'
-import { SCHEME_C_FAMILIES } from './scheme-c.js'
-import { SOFTMAX_FAMILIES } from './softmax.js'
+import { GOOGLE_FAMILIES } from './google.js'
+import { IBM_FAMILIES } from './ibm.js'
+import { INCLUSIONAI_FAMILIES } from './inclusionai.js'
+import { JETMOE_FAMILIES } from './jetmoe.js'
+import { LG_FAMILIES } from './lg.js'
+import { LIQUID_FAMILIES } from './liquid.js'
+import { MEITUAN_FAMILIES } from './meituan.js'
+import { META_FAMILIES } from './meta.js'
+import { MICROSOFT_FAMILIES } from './microsoft.js'
+import { MINIMAX_FAMILIES } from './minimax.js'
+import { MISTRAL_FAMILIES } from './mistral.js'
+import { MOONSHOT_FAMILIES } from './moonshot.js'
+import { NVIDIA_FAMILIES } from './nvidia.js'
+import { OPENAI_FAMILIES } from './openai.js'
+import { ConfigReader } from './parts/config-reader.js'
+import type { FamilyRow } from './parts/family.js'
+import { POOLSIDE_FAMILIES } from './poolside.js'
+import { QWEN_FAMILIES } from './qwen.js'
+import { REDNOTE_FAMILIES } from './rednote.js'
+import { RHYMES_FAMILIES } from './rhymes.js'
+import { TENCENT_FAMILIES } from './tencent.js'
+import { UPSTAGE_FAMILIES } from './upstage.js'
+import { ZHIPU_FAMILIES } from './zhipu.js'
 
-/** Every family. */
+/** Every family, by publisher. */
 export const FAMILIES: readonly FamilyRow[] = [
+  ...AI21_FAMILIES,
+  ...ALLENAI_FAMILIES,
+  ...ARCEE_FAMILIES,
+  ...BAIDU_FAMILIES,
+  ...DATABRICKS_FAMILIES,
   ...DEEPSEEK_FAMILIES,
-  ...SCHEME_C_FAMILIES,
-  ...SOFTMAX_FAMILIES,
-  ...FUSED_FAMILIES,
-  ...ENCODER_DECODER_FAMILIES,
+  ...GOOGLE_FAMILIES,
+  ...IBM_FAMILIES,
+  ...INCLUSIONAI_FAMILIES,
+  ...JETMOE_FAMILIES,
+  ...LG_FAMILIES,
+  ...LIQUID_FAMILIES,
+  ...MEITUAN_FAMILIES,
+  ...META_FAMILIES,
+  ...MICROSOFT_FAMILIES,
+  ...MINIMAX_FAMILIES,
+  ...MISTRAL_FAMILIES,
+  ...MOONSHOT_FAMILIES,
+  ...NVIDIA_FAMILIES,
+  ...OPENAI_FAMILIES,
+  ...POOLSIDE_FAMILIES,
+  ...QWEN_FAMILIES,
+  ...REDNOTE_FAMILIES,
+  ...RHYMES_FAMILIES,
+  ...TENCENT_FAMILIES,
+  ...UPSTAGE_FAMILIES,
+  ...ZHIPU_FAMILIES,
 ]
 
 const ROWS = new Map(FAMILIES.flatMap(row => row.modelTypes.map(type => [type, row] as const)))

@@ -95,15 +95,28 @@ describe('links', () => {
   })
 })
 
-describe('README.md', () => {
+describe('docs/families.md', () => {
+  // The second table, of a row's fields, has two columns.
+  const rows = tableRows('docs/families.md')
+    .filter(row => row.length === 4)
+    .slice(2)
+  const typesOf = (types: string) => [...types.matchAll(/`([\w-]+)`/g)].map(match => match[1]!)
+
   it('lists every model type, and none that no row describes', () => {
-    const rows = tableRows('README.md')
-    const begin = rows.findIndex(([, header]) => header === '`model_type`')
-    expect(begin).toBeGreaterThanOrEqual(0)
-    const listed = rows
-      .slice(begin + 2)
-      .flatMap(([, types]) => [...types!.matchAll(/`([\w-]+)`/g)].map(m => m[1]!))
+    const listed = rows.flatMap(([, , types]) => typesOf(types!))
     expect(listed.sort()).toEqual(knownModelTypes().sort())
+  })
+
+  it('names the publisher in whose file the row is', () => {
+    for (const [publisher, , types] of rows) {
+      const source = read(`lib/families/${publisher!.toLowerCase()}.ts`)
+      for (const type of typesOf(types!)) expect(source, publisher).toContain(`'${type}'`)
+    }
+  })
+})
+
+describe('README.md', () => {
+  it('counts the model types', () => {
     expect(read('README.md')).toContain(`${knownModelTypes().length} model types`)
   })
 

@@ -2,9 +2,9 @@
 
 import { describe, expect, it } from 'vitest'
 import { resolveRouting } from '../../lib/block/resolve.js'
-import { readActivation } from '../../lib/families/activation.js'
-import { ConfigReader } from '../../lib/families/config-reader.js'
 import { FAMILIES, knownModelTypes, resolveFamily } from '../../lib/families/index.js'
+import { readActivation } from '../../lib/families/parts/activation.js'
+import { ConfigReader } from '../../lib/families/parts/config-reader.js'
 
 const FILE = 'config.json'
 

@@ -1,8 +1,8 @@
 /** The matrices of a layer: sizes inferred from the tensors, every shape checked. */
 
 import { MoeError } from '../../block/errors.js'
-import type { ConfigReader } from '../../families/config-reader.js'
-import type { ExpertLayout, SharedLayout } from '../../families/family.js'
+import type { ConfigReader } from '../../families/parts/config-reader.js'
+import type { ExpertLayout, SharedLayout } from '../../families/parts/family.js'
 import type { TensorLookup } from '../tensor-lookup.js'
 import { type EncodedSource, LinearReader } from './encoding.js'
 import { FusedReader } from './encoding-fused.js'

@@ -1,7 +1,7 @@
 /** Reads `quantization_config`: the parameters that the tensors alone do not tell. */
 
 import { MoeError } from '../../block/errors.js'
-import type { ConfigReader } from '../../families/config-reader.js'
+import type { ConfigReader } from '../../families/parts/config-reader.js'
 
 /** Weights of one compressed-tensors config group. */
 export interface WeightScheme {

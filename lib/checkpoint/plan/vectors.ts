@@ -1,8 +1,8 @@
 /** The small tensors of a layer: router, biases, scales, gates. */
 
 import type { ResolvedMoeConfig } from '../../block/config.js'
-import type { ConfigReader } from '../../families/config-reader.js'
-import type { ExpertLayout, NamedTensor, Naming, SharedLayout } from '../../families/family.js'
+import type { ConfigReader } from '../../families/parts/config-reader.js'
+import type { ExpertLayout, NamedTensor, Naming, SharedLayout } from '../../families/parts/family.js'
 import { FLOAT_TYPES } from '../../spec/formats.js'
 import type { VectorName } from '../../spec/vectors.js'
 import type { TensorLookup } from '../tensor-lookup.js'

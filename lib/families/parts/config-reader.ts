@@ -1,6 +1,6 @@
 /** Reads fields of a config.json, each checked; every complaint names the file and the field. */
 
-import { describeValue, MoeError } from '../block/errors.js'
+import { describeValue, MoeError } from '../../block/errors.js'
 
 type Section = Readonly<Record<string, unknown>>
 

@@ -19,6 +19,20 @@ export const W1_W2_W3: readonly ExpertLayout[] = [
   { kind: 'fused', gateUp: 'experts.gate_up_proj', down: 'experts.down_proj', major: 'output' },
 ]
 
+/** Mixtral's names. */
+export const BLOCK_SPARSE = { block: 'block_sparse_moe.', experts: W1_W2_W3 }
+
+/** IBM's fused linears, which JetMoE has too. */
+export const FUSED_LINEARS: readonly ExpertLayout[] = [
+  { kind: 'fused', gateUp: 'input_linear.weight', down: 'output_linear.weight', major: 'output' },
+]
+
+/** `[E, D, 2I]` and `[E, I, D]`, or one tensor per expert and projection. */
+export const FUSED_INPUT_MAJOR: readonly ExpertLayout[] = [
+  { kind: 'fused', gateUp: 'experts.gate_up_proj', down: 'experts.down_proj', major: 'input' },
+  GATE_UP_DOWN[0]!,
+]
+
 /** A shared MLP below `stem`, as many experts wide as `field` says (absent: none). */
 export function sharedMlp(stem: string, field: string, more: Partial<SharedLayout> = {}): SharedLayout {
   return {
@@ -48,6 +62,12 @@ export function tensorWhen(when: Condition, ...names: string[]): NamedTensor {
 /** True where a flag is set. */
 export function flag(field: string, fallback: boolean): Condition {
   return config => config.boolean(field, fallback)
+}
+
+/** The router of the encoder-decoder models. */
+export const CLASSIFIER: Naming['router'] = {
+  weight: ['router.classifier.weight'],
+  bias: tensorWhen(flag('router_bias', false), 'router.classifier.bias'),
 }
 
 /** The names of most decoder-only models: `model.layers.{L}.mlp.gate.weight`, … */

@@ -1,31 +1,12 @@
-/** Switch Transformers and NLLB-MoE. Layers are counted through: the encoder's first, then the decoder's. */
+/** Llama 4, and NLLB-MoE, whose layers are counted through: the encoder's first, then the decoder's. */
 
-import type { FamilyRow, Naming, Stack } from './family.js'
-import { flag, tensorWhen } from './naming.js'
-import { bySparseCount, bySparseStep } from './sparse-layers.js'
+import type { FamilyRow, Stack } from './parts/family.js'
+import { LAYERS, LOCAL_SIZES } from './parts/fields.js'
+import { CLASSIFIER, FUSED_INPUT_MAJOR, mlpNaming, sharedMlp } from './parts/layouts.js'
+import { byInterleaveStep, bySparseStep } from './parts/sparse-layers.js'
 
 /** Machine epsilon by `router_dtype`. */
 const EPSILON: Readonly<Record<string, number>> = { float32: 2 ** -23, float16: 2 ** -10, bfloat16: 2 ** -7 }
-
-const ROUTER: Naming['router'] = {
-  weight: ['router.classifier.weight'],
-  bias: tensorWhen(flag('router_bias', false), 'router.classifier.bias'),
-}
-
-function switchStack(numLayers: Stack['numLayers'], sparseField: string, layer: string): Stack {
-  return {
-    numLayers,
-    sparse: bySparseCount(numLayers, sparseField),
-    naming: [
-      {
-        layer,
-        block: 'mlp.',
-        router: ROUTER,
-        experts: [{ kind: 'perExpert', up: 'experts.expert_{e}.wi', down: 'experts.expert_{e}.wo' }],
-      },
-    ],
-  }
-}
 
 function nllbStack(side: 'encoder' | 'decoder'): Stack {
   return {
@@ -35,7 +16,7 @@ function nllbStack(side: 'encoder' | 'decoder'): Stack {
       {
         layer: `model.${side}.layers.{L}.`,
         block: 'ffn.',
-        router: ROUTER,
+        router: CLASSIFIER,
         experts: [
           {
             kind: 'perExpert',
@@ -49,29 +30,25 @@ function nllbStack(side: 'encoder' | 'decoder'): Stack {
   }
 }
 
-export const ENCODER_DECODER_FAMILIES: readonly FamilyRow[] = [
+export const META_FAMILIES: readonly FamilyRow[] = [
   {
-    modelTypes: ['switch_transformers'],
-    hiddenSize: 'd_model',
-    numExperts: 'num_experts',
-    topK: 1,
-    activation: 'dense_act_fn',
-    defaultActivation: 'relu',
-    routing: (config, { numExperts }) => ({
-      scoringFunc: 'softmax',
-      numExperts,
-      topK: 1,
-      normTopkProb: false,
-      capacity: { kind: 'per_sequence', expertCapacity: config.integer('expert_capacity', 1) },
-    }),
-    shape: () => ({ gated: false }),
+    modelTypes: ['llama4'],
+    ...LOCAL_SIZES,
+    routing: (_config, sizes) => ({ scoringFunc: 'topk_sigmoid', ...sizes }),
+    shape: () => ({ weightOn: 'input' }),
     stacks: [
-      switchStack('num_layers', 'num_sparse_encoder_layers', 'encoder.block.{L}.layer.1.'),
-      switchStack(
-        ['num_decoder_layers', 'num_layers'],
-        'num_sparse_decoder_layers',
-        'decoder.block.{L}.layer.2.',
-      ),
+      {
+        ...LAYERS,
+        sparse: byInterleaveStep,
+        naming: [
+          mlpNaming({
+            block: 'feed_forward.',
+            router: { weight: ['router.weight'] },
+            experts: FUSED_INPUT_MAJOR,
+            shared: sharedMlp('shared_expert.', '', { count: () => 1 }),
+          }),
+        ],
+      },
     ],
   },
   {

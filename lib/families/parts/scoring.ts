@@ -1,6 +1,6 @@
 /** Routing rules that several families share, with the fields that configs spell differently as arguments. */
 
-import type { Grouping, Normalization, ScoredRouting } from '../block/routing.js'
+import type { Grouping, Normalization, ScoredRouting } from '../../block/routing.js'
 import type { ConfigReader } from './config-reader.js'
 import type { FamilyRow, RoutingSizes } from './family.js'
 
@@ -52,6 +52,12 @@ export function scored(options: ScoredOptions): Routing {
     }
   }
 }
+
+/** Softmax over all experts, always renormalised. */
+export const NORM_ALWAYS = scored({ norm: true })
+
+/** Softmax over all experts, renormalised where `norm_topk_prob` says so. */
+export const NORM_FLAG_OFF = scored({ norm: 'norm_topk_prob', normDefault: false })
 
 /** DeepSeek-V3's "noaux_tc" under its own field names. */
 export function noauxTc(options: { groupsRequired?: boolean } = {}): Routing {

@@ -1,6 +1,6 @@
 /** Names of activations in configs, and what they mean here. */
 
-import type { Activation } from '../block/config.js'
+import type { Activation } from '../../block/config.js'
 import type { ConfigReader } from './config-reader.js'
 
 const ACTIVATIONS: Readonly<Record<string, { activation: Activation; swigluAlpha?: number }>> = {

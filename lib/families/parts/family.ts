@@ -1,7 +1,7 @@
 /** What a family is: one row of data per model type, read by `checkpoint/plan/layer.ts`. */
 
-import type { MoeShape } from '../block/config.js'
-import type { RoutingRule } from '../block/routing.js'
+import type { MoeShape } from '../../block/config.js'
+import type { RoutingRule } from '../../block/routing.js'
 import type { ConfigReader } from './config-reader.js'
 
 /** The sizes that every routing rule starts from. */

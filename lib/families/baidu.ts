@@ -1,0 +1,36 @@
+/** ERNIE 4.5. */
+
+import type { FamilyRow } from './parts/family.js'
+import { LAYERS } from './parts/fields.js'
+import { flag, GATE_UP_DOWN, mlpNaming, sharedMlp, tensor } from './parts/layouts.js'
+import { byInterval } from './parts/sparse-layers.js'
+
+export const BAIDU_FAMILIES: readonly FamilyRow[] = [
+  {
+    modelTypes: ['ernie4_5_moe'],
+    hiddenSize: 'hidden_size',
+    numExperts: 'moe_num_experts',
+    topK: 'moe_k',
+    routing: (config, sizes) => ({
+      scoringFunc: 'softmax',
+      ...sizes,
+      normTopkProb: true,
+      normFloor: config.number('moe_norm_min', 1e-12),
+    }),
+    stacks: [
+      {
+        ...LAYERS,
+        sparse: byInterval,
+        naming: [
+          mlpNaming({
+            router: { selectionBias: tensor('moe_statics.e_score_correction_bias') },
+            experts: [
+              { ...GATE_UP_DOWN[0]!, bias: flag('use_bias', false) } as (typeof GATE_UP_DOWN)[number],
+            ],
+            shared: sharedMlp('shared_experts.', 'moe_num_shared_experts', { bias: flag('use_bias', false) }),
+          }),
+        ],
+      },
+    ],
+  },
+]

@@ -1,0 +1,36 @@
+/** DBRX. */
+
+import type { FamilyRow } from './parts/family.js'
+import { everyLayer } from './parts/sparse-layers.js'
+
+export const DATABRICKS_FAMILIES: readonly FamilyRow[] = [
+  {
+    modelTypes: ['dbrx'],
+    hiddenSize: 'd_model',
+    numExperts: 'ffn_config.moe_num_experts',
+    topK: 'ffn_config.moe_top_k',
+    activation: 'ffn_config.ffn_act_fn.name',
+    routing: (config, sizes) => {
+      const order = 'ffn_config.moe_normalize_expert_weights'
+      return config.isNull(order)
+        ? { scoringFunc: 'softmax', ...sizes, normTopkProb: false }
+        : { scoringFunc: 'softmax', ...sizes, normTopkProb: true, normOrder: config.number(order, 1) }
+    },
+    stacks: [
+      {
+        numLayers: 'n_layers',
+        sparse: everyLayer,
+        naming: [
+          {
+            layer: 'transformer.blocks.{L}.',
+            block: 'ffn.',
+            router: { weight: ['router.layer.weight'] },
+            experts: [
+              { kind: 'stackedRows', gate: 'experts.mlp.w1', up: 'experts.mlp.v1', down: 'experts.mlp.w2' },
+            ],
+          },
+        ],
+      },
+    ],
+  },
+]

@@ -1,0 +1,78 @@
+/** Gemma 4, and Switch Transformers, whose layers are counted through: the encoder's first, then the decoder's. */
+
+import type { FamilyRow, Stack } from './parts/family.js'
+import { LAYERS } from './parts/fields.js'
+import { CLASSIFIER, mlpNaming, tensor } from './parts/layouts.js'
+import { scored } from './parts/scoring.js'
+import { bySparseCount } from './parts/sparse-layers.js'
+
+function switchStack(numLayers: Stack['numLayers'], sparseField: string, layer: string): Stack {
+  return {
+    numLayers,
+    sparse: bySparseCount(numLayers, sparseField),
+    naming: [
+      {
+        layer,
+        block: 'mlp.',
+        router: CLASSIFIER,
+        experts: [{ kind: 'perExpert', up: 'experts.expert_{e}.wi', down: 'experts.expert_{e}.wo' }],
+      },
+    ],
+  }
+}
+
+export const GOOGLE_FAMILIES: readonly FamilyRow[] = [
+  {
+    modelTypes: ['gemma4'],
+    hiddenSize: 'hidden_size',
+    numExperts: 'num_experts',
+    topK: 'top_k_experts',
+    activation: 'hidden_activation',
+    defaultActivation: 'gelu_pytorch_tanh',
+    routing: scored({ norm: true }),
+    shape: config => ({ routerInput: 'separate', routerNormEpsilon: config.number('rms_norm_eps') }),
+    stacks: [
+      {
+        ...LAYERS,
+        sparse: config => config.boolean('enable_moe_block', false),
+        naming: [
+          mlpNaming({
+            block: '',
+            router: {
+              weight: ['router.proj.weight'],
+              inputScale: tensor('router.scale'),
+              perExpertScale: tensor('router.per_expert_scale'),
+            },
+            experts: [
+              { kind: 'fused', gateUp: 'experts.gate_up_proj', down: 'experts.down_proj', major: 'output' },
+            ],
+          }),
+        ],
+      },
+    ],
+  },
+  {
+    modelTypes: ['switch_transformers'],
+    hiddenSize: 'd_model',
+    numExperts: 'num_experts',
+    topK: 1,
+    activation: 'dense_act_fn',
+    defaultActivation: 'relu',
+    routing: (config, { numExperts }) => ({
+      scoringFunc: 'softmax',
+      numExperts,
+      topK: 1,
+      normTopkProb: false,
+      capacity: { kind: 'per_sequence', expertCapacity: config.integer('expert_capacity', 1) },
+    }),
+    shape: () => ({ gated: false }),
+    stacks: [
+      switchStack('num_layers', 'num_sparse_encoder_layers', 'encoder.block.{L}.layer.1.'),
+      switchStack(
+        ['num_decoder_layers', 'num_layers'],
+        'num_sparse_decoder_layers',
+        'decoder.block.{L}.layer.2.',
+      ),
+    ],
+  },
+]

@@ -1,0 +1,29 @@
+/** JetMoE. */
+
+import type { FamilyRow } from './parts/family.js'
+import { LAYERS, LOCAL_SIZES } from './parts/fields.js'
+import { FUSED_LINEARS, mlpNaming, tensor } from './parts/layouts.js'
+import { topkSoftmax } from './parts/scoring.js'
+import { everyLayer } from './parts/sparse-layers.js'
+
+export const JETMOE_FAMILIES: readonly FamilyRow[] = [
+  {
+    modelTypes: ['jetmoe'],
+    ...LOCAL_SIZES,
+    activation: 'activation_function',
+    routing: topkSoftmax,
+    stacks: [
+      {
+        ...LAYERS,
+        sparse: everyLayer,
+        naming: [
+          mlpNaming({
+            router: { weight: ['router.layer.weight'] },
+            experts: FUSED_LINEARS,
+            outputBias: tensor('bias'),
+          }),
+        ],
+      },
+    ],
+  },
+]

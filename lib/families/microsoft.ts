@@ -1,0 +1,23 @@
+/** Phi-3.5-MoE. */
+
+import type { FamilyRow, RoutingSizes } from './parts/family.js'
+import { LAYERS, LOCAL_SIZES } from './parts/fields.js'
+import { BLOCK_SPARSE, mlpNaming } from './parts/layouts.js'
+import { everyLayer } from './parts/sparse-layers.js'
+
+export const MICROSOFT_FAMILIES: readonly FamilyRow[] = [
+  {
+    // The jitter is also the threshold at inference; two experts whatever the config says.
+    modelTypes: ['phimoe'],
+    ...LOCAL_SIZES,
+    topK: 2,
+    only: { num_experts_per_tok: [2] },
+    routing: (config, { numExperts }: RoutingSizes) => ({
+      scoringFunc: 'sparsemixer',
+      numExperts,
+      topK: 2,
+      sparsemixerEpsilon: config.number('router_jitter_noise'),
+    }),
+    stacks: [{ ...LAYERS, sparse: everyLayer, naming: [mlpNaming(BLOCK_SPARSE)] }],
+  },
+]

@@ -1,0 +1,46 @@
+/** Kimi K2, which is DeepSeek-V3's block, and Kimi Linear. */
+
+import { DEEPSEEK_V3_ONLY, deepseekV3Stack } from './parts/deepseek-block.js'
+import type { FamilyRow } from './parts/family.js'
+import { LAYERS, ROUTED_SIZES, SIZES } from './parts/fields.js'
+import { mlpNaming, sharedMlp, tensor, W1_W2_W3 } from './parts/layouts.js'
+import { DEEPSEEK_EPSILON, noauxTc, scored } from './parts/scoring.js'
+import { fromLayer } from './parts/sparse-layers.js'
+
+export const MOONSHOT_FAMILIES: readonly FamilyRow[] = [
+  {
+    modelTypes: ['kimi_k2'],
+    ...ROUTED_SIZES,
+    only: DEEPSEEK_V3_ONLY,
+    routing: noauxTc({ groupsRequired: true }),
+    stacks: [deepseekV3Stack(fromLayer('first_k_dense_replace', 'moe_layer_freq'))],
+  },
+  {
+    modelTypes: ['kimi_linear'],
+    ...SIZES,
+    topK: 'num_experts_per_token',
+    only: { moe_router_activation_func: ['sigmoid'], use_grouped_topk: [true] },
+    routing: scored({
+      score: 'sigmoid',
+      norm: 'moe_renormalize',
+      epsilon: DEEPSEEK_EPSILON,
+      onlyAboveOne: true,
+      scale: 'routed_scaling_factor',
+      groups: { count: 'num_expert_group', kept: 'topk_group', score: 'top2_sum' },
+    }),
+    stacks: [
+      {
+        ...LAYERS,
+        sparse: fromLayer('first_k_dense_replace', 'moe_layer_freq'),
+        naming: [
+          mlpNaming({
+            block: 'block_sparse_moe.',
+            router: { selectionBias: tensor('gate.e_score_correction_bias') },
+            experts: W1_W2_W3,
+            shared: sharedMlp('shared_experts.', 'num_shared_experts'),
+          }),
+        ],
+      },
+    ],
+  },
+]

@@ -1,0 +1,35 @@
+/** Laguna. */
+
+import type { FamilyRow } from './parts/family.js'
+import { LAYERS, SIZES } from './parts/fields.js'
+import { mlpNaming, sharedOfWidth, tensor } from './parts/layouts.js'
+import { scored } from './parts/scoring.js'
+import { byLayerTypes } from './parts/sparse-layers.js'
+
+export const POOLSIDE_FAMILIES: readonly FamilyRow[] = [
+  {
+    // The factor multiplies the routed sum, which is the same as multiplying each weight.
+    modelTypes: ['laguna'],
+    ...SIZES,
+    only: { moe_apply_router_weight_on_input: [false] },
+    routing: scored({
+      score: 'sigmoid',
+      norm: true,
+      scale: 'moe_routed_scaling_factor',
+      scaleDefault: 1,
+      softcap: 'moe_router_logit_softcapping',
+    }),
+    stacks: [
+      {
+        ...LAYERS,
+        sparse: byLayerTypes(1),
+        naming: [
+          mlpNaming({
+            router: { selectionBias: tensor('experts.e_score_correction_bias') },
+            shared: sharedOfWidth('shared_expert.', 'shared_expert_intermediate_size'),
+          }),
+        ],
+      },
+    ],
+  },
+]

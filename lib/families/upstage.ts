@@ -1,0 +1,17 @@
+/** Solar Open: DeepSeek-V3's block. */
+
+import { DEEPSEEK_V3_ONLY, deepseekV3Stack } from './parts/deepseek-block.js'
+import type { FamilyRow } from './parts/family.js'
+import { ROUTED_SIZES } from './parts/fields.js'
+import { noauxTc } from './parts/scoring.js'
+import { everyLayer } from './parts/sparse-layers.js'
+
+export const UPSTAGE_FAMILIES: readonly FamilyRow[] = [
+  {
+    modelTypes: ['solar_open'],
+    ...ROUTED_SIZES,
+    only: DEEPSEEK_V3_ONLY,
+    routing: noauxTc(),
+    stacks: [deepseekV3Stack(everyLayer)],
+  },
+]
