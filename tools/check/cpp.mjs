@@ -1,6 +1,6 @@
 /**
  * `npm run check:cpp [-- --quick] [FILES]`: clang-tidy over the native sources, kernels among them, as the emulated configuration compiles
- * them. --quick leaves out the analyzer of paths, which takes more than half of the time: what CI runs, beside the sanitizers.
+ * them. A source that was clean is not checked again until what the compiler sees of it changes. --quick leaves out the analyzer of paths, which takes more than half of the time: what CI runs, beside the sanitizers.
  */
 
 import { spawn, spawnSync } from 'node:child_process'
@@ -9,6 +9,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { configure, treeOf } from '../build/tree.mjs'
 import { root } from '../repository.mjs'
+import { tidyCache } from './tidy-cache.mjs'
 
 const asked = process.argv.slice(2)
 const quick = asked.includes('--quick') ? ['--checks=-clang-analyzer-*'] : []
@@ -32,11 +33,13 @@ const UNCHECKED = /^(emulator\/(test\/|src\/race)|test\/(cuda|conformance)\/)/
 if (!configure('tidy')) process.exit(1)
 const buildDirectory = treeOf('tidy')
 const database = path.join(buildDirectory, 'compile_commands.json')
-const sources = [
-  ...new Set(
-    JSON.parse(readFileSync(database, 'utf8')).map(entry => path.resolve(entry.directory, entry.file)),
-  ),
-]
+/** Source → the commands that compile it, one per target. */
+const commands = new Map()
+for (const entry of JSON.parse(readFileSync(database, 'utf8'))) {
+  const file = path.resolve(entry.directory, entry.file)
+  commands.set(file, [...(commands.get(file) ?? []), entry])
+}
+const sources = [...commands.keys()]
   .filter(file => !path.relative(root, file).startsWith('..') && !file.includes('node_modules'))
   .filter(file => !UNCHECKED.test(path.relative(root, file)))
   .filter(file => named.length === 0 || named.includes(file))
@@ -46,9 +49,16 @@ if (sources.length === 0) {
   process.exit(1)
 }
 
+const cache = tidyCache(clangTidy, quick)
+let known = 0
 let failures = 0
 async function work() {
   for (let file = sources.pop(); file; file = sources.pop()) {
+    const key = await cache.keyOf(file, commands.get(file))
+    if (cache.isClean(key)) {
+      known++
+      continue
+    }
     const child = spawn(clangTidy, ['--quiet', ...quick, '-p', buildDirectory, file], { cwd: root })
     let output = ''
     child.stdout.on('data', data => {
@@ -59,7 +69,8 @@ async function work() {
       errors += data
     })
     const status = await new Promise(resolve => child.on('close', resolve))
-    if (status !== 0) {
+    if (status === 0) cache.keepClean(key)
+    else {
       failures++
       console.error(
         `${path.relative(root, file)}\n${output}${errors.replace(/^\d+ warnings? generated\.$/gm, '').trim()}\n`,
@@ -69,5 +80,5 @@ async function work() {
 }
 const count = sources.length
 await Promise.all(Array.from({ length: os.availableParallelism() }, work))
-console.log(`clang-tidy: ${count - failures} of ${count} sources clean`)
+console.log(`clang-tidy: ${count - failures} of ${count} sources clean, ${known} as they were before`)
 process.exit(failures === 0 ? 0 : 1)
