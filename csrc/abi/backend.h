@@ -31,7 +31,7 @@ extern "C" {
 
 /* Raised on any change of a struct or a meaning in this file; the addon refuses a library with
  * another number. */
-#define SE_BACKEND_ABI_VERSION 4u
+#define SE_BACKEND_ABI_VERSION 5u
 
 typedef enum SeCode {
   SE_OK = 0,
@@ -251,7 +251,11 @@ typedef struct SeCombineArgs {
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
+typedef enum SeDeviceKind { SE_KIND_CPU = 0, SE_KIND_GPU = 1 } SeDeviceKind;
+
 typedef struct SeDeviceInfo {
+  int32_t kind;    /* SeDeviceKind */
+  int32_t is_host; /* device pointers are pointers of this process */
   char name[128];
   char architecture[64]; /* CPU: instruction set in use; CUDA: sm_XY */
   char unavailable[256]; /* empty: usable; else the reason */

@@ -1,5 +1,4 @@
 // The addon's module object: see lib/devices/native/binding-contract.ts.
-#include <cstdio>
 #include <limits>
 
 #include "binding/arguments.h"
@@ -18,70 +17,57 @@
 namespace sparse_experts::binding {
 namespace {
 
-Napi::Object describe_device(Napi::Env env, const std::string& id, const SeDeviceInfo& info) {
+const char* kind_name(int32_t kind) { return kind == SE_KIND_CPU ? "cpu" : "gpu"; }
+
+Napi::Object describe_device(Napi::Env env, const Backend& backend, int32_t index) {
+  const std::string id = device_id(*backend.row, index);
+  SeDeviceInfo info = {};
+  SeStatus status = {};
+  const int32_t code = backend.table->device_info(index, &info, &status);
+  std::string unavailable = code == SE_OK ? info.unavailable : status.message;
+  const Failure loss = DeviceExecutor::loss_of(id);
+  if (!loss.is_ok()) unavailable = loss.message;
   Napi::Object object = Napi::Object::New(env);
   object.Set("id", id);
+  object.Set("kind", kind_name(info.kind));
+  object.Set("isHost", info.is_host != 0);
   object.Set("name", info.name);
   object.Set("architecture", info.architecture);
-  object.Set("unavailable", info.unavailable);
+  object.Set("unavailable", unavailable);
   object.Set("totalBytes", static_cast<double>(info.total_bytes));
   object.Set("freeBytes", static_cast<double>(info.free_bytes));
   object.Set("computeUnits", info.compute_units);
   return object;
 }
 
-void list_devices(const char* backend_name, bool numbered, Napi::Array* list) {
-  const BackendLookup found = find_backend(backend_name);
-  if (found.backend == nullptr) return;
-  SeStatus status = {};
-  const int32_t count = found.backend->device_count(&status);
-  for (int32_t index = 0; index < count; ++index) {
-    SeDeviceInfo info = {};
-    const int32_t code = found.backend->device_info(index, &info, &status);
-    if (code != SE_OK) {
-      std::snprintf(info.unavailable, sizeof info.unavailable, "%.250s", status.message);
-    }
-    const std::string id =
-        std::string(backend_name) + (numbered ? ":" + std::to_string(index) : std::string());
-    const Failure loss = DeviceExecutor::loss_of(id);
-    if (!loss.is_ok()) {
-      std::snprintf(info.unavailable, sizeof info.unavailable, "%.250s", loss.message.c_str());
-    }
-    list->Set(list->Length(), describe_device(list->Env(), id, info));
+Napi::Object describe_backend(Napi::Env env, const Backend& backend) {
+  Napi::Object object = Napi::Object::New(env);
+  Napi::Array devices = Napi::Array::New(env);
+  std::string reason = backend.reason;
+  if (backend.table != nullptr) {
+    SeStatus status = {};
+    const int32_t count = backend.table->device_count(&status);
+    for (int32_t index = 0; index < count; ++index)
+      devices.Set(devices.Length(), describe_device(env, backend, index));
+    if (count <= 0) reason = status.code != SE_OK ? status.message : "no device was found";
   }
+  object.Set("name", backend.row->name);
+  object.Set("title", backend.row->title);
+  object.Set("isNumbered", backend.row->is_numbered);
+  object.Set("priority", backend.row->priority);
+  object.Set("reason", reason);
+  object.Set("build", backend.table != nullptr ? backend.table->build : "");
+  object.Set("architectures", backend.table != nullptr ? backend.table->architectures : "");
+  object.Set("devices", devices);
+  return object;
 }
 
-Napi::Value devices(const Napi::CallbackInfo& info) {
+Napi::Value list_backends(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     Napi::Array list = Napi::Array::New(info.Env());
-    list_devices("cpu", false, &list);
-    list_devices("cuda", true, &list);
+    for (const Backend& backend : backends())
+      list.Set(list.Length(), describe_backend(info.Env(), backend));
     return list;
-  });
-}
-
-Napi::Value cuda_reason(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const BackendLookup found = find_backend("cuda");
-    std::string reason = found.reason;
-    if (found.backend != nullptr) {
-      SeStatus status = {};
-      const int32_t count = found.backend->device_count(&status);
-      if (count <= 0) reason = status.code != SE_OK ? status.message : "no CUDA device was found";
-    }
-    return Napi::String::New(info.Env(), reason);
-  });
-}
-
-// (name)
-Napi::Value backend_info(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const BackendLookup found = find_backend(text_argument(info[0], "name").c_str());
-    if (found.backend == nullptr) return info.Env().Null();
-    Napi::Object object = Napi::Object::New(info.Env());
-    object.Set("build", found.backend->build);
-    object.Set("architectures", found.backend->architectures);
-    return object;
   });
 }
 
@@ -176,9 +162,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("version", SE_VERSION);
   exports.Set("abiVersion", SE_BACKEND_ABI_VERSION);
   exports.Set("build", build_info());
-  exports.Set("devices", Napi::Function::New<devices>(env, "devices"));
-  exports.Set("cudaReason", Napi::Function::New<cuda_reason>(env, "cudaReason"));
-  exports.Set("backendInfo", Napi::Function::New<backend_info>(env, "backendInfo"));
+  exports.Set("backends", Napi::Function::New<list_backends>(env, "backends"));
   exports.Set("deviceLoss", Napi::Function::New<device_loss>(env, "deviceLoss"));
   exports.Set("counters", Napi::Function::New<counters>(env, "counters"));
   exports.Set("allocate", Napi::Function::New<allocate>(env, "allocate"));

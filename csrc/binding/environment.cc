@@ -51,18 +51,12 @@ Environment::Environment(Napi::Env env) : env_(env) {
 
 Environment::~Environment() = default;
 
-std::shared_ptr<DeviceExecutor> Environment::device(const std::string& id) {
-  if (id == "cuda") return device("cuda:0");
-  auto& held = devices_[id];
-  if (!held) {
-    try {
-      held = DeviceExecutor::acquire(id);
-    } catch (...) {
-      devices_.erase(id);
-      throw;
-    }
-  }
-  return held;
+std::shared_ptr<DeviceExecutor> Environment::device(const std::string& name) {
+  const auto held = devices_.find(name);
+  if (held != devices_.end()) return held->second;
+  auto device = DeviceExecutor::acquire(name);
+  devices_.emplace(name, device);
+  return device;
 }
 
 void Environment::add(std::unique_ptr<PendingCall> call) {

@@ -59,7 +59,7 @@ class Environment {
   static Environment& of(Napi::Env env) { return *env.GetInstanceData<Environment>(); }
 
   // The environment keeps its devices open until it ends.
-  std::shared_ptr<DeviceExecutor> device(const std::string& id);
+  std::shared_ptr<DeviceExecutor> device(const std::string& name);
 
   // The way back to this environment's JS thread.
   const std::shared_ptr<CompletionQueue>& completions() const { return completions_; }

@@ -6,10 +6,9 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <exception>
 #include <memory>
-#include <new>
 
+#include "abi/guarded.h"
 #include "core/host_memory.h"
 #include "cpu/describe.h"
 #include "cpu/device.h"
@@ -29,26 +28,6 @@ namespace {
 using cpu::RunContext;
 
 constexpr int kMaxThreads = 1024;
-
-// Runs `body` and writes its Status; nothing is thrown across the ABI.
-template <typename Body>
-int32_t guarded(SeStatus* status, const Body& body) {
-  try {
-    return body().write_to(status);
-  } catch (const std::bad_alloc&) {
-    if (status != nullptr) *status = SeStatus{SE_OUT_OF_MEMORY, "out of memory", 0, 0};
-    return SE_OUT_OF_MEMORY;
-  } catch (const std::exception& error) {
-    if (status != nullptr) {
-      *status = SeStatus{SE_INTERNAL, "", 0, 0};
-      std::snprintf(status->message, sizeof status->message, "%s", error.what());
-    }
-    return SE_INTERNAL;
-  } catch (...) {
-    if (status != nullptr) *status = SeStatus{SE_INTERNAL, "unknown failure", 0, 0};
-    return SE_INTERNAL;
-  }
-}
 
 Status default_threads(int* num_threads) {
   *num_threads = std::min(cpu::available_processors(), kMaxThreads);
@@ -95,6 +74,8 @@ int32_t device_info(int32_t index, SeDeviceInfo* info, SeStatus* status) {
   return guarded(status, [&]() -> Status {
     SE_RETURN_IF_ERROR(check_index(index));
     *info = SeDeviceInfo{};
+    info->kind = SE_KIND_CPU;
+    info->is_host = 1;
     processor_name(info->name, sizeof info->name);
     std::string reason;
     const cpu::IsaKernels* kernels = cpu::choose_isa(&reason);

@@ -4,11 +4,10 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <exception>
 #include <memory>
-#include <new>
 #include <string>
 
+#include "abi/guarded.h"
 #include "core/dtype.h"
 #include "cuda/layer/describe.h"
 #include "cuda/layer/layer.h"
@@ -21,26 +20,6 @@
 
 namespace sparse_experts::cuda {
 namespace {
-
-// Runs `body` and writes its Status; nothing is thrown across the ABI.
-template <typename Body>
-int32_t guarded(SeStatus* status, const Body& body) {
-  try {
-    return body().write_to(status);
-  } catch (const std::bad_alloc&) {
-    if (status != nullptr) *status = SeStatus{SE_OUT_OF_MEMORY, "out of memory", 0, 0};
-    return SE_OUT_OF_MEMORY;
-  } catch (const std::exception& error) {
-    if (status != nullptr) {
-      *status = SeStatus{SE_INTERNAL, "", 0, 0};
-      std::snprintf(status->message, sizeof status->message, "%s", error.what());
-    }
-    return SE_INTERNAL;
-  } catch (...) {
-    if (status != nullptr) *status = SeStatus{SE_INTERNAL, "unknown failure", 0, 0};
-    return SE_INTERNAL;
-  }
-}
 
 // The same on a device, which answers first when it is lost.
 template <typename Body>

@@ -3,16 +3,22 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
 
 #include "cpu/backend.h"
+#include "engine/failure.h"
 
 namespace sparse_experts::engine {
 namespace {
 
-constexpr char kCudaLibrary[] = "libsparse_experts_cuda.so";
+constexpr BackendRow kRows[] = {
+    {"cuda", "CUDA", true, 100, nullptr, "libsparse_experts_cuda.so",
+     "SPARSE_EXPERTS_CUDA_LIBRARY"},
+    {"cpu", "CPU", false, 10, cpu_backend, nullptr, nullptr},
+};
 
 // Path of a file beside the library or program that this code is in.
 std::string sibling_path(const char* file) {
@@ -25,17 +31,19 @@ std::string sibling_path(const char* file) {
   return (slash == std::string::npos ? std::string("./") : self.substr(0, slash + 1)) + file;
 }
 
-BackendLookup open_library(const std::string& path, const char* name) {
+Backend open_library(const BackendRow& row, const std::string& path) {
   if (access(path.c_str(), F_OK) != 0)
-    return {nullptr, std::string("this build has no CUDA backend: ") + path + " not found"};
+    return {&row, nullptr,
+            std::string("this build has no ") + row.title + " backend: " + path + " not found"};
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* error = dlerror();
-    return {nullptr, "cannot open " + path + ": " + (error != nullptr ? error : "unknown error")};
+    return {&row, nullptr,
+            "cannot open " + path + ": " + (error != nullptr ? error : "unknown error")};
   }
-  const auto refuse = [&](const std::string& why) -> BackendLookup {
+  const auto refuse = [&](const std::string& why) -> Backend {
     dlclose(library);
-    return {nullptr, path + ": " + why};
+    return {&row, nullptr, path + ": " + why};
   };
   void* symbol = dlsym(library, "se_backend_entry");
   if (symbol == nullptr) return refuse("no se_backend_entry: this is no backend");
@@ -49,26 +57,96 @@ BackendLookup open_library(const std::string& path, const char* name) {
   if (backend->table_bytes != sizeof(SeBackend))
     return refuse("function table of " + std::to_string(backend->table_bytes) +
                   " bytes, this build needs " + std::to_string(sizeof(SeBackend)));
-  if (backend->name == nullptr || std::strcmp(backend->name, name) != 0)
-    return refuse(std::string("it is not the ") + name + " backend");
-  return {backend, ""};
+  if (backend->name == nullptr || std::strcmp(backend->name, row.name) != 0)
+    return refuse(std::string("it is not the ") + row.name + " backend");
+  return {&row, backend, ""};
 }
 
-BackendLookup open_cuda() {
-  const char* path = std::getenv("SPARSE_EXPERTS_CUDA_LIBRARY");
-  const bool named = path != nullptr && *path != '\0';
-  return open_library(named ? std::string(path) : sibling_path(kCudaLibrary), "cuda");
+Backend open_backend(const BackendRow& row) {
+  if (row.linked != nullptr) return {&row, row.linked(), ""};
+  const char* path = std::getenv(row.library_variable);
+  const bool is_named = path != nullptr && *path != '\0';
+  return open_library(row, is_named ? std::string(path) : sibling_path(row.library));
+}
+
+struct Entry {
+  const BackendRow* row;
+  bool is_open = false;
+  Backend backend = {};
+};
+
+// By falling priority. Never destroyed: at process exit threads may still be looking.
+struct Registry {
+  std::mutex mutex;
+  std::vector<Entry> entries;
+
+  Registry() {
+    for (const BackendRow& row : kRows) add(&row);
+  }
+  void add(const BackendRow* row) {
+    const auto place = std::find_if(entries.begin(), entries.end(), [&](const Entry& entry) {
+      return entry.row->priority < row->priority;
+    });
+    entries.insert(place, Entry{row});
+  }
+  static const Backend& open(Entry& entry) {
+    if (!entry.is_open) entry.backend = open_backend(*entry.row);
+    entry.is_open = true;
+    return entry.backend;
+  }
+};
+
+Registry& registry() {
+  static auto* instance = new Registry;
+  return *instance;
 }
 
 }  // namespace
 
-BackendLookup find_backend(const char* name) {
-  if (std::strcmp(name, "cpu") == 0) return {cpu_backend(), ""};
-  if (std::strcmp(name, "cuda") != 0) return {nullptr, std::string("no backend is named ") + name};
-  static std::once_flag once;
-  static BackendLookup cuda;
-  std::call_once(once, [] { cuda = open_cuda(); });
-  return cuda;
+std::vector<Backend> backends() {
+  Registry& all = registry();
+  const std::lock_guard<std::mutex> lock(all.mutex);
+  std::vector<Backend> found;
+  for (Entry& entry : all.entries) found.push_back(Registry::open(entry));
+  return found;
+}
+
+Backend find_backend(const std::string& name) {
+  Registry& all = registry();
+  const std::lock_guard<std::mutex> lock(all.mutex);
+  for (Entry& entry : all.entries) {
+    if (name == entry.row->name) return Registry::open(entry);
+  }
+  return {nullptr, nullptr, "no backend is named " + name};
+}
+
+void add_backend(const BackendRow* row) {
+  Registry& all = registry();
+  const std::lock_guard<std::mutex> lock(all.mutex);
+  all.add(row);
+}
+
+std::pair<Backend, int32_t> parse_device_id(const std::string& id) {
+  const size_t colon = id.find(':');
+  Backend backend = find_backend(id.substr(0, colon));
+  if (backend.table == nullptr) fail(ErrorCode::kDeviceUnavailable, backend.reason);
+  if (colon == std::string::npos) return {std::move(backend), 0};
+  const std::string digits = id.substr(colon + 1);
+  if (!backend.row->is_numbered || digits.empty() || digits.size() > 4 ||
+      digits.find_first_not_of("0123456789") != std::string::npos) {
+    std::string expected;
+    for (const Backend& known : backends()) {
+      const std::string name = known.row->name;
+      expected += (expected.empty() ? "'" : ", '") + name + "'";
+      if (known.row->is_numbered) expected += ", '" + name + ":N'";
+    }
+    fail_argument("Expected one of " + expected + " for device, received '" + id + "'");
+  }
+  return {std::move(backend), std::stoi(digits)};
+}
+
+std::string device_id(const BackendRow& row, int32_t index) {
+  return row.is_numbered ? std::string(row.name) + ":" + std::to_string(index) : row.name;
 }
 
 }  // namespace sparse_experts::engine

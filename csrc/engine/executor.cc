@@ -31,32 +31,18 @@ Registry& registry() {
 // in practice.
 constexpr std::chrono::seconds kExitPatience{5};
 
-// 'cpu', 'cuda:N'.
-std::pair<std::string, int32_t> parse_device_id(const std::string& id) {
-  const size_t colon = id.find(':');
-  if (colon == std::string::npos) return {id, 0};
-  const std::string digits = id.substr(colon + 1);
-  if (digits.empty() || digits.size() > 4 ||
-      digits.find_first_not_of("0123456789") != std::string::npos) {
-    fail_argument("Expected 'cpu', 'cuda' or 'cuda:N' for device, received '" + id + "'");
-  }
-  return {id.substr(0, colon), std::stoi(digits)};
-}
-
 }  // namespace
 
-std::shared_ptr<DeviceExecutor> DeviceExecutor::acquire(const std::string& device_id) {
+std::shared_ptr<DeviceExecutor> DeviceExecutor::acquire(const std::string& name) {
+  const auto [backend, index] = parse_device_id(name);
+  const std::string id = engine::device_id(*backend.row, index);
   Registry& all = registry();
   std::lock_guard<std::mutex> lock(all.mutex);
-  if (auto existing = all.executors[device_id].lock()) return existing;
-  const auto lost = all.losses.find(device_id);
+  if (auto existing = all.executors[id].lock()) return existing;
+  const auto lost = all.losses.find(id);
   if (lost != all.losses.end()) throw_if_failed(lost->second);
-
-  const auto [backend_name, index] = parse_device_id(device_id);
-  const BackendLookup found = find_backend(backend_name.c_str());
-  if (found.backend == nullptr) fail(ErrorCode::kDeviceUnavailable, found.reason);
-  auto executor = std::make_shared<DeviceExecutor>(found.backend, index, device_id);
-  all.executors[device_id] = executor;
+  auto executor = std::make_shared<DeviceExecutor>(backend.table, index, id);
+  all.executors[id] = executor;
   if (!all.at_exit_registered) {
     // process.exit() runs no cleanup hooks on the main thread, only exit(3): see prepare_for_exit.
     std::atexit(stop_all_at_exit);
@@ -90,6 +76,13 @@ DeviceExecutor::DeviceExecutor(const SeBackend* backend, int32_t index, std::str
     : backend_(backend), device_id_(std::move(device_id)) {
   SeStatus status = {};
   throw_if_failed(Failure::from(status, backend_->device_open(index, &device_, &status)));
+  SeDeviceInfo info = {};
+  const Failure failure = Failure::from(status, backend_->device_info(index, &info, &status));
+  if (!failure.is_ok()) {
+    backend_->device_close(device_);
+    throw_if_failed(failure);
+  }
+  is_host_ = info.is_host != 0;
 }
 
 DeviceExecutor::~DeviceExecutor() {

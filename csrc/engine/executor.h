@@ -41,9 +41,9 @@ enum class CancelResult { kDropped, kStopping, kDone };
 
 class DeviceExecutor {
  public:
-  // The executor of 'cpu', 'cuda:0' …; opens the device when nobody holds it. Throws
-  // FailureException.
-  static std::shared_ptr<DeviceExecutor> acquire(const std::string& device_id);
+  // The executor of a device ('cpu', 'cuda:0'; 'cuda' is the first); opens the device when nobody
+  // holds it. Throws FailureException.
+  static std::shared_ptr<DeviceExecutor> acquire(const std::string& name);
   // Why a device of this process is lost; ok for every other.
   static Failure loss_of(const std::string& device_id);
 
@@ -56,7 +56,7 @@ class DeviceExecutor {
   const SeBackend& backend() const { return *backend_; }
   SeDevice* device() const { return device_; }
   // Device pointers are pointers of this process.
-  bool has_host_memory() const { return device_id_ == "cpu"; }
+  bool has_host_memory() const { return is_host_; }
 
   // body(backend, device, &status) → SeCode, as a failure. Nothing is called on a lost device.
   template <typename Body>
@@ -123,6 +123,7 @@ class DeviceExecutor {
   const SeBackend* const backend_;
   const std::string device_id_;
   SeDevice* device_ = nullptr;
+  bool is_host_ = false;
 
   std::mutex mutex_;
   std::condition_variable changed_;

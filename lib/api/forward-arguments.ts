@@ -11,7 +11,8 @@ import {
   missingInput,
 } from '../block/errors.js'
 import type { ForwardRequest } from '../devices/contract.js'
-import { isHostDevice, onHost, type Stored } from '../devices/device-array.js'
+import { HOST_DEVICE, isHostDevice } from '../devices/device.js'
+import { onHost, type Stored } from '../devices/device-array.js'
 import { checkBuffer, type Use } from './leases.js'
 import { checkSequenceLengths, checkTopK, checkTopP, int32Option } from './routing-arguments.js'
 import { allocateStored, Tensor, tensorData } from './tensor.js'
@@ -243,7 +244,7 @@ function toFloatInput(
     array,
     length: array.length,
     dtype,
-    device: 'cpu',
+    device: HOST_DEVICE,
     wrap: out => wrap(onHost(out)),
   })
   if (value instanceof Float32Array) {

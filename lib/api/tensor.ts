@@ -2,7 +2,8 @@
 
 import type { DType } from '../block/dtype.js'
 import { invalidArgShape, invalidArgType, invalidArgValue, MoeError } from '../block/errors.js'
-import { isHostDevice, isOnHost, type Stored } from '../devices/device-array.js'
+import { HOST_DEVICE, isHostDevice } from '../devices/device.js'
+import { isOnHost, type Stored } from '../devices/device-array.js'
 import { allocateBuffer, download, tensorDevice, uploaded } from '../devices/device-memory.js'
 import { checkBuffer } from './leases.js'
 
@@ -62,7 +63,7 @@ export class Tensor {
     if (length !== data.length) {
       throw invalidArgShape('data', `${length} elements for shape [${shape.join(', ')}]`, `${data.length}`)
     }
-    const device = tensorDevice(options.device ?? 'cpu')
+    const device = tensorDevice(options.device ?? HOST_DEVICE)
     return new Tensor(isHostDevice(device) ? data.slice() : uploaded(device, data), shape, dtype, device)
   }
 

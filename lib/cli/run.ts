@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { MoeLayer } from '../api/moe-layer.js'
 import { planLayer } from '../checkpoint/plan/layer.js'
-import type { DeviceOption } from '../devices/device.js'
+import { type DeviceOption, deviceSpellings, isSpelledAs } from '../devices/device.js'
 import { choiceOption, fractionOption, integerOption, parseCommandLine, UsageError } from './arguments.js'
 import type { CommandContext } from './context.js'
 import { randomHiddenStates, readHiddenStates, uniformSource } from './hidden-states.js'
@@ -58,10 +58,9 @@ export async function runCommand(args: string[], context: CommandContext): Promi
   const seed = integerOption('seed', values.seed, 0) ?? 0
   const topK = integerOption('top-k', values['top-k'], 0)
   const topP = fractionOption('top-p', values['top-p'])
-  if (values.device !== undefined && !/^(auto|cpu|reference|cuda(:\d+)?)$/.test(values.device)) {
-    throw new UsageError(
-      `Expected auto, cpu, cuda, cuda:N or reference for --device, received '${values.device}'`,
-    )
+  const devices = deviceSpellings()
+  if (values.device !== undefined && !isSpelledAs(devices, values.device)) {
+    throw new UsageError(`Expected one of ${devices.join(', ')} for --device, received '${values.device}'`)
   }
   if (values.input !== undefined && tokens !== undefined)
     throw new UsageError('Give --tokens or --input, not both')

@@ -7,7 +7,7 @@ import { loadMatrices } from '../checkpoint/load/matrices.js'
 import { readVectors } from '../checkpoint/load/vectors.js'
 import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
 import type { LayerRuntime, StageRuntime } from './contract.js'
-import { type ChosenDevice, chooseDevice, type DeviceOption } from './device.js'
+import { type ChosenDevice, chooseDevice } from './device.js'
 import { log } from './log.js'
 import { createNativeLayer, loadNativeLayer, nativeStages } from './native/runtime.js'
 import { ReferenceLayerRuntime, referenceStages } from './reference/runtime.js'
@@ -88,7 +88,7 @@ const stageRuntimes = new Map<string, StageRuntime>()
 export function stagesOf(device: string): StageRuntime {
   let stages = stageRuntimes.get(device)
   if (!stages) {
-    const chosen = chooseDevice(device as DeviceOption)
+    const chosen = chooseDevice(device)
     stages = chosen.addon ? nativeStages(chosen.addon, chosen.id) : referenceStages
     stageRuntimes.set(device, stages)
   }

@@ -3,7 +3,7 @@
 import { MoeError } from '../block/errors.js'
 import type { NativeBuffer } from './native/binding-contract.js'
 
-/** A typed array on 'cpu' and 'reference', a block of the device's memory on the others. */
+/** A typed array on devices that share the host's memory ('cpu', 'reference'), a block of the device's memory on the others. */
 export type Stored<A extends ArrayBufferView = ArrayBufferView> = A | NativeBuffer
 
 export function isOnHost<A extends ArrayBufferView>(stored: Stored<A>): stored is A {
@@ -14,9 +14,4 @@ export function isOnHost<A extends ArrayBufferView>(stored: Stored<A>): stored i
 export function onHost<A extends ArrayBufferView>(stored: Stored<A>): A {
   if (isOnHost(stored)) return stored
   throw new MoeError('ERR_MOE_INTERNAL', 'Device memory where an array of the host belongs')
-}
-
-/** 'cpu' and 'reference': their arrays are typed arrays of this process. */
-export function isHostDevice(device: string): boolean {
-  return device === 'cpu' || device === 'reference'
 }

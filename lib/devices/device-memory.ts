@@ -1,8 +1,6 @@
 /** Blocks of memory on devices that have memory of their own. */
 
-import { invalidArgType, invalidArgValue } from '../block/errors.js'
-import { chooseDevice, type DeviceOption } from './device.js'
-import { isHostDevice } from './device-array.js'
+import { checkDeviceOption, chooseDevice, deviceSpellings, isHostDevice } from './device.js'
 import type { NativeBuffer } from './native/binding-contract.js'
 import { fromNativeError } from './native/errors.js'
 
@@ -12,15 +10,17 @@ type Allocate = (bytes: number) => NativeBuffer
 const allocators = new Map<string, { device: string; allocate: Allocate }>()
 
 /**
- * The device that a tensor named so lives on: 'cuda' is the first one that works. No name of a host device asks the addon.
+ * The device that a tensor named so lives on: 'cuda' is the first one that works. The built-in host devices ask no addon.
  *
  * @throws TypeError or RangeError for what is no device; {@link MoeError} ERR_MOE_DEVICE_UNAVAILABLE
  */
 export function tensorDevice(option: unknown): string {
-  if (typeof option !== 'string') throw invalidArgType('device', 'a string', option)
-  if (isHostDevice(option)) return option
-  if (!/^cuda(:\d+)?$/.test(option)) throw invalidArgValue('device', "'cpu', 'reference' or 'cuda:N'", option)
-  return allocatorOf(option).device
+  if (typeof option === 'string') {
+    const known = isHostDevice(option) ? option : allocators.get(option)?.device
+    if (known) return known
+  }
+  const spellings = deviceSpellings().filter(name => name !== 'auto')
+  return allocatorOf(checkDeviceOption(option, spellings)).device
 }
 
 /** A block with arbitrary contents. */
@@ -50,7 +50,7 @@ export function download<A extends ArrayBufferView>(buffer: NativeBuffer, into: 
 function allocatorOf(name: string) {
   let found = allocators.get(name)
   if (!found) {
-    const { id, addon } = chooseDevice(name as DeviceOption)
+    const { id, addon } = chooseDevice(name)
     found = { device: id, allocate: bytes => addon!.allocate(id, bytes) }
     allocators.set(name, found)
   }

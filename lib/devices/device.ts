@@ -6,12 +6,15 @@ import { invalidArgType, invalidArgValue, MoeError } from '../block/errors.js'
 import type { StageKernels } from './contract.js'
 import { log } from './log.js'
 import { tryLoadNative } from './native/addon.js'
-import type { NativeAddon } from './native/binding-contract.js'
+import type { NativeAddon, NativeBackend, NativeDeviceInfo } from './native/binding-contract.js'
 import { fromNativeError } from './native/errors.js'
 import { REFERENCE_KERNELS } from './reference/stages.js'
 
-/** `auto`: the first CUDA device that works, else `cpu`, else `reference`. */
-export type DeviceOption = 'auto' | 'cuda' | `cuda:${number}` | 'cpu' | 'reference'
+/**
+ * `auto`: the usable device of the backend with the highest priority: the first CUDA device that works, else `cpu`, else `reference`.
+ * Others are the ids that `devices()` lists.
+ */
+export type DeviceOption = 'auto' | 'cuda' | `cuda:${number}` | 'cpu' | 'reference' | (string & {})
 
 /** One device, usable or not. */
 export interface DeviceInfo {
@@ -35,9 +38,21 @@ export interface ChosenDevice {
   addon: NativeAddon | null
 }
 
-/** Lists every device that this build knows, with the reason for each one that cannot serve. Never throws. */
-export function devices(): DeviceInfo[] {
-  const reference: DeviceInfo = {
+/** @internal A device beside what its backend says of it. */
+export interface KnownDevice {
+  info: DeviceInfo
+  backend: Pick<NativeBackend, 'name' | 'title' | 'isNumbered'>
+  kind: NativeDeviceInfo['kind'] | 'reference'
+  isHost: boolean
+  /** False: no device of the backend was found; `info` stands for the backend, with the reason. */
+  isFound: boolean
+}
+
+/** Where the callers' own arrays lie. */
+export const HOST_DEVICE = 'cpu'
+
+const REFERENCE: KnownDevice = {
+  info: {
     id: 'reference',
     name: 'pure TypeScript, double precision',
     architecture: 'javascript',
@@ -45,51 +60,101 @@ export function devices(): DeviceInfo[] {
     totalBytes: 0,
     freeBytes: 0,
     computeUnits: 1,
-  }
+  },
+  backend: { name: 'reference', title: 'reference', isNumbered: false },
+  kind: 'reference',
+  isHost: true,
+  isFound: true,
+}
+
+/** What a full build has, for where no addon can be asked. The highest priority first. */
+const WITHOUT_ADDON: KnownDevice['backend'][] = [
+  { name: 'cuda', title: 'CUDA', isNumbered: true },
+  { name: HOST_DEVICE, title: 'native CPU backend', isNumbered: false },
+]
+
+/** Ids of devices other than the built-in ones that share this process's memory, once they were listed. */
+const hostDevices = new Set(['reference', HOST_DEVICE])
+
+/** @internal The device's arrays are typed arrays of this process. `device` is an id that was listed. */
+export function isHostDevice(device: string): boolean {
+  return hostDevices.has(device)
+}
+
+/** Lists every device that this build knows, with the reason for each one that cannot serve. Never throws. */
+export function devices(): DeviceInfo[] {
+  return knownDevices().map(({ info }) => info)
+}
+
+/** @internal The highest priority first. Never throws. */
+export function knownDevices(): KnownDevice[] {
   const native = tryLoadNative()
   if ('error' in native) {
-    const missing = (id: string, name: string): DeviceInfo => ({
-      ...reference,
-      id,
-      name,
-      architecture: '',
-      available: false,
-      reason: native.error.message,
-      computeUnits: 0,
-    })
-    return [missing('cuda', 'CUDA'), missing('cpu', 'native CPU backend'), reference]
+    return [...WITHOUT_ADDON.map(backend => missingDevice(backend, native.error.message)), REFERENCE]
   }
-  const listed: DeviceInfo[] = native.addon.devices().map(({ unavailable, ...info }) => ({
-    ...info,
-    available: unavailable === '',
-    ...(unavailable === '' ? {} : { reason: unavailable }),
-  }))
-  if (!listed.some(info => info.id.startsWith('cuda'))) {
-    listed.unshift({
-      ...reference,
-      id: 'cuda',
-      name: 'CUDA',
-      architecture: '',
-      available: false,
-      reason: native.addon.cudaReason() || 'no CUDA device was found',
-      computeUnits: 0,
-    })
+  return [...native.addon.backends().flatMap(devicesOf), REFERENCE]
+}
+
+function devicesOf(backend: NativeBackend): KnownDevice[] {
+  if (backend.devices.length === 0) return [missingDevice(backend, backend.reason)]
+  return backend.devices.map(({ unavailable, kind, isHost, ...info }) => {
+    if (isHost) hostDevices.add(info.id)
+    const available = unavailable === ''
+    return {
+      info: { ...info, available, ...(available ? {} : { reason: unavailable }) },
+      backend,
+      kind,
+      isHost,
+      isFound: true,
+    }
+  })
+}
+
+function missingDevice(backend: KnownDevice['backend'], reason: string): KnownDevice {
+  const info = { ...REFERENCE.info, id: backend.name, name: backend.title, architecture: '', computeUnits: 0 }
+  return {
+    info: { ...info, available: false, reason },
+    backend,
+    kind: backend.isNumbered ? 'gpu' : 'cpu',
+    isHost: false,
+    isFound: false,
   }
-  const order = (id: string) => (id.startsWith('cuda') ? 0 : 1)
-  listed.sort((a, b) => order(a.id) - order(b.id))
-  return [...listed, reference]
 }
 
 const warned = new Set<string>()
 
-/** Says once why `auto` did not take a better device. A card that cannot serve is worth a warning, a machine without one is not. */
-function logFallback(id: string, known: readonly DeviceInfo[]): void {
-  const better = known.find(info => (id === 'cpu' ? info.id.startsWith('cuda') : info.id === 'cpu'))
-  const reason = `${better?.id ?? 'no native device'}: ${better?.reason?.split('\n')[0] ?? 'not found'}`
+/** Says once why `auto` did not take a better device. A GPU that cannot serve is worth a warning, a machine without one is not. */
+function logFallback({ info: { id }, backend }: KnownDevice, known: readonly KnownDevice[]): void {
+  const nextBest = known[known.findIndex(device => device.backend.name === backend.name) - 1]
+  const better = known.find(device => device.backend.name === nextBest?.backend.name)
+  if (!better) return
+  const reason = `${better.info.id}: ${better.info.reason?.split('\n')[0] ?? 'not found'}`
   const message = `running on '${id}'${id === 'reference' ? ' (slow)' : ''}; ${reason}`
   if (warned.has(message)) return
   warned.add(message)
-  log(id === 'cpu' && better?.id === 'cuda' ? 'info' : 'warn', message)
+  log(id !== 'reference' && !better.isFound ? 'info' : 'warn', message)
+}
+
+/** @internal How a device may be spelled: 'auto', 'cuda', 'cuda:N', 'cpu', 'reference'. */
+export function deviceSpellings(known: readonly KnownDevice[] = knownDevices()): string[] {
+  const backends = new Map(known.map(({ backend }) => [backend.name, backend]))
+  const names = [...backends.values()].map(({ name, isNumbered }) =>
+    isNumbered ? [name, `${name}:N`] : name,
+  )
+  return ['auto', ...names.flat()]
+}
+
+/** @internal `text` is one of the spellings, whether there is such a device or not. */
+export function isSpelledAs(spellings: readonly string[], text: string): boolean {
+  return !text.endsWith(':N') && spellings.includes(text.replace(/:\d+$/, ':N'))
+}
+
+/** @internal Throws unless `option` is a spelling. */
+export function checkDeviceOption(option: unknown, spellings: readonly string[]): string {
+  if (typeof option !== 'string') throw invalidArgType('device', 'a string', option)
+  if (isSpelledAs(spellings, option)) return option
+  const quoted = spellings.map(name => `'${name}'`)
+  throw invalidArgValue('device', `${quoted.slice(0, -1).join(', ')} or ${quoted.at(-1)}`, option)
 }
 
 /**
@@ -99,34 +164,25 @@ function logFallback(id: string, known: readonly DeviceInfo[]): void {
  * when it has failed in this process
  */
 export function chooseDevice(option: DeviceOption): ChosenDevice {
-  if (typeof option !== 'string') throw invalidArgType('device', 'a string', option)
-  if (!/^(auto|cpu|reference|cuda(:\d+)?)$/.test(option)) {
-    throw invalidArgValue('device', "'auto', 'cuda', 'cuda:N', 'cpu' or 'reference'", option)
-  }
   if (option === 'reference') return { id: 'reference', addon: null }
-  const known = devices()
+  const known = knownDevices()
+  checkDeviceOption(option, deviceSpellings(known))
+  const [name] = option.split(':')
   const matches = known.filter(
-    info =>
-      option === 'auto' ||
-      info.id === option ||
-      (option.startsWith('cuda') && info.id === 'cuda') ||
-      (option === 'cuda' && info.id.startsWith('cuda:')),
+    ({ info, backend, isFound }) =>
+      option === 'auto' || info.id === option || (backend.name === name && (option === name || !isFound)),
   )
-  const chosen = matches.find(info => info.available)
-  if (chosen && chosen.id !== 'reference') {
-    const native = tryLoadNative()
-    if ('addon' in native) {
-      if (option === 'auto' && chosen.id === 'cpu') logFallback('cpu', known)
-      return { id: chosen.id, addon: native.addon }
-    }
-  }
-  if (option === 'auto') {
-    logFallback('reference', known)
-    return { id: 'reference', addon: null }
+  const chosen = matches.find(({ info }) => info.available)
+  const native = tryLoadNative()
+  if (chosen) {
+    if (option === 'auto') logFallback(chosen, known)
+    const { id } = chosen.info
+    if (id === 'reference') return { id, addon: null }
+    if ('addon' in native) return { id, addon: native.addon }
   }
   const reason =
-    matches[0]?.reason ?? `there is no device '${option}'; known: ${known.map(info => info.id).join(', ')}`
-  const native = tryLoadNative()
+    matches[0]?.info.reason ??
+    `there is no device '${option}'; known: ${known.map(({ info }) => info.id).join(', ')}`
   const loss = 'addon' in native ? native.addon.deviceLoss(option) : ''
   if (loss) throw new MoeError('ERR_MOE_DEVICE_LOST', loss, { details: { device: option } })
   throw new MoeError('ERR_MOE_DEVICE_UNAVAILABLE', `Device '${option}' cannot serve: ${reason}`, {

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module'
 import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type DeviceInfo, devices as listDevices } from '../devices/device.js'
+import { type DeviceInfo, type KnownDevice, knownDevices } from '../devices/device.js'
 import { tryLoadNative } from '../devices/native/addon.js'
 import { type DoctorCheck, judge } from './checks.js'
 import {
@@ -24,6 +24,9 @@ import {
 import { type SelfTestResult, selfTest } from './self-test.js'
 
 export type { DoctorCheck } from './checks.js'
+
+/** The backend that the report's part on NVIDIA's driver and GPUs is about. */
+const CUDA = 'cuda'
 
 /** Plain data: prints as JSON. */
 export interface DoctorReport {
@@ -83,9 +86,10 @@ export interface DoctorReport {
  */
 export function doctor(): DoctorReport {
   const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..')
-  const devices = guarded(listDevices, [] as DeviceInfo[])
-  const cpuDevice = devices.find(device => device.id === 'cpu' && device.available)
-  const cuda = devices.find(device => device.id.startsWith('cuda'))
+  const known = guarded(knownDevices, [] as KnownDevice[])
+  const devices = known.map(({ info }) => info)
+  const cpuDevice = known.find(({ kind, info }) => kind === 'cpu' && info.available)?.info
+  const cuda = known.find(({ backend }) => backend.name === CUDA)?.info
   const facts = {
     package: { version: guarded(() => packageVersion(root), 'unknown'), root },
     node: {
@@ -127,8 +131,13 @@ function probeArchitectures(): string[] {
   const native = guarded(tryLoadNative, null)
   if (!native || 'error' in native) return []
   const { addon } = native
-  const backend = guarded(() => addon.backendInfo('cuda'), null)
-  return backend ? backend.architectures.split(' ').filter(Boolean) : []
+  const backends = guarded(() => addon.backends(), [])
+  return (
+    backends
+      .find(({ name }) => name === CUDA)
+      ?.architectures.split(' ')
+      .filter(Boolean) ?? []
+  )
 }
 
 function probeEnvironment(): Record<string, string> {

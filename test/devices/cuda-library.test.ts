@@ -15,8 +15,10 @@ afterAll(() => rmSync(directory, { recursive: true, force: true }))
 function probe(library: string): { reason: string; usable: string[] } {
   const program = `
     const addon = require(${JSON.stringify(addon)})
-    const usable = addon.devices().filter(device => device.unavailable === '').map(device => device.id)
-    process.stdout.write(JSON.stringify({ reason: addon.cudaReason(), usable }))`
+    const backends = addon.backends()
+    const usable = backends.flatMap(({ devices }) => devices).filter(({ unavailable }) => unavailable === '').map(({ id }) => id)
+    const { reason } = backends.find(({ name }) => name === 'cuda')
+    process.stdout.write(JSON.stringify({ reason, usable }))`
   const env = { ...process.env, SPARSE_EXPERTS_CUDA_LIBRARY: library }
   return JSON.parse(execFileSync(process.execPath, ['-e', program], { encoding: 'utf8', env }))
 }

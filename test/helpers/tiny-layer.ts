@@ -24,7 +24,10 @@ export const tinyCase: LayerCase = {
 /** The CUDA backend that is loaded computes on an emulated GPU: slow, with failures that can be planned. */
 export function isEmulated(device: string): boolean {
   if (!device.startsWith('cuda')) return false
-  return /emulated/.test(loadNative().backendInfo('cuda')?.architectures ?? '')
+  const cuda = loadNative()
+    .backends()
+    .find(({ name }) => name === 'cuda')
+  return /emulated/.test(cuda?.architectures ?? '')
 }
 
 /** A forward of this takes some ten to some hundred milliseconds: long enough to meet it while it runs. */

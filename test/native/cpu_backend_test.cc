@@ -6,8 +6,8 @@
 #include <cstring>
 
 #include "check.h"
+#include "cpu/backend.h"
 #include "cpu/isa/choose_isa.h"
-#include "engine/backend_registry.h"
 #include "fixture.h"
 #include "suites.h"
 
@@ -95,12 +95,6 @@ void test_device(const SeBackend* backend) {
   check(std::strstr(backend->architectures, "scalar") != nullptr && backend->build[0] != '\0',
         "what is compiled in");
   test_description(backend);
-  unsetenv("SPARSE_EXPERTS_CUDA_LIBRARY");
-  const sparse_experts::engine::BackendLookup cuda = sparse_experts::engine::find_backend("cuda");
-  check(cuda.backend == nullptr && cuda.reason.find("no CUDA backend") != std::string::npos,
-        "no CUDA: " + cuda.reason);
-  check(sparse_experts::engine::find_backend("tpu").backend == nullptr, "no such backend");
-  check(sparse_experts::engine::find_backend("cpu").backend == backend, "cpu by name");
 }
 
 }  // namespace
@@ -114,7 +108,7 @@ int main(int argc, char** argv) {
     if (std::strcmp(argv[i], "--bench") == 0) bench = true;
     if (std::strcmp(argv[i], "--isa") == 0 && i + 1 < argc) only.push_back(argv[++i]);
   }
-  const SeBackend* backend = sparse_experts::engine::find_backend("cpu").backend;
+  const SeBackend* backend = sparse_experts::cpu_backend();
   if (!bench) test_device(backend);
   // Four participants whatever the machine has, so that threads are exercised everywhere; benches
   // take what is there.

@@ -114,6 +114,7 @@ int count_devices(std::string* reason) {
 
 void fill_device_info(int index, bool is_open, SeDeviceInfo* info) {
   *info = SeDeviceInfo{};
+  info->kind = SE_KIND_GPU;
   std::string reason;
   const auto refuse = [&](const std::string& why) {
     std::snprintf(info->unavailable, sizeof info->unavailable, "%s", why.c_str());

@@ -9,7 +9,7 @@ import type { ExpertMatmulRequest, ForwardRequest, PhaseSeconds, StageKernels } 
 import type { Stored } from '../device-array.js'
 
 /** `abiVersion` of the addon that this code speaks to: SE_BACKEND_ABI_VERSION of csrc/abi/backend.h. */
-export const NATIVE_ABI_VERSION = 4
+export const NATIVE_ABI_VERSION = 5
 
 /** An error of the addon: a plain Error with these properties, which `errors.ts` turns into a MoeError. */
 export interface NativeError extends Error {
@@ -30,6 +30,9 @@ export interface NativeError extends Error {
 export interface NativeDeviceInfo {
   /** 'cpu', 'cuda:0' … */
   id: string
+  kind: 'cpu' | 'gpu'
+  /** Its memory is this process's: arrays on it are typed arrays. */
+  isHost: boolean
   name: string
   /** CPU: instruction set in use; CUDA: sm_XY. */
   architecture: string
@@ -38,6 +41,25 @@ export interface NativeDeviceInfo {
   totalBytes: number
   freeBytes: number
   computeUnits: number
+}
+
+/** A backend that the addon knows, there or not. */
+export interface NativeBackend {
+  /** 'cpu', 'cuda': the device id, or its part before the number. */
+  name: string
+  /** In messages: 'CPU', 'CUDA'. */
+  title: string
+  /** Its devices' ids carry a number: 'cuda:0'. */
+  isNumbered: boolean
+  /** `auto` takes the usable device of the highest. */
+  priority: number
+  /** Why it lists no device; '' where it does. */
+  reason: string
+  /** Compiler and its flags; '' where the backend is not here. */
+  build: string
+  /** What it is compiled for, separated by spaces: instruction sets or sm_XY. */
+  architectures: string
+  devices: NativeDeviceInfo[]
 }
 
 export interface NativeLayerDescription {
@@ -89,11 +111,8 @@ export interface NativeAddon {
   readonly abiVersion: number
   /** Compiler, flags and sanitizers of the build. */
   readonly build: string
-  devices(): NativeDeviceInfo[]
-  /** Why there is no CUDA device, or '' where one is listed. */
-  cudaReason(): string
-  /** Compiler of a backend, and what it is compiled for: instruction sets or sm_XY, separated by spaces. Null where there is none. */
-  backendInfo(name: 'cpu' | 'cuda'): { build: string; architectures: string } | null
+  /** The highest priority first. */
+  backends(): NativeBackend[]
   /** Why a device of this process is lost for good, else ''. */
   deviceLoss(device: string): string
   counters(device: string): NativeCounters

@@ -1,7 +1,8 @@
 /** The five stages on a device of the addon. */
 
 import type { StageRuntime } from '../contract.js'
-import { isHostDevice, type Stored } from '../device-array.js'
+import { isHostDevice } from '../device.js'
+import type { Stored } from '../device-array.js'
 import type { NativeAddon, NativeBuffer } from './binding-contract.js'
 import { fromNativeError } from './errors.js'
 
