@@ -2,18 +2,6 @@
 #   sparse_experts_cuda       libsparse_experts_cuda.so beside the addon
 #   sparse_experts_cuda_code  its objects, for programs that see more than the entry point
 #   cuda_tests, conformance   test programs, not part of the default build
-set(SE_CUDA_KERNEL_SOURCES
-  csrc/cuda/kernels/any/f32_f32_expert_matmul.cu
-  csrc/cuda/kernels/sm80/bf16_bf16_expert_matmul.cu
-  csrc/cuda/kernels/sm80/f16_f16_expert_matmul.cu
-  csrc/cuda/ops/capacity.cu
-  csrc/cuda/ops/content_checks.cu
-  csrc/cuda/ops/combine.cu
-  csrc/cuda/ops/dispatch.cu
-  csrc/cuda/ops/elementwise.cu
-  csrc/cuda/ops/router.cu
-  csrc/cuda/ops/select.cu)
-
 set(SE_CUDA_HOST_SOURCES
   csrc/cuda/backend.cc
   csrc/cuda/kernels/any/f32_expert_matmul_config.cc
@@ -29,6 +17,7 @@ set(SE_CUDA_HOST_SOURCES
   csrc/cuda/layer/place_arrays.cc
   csrc/cuda/layer/staging_plan.cc
   csrc/cuda/ops/expert_matmul.cc
+  csrc/cuda/ops/expert_matmul_tiles.cc
   csrc/cuda/runtime/availability.cc
   csrc/cuda/runtime/copier.cc
   csrc/cuda/runtime/device.cc
@@ -37,7 +26,8 @@ set(SE_CUDA_HOST_SOURCES
   csrc/cuda/runtime/memory.cc
   csrc/cuda/stages/content_checks.cc
   csrc/cuda/stages/expert_matmul_stage.cc
-  csrc/cuda/stages/stages.cc)
+  csrc/cuda/stages/stages.cc
+  csrc/cuda/variants.cc)
 
 # --- how kernels are compiled --------------------------------------------------------------------------------------------------
 # Products and sums fuse only where the source says fmaf, as in all native code: the emulator and every architecture round alike.
@@ -74,9 +64,33 @@ function(se_kernel_sources)
 endfunction()
 
 # --- the library ---------------------------------------------------------------------------------------------------------------
-se_kernel_sources(${SE_CUDA_KERNEL_SOURCES})
-add_library(sparse_experts_cuda_kernels OBJECT ${SE_CUDA_KERNEL_SOURCES})
-target_link_libraries(sparse_experts_cuda_kernels PUBLIC se_kernel_flags)
+# One object library for each folder of kernels, because each is compiled for the architectures on which its variants run
+# (csrc/cuda/variants.cc); `npm run check:kernels` compares the two.
+#   se_add_kernels(NAME ARCHITECTURES SOURCE…)   ARCHITECTURES as in CMAKE_CUDA_ARCHITECTURES
+set(SE_KERNEL_OBJECTS "")
+function(se_add_kernels name architectures)
+  se_kernel_sources(${ARGN})
+  add_library(se_kernels_${name} OBJECT ${ARGN})
+  target_link_libraries(se_kernels_${name} PUBLIC se_kernel_flags)
+  if(SE_CUDA_BUILD STREQUAL "ON")
+    set_target_properties(se_kernels_${name} PROPERTIES CUDA_ARCHITECTURES "${architectures}")
+  endif()
+  set(SE_KERNEL_OBJECTS ${SE_KERNEL_OBJECTS} $<TARGET_OBJECTS:se_kernels_${name}> PARENT_SCOPE)
+endfunction()
+
+se_add_kernels(any "${CMAKE_CUDA_ARCHITECTURES}"
+  csrc/cuda/kernels/any/f32_f32_expert_matmul.cu
+  csrc/cuda/ops/capacity.cu
+  csrc/cuda/ops/combine.cu
+  csrc/cuda/ops/content_checks.cu
+  csrc/cuda/ops/dispatch.cu
+  csrc/cuda/ops/elementwise.cu
+  csrc/cuda/ops/router.cu
+  csrc/cuda/ops/select.cu)
+# Every supported architecture is 80 or newer.
+se_add_kernels(sm80 "${CMAKE_CUDA_ARCHITECTURES}"
+  csrc/cuda/kernels/sm80/bf16_bf16_expert_matmul.cu
+  csrc/cuda/kernels/sm80/f16_f16_expert_matmul.cu)
 
 add_library(sparse_experts_cuda_host OBJECT ${SE_CUDA_HOST_SOURCES})
 if(SE_CUDA_BUILD STREQUAL "EMULATED")
@@ -90,7 +104,7 @@ target_compile_definitions(sparse_experts_cuda_host PRIVATE SE_CUDA_ARCHITECTURE
 # What a program or library links to have all of it.
 add_library(sparse_experts_cuda_code INTERFACE)
 target_sources(sparse_experts_cuda_code INTERFACE
-  $<TARGET_OBJECTS:sparse_experts_cuda_kernels>
+  ${SE_KERNEL_OBJECTS}
   $<TARGET_OBJECTS:sparse_experts_cuda_host>
   $<TARGET_OBJECTS:sparse_experts_core>)
 if(SE_CUDA_BUILD STREQUAL "EMULATED")
@@ -181,3 +195,8 @@ endif()
 add_executable(matmul_configs EXCLUDE_FROM_ALL bench/gpu/configs.cc)
 target_link_libraries(matmul_configs PRIVATE sparse_experts_cuda_code)
 set_target_properties(matmul_configs PROPERTIES LINKER_LANGUAGE CXX)
+
+# The table of kernel variants as JSON, for tools/check/kernels.mjs: host code only.
+add_executable(kernel_variants EXCLUDE_FROM_ALL bench/gpu/variants.cc)
+target_link_libraries(kernel_variants PRIVATE sparse_experts_cuda_code)
+set_target_properties(kernel_variants PROPERTIES LINKER_LANGUAGE CXX)

@@ -38,7 +38,7 @@ void print(const std::string& shape, const Card& card, const char* matmul, int64
            const MatmulShape& sizes) {
   const MatmulConfig config = sparse_experts::cuda::choose_matmul(sizes, card.limits);
   char text[240];
-  sparse_experts::cuda::describe_matmul(config, sizes.dtype, text, sizeof text);
+  sparse_experts::cuda::describe_matmul(config, text, sizeof text);
   std::printf(
       "{\"shape\":\"%s\",\"card\":\"%s\",\"architecture\":%d,\"matmul\":\"%s\",\"tokens\":%lld,"
       "\"text\":\"%s\",\"sharedBytes\":%lld,\"threads\":%d,\"blocks\":%d}\n",

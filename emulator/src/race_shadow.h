@@ -4,9 +4,9 @@
 // Order within a block has two levels, and so have the stamps of accesses:
 //   epoch   counts block barriers, over all blocks and launches: an earlier epoch of the same block
 //           is ordered before this one
-//   clock   of a lane, counts the warp barriers it took part in: within an epoch only threads of
-//   one
-//           warp can be ordered, by the warp's 32 x 32 vector clocks
+//   clock   of a lane, counts the warp barriers it took part in:
+//           within an epoch only threads of one warp can be ordered,
+//           by the warp's 32 x 32 vector clocks
 // That is all that orders accesses: with it, the sets below lose no reader.
 #pragma once
 

@@ -1,7 +1,7 @@
 // Ends kernels that do not end. One thread looks at the running blocks a few times a second; when
 // one has taken more processor time than its limit (a loaded or stopped machine is no livelock)
-//   1. it raises the block's flag: whatever the kernel next calls of the engine reports the
-//   livelock
+//   1. it raises the block's flag:
+//      whatever the kernel next calls of the engine reports the livelock
 //   2. if the kernel calls nothing (a loop on plain memory), a signal does: its handler may leave
 //      the kernel in the middle, because a kernel's own code holds no lock of anybody
 // The handler is installed only at that moment, so a host program's signals stay as they are.

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cuda/harness.h"
-#include "cuda/ops/expert_matmul_kernels.h"
+#include "cuda/kernels/any/f32_expert_matmul.h"
 
 namespace native_test::matmul_f32 {
 

@@ -19,7 +19,6 @@ using sparse_experts::cuda::DeviceLimits;
 using sparse_experts::cuda::ExpertMatmulKernelArgs;
 using sparse_experts::cuda::MatmulConfig;
 using sparse_experts::cuda::MatmulShape;
-using sparse_experts::cuda::prepare_f32_expert_matmul;
 
 struct Kind {
   int32_t tile_tokens, split_k;
@@ -335,7 +334,6 @@ void test_choice_of_split(const DeviceLimits& limits) {
 }
 
 void test_choice(const DeviceLimits& limits) {
-  check(prepare_f32_expert_matmul() == cudaSuccess, "choice: prepared");
   int32_t last = 0;
   bool rises = true;
   bool sound = true;

@@ -15,6 +15,7 @@
 
 #include "cuda/harness.h"
 #include "cuda/ops/expert_matmul.h"
+#include "cuda/variants.h"
 
 namespace native_test {
 
@@ -44,6 +45,14 @@ struct MatmulSpec {
   SeActivationSpec activation = {SE_SILU, 1, 1.0f, 0.0f, 0.0f};
   uint64_t seed = 1;
 };
+
+// The configuration for the mma.sync kernels of a dtype, which every device runs.
+inline MatmulConfig with_variant(MatmulConfig config, int32_t dtype) {
+  MatmulShape shape = {};
+  shape.dtype = dtype;
+  config.variant = sparse_experts::cuda::find_matmul_variant(shape, {});
+  return config;
+}
 
 inline double reference_activation(int32_t kind, double v, double alpha) {
   switch (kind) {
@@ -194,7 +203,8 @@ class MatmulProblem {
   }
 
   std::vector<uint8_t> run(const MatmulConfig& config, const std::string& what) {
-    const bool good = synced(launch_expert_matmul(args(config.tile_tokens), config, nullptr), what);
+    const MatmulConfig own = with_variant(config, spec_.dtype);
+    const bool good = synced(launch_expert_matmul(args(own.tile_tokens), own, nullptr), what);
     return good ? outputs(what) : std::vector<uint8_t>();
   }
 

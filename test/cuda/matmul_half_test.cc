@@ -46,7 +46,7 @@ MatmulConfig forced(int32_t kernel, bool gated, int32_t tile_tokens, int32_t spl
   config.split_k = split_k;
   config.grid = grid;
   config.shared_bytes = int64_t{Tile::kStages} * Tile::stage_bytes(tile_tokens, split_k);
-  return config;
+  return with_variant(config, SE_BF16);
 }
 
 // Every instance and tile size there is without a split of K. Few blocks, so that they persist.
@@ -63,7 +63,7 @@ std::vector<MatmulConfig> unsplit_configs(bool gated) {
 
 std::string name_of(const MatmulSpec& spec, const MatmulConfig& config) {
   char text[200];
-  describe_matmul(config, spec.dtype, text, sizeof text);
+  describe_matmul(with_variant(config, spec.dtype), text, sizeof text);
   return std::string(spec.gated ? "gated " : "plain ") + std::to_string(spec.rows) + "x" +
          std::to_string(spec.cols) + ", seed " + std::to_string(spec.seed) + ", " + text;
 }
@@ -522,10 +522,51 @@ void test_decode_bytes() {
 }
 #endif
 
+// The table of variants: every dtype has a row on every device that is supported, and a row runs
+// its own dtype alone.
+void test_variants() {
+  using namespace sparse_experts::cuda;
+  for (const int32_t dtype : {SE_F32, SE_F16, SE_BF16}) {
+    const std::string name = "variants: dtype " + std::to_string(dtype);
+    MatmulShape shape = {};
+    shape.dtype = dtype;
+    shape.rows = shape.cols = 256;
+    shape.num_experts = shape.num_tokens = shape.top_k = 1;
+    DeviceLimits limits;
+    for (const int32_t capability : {80, 86, 89, 90, 100, 120}) {
+      limits.compute_capability = capability;
+      const MatmulConfig config = choose_matmul(shape, limits);
+      const MatmulVariant* variant = matmul_variant(config.variant);
+      check(variant != nullptr && variant->activation == dtype, name + ": has a row");
+    }
+    limits.compute_capability = 75;
+    check(choose_matmul(shape, limits).variant == -1, name + ": not on older devices");
+
+    MatmulSpec spec;
+    spec.rows = spec.cols = 64;
+    spec.counts = {1};
+    MatmulProblem problem(spec);  // bf16
+    const MatmulConfig config = choose_matmul(shape, {});
+    if (dtype != SE_BF16) {
+      check(launch_expert_matmul(problem.args(8), config, nullptr) == cudaErrorInvalidValue,
+            name + ": another dtype's row is refused");
+    }
+  }
+  MatmulSpec spec;
+  spec.rows = spec.cols = 64;
+  spec.counts = {1};
+  MatmulProblem problem(spec);
+  check(launch_expert_matmul(problem.args(8), {}, nullptr) == cudaErrorInvalidValue,
+        "variants: a configuration of no row is refused");
+  for (const KernelCell& cell : kernel_cells())
+    check(!cell.kernels.empty(), "variants: " + cell.op + " " + cell.dtype + " names kernels");
+}
+
 }  // namespace
 
 void test_matmul_half(const CudaContext&) {
-  must(sparse_experts::cuda::prepare_expert_matmul(), "prepare_expert_matmul");
+  must(sparse_experts::cuda::prepare_expert_matmul({}), "prepare_expert_matmul");
+  test_variants();
   test_sizes();
   test_counts();
   test_activations();

@@ -13,7 +13,8 @@ const base = path.resolve(root, values.directory ?? 'csrc/cuda')
 
 const PTX = /(^|\/)common\/ptx\w*\.cuh$/
 const LAUNCH = /(^|\/)common\/launch\.cuh$/
-const NUM = /(^|\/)common\/num\.cuh$/
+const PTX_OR_NUM = /(^|\/)common\/(num|ptx\w*)\.cuh$/
+const VARIANTS = /(^|\/)(variants\.(h|cc)|ops\/limits\.h|runtime\/(device|availability)\.(h|cc))$/
 const DEVICE = /\.(cu|cuh)$/
 const nowhere = /(?!)/
 
@@ -58,7 +59,11 @@ const RULES = [
     home: nowhere,
     text: 'no waiting between blocks',
   },
-  { pattern: /\bwhile\s*\([^)]*\batomic\w+\s*\(/, home: nowhere, text: 'no spin loops' },
+  {
+    pattern: /\bwhile\s*\([^)]*\batomic\w+\s*\(/,
+    home: nowhere,
+    text: 'no spin loops: waits are wrappers in common/ptx*.cuh',
+  },
   { pattern: /\bvolatile\b/, home: PTX, marker: 'ptx-ok', text: 'nothing may be polled' },
   // R6
   {
@@ -74,7 +79,16 @@ const RULES = [
     text: 'half types and intrinsics belong in common/num.cuh, as bit patterns',
   },
   // R8
-  { pattern: /\b__CUDA_ARCH\w*/, home: NUM, text: 'no branches on the architecture' },
+  {
+    pattern: /\b__CUDA_ARCH\w*/,
+    home: PTX_OR_NUM,
+    text: 'no branches on the architecture: it is a row of cuda/variants.cc',
+  },
+  {
+    pattern: /\bcompute_capability\b/,
+    home: VARIANTS,
+    text: 'only the table of variants chooses by the architecture',
+  },
   { pattern: /\bwarpSize\b/, home: nowhere, text: 'the warp width is 32' },
   // Numerics: what the emulator computes is what the GPU computes.
   {

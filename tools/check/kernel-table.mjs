@@ -40,7 +40,7 @@ export function kernelTable({ nvcc, kernels, manifest }, configs) {
     '',
     '## Instructions',
     '',
-    'Lines of PTX for compute_80, loops counted once.',
+    'Lines of PTX for the oldest architecture of each kernel, loops counted once.',
     '',
     ...table(
       ['kernel', ...census],
@@ -67,7 +67,7 @@ export function kernelTable({ nvcc, kernels, manifest }, configs) {
     '',
     '## Manifest',
     '',
-    'Kernels behind each operation and dtype, on every architecture above.',
+    'Kernels behind each operation and dtype, on every architecture where the table of variants (`csrc/cuda/variants.cc`) runs them.',
     '',
     ...table(
       ['operation', 'dtype', 'kernels'],

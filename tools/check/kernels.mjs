@@ -1,8 +1,8 @@
 /**
  * `npm run check:kernels [-- --write]`: compiles every kernel for every architecture (as `build:cuda` does) and gates what came out.
  *
- * - fails on any spill, stack frame or local memory access, on a kernel that lacks its instructions, and on an (architecture, op, dtype)
- *   that the library advertises without a kernel for it
+ * - fails on any spill, stack frame or local memory access, on a kernel that lacks its instructions, and on an architecture that lacks a
+ *   kernel which the table of variants (csrc/cuda/variants.cc) names for it, or has one that the table does not
  * - compares registers, shared memory, occupancy and the instruction census with docs/performance/kernels.json, and fails where they got
  *   worse or moved beyond the tolerances below; `--write` replaces that file and kernels.md
  */
@@ -13,6 +13,7 @@ import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { root } from '../repository.mjs'
 import { checkManifest } from './kernel-manifest.mjs'
+import { readKernels } from './kernel-objects.mjs'
 import { kernelTable } from './kernel-table.mjs'
 
 /** Where a figure may stray from the committed one without being said to have changed: compilers are not exact. */
@@ -38,23 +39,6 @@ const LEAST_INSTRUCTIONS = [
   [/^f32_expert_matmul/, 'fma', 64],
 ]
 
-/** Instructions of the census: name → pattern of a PTX line. */
-const CENSUS = {
-  mma: /^mma\.sync/,
-  ldmatrix: /^ldmatrix\./,
-  'cp.async': /^cp\.async\.c[ag]/,
-  'bar.sync': /^bar(rier)?\.(cta\.)?(sync|red)/,
-  shfl: /^shfl\.sync/,
-  vote: /^(vote|match|redux)\.(sync|any|all)/,
-  atom: /^(atom|red)\./,
-  fma: /^fma\.rn\.f32/,
-  'ld.global': /^ld\.global/,
-  'st.global': /^st\.global/,
-  'ld.shared': /^ld\.shared/,
-  'st.shared': /^st\.shared/,
-  local: /^(ld|st)\.local/,
-}
-
 const { values } = parseArgs({ options: { write: { type: 'boolean', default: false } } })
 const run = (command, args) =>
   execFileSync(command, args, { encoding: 'utf8', maxBuffer: 1 << 28, cwd: root })
@@ -71,92 +55,12 @@ const builder = [path.join(root, 'tools/build/cuda.mjs'), '--directory', 'build/
 if (spawnSync(process.execPath, builder, { cwd: root, stdio: 'inherit' }).status !== 0) process.exit(1)
 const compileSeconds = Math.round((Date.now() - began) / 1000)
 
-const cmake = readFileSync(path.join(root, 'cmake/cuda_backend.cmake'), 'utf8')
-const units = [...cmake.matchAll(/^\s*(csrc\/cuda\/[\w/]+\.cu)\)?$/gm)].map(([, file]) => file)
-if (units.length === 0) fail('no kernel sources in cmake/cuda_backend.cmake')
-const objects = path.join(root, 'build/cuda/CMakeFiles/sparse_experts_cuda_kernels.dir')
-const cache = readFileSync(path.join(root, 'build/cuda/CMakeCache.txt'), 'utf8')
-const nvcc = /^CMAKE_CUDA_COMPILER:\w+=(.*)$/m.exec(cache)[1]
-const nvccVersion = /V(\d+\.\d+\.\d+)/.exec(run(nvcc, ['--version']))[1]
-
-/** Mangled → readable, without namespaces and arguments. */
-const readable = new Map()
-function demangle(names) {
-  const unknown = [...new Set(names)].filter(name => !readable.has(name))
-  if (unknown.length === 0) return
-  const result = spawnSync('c++filt', { input: unknown.join('\n'), encoding: 'utf8' })
-  if (result.status !== 0) fail('c++filt (binutils) is needed')
-  result.stdout
-    .trimEnd()
-    .split('\n')
-    .forEach((text, index) => {
-      readable.set(unknown[index], shorten(text))
-    })
-}
-function shorten(text) {
-  const name = text
-    .replace(/^void /, '')
-    .replace(/\(anonymous namespace\)::|_GLOBAL__N__\w+::|_INTERNAL_\w+::/g, '')
-    .replace(/sparse_experts::cuda::/g, '')
-  // The arguments begin at the first parenthesis outside of the template's.
-  let depth = 0
-  for (let i = 0; i < name.length; i++) {
-    if (name[i] === '<') depth++
-    else if (name[i] === '>') depth--
-    else if (name[i] === '(' && depth === 0) return name.slice(0, i).replace(/\((\w+)\)/g, '')
-  }
-  return name.replace(/\((\w+)\)/g, '')
-}
-
-// ---- registers, stack, shared memory ------------------------------------------------------------------------------------------------
-
-const kernels = {}
-const kernelOf = (name, unit) => (kernels[name] ??= { unit: path.basename(unit), architectures: {} })
-for (const unit of units) {
-  const log = path.join(objects, `${unit}.o.ptxas`)
-  if (!existsSync(log)) fail(`${path.relative(root, log)} is not there: remove build/cuda and run again`)
-  const text = readFileSync(log, 'utf8')
-  demangle([...text.matchAll(/entry function '(\w+)'/g)].map(([, name]) => name))
-  const ENTRY =
-    /entry function '(\w+)' for 'sm_(\d+)a?'\n.*Function properties for \w+\n\s+(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads\n.*Used (\d+) registers(.*)/g
-  let found = 0
-  for (const [, name, architecture, stack, stores, loads, registers, rest] of text.matchAll(ENTRY)) {
-    found++
-    kernelOf(readable.get(name), unit).architectures[architecture] = {
-      registers: Number(registers),
-      stack: Number(stack),
-      spills: Number(stores) + Number(loads),
-      shared: Number(/(\d+) bytes smem/.exec(rest)?.[1] ?? 0),
-    }
-  }
-  const entries = text.match(/Compiling entry function/g)?.length ?? 0
-  if (found !== entries || found === 0) fail(`${log}: ${found} of ${entries} kernels could be read`)
-}
-
-// ---- what stands in the PTX -----------------------------------------------------------------------------------------------------------
-
-for (const unit of units) {
-  const file = path.join(root, 'build/cuda', `${path.basename(unit)}.ptx`)
-  run(nvcc, ['-std=c++17', '-O3', '--fmad=false', '-I', 'csrc', '-arch=compute_80', '-ptx', unit, '-o', file])
-  const text = readFileSync(file, 'utf8')
-  const entries = [...text.matchAll(/\.entry (\w+)\(/g)]
-  demangle(entries.map(([, name]) => name))
-  entries.forEach(({ index, 1: name }, i) => {
-    const body = text.slice(index, entries[i + 1]?.index)
-    const kernel = kernelOf(readable.get(name), unit)
-    kernel.threads = Number(/\.maxntid (\d+)/.exec(body)?.[1] ?? 0)
-    kernel.leastBlocks = Number(/\.minnctapersm (\d+)/.exec(body)?.[1] ?? 1)
-    const counts = Object.fromEntries(Object.keys(CENSUS).map(key => [key, 0]))
-    let all = 0
-    for (const line of body.split('\n')) {
-      const instruction = line.trim().replace(/^@!?%p\d+\s+/, '')
-      if (!/^[a-z][\w.:]*\s.*;$|^[a-z][\w.]*;$/.test(instruction) || instruction.startsWith('.')) continue
-      all++
-      for (const [key, pattern] of Object.entries(CENSUS)) if (pattern.test(instruction)) counts[key]++
-    }
-    kernel.instructions = { all, ...counts }
-  })
-}
+const tree = path.join(root, 'build/cuda')
+const compiler = /^CMAKE_CUDA_COMPILER:\w+=(.*)$/m.exec(
+  readFileSync(path.join(tree, 'CMakeCache.txt'), 'utf8'),
+)
+const nvccVersion = /V(\d+\.\d+\.\d+)/.exec(run(compiler[1], ['--version']))[1]
+const kernels = readKernels(tree)
 
 // ---- occupancy ---------------------------------------------------------------------------------------------------------------------------
 
@@ -197,20 +101,24 @@ for (const [name, kernel] of Object.entries(kernels)) {
   }
 }
 
-const { manifest, problems: missing } = checkManifest(kernels)
+// ---- against the table of variants ------------------------------------------------------------------------------------------------------
+
+const target = ['--build', tree, '--target', 'kernel_variants', 'matmul_configs']
+if (spawnSync('cmake', target, { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] }).status !== 0)
+  process.exit(1)
+const readLines = (program, args) =>
+  run(path.join(tree, program), args)
+    .trim()
+    .split('\n')
+    .map(line => JSON.parse(line))
+const { manifest, problems: missing } = checkManifest(readLines('kernel_variants', []), kernels)
 problems.push(...missing)
 
 // ---- which configuration each matmul gets -----------------------------------------------------------------------------------------------
 
-const target = ['--build', 'build/cuda', '--target', 'matmul_configs']
-if (spawnSync('cmake', target, { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] }).status !== 0)
-  process.exit(1)
 const tsx = path.join(root, 'node_modules/tsx/dist/cli.mjs')
 const shapes = run(process.execPath, [tsx, 'bench/harness/shapes.ts']).trim().split('\n')
-const configs = run(path.join(root, 'build/cuda/matmul_configs'), shapes)
-  .trim()
-  .split('\n')
-  .map(line => JSON.parse(line))
+const configs = readLines('matmul_configs', shapes)
 for (const { shape, architecture, matmul, tokens, sharedBytes, threads, blocks } of configs) {
   const at = `${shape}, ${matmul}, T = ${tokens}, sm_${architecture}`
   const { sharedKiB, warps } = MULTIPROCESSOR[architecture]

@@ -29,9 +29,9 @@ void put(char (&out)[size], const std::string& text) {
   std::snprintf(out, size, "%s", text.c_str());
 }
 
-std::string matmul_text(const MatmulConfig& config, int32_t dtype) {
+std::string matmul_text(const MatmulConfig& config) {
   char text[200] = "";
-  describe_matmul(config, dtype, text, sizeof text);
+  describe_matmul(config, text, sizeof text);
   return text;
 }
 
@@ -80,16 +80,15 @@ std::string dispatch_text(const SeMoeLayer& layer, const ForwardPlan& plan,
 std::string experts_text(const SeMoeLayer& layer, const ForwardPlan& plan,
                          const MatmulConfig& routed, const MatmulConfig& shared) {
   std::string text;
-  if (layer.experts.num_experts > 0) text = matmul_text(routed, plan.dtype);
+  if (layer.experts.num_experts > 0) text = matmul_text(routed);
   if (layer.shared.num_experts == 0) return text.empty() ? "none" : text;
   if (plan.joint_shared) return text + "; shared expert in the same launch";
-  return text + (text.empty() ? "" : "; ") + "shared " + matmul_text(shared, layer.shared.dtype);
+  return text + (text.empty() ? "" : "; ") + "shared " + matmul_text(shared);
 }
 
-std::string combine_text(const SeMoeLayer& layer, const ForwardPlan& plan,
-                         const WaveConfigs& configs) {
+std::string combine_text(const SeMoeLayer& layer, const WaveConfigs& configs) {
   std::string text = "f32 sums in slot order";
-  if (layer.latent_size > 0) text += ", latent up " + matmul_text(configs.latent_up, plan.dtype);
+  if (layer.latent_size > 0) text += ", latent up " + matmul_text(configs.latent_up);
   if (layer.shared.num_experts > 0) text += ", shared expert added";
   if (layer.output_bias != nullptr) text += ", bias added";
   return text;
@@ -109,10 +108,10 @@ void describe_forward(const SeMoeLayer& layer, const SeLayerOptions& options,
   put(description->dispatch, dispatch_text(layer, plan, configs, tokens));
   std::string gate_up = experts_text(layer, plan, configs.gate_up, configs.shared_gate_up);
   if (layer.latent_size > 0)
-    gate_up = "latent down " + matmul_text(configs.latent_down, plan.dtype) + "; " + gate_up;
+    gate_up = "latent down " + matmul_text(configs.latent_down) + "; " + gate_up;
   put(description->gate_up, gate_up);
   put(description->down, experts_text(layer, plan, configs.down, configs.shared_down));
-  put(description->combine, combine_text(layer, plan, configs));
+  put(description->combine, combine_text(layer, configs));
 }
 
 }  // namespace sparse_experts::cuda

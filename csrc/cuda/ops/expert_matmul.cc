@@ -1,10 +1,11 @@
-// Checks of a grouped matmul's arguments, and the way to its dtype's kernels.
+// Checks of a grouped matmul's arguments, and the way to the variant that runs it.
 #include "cuda/ops/expert_matmul.h"
 
 #include <cstdint>
+#include <cstdio>
 
 #include "abi/backend.h"
-#include "cuda/ops/expert_matmul_kernels.h"
+#include "cuda/variants.h"
 
 namespace sparse_experts::cuda {
 namespace {
@@ -24,11 +25,30 @@ bool group_is_valid(const ExpertMatmulKernelArgs& args, const MatmulGroup& group
 
 }  // namespace
 
-cudaError_t prepare_expert_matmul() {
-  cudaError_t error = prepare_f32_expert_matmul();
-  if (error == cudaSuccess) error = prepare_f16_expert_matmul();
-  if (error == cudaSuccess) error = prepare_bf16_expert_matmul();
-  return error;
+MatmulConfig choose_matmul(const MatmulShape& shape, const DeviceLimits& limits) {
+  const int32_t number = find_matmul_variant(shape, limits);
+  MatmulConfig config;
+  if (number >= 0) config = matmul_variant(number)->choose(shape, limits);
+  config.variant = number;
+  return config;
+}
+
+void describe_matmul(const MatmulConfig& config, char* text, uint64_t size) {
+  const MatmulVariant* variant = matmul_variant(config.variant);
+  if (variant == nullptr) {
+    std::snprintf(text, size, "none");
+    return;
+  }
+  variant->describe(variant->name, config, text, size);
+}
+
+cudaError_t prepare_expert_matmul(const DeviceLimits& limits) {
+  for (const MatmulVariant& variant : matmul_variants()) {
+    if (variant.prepare == nullptr || !runs_on_device(variant, limits)) continue;
+    const cudaError_t error = variant.prepare();
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
 }
 
 cudaError_t launch_expert_matmul(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
@@ -48,16 +68,9 @@ cudaError_t launch_expert_matmul(const ExpertMatmulKernelArgs& args, const Matmu
     num_rows += args.groups[i].num_rows;
   }
   if (num_rows <= 0) return cudaSuccess;
-  switch (args.dtype) {
-    case SE_F32:
-      return launch_f32_expert_matmul(args, config, stream);
-    case SE_F16:
-      return launch_f16_expert_matmul(args, config, stream);
-    case SE_BF16:
-      return launch_bf16_expert_matmul(args, config, stream);
-    default:
-      return cudaErrorInvalidValue;
-  }
+  const MatmulVariant* variant = matmul_variant(config.variant);
+  if (variant == nullptr || variant->activation != args.dtype) return cudaErrorInvalidValue;
+  return variant->launch(args, config, stream);
 }
 
 }  // namespace sparse_experts::cuda

@@ -70,7 +70,8 @@ struct MatmulShape {
 };
 
 struct MatmulConfig {
-  int32_t kernel = 0;       // which instantiation; meaningful to launch_expert_matmul only
+  int32_t variant = -1;     // row of the table in cuda/variants.h
+  int32_t kernel = 0;       // which instance of the variant; only the variant knows
   int32_t tile_rows = 0;    // output columns per tile (gate and up each, when gated)
   int32_t tile_tokens = 0;  // tokens per tile at most; the last tile of an expert picks the least
                             // of 8, 16, 32 … that holds its tokens
@@ -83,12 +84,12 @@ struct MatmulConfig {
   int64_t shared_bytes = 0;
 };
 
-// Pure. Prints as "tiles 64x32x64, 4 stages, …" with describe_matmul.
+// Pure: the first variant that serves the shape chooses its configuration.
 MatmulConfig choose_matmul(const MatmulShape& shape, const DeviceLimits& limits);
-void describe_matmul(const MatmulConfig& config, int32_t dtype, char* text, uint64_t size);
+void describe_matmul(const MatmulConfig& config, char* text, uint64_t size);
 
-// Raises shared-memory limits of all instantiations on the current device: once per device.
-cudaError_t prepare_expert_matmul();
+// Prepares the current device for every variant that runs on it: once per device.
+cudaError_t prepare_expert_matmul(const DeviceLimits& limits);
 cudaError_t launch_expert_matmul(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
                                  cudaStream_t stream);
 

@@ -1,4 +1,6 @@
-// What a kernel's configuration may depend on: never a device's name.
+// What a kernel's configuration may depend on: sizes and limits, never a device's name. The compute
+// capability is for the table of variants (cuda/variants.h) and for nothing else: it says which
+// formulations a device can run.
 #pragma once
 
 #include <cstdint>

@@ -104,7 +104,7 @@ Status Device::open(const SeDeviceInfo& info) {
       check(cudaEventCreateWithFlags(&stage_event_, cudaEventBlockingSync | cudaEventDisableTiming),
             "cudaEventCreateWithFlags"));
   SE_RETURN_IF_ERROR(copier_.open());
-  SE_RETURN_IF_ERROR(check(prepare_expert_matmul(), "expert_matmul kernels"));
+  SE_RETURN_IF_ERROR(check(prepare_expert_matmul(limits_.device), "expert_matmul kernels"));
   Registry& all = registry();
   std::lock_guard<std::mutex> lock(all.mutex);
   all.devices.push_back(this);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "core/numeric.h"
 #include "core/status.h"
 
 namespace sparse_experts::cuda {
@@ -14,42 +15,53 @@ class Device;
 Status allocate_device(Device& device, uint64_t bytes, void** data);
 void free_device(Device& device, void* data, uint64_t bytes);
 
+// What a Buffer is made of. Both count what they allocate and leave a lost device alone.
+struct DeviceAllocator {
+  static Status allocate(Device& device, uint64_t bytes, void** data) {
+    return allocate_device(device, bytes, data);
+  }
+  static void free(Device& device, void* data, uint64_t bytes) { free_device(device, data, bytes); }
+};
+// Page-locked host memory, which the device copies from and to by itself.
+struct PinnedAllocator {
+  static Status allocate(Device& device, uint64_t bytes, void** data);
+  static void free(Device& device, void* data, uint64_t bytes);
+};
+
 // Grows and never shrinks; contents are lost when it grows. Growing needs a stream that is idle.
-class DeviceBuffer {
+template <typename Allocator>
+class Buffer {
  public:
-  explicit DeviceBuffer(Device& device) : device_(device) {}
-  ~DeviceBuffer() { release(); }
-  DeviceBuffer(const DeviceBuffer&) = delete;
-  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
+  explicit Buffer(Device& device) : device_(device) {}
+  ~Buffer() { release(); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
 
-  Status reserve(uint64_t bytes);
-  void release();
+  Status reserve(uint64_t bytes) {
+    if (bytes <= bytes_) return Status::ok();
+    release();
+    const uint64_t rounded = round_up(bytes, kGrowBytes);
+    const Status status = Allocator::allocate(device_, rounded, &data_);
+    if (status.is_ok()) bytes_ = rounded;
+    return status;
+  }
+  void release() {
+    Allocator::free(device_, data_, bytes_);
+    data_ = nullptr;
+    bytes_ = 0;
+  }
   char* data() const { return static_cast<char*>(data_); }
   uint64_t bytes() const { return bytes_; }
 
  private:
+  // Sizes come in steps: calls that differ by a few tokens share one.
+  static constexpr uint64_t kGrowBytes = 64 << 10;
+
   Device& device_;
   void* data_ = nullptr;
   uint64_t bytes_ = 0;
 };
-
-// The same of page-locked host memory, which the device copies from and to by itself.
-class PinnedBuffer {
- public:
-  explicit PinnedBuffer(Device& device) : device_(device) {}
-  ~PinnedBuffer() { release(); }
-  PinnedBuffer(const PinnedBuffer&) = delete;
-  PinnedBuffer& operator=(const PinnedBuffer&) = delete;
-
-  Status reserve(uint64_t bytes);
-  void release();
-  char* data() const { return static_cast<char*>(data_); }
-  uint64_t bytes() const { return bytes_; }
-
- private:
-  Device& device_;
-  void* data_ = nullptr;
-  uint64_t bytes_ = 0;
-};
+using DeviceBuffer = Buffer<DeviceAllocator>;
+using PinnedBuffer = Buffer<PinnedAllocator>;
 
 }  // namespace sparse_experts::cuda

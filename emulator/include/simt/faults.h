@@ -8,9 +8,9 @@
 //   graph    cudaGraphInstantiate                    cudaErrorMemoryAllocation
 //   stream   cudaStreamCreate…                       cudaErrorMemoryAllocation
 //   event    cudaEventCreate…                        cudaErrorMemoryAllocation
-//   sticky   the n-th kernel that runs ends in cudaErrorIllegalAddress, and so does every later
-//   call
-//            on its device: as on a GPU there is no way back, but for revive_devices
+//   sticky   the n-th kernel that runs ends in cudaErrorIllegalAddress,
+//            and so does every later call on its device:
+//            as on a GPU there is no way back, but for revive_devices
 // Environment, read when the runtime is first used:
 //   SIMT_FAIL=<plan>             SIMT_DEVICES=1          SIMT_DRIVER=none|<version>
 //   SIMT_COMPUTE_CAPABILITY=80   SIMT_MULTIPROCESSORS=4  SIMT_MEMORY_BYTES=4294967296

@@ -3,8 +3,9 @@
 #include <algorithm>
 
 #include "core/numeric.h"
+#include "cuda/kernels/any/f32_expert_matmul.h"
 #include "cuda/kernels/any/f32_expert_matmul_shapes.cuh"
-#include "cuda/ops/expert_matmul_kernels.h"
+#include "cuda/ops/expert_matmul_tiles.h"
 
 namespace sparse_experts::cuda {
 namespace {

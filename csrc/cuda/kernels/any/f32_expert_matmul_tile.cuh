@@ -3,9 +3,9 @@
 //   1. every step copies kDepth columns of the tile's rows (weights, then tokens) to shared memory,
 //      16 bytes at a time where a matrix is aligned, else 4
 //   2. kStages - 1 steps are under way while one is multiplied; one barrier per step
-//   3. a thread owns kRowsPerThread x kTokensPerThread outputs and adds to each in rising k with
-//   one
-//      fused multiply-add per element
+//   3. a thread owns kRowsPerThread x kTokensPerThread outputs
+//      and adds to each in rising k with one fused multiply-add
+//      per element
 // An output is one chain over k whatever the shape of the tile, or kSplit of them, which are added
 // in rising order: its bits depend on the operands and on kSplit only.
 //

@@ -3,7 +3,8 @@
 
 #include "cuda/common/launch.cuh"
 #include "cuda/kernels/any/f32_expert_matmul.cuh"
-#include "cuda/ops/expert_matmul_kernels.h"
+#include "cuda/kernels/any/f32_expert_matmul.h"
+#include "cuda/ops/expert_matmul_tiles.h"
 
 namespace sparse_experts::cuda {
 namespace {
@@ -28,9 +29,6 @@ cudaError_t launch_tiles(const ExpertMatmulKernelArgs& args, const MatmulConfig&
 }
 
 }  // namespace
-
-// Every shape stays below the shared memory that needs no permission.
-cudaError_t prepare_f32_expert_matmul() { return cudaSuccess; }
 
 cudaError_t launch_f32_expert_matmul(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
                                      cudaStream_t stream) {

@@ -6,10 +6,10 @@
 // The tree depends on the hidden size alone, so both kernels below, any tile and any batch give the
 // same bits. Columns behind the hidden size are zeros, which change no sum.
 //
-//   router_rows  fewer tokens: each lane has a chunk of one expert for one or four tokens. 4 chunks x
-//   8
-//              experts are a warp, so one token of 64 experts and 2048 columns is 32 blocks whose
-//              loads are all under way at once.
+//   router_rows  fewer tokens: each lane has a chunk of one expert for one or four tokens.
+//                4 chunks x 8 experts are a warp, so one token of 64 experts
+//                and 2048 columns is 32 blocks whose loads are all under way
+//                at once.
 //   router_tile  many tokens: 64 x 64 outputs per block, 8 x 4 per thread, double-buffered.
 // A100: 1 token, 256 experts, H = 7168, f32 weights: 7.3 MB, 4.7 us from HBM (2 us from L2); 64
 // experts, H = 2048: 0.5 MB, about 2.5 us, all latency. 4096 tokens, 128 experts, H = 2048: 2.1

@@ -1,3 +1,4 @@
+#include "cuda/kernels/sm80/half_expert_matmul.h"
 #include "cuda/kernels/sm80/half_expert_matmul_launch.cuh"
 
 namespace sparse_experts::cuda {

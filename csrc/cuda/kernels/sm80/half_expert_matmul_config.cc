@@ -7,13 +7,12 @@
 //   3. K is split only where one token's tiles leave multiprocessors without work, whatever the
 //      number of tokens in this call.
 #include <cstdint>
-#include <cstdio>
 
 #include "abi/backend.h"
 #include "core/numeric.h"
+#include "cuda/kernels/sm80/half_expert_matmul.h"
 #include "cuda/kernels/sm80/half_expert_matmul_tile.cuh"
-#include "cuda/ops/expert_matmul.h"
-#include "cuda/ops/expert_matmul_kernels.h"
+#include "cuda/ops/expert_matmul_tiles.h"
 
 namespace sparse_experts::cuda {
 namespace {
@@ -36,12 +35,6 @@ HalfChoice choose_half(const MatmulShape& shape) {
   if (per_expert <= 24 || tokens <= 32) return {kHalfSmall, 32};
   if (per_expert <= 48 || tokens <= 64) return {kHalfLarge, 64};
   return {kHalfLarge, 128};
-}
-
-// Column tiles of one token: of its experts, and of the shared one.
-int64_t tiles_of_a_token(const MatmulShape& shape, int64_t tile_columns) {
-  return shape.top_k * ceil_div(shape.rows, tile_columns) +
-         ceil_div(shape.shared_rows, tile_columns);
 }
 
 template <typename Tile>
@@ -76,21 +69,7 @@ MatmulConfig configure(const MatmulShape& shape, const DeviceLimits& limits, Hal
 
 }  // namespace
 
-int32_t choose_split(const MatmulShape& shape, const DeviceLimits& limits, int64_t tile_columns,
-                     int64_t block_k, int32_t max_split) {
-  if (shape.batch_invariant != 0) return 1;
-  int32_t split = 1;
-  // One block has 16 to 24 KiB under way: half as many blocks again as multiprocessors fill the
-  // memory's pipeline.
-  while (split < max_split && shape.cols >= 4 * block_k * split &&
-         2 * tiles_of_a_token(shape, tile_columns / split) < 3 * limits.num_multiprocessors) {
-    split *= 2;
-  }
-  return split;
-}
-
-MatmulConfig choose_matmul(const MatmulShape& shape, const DeviceLimits& limits) {
-  if (shape.dtype == SE_F32) return choose_f32_expert_matmul(shape, limits);
+MatmulConfig choose_half_expert_matmul(const MatmulShape& shape, const DeviceLimits& limits) {
   const HalfChoice choice = choose_half(shape);
   switch (choice.kernel) {
     case kHalfDecode:
@@ -100,15 +79,6 @@ MatmulConfig choose_matmul(const MatmulShape& shape, const DeviceLimits& limits)
     default:
       return configure<HalfLargeTile>(shape, limits, choice);
   }
-}
-
-void describe_matmul(const MatmulConfig& config, int32_t dtype, char* text, uint64_t size) {
-  const char* name = dtype == SE_F32 ? "f32 fma" : dtype == SE_F16 ? "f16 mma" : "bf16 mma";
-  char split[32] = "";
-  if (config.split_k > 1) std::snprintf(split, sizeof split, ", K split in %d", config.split_k);
-  std::snprintf(text, size, "%s %dx%dx%d, %d stages, %d warps%s, %d blocks, %d per multiprocessor",
-                name, config.tile_rows, config.tile_tokens, config.tile_k, config.stages,
-                config.threads / 32, split, config.grid, config.blocks_per_multiprocessor);
 }
 
 }  // namespace sparse_experts::cuda

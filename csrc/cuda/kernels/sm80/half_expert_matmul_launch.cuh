@@ -7,7 +7,7 @@
 
 #include "cuda/common/launch.cuh"
 #include "cuda/kernels/sm80/half_expert_matmul.cuh"
-#include "cuda/ops/expert_matmul_kernels.h"
+#include "cuda/ops/expert_matmul_tiles.h"
 
 namespace sparse_experts::cuda {
 

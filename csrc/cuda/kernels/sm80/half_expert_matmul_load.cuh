@@ -43,7 +43,7 @@ __device__ __forceinline__ void copy_chunk(unsigned char* to, uint32_t to_shared
   *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-// Where stages come from, in shared memory: the products leave no registers for it.
+// Loop-invariant source pointers, kept in shared memory: the accumulators take all registers.
 struct StageSource {
   const uint16_t* x;
   int64_t x_stride;

@@ -1,0 +1,122 @@
+#include "cuda/variants.h"
+
+#include "abi/backend.h"
+#include "cuda/kernels/any/f32_expert_matmul.h"
+#include "cuda/kernels/sm80/half_expert_matmul.h"
+#include "cuda/ops/expert_matmul_tiles.h"
+
+namespace sparse_experts::cuda {
+namespace {
+
+// cp.async, ldmatrix and mma.sync of 16-bit types begin with 80: nothing older is supported.
+constexpr CapabilityRange kEvery = {80, INT32_MAX};
+
+const MatmulVariant kMatmulVariants[] = {
+    {"bf16 mma", kEvery, SE_BF16, SE_BF16, nullptr, choose_half_expert_matmul,
+     prepare_bf16_expert_matmul, launch_bf16_expert_matmul, describe_tiles,
+     "half_expert_matmul_kernel<Bf16,"},
+    {"f16 mma", kEvery, SE_F16, SE_F16, nullptr, choose_half_expert_matmul,
+     prepare_f16_expert_matmul, launch_f16_expert_matmul, describe_tiles,
+     "half_expert_matmul_kernel<F16,"},
+    {"f32 fma", kEvery, SE_F32, SE_F32, nullptr, choose_f32_expert_matmul, nullptr,
+     launch_f32_expert_matmul, describe_tiles, "f32_expert_matmul_kernel<"},
+};
+
+struct FloatType {
+  const char* dtype;
+  const char* type;  // as compiled names spell it
+};
+constexpr FloatType kFloats[] = {{"f32", "float"}, {"f16", "F16"}, {"bf16", "Bf16"}};
+
+const char* dtype_name(int32_t dtype) {
+  return dtype == SE_F32 ? "f32" : dtype == SE_F16 ? "f16" : "bf16";
+}
+
+std::string instance(const char* kernel, const char* first) {
+  return std::string(kernel) + "<" + first;
+}
+
+// The operations whose kernels read and write one float dtype each.
+void add_float_cells(const FloatType& own, std::vector<KernelCell>* cells) {
+  // The dtype of the hidden states; router weights come in any.
+  KernelCell router = {"gate", own.dtype, kEvery, {}};
+  for (const FloatType& weight : kFloats) {
+    const std::string pair = std::string(own.type) + ", " + weight.type;
+    router.kernels.push_back(instance("router_rows_kernel", pair.c_str()));
+    router.kernels.push_back(instance("router_tile_kernel", pair.c_str()));
+  }
+  if (own.type == kFloats[0].type) {
+    router.kernels.insert(router.kernels.end(), {"router_sum_kernel", "router_norm_kernel"});
+  }
+  cells->push_back(router);
+  // The dtype of the output.
+  cells->push_back(
+      {"combine",
+       own.dtype,
+       kEvery,
+       {instance("combine_kernel", own.type), instance("shared_coefficients_kernel", own.type)}});
+  KernelCell convert = {"convert", own.dtype, kEvery, {}};
+  for (const FloatType& to : kFloats) {
+    const std::string pair = std::string(own.type) + ", " + to.type;
+    convert.kernels.push_back(instance("convert_kernel", pair.c_str()));
+  }
+  cells->push_back(convert);
+  cells->push_back({"scaleRows", own.dtype, kEvery, {instance("scale_rows_kernel", own.type)}});
+}
+
+}  // namespace
+
+MatmulVariants matmul_variants() {
+  return {kMatmulVariants, sizeof kMatmulVariants / sizeof *kMatmulVariants};
+}
+
+bool runs_on_device(const MatmulVariant& variant, const DeviceLimits& limits) {
+  return variant.runs_on.has(limits.compute_capability);
+}
+
+int32_t find_matmul_variant(const MatmulShape& shape, const DeviceLimits& limits) {
+  const MatmulVariants table = matmul_variants();
+  for (int32_t i = 0; i < table.count; ++i) {
+    const MatmulVariant& row = table.rows[i];
+    if (runs_on_device(row, limits) && row.activation == shape.dtype && row.weight == shape.dtype &&
+        (row.serves == nullptr || row.serves(shape, limits))) {
+      return i;
+    }
+  }
+  return -1;
+}
+
+const MatmulVariant* matmul_variant(int32_t number) {
+  const MatmulVariants table = matmul_variants();
+  return number >= 0 && number < table.count ? &table.rows[number] : nullptr;
+}
+
+std::vector<KernelCell> kernel_cells() {
+  std::vector<KernelCell> cells;
+  for (const FloatType& own : kFloats) add_float_cells(own, &cells);
+  for (const MatmulVariant& row : matmul_variants()) {
+    cells.push_back({"expertMatmul", dtype_name(row.activation), row.runs_on, {row.kernels}});
+  }
+  cells.push_back({"selectExperts",
+                   "f32",
+                   kEvery,
+                   {"select_kernel<", "mark_sequences_kernel", "queue_per_sequence_kernel",
+                    "queue_order_kernel", "queue_over_batch_kernel", "normalize_slots_kernel",
+                    "drop_slots_kernel", "finish_slots_kernel"}});
+  cells.push_back({"dispatch",
+                   "i32",
+                   kEvery,
+                   {"dispatch_small_kernel", "dispatch_count_kernel", "dispatch_column_kernel",
+                    "dispatch_place_kernel"}});
+  cells.push_back({"checks",
+                   "i32",
+                   kEvery,
+                   {"check_range_kernel<", "check_offsets_kernel", "check_slots_kernel"}});
+  cells.push_back({"lists",
+                   "i32",
+                   kEvery,
+                   {"fill_table_kernel", "listed_slots_kernel", "unlist_slots_kernel"}});
+  return cells;
+}
+
+}  // namespace sparse_experts::cuda

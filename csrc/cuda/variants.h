@@ -1,0 +1,71 @@
+// The table of kernel variants: which compiled kernels serve an operation, on which architectures,
+// in which formats. It is the only list of them. choose_matmul and layer.explain() walk it, and
+// `npm run check:kernels` holds what the compiler made against it (bench/gpu/variants.cc prints it).
+//
+// Only rows know a compute capability: everything else depends on sizes and limits. A second
+// formulation of an operation is a folder in kernels/ and a row here.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cuda/ops/expert_matmul.h"
+#include "cuda/ops/limits.h"
+
+namespace sparse_experts::cuda {
+
+// Compute capabilities, 10 * major + minor, both ends included.
+struct CapabilityRange {
+  int32_t least;
+  int32_t most;
+
+  bool has(int32_t capability) const { return capability >= least && capability <= most; }
+};
+
+// One formulation of the expert matmul. The host code of a variant lies beside its kernels.
+struct MatmulVariant {
+  const char* name;  // the first words of its description
+  CapabilityRange runs_on;
+  int32_t activation;  // SeDtype of the arithmetic
+  int32_t weight;      // SeDtype of the matrices as they lie
+  // Whether it can compute this shape; null: any.
+  bool (*serves)(const MatmulShape& shape, const DeviceLimits& limits);
+  MatmulConfig (*choose)(const MatmulShape& shape, const DeviceLimits& limits);  // pure
+  cudaError_t (*prepare)();  // once per device; null: nothing to prepare
+  cudaError_t (*launch)(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
+                        cudaStream_t stream);
+  void (*describe)(const char* name, const MatmulConfig& config, char* text, uint64_t size);
+  const char* kernels;  // how the names of its compiled kernels begin
+};
+bool runs_on_device(const MatmulVariant& variant, const DeviceLimits& limits);
+
+// In order of preference: a call takes the first row that serves it.
+struct MatmulVariants {
+  const MatmulVariant* rows;
+  int32_t count;
+
+  const MatmulVariant* begin() const { return rows; }
+  const MatmulVariant* end() const { return rows + count; }
+};
+MatmulVariants matmul_variants();
+
+// Row number of the variant that a matmul takes; -1 where none serves it.
+int32_t find_matmul_variant(const MatmulShape& shape, const DeviceLimits& limits);
+// A row by its number; null outside of the table.
+const MatmulVariant* matmul_variant(int32_t number);
+
+// What stands behind an operation in one dtype of its arrays, for the check of the compiled code.
+struct KernelCell {
+  std::string op;
+  std::string dtype;
+  CapabilityRange runs_on;
+  std::vector<std::string> kernels;  // how names begin; each needs a kernel on every architecture
+};
+// All operations: the matmuls above and those of one formulation. Every compiled kernel is in a
+// cell.
+std::vector<KernelCell> kernel_cells();
+
+}  // namespace sparse_experts::cuda
