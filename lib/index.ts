@@ -51,5 +51,6 @@ export type {
 export type { PhaseSeconds } from './devices/contract.js'
 export { type DeviceInfo, type DeviceOption, devices } from './devices/device.js'
 export { type Logger, type LogLevel, setLogger } from './devices/log.js'
-export { type DoctorCheck, type DoctorReport, doctor } from './doctor/doctor.js'
+export { doctor } from './doctor/doctor.js'
+export type { DoctorCheck, DoctorReport } from './doctor/report.js'
 export { reference } from './reference/index.js'

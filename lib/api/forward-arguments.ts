@@ -295,7 +295,7 @@ function checkRecordedRouting(routing: unknown, config: ResolvedMoeConfig, slots
   return { topkIds: topkIds.slice(), topkWeights: topkWeights.slice() }
 }
 
-/** @internal Options that an aborted signal refuses at once. */
+/** @internal Returns the signal, or throws if it is not an AbortSignal. */
 export function checkSignal(signal: unknown): AbortSignal | undefined {
   if (signal === undefined) return undefined
   if (!(signal instanceof AbortSignal)) throw invalidArgType('signal', 'an AbortSignal', signal)

@@ -36,7 +36,7 @@ interface Range {
   name: string
 }
 
-/** By buffer of the host, or block of device memory. Lists: a set that empties after each call shrinks and grows in each. */
+/** Ranges in use, by ArrayBuffer or block of device memory. Arrays, because V8 reallocates the table of a Set that empties in every call. */
 const inFlight = new WeakMap<object, Range[]>()
 
 /** One use of memory by a call. */

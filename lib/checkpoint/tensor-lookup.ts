@@ -3,7 +3,7 @@
 import { MoeError } from '../block/errors.js'
 import type { StoredType } from '../spec/formats.js'
 import type { CheckpointDirectory, LocatedTensor } from './directory.js'
-import type { Segment } from './plan/layer-plan.js'
+import type { Segment } from './segment.js'
 
 const formatShape = (shape: readonly number[]) => `[${shape.join(', ')}]`
 

@@ -1,6 +1,7 @@
 /** `sparse-experts doctor`: what runs here, what does not, and why. */
 
-import { type DoctorReport, doctor } from '../doctor/doctor.js'
+import { doctor } from '../doctor/doctor.js'
+import type { DoctorReport } from '../doctor/report.js'
 import { parseCommandLine } from './arguments.js'
 import type { CommandContext } from './context.js'
 import { formatBytes, type Paint, plural, table, wrap } from './format.js'

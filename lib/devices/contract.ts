@@ -96,6 +96,18 @@ export interface LayerRuntime {
   dispose(): void
 }
 
+/** Inputs of `StageRuntime.gate`: `[T, H]`, `[E, H]`, `[E]`. */
+export type GateInputs = [
+  hidden: Stored<FloatArray>,
+  hiddenDtype: DType,
+  routerWeight: Stored<FloatArray>,
+  weightDtype: DType,
+  bias: Stored<Float32Array> | null,
+  numTokens: number,
+  hiddenSize: number,
+  numExperts: number,
+]
+
 /** Options of `StageRuntime.expertMatmul`. */
 export interface ExpertMatmulRequest {
   /** gather: `[T, K']`, else `[T*K, K']`, f32, f16 or bf16. */
@@ -127,16 +139,7 @@ export interface ExpertMatmulRequest {
 export interface StageRuntime {
   readonly device: string
   /** f32 `[T, E]`. */
-  gate(
-    hidden: Stored<FloatArray>,
-    hiddenDtype: DType,
-    routerWeight: Stored<FloatArray>,
-    weightDtype: DType,
-    bias: Stored<Float32Array> | null,
-    numTokens: number,
-    hiddenSize: number,
-    numExperts: number,
-  ): Stored<Float32Array>
+  gate(...inputs: GateInputs): Stored<Float32Array>
   selectExperts(
     routerLogits: Stored<Float32Array>,
     numTokens: number,

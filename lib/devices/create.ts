@@ -7,7 +7,7 @@ import { loadMatrices } from '../checkpoint/load/matrices.js'
 import { readVectors } from '../checkpoint/load/vectors.js'
 import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
 import type { LayerRuntime, StageRuntime } from './contract.js'
-import { type ChosenDevice, chooseDevice } from './device.js'
+import { type ChosenDevice, chooseDevice, isHostDevice } from './device.js'
 import { log } from './log.js'
 import { createNativeLayer, loadNativeLayer, nativeStages } from './native/runtime.js'
 import { ReferenceLayerRuntime, referenceStages } from './reference/runtime.js'
@@ -47,7 +47,7 @@ export async function loadRuntime(
   if (!device.addon) {
     const matrices = await loadMatrices(plan, dtype, { signal, onBytes })
     signal?.throwIfAborted()
-    return new ReferenceLayerRuntime(plan.config, dtype, vectors, matrices)
+    return ReferenceLayerRuntime.fromTensors(plan.config, dtype, vectors, matrices)
   }
   const vectorBytes = loadedBytes
   return loadNativeLayer(device.addon, plan, vectors, {
@@ -89,7 +89,7 @@ export function stagesOf(device: string): StageRuntime {
   let stages = stageRuntimes.get(device)
   if (!stages) {
     const chosen = chooseDevice(device)
-    stages = chosen.addon ? nativeStages(chosen.addon, chosen.id) : referenceStages
+    stages = chosen.addon ? nativeStages(chosen.addon, chosen.id, isHostDevice(chosen.id)) : referenceStages
     stageRuntimes.set(device, stages)
   }
   return stages

@@ -1,7 +1,7 @@
 /** Blocks of memory on devices that have memory of their own. */
 
 import { checkDeviceOption, chooseDevice, deviceSpellings, isHostDevice } from './device.js'
-import type { NativeBuffer } from './native/binding-contract.js'
+import type { NativeBuffer } from './device-array.js'
 import { fromNativeError } from './native/errors.js'
 
 /** Allocates blocks on one device. */

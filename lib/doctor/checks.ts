@@ -2,18 +2,8 @@
 
 import { existsSync } from 'node:fs'
 import path from 'node:path'
-import type { DoctorReport } from './doctor.js'
 import { GLIBC_FLOOR } from './glibc.js'
-
-/** One verdict. */
-export interface DoctorCheck {
-  name: string
-  ok: boolean
-  /** What was found. */
-  detail: string
-  /** What to do about it; only where it is not ok. */
-  fix?: string
-}
+import type { DoctorCheck, DoctorReport } from './report.js'
 
 /** Facts of a report, before it is judged. */
 export type Facts = Omit<DoctorReport, 'checks' | 'ok'>

@@ -7,13 +7,9 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type DeviceInfo, type KnownDevice, knownDevices } from '../devices/device.js'
 import { tryLoadNative } from '../devices/native/addon.js'
-import { type DoctorCheck, judge } from './checks.js'
+import { judge } from './checks.js'
 import {
-  type CpuInfo,
   guarded,
-  type LibcInfo,
-  type MemoryInfo,
-  type NvidiaInfo,
   probeContainer,
   probeCpu,
   probeCpuQuota,
@@ -21,60 +17,11 @@ import {
   probeMemory,
   probeNvidia,
 } from './machine.js'
-import { type SelfTestResult, selfTest } from './self-test.js'
-
-export type { DoctorCheck } from './checks.js'
+import type { DoctorReport } from './report.js'
+import { selfTest } from './self-test.js'
 
 /** The backend that the report's part on NVIDIA's driver and GPUs is about. */
 const CUDA = 'cuda'
-
-/** Plain data: prints as JSON. */
-export interface DoctorReport {
-  package: { version: string; root: string }
-  node: {
-    version: string
-    napi: string
-    /** '' outside of Electron. */
-    electron: string
-    /** False under `--no-addons` or the permission model. */
-    addonsAllowed: boolean
-  }
-  os: { platform: string; arch: string; release: string }
-  libc: LibcInfo
-  cpu: CpuInfo & {
-    /** The set in use, null without the addon. */
-    instructionSet: string | null
-  }
-  threads: {
-    count: number
-    limitedBy: string
-    /** CPUs that the container may use, null without a limit. */
-    quota: number | null
-  }
-  memory: MemoryInfo
-  container: boolean
-  native: {
-    found: boolean
-    path?: string
-    /** Compiler, flags and sanitizers. */
-    build?: string
-    abiVersion?: number
-    error?: { code: string; message: string }
-  }
-  cuda: NvidiaInfo & {
-    /** Of this build, 'sm_90', 'compute_90' (which later cards compile for themselves) …; empty without a CUDA backend. */
-    compiledArchitectures: string[]
-    /** Why the first CUDA device cannot serve, or why there is none; '' where it serves. */
-    reason: string
-  }
-  devices: DeviceInfo[]
-  /** SPARSE_EXPERTS_* variables in force. */
-  environment: Record<string, string>
-  selfTest: SelfTestResult[]
-  checks: DoctorCheck[]
-  /** Every check passed. */
-  ok: boolean
-}
 
 /**
  * Examines the installation: Node, addon, processor, threads, memory, CUDA, and a small layer on every device against the reference.

@@ -220,7 +220,7 @@ describe('queue', () => {
   it('takes more steps for a wider matrix, so that none is long', async () => {
     const wide = 512
     const matrix = () => random.normals(wide * wide)
-    const layer = new ReferenceLayerRuntime(
+    const layer = ReferenceLayerRuntime.fromTensors(
       resolveConfig({
         scoringFunc: 'topk_softmax',
         numExperts: 2,
@@ -283,7 +283,7 @@ describe('lifetime', () => {
       hiddenSize,
       intermediateSize,
     })
-    const layer = new ReferenceLayerRuntime(
+    const layer = ReferenceLayerRuntime.fromTensors(
       one,
       'f32',
       { routerWeight: random.normals(hiddenSize) },

@@ -2,12 +2,13 @@
  * Holds the dependencies between directories one way, and the native sources in one list. Prints every breach; exits 1 on any.
  *
  * Native: binding → engine → cpu | cuda → ops → formats → core; abi/, the C ABI, is the floor that all stand on.
- * TypeScript: cli → index → api → devices → families, checkpoint, reference → types; LAYERS below is that order.
+ * TypeScript: LAYERS of library-layers.mjs.
  */
 
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { repositoryFiles, root } from '../repository.mjs'
+import { libraryBreaches } from './library-layers.mjs'
 
 const breaches = []
 const files = repositoryFiles()
@@ -85,64 +86,10 @@ if (files.includes('binding.gyp') && /\.(cc|cu|cpp)\b/.test(read('binding.gyp'))
 
 // ---- TypeScript -------------------------------------------------------------------------------------------------------------
 
-/** Pattern of a library file → patterns that it must not import (types included). */
-const LIBRARY_RULES = [
-  [/^lib\/(?!cli\/)/, [/^lib\/cli\//], 'the library must not know its command line'],
-  [/^lib\/(?!cli\/)/, [/^lib\/index\.ts$/], 'only the command line and tests import the entry point'],
-  [/^lib\/block\/(errors|dtype)\.ts$/, [/./], 'is the floor: it imports nothing of the library'],
-  [/^lib\/block\//, [/^lib\/(?!(block|spec)\/)/], 'is a description'],
-  [/^lib\/reference\//, [/^lib\/(?!block\/|reference\/)/], 'the oracle stands alone'],
-  [/^lib\/checkpoint\//, [/^lib\/(devices|reference)\//], 'checkpoints do not know devices'],
-  [/^lib\/families\//, [/^lib\/(devices|reference)\//], 'families are data'],
-]
-const libraryFiles = files.filter(file => /^lib\/.*\.ts$/.test(file))
-/** file → files whose code it runs on import (types apart), for the search for cycles. */
-const runs = new Map()
-for (const file of libraryFiles) {
-  const text = read(file).replace(/\/\*[\s\S]*?\*\//g, '')
-  const statements = text.matchAll(
-    /^[ \t]*(?:import|export)\s+(type\s)?(?:([^'"`;=]*?)\s*from\s*)?['"]([^'"]+)['"]|import\(\s*['"]([^'"]+)['"]\s*\)/gm,
-  )
-  const targets = []
-  for (const [statement, isType, names, specifier, lazy] of statements) {
-    const name = specifier ?? lazy
-    if (!name.startsWith('.')) {
-      if (name === 'node-gyp-build' && file !== 'lib/devices/native/addon.ts')
-        breach(file, 'only devices/native/addon.ts loads the addon')
-      continue
-    }
-    const target = path.posix.join(path.posix.dirname(file), name).replace(/\.js$/, '.ts')
-    if (!libraryFiles.includes(target)) {
-      breach(file, `imports ${name}, which is not a file of lib/`)
-      continue
-    }
-    for (const [from, banned, why] of LIBRARY_RULES) {
-      if (from.test(file) && banned.some(pattern => pattern.test(target))) {
-        // A description of a device or a tensor is no dependency on it.
-        if (isType && !/^lib\/(index\.ts|cli\/)/.test(target) && why !== 'the oracle stands alone') continue
-        breach(file, `must not import ${target}: ${why}`)
-      }
-    }
-    const onlyTypes = isType || /^\{(\s*type\s[^,}]+,?)+\s*\}$/.test(names ?? '')
-    if (specifier && !onlyTypes && !/^export\s+type/.test(statement)) targets.push(target)
-  }
-  runs.set(file, targets)
-}
-const state = new Map()
-function visit(file, trail) {
-  if (state.get(file) === 'done') return
-  if (state.get(file) === 'open') {
-    breach(file, `import cycle: ${[...trail.slice(trail.indexOf(file)), file].join(' → ')}`)
-    return
-  }
-  state.set(file, 'open')
-  for (const target of runs.get(file) ?? []) visit(target, [...trail, file])
-  state.set(file, 'done')
-}
-for (const file of libraryFiles) visit(file, [])
+for (const [file, text] of libraryBreaches(files, read)) breach(file, text)
 
 if (breaches.length > 0) {
   console.error(`${breaches.join('\n')}\n\n${breaches.length} breaches of the house's rules`)
   process.exit(1)
 }
-console.log(`includes: ${nativeFiles.length} native and ${libraryFiles.length} library files keep the rules`)
+console.log(`includes: ${nativeFiles.length} native files and those of lib/ keep the rules`)

@@ -3,7 +3,7 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { MoeError } from '../../block/errors.js'
-import type { Segment } from '../plan/layer-plan.js'
+import type { Segment } from '../segment.js'
 
 /** Largest single read; small enough that a cancelled load stops soon. */
 const MAX_READ_BYTES = 4 * 1024 * 1024

@@ -3,7 +3,8 @@
 import { MoeError } from '../../block/errors.js'
 import { STORED_BYTES } from '../../spec/formats.js'
 import type { VectorName, VectorTensors } from '../../spec/vectors.js'
-import type { LayerPlan, Segment, VectorItem } from '../plan/layer-plan.js'
+import type { LayerPlan, VectorItem } from '../plan/layer-plan.js'
+import type { Segment } from '../segment.js'
 import { elementReader, int32Of, int64Of } from './elements.js'
 import { FileSet, Pacer } from './files.js'
 

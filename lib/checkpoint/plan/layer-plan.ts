@@ -2,24 +2,13 @@
 
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType } from '../../block/dtype.js'
-import { type Codec, STORED_FORMATS, type StoredType } from '../../spec/formats.js'
+import type { Codec } from '../../spec/formats.js'
 import type { VectorName } from '../../spec/vectors.js'
-
-/** A run of bytes in a file: one tensor, or the slice of one that belongs to one matrix. Dense, little-endian. */
-export interface Segment {
-  /** Index into {@link LayerPlan.files}. */
-  file: number
-  /** From the beginning of the file. */
-  offset: number
-  bytes: number
-  type: StoredType
-  /** For messages. */
-  name: string
-}
+import type { Segment } from '../segment.js'
 
 /** How a stored matrix becomes numbers; the arithmetic is that of csrc/formats/decode.h. */
 export interface MatrixEncoding {
-  /** One of {@link STORED_FORMATS}, which says what each is. */
+  /** STORED_FORMATS of spec/formats.ts says what each is. */
   codec: Codec
   /** packedInt only. @defaultValue 4 */
   bits?: 4 | 8

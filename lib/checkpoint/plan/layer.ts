@@ -9,8 +9,9 @@ import { readActivation } from '../../families/parts/activation.js'
 import { ConfigReader } from '../../families/parts/config-reader.js'
 import type { Naming, Stack } from '../../families/parts/family.js'
 import { type CheckpointDirectory, openCheckpoint } from '../directory.js'
+import type { Segment } from '../segment.js'
 import { TensorLookup } from '../tensor-lookup.js'
-import type { LayerPlan, MatrixItem, Segment, VectorItem } from './layer-plan.js'
+import type { LayerPlan, MatrixItem, VectorItem } from './layer-plan.js'
 import { MatrixPlanner, type NameOf } from './matrices.js'
 import { type Quantization, readQuantization } from './quantization.js'
 import { VectorPlanner } from './vectors.js'
@@ -62,7 +63,7 @@ function numExpertsOf({ row, config }: ResolvedFamily, layer: number): number {
 
 function isSparse(family: ResolvedFamily, { stack, layer }: Place): boolean {
   if (numExpertsOf(family, layer) === 0) return false
-  // Multi-token-prediction layers lie behind the lists and counts that describe the others; all of them are sparse.
+  // MTP (multi-token prediction) layers have indices from num_hidden_layers on, do not appear in per-layer lists, and are always sparse.
   return layer >= family.config.integer(stack.numLayers, 0) || stack.sparse(family.config, layer)
 }
 

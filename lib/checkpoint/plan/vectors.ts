@@ -5,8 +5,9 @@ import type { ConfigReader } from '../../families/parts/config-reader.js'
 import type { ExpertLayout, NamedTensor, Naming, SharedLayout } from '../../families/parts/family.js'
 import { FLOAT_TYPES } from '../../spec/formats.js'
 import type { VectorName } from '../../spec/vectors.js'
+import type { Segment } from '../segment.js'
 import type { TensorLookup } from '../tensor-lookup.js'
-import type { Segment, VectorItem } from './layer-plan.js'
+import type { VectorItem } from './layer-plan.js'
 import { applies, type NameOf } from './matrices.js'
 
 /** Collects {@link VectorItem}s. */

@@ -5,8 +5,15 @@ import type { DType, FloatArray } from '../../block/dtype.js'
 import type { ResolvedRouting, RoutingVectors } from '../../block/routing.js'
 import type { MatrixItem } from '../../checkpoint/plan/layer-plan.js'
 import type { VectorTensors } from '../../spec/vectors.js'
-import type { ExpertMatmulRequest, ForwardRequest, PhaseSeconds, StageKernels } from '../contract.js'
-import type { Stored } from '../device-array.js'
+import type {
+  ExpertMatmulRequest,
+  ForwardRequest,
+  GateInputs,
+  MemoryUse,
+  PhaseSeconds,
+  StageKernels,
+} from '../contract.js'
+import type { NativeBuffer, Stored } from '../device-array.js'
 
 /** `abiVersion` of the addon that this code speaks to: SE_BACKEND_ABI_VERSION of csrc/abi/backend.h. */
 export const NATIVE_ABI_VERSION = 5
@@ -89,20 +96,6 @@ export interface NativeCounters {
   copiedToHostBytes: number
 }
 
-/** A block of a device's memory. Methods called on anything but a NativeBuffer throw (type tag). */
-export interface NativeBuffer {
-  /** 0 once disposed. */
-  readonly byteLength: number
-  /** 'cpu', 'cuda:0' … */
-  readonly device: string
-  /** Copies a whole typed array of the same size in. */
-  upload(data: ArrayBufferView): void
-  /** Copies the whole block out, into a typed array of the same size. */
-  download(into: ArrayBufferView): void
-  /** Idempotent. Calls that use the block keep it until they end. */
-  dispose(): void
-}
-
 /** The addon's module object. */
 export interface NativeAddon {
   /** Must equal package.json's version. */
@@ -140,18 +133,7 @@ export interface NativeAddon {
     batchInvariant: boolean,
   ): StageKernels
 
-  gate(
-    device: string,
-    hidden: Stored<FloatArray>,
-    hiddenDtype: DType,
-    routerWeight: Stored<FloatArray>,
-    weightDtype: DType,
-    bias: Stored<Float32Array> | null,
-    numTokens: number,
-    hiddenSize: number,
-    numExperts: number,
-    routerLogits: Stored<Float32Array>,
-  ): void
+  gate(device: string, ...inputs: [...GateInputs, routerLogits: Stored<Float32Array>]): void
   /** nonFinite may be null: nobody reads it. */
   selectExperts(
     device: string,
@@ -233,7 +215,7 @@ export interface NativeLayer {
   /** What a forward of numTokens runs, stage by stage. */
   describeForward(numTokens: number): StageKernels
   /** workspaceBytes: held by the device at present, shared by all its layers. After dispose: what accepted calls still hold. */
-  memory(): { hostBytes: number; deviceBytes: number; workspaceBytes: number }
+  memory(): MemoryUse
   /** Null where the backend does not measure it, and after dispose. */
   phases(): PhaseSeconds | null
   /** Idempotent. Queued and running forwards finish first, a load is cancelled; new calls throw DISPOSED. */

@@ -1,9 +1,8 @@
 /** The five stages on a device of the addon. */
 
 import type { StageRuntime } from '../contract.js'
-import { isHostDevice } from '../device.js'
-import type { Stored } from '../device-array.js'
-import type { NativeAddon, NativeBuffer } from './binding-contract.js'
+import type { NativeBuffer, Stored } from '../device-array.js'
+import type { NativeAddon } from './binding-contract.js'
 import { fromNativeError } from './errors.js'
 
 interface Allocators {
@@ -11,9 +10,8 @@ interface Allocators {
   i32(length: number): Stored<Int32Array>
 }
 
-/** Stages on arrays of the device; every call allocates its results there. Wrong ids or offsets are RangeErrors. */
-export function nativeStages(addon: NativeAddon, device: string): StageRuntime {
-  const onHost = isHostDevice(device)
+/** Stages on arrays of the device, typed arrays where `isHost`; every call allocates its results there. Wrong ids or offsets are RangeErrors. */
+export function nativeStages(addon: NativeAddon, device: string, isHost: boolean): StageRuntime {
   /** Runs a stage that writes new arrays; they are freed when it fails. */
   const run = <Result>(body: (allocate: Allocators) => Result): Result => {
     const allocated: NativeBuffer[] = []
@@ -23,8 +21,8 @@ export function nativeStages(addon: NativeAddon, device: string): StageRuntime {
       return buffer
     }
     const allocators: Allocators = {
-      f32: length => (onHost ? new Float32Array(length) : block(length)),
-      i32: length => (onHost ? new Int32Array(length) : block(length)),
+      f32: length => (isHost ? new Float32Array(length) : block(length)),
+      i32: length => (isHost ? new Int32Array(length) : block(length)),
     }
     try {
       return body(allocators)
@@ -35,21 +33,11 @@ export function nativeStages(addon: NativeAddon, device: string): StageRuntime {
   }
   return {
     device,
-    gate: (hidden, hiddenDtype, routerWeight, weightDtype, bias, numTokens, hiddenSize, numExperts) =>
+    gate: (...inputs) =>
       run(({ f32 }) => {
+        const [, , , , , numTokens, , numExperts] = inputs
         const logits = f32(numTokens * numExperts)
-        addon.gate(
-          device,
-          hidden,
-          hiddenDtype,
-          routerWeight,
-          weightDtype,
-          bias,
-          numTokens,
-          hiddenSize,
-          numExperts,
-          logits,
-        )
+        addon.gate(device, ...inputs, logits)
         return logits
       }),
     selectExperts: (routerLogits, numTokens, routing, vectors, { tokenIds, topK, topP, sequenceLengths }) =>

@@ -1,13 +1,14 @@
-/** A caller's weights in the form that the addon takes: small tensors widened to f32, matrices as they are. */
+/**
+ * A caller's weights in the form that the addon takes: small tensors widened to f32, matrices as they are. The checks here share no code
+ * with those of the oracle, because a defect that both had would not show in a comparison.
+ */
 
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import { type DType, type FloatArray, readElement } from '../../block/dtype.js'
-import { invalidArgType } from '../../block/errors.js'
-import type { MoeWeights } from '../../block/weights.js'
+import { invalidArgShape, invalidArgType, invalidArgValue } from '../../block/errors.js'
+import { checkRoutingVectors } from '../../block/resolve.js'
+import type { ExpertWeights, MoeWeights, StridedMatrix, WeightMatrix } from '../../block/weights.js'
 import type { MatrixItem } from '../../checkpoint/plan/layer-plan.js'
-import type { ExpertTensors } from '../../reference/expert.js'
-import type { Matrix } from '../../reference/matrix.js'
-import { layerTensors } from '../../reference/tensors.js'
 import type { VectorTensors } from '../../spec/vectors.js'
 
 /** Element (r, c) is `data[offset + r * rowStride + c * colStride]`. */
@@ -27,74 +28,168 @@ export interface NativeMatrix {
   matrix: RawMatrix
 }
 
-/** Checks weights against the config without copying a matrix. */
+/**
+ * Checks weights against the config without copying a matrix.
+ *
+ * @throws TypeError and RangeError with ERR_MOE_INVALID_ARG_*, naming the tensor
+ */
 export function nativeTensors(
   config: ResolvedMoeConfig,
   weights: MoeWeights,
 ): { vectors: VectorTensors; matrices: NativeMatrix[] } {
-  // The bits of 16-bit matrices stay: the addon widens them.
-  const tensors = layerTensors(config, weights, data => data)
+  const { hiddenSize: H, intermediateSize: I, sharedIntermediateSize, latentSize, numExperts } = config
+  const numOutputs = numExperts + config.numIdentityExperts
+  const expertSize = latentSize || H
+  requireObject(weights, 'weights', 'an object')
+  const { router, experts, shared, sharedGate, latentDown, latentUp } = weights
+  requireObject(router, 'weights.router', 'an object with the router weight')
+  if (!Array.isArray(experts))
+    throw invalidArgType('weights.experts', 'an array with one entry per expert', experts)
+  if (experts.length !== numExperts)
+    throw invalidArgShape('weights.experts', `${numExperts} experts`, `${experts.length}`)
+  const { selectionBias, perExpertScale, hashTable, inputScale } = router
+  checkRoutingVectors(config, { selectionBias, perExpertScale, hashTable })
+  const neededWhen = (condition: boolean, why: string, value: unknown, name: string) =>
+    isPresent(value, name, condition, condition, why)
+  neededWhen(
+    config.routerNormEpsilon > 0,
+    'config.routerNormEpsilon is set',
+    inputScale,
+    'weights.router.inputScale',
+  )
+  neededWhen(config.numSharedExperts > 0, 'config.numSharedExperts > 0', shared, 'weights.shared')
+  neededWhen(
+    config.sharedGate !== 'plain',
+    "config.sharedGate is not 'plain'",
+    sharedGate,
+    'weights.sharedGate',
+  )
+  neededWhen(latentSize > 0, 'config.latentSize is set', latentDown, 'weights.latentDown')
+  neededWhen(latentSize > 0, 'config.latentSize is set', latentUp, 'weights.latentUp')
+
   const bits = weights.dtype ?? 'bf16'
-  const { router, routing, experts, shared, sharedGate, latentDown, latentUp } = tensors
   const matrices: NativeMatrix[] = []
   const add = (
+    [role, expert, name]: [NativeMatrix['role'], number, NativeMatrix['name']],
+    source: WeightMatrix,
+    [rows, cols]: [number, number],
+    path: string,
+  ) => {
+    const matrix = viewOf(source, rows, cols, path)
+    matrices.push({ role, expert, name, dtype: dtypeOf(matrix.data, bits), matrix })
+  }
+  const addMlp = (
     role: NativeMatrix['role'],
     expert: number,
-    name: NativeMatrix['name'],
-    matrix: Matrix | null,
+    mlp: ExpertWeights,
+    width: number,
+    size: number,
   ) => {
-    if (!matrix) return
-    const { offset, rowStride, colStride } = matrix
-    const data = floatArray(matrix, `weights of ${role} ${expert}.${name}`)
-    const dtype = data instanceof Float32Array ? 'f32' : bits
-    matrices.push({ role, expert, name, dtype, matrix: { data, offset, rowStride, colStride } })
+    const path = role === 'expert' ? `weights.experts[${expert}]` : 'weights.shared'
+    requireObject(mlp, path, 'an object with gate, up and down')
+    const { gated } = config
+    if (isPresent(mlp.gate, `${path}.gate`, gated, gated, 'config.gated is true'))
+      add([role, expert, 'gate'], mlp.gate, [width, size], `${path}.gate`)
+    isPresent(mlp.gateBias, `${path}.gateBias`, false, gated, 'config.gated is true')
+    add([role, expert, 'up'], mlp.up, [width, size], `${path}.up`)
+    add([role, expert, 'down'], mlp.down, [size, width], `${path}.down`)
   }
-  const addMlp = (role: NativeMatrix['role'], expert: number, { gate, up, down }: ExpertTensors) => {
-    add(role, expert, 'gate', gate)
-    add(role, expert, 'up', up)
-    add(role, expert, 'down', down)
-  }
-  for (const [e, expert] of experts.entries()) addMlp('expert', e, expert)
-  if (shared) addMlp('shared', 0, shared)
-  add('latent', 0, 'down', latentDown)
-  add('latent', 0, 'up', latentUp)
+  experts.forEach((expert, e) => {
+    addMlp('expert', e, expert, I, expertSize)
+  })
+  if (shared) addMlp('shared', 0, shared, sharedIntermediateSize, H)
+  if (latentDown) add(['latent', 0, 'down'], latentDown, [latentSize, H], 'weights.latentDown')
+  if (latentUp) add(['latent', 0, 'up'], latentUp, [H, latentSize], 'weights.latentUp')
 
-  const size = config.latentSize || config.hiddenSize
+  const routerWeight = widened(router.weight, numOutputs, H, bits, 'weights.router.weight')
   const vectors: VectorTensors = {
-    routerWeight: widened(router, bits, 'weights.router.weight'),
-    routerBias: tensors.routerBias ?? undefined,
-    selectionBias: routing.selectionBias ?? undefined,
-    perExpertScale: routing.perExpertScale ?? undefined,
-    routerInputScale: tensors.routerInputScale ?? undefined,
-    hashTable: routing.hashTable ?? undefined,
-    sharedGate: sharedGate ? widened(sharedGate, bits, 'weights.sharedGate') : undefined,
-    outputBias: tensors.outputBias ?? undefined,
-    gateBias: gathered(experts, 'gateBias', config.intermediateSize),
-    upBias: gathered(experts, 'upBias', config.intermediateSize),
-    downBias: gathered(experts, 'downBias', size),
-    sharedGateBias: float32(shared?.gateBias),
-    sharedUpBias: float32(shared?.upBias),
-    sharedDownBias: float32(shared?.downBias),
+    routerWeight,
+    routerBias: vectorOf(router.bias, numOutputs, 'weights.router.bias'),
+    selectionBias: selectionBias ?? undefined,
+    perExpertScale: perExpertScale ?? undefined,
+    routerInputScale: vectorOf(inputScale, H, 'weights.router.inputScale'),
+    hashTable: hashTable ?? undefined,
+    sharedGate: sharedGate ? widened(sharedGate, 1, H, bits, 'weights.sharedGate') : undefined,
+    outputBias: vectorOf(weights.outputBias, H, 'weights.outputBias'),
+    gateBias: gathered(experts, 'gateBias', I),
+    upBias: gathered(experts, 'upBias', I),
+    downBias: gathered(experts, 'downBias', expertSize),
+    sharedGateBias: vectorOf(shared?.gateBias, sharedIntermediateSize, 'weights.shared.gateBias'),
+    sharedUpBias: vectorOf(shared?.upBias, sharedIntermediateSize, 'weights.shared.upBias'),
+    sharedDownBias: vectorOf(shared?.downBias, H, 'weights.shared.downBias'),
   }
   return { vectors, matrices }
 }
 
-function floatArray(matrix: Matrix, name: string): FloatArray {
-  const { data } = matrix
-  if (data instanceof Float32Array || data instanceof Uint16Array) return data
-  throw invalidArgType(name, 'a Float32Array or a Uint16Array', data)
+function requireObject(value: unknown, name: string, expected: string): void {
+  if (typeof value !== 'object' || value === null) throw invalidArgType(name, expected, value)
 }
 
-function float32(values: ArrayLike<number> | null | undefined): Float32Array | undefined {
-  if (!values) return undefined
-  return values instanceof Float32Array ? values : Float32Array.from(values)
+/** Whether a tensor is there; throws where the config needs one that is not, or has no use for one that is. */
+function isPresent<Value>(
+  value: Value | null | undefined,
+  name: string,
+  isNeeded: boolean,
+  isAllowed: boolean,
+  why: string,
+): value is Value {
+  const there = value !== undefined && value !== null
+  if (isNeeded && !there) throw invalidArgType(name, `an array (${why})`, value)
+  if (there && !isAllowed) throw invalidArgValue(name, `nothing unless ${why}`, value)
+  return there
+}
+
+function isFloatArray(value: unknown): value is FloatArray {
+  return value instanceof Float32Array || value instanceof Uint16Array
+}
+
+/** A `[rows, cols]` matrix whose every element lies inside its array. */
+function viewOf(source: WeightMatrix, rows: number, cols: number, name: string): RawMatrix {
+  if (isFloatArray(source)) {
+    if (source.length !== rows * cols)
+      throw invalidArgShape(name, `[${rows}, ${cols}] = ${rows * cols} elements`, `${source.length}`)
+    return { data: source, offset: 0, rowStride: cols, colStride: 1 }
+  }
+  const { data, offset = 0, strides } = (source ?? {}) as Partial<StridedMatrix>
+  if (!isFloatArray(data) || !Array.isArray(strides))
+    throw invalidArgType(name, 'a Float32Array, a Uint16Array, or { data, offset, strides }', source)
+  const [rowStride, colStride] = strides as unknown as [number, number]
+  // Strides may be negative, so either end of a dimension can be the lower one.
+  const rowSpan = (rows - 1) * rowStride
+  const colSpan = (cols - 1) * colStride
+  const lowest = offset + Math.min(0, rowSpan) + Math.min(0, colSpan)
+  const highest = offset + Math.max(0, rowSpan) + Math.max(0, colSpan)
+  const areIntegers = [offset, rowStride, colStride].every(Number.isSafeInteger)
+  if (!areIntegers || lowest < 0 || highest >= data.length) {
+    throw invalidArgShape(
+      name,
+      `offset and strides that keep [${rows}, ${cols}] inside ${data.length} elements`,
+      `offset ${offset}, strides ${String(strides)}`,
+    )
+  }
+  return { data, offset, rowStride, colStride }
+}
+
+/** What an array holds, given what the 16-bit ones among the weights hold. */
+function dtypeOf(data: FloatArray, bits: DType): DType {
+  return data instanceof Float32Array ? 'f32' : bits
+}
+
+function vectorOf(
+  value: Float32Array | null | undefined,
+  length: number,
+  name: string,
+): Float32Array | undefined {
+  if (value === undefined || value === null) return undefined
+  if (!(value instanceof Float32Array)) throw invalidArgType(name, 'a Float32Array', value)
+  if (value.length !== length) throw invalidArgShape(name, `${length} elements`, `${value.length}`)
+  return value
 }
 
 /** A dense copy in f32. */
-function widened(matrix: Matrix, bits: DType, name: string): Float32Array {
-  const { rows, cols, offset, rowStride, colStride } = matrix
-  const data = floatArray(matrix, name)
-  const dtype = data instanceof Float32Array ? 'f32' : bits
+function widened(source: WeightMatrix, rows: number, cols: number, bits: DType, name: string): Float32Array {
+  const { data, offset, rowStride, colStride } = viewOf(source, rows, cols, name)
+  const dtype = dtypeOf(data, bits)
   const out = new Float32Array(rows * cols)
   for (let r = 0; r < rows; r++) {
     for (let c = 0; c < cols; c++)
@@ -103,17 +198,17 @@ function widened(matrix: Matrix, bits: DType, name: string): Float32Array {
   return out
 }
 
-/** One bias of all experts in a row; absent ones are zero. */
+/** One bias of all experts, `[numExperts, length]`; an expert without one has zeros. */
 function gathered(
-  experts: readonly ExpertTensors[],
+  experts: readonly ExpertWeights[],
   bias: 'gateBias' | 'upBias' | 'downBias',
   length: number,
 ): Float32Array | undefined {
-  if (!experts.some(expert => expert[bias])) return undefined
+  const rows = experts.map((expert, e) => vectorOf(expert[bias], length, `weights.experts[${e}].${bias}`))
+  if (!rows.some(row => row)) return undefined
   const all = new Float32Array(experts.length * length)
-  experts.forEach((expert, e) => {
-    const values = expert[bias]
-    if (values) all.set(values, e * length)
+  rows.forEach((row, e) => {
+    if (row) all.set(row, e * length)
   })
   return all
 }

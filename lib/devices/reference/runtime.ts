@@ -94,62 +94,34 @@ export class ReferenceLayerRuntime implements LayerRuntime {
   #disposed = false
   #hostBytes: number
 
+  private constructor(
+    readonly config: ResolvedMoeConfig,
+    readonly dtype: DType,
+    tensors: LayerTensors,
+  ) {
+    this.#tensors = tensors
+    this.#hostBytes = bytesHeld(tensors)
+  }
+
   /**
+   * Makes a runtime from tensors of its own, as a load leaves them.
+   *
    * @param dtype what a `Uint16Array` among the matrices holds, and the dtype to which their values are already rounded
    * @throws TypeError and RangeError with ERR_MOE_INVALID_ARG_* when the tensors do not fit the config
    */
-  constructor(
-    readonly config: ResolvedMoeConfig,
-    readonly dtype: DType,
+  static fromTensors(
+    config: ResolvedMoeConfig,
+    dtype: DType,
     vectors: VectorTensors,
     matrices: LayerMatrices,
-  ) {
-    this.#tensors = layerTensors(config, assembleWeights(config, dtype, vectors, matrices))
-    this.#hostBytes = bytesHeld(this.#tensors)
+  ): ReferenceLayerRuntime {
+    const tensors = layerTensors(config, assembleWeights(config, dtype, vectors, matrices))
+    return new ReferenceLayerRuntime(config, dtype, tensors)
   }
 
   /** Makes a runtime from a caller's weights: every array is copied, and matrices (not the router) are rounded to `dtype`. */
   static fromWeights(config: ResolvedMoeConfig, dtype: DType, weights: MoeWeights): ReferenceLayerRuntime {
-    const source = layerTensors(config, weights)
-    const { router, routing, experts, shared } = source
-    const gather = (bias: 'gateBias' | 'upBias' | 'downBias') => {
-      const length = bias === 'downBias' ? config.latentSize || config.hiddenSize : config.intermediateSize
-      if (!experts.some(expert => expert[bias])) return undefined
-      const all = new Float32Array(experts.length * length)
-      experts.forEach((expert, e) => {
-        if (expert[bias]) all.set(Array.from(expert[bias]), e * length)
-      })
-      return all
-    }
-    const matricesOf = (expert: ExpertTensors): ExpertMatrices => ({
-      gate: expert.gate ? denseCopy(expert.gate, dtype) : undefined,
-      up: denseCopy(expert.up, dtype),
-      down: denseCopy(expert.down, dtype),
-    })
-    const copy = (vector: ArrayLike<number> | null | undefined) =>
-      vector ? Float32Array.from(vector) : undefined
-    const vectors: VectorTensors = {
-      routerWeight: denseCopy(router, 'f32'),
-      routerBias: copy(source.routerBias),
-      selectionBias: copy(routing.selectionBias),
-      perExpertScale: copy(routing.perExpertScale),
-      routerInputScale: copy(source.routerInputScale),
-      hashTable: routing.hashTable?.slice(),
-      sharedGate: source.sharedGate ? denseCopy(source.sharedGate, 'f32') : undefined,
-      outputBias: copy(source.outputBias),
-      gateBias: gather('gateBias'),
-      upBias: gather('upBias'),
-      downBias: gather('downBias'),
-      sharedGateBias: copy(shared?.gateBias),
-      sharedUpBias: copy(shared?.upBias),
-      sharedDownBias: copy(shared?.downBias),
-    }
-    return new ReferenceLayerRuntime(config, dtype, vectors, {
-      experts: experts.map(matricesOf),
-      shared: shared ? matricesOf(shared) : undefined,
-      latentDown: source.latentDown ? denseCopy(source.latentDown, dtype) : undefined,
-      latentUp: source.latentUp ? denseCopy(source.latentUp, dtype) : undefined,
-    })
+    return new ReferenceLayerRuntime(config, dtype, copyOf(layerTensors(config, weights), dtype))
   }
 
   forward(request: ForwardRequest): RuntimeCall {
@@ -208,8 +180,39 @@ function disposedError(): MoeError {
   return new MoeError('ERR_MOE_DISPOSED', 'The layer has been disposed')
 }
 
+/** Copies of all tensors; values of the matrices, but of router and shared gate, rounded to `dtype`. */
+function copyOf(tensors: LayerTensors, dtype: DType): LayerTensors {
+  const { router, routing, experts, shared, sharedGate, latentDown, latentUp } = tensors
+  const vector = <Value extends ArrayLike<number> | null>(values: Value) =>
+    values && Float32Array.from(values)
+  const mlp = ({ gate, up, down, gateBias, upBias, downBias }: ExpertTensors): ExpertTensors => ({
+    gate: gate && denseCopy(gate, dtype),
+    up: denseCopy(up, dtype),
+    down: denseCopy(down, dtype),
+    gateBias: vector(gateBias),
+    upBias: vector(upBias),
+    downBias: vector(downBias),
+  })
+  return {
+    router: denseCopy(router, 'f32'),
+    routerBias: vector(tensors.routerBias),
+    routerInputScale: vector(tensors.routerInputScale),
+    routing: {
+      selectionBias: routing.selectionBias?.slice(),
+      perExpertScale: routing.perExpertScale?.slice(),
+      hashTable: routing.hashTable?.slice(),
+    },
+    experts: experts.map(mlp),
+    shared: shared && mlp(shared),
+    sharedGate: sharedGate && denseCopy(sharedGate, 'f32'),
+    latentDown: latentDown && denseCopy(latentDown, dtype),
+    latentUp: latentUp && denseCopy(latentUp, dtype),
+    outputBias: vector(tensors.outputBias),
+  }
+}
+
 /** A dense copy in f32 of values rounded to `dtype`. */
-function denseCopy(matrix: Matrix, dtype: DType): Float32Array {
+function denseCopy(matrix: Matrix, dtype: DType): Matrix {
   const { rows, cols, data, offset, rowStride, colStride } = matrix
   const out = new Float32Array(rows * cols)
   const cell = allocateArray(dtype, 1)
@@ -219,7 +222,7 @@ function denseCopy(matrix: Matrix, dtype: DType): Float32Array {
       out[r * cols + c] = readElement(cell, 0, dtype)
     }
   }
-  return out
+  return { rows, cols, data: out, offset: 0, rowStride: cols, colStride: 1 }
 }
 
 /** Rows of a request in and out; the output is rounded once. */
