@@ -1,6 +1,7 @@
 /** A progress bar below the lines that a benchmark prints; on anything but a terminal there are only the lines. */
 
-import cliProgress from 'cli-progress'
+import { formatDuration } from '../../lib/cli/format.js'
+import { filledBar, StatusLine } from '../../lib/cli/status-line.js'
 
 export interface Progress {
   /** Prints a line above the bar. */
@@ -14,28 +15,18 @@ export function showProgress(total: number, stream: NodeJS.WriteStream = process
   if (!stream.isTTY) {
     return { line: text => stream.write(`${text}\n`), next() {}, stop() {} }
   }
-  const bars = new cliProgress.MultiBar({
-    stream,
-    format: '{bar} {value}/{total}  {eta_formatted}  {label}',
-    barCompleteChar: '█',
-    barIncompleteChar: '░',
-    barsize: 24,
-    hideCursor: true,
-    clearOnComplete: true,
-    gracefulExit: false,
-    // The bar is drawn when a cell begins, never while one is timed.
-    autopadding: true,
-  })
-  const bar = bars.create(total, 0, { label: '' })
+  const bar = new StatusLine(stream)
+  const began = performance.now()
+  let begun = 0
   return {
-    line(text) {
-      bars.log(`${text}\n`)
-      bars.update()
-    },
+    line: text => bar.print(text),
+    // The bar is drawn when a cell begins, never while one is timed.
     next(label) {
-      bar.increment(1, { label })
-      bars.update()
+      const done = begun++
+      const left =
+        done > 0 ? `${formatDuration(((performance.now() - began) / done) * (total - done))}  ` : ''
+      bar.show(`${filledBar(begun / total, 24)} ${begun}/${total}  ${left}${label}`)
     },
-    stop: () => bars.stop(),
+    stop: () => bar.clear(),
   }
 }

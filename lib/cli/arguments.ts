@@ -7,8 +7,27 @@ export class UsageError extends Error {
   override readonly name = 'UsageError'
 }
 
-/** Options of a command: each takes a text, or is a flag. */
-type OptionTable = Readonly<Record<string, { readonly type: 'string' | 'boolean' }>>
+/** One option: takes a text, or is a flag. */
+interface Option {
+  readonly type: 'string' | 'boolean'
+  /** Stands for the text in the usage. */
+  readonly value?: string
+  /** What the usage says of it; may have several lines. */
+  readonly help: string
+}
+
+/** Options of a command, in the order of its usage. */
+export type OptionTable = Readonly<Record<string, Option>>
+
+/** The options as lines of a usage. */
+export function optionLines(options: OptionTable): string {
+  const names = Object.entries(options).map(([name, { value }]) => `--${name}${value ? ` ${value}` : ''}`)
+  const width = 2 + Math.max(...names.map(name => name.length)) + 2
+  const rows = Object.values(options).map(
+    ({ help }, i) => `  ${names[i]}`.padEnd(width) + help.replaceAll('\n', `\n${' '.repeat(width)}`),
+  )
+  return rows.join('\n')
+}
 
 /** What {@link parseCommandLine} found. */
 export interface ParsedCommandLine<O extends OptionTable> {

@@ -2,21 +2,25 @@
 
 import { doctor } from '../doctor/doctor.js'
 import type { DoctorReport } from '../doctor/report.js'
-import { parseCommandLine } from './arguments.js'
+import { type OptionTable, optionLines, parseCommandLine } from './arguments.js'
 import type { CommandContext } from './context.js'
 import { formatBytes, type Paint, plural, table, wrap } from './format.js'
+
+const OPTIONS = {
+  json: { type: 'boolean', help: 'print one JSON object; attach it to bug reports' },
+} as const satisfies OptionTable
 
 export const DOCTOR_USAGE = `Usage: sparse-experts doctor [--json]
 
 Examines the installation and runs a small layer on every device against the reference. Exit status 1 when a check fails.
 
 Options:
-  --json  print one JSON object; attach it to bug reports
+${optionLines(OPTIONS)}
 `
 
 /** Runs the command; the exit status. */
 export async function doctorCommand(args: string[], context: CommandContext): Promise<number> {
-  const { values } = parseCommandLine(args, { json: { type: 'boolean' } } as const, [])
+  const { values } = parseCommandLine(args, OPTIONS, [])
   const report = doctor()
   context.print(values.json ? [JSON.stringify(report, null, 2)] : renderDoctor(report, context.paint))
   return report.ok ? 0 : 1

@@ -1,5 +1,7 @@
 /** Figures, columns, bars and colours of the terminal output: pure functions of values, no input or output. */
 
+import { styleText } from 'node:util'
+
 /** Wraps text in an ANSI style, or leaves it alone. */
 export interface Paint {
   bold(text: string): string
@@ -20,15 +22,16 @@ export function makePaint(target: PaintTarget, environment: NodeJS.ProcessEnv = 
   const forced = environment.FORCE_COLOR !== undefined && environment.FORCE_COLOR !== '0'
   const wanted = forced || (target.isTTY === true && environment.TERM !== 'dumb')
   const enabled = wanted && !environment.NO_COLOR
-  const style = (open: number, close: number) => (text: string) =>
-    enabled && text !== '' ? `\u001b[${open}m${text}\u001b[${close}m` : text
+  // Whether the stream takes colours is decided above, so styleText need not look at one.
+  const style = (format: 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan') => (text: string) =>
+    enabled && text !== '' ? styleText(format, text, { validateStream: false }) : text
   return {
-    bold: style(1, 22),
-    dim: style(2, 22),
-    red: style(31, 39),
-    green: style(32, 39),
-    yellow: style(33, 39),
-    cyan: style(36, 39),
+    bold: style('bold'),
+    dim: style('dim'),
+    red: style('red'),
+    green: style('green'),
+    yellow: style('yellow'),
+    cyan: style('cyan'),
   }
 }
 

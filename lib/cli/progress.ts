@@ -1,7 +1,7 @@
 /** A progress bar on a terminal; a few plain lines anywhere else. */
 
-import cliProgress from 'cli-progress'
 import { formatByteRate, formatBytes, formatPercent } from './format.js'
+import { filledBar, StatusLine } from './status-line.js'
 
 /** Shows how far a load is. */
 export interface LoadBar {
@@ -10,6 +10,7 @@ export interface LoadBar {
   stop(): void
 }
 
+const REDRAW_INTERVAL_MS = 100
 const PLAIN_INTERVAL_MS = 2000
 
 /**
@@ -22,33 +23,21 @@ export function loadBar(label: string, stream: NodeJS.WriteStream = process.stde
 
 function terminalBar(label: string, stream: NodeJS.WriteStream): LoadBar {
   const began = performance.now()
-  const line = new cliProgress.SingleBar({
-    stream,
-    format: `${label}  {bar} {percentage}%  {loaded} of {all}  {rate}`,
-    barCompleteChar: '█',
-    barIncompleteChar: '░',
-    barsize: 30,
-    hideCursor: true,
-    clearOnComplete: true,
-    // The bar must not swallow Ctrl-C's own output or keep the process alive.
-    gracefulExit: false,
-  })
-  let started = false
+  const line = new StatusLine(stream)
+  let drawn = Number.NEGATIVE_INFINITY
   return {
     update({ loadedBytes, totalBytes }) {
-      const fields = {
-        loaded: formatBytes(loadedBytes),
-        all: formatBytes(totalBytes),
-        rate: formatByteRate(loadedBytes, performance.now() - began),
-      }
-      if (started) line.update(loadedBytes, fields)
-      else line.start(totalBytes, loadedBytes, fields)
-      started = true
+      const now = performance.now()
+      if (now - drawn < REDRAW_INTERVAL_MS && loadedBytes < totalBytes) return
+      drawn = now
+      const fraction = totalBytes > 0 ? loadedBytes / totalBytes : 1
+      const rate = formatByteRate(loadedBytes, now - began)
+      line.show(
+        `${label}  ${filledBar(fraction, 30)} ${Math.floor(fraction * 100)}%  ` +
+          `${formatBytes(loadedBytes)} of ${formatBytes(totalBytes)}  ${rate}`,
+      )
     },
-    stop() {
-      if (started) line.stop()
-      started = false
-    },
+    stop: () => line.clear(),
   }
 }
 

@@ -5,12 +5,49 @@ import path from 'node:path'
 import { MoeLayer } from '../api/moe-layer.js'
 import { planLayer } from '../checkpoint/plan/layer.js'
 import { type DeviceOption, deviceSpellings, isSpelledAs } from '../devices/device.js'
-import { choiceOption, fractionOption, integerOption, parseCommandLine, UsageError } from './arguments.js'
+import {
+  choiceOption,
+  fractionOption,
+  integerOption,
+  type OptionTable,
+  optionLines,
+  parseCommandLine,
+  UsageError,
+} from './arguments.js'
 import type { CommandContext } from './context.js'
 import { randomHiddenStates, readHiddenStates, uniformSource } from './hidden-states.js'
 import { type CallOptions, type CheckResult, checkRows, sampleRows, timeRuns } from './measure.js'
 import { loadBar } from './progress.js'
 import { type RunReport, renderRun } from './run-report.js'
+
+const OPTIONS = {
+  layer: { type: 'string', value: 'N', help: 'decoder layer (default: the first one that has experts)' },
+  device: { type: 'string', value: 'D', help: 'auto, cpu, cuda, cuda:N or reference (default: auto)' },
+  dtype: {
+    type: 'string',
+    value: 'T',
+    help: "auto, f32, f16 or bf16: arithmetic of the expert matmuls (default: auto, the checkpoint's own)",
+  },
+  tokens: { type: 'string', value: 'N', help: 'rows of random hidden states (default: 64)' },
+  input: {
+    type: 'string',
+    value: 'FILE',
+    help: 'hidden states [tokens, hidden]: .npy (f32, f16), .json, or raw little-endian f32',
+  },
+  seed: { type: 'string', value: 'N', help: 'of the random hidden states (default: 0)' },
+  threads: { type: 'string', value: 'N', help: 'CPU threads at most (default: all)' },
+  'top-k': { type: 'string', value: 'N', help: "experts per token, at most the model's own" },
+  'top-p': {
+    type: 'string',
+    value: 'P',
+    help: 'fewest experts per token whose share of the routing weight reaches P',
+  },
+  check: {
+    type: 'boolean',
+    help: 'compare with the double-precision reference, which loads the layer a second time in f32; exit status 1 when\nbeyond the bound',
+  },
+  json: { type: 'boolean', help: 'print one JSON object' },
+} as const satisfies OptionTable
 
 export const RUN_USAGE = `Usage: sparse-experts run <checkpoint> [options]
 
@@ -18,33 +55,8 @@ Loads one mixture-of-experts layer of a checkpoint directory, runs it, and shows
 against a dense layer of all the experts.
 
 Options:
-  --layer N      decoder layer (default: the first one that has experts)
-  --device D     auto, cpu, cuda, cuda:N or reference (default: auto)
-  --dtype T      auto, f32, f16 or bf16: arithmetic of the expert matmuls (default: auto, the checkpoint's own)
-  --tokens N     rows of random hidden states (default: 64)
-  --input FILE   hidden states [tokens, hidden]: .npy (f32, f16), .json, or raw little-endian f32
-  --seed N       of the random hidden states (default: 0)
-  --threads N    CPU threads at most (default: all)
-  --top-k N      experts per token, at most the model's own
-  --top-p P      fewest experts per token whose share of the routing weight reaches P
-  --check        compare with the double-precision reference, which loads the layer a second time in f32; exit status 1 when
-                 beyond the bound
-  --json         print one JSON object
+${optionLines(OPTIONS)}
 `
-
-const OPTIONS = {
-  layer: { type: 'string' },
-  device: { type: 'string' },
-  dtype: { type: 'string' },
-  tokens: { type: 'string' },
-  input: { type: 'string' },
-  seed: { type: 'string' },
-  threads: { type: 'string' },
-  'top-k': { type: 'string' },
-  'top-p': { type: 'string' },
-  check: { type: 'boolean' },
-  json: { type: 'boolean' },
-} as const
 
 const DEFAULT_TOKENS = 64
 
