@@ -27,15 +27,17 @@ elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
   set_source_files_properties(csrc/cpu/isa/neon.cc PROPERTIES COMPILE_OPTIONS "${SE_O3}")
 endif()
 
-# Under a sanitizer the kernels that do not run here are compiled without optimisation: minutes for each of the AVX-512 files otherwise.
+# Under AddressSanitizer -O1: the same kernels, compiled in a fifth of the time that -O3 takes. Those that do not run here: no optimisation.
 # ThreadSanitizer's run takes the plain set alone (tools/test/native.mjs).
 if(SE_SANITIZE AND EXISTS /proc/cpuinfo)
   file(STRINGS /proc/cpuinfo SE_CPU_FLAGS REGEX "^flags" LIMIT_COUNT 1)
-  foreach(SE_SET avx2 avx512 avx512bf16)
+  foreach(SE_SET scalar avx2 avx512 avx512bf16)
     string(REPLACE avx512bf16 avx512_bf16 SE_FLAG ${SE_SET})
     string(REGEX REPLACE "avx512$" avx512bw SE_FLAG ${SE_FLAG})
-    if(SE_SANITIZE STREQUAL thread OR NOT SE_CPU_FLAGS MATCHES " ${SE_FLAG}( |$)")
+    if(NOT SE_SET STREQUAL scalar AND (SE_SANITIZE STREQUAL thread OR NOT SE_CPU_FLAGS MATCHES " ${SE_FLAG}( |$)"))
       set_property(SOURCE csrc/cpu/isa/${SE_SET}.cc APPEND PROPERTY COMPILE_OPTIONS -O0)
+    elseif(SE_SANITIZE MATCHES address)
+      set_property(SOURCE csrc/cpu/isa/${SE_SET}.cc APPEND PROPERTY COMPILE_OPTIONS -O1)
     endif()
   endforeach()
 endif()

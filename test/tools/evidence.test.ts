@@ -213,8 +213,11 @@ describe.skipIf(spawnSync('ninja', ['--version']).status !== 0)('what a target i
   command = printf 'a.o: ../../csrc/a.cc ../../csrc/cuda/b.cu\\n' > a.d && touch $out
   depfile = a.d
   deps = gcc
+rule link
+  command = touch $out
 build a.o: compile ../../csrc/a.cc
-build target: phony a.o
+build program: link a.o
+build target: phony program
 `,
     )
     const built = spawnSync('ninja', ['target'], { cwd: path.join(root, 'build/tree'), encoding: 'utf8' })

@@ -149,25 +149,23 @@ export function decide(row, { root, machine, full = false, directory = EVIDENCE_
 
 /**
  * Sources and headers that the row's targets are built from, as its tree knows after a build, and that are none of its inputs: a change of
- * theirs would go unseen.
+ * theirs would go unseen. Undefined where the tree cannot tell.
  */
 export function uncoveredSources({ inputs, targets, tree }, root) {
   if (!inputs || !targets) return []
   const directory = path.join(root, 'build', tree)
   const ask = (command, args, cwd) => {
-    const { status, stdout, stderr, error } = spawnSync(command, args, {
-      cwd,
-      encoding: 'utf8',
-      maxBuffer: 1 << 28,
-    })
-    if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${error?.message ?? stderr}`)
-    return stdout.split('\n').filter(Boolean)
+    const { status, stdout } = spawnSync(command, args, { cwd, encoding: 'utf8', maxBuffer: 1 << 28 })
+    return status === 0 ? stdout.split('\n').filter(Boolean) : undefined
   }
   const direct = ask('ninja', ['-t', 'inputs', ...targets], directory)
-  const objects = direct.filter(name => name.endsWith('.o'))
-  const headers = ask('ninja', ['-t', 'deps', ...objects], directory).filter(line => line.startsWith(' '))
-  const known = new Set(ask('git', ['ls-files', '--', ...pathspecs(inputs)], root))
-  const tracked = new Set(ask('git', ['ls-files'], root))
+  const objects = direct?.filter(name => name.endsWith('.o')) ?? []
+  const depfiles = objects.length > 0 ? ask('ninja', ['-t', 'deps', ...objects], directory) : undefined
+  const known = ask('git', ['ls-files', '--', ...pathspecs(inputs)], root)
+  const tracked = ask('git', ['ls-files'], root)
+  if (!depfiles || !known || !tracked) return undefined
+  const headers = depfiles.filter(line => line.startsWith(' '))
   const used = [...direct, ...headers].map(name => path.relative(root, path.resolve(directory, name.trim())))
-  return [...new Set(used)].filter(name => tracked.has(name) && !known.has(name)).sort()
+  const [knownSet, trackedSet] = [new Set(known), new Set(tracked)]
+  return [...new Set(used)].filter(name => trackedSet.has(name) && !knownSet.has(name)).sort()
 }
