@@ -119,15 +119,33 @@ typedef struct SeActivationSpec {
   float limit; /* 0 = none */
 } SeActivationSpec;
 
-/* One matrix of every expert, as SeBackend.matrix_write wrote it. Backends without a layout of
- * their own (matrix_granule 0) hold row r of expert e at (char*)data[e] + r * row_stride *
- * sizeof(dtype), columns contiguous; for the others row_stride says nothing. */
+/* How a matrix lies: what is stored for each weight, and how that becomes a value. It is not the
+ * arithmetic that reads it, which is a dtype. A float code is the value; the block sizes are 0 where
+ * there is no scale. */
+typedef struct SeMatrixFormat {
+  int32_t code;       /* SeMatrixCode */
+  int32_t table;      /* SeValueTable: code -> value */
+  int32_t scale;      /* SeScale: multiplies the value */
+  int32_t offset;     /* SeOffset: is added to the product */
+  int64_t block_rows; /* rows and columns of a block, which shares a scale and an offset */
+  int64_t block_cols;
+  int64_t super_cols; /* columns that share a scale of scales; 0: none */
+  int64_t flags;      /* 0 */
+} SeMatrixFormat;
+
+/* One matrix of every expert, as SeBackend.matrix_write wrote it: one opaque allocation each.
+ * Backends without a layout of their own (matrix_granule 0) hold row r of a float matrix of expert
+ * e at (char*)data[e] + r * row_stride * sizeof(code), columns contiguous; for the others
+ * row_stride says nothing. */
 typedef struct SeMatrixTable {
   const void* const*
       data; /* [num_experts], NULL entries allowed; NULL table = the family has no such matrix */
   int64_t rows;
   int64_t cols;
-  int64_t row_stride; /* elements */
+  int64_t row_stride;            /* elements */
+  const SeMatrixFormat* formats; /* host; NULL: one format, the values of SeExperts.dtype */
+  const uint8_t* format_of;      /* host: [num_experts] index into formats; NULL: all formats[0] */
+  const float* global;           /* host: [num_experts] scale of a whole matrix, or NULL */
 } SeMatrixTable;
 
 typedef struct SeBiasTable {
@@ -138,7 +156,7 @@ typedef struct SeBiasTable {
 
 typedef struct SeExperts {
   int64_t num_experts;
-  int32_t dtype;      /* SeDtype of the matrices: f32, f16 or bf16; biases are f32 */
+  int32_t dtype;      /* SeDtype of the arithmetic: f32, f16 or bf16; biases are f32 */
   SeMatrixTable gate; /* [I, D] per expert; D = hidden size, or the latent size */
   SeMatrixTable up;   /* [I, D] */
   SeMatrixTable down; /* [D, I] */
@@ -150,14 +168,21 @@ typedef struct SeExperts {
 
 /* Rows [first_row, first_row + num_rows) of one matrix of a layer. */
 typedef struct SeMatrixRows {
-  void* matrix; /* device memory of matrix_bytes(rows, cols, dtype) */
+  void* matrix; /* device memory of matrix_bytes(rows, cols, dtype, format) */
   int64_t rows;
   int64_t cols;
-  int32_t dtype;     /* SeDtype: f32, f16 or bf16, of the matrix and of the source */
+  int32_t dtype;                /* SeDtype of the arithmetic: f32, f16 or bf16 */
+  const SeMatrixFormat* format; /* of the matrix and of the source; as matrix_format answered */
   int64_t first_row; /* a multiple of matrix_granule, and so is num_rows but at the matrix's end */
   int64_t num_rows;
-  const void* source;    /* host: row r at (r - first_row) * source_stride elements */
+  const void* source;    /* host, codes: row r at (r - first_row) * source_stride elements */
   int64_t source_stride; /* elements, at least cols */
+  /* Host, of these rows; NULL where the format has none. */
+  const void* scales;
+  const void* supers;
+  const void* offsets;
+  const int32_t* permutation; /* [cols]: the column of the layer that each stored column is */
+  float global;               /* a scale of the whole matrix; 1: none */
 } SeMatrixRows;
 
 /* One MoE block: everything that does not change from call to call. All pointers are device
@@ -176,7 +201,7 @@ typedef struct SeMoeLayer {
   SeExperts shared;          /* num_experts 1, or 0 where the family has none */
   int32_t shared_gate_mode;  /* SeSharedGate */
   const float* shared_gate;  /* [hidden_size] or NULL */
-  SeMatrixTable latent_down; /* one matrix [latent_size, hidden_size], dtype of experts */
+  SeMatrixTable latent_down; /* one matrix [latent_size, hidden_size], of the experts' dtype */
   SeMatrixTable latent_up;   /* one matrix [hidden_size, latent_size] */
   const float* output_bias;  /* [hidden_size] or NULL */
 } SeMoeLayer;
@@ -324,10 +349,15 @@ typedef struct SeBackend {
                           SeStatus* status);
 
   /* A layer's matrices may lie in a layout of the backend's own. matrix_granule: rows that it packs
-   * together (0: rows lie as they are); matrix_bytes: memory that one matrix takes; matrix_write
-   * may run on several threads at once for rows that share no granule. */
+   * together (0: rows lie as they are); matrix_format: whether it computes a dtype with matrices in
+   * a format, and if only after conversion, the format to convert to (in place of the one asked
+   * for); matrix_bytes: memory that one matrix takes in a format that it holds; matrix_write may
+   * run on several threads at once for rows that share no granule. */
   int64_t (*matrix_granule)(SeDevice* device);
-  uint64_t (*matrix_bytes)(SeDevice* device, int64_t rows, int64_t cols, int32_t dtype);
+  int32_t (*matrix_format)(SeDevice* device, int32_t dtype,
+                           SeMatrixFormat* format); /* SeFormatSupport */
+  uint64_t (*matrix_bytes)(SeDevice* device, int64_t rows, int64_t cols, int32_t dtype,
+                           const SeMatrixFormat* format);
   int32_t (*matrix_write)(SeDevice* device, const SeMatrixRows* rows, SeStatus* status);
 
   int32_t (*gate)(SeDevice* device, const SeGateArgs* args, SeStatus* status);

@@ -46,6 +46,12 @@ constexpr EnumName kOffsetNames[] = {
     {"none", SE_OFFSET_NONE},
 };
 
+constexpr EnumName kFormatSupportNames[] = {
+    {"no", SE_FORMAT_NO},
+    {"as is", SE_FORMAT_AS_IS},
+    {"converted", SE_FORMAT_CONVERTED},
+};
+
 constexpr EnumName kScoringNames[] = {
     {"softmax", SE_SOFTMAX, "softmax, then top-k"},
     {"sigmoid", SE_SIGMOID, "sigmoid, then top-k"},
@@ -82,6 +88,14 @@ constexpr EnumName kSharedGateNames[] = {
     {"sigmoid", SE_SHARED_SIGMOID},
     {"mix", SE_SHARED_MIX},
 };
+
+// Bits of one code; 0 for a number that is none.
+constexpr int64_t code_bits(int32_t code) {
+  if (code == SE_CODE_F32) return 32;
+  if (code == SE_CODE_F16) return 16;
+  if (code == SE_CODE_BF16) return 16;
+  return 0;
+}
 
 // Scores over all router outputs come first: groups, a selection bias and hash routing may follow.
 constexpr bool is_scored(int32_t scoring) {

@@ -20,6 +20,13 @@ typedef enum SeScale { SE_SCALE_NONE = 0 } SeScale;
 /* What is added to the scaled values of one block. */
 typedef enum SeOffset { SE_OFFSET_NONE = 0 } SeOffset;
 
+/* What a device does with a format under a dtype (SeBackend.matrix_format). */
+typedef enum SeFormatSupport {
+  SE_FORMAT_NO = 0,       /* neither computed nor converted */
+  SE_FORMAT_AS_IS = 1,    /* computed in place */
+  SE_FORMAT_CONVERTED = 2 /* held in the format that the answer names */
+} SeFormatSupport;
+
 /* What becomes of router logits: what experts are selected by, and what weighs them. */
 typedef enum SeScoring {
   SE_SOFTMAX = 0,       /* softmax over all experts, then select */

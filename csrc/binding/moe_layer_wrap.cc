@@ -130,7 +130,7 @@ Napi::Value MoeLayerWrap::set_matrix(const Napi::CallbackInfo& info) {
     store_matrix(
         layer->executor(),
         {data.as<const uint8_t>() + offset * dtype_bytes(dtype), dtype, row_stride, col_stride},
-        slot, layer->dtype());
+        slot, layer->held());
     layer->mark_written(role, expert, kind);
     return info.Env().Undefined();
   });

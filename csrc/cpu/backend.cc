@@ -10,6 +10,7 @@
 
 #include "abi/guarded.h"
 #include "core/host_memory.h"
+#include "core/matrix_format.h"
 #include "cpu/describe.h"
 #include "cpu/device.h"
 #include "cpu/forward.h"
@@ -135,13 +136,19 @@ int32_t copy(SeDevice*, void* to, const void* from, uint64_t bytes, SeStatus* st
 
 int64_t matrix_granule(SeDevice* device) { return device->kernels->panel_width; }
 
-uint64_t matrix_bytes(SeDevice* device, int64_t rows, int64_t cols, int32_t dtype) {
-  return cpu::PanelLayout(device->kernels->panel_width, rows, cols, dtype).bytes();
+int32_t matrix_format(SeDevice*, int32_t dtype, SeMatrixFormat* format) {
+  return only_own_dtype(dtype, format);
+}
+
+uint64_t matrix_bytes(SeDevice* device, int64_t rows, int64_t cols, int32_t,
+                      const SeMatrixFormat* format) {
+  return cpu::PanelLayout(device->kernels->panel_width, rows, cols, format->code).bytes();
 }
 
 int32_t matrix_write(SeDevice* device, const SeMatrixRows* rows, SeStatus* status) {
-  const cpu::PanelLayout layout(device->kernels->panel_width, rows->rows, rows->cols, rows->dtype);
-  cpu::pack_rows(layout, rows->cols, rows->dtype, rows->first_row, rows->num_rows, rows->source,
+  const int32_t code = rows->format->code;
+  const cpu::PanelLayout layout(device->kernels->panel_width, rows->rows, rows->cols, code);
+  cpu::pack_rows(layout, rows->cols, code, rows->first_row, rows->num_rows, rows->source,
                  rows->source_stride, rows->matrix);
   return Status::ok().write_to(status);
 }
@@ -269,6 +276,7 @@ const SeBackend* cpu_backend() {
       copy,
       copy,
       matrix_granule,
+      matrix_format,
       matrix_bytes,
       matrix_write,
       gate,

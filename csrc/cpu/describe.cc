@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/dtype.h"
+#include "cpu/isa/choose_isa.h"
 
 namespace sparse_experts::cpu {
 namespace {
@@ -19,7 +20,7 @@ void describe_forward(const IsaKernels& kernels, const SeMoeLayer& layer,
                       SeForwardDescription* description) {
   const std::string isa = kernels.name;
   const SeExperts& experts = layer.experts;
-  const bool bf16_dot = kernels.matmul_bf16 != nullptr && experts.dtype == SE_BF16;
+  const bool bf16_dot = has_bf16_product(kernels) && experts.dtype == SE_BF16;
   const std::string matmul =
       isa +
       (bf16_dot ? " bf16 dot" : std::string(" ") + dtype_name(experts.dtype) + " widened, f32 FMA");

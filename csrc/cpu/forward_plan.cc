@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/numeric.h"
+#include "cpu/isa/choose_isa.h"
 #include "cpu/ops/expert_matmul.h"
 
 namespace sparse_experts::cpu {
@@ -34,7 +35,7 @@ ForwardPlan plan_forward(const IsaKernels& kernels, const SeMoeLayer& layer, int
   const int64_t num_tokens_or_one = std::max<int64_t>(1, num_tokens);
 
   ForwardPlan plan;
-  plan.bf16_activations = kernels.matmul_bf16 != nullptr && layer.experts.dtype == SE_BF16 &&
+  plan.bf16_activations = has_bf16_product(kernels) && layer.experts.dtype == SE_BF16 &&
                           (!has_shared || layer.shared.dtype == SE_BF16);
   plan.activation_bytes = plan.bf16_activations ? 2 : 4;
   const int64_t act = plan.activation_bytes;

@@ -4,8 +4,10 @@
 #include <cstring>
 
 #include "core/dtype.h"
+#include "core/matrix_format.h"
 #include "cpu/device.h"
 #include "cpu/host_buffer.h"
+#include "cpu/isa/choose_isa.h"
 #include "cpu/ops/capacity.h"
 #include "cpu/ops/dispatch.h"
 #include "cpu/ops/router.h"
@@ -25,7 +27,7 @@ MatmulSegment expert_segment(const SeExpertMatmulArgs& args, int64_t e) {
   const bool gated = args.apply_activation && args.activation.gated;
   const int64_t row_stride = weights.strides[1];
   MatmulSegment segment;
-  segment.dtype = weights.dtype;
+  segment.code = float_format(weights.dtype).code;
   segment.n = gated ? weights.shape[1] / 2 : weights.shape[1];
   segment.k = weights.shape[2];
   segment.activation = args.apply_activation ? &args.activation : nullptr;
@@ -103,7 +105,7 @@ Status expert_matmul_stage(const RunContext& context, const SeExpertMatmulArgs& 
   if (num_dispatched == 0) return end_of(context);
 
   // Rows of x in the type that the kernels multiply.
-  const bool bf16 = context.kernels->matmul_bf16 != nullptr && args.weights.dtype == SE_BF16;
+  const bool bf16 = has_bf16_product(*context.kernels) && args.weights.dtype == SE_BF16;
   const int64_t width = x.shape[1];
   const void* rows = x.data;
   int64_t row_stride = x.strides[0];

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "abi/guarded.h"
-#include "core/dtype.h"
+#include "core/matrix_format.h"
 #include "cuda/layer/describe.h"
 #include "cuda/layer/layer.h"
 #include "cuda/runtime/availability.h"
@@ -113,8 +113,13 @@ int32_t copy_to_host(SeDevice* device, void* to, const void* from, uint64_t byte
 
 int64_t matrix_granule(SeDevice*) { return 0; }
 
-uint64_t matrix_bytes(SeDevice*, int64_t rows, int64_t cols, int32_t dtype) {
-  return static_cast<uint64_t>(rows * cols * dtype_bytes(dtype));
+int32_t matrix_format(SeDevice*, int32_t dtype, SeMatrixFormat* format) {
+  return only_own_dtype(dtype, format);
+}
+
+uint64_t matrix_bytes(SeDevice*, int64_t rows, int64_t cols, int32_t,
+                      const SeMatrixFormat* format) {
+  return static_cast<uint64_t>(rows * code_row_bytes(format->code, cols));
 }
 
 int32_t matrix_write(SeDevice* device, const SeMatrixRows* rows, SeStatus* status) {
@@ -244,6 +249,7 @@ extern "C" __attribute__((visibility("default"))) const SeBackend* se_backend_en
       copy_to_device,
       copy_to_host,
       matrix_granule,
+      matrix_format,
       matrix_bytes,
       matrix_write,
       gate,

@@ -27,6 +27,7 @@ constexpr int64_t kTooLarge = std::numeric_limits<int64_t>::max();
 std::shared_ptr<LayerState> LayerState::create(const LayerDescription& description,
                                                std::shared_ptr<DeviceExecutor> executor) {
   std::shared_ptr<LayerState> layer(new LayerState(description, std::move(executor)));
+  layer->choose_format();
   layer->plan(description);
   layer->allocate();
   layer->fill(description);
@@ -37,7 +38,7 @@ std::shared_ptr<LayerState> LayerState::create(const LayerDescription& descripti
 LayerState::LayerState(const LayerDescription& description,
                        std::shared_ptr<DeviceExecutor> executor)
     : executor_(std::move(executor)),
-      dtype_(description.dtype),
+      held_{description.dtype, float_format(description.dtype)},
       num_threads_(description.num_threads),
       options_(description.options),
       interleaved_(description.gate_up_interleaved) {}
@@ -45,6 +46,16 @@ LayerState::LayerState(const LayerDescription& description,
 LayerState::~LayerState() {
   executor_->discard(opened_, arena_, arena_bytes_);
   if (counted_) executor_->remove_layer();
+}
+
+// The layer asks for its matrices as values of its dtype; the backend says how it holds those.
+void LayerState::choose_format() {
+  const int32_t support =
+      executor_->backend().matrix_format(executor_->device(), held_.dtype, &held_.format);
+  // Of formats that are not floats nothing here can write rows.
+  if (support == SE_FORMAT_NO || !is_float_format(held_.format)) {
+    fail_argument("The device does not hold matrices of this dtype");
+  }
 }
 
 uint64_t LayerState::place(uint64_t bytes) {
@@ -70,7 +81,8 @@ uint64_t LayerState::place(int64_t elements, int64_t element_bytes) {
 uint64_t LayerState::place_matrix(int64_t rows, int64_t cols) {
   // Checked by the description: both are at most 2^31. A backend may pad them.
   if (rows > kTooLarge / 16 / cols) fail_too_large();
-  return place(executor_->backend().matrix_bytes(executor_->device(), rows, cols, dtype_));
+  return place(executor_->backend().matrix_bytes(executor_->device(), rows, cols, held_.dtype,
+                                                 &held_.format));
 }
 
 std::vector<LayerState::Mlp> LayerState::place_mlps(int64_t count, const MlpShape& shape,
@@ -156,7 +168,13 @@ void LayerState::fill_experts(const std::vector<Mlp>& mlps, const MlpShape& shap
   auto matrix_table = [&](int index) -> SeMatrixTable {
     const MatrixSlot slot = slot_of(mlps[0], shape, kinds[index]);
     if (slot.data == nullptr) return {};
-    return {table + index * count, slot.rows, slot.cols, slot.cols};
+    SeMatrixTable matrices = {};
+    matrices.data = table + index * count;
+    matrices.rows = slot.rows;
+    matrices.cols = slot.cols;
+    matrices.row_stride = slot.cols;
+    matrices.formats = &held_.format;
+    return matrices;
   };
   auto bias_table = [&](int index) -> SeBiasTable {
     if (biases[index] == nullptr) return {};
@@ -198,6 +216,7 @@ void LayerState::fill(const LayerDescription& description) {
     const auto* const* table = reinterpret_cast<const void* const*>(at(latent_tables_));
     layer_.latent_down.data = table;
     layer_.latent_up.data = table + 1;
+    layer_.latent_down.formats = layer_.latent_up.formats = &held_.format;
   }
 }
 
@@ -256,9 +275,9 @@ void LayerState::mark_written(MatrixRole role, int64_t expert, MatrixKind kind) 
 void LayerState::zero_unwritten(std::vector<Mlp>* mlps, const MlpShape& shape) {
   for (Mlp& mlp : *mlps) {
     if (shape.gated && !mlp.gate_written)
-      zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kGate), dtype_);
-    if (!mlp.up_written) zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kUp), dtype_);
-    if (!mlp.down_written) zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kDown), dtype_);
+      zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kGate), held_);
+    if (!mlp.up_written) zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kUp), held_);
+    if (!mlp.down_written) zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kDown), held_);
     mlp.gate_written = mlp.up_written = mlp.down_written = true;
   }
 }

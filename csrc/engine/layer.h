@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/matrix_format.h"
 #include "engine/executor.h"
 #include "engine/layer_description.h"
 
@@ -38,7 +39,8 @@ class LayerState {
   const SeMoeLayer& layer() const { return layer_; }
   const SeLayerOptions& options() const { return options_; }
   SeLayer* opened() const { return opened_; }
-  int32_t dtype() const { return dtype_; }
+  // The arithmetic of the layer, and the format that the backend holds its matrices in.
+  const HeldFormat& held() const { return held_; }
   int32_t num_threads() const { return num_threads_; }
   uint64_t bytes() const { return arena_bytes_; }
 
@@ -73,6 +75,7 @@ class LayerState {
   };
 
   LayerState(const LayerDescription& description, std::shared_ptr<DeviceExecutor> executor);
+  void choose_format();
   void plan(const LayerDescription& description);
   void allocate();
   void open();
@@ -92,7 +95,7 @@ class LayerState {
   const float* vector(VectorRole role) const;
 
   std::shared_ptr<DeviceExecutor> executor_;
-  const int32_t dtype_;
+  HeldFormat held_;
   const int32_t num_threads_;
   const SeLayerOptions options_;
   const bool interleaved_;

@@ -4,13 +4,21 @@ namespace sparse_experts::engine {
 
 SeMoeLayer layer_without_memory(const LayerDescription& description) {
   static const void* const nowhere[1] = {nullptr};
+  const auto matrices = [](int64_t rows, int64_t cols) {
+    SeMatrixTable table = {};
+    table.data = nowhere;
+    table.rows = rows;
+    table.cols = cols;
+    table.row_stride = cols;
+    return table;
+  };
   const auto mlp = [&](int64_t count, int64_t intermediate, int64_t width,
                        const SeActivationSpec& activation) {
     SeExperts experts = {};
     experts.num_experts = count;
     experts.dtype = description.dtype;
-    experts.up = {nowhere, intermediate, width, width};
-    experts.down = {nowhere, width, intermediate, intermediate};
+    experts.up = matrices(intermediate, width);
+    experts.down = matrices(width, intermediate);
     if (activation.gated != 0) experts.gate = experts.up;
     experts.activation = activation;
     return experts;
@@ -38,8 +46,8 @@ SeMoeLayer layer_without_memory(const LayerDescription& description) {
   if (description.latent_size > 0) {
     const int64_t hidden = description.hidden_size;
     const int64_t latent = description.latent_size;
-    layer.latent_down = {nowhere, latent, hidden, hidden};
-    layer.latent_up = {nowhere, hidden, latent, latent};
+    layer.latent_down = matrices(latent, hidden);
+    layer.latent_up = matrices(hidden, latent);
   }
   return layer;
 }

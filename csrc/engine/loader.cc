@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/dtype.h"
+#include "core/matrix_format.h"
 #include "core/numeric.h"
 #include "engine/store_matrix.h"
 
@@ -112,7 +112,7 @@ void LoadTask::load_item(const LoadItem& item, Scratch& scratch) {
     fail_argument(item.data.name + " has " + std::to_string(item.data.bytes) +
                   " bytes, its shape needs " + std::to_string(expected));
   }
-  if (is_plain(encoding, layer_->dtype()) && item.scale.bytes == 0 &&
+  if (is_plain(encoding, element_dtype(layer_->held().format)) && item.scale.bytes == 0 &&
       item.global_scale.bytes == 0) {
     load_plain(item, slot, scratch);
   } else {
@@ -123,21 +123,22 @@ void LoadTask::load_item(const LoadItem& item, Scratch& scratch) {
 
 void LoadTask::load_plain(const LoadItem& item, const MatrixSlot& slot, Scratch& scratch) {
   DeviceExecutor& executor = layer_->executor();
-  const int64_t row_bytes = slot.cols * dtype_bytes(layer_->dtype());
+  const int64_t row_bytes = code_row_bytes(layer_->held().format.code, slot.cols);
   open_file(item.data);
   const int64_t at_once = std::min(chunk_rows(executor, slot, row_bytes), slot.rows);
   uint8_t* rows = scratch.take(static_cast<uint64_t>(at_once * row_bytes));
   for_chunks(executor, slot, row_bytes, [&](int64_t begin, int64_t count) {
     read_range(item.data, static_cast<uint64_t>(begin * row_bytes),
                static_cast<uint64_t>(count * row_bytes), rows);
-    write_rows(executor, slot, layer_->dtype(), begin, count, rows);
+    write_rows(executor, slot, layer_->held(), begin, count, rows);
   });
 }
 
 void LoadTask::load_encoded(const LoadItem& item, const MatrixSlot& slot, Scratch& scratch) {
   const LoadSegment* segments[] = {&item.data, &item.scale, &item.zero_point, &item.group_index,
                                    &item.global_scale};
-  uint64_t bytes = static_cast<uint64_t>(slot.rows * slot.cols * dtype_bytes(layer_->dtype()));
+  uint64_t bytes =
+      static_cast<uint64_t>(slot.rows * code_row_bytes(layer_->held().format.code, slot.cols));
   for (const LoadSegment* segment : segments) {
     // Also checks the length against the file's, before memory is taken for it.
     if (segment->bytes > 0) open_file(*segment);
@@ -150,15 +151,15 @@ void LoadTask::load_encoded(const LoadItem& item, const MatrixSlot& slot, Scratc
   matrix.zero_point = read_into(item.zero_point, &next);
   matrix.group_index = read_into(item.group_index, &next);
   matrix.global_scale = read_into(item.global_scale, &next);
-  const Status status =
-      decode_matrix(matrix, slot.rows, slot.cols, layer_->dtype(), next, slot.cols);
+  const Status status = decode_matrix(matrix, slot.rows, slot.cols,
+                                      element_dtype(layer_->held().format), next, slot.cols);
   if (!status.is_ok()) {
     Failure failure = Failure::from(status);
     failure.message = item.data.name + ": " + failure.message;
     throw_if_failed(failure);
   }
   check_stopped();
-  write_rows(layer_->executor(), slot, layer_->dtype(), 0, slot.rows, next);
+  write_rows(layer_->executor(), slot, layer_->held(), 0, slot.rows, next);
 }
 
 Span LoadTask::read_into(const LoadSegment& segment, uint8_t** scratch) {

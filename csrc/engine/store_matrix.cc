@@ -59,7 +59,8 @@ int64_t chunk_rows(const DeviceExecutor& executor, const MatrixSlot& slot, int64
 }
 
 void store_matrix(DeviceExecutor& executor, const StridedSource& source, const MatrixSlot& slot,
-                  int32_t dtype) {
+                  const HeldFormat& held) {
+  const int32_t dtype = element_dtype(held.format);
   const int64_t row_bytes = slot.cols * dtype_bytes(source.dtype);
   const int64_t converted_row_bytes = slot.cols * dtype_bytes(dtype);
   const int64_t at_once = std::min(chunk_rows(executor, slot, row_bytes), slot.rows);
@@ -76,19 +77,28 @@ void store_matrix(DeviceExecutor& executor, const StridedSource& source, const M
       throw_if_failed(Failure::from(
           decode_matrix(matrix, count, slot.cols, dtype, converted.data(), slot.cols)));
     }
-    write_rows(executor, slot, dtype, begin, count, is_direct ? rows.data() : converted.data());
+    write_rows(executor, slot, held, begin, count, is_direct ? rows.data() : converted.data());
   });
 }
 
 namespace {
 
 // Rows [first_row, first_row + num_rows) of one of the device's matrices.
-void write_part(DeviceExecutor& executor, const MatrixSlot& slot, int32_t dtype, uint8_t* matrix,
-                int64_t matrix_rows, int64_t first_row, int64_t num_rows, const uint8_t* source,
-                int64_t source_stride) {
+void write_part(DeviceExecutor& executor, const MatrixSlot& slot, const HeldFormat& held,
+                uint8_t* matrix, int64_t matrix_rows, int64_t first_row, int64_t num_rows,
+                const uint8_t* source, int64_t source_stride) {
   if (num_rows <= 0) return;
-  const SeMatrixRows rows = {matrix,    matrix_rows, slot.cols, dtype,
-                             first_row, num_rows,    source,    source_stride};
+  SeMatrixRows rows = {};
+  rows.matrix = matrix;
+  rows.rows = matrix_rows;
+  rows.cols = slot.cols;
+  rows.dtype = held.dtype;
+  rows.format = &held.format;
+  rows.first_row = first_row;
+  rows.num_rows = num_rows;
+  rows.source = source;
+  rows.source_stride = source_stride;
+  rows.global = 1;
   throw_if_failed(executor.call([&](const SeBackend& backend, SeDevice* device, SeStatus* status) {
     return backend.matrix_write(device, &rows, status);
   }));
@@ -96,32 +106,32 @@ void write_part(DeviceExecutor& executor, const MatrixSlot& slot, int32_t dtype,
 
 }  // namespace
 
-void write_rows(DeviceExecutor& executor, const MatrixSlot& slot, int32_t dtype, int64_t begin,
-                int64_t count, const uint8_t* rows) {
-  const int64_t row_bytes = slot.cols * dtype_bytes(dtype);
+void write_rows(DeviceExecutor& executor, const MatrixSlot& slot, const HeldFormat& held,
+                int64_t begin, int64_t count, const uint8_t* rows) {
+  const int64_t row_bytes = code_row_bytes(held.format.code, slot.cols);
   if (slot.up_data == nullptr) {
-    write_part(executor, slot, dtype, slot.data, slot.rows, begin, count, rows, slot.cols);
+    write_part(executor, slot, held, slot.data, slot.rows, begin, count, rows, slot.cols);
     return;
   }
   const int64_t half = slot.rows / 2;
   if (slot.is_interleaved) {
-    write_part(executor, slot, dtype, slot.data, half, begin / 2, count / 2, rows, 2 * slot.cols);
-    write_part(executor, slot, dtype, slot.up_data, half, begin / 2, count / 2, rows + row_bytes,
+    write_part(executor, slot, held, slot.data, half, begin / 2, count / 2, rows, 2 * slot.cols);
+    write_part(executor, slot, held, slot.up_data, half, begin / 2, count / 2, rows + row_bytes,
                2 * slot.cols);
     return;
   }
   const int64_t of_gate = std::clamp<int64_t>(half - begin, 0, count);
-  write_part(executor, slot, dtype, slot.data, half, begin, of_gate, rows, slot.cols);
-  write_part(executor, slot, dtype, slot.up_data, half, std::max<int64_t>(0, begin - half),
+  write_part(executor, slot, held, slot.data, half, begin, of_gate, rows, slot.cols);
+  write_part(executor, slot, held, slot.up_data, half, std::max<int64_t>(0, begin - half),
              count - of_gate, rows + of_gate * row_bytes, slot.cols);
 }
 
-void zero_matrix(DeviceExecutor& executor, const MatrixSlot& slot, int32_t dtype) {
-  const int64_t row_bytes = slot.cols * dtype_bytes(dtype);
+void zero_matrix(DeviceExecutor& executor, const MatrixSlot& slot, const HeldFormat& held) {
+  const int64_t row_bytes = code_row_bytes(held.format.code, slot.cols);
   const int64_t at_once = std::min(chunk_rows(executor, slot, row_bytes), slot.rows);
   const std::vector<uint8_t> zeros(static_cast<size_t>(at_once * row_bytes));
   for_chunks(executor, slot, row_bytes, [&](int64_t begin, int64_t count) {
-    write_rows(executor, slot, dtype, begin, count, zeros.data());
+    write_rows(executor, slot, held, begin, count, zeros.data());
   });
 }
 

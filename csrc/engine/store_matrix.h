@@ -20,15 +20,15 @@ struct StridedSource {
 // All four corners of a strided matrix must lie inside of its array, or INVALID_ARGUMENT.
 void check_inside(int64_t offset, int64_t row_span, int64_t col_span, uint64_t length);
 
-// Rounds once to dtype. A few mebibytes (or a few rows) of scratch.
+// Rounds once to the format that the layer holds, a float one. A few mebibytes (or a few rows) of scratch.
 void store_matrix(DeviceExecutor& executor, const StridedSource& source, const MatrixSlot& slot,
-                  int32_t dtype);
+                  const HeldFormat& held);
 
-// Rows [begin, begin + count) of a slot from dense rows of the layer's dtype. A range of
+// Rows [begin, begin + count) of a slot from dense rows of the layer's format. A range of
 // for_chunks, or all rows.
-void write_rows(DeviceExecutor& executor, const MatrixSlot& slot, int32_t dtype, int64_t begin,
-                int64_t count, const uint8_t* rows);
-void zero_matrix(DeviceExecutor& executor, const MatrixSlot& slot, int32_t dtype);
+void write_rows(DeviceExecutor& executor, const MatrixSlot& slot, const HeldFormat& held,
+                int64_t begin, int64_t count, const uint8_t* rows);
+void zero_matrix(DeviceExecutor& executor, const MatrixSlot& slot, const HeldFormat& held);
 
 // Rows of a slot that are converted and written at a time: what the backend packs together, as many
 // as are worth a call. `row_bytes` of scratch each.

@@ -1,12 +1,24 @@
 #include <cmath>
 
+#include "core/matrix_format.h"
 #include "ops/checks.h"
 #include "ops/validate.h"
 
 namespace sparse_experts {
 namespace {
 
-Status check_matrix(const char* name, const SeMatrixTable& matrix, int64_t rows, int64_t cols) {
+// Backends compute the layer's own dtype only; every other format has been converted to it.
+Status check_format(const std::string& label, const SeMatrixTable& matrix, int32_t dtype) {
+  if (matrix.formats == nullptr) return Status::ok();
+  const SeMatrixFormat& format = matrix.formats[0];
+  SE_CHECK_ARGUMENT(matrix.format_of == nullptr && matrix.global == nullptr &&
+                        is_float_format(format) && element_dtype(format) == dtype,
+                    label + ": the format of the matrices is not computed in place");
+  return Status::ok();
+}
+
+Status check_matrix(const char* name, const SeMatrixTable& matrix, int64_t rows, int64_t cols,
+                    int32_t dtype) {
   const std::string label(name);
   SE_CHECK_ARGUMENT(matrix.data != nullptr, label + ": no matrices");
   SE_CHECK_ARGUMENT(matrix.rows == rows && matrix.cols == cols,
@@ -15,7 +27,7 @@ Status check_matrix(const char* name, const SeMatrixTable& matrix, int64_t rows,
                         std::to_string(matrix.cols) + "]");
   SE_CHECK_ARGUMENT(matrix.row_stride >= cols && matrix.row_stride <= kMaxExtent,
                     label + ": row_stride is below the number of columns");
-  return Status::ok();
+  return check_format(label, matrix, dtype);
 }
 
 Status check_experts(const std::string& name, const SeExperts& experts, int64_t width) {
@@ -23,10 +35,13 @@ Status check_experts(const std::string& name, const SeExperts& experts, int64_t 
   const int64_t intermediate = experts.up.rows;
   SE_CHECK_ARGUMENT(intermediate >= 1 && is_extent(intermediate),
                     name + ": intermediate size out of range");
-  SE_RETURN_IF_ERROR(check_matrix((name + " up").c_str(), experts.up, intermediate, width));
-  SE_RETURN_IF_ERROR(check_matrix((name + " down").c_str(), experts.down, width, intermediate));
+  SE_RETURN_IF_ERROR(
+      check_matrix((name + " up").c_str(), experts.up, intermediate, width, experts.dtype));
+  SE_RETURN_IF_ERROR(
+      check_matrix((name + " down").c_str(), experts.down, width, intermediate, experts.dtype));
   if (experts.activation.gated)
-    SE_RETURN_IF_ERROR(check_matrix((name + " gate").c_str(), experts.gate, intermediate, width));
+    SE_RETURN_IF_ERROR(
+        check_matrix((name + " gate").c_str(), experts.gate, intermediate, width, experts.dtype));
   const SeBiasTable* biases[] = {&experts.gate_bias, &experts.up_bias, &experts.down_bias};
   for (const SeBiasTable* bias : biases)
     SE_CHECK_ARGUMENT(bias->data == nullptr || bias->stride >= 1,
@@ -51,10 +66,10 @@ Status validate_layer(const SeMoeLayer& layer) {
   const int64_t width = layer.latent_size > 0 ? layer.latent_size : layer.hidden_size;
   if (num_real > 0) SE_RETURN_IF_ERROR(check_experts("experts", layer.experts, width));
   if (layer.latent_size > 0) {
-    SE_RETURN_IF_ERROR(
-        check_matrix("latent_down", layer.latent_down, layer.latent_size, layer.hidden_size));
-    SE_RETURN_IF_ERROR(
-        check_matrix("latent_up", layer.latent_up, layer.hidden_size, layer.latent_size));
+    SE_RETURN_IF_ERROR(check_matrix("latent_down", layer.latent_down, layer.latent_size,
+                                    layer.hidden_size, layer.experts.dtype));
+    SE_RETURN_IF_ERROR(check_matrix("latent_up", layer.latent_up, layer.hidden_size,
+                                    layer.latent_size, layer.experts.dtype));
   }
   SE_CHECK_ARGUMENT(layer.shared.num_experts == 0 || layer.shared.num_experts == 1,
                     "layer: shared experts are one fused expert");

@@ -2,9 +2,10 @@
 
 import type { MoeConfig, ResolvedMoeConfig } from '../block/config.js'
 import { expectedExperts, unitCosts } from '../block/cost.js'
-import { DTYPES, type DType, dtypeBytes } from '../block/dtype.js'
+import { DTYPES, type DType } from '../block/dtype.js'
 import { invalidArgType, invalidArgValue } from '../block/errors.js'
 import { resolveConfig } from '../block/resolve.js'
+import { heldFormat, matrixBytes } from '../block/weight-format.js'
 import type { LayerRuntime, StageKernels } from '../devices/contract.js'
 import { chooseDevice, type DeviceOption, forwardNeeds } from '../devices/device.js'
 
@@ -94,13 +95,15 @@ function makePlan(
   kernels: StageKernels,
   workspace: number,
 ): ForwardPlan {
-  const unit = unitCosts(config, dtype)
+  const format = heldFormat(dtype)
+  const unit = unitCosts(config, format)
   const { hiddenSize, intermediateSize, numExperts, topK } = config
   const width = config.latentSize || hiddenSize
   const outputs = numExperts + config.numIdentityExperts
   const slots = (numTokens * topK * numExperts) / outputs
   const hit = expectedExperts(outputs, topK, numTokens) * (numExperts / outputs)
-  const matrixBytes = width * intermediateSize * dtypeBytes(dtype)
+  const gateBytes = matrixBytes(format, intermediateSize, width)
+  const downBytes = matrixBytes(format, width, intermediateSize)
   const upMatrices = config.gated ? 2 : 1
   const upFlops = 2 * upMatrices * width * intermediateSize
   const sharedFlops = numTokens * (unit.sharedFlops + unit.latentFlops)
@@ -123,13 +126,13 @@ function makePlan(
       stage: 'gateUp',
       kernel: kernels.gateUp,
       flops: slots * upFlops,
-      bytes: hit * upMatrices * matrixBytes + 4 * slots * (width + intermediateSize),
+      bytes: hit * upMatrices * gateBytes + 4 * slots * (width + intermediateSize),
     },
     {
       stage: 'down',
       kernel: kernels.down,
       flops: slots * 2 * width * intermediateSize,
-      bytes: hit * matrixBytes + 4 * slots * (width + intermediateSize),
+      bytes: hit * downBytes + 4 * slots * (width + intermediateSize),
     },
     {
       stage: 'combine',

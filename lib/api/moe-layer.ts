@@ -6,6 +6,7 @@ import { countWork, type Work } from '../block/cost.js'
 import { DTYPES, type DType } from '../block/dtype.js'
 import { checkOptionKeys, invalidArgType, invalidArgValue, MoeError } from '../block/errors.js'
 import { resolveConfig } from '../block/resolve.js'
+import { heldFormat } from '../block/weight-format.js'
 import type { MoeWeights } from '../block/weights.js'
 import { planLayer } from '../checkpoint/plan/layer.js'
 import { CANCELLED, type LayerRuntime } from '../devices/contract.js'
@@ -324,7 +325,7 @@ export class MoeLayer {
 
   #finish<H extends HiddenStates>({ request, output }: PreparedForward, began: number): ForwardResult<H> {
     const { numTokens, topkIds, topkWeights, nonFinite, replay } = request
-    const work = countWork(this.config, this.dtype, topkIds, numTokens, !replay, topkWeights)
+    const work = countWork(this.config, heldFormat(this.dtype), topkIds, numTokens, !replay, topkWeights)
     const nonFiniteRows = flaggedRows(nonFinite)
     this.#stats.add(numTokens, work)
     this.#publish(numTokens, began, work, nonFiniteRows.length)

@@ -1,7 +1,7 @@
 /** What a forward computes and reads, exactly, and what a dense layer of all the experts would. */
 
 import type { ResolvedMoeConfig } from './config.js'
-import { type DType, dtypeBytes } from './dtype.js'
+import { matrixBytes, type WeightFormat } from './weight-format.js'
 
 /** The ledger of one call. A multiply-add counts as two FLOPs; weight bytes count each distinct expert once. */
 export interface Work {
@@ -29,8 +29,8 @@ export interface UnitCosts {
   alwaysBytes: number
 }
 
-/** FLOPs per token and bytes of each part. */
-export function unitCosts(config: ResolvedMoeConfig, dtype: DType): UnitCosts {
+/** FLOPs per token and bytes of each part, the matrices held in `format`. */
+export function unitCosts(config: ResolvedMoeConfig, format: WeightFormat): UnitCosts {
   const width = config.latentSize || config.hiddenSize
   const matrices = config.gated ? 3 : 2
   const outputs = config.numExperts + config.numIdentityExperts
@@ -38,28 +38,34 @@ export function unitCosts(config: ResolvedMoeConfig, dtype: DType): UnitCosts {
   const sharedElements = matrices * config.hiddenSize * config.sharedIntermediateSize
   const sharedGateElements = config.sharedGate === 'plain' ? 0 : config.hiddenSize
   const latentElements = 2 * config.hiddenSize * config.latentSize
-  const elementBytes = dtypeBytes(dtype)
+  const mlpBytes = (intermediate: number, outer: number) =>
+    (matrices - 1) * matrixBytes(format, intermediate, outer) + matrixBytes(format, outer, intermediate)
+  const latentBytes =
+    matrixBytes(format, config.latentSize, config.hiddenSize) +
+    matrixBytes(format, config.hiddenSize, config.latentSize)
   return {
     routerFlops: 2 * config.hiddenSize * outputs,
     expertFlops: 2 * expertElements,
     sharedFlops: 2 * (sharedElements + sharedGateElements),
     latentFlops: 2 * latentElements,
     routerBytes: 4 * config.hiddenSize * outputs,
-    expertBytes: elementBytes * expertElements,
-    alwaysBytes: elementBytes * (sharedElements + latentElements) + 4 * sharedGateElements,
+    expertBytes: mlpBytes(config.intermediateSize, width),
+    alwaysBytes:
+      mlpBytes(config.sharedIntermediateSize, config.hiddenSize) + latentBytes + 4 * sharedGateElements,
   }
 }
 
 /**
  * Counts the work of a call from its routing.
  *
+ * @param format that the layer holds its matrices in
  * @param topkIds `[numTokens, topK]`, −1 in dropped slots
  * @param gateRan `false` for a replayed routing
  * @param topkWeights where the gate made a NaN (a row without finite logits) no expert ran
  */
 export function countWork(
   config: ResolvedMoeConfig,
-  dtype: DType,
+  format: WeightFormat,
   topkIds: Int32Array,
   numTokens: number,
   gateRan: boolean,
@@ -76,7 +82,7 @@ export function countWork(
   }
   let distinct = 0
   for (const count of expertTokens) if (count > 0) distinct++
-  const unit = unitCosts(config, dtype)
+  const unit = unitCosts(config, format)
   const perToken = unit.sharedFlops + unit.latentFlops
   return {
     flops: slots * unit.expertFlops + numTokens * (perToken + (gateRan ? unit.routerFlops : 0)),

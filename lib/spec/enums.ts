@@ -1,5 +1,16 @@
 /** Generated from spec/enums.json by tools/build/spec.mjs: do not edit. */
 
+/** What a matrix stores for each weight. Only the float codes are values by themselves. */
+export const MATRIX_CODES = ['f32', 'f16', 'bf16'] as const
+export type MatrixCode = (typeof MATRIX_CODES)[number]
+
+/** Bits of one code. */
+export const MATRIX_CODE_BITS: Readonly<Record<MatrixCode, number>> = {
+  f32: 32,
+  f16: 16,
+  bf16: 16,
+}
+
 /** What becomes of router logits: what experts are selected by, and what weighs them. */
 export const SCORING_FUNCS = [
   'softmax',

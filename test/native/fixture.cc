@@ -103,7 +103,7 @@ SeMatrixTable LayerFixture::matrices(int64_t count, int64_t rows, int64_t cols, 
     table.push_back(bytes_.back().data());
   }
   tables_.push_back(std::move(table));
-  return {tables_.back().data(), rows, cols, cols + padding};
+  return {tables_.back().data(), rows, cols, cols + padding, nullptr, nullptr, nullptr};
 }
 
 SeBiasTable LayerFixture::bias_table(int64_t count, int64_t size) {

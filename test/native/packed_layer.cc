@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "core/dtype.h"
+#include "core/matrix_format.h"
 
 namespace native_test {
 
@@ -25,11 +26,13 @@ void PackedLayer::pack(SeExperts* experts) {
 void PackedLayer::pack(SeMatrixTable* table, int64_t count, int32_t dtype) {
   if (table->data == nullptr) return;
   std::vector<const void*> packed(table->data, table->data + count);
+  const SeMatrixFormat format = sparse_experts::float_format(dtype);
   const int64_t granule = std::max<int64_t>(1, backend_->matrix_granule(device_));
   for (const void*& entry : packed) {
     if (entry == nullptr || entry == untouched_) continue;
     // Of exactly the size that was asked for; all ones is a NaN in each dtype.
-    bytes_.emplace_back(backend_->matrix_bytes(device_, table->rows, table->cols, dtype), '\xff');
+    bytes_.emplace_back(backend_->matrix_bytes(device_, table->rows, table->cols, dtype, &format),
+                        '\xff');
     // In pieces of two granules, as a load brings them.
     for (int64_t row = 0; row < table->rows; row += 2 * granule) {
       SeMatrixRows rows{};
@@ -37,6 +40,8 @@ void PackedLayer::pack(SeMatrixTable* table, int64_t count, int32_t dtype) {
       rows.rows = table->rows;
       rows.cols = table->cols;
       rows.dtype = dtype;
+      rows.format = &format;
+      rows.global = 1;
       rows.first_row = row;
       rows.num_rows = std::min(2 * granule, table->rows - row);
       rows.source = static_cast<const char*>(entry) +

@@ -6,7 +6,9 @@
 
 #include "check.h"
 #include "core/dtype.h"
+#include "core/matrix_format.h"
 #include "cpu/device.h"
+#include "cpu/isa/choose_isa.h"
 #include "cpu/layouts/float_panels.h"
 #include "fixture.h"
 #include "suites.h"
@@ -33,7 +35,7 @@ std::vector<char> packed(const PanelLayout& layout, const std::vector<char>& den
   std::vector<char> matrix(layout.bytes(), '\xff');
   const int64_t at_once = granules * layout.width;
   for (int64_t row = 0; row < rows; row += at_once)
-    cpu::pack_rows(layout, cols, dtype, row, std::min(at_once, rows - row),
+    cpu::pack_rows(layout, cols, float_format(dtype).code, row, std::min(at_once, rows - row),
                    dense.data() + row * stride * dtype_bytes(dtype), stride, matrix.data());
   return matrix;
 }
@@ -46,7 +48,7 @@ void test_places(const Context& context, const IsaKernels& kernels) {
       for (const int64_t cols : {1, 2, 7, 8, 15, 33}) {
         const int64_t stride = cols + 3;
         const std::vector<char> dense = random_bytes(&random, rows * stride, dtype, 1);
-        const PanelLayout layout(kernels.panel_width, rows, cols, dtype);
+        const PanelLayout layout(kernels.panel_width, rows, cols, float_format(dtype).code);
         const std::vector<char> matrix = packed(layout, dense, rows, cols, stride, dtype, 1);
         std::vector<char> expected(layout.bytes(), 0);
         for (int64_t row = 0; row < rows; ++row) {
@@ -93,7 +95,7 @@ void test_product(const Context& context, const IsaKernels& kernels, const Produ
   const int64_t x_bytes = dtype_bytes(x_dtype);
   const std::vector<char> x = random_bytes(&random, p.m * p.k, x_dtype, 1);
   const std::vector<char> w = random_bytes(&random, p.n * p.k, p.dtype, 1);
-  const PanelLayout layout(kernels.panel_width, p.n, p.k, p.dtype);
+  const PanelLayout layout(kernels.panel_width, p.n, p.k, float_format(p.dtype).code);
   const std::vector<char> matrix = packed(layout, w, p.n, p.k, p.k, p.dtype, 2);
   const std::vector<char> slabs = in_slabs(x, p.m, p.k, x_bytes);
   std::vector<const char*> rows(p.m);
@@ -111,7 +113,7 @@ void test_product(const Context& context, const IsaKernels& kernels, const Produ
   tile.k = p.k;
   tile.out = out.data();
   tile.out_stride = stride;
-  (p.bf16_x ? kernels.panel_matmul_bf16 : kernels.panel_matmul[p.dtype])(tile);
+  cpu::find_matmul(kernels, x_dtype, float_format(p.dtype).code)->panels(tile);
 
   const std::vector<float> wide_x = widened(kernels, x, x_dtype);
   const std::vector<float> wide_w = widened(kernels, w, p.dtype);
@@ -146,7 +148,7 @@ void test_panels(const Context& context) {
   test_places(context, kernels);
   for (const int32_t dtype : {SE_F32, SE_F16, SE_BF16}) {
     for (const bool bf16_x : {false, true}) {
-      if (bf16_x && (dtype != SE_BF16 || kernels.panel_matmul_bf16 == nullptr)) continue;
+      if (bf16_x && (dtype != SE_BF16 || !cpu::has_bf16_product(kernels))) continue;
       for (int64_t m = 1; m <= 14; ++m) {
         for (const int64_t k : {1, 5, 256, 301})
           test_product(context, kernels, {m, 70, k, dtype, bf16_x});

@@ -10,21 +10,14 @@ namespace {
 
 #include "cpu/isa/avx512_vector.inc.h"
 
+// Last, because it names all that stands above.
+#include "cpu/isa/isa_table.inc.h"
+
+// A constant: no code of this file runs before the set has been chosen.
+constexpr IsaKernels kTable = make_table("avx512");
+
 }  // namespace
 
-const IsaKernels kAvx512Kernels = {
-    "avx512",
-    {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
-    nullptr,
-    32,
-    {panel_matmul<PanelTraits<SE_F32>>, panel_matmul<PanelTraits<SE_F16>>,
-     panel_matmul<PanelTraits<SE_BF16>>},
-    nullptr,
-    activate,
-    axpy,
-    scale,
-    widen,
-    narrow,
-};
+const IsaKernels kAvx512Kernels = kTable;
 
 }  // namespace sparse_experts::cpu

@@ -51,21 +51,15 @@ struct Bf16PanelTraits : PanelTraits<SE_BF16> {
   }
 };
 
+// Last, because it names all that stands above.
+#include "cpu/isa/isa_table.inc.h"
+
+// A constant: no code of this file runs before the set has been chosen.
+constexpr IsaKernels kTable =
+    make_table("avx512bf16", matmul<Bf16Traits>, panel_matmul<Bf16PanelTraits>);
+
 }  // namespace
 
-const IsaKernels kAvx512Bf16Kernels = {
-    "avx512bf16",
-    {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
-    matmul<Bf16Traits>,
-    32,
-    {panel_matmul<PanelTraits<SE_F32>>, panel_matmul<PanelTraits<SE_F16>>,
-     panel_matmul<PanelTraits<SE_BF16>>},
-    panel_matmul<Bf16PanelTraits>,
-    activate,
-    axpy,
-    scale,
-    widen,
-    narrow,
-};
+const IsaKernels kAvx512Bf16Kernels = kTable;
 
 }  // namespace sparse_experts::cpu

@@ -97,4 +97,15 @@ const IsaKernels* choose_isa(std::string* reason) {
   return nullptr;
 }
 
+const MatmulKernel* find_matmul(const IsaKernels& kernels, int32_t x_dtype, int32_t code) {
+  for (const MatmulKernel& kernel : kernels.matmuls) {
+    if (kernel.x_dtype == x_dtype && kernel.code == code && kernel.rows != nullptr) return &kernel;
+  }
+  return nullptr;
+}
+
+bool has_bf16_product(const IsaKernels& kernels) {
+  return find_matmul(kernels, SE_BF16, SE_CODE_BF16) != nullptr;
+}
+
 }  // namespace sparse_experts::cpu

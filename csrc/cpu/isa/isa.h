@@ -57,19 +57,20 @@ struct PanelTile {
 
 using PanelMatmulFunction = void (*)(const PanelTile& tile);
 
+// A product of activations with weights; f32 accumulators. Narrower weights are widened on load.
+struct MatmulKernel {
+  int32_t x_dtype;             // SeDtype of the activations: f32, or bf16
+  int32_t code;                // SeMatrixCode of the weights
+  MatmulFunction rows;         // NULL where the instruction set has no such product
+  PanelMatmulFunction panels;  // over packed panels of IsaKernels.panel_width rows
+};
+constexpr int kNumMatmuls = 4;
+
 struct IsaKernels {
   const char* name;
-  // f32 activations; indexed by the SeDtype of the weights (SE_F32, SE_F16, SE_BF16), which are
-  // widened on load.
-  MatmulFunction matmul[3];
-  // bf16 activations and weights, f32 accumulators; NULL where the instruction set has no such
-  // product.
-  MatmulFunction matmul_bf16;
-
-  // The same over panels of panel_width rows; a power of two from 8 to 64.
-  int64_t panel_width;
-  PanelMatmulFunction panel_matmul[3];
-  PanelMatmulFunction panel_matmul_bf16;
+  int64_t panel_width;  // a power of two from 8 to 64
+  // Looked up by find_matmul (cpu/isa/choose_isa.h).
+  MatmulKernel matmuls[kNumMatmuls];
 
   // out[i] = activation(gate[i], up[i]); gate is not read when the experts are ungated. out may be
   // gate or up.

@@ -126,21 +126,14 @@ struct PanelTraits : DotTraits<kDtype> {
 
 #include "cpu/isa/panel_matmul.inc.h"
 
+// Last, because it names all that stands above.
+#include "cpu/isa/isa_table.inc.h"
+
+// A constant: no code of this file runs before the set has been chosen.
+constexpr IsaKernels kTable = make_table("scalar");
+
 }  // namespace
 
-const IsaKernels kScalarKernels = {
-    "scalar",
-    {matmul<DotTraits<SE_F32>>, matmul<DotTraits<SE_F16>>, matmul<DotTraits<SE_BF16>>},
-    nullptr,
-    8,
-    {panel_matmul<PanelTraits<SE_F32>>, panel_matmul<PanelTraits<SE_F16>>,
-     panel_matmul<PanelTraits<SE_BF16>>},
-    nullptr,
-    activate,
-    axpy,
-    scale,
-    widen,
-    narrow,
-};
+const IsaKernels kScalarKernels = kTable;
 
 }  // namespace sparse_experts::cpu

@@ -95,10 +95,10 @@ constexpr int64_t kMaxWidth = 64;
 
 }  // namespace
 
-void pack_rows(const PanelLayout& layout, int64_t cols, int32_t dtype, int64_t first_row,
+void pack_rows(const PanelLayout& layout, int64_t cols, int32_t code, int64_t first_row,
                int64_t num_rows, const void* source, int64_t source_stride, void* matrix) {
   const int64_t width = layout.width;
-  const int64_t element = dtype_bytes(dtype);
+  const int64_t stride_bytes = code_row_bytes(code, source_stride);
   const char* rows[kMaxWidth];
   for (int64_t row = 0; row < num_rows; row += width) {
     char* panel = static_cast<char*>(matrix) + (first_row + row) / width * layout.panel_bytes;
@@ -106,16 +106,16 @@ void pack_rows(const PanelLayout& layout, int64_t cols, int32_t dtype, int64_t f
     for (int64_t i = 0; i < width; ++i) {
       // Missing rows are packed as copies of the last one, then cleared.
       const int64_t from = row + std::min(i, present - 1);
-      rows[i] = static_cast<const char*>(source) + from * source_stride * element;
+      rows[i] = static_cast<const char*>(source) + from * stride_bytes;
     }
-    if (dtype == SE_F16) {
+    if (code == SE_CODE_F16) {
       pack_halves(rows, width, cols, panel);
     } else {
-      pack_words(rows, width, dtype == SE_BF16 ? cols / 2 : cols, panel);
-      if (dtype == SE_BF16 && cols % 2 != 0) pack_last_pair(rows, width, cols, panel);
+      pack_words(rows, width, code == SE_CODE_BF16 ? cols / 2 : cols, panel);
+      if (code == SE_CODE_BF16 && cols % 2 != 0) pack_last_pair(rows, width, cols, panel);
     }
     if (present == width) continue;
-    const int64_t lane = dtype == SE_F16 ? 2 : 4;
+    const int64_t lane = code == SE_CODE_F16 ? 2 : 4;
     for (int64_t at = 0; at < layout.panel_bytes; at += width * lane)
       std::memset(panel + at + present * lane, 0, static_cast<size_t>((width - present) * lane));
   }

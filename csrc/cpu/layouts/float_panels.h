@@ -1,5 +1,6 @@
 // How the CPU holds an expert's matrix: rows are packed once, when they are loaded, into panels of
-// as many rows as the kernels have columns in registers.
+// as many rows as the kernels have columns in registers. The format of a matrix (SeMatrixCode) says
+// which elements:
 //
 //   panel p = rows [p * width, p * width + width), element (row, k) at
 //     f32, f16:  (k * width + row % width)
@@ -15,7 +16,7 @@
 #include <cstdint>
 
 #include "abi/backend.h"
-#include "core/dtype.h"
+#include "core/matrix_format.h"
 
 namespace sparse_experts::cpu {
 
@@ -24,10 +25,10 @@ struct PanelLayout {
   int64_t panel_bytes = 0;
   int64_t num_panels = 0;
 
-  PanelLayout(int64_t panel_width, int64_t rows, int64_t cols, int32_t dtype)
+  PanelLayout(int64_t panel_width, int64_t rows, int64_t cols, int32_t code)
       : width(panel_width),
-        panel_bytes(panel_width * (dtype == SE_BF16 ? (cols + 1) / 2 * 2 : cols) *
-                    dtype_bytes(dtype)),
+        panel_bytes(panel_width *
+                    code_row_bytes(code, code == SE_CODE_BF16 ? (cols + 1) / 2 * 2 : cols)),
         num_panels((rows + panel_width - 1) / panel_width) {}
 
   uint64_t bytes() const { return static_cast<uint64_t>(panel_bytes * num_panels); }
@@ -36,7 +37,7 @@ struct PanelLayout {
 // Packs rows [first_row, first_row + num_rows) of a [rows, cols] matrix. first_row is a multiple of
 // the width, and so is num_rows unless the matrix ends there. Row r of the source begins at source
 // + (r - first_row) * source_stride elements.
-void pack_rows(const PanelLayout& layout, int64_t cols, int32_t dtype, int64_t first_row,
+void pack_rows(const PanelLayout& layout, int64_t cols, int32_t code, int64_t first_row,
                int64_t num_rows, const void* source, int64_t source_stride, void* matrix);
 
 }  // namespace sparse_experts::cpu

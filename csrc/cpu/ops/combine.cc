@@ -6,7 +6,9 @@
 #include <limits>
 
 #include "core/dtype.h"
+#include "core/matrix_format.h"
 #include "cpu/device.h"
+#include "cpu/isa/choose_isa.h"
 #include "cpu/ops/expert_segments.h"
 
 namespace sparse_experts::cpu {
@@ -63,7 +65,7 @@ float shared_coefficient(const CombineWave& wave, int64_t row) {
   tile.k = wave.layer.hidden_size;
   tile.out = &z;
   tile.out_stride = 1;
-  wave.context.kernels->matmul[hidden.dtype](tile);
+  find_matmul(*wave.context.kernels, SE_F32, float_format(hidden.dtype).code)->rows(tile);
   return static_cast<float>(1 / (1 + std::exp(-static_cast<double>(z))));
 }
 

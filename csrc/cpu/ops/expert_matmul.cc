@@ -2,9 +2,10 @@
 
 #include <algorithm>
 
-#include "core/dtype.h"
+#include "core/matrix_format.h"
 #include "core/numeric.h"
 #include "cpu/device.h"
+#include "cpu/isa/choose_isa.h"
 #include "cpu/layouts/float_panels.h"
 
 namespace sparse_experts::cpu {
@@ -27,7 +28,7 @@ constexpr int64_t kMostTaskBytes = 1 << 20;
 constexpr int64_t kFreeRows = 8;
 
 int64_t column_bytes(const MatmulSegment& segment) {
-  return segment.k * dtype_bytes(segment.dtype) * (segment.gate != nullptr ? 2 : 1);
+  return code_row_bytes(segment.code, segment.k) * (segment.gate != nullptr ? 2 : 1);
 }
 
 // What a segment takes, in bytes of weights that could be read meanwhile.
@@ -75,8 +76,12 @@ class TaskMatmul {
   }
 
  private:
+  const MatmulKernel& kernel() const {
+    return *find_matmul(kernels_, segment_.x_is_bf16 ? SE_BF16 : SE_F32, segment_.code);
+  }
+
   void run_panels(const void* weights, float* out) const {
-    const PanelLayout layout(kernels_.panel_width, segment_.n, segment_.k, segment_.dtype);
+    const PanelLayout layout(kernels_.panel_width, segment_.n, segment_.k, segment_.code);
     PanelTile tile;
     tile.x_rows = rows_;
     tile.x_slab_bytes = segment_.x_layout.slab_stride * x_bytes_;
@@ -88,7 +93,7 @@ class TaskMatmul {
     tile.k = segment_.k;
     tile.out = out;
     tile.out_stride = kMaxCols;
-    (segment_.x_is_bf16 ? kernels_.panel_matmul_bf16 : kernels_.panel_matmul[segment_.dtype])(tile);
+    kernel().panels(tile);
   }
 
   void run_rows(const void* weights, int64_t stride, float* out) const {
@@ -100,11 +105,11 @@ class TaskMatmul {
     tile.x = x_;
     tile.x_rows = segment_.x_rows != nullptr ? segment_.x_rows + task_.first_row : nullptr;
     if (tile.x_rows == nullptr) tile.x += task_.first_row * tile.x_stride_bytes;
-    tile.w_stride_bytes = stride * dtype_bytes(segment_.dtype);
+    tile.w_stride_bytes = code_row_bytes(segment_.code, stride);
     tile.w = static_cast<const char*>(weights) + task_.first_col * tile.w_stride_bytes;
     tile.out = out;
     tile.out_stride = kMaxCols;
-    (segment_.x_is_bf16 ? kernels_.matmul_bf16 : kernels_.matmul[segment_.dtype])(tile);
+    kernel().rows(tile);
   }
 
   const IsaKernels& kernels_;

@@ -45,7 +45,7 @@ struct MatmulSegment {
   const int32_t* x_rows = nullptr;  // [num_rows] or NULL: row i
   bool x_is_bf16 = false;
 
-  int32_t dtype = SE_F32;      // of the weights
+  int32_t code = SE_CODE_F32;  // of the weights
   bool is_packed = false;      // gate and up are panels (cpu/layouts/float_panels.h)
   const void* gate = nullptr;  // [n, k] or NULL: up only
   const void* up = nullptr;    // [n, k]

@@ -1,5 +1,7 @@
 #include "cpu/ops/expert_segments.h"
 
+#include "core/matrix_format.h"
+
 namespace sparse_experts::cpu {
 namespace {
 
@@ -24,7 +26,7 @@ MatmulSegment first_segment(const SeExperts& experts, int64_t e, bool bf16_activ
   segment.n = experts.up.rows;
   segment.k = experts.up.cols;
   segment.x_is_bf16 = bf16_activations;
-  segment.dtype = experts.dtype;
+  segment.code = format_of(experts.up, e, experts.dtype).code;
   segment.is_packed = true;
   segment.up = experts.up.data[e];
   segment.up_bias = bias_of(experts.up_bias, e);
@@ -44,7 +46,7 @@ MatmulSegment second_segment(const SeExperts& experts, int64_t e, bool bf16_acti
   segment.n = experts.down.rows;
   segment.k = experts.down.cols;
   segment.x_is_bf16 = bf16_activations;
-  segment.dtype = experts.dtype;
+  segment.code = format_of(experts.down, e, experts.dtype).code;
   segment.is_packed = true;
   segment.up = experts.down.data[e];
   segment.up_bias = bias_of(experts.down_bias, e);
@@ -58,7 +60,7 @@ MatmulSegment latent_segment(const SeMatrixTable& matrix, int32_t dtype, bool bf
   segment.n = matrix.rows;
   segment.k = matrix.cols;
   segment.x_is_bf16 = bf16_activations;
-  segment.dtype = dtype;
+  segment.code = format_of(matrix, 0, dtype).code;
   segment.is_packed = true;
   segment.up = matrix.data[0];
   return segment;

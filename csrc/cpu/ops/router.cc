@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/dtype.h"
+#include "core/matrix_format.h"
 #include "cpu/device.h"
 
 namespace sparse_experts::cpu {
@@ -59,7 +60,7 @@ void router_logits(const RunContext& context, const RouterMatmul& router, int64_
   segment.num_rows = num_rows;
   segment.n = router.num_experts;
   segment.k = hidden_size;
-  segment.dtype = router.weight_dtype;
+  segment.code = float_format(router.weight_dtype).code;
   segment.up = router.weight;
   segment.up_stride = router.weight_stride;
   segment.up_bias = router.bias;

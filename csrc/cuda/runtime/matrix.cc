@@ -5,7 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#include "core/dtype.h"
+#include "core/matrix_format.h"
 #include "cuda/runtime/device.h"
 #include "ops/checks.h"
 
@@ -18,9 +18,8 @@ constexpr int64_t kGatherBytes = int64_t{8} << 20;
 }  // namespace
 
 Status write_matrix(SeDevice& device, const SeMatrixRows& rows) {
-  const int64_t element = dtype_bytes(rows.dtype);
-  const int64_t row_bytes = rows.cols * element;
-  const int64_t stride_bytes = rows.source_stride * element;
+  const int64_t row_bytes = code_row_bytes(rows.format->code, rows.cols);
+  const int64_t stride_bytes = code_row_bytes(rows.format->code, rows.source_stride);
   const char* from = static_cast<const char*>(rows.source);
   char* to = static_cast<char*>(rows.matrix) + rows.first_row * row_bytes;
   if (stride_bytes == row_bytes)

@@ -64,6 +64,15 @@ export function enumNamesHeader({ enums }) {
       lines.push(`  {${quoted(name)}, ${c}${explain ? `, ${quoted(explain)}` : ''}},`)
     lines.push('};')
   }
+  const codes = enums.find(group => group.values[0].bits)
+  lines.push(
+    '',
+    '// Bits of one code; 0 for a number that is none.',
+    'constexpr int64_t code_bits(int32_t code) {',
+    ...codes.values.map(({ c, bits }) => `  if (code == ${c}) return ${bits};`),
+    '  return 0;',
+    '}',
+  )
   const scoring = enums.find(group => group.scored)
   lines.push(
     '',

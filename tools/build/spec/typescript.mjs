@@ -12,6 +12,14 @@ export function enumsModule({ enums }) {
     if (!type) continue
     lines.push('', `/** ${doc} */`, `export const ${ts} = ${list(values.map(({ name }) => name))}`)
     lines.push(`export type ${type} = (typeof ${ts})[number]`)
+    if (values[0].bits)
+      lines.push(
+        '',
+        '/** Bits of one code. */',
+        `export const ${ts.replace(/S$/, '')}_BITS: Readonly<Record<${type}, number>> = {`,
+        ...values.map(({ name, bits }) => `  ${name}: ${bits},`),
+        '}',
+      )
     if (!scored) continue
     const names = values.filter(value => value.scored).map(({ name }) => name)
     lines.push('', `/** ${scored} */`, `export const SCORED_FUNCS = ${list(names)}`)
