@@ -1,4 +1,4 @@
-/** Checks and leases of caller-owned memory: what is read or written by a call in flight must hold still. */
+/** Checks of a caller's arrays, and leases: while a call is in flight, no other call may write what it reads or touch what it writes. */
 
 import { invalidArgType, MoeError } from '../block/errors.js'
 import { isOnHost, type Stored } from '../devices/device-array.js'

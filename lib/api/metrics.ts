@@ -1,4 +1,4 @@
-/** Counters of a layer. */
+/** What a layer counts over its calls: the figures of `layer.stats()`. */
 
 import type { Work } from '../block/cost.js'
 import type { MemoryUse, PhaseSeconds } from '../devices/contract.js'

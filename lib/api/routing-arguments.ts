@@ -1,4 +1,4 @@
-/** Checks of the arguments that `forward` and `selectExperts` share. */
+/** Checks of the arguments that `forward` and `selectExperts` have in common: top-k, top-p, sequence lengths. */
 
 import { invalidArgShape, invalidArgType, invalidArgValue } from '../block/errors.js'
 import { checkBuffer } from './leases.js'

@@ -24,7 +24,7 @@ const storage = new WeakMap<Tensor, Stored<TensorData>>()
 
 /**
  * A dense row-major tensor on a device. It owns its memory: {@link Tensor.from} copies in, {@link Tensor.toHost} copies out, and what
- * the caller does with its own arrays in between changes nothing. On 'cuda:N' the elements stay in the card's memory between stages and
+ * the caller does with its own arrays in between changes nothing. On 'cuda:N' the elements stay in the GPU's memory between stages and
  * layers; {@link Tensor.dispose} frees it (the garbage collector does too, later).
  */
 export class Tensor {

@@ -1,4 +1,4 @@
-/** Compute dtypes and the exact value of their bits. */
+/** The dtypes f32, f16 and bf16: exact conversion between numbers and bits. */
 
 /** Element type of hidden states and expert matmuls. `f16` and `bf16` travel as their bits in a `Uint16Array`. */
 export type DType = 'f32' | 'f16' | 'bf16'

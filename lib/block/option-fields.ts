@@ -1,4 +1,4 @@
-/** Reads the fields of an options object that came from plain JavaScript, each with its kind and range. */
+/** Reads an options object that came from plain JavaScript: each field is checked for type and range. */
 
 import { checkOptionKeys, invalidArgType, invalidArgValue } from './errors.js'
 

@@ -1,4 +1,4 @@
-/** From a caller's routing rule to the complete, frozen form that backends read; every impossible one is refused. */
+/** Writes out a routing rule's defaults for the backends, and refuses fields that exclude each other. */
 
 import { CAPACITIES, GROUP_SCORES, isScored, SCORING_FUNCS } from '../spec/enums.js'
 import { describeValue, invalidArgShape, invalidArgType, invalidArgValue, missingInput } from './errors.js'

@@ -1,4 +1,4 @@
-/** From a caller's config to the complete, frozen form that backends read; every impossible one is refused. */
+/** Writes out a config's defaults for the backends, and refuses fields that exclude each other. */
 
 import { ACTIVATIONS, SHARED_GATES } from '../spec/enums.js'
 import type { MoeConfig, ResolvedMoeConfig } from './config.js'

@@ -1,4 +1,4 @@
-/** How a token's experts and their weights follow from router logits, as a typed union: what cannot be, cannot be written. */
+/** The routing rules: how experts and weights follow from router logits. A union of types, so that TypeScript refuses impossible rules. */
 
 import type { CapacityKind, GroupScore, NormalizationKind, ScoredFunc, ScoringFunc } from '../spec/enums.js'
 

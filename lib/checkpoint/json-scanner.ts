@@ -1,4 +1,4 @@
-/** A strict JSON scanner: sees what `JSON.parse` hides (duplicate keys, the spelling of numbers) and never builds objects. */
+/** A strict JSON scanner. Unlike `JSON.parse` it reports duplicate keys and how a number is spelled, and it builds no objects. */
 
 /** Deepest nesting that is skipped over; the reference JSON parser of safetensors stops there too. */
 const MAX_DEPTH = 128

@@ -1,4 +1,4 @@
-/** Tensors of an opened checkpoint by name, with shape and dtype checks, as segments of a plan. */
+/** Finds tensors of an opened checkpoint by name, checks their shape and dtype, and turns them into segments of a plan. */
 
 import { MoeError } from '../block/errors.js'
 import type { StoredType } from '../spec/formats.js'

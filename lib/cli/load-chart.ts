@@ -1,4 +1,4 @@
-/** How tokens spread over experts: the figures and the small bar chart. */
+/** How the tokens of a call spread over the experts: figures and a bar chart. */
 
 import { bar, formatCount, type Paint, padStart, plural } from './format.js'
 

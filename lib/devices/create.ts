@@ -1,4 +1,4 @@
-/** The one place that turns a chosen device into runtimes. */
+/** Makes the layer and stage runtimes of a chosen device. No other file chooses between native and reference. */
 
 import type { ResolvedMoeConfig } from '../block/config.js'
 import type { DType } from '../block/dtype.js'

@@ -177,7 +177,7 @@ function checkEnvironment({ environment }: Facts): DoctorCheck {
   return pass(name, set.length > 0 ? set.join(' ') : 'no SPARSE_EXPERTS_ variable is set')
 }
 
-/** Driver, container and architecture stories; a machine without an NVIDIA card is not ill. */
+/** CUDA: driver, container, and GPU architecture. A machine without an NVIDIA GPU has no fault. */
 function checkCuda({ cuda, devices, container, native }: Facts): DoctorCheck[] {
   const name = 'CUDA'
   const listed = devices.filter(device => device.id.startsWith('cuda:'))
@@ -194,15 +194,15 @@ function checkCuda({ cuda, devices, container, native }: Facts): DoctorCheck[] {
       return [
         fail(
           name,
-          'this container expects an NVIDIA card (NVIDIA_VISIBLE_DEVICES is set) but sees no driver',
+          'this container expects an NVIDIA GPU (NVIDIA_VISIBLE_DEVICES is set) but sees no driver',
           "start it with '--gpus all' and the NVIDIA container toolkit on the host",
         ),
       ]
     }
-    return [pass(name, 'no NVIDIA driver or card here')]
+    return [pass(name, 'no NVIDIA driver or GPU here')]
   }
-  const cards =
-    cuda.cards.map(card => `${card.name} (compute ${card.computeCapability})`).join(', ') || 'an NVIDIA card'
+  const gpus =
+    cuda.cards.map(gpu => `${gpu.name} (compute ${gpu.computeCapability})`).join(', ') || 'an NVIDIA GPU'
   // Without the addon its absence is the reason, which has a row of its own.
   const because = native.found ? reasons.join('; ') || cuda.reason : ''
   const compiled = cuda.compiledArchitectures
@@ -211,7 +211,7 @@ function checkCuda({ cuda, devices, container, native }: Facts): DoctorCheck[] {
     return [
       fail(
         name,
-        oneLine(`${cards}, ${driver}; ${why}`),
+        oneLine(`${gpus}, ${driver}; ${why}`),
         "layers run on 'cpu' meanwhile; use a build of the package with a CUDA backend",
       ),
     ]
@@ -219,10 +219,10 @@ function checkCuda({ cuda, devices, container, native }: Facts): DoctorCheck[] {
   return [
     fail(
       name,
-      oneLine(`${cards}, ${driver}; compiled for ${compiled.join(', ')}; ${because}`),
+      oneLine(`${gpus}, ${driver}; compiled for ${compiled.join(', ')}; ${because}`),
       /lost/.test(because)
         ? 'restart the process: a lost device stays lost in it'
-        : 'update the NVIDIA driver, or build from source for this card',
+        : 'update the NVIDIA driver, or build from source for this GPU',
     ),
   ]
 }

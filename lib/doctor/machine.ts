@@ -1,4 +1,4 @@
-/** What the machine is: every probe guarded, because a doctor that fails on a sick machine is of no use. */
+/** Probes of the machine: processor, memory, libc, GPU driver. None throws, because the doctor has to work on a broken machine. */
 
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
@@ -27,8 +27,8 @@ export interface MemoryInfo {
   limitBytes: number | null
 }
 
-/** An NVIDIA card as the driver lists it. */
-export interface NvidiaCard {
+/** An NVIDIA GPU as the driver lists it. */
+export interface NvidiaGpu {
   name: string
   /** '9.0' … */
   computeCapability: string
@@ -37,7 +37,7 @@ export interface NvidiaCard {
 export interface NvidiaInfo {
   /** Driver version, null without a driver. */
   driver: string | null
-  cards: NvidiaCard[]
+  cards: NvidiaGpu[]
 }
 
 /** The result of a probe, or the fallback when it throws. */

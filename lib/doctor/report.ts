@@ -48,7 +48,7 @@ export interface DoctorReport {
     error?: { code: string; message: string }
   }
   cuda: NvidiaInfo & {
-    /** Of this build, 'sm_90', 'compute_90' (which later cards compile for themselves) …; empty without a CUDA backend. */
+    /** Of this build, 'sm_90', 'compute_90' (which later GPUs compile for themselves) …; empty without a CUDA backend. */
     compiledArchitectures: string[]
     /** Why the first CUDA device cannot serve, or why there is none; '' where it serves. */
     reason: string

@@ -1,4 +1,4 @@
-/** What stands between an expert's two matmuls. */
+/** The activation between an expert's two matmuls. */
 
 import type { Activation, ResolvedMoeConfig } from '../block/config.js'
 import { sigmoid } from './scores.js'

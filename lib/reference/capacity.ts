@@ -1,4 +1,4 @@
-/** Experts that hold a limited number of tokens: which choices find room. */
+/** Capacity: which choices an expert keeps when the number of its tokens is limited. */
 
 import type { ResolvedRouting } from '../block/routing.js'
 import { softmax, topIndices } from './scores.js'

@@ -1,4 +1,4 @@
-/** From the trained ranking of a token to the slots that a call keeps, and the normalised weights of those. */
+/** The compute budget of a call: which of a token's ranked slots its top-k and top-p keep, and the weights of those. */
 
 import type { ResolvedRouting } from '../block/routing.js'
 import { sigmoid, softmax } from './scores.js'
@@ -32,7 +32,7 @@ export function normalize(routing: ResolvedRouting, weights: readonly number[]):
  * whose share of their common weight reaches `topP`, at least one. `topP` 1 keeps all. Groups and scores are untouched: the
  * experts are those that the trained layer would have chosen.
  */
-export function dial(
+export function keptSlots(
   routing: ResolvedRouting,
   values: readonly number[],
   topK: number,

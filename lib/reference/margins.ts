@@ -1,4 +1,4 @@
-/** How near each decision of the selection was, so that a comparison can leave out what rounding may decide. */
+/** How close each decision of a selection was, so that comparisons can skip tokens whose experts depend on rounding. */
 
 import { checkOptionKeys } from '../block/errors.js'
 import { resolveRoutingConfig } from '../block/resolve.js'

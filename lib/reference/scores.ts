@@ -1,4 +1,4 @@
-/** Scoring functions: what becomes of one token's router logits; and the order that scores give. */
+/** Scoring functions over the router logits of one token, and the order of its scores. */
 
 import type { ResolvedRouting } from '../block/routing.js'
 

@@ -9,7 +9,7 @@ import {
   limitBatch,
   limitPerSequence,
 } from './capacity.js'
-import { dial, normalize, slotWeights } from './compute-budget.js'
+import { keptSlots, normalize, slotWeights } from './compute-budget.js'
 import { scoresOf, softcap, topIndices } from './scores.js'
 import { sparsemixer } from './sparsemixer.js'
 
@@ -45,7 +45,7 @@ export interface Ranking {
   values: number[]
 }
 
-/** The trained choice of one token, before any dial: `topK` distinct experts (hash-routed: the table's). */
+/** The trained choice of one token, before top-k and top-p of the call: `topK` distinct experts (hash-routed: the table's). */
 export function rankExperts(
   logits: ArrayLike<number>,
   routing: ResolvedRouting,
@@ -95,7 +95,7 @@ export interface SelectOutput {
   nonFinite: Uint8Array
 }
 
-/** One row after the dial: slots by number, so that a dropped one leaves its place empty. */
+/** One row after top-k and top-p of the call: slots by number, so that a dropped one leaves its place empty. */
 interface KeptRow extends Ranking {
   slots: number[]
 }
@@ -114,7 +114,7 @@ export class Selector {
 
   /**
    * Takes row `token` of the logits, `[E + Z]`. A row with a logit that is not finite gets the ids 0 … topK−1, NaN weights and
-   * its flag, whatever the dial, and takes no room where experts have a capacity.
+   * its flag, whatever top-k and top-p of the call, and takes no room where experts have a capacity.
    */
   row(token: number, logits: ArrayLike<number>): void {
     const { topK } = this.routing
@@ -134,7 +134,7 @@ export class Selector {
     }
     const ranking = rankExperts(logits, this.routing, this.vectors, this.call.tokenIds?.[token] ?? null)
     const limit = typeof this.call.topK === 'number' ? this.call.topK : this.call.topK[token]!
-    const slots = dial(this.routing, ranking.values, limit, this.call.topP)
+    const slots = keptSlots(this.routing, ranking.values, limit, this.call.topP)
     const kept = { slots, ids: slots.map(s => ranking.ids[s]!), values: slots.map(s => ranking.values[s]!) }
     if (this.routing.capacity) {
       this.waiting[token] = kept

@@ -1,4 +1,4 @@
-/** Selection as a stage of its own. */
+/** `reference.selectExperts`: checks its arguments and selects for every token. */
 
 import {
   checkOptionKeys,
@@ -71,7 +71,7 @@ export const SELECT_OPTION_KEYS = ['topK', 'topP', 'tokenIds', 'sequenceLengths'
 /**
  * Experts and weights of each token.
  *
- * Soft-cap, scores, selection bias, groups, top-k (ties to the lower index), the call's dial, capacity, normalisation over what is
+ * Soft-cap, scores, selection bias, groups, top-k (ties to the lower index), the call's top-k and top-p, capacity, normalisation over what is
  * left, `routedScalingFactor`, `perExpertScale`: in that order. A row with a logit that is not finite gets the ids 0 … topK−1 and
  * NaN weights.
  *

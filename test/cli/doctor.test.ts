@@ -148,7 +148,7 @@ describe('doctor()', () => {
     expect(row.fix).toMatch(fix)
   })
 
-  it('finds no fault with a machine that has no NVIDIA card', () => {
+  it('finds no fault with a machine that has no NVIDIA GPU', () => {
     const row = rowOf('CUDA', facts => {
       facts.devices = facts.devices.filter(device => !device.id.startsWith('cuda'))
       facts.cuda = {
@@ -191,7 +191,7 @@ describe('sparse-experts doctor', () => {
   })
 })
 
-describe.skipIf(process.platform === 'win32')('sparse-experts doctor beside an NVIDIA card', () => {
+describe.skipIf(process.platform === 'win32')('sparse-experts doctor beside an NVIDIA GPU', () => {
   it('names the card, its driver, and what is missing', async () => {
     const directory = await temporaryDirectory()
     const script = "#!/bin/sh\necho 'NVIDIA H200, 9.0, 580.65.06'\necho 'NVIDIA H200, 9.0, 580.65.06'\n"

@@ -1,4 +1,4 @@
-/** Stored number formats as f32 values, exactly. */
+/** Decodes single elements of the stored number formats into f32, exactly. */
 
 import { bf16ToNumber, f16ToNumber } from '../../block/dtype.js'
 import type { StoredType } from '../../spec/formats.js'

@@ -1,4 +1,4 @@
-/** Encoded matrices in memory, and the checks that every codec begins with. */
+/** The bytes of an encoded matrix in memory, and the checks that every decoder begins with. */
 
 import { MoeError } from '../../block/errors.js'
 import { STORED_BYTES, type StoredPart, type StoredType } from '../../spec/formats.js'

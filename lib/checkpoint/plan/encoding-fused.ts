@@ -1,4 +1,4 @@
-/** How fused expert tensors are stored: one tensor for all experts, sliced expert by expert. */
+/** Checkpoints that store all experts in one tensor: which slice of it belongs to an expert, and how that is stored. */
 
 import { FLOAT_TYPES, STORED_FORMATS } from '../../spec/formats.js'
 import type { TensorLookup } from '../tensor-lookup.js'

@@ -1,4 +1,4 @@
-/** How each linear of a checkpoint is stored: from the tensors that are there to a {@link MatrixEncoding} and its segments. */
+/** Recognises from the tensors that are there how a linear layer is stored, and gives its {@link MatrixEncoding} and segments. */
 
 import { FLOAT_TYPES, STORED_FORMATS } from '../../spec/formats.js'
 import type { LocatedTensor } from '../directory.js'

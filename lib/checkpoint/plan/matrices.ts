@@ -1,4 +1,4 @@
-/** The matrices of a layer: sizes inferred from the tensors, every shape checked. */
+/** Plans the matrices of a layer. Sizes that config.json does not name come from the tensors; every shape is checked. */
 
 import { MoeError } from '../../block/errors.js'
 import type { ConfigReader } from '../../families/parts/config-reader.js'

@@ -1,4 +1,4 @@
-/** Reads `quantization_config`: the parameters that the tensors alone do not tell. */
+/** Reads `quantization_config` of config.json, for what the tensors alone do not tell. */
 
 import { MoeError } from '../../block/errors.js'
 import type { ConfigReader } from '../../families/parts/config-reader.js'

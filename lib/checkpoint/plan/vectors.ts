@@ -1,4 +1,4 @@
-/** The small tensors of a layer: router, biases, scales, gates. */
+/** Plans the small tensors of a layer: router, biases, scales, gates. */
 
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { ConfigReader } from '../../families/parts/config-reader.js'

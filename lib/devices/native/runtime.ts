@@ -1,4 +1,4 @@
-/** Layers and stages on the addon's devices: typed arrays in, errors of the package out. */
+/** Layers on the addon's devices: makes and loads them, and turns the addon's errors into those of the package. */
 
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType } from '../../block/dtype.js'
