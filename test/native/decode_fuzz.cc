@@ -117,7 +117,8 @@ EncodedMatrix make_matrix(Input& input, int64_t rows, int64_t cols,
                           std::vector<std::unique_ptr<uint8_t[]>>& blocks) {
   EncodedMatrix matrix;
   const uint8_t codec = input.byte();
-  matrix.codec = codec == 255 ? static_cast<Codec>(7) : static_cast<Codec>(codec % 5);
+  matrix.codec = codec == 255 ? static_cast<Codec>(sparse_experts::kNumCodecs + 2)
+                              : static_cast<Codec>(codec % sparse_experts::kNumCodecs);
   const uint8_t flags = input.byte();
   matrix.bits = flags & 1 ? 4 : 8;
   if ((flags & 0xc0) == 0xc0) matrix.bits = static_cast<int32_t>(input.byte()) - 8;
