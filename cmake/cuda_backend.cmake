@@ -140,7 +140,9 @@ endif()
 if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/test/cuda)
   return()  # the published package has no tests
 endif()
-add_executable(cuda_tests EXCLUDE_FROM_ALL
+include(cmake/doctest.cmake)
+include(cmake/test_oracle.cmake)
+se_test_program(cuda_tests
   test/cuda/backend_calls_test.cc
   test/cuda/backend_failures_test.cc
   test/cuda/backend_stages_test.cc
@@ -155,13 +157,8 @@ add_executable(cuda_tests EXCLUDE_FROM_ALL
   test/cuda/matmul_f32_problem.cc
   test/cuda/matmul_f32_test.cc
   test/cuda/matmul_half_test.cc
-  test/cuda/select_test.cc
-  test/native/fixture.cc
-  test/native/oracle_experts.cc
-  test/native/oracle_routing.cc
-  test/native/packed_layer.cc)
-target_include_directories(cuda_tests PRIVATE test)
-target_link_libraries(cuda_tests PRIVATE sparse_experts_cuda_code)
+  test/cuda/select_test.cc)
+se_link_tests(cuda_tests test_oracle sparse_experts_cuda_code)
 set_target_properties(cuda_tests PROPERTIES LINKER_LANGUAGE CXX)
 
 # What each PTX wrapper does, to be compared between the emulator and hardware.

@@ -5,6 +5,8 @@
 
 namespace {
 
+TEST_SUITE_BEGIN("copies");
+
 using namespace simt::ptx;
 using simt::DefectKind;
 
@@ -37,16 +39,21 @@ __global__ void groups_kernel(const uint32_t* source, uint32_t* out) {
   out[9] = tile[3];
 }
 
-void test_groups() {
+TEST_CASE("groups") {
   const Buffer<uint32_t> source({11, 12, 13, 14});
   const Buffer<uint32_t> out(10);
   expect_clean(run(groups_kernel, 1, 1, 16, source.data(), out.data()), "groups");
   constexpr uint32_t kPoison = 0xffffffffu;
-  check(out[4] == 11 && out[6] == 12 && out[7] == 13 && out[9] == 14, "groups land in order");
+  CHECK_MESSAGE(out[4] == 11, "groups land in order");
+  CHECK_MESSAGE(out[6] == 12, "groups land in order");
+  CHECK_MESSAGE(out[7] == 13, "groups land in order");
+  CHECK_MESSAGE(out[9] == 14, "groups land in order");
   if (!kRaceFlavour) {
-    check(out[0] == kPoison && out[1] == kPoison && out[3] == kPoison && out[5] == kPoison &&
-              out[8] == kPoison,
-          "0xFF until the wait");
+    CHECK_MESSAGE(out[0] == kPoison, "0xFF until the wait");
+    CHECK_MESSAGE(out[1] == kPoison, "0xFF until the wait");
+    CHECK_MESSAGE(out[3] == kPoison, "0xFF until the wait");
+    CHECK_MESSAGE(out[5] == kPoison, "0xFF until the wait");
+    CHECK_MESSAGE(out[8] == kPoison, "0xFF until the wait");
   }
 }
 
@@ -58,8 +65,8 @@ __global__ void fill_kernel(const unsigned char* source, uint32_t bytes, unsigne
   for (int i = 0; i < 16; ++i) out[i] = tile[i];
 }
 
-void test_fill() {
-  bool right = true;
+TEST_CASE("fill") {
+  Every right;
   for (uint32_t bytes = 0; bytes <= 16; ++bytes) {
     // Exactly as many bytes as are read: one more would be out of bounds.
     const Buffer<uint4> aligned(1);
@@ -67,9 +74,9 @@ void test_fill() {
     for (int i = 0; i < 16; ++i) source[i] = static_cast<unsigned char>(i + 1);
     const Buffer<unsigned char> out(16);
     expect_clean(run(fill_kernel, 1, 1, 16, source, bytes, out.data()), "partial copy");
-    for (uint32_t i = 0; i < 16; ++i) right = right && out[i] == (i < bytes ? i + 1 : 0);
+    for (uint32_t i = 0; i < 16; ++i) right.equal(out[i], (i < bytes ? i + 1 : 0));
   }
-  check(right, "the rest of a partial copy is zero");
+  right.check("the rest of a partial copy is zero");
   const Buffer<uint4> source(1);
   const Buffer<unsigned char> out(16);
   expect_defect(
@@ -103,7 +110,7 @@ __global__ void stack_kernel() {
   static_cast<void>(smem_u32(&local));
 }
 
-void test_addresses() {
+TEST_CASE("addresses") {
   const Buffer<uint4> memory(4);
   auto* source = reinterpret_cast<unsigned char*>(memory.data());
   expect_clean(run(address_kernel, 1, 1, 64, 48u, source), "the last 16 bytes");
@@ -123,10 +130,10 @@ void test_addresses() {
   expect_clean(run(ldmatrix_kernel, 1, 32, 512, 0u), "ldmatrix");
   const Outcome misaligned = run(ldmatrix_kernel, 1, 32, 512, 4u);
   expect_defect(misaligned, {DefectKind::kMisaligned}, "ldmatrix misaligned", "ldmatrix.x4");
-  check(misaligned.defect.file.find("copies_test") != std::string::npos &&
-            misaligned.defect.line > 0 &&
-            misaligned.defect.kernel.find("ldmatrix_kernel") != std::string::npos,
-        "the report names file, line and kernel: " + simt::describe(misaligned.defect));
+  CHECK_MESSAGE((misaligned.defect.file.find("copies_test") != std::string::npos &&
+                 misaligned.defect.line > 0 &&
+                 misaligned.defect.kernel.find("ldmatrix_kernel") != std::string::npos),
+                "the report names file, line and kernel: ", simt::describe(misaligned.defect));
   expect_defect(run(ldmatrix_kernel, 1, 32, 512, 16u), {DefectKind::kOutOfBounds},
                 "ldmatrix past the end");
   expect_defect(run(null_kernel, 1, 32, 512), {DefectKind::kOutOfBounds}, "ldmatrix of zero");
@@ -137,21 +144,16 @@ __global__ void vector_kernel(const unsigned char* source, uint4* out) {
   out[threadIdx.x] = load_streaming(source + threadIdx.x * 16);
 }
 
-void test_vector_loads() {
+TEST_CASE("vector loads") {
   const Buffer<uint4> in(32), out(32);
   for (unsigned i = 0; i < 32; ++i) in[i] = make_uint4(i, i + 1, i + 2, i + 3);
   auto* source = reinterpret_cast<unsigned char*>(in.data());
   expect_clean(run(vector_kernel, 1, 32, 0, source, out.data()), "load_streaming");
-  check(std::memcmp(in.data(), out.data(), 512) == 0, "load_streaming copies");
+  CHECK_MESSAGE(std::memcmp(in.data(), out.data(), 512) == 0, "load_streaming copies");
   expect_defect(run(vector_kernel, 1, 31, 0, source + 4, out.data()), {DefectKind::kMisaligned},
                 "load_streaming misaligned");
 }
 
-}  // namespace
+TEST_SUITE_END();
 
-void test_copies() {
-  test_groups();
-  test_fill();
-  test_addresses();
-  test_vector_loads();
-}
+}  // namespace

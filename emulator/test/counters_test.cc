@@ -6,6 +6,8 @@
 
 namespace {
 
+TEST_SUITE_BEGIN("counters");
+
 using namespace simt::ptx;
 
 // Lane l loads 16 bytes at l * stride.
@@ -24,17 +26,18 @@ simt::Counters counted(int stride) {
   return simt::counters();
 }
 
-void test_sectors() {
+TEST_CASE("sectors") {
   const simt::Counters dense = counted(16);
-  check(dense.global_load_bytes == 512 && dense.global_load_sectors == 16, "coalesced: 16 sectors");
+  CHECK_MESSAGE(dense.global_load_bytes == 512, "coalesced: 16 sectors");
+  CHECK_MESSAGE(dense.global_load_sectors == 16, "coalesced: 16 sectors");
   const simt::Counters apart = counted(512);
-  check(apart.global_load_bytes == 512 && apart.global_load_sectors == 32,
-        "512 bytes apart: 32 sectors");
+  CHECK_MESSAGE(apart.global_load_bytes == 512, "512 bytes apart: 32 sectors");
+  CHECK_MESSAGE(apart.global_load_sectors == 32, "512 bytes apart: 32 sectors");
   const simt::Counters same = counted(0);
-  check(same.global_load_sectors == 1, "all the same: one sector");
+  CHECK_MESSAGE(same.global_load_sectors == 1, "all the same: one sector");
   if (kRaceFlavour) {
-    check(dense.global_store_bytes == 512 && dense.global_store_sectors == 16,
-          "the race flavour counts plain stores: " + std::to_string(dense.global_store_sectors));
+    CHECK_MESSAGE((dense.global_store_bytes == 512 && dense.global_store_sectors == 16),
+                  "the race flavour counts plain stores: ", dense.global_store_sectors);
   }
 }
 
@@ -44,8 +47,7 @@ __global__ void transposing_kernel(const float* in, float* out) {
   for (unsigned i = 0; i < 32; ++i) out[i * 32 + t] = in[t * 32 + i];
 }
 
-void test_plain_accesses() {
-  if (!kRaceFlavour) return;
+TEST_CASE("plain accesses" * doctest::skip(!kRaceFlavour)) {
   for (const Setting& setting : all_settings()) {
     const Scheduled scheduled(setting.schedule, setting.seed);
     const Buffer<float4> in(256), out(257);
@@ -55,10 +57,10 @@ void test_plain_accesses() {
     expect_clean(run(transposing_kernel, 1, 32, 0, reinterpret_cast<float*>(in.data()), aligned),
                  "transposing");
     const simt::Counters counters = simt::counters();
-    check(counters.global_load_bytes == 4096 && counters.global_load_sectors == 1024,
-          "uncoalesced loads: " + std::to_string(counters.global_load_sectors) + " sectors");
-    check(counters.global_store_bytes == 4096 && counters.global_store_sectors == 128,
-          "coalesced stores: " + std::to_string(counters.global_store_sectors) + " sectors");
+    CHECK_MESSAGE((counters.global_load_bytes == 4096 && counters.global_load_sectors == 1024),
+                  "uncoalesced loads: ", counters.global_load_sectors, " sectors");
+    CHECK_MESSAGE((counters.global_store_bytes == 4096 && counters.global_store_sectors == 128),
+                  "coalesced stores: ", counters.global_store_sectors, " sectors");
   }
 }
 
@@ -70,21 +72,24 @@ __global__ void copy_kernel(const uint4* source, uint32_t stride) {
   cp_async_wait<0>();
 }
 
-void test_copies() {
+TEST_CASE("copies") {
   const Buffer<uint4> memory(33);
   const uint4* source = memory.data() + reinterpret_cast<uintptr_t>(memory.data()) % 32 / 16;
   simt::reset_counters();
   expect_clean(run(copy_kernel, 1, 32, 4096, source, 16u), "copies");
   simt::Counters counters = simt::counters();
-  check(counters.cp_async == 32 && counters.cp_async_bytes == 504 &&
-            counters.cp_async_sectors == 16 && counters.cp_async_bank_conflicts == 0,
-        "dense copies");
+  CHECK_MESSAGE(counters.cp_async == 32, "dense copies");
+  CHECK_MESSAGE(counters.cp_async_bytes == 504, "dense copies");
+  CHECK_MESSAGE(counters.cp_async_sectors == 16, "dense copies");
+  CHECK_MESSAGE(counters.cp_async_bank_conflicts == 0, "dense copies");
   simt::reset_counters();
   expect_clean(run(copy_kernel, 2, 32, 4096, source, 128u), "copies");
   counters = simt::counters();
-  check(counters.cp_async == 64 && counters.cp_async_bank_conflicts == 2 * 4 * 7,
-        "rows of 128 bytes: eight ways in each of four phases");
-  check(counters.launches == 1 && counters.blocks == 2, "launches and blocks");
+  CHECK_MESSAGE(counters.cp_async == 64, "rows of 128 bytes: eight ways in each of four phases");
+  CHECK_MESSAGE(counters.cp_async_bank_conflicts == 2 * 4 * 7,
+                "rows of 128 bytes: eight ways in each of four phases");
+  CHECK_MESSAGE(counters.launches == 1, "launches and blocks");
+  CHECK_MESSAGE(counters.blocks == 2, "launches and blocks");
 }
 
 // Lane l reads the row at l * stride: x4, four matrices of eight rows.
@@ -96,7 +101,7 @@ __global__ void ldmatrix_kernel(uint32_t stride) {
   ldmatrix_x4(registers, smem_u32(tile) + threadIdx.x * stride);
 }
 
-void test_ldmatrix() {
+TEST_CASE("ldmatrix") {
   const struct {
     uint32_t stride;
     uint64_t conflicts;
@@ -105,9 +110,9 @@ void test_ldmatrix() {
     simt::reset_counters();
     expect_clean(run(ldmatrix_kernel, 1, 32, 4096, one.stride), "ldmatrix");
     const simt::Counters counters = simt::counters();
-    check(counters.ldmatrix == 1 && counters.ldmatrix_bank_conflicts == one.conflicts,
-          "ldmatrix with rows " + std::to_string(one.stride) +
-              " bytes apart: " + std::to_string(counters.ldmatrix_bank_conflicts) + " conflicts");
+    CHECK_MESSAGE((counters.ldmatrix == 1 && counters.ldmatrix_bank_conflicts == one.conflicts),
+                  "ldmatrix with rows ", one.stride,
+                  " bytes apart: ", counters.ldmatrix_bank_conflicts, " conflicts");
   }
 }
 
@@ -117,43 +122,37 @@ __global__ void banks_kernel() {
   tile[threadIdx.x * kStride] = 1;
 }
 
-void test_banks() {
-  if (!kRaceFlavour) return;
+TEST_CASE("banks" * doctest::skip(!kRaceFlavour)) {
   simt::reset_counters();
   expect_clean(run(banks_kernel<1>, 1, 32, 4096), "banks");
-  check(simt::counters().shared_accesses == 1 && simt::counters().shared_bank_conflicts == 0,
-        "neighbours: no conflict");
+  CHECK_MESSAGE(simt::counters().shared_accesses == 1, "neighbours: no conflict");
+  CHECK_MESSAGE(simt::counters().shared_bank_conflicts == 0, "neighbours: no conflict");
   simt::reset_counters();
   expect_clean(run(banks_kernel<32>, 1, 32, 4096), "banks");
-  check(simt::counters().shared_bank_conflicts == 31, "a column: 31 more passes");
+  CHECK_MESSAGE(simt::counters().shared_bank_conflicts == 31, "a column: 31 more passes");
   simt::reset_counters();
   expect_clean(run(banks_kernel<2>, 1, 32, 4096), "banks");
-  check(simt::counters().shared_bank_conflicts == 1, "every other: one more pass");
+  CHECK_MESSAGE(simt::counters().shared_bank_conflicts == 1, "every other: one more pass");
 }
 
-void test_records() {
+TEST_CASE("records") {
   simt::reset_counters();
   expect_clean(run(ldmatrix_kernel, 3, 32, 4096, 16u), "records");
   expect_clean(run(copy_kernel, 0 + 1, 32, 4096, Buffer<uint4>(33).data(), 16u), "records");
   const std::vector<simt::LaunchRecord> records = simt::launch_records();
-  check(records.size() == 2 && records[0].counters.ldmatrix == 3 && records[0].grid.x == 3 &&
-            records[0].block.x == 32 && records[0].shared_bytes == 4096 &&
-            records[0].name.find("ldmatrix_kernel") != std::string::npos,
-        "a record per launch: " + (records.empty() ? "" : records[0].name));
-  check(simt::counters("ldmatrix_kernel").ldmatrix == 3 &&
-            simt::counters("copy_kernel").ldmatrix == 0 && simt::counters().ldmatrix == 3,
-        "sums by name");
+  CHECK_MESSAGE(
+      (records.size() == 2 && records[0].counters.ldmatrix == 3 && records[0].grid.x == 3 &&
+       records[0].block.x == 32 && records[0].shared_bytes == 4096 &&
+       records[0].name.find("ldmatrix_kernel") != std::string::npos),
+      "a record per launch: ", (records.empty() ? "" : records[0].name));
+  CHECK_MESSAGE(simt::counters("ldmatrix_kernel").ldmatrix == 3, "sums by name");
+  CHECK_MESSAGE(simt::counters("copy_kernel").ldmatrix == 0, "sums by name");
+  CHECK_MESSAGE(simt::counters().ldmatrix == 3, "sums by name");
   simt::reset_counters();
-  check(simt::launch_records().empty() && simt::counters().launches == 0, "reset");
+  CHECK_MESSAGE(simt::launch_records().empty(), "reset");
+  CHECK_MESSAGE(simt::counters().launches == 0, "reset");
 }
+
+TEST_SUITE_END();
 
 }  // namespace
-
-void test_counters() {
-  test_sectors();
-  test_plain_accesses();
-  test_copies();
-  test_ldmatrix();
-  test_banks();
-  test_records();
-}

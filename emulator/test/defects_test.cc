@@ -10,6 +10,8 @@
 
 namespace {
 
+TEST_SUITE_BEGIN("defects");
+
 using simt::DefectKind;
 constexpr unsigned kFull = 0xffffffffu;
 
@@ -52,14 +54,15 @@ __global__ void small_mma_kernel() {
   simt::ptx::mma_m16n8k16_bf16(d, a, b);
 }
 
-void test_collectives() {
+TEST_CASE("collectives") {
   const Buffer<int> out(64);
   for (const Setting& setting : all_settings()) {
     const Scheduled scheduled(setting.schedule, setting.seed);
     const Outcome half = run(half_shuffle_kernel, 1, 64, 0, out.data());
     expect_defect(half, {DefectKind::kDivergence}, "shuffle in half a warp", "__shfl_xor_sync");
-    check(half.defect.file.find("defects_test") != std::string::npos && half.defect.line > 0,
-          "the report has the line");
+    CHECK_MESSAGE(half.defect.file.find("defects_test") != std::string::npos,
+                  "the report has the line");
+    CHECK_MESSAGE(half.defect.line > 0, "the report has the line");
     expect_defect(run(half_then_barrier_kernel, 1, 64, 0, out.data()), {DefectKind::kDeadlock},
                   "half at a shuffle, half at a barrier", "__syncthreads");
     expect_defect(run(own_lane_kernel, 1, 32, 0, out.data()), {DefectKind::kDivergence},
@@ -98,7 +101,7 @@ __global__ void uneven_loop_kernel(int* out) {
   out[threadIdx.x] = 1;
 }
 
-void test_barriers() {
+TEST_CASE("barriers") {
   const Buffer<int> out(64);
   for (const Setting& setting : all_settings()) {
     const Scheduled scheduled(setting.schedule, setting.seed);
@@ -138,16 +141,17 @@ __global__ void crossed_kernel(int* out) {
   out[threadIdx.x] = 1;
 }
 
-void test_deadlock() {
+TEST_CASE("deadlock") {
   const Buffer<int> out(64);
   simt::clear_defects();
   const Outcome outcome = run(crossed_kernel, 1, 64, 0, out.data());
   expect_defect(outcome, {DefectKind::kDeadlock, DefectKind::kDivergence}, "crossed barriers");
-  check(outcome.defect.text.find("threads ") != std::string::npos, "the report lists threads");
-  check(simt::defects().size() == 1 && simt::defects()[0].text == outcome.defect.text,
-        "the list of defects");
+  CHECK_MESSAGE(outcome.defect.text.find("threads ") != std::string::npos,
+                "the report lists threads");
+  if (CHECK_MESSAGE(simt::defects().size() == 1, "the list of defects"))
+    CHECK_MESSAGE(simt::defects()[0].text == outcome.defect.text, "the list of defects");
   simt::clear_defects();
-  check(simt::defects().empty(), "the list cleared");
+  CHECK_MESSAGE(simt::defects().empty(), "the list cleared");
 }
 
 // Loops without end: with and without calls that the engine sees.
@@ -175,7 +179,7 @@ __global__ void wait_for_block_kernel(int* flags) {
   atomicExch(&flags[blockIdx.x], 1);
 }
 
-void test_livelock() {
+TEST_CASE("livelock") {
   simt::Options options;
   options.timeout_seconds = 0.2;
   const Scheduled scheduled(options);
@@ -213,8 +217,8 @@ __global__ void poll_kernel(int* out) {
   out[threadIdx.x] = 1;
 }
 
-void test_polling() {
-  if (kRaceFlavour) return;  // the first atomic is on memory that nobody wrote
+// Not with the race detector: the first atomic is on memory that nobody wrote.
+TEST_CASE("polling" * doctest::skip(kRaceFlavour)) {
   for (const Setting& setting : all_settings()) {
     const Scheduled scheduled(setting.schedule, setting.seed);
     const Buffer<int> out(64);
@@ -227,7 +231,7 @@ __global__ void throwing_kernel(int* out) {
   out[threadIdx.x] = 1;
 }
 
-void test_exceptions() {
+TEST_CASE("exceptions") {
   const Buffer<int> out(32);
   expect_defect(run(throwing_kernel, 1, 32, 0, out.data()), {DefectKind::kException},
                 "an exception", "from a kernel");
@@ -241,15 +245,15 @@ __global__ void fine_kernel(int* out) {
 }
 
 // After any defect the engine is as good as new; and it serves several OS threads.
-void test_recovery() {
+TEST_CASE("recovery") {
   const Buffer<int> out(64);
   for (int i = 0; i < 50; ++i) {
     run(half_then_barrier_kernel, 1, 64, 0, out.data());
     std::memset(out.data(), 0xff, 256);
     if (!expect_clean(run(fine_kernel, 1, 64, 0, out.data()), "after a defect")) return;
-    bool right = true;
-    for (int t = 0; t < 64; ++t) right = right && out[t] == 63 - t;
-    if (!check(right, "right after a defect")) return;
+    Every right;
+    for (int t = 0; t < 64; ++t) right.equal(out[t], 63 - t);
+    if (!right.check("right after a defect")) return;
   }
   std::atomic<int> wrong{0};
   std::vector<std::thread> threads;
@@ -265,7 +269,7 @@ void test_recovery() {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  check(wrong == 0, "four OS threads");
+  CHECK_MESSAGE(wrong.load() == 0, "four OS threads");
   simt::clear_defects();
 }
 
@@ -274,7 +278,7 @@ __global__ void order_kernel(int* counter, int* order) {
   order[blockIdx.x] = atomicAdd(counter, 1);
 }
 
-void test_block_order() {
+TEST_CASE("block order") {
   std::vector<std::vector<int>> orders;
   for (const Setting& setting : all_settings()) {
     const Scheduled scheduled(setting.schedule, setting.seed);
@@ -282,20 +286,15 @@ void test_block_order() {
     expect_clean(run(order_kernel, 16, 1, 0, counter.data(), order.data()), "order");
     orders.emplace_back(order.data(), order.data() + 16);
   }
-  check(orders[0][0] == 0 && orders[0][15] == 15, "forward");
-  check(orders[1][0] == 15 && orders[1][15] == 0, "reverse");
-  check(orders[2] != orders[0] && orders[2] != orders[1] && orders[2] != orders[3], "random");
+  CHECK_MESSAGE(orders[0][0] == 0, "forward");
+  CHECK_MESSAGE(orders[0][15] == 15, "forward");
+  CHECK_MESSAGE(orders[1][0] == 15, "reverse");
+  CHECK_MESSAGE(orders[1][15] == 0, "reverse");
+  CHECK_MESSAGE(orders[2] != orders[0], "random");
+  CHECK_MESSAGE(orders[2] != orders[1], "random");
+  CHECK_MESSAGE(orders[2] != orders[3], "random");
 }
+
+TEST_SUITE_END();
 
 }  // namespace
-
-void test_defects() {
-  test_collectives();
-  test_barriers();
-  test_deadlock();
-  test_livelock();
-  test_polling();
-  test_exceptions();
-  test_recovery();
-  test_block_order();
-}

@@ -13,6 +13,8 @@
 
 namespace {
 
+TEST_SUITE_BEGIN("gemm");
+
 using namespace simt::ptx;
 
 enum class Plant {
@@ -173,12 +175,12 @@ void expect_found(const Problem& problem, bool in_every_schedule, const char* wh
           where);
     } else if (in_every_schedule || setting.schedule == simt::Schedule::kSkewed) {
       expect_clean(outcome, where);
-      check(wrong > 0, where + ": the numbers are right");
+      CHECK_MESSAGE(wrong > 0, where, ": the numbers are right");
     }
   }
 }
 
-void test_planted() {
+TEST_CASE("planted") {
   const Problem problem = make_problem(70, 100, 224, 11);
   expect_found<Plant::kWeakWait>(problem, true, "wait one too weak");
   expect_found<Plant::kNoBarrier>(problem, false, "no barrier in the loop");
@@ -188,21 +190,24 @@ void test_planted() {
   int wrong = 0;
   simt::reset_counters();
   expect_clean(run_gemm<Plant::kNone>(problem, &wrong), "swizzled");
-  check(wrong == 0, "swizzled: right");
-  check(simt::counters().ldmatrix_bank_conflicts == 0, "swizzled: no bank conflicts of ldmatrix");
-  check(simt::counters().cp_async_bank_conflicts == 0, "swizzled: no bank conflicts of cp.async");
-  check(simt::counters("gemm_kernel").mma > 0 && simt::counters("no such kernel").mma == 0,
-        "counters by name");
+  CHECK_MESSAGE(wrong == 0, "swizzled: right");
+  CHECK_MESSAGE(simt::counters().ldmatrix_bank_conflicts == 0,
+                "swizzled: no bank conflicts of ldmatrix");
+  CHECK_MESSAGE(simt::counters().cp_async_bank_conflicts == 0,
+                "swizzled: no bank conflicts of cp.async");
+  CHECK_MESSAGE(simt::counters("gemm_kernel").mma > 0, "counters by name");
+  CHECK_MESSAGE(simt::counters("no such kernel").mma == 0, "counters by name");
   simt::reset_counters();
   expect_clean(run_gemm<Plant::kNoSwizzle>(problem, &wrong), "not swizzled");
-  check(wrong == 0, "not swizzled: right all the same");
-  check(simt::counters().ldmatrix_bank_conflicts > 1000, "not swizzled: bank conflicts counted");
+  CHECK_MESSAGE(wrong == 0, "not swizzled: right all the same");
+  CHECK_MESSAGE(simt::counters().ldmatrix_bank_conflicts > 1000,
+                "not swizzled: bank conflicts counted");
 
   expect_defect(run_gemm<Plant::kInFlightAtEnd>(problem, &wrong), {simt::DefectKind::kInFlight},
                 "copies in flight at the end", "exits with");
 }
 
-void test_shapes() {
+TEST_CASE("shapes") {
   const int shapes[][3] = {{64, 64, 32}, {37, 200, 96}, {130, 64, 32}, {1, 1, 8}, {65, 63, 104}};
   for (const auto& shape : shapes) {
     const Problem problem = make_problem(shape[0], shape[1], shape[2], 12);
@@ -213,20 +218,19 @@ void test_shapes() {
                                std::to_string(shape[1]) + " x " + std::to_string(shape[2]) + ", " +
                                setting.name;
       expect_clean(run_gemm<Plant::kNone>(problem, &wrong), what);
-      check(wrong == 0, what + ": " + std::to_string(wrong) + " wrong");
+      CHECK_MESSAGE(wrong == 0, what, ": ", wrong, " wrong");
     }
   }
 }
 
 // A figure to read, not a check: timings depend on the machine.
-void report_speed() {
-  if (std::getenv("SIMT_TEST_SPEED") == nullptr) return;
+TEST_CASE("speed" * doctest::skip(std::getenv("SIMT_TEST_SPEED") == nullptr)) {
   for (const Setting& setting : all_settings()) {
     const Scheduled scheduled(setting.schedule, setting.seed);
     const Problem problem = make_problem(512, 512, 512, 13);
     int wrong = 0;
     const auto start = std::chrono::steady_clock::now();
-    run_gemm<Plant::kNone>(problem, &wrong);
+    expect_clean(run_gemm<Plant::kNone>(problem, &wrong), setting.name);
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     std::printf("gemm 512^3, %s: %.2f s, %.2f GMAC/s\n", setting.name, seconds,
@@ -234,10 +238,6 @@ void report_speed() {
   }
 }
 
-}  // namespace
+TEST_SUITE_END();
 
-void test_gemm() {
-  test_shapes();
-  test_planted();
-  report_speed();
-}
+}  // namespace

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "check.h"
+#include "cpp/check.h"
 
 #if defined(SIMT_RACE)
 constexpr bool kRaceFlavour = true;
@@ -25,6 +25,8 @@ constexpr bool kAddressFlavour = true;
 #else
 constexpr bool kAddressFlavour = false;
 #endif
+
+using native_test::Every;
 
 struct Setting {
   simt::Schedule schedule;

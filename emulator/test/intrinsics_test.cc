@@ -5,6 +5,8 @@
 
 namespace {
 
+TEST_SUITE_BEGIN("intrinsics");
+
 constexpr unsigned kFull = 0xffffffffu;
 
 __global__ void shuffle_kernel(const int* values, const int* lanes, int width, int* out) {
@@ -15,9 +17,9 @@ __global__ void shuffle_kernel(const int* values, const int* lanes, int width, i
   out[96 + t] = __shfl_xor_sync(kFull, values[t], lanes[0], width);
 }
 
-void test_shuffles() {
+TEST_CASE("shuffles") {
   Inputs inputs(1);
-  bool right = true;
+  Every right;
   for (int round = 0; round < 100; ++round) {
     std::vector<int> values(32), lanes(32);
     for (int i = 0; i < 32; ++i) {
@@ -33,13 +35,13 @@ void test_shuffles() {
     const int d = lanes[0];
     for (int i = 0; i < 32; ++i) {
       const int segment = i / width * width;
-      right = right && out[i] == values[segment + lanes[i] % width];
-      right = right && out[32 + i] == values[i - segment >= d ? i - d : i];
-      right = right && out[64 + i] == values[i - segment + d < width ? i + d : i];
-      right = right && out[96 + i] == values[(i ^ d) < segment + width ? i ^ d : i];
+      right.equal(out[i], values[segment + lanes[i] % width]);
+      right.equal(out[32 + i], values[i - segment >= d ? i - d : i]);
+      right.equal(out[64 + i], values[i - segment + d < width ? i + d : i]);
+      right.equal(out[96 + i], values[(i ^ d) < segment + width ? i ^ d : i]);
     }
   }
-  check(right, "shuffles give the lanes' values");
+  right.check("shuffles give the lanes' values");
 }
 
 __global__ void types_kernel(float* f, double* d, long long* l, unsigned* u) {
@@ -50,18 +52,19 @@ __global__ void types_kernel(float* f, double* d, long long* l, unsigned* u) {
   u[t] = __shfl_sync(kFull, 0x80000000u + static_cast<unsigned>(t), 31 - t);
 }
 
-void test_shuffle_types() {
+TEST_CASE("shuffle types") {
   const Buffer<float> f(32);
   const Buffer<double> d(32);
   const Buffer<long long> l(32);
   const Buffer<unsigned> u(32);
   expect_clean(run(types_kernel, 1, 32, 0, f.data(), d.data(), l.data(), u.data()), "types");
-  bool right = true;
+  Every right;
   for (int i = 0; i < 32; ++i) {
-    right = right && f[i] == 31.5f - static_cast<float>(i) && d[i] == 31.25 - i &&
-            l[i] == (1LL << 40) + 31 - i && u[i] == 0x80000000u + 31u - static_cast<unsigned>(i);
+    right.that(f[i] == 31.5f - static_cast<float>(i) && d[i] == 31.25 - i &&
+               l[i] == (1LL << 40) + 31 - i &&
+               u[i] == 0x80000000u + 31u - static_cast<unsigned>(i));
   }
-  check(right, "shuffles of all types");
+  right.check("shuffles of all types");
 }
 
 // The two halves of a warp run different code, each with its own mask.
@@ -83,9 +86,9 @@ __global__ void vote_kernel(unsigned mask, const int* values, unsigned* out) {
   }
 }
 
-void test_votes() {
+TEST_CASE("votes") {
   Inputs inputs(2);
-  bool right = true;
+  Every right;
   for (int round = 0; round < 100; ++round) {
     const unsigned mask = round == 0 ? kFull : static_cast<unsigned>(inputs.next()) | 1u;
     std::vector<int> values(32);
@@ -109,21 +112,21 @@ void test_votes() {
     }
     for (unsigned i = 0; i < 32; ++i) {
       if ((mask >> i & 1u) == 0) {
-        right = right && out[i] == ~mask;
+        right.equal(out[i], ~mask);
         continue;
       }
       unsigned equal = 0;
       for (unsigned j = 0; j < 32; ++j) {
         if ((mask >> j & 1u) != 0 && values[j] == values[i]) equal |= 1u << j;
       }
-      right = right && out[i] == ballot && out[32 + i] == (ballot != 0 ? 1u : 0u) &&
-              out[64 + i] == (ballot == mask ? 1u : 0u) && out[96 + i] == equal &&
-              out[128 + i] == sum && out[160 + i] == static_cast<unsigned>(least) &&
-              out[192 + i] == most && out[224 + i] == all && out[256 + i] == any &&
-              out[288 + i] == static_cast<unsigned>(largest);
+      right.that(out[i] == ballot && out[32 + i] == (ballot != 0 ? 1u : 0u) &&
+                 out[64 + i] == (ballot == mask ? 1u : 0u) && out[96 + i] == equal &&
+                 out[128 + i] == sum && out[160 + i] == static_cast<unsigned>(least) &&
+                 out[192 + i] == most && out[224 + i] == all && out[256 + i] == any &&
+                 out[288 + i] == static_cast<unsigned>(largest));
     }
   }
-  check(right, "votes, matches and reductions");
+  right.check("votes, matches and reductions");
 }
 
 __global__ void barrier_kernel(int* out) {
@@ -135,15 +138,15 @@ __global__ void barrier_kernel(int* out) {
   out[384 + t] = __syncthreads_and(1);
 }
 
-void test_barriers() {
+TEST_CASE("barriers") {
   const Buffer<int> out(480);
   expect_clean(run(barrier_kernel, 1, 96, 0, out.data()), "barriers");
-  bool right = true;
+  Every right;
   for (int i = 0; i < 96; ++i) {
-    right = right && out[i] == 32 && out[96 + i] == 1 && out[192 + i] == 0 && out[288 + i] == 0 &&
-            out[384 + i] == 1;
+    right.that(out[i] == 32 && out[96 + i] == 1 && out[192 + i] == 0 && out[288 + i] == 0 &&
+               out[384 + i] == 1);
   }
-  check(right, "barriers that count");
+  right.check("barriers that count");
 }
 
 __global__ void index_kernel(unsigned* out) {
@@ -153,14 +156,14 @@ __global__ void index_kernel(unsigned* out) {
   out[block * threads + thread] = block * 1000 + thread;
 }
 
-void test_indices() {
+TEST_CASE("indices") {
   for (const Setting& setting : all_settings()) {
     const Scheduled scheduled(setting.schedule, setting.seed);
     const Buffer<unsigned> out(2 * 3 * 2 * 30);
     expect_clean(run(index_kernel, dim3(2, 3, 2), dim3(5, 3, 2), 0, out.data()), "indices");
-    bool right = true;
-    for (unsigned i = 0; i < out.size(); ++i) right = right && out[i] == i / 30 * 1000 + i % 30;
-    check(right, std::string("every thread once, ") + setting.name);
+    Every right;
+    for (unsigned i = 0; i < out.size(); ++i) right.equal(out[i], i / 30 * 1000 + i % 30);
+    right.check(std::string("every thread once, ") + setting.name);
   }
 }
 
@@ -179,52 +182,66 @@ __global__ void atomic_kernel(int* i, unsigned* u, unsigned long long* l) {
   atomicMax(&l[1], static_cast<unsigned long long>(t) << 33);
 }
 
-void test_atomics() {
+TEST_CASE("atomics") {
   for (const Setting& setting : all_settings()) {
     const Scheduled scheduled(setting.schedule, setting.seed);
     const Buffer<int> i({0, 0, 0, 0, 0});
     const Buffer<unsigned> u({0, 5, 0, 0});
     const Buffer<unsigned long long> l({0, 0});
     expect_clean(run(atomic_kernel, 3, 64, 0, i.data(), u.data(), l.data()), "atomics");
-    check(i[0] == 18336 && i[1] == -191 && i[2] == 191 && i[3] == 7 && i[4] == 9 && u[0] == 18336 &&
-              u[1] == 0 && u[2] == 191 && u[3] == kFull && l[0] == 192ull << 32 &&
-              l[1] == 191ull << 33,
-          std::string("atomics, ") + setting.name);
+    CHECK_MESSAGE(i[0] == 18336, "atomics, ", std::string(setting.name));
+    CHECK_MESSAGE(i[1] == -191, "atomics, ", std::string(setting.name));
+    CHECK_MESSAGE(i[2] == 191, "atomics, ", std::string(setting.name));
+    CHECK_MESSAGE(i[3] == 7, "atomics, ", std::string(setting.name));
+    CHECK_MESSAGE(i[4] == 9, "atomics, ", std::string(setting.name));
+    CHECK_MESSAGE(u[0] == 18336, "atomics, ", std::string(setting.name));
+    CHECK_MESSAGE(u[1] == 0, "atomics, ", std::string(setting.name));
+    CHECK_MESSAGE(u[2] == 191, "atomics, ", std::string(setting.name));
+    CHECK_MESSAGE(u[3] == kFull, "atomics, ", std::string(setting.name));
+    CHECK_MESSAGE((l[0] == 192ull << 32), "atomics, ", std::string(setting.name));
+    CHECK_MESSAGE((l[1] == 191ull << 33), "atomics, ", std::string(setting.name));
   }
 }
 
-void test_bits() {
-  check(__popc(0xf0f0u) == 8 && __popcll(~0ull) == 64, "popc");
-  check(__ffs(0) == 0 && __ffs(8) == 4 && __clz(0) == 32 && __clz(1) == 31 && __clzll(1) == 63,
-        "ffs and clz");
-  check(__brev(1u) == 0x80000000u && __brev(0x12345678u) == 0x1e6a2c48u, "brev");
-  check(__byte_perm(0x03020100u, 0x07060504u, 0x7531u) == 0x07050301u, "byte_perm");
-  check(__float_as_uint(1.0f) == 0x3f800000u && __uint_as_float(0x40000000u) == 2.0f &&
-            __int_as_float(__float_as_int(-3.5f)) == -3.5f,
-        "bits of floats");
-  check(__umulhi(0x80000000u, 6u) == 3u && __mulhi(-1, 1) == -1, "high products");
-  check(min(1, 2u) == 1u && max(-1.5f, 2.0f) == 2.0f && min(3ll, 2) == 2, "min and max");
-  check(max(std::nanf(""), 1.0f) == 1.0f && min(1.0f, std::nanf("")) == 1.0f, "NaN loses");
-  check(rsqrtf(4.0f) == 0.5f && rsqrt(0.25) == 2.0, "rsqrt");
-  check(__float2int_rn(2.5f) == 2 && __float2int_rz(-2.7f) == -2 && __float2int_rd(-2.1f) == -3 &&
-            __float2int_ru(2.1f) == 3 && __float2int_rn(1e20f) == 0x7fffffff &&
-            __float2int_rn(std::nanf("")) == 0,
-        "conversions");
-  check(sizeof(float4) == 16 && alignof(float4) == 16 && alignof(uint2) == 8 &&
-            alignof(double2) == 16 && sizeof(uchar4) == 4,
-        "vector types");
+TEST_CASE("bits") {
+  CHECK_MESSAGE(__popc(0xf0f0u) == 8, "popc");
+  CHECK_MESSAGE(__popcll(~0ull) == 64, "popc");
+  CHECK_MESSAGE(__ffs(0) == 0, "ffs and clz");
+  CHECK_MESSAGE(__ffs(8) == 4, "ffs and clz");
+  CHECK_MESSAGE(__clz(0) == 32, "ffs and clz");
+  CHECK_MESSAGE(__clz(1) == 31, "ffs and clz");
+  CHECK_MESSAGE(__clzll(1) == 63, "ffs and clz");
+  CHECK_MESSAGE(__brev(1u) == 0x80000000u, "brev");
+  CHECK_MESSAGE(__brev(0x12345678u) == 0x1e6a2c48u, "brev");
+  CHECK_MESSAGE(__byte_perm(0x03020100u, 0x07060504u, 0x7531u) == 0x07050301u, "byte_perm");
+  CHECK_MESSAGE(__float_as_uint(1.0f) == 0x3f800000u, "bits of floats");
+  CHECK_MESSAGE(__uint_as_float(0x40000000u) == 2.0f, "bits of floats");
+  CHECK_MESSAGE(__int_as_float(__float_as_int(-3.5f)) == -3.5f, "bits of floats");
+  CHECK_MESSAGE(__umulhi(0x80000000u, 6u) == 3u, "high products");
+  CHECK_MESSAGE(__mulhi(-1, 1) == -1, "high products");
+  CHECK_MESSAGE(min(1, 2u) == 1u, "min and max");
+  CHECK_MESSAGE(max(-1.5f, 2.0f) == 2.0f, "min and max");
+  CHECK_MESSAGE(min(3ll, 2) == 2, "min and max");
+  CHECK_MESSAGE(max(std::nanf(""), 1.0f) == 1.0f, "NaN loses");
+  CHECK_MESSAGE(min(1.0f, std::nanf("")) == 1.0f, "NaN loses");
+  CHECK_MESSAGE(rsqrtf(4.0f) == 0.5f, "rsqrt");
+  CHECK_MESSAGE(rsqrt(0.25) == 2.0, "rsqrt");
+  CHECK_MESSAGE(__float2int_rn(2.5f) == 2, "conversions");
+  CHECK_MESSAGE(__float2int_rz(-2.7f) == -2, "conversions");
+  CHECK_MESSAGE(__float2int_rd(-2.1f) == -3, "conversions");
+  CHECK_MESSAGE(__float2int_ru(2.1f) == 3, "conversions");
+  CHECK_MESSAGE(__float2int_rn(1e20f) == 0x7fffffff, "conversions");
+  CHECK_MESSAGE(__float2int_rn(std::nanf("")) == 0, "conversions");
+  CHECK_MESSAGE(sizeof(float4) == 16, "vector types");
+  CHECK_MESSAGE(alignof(float4) == 16, "vector types");
+  CHECK_MESSAGE(alignof(uint2) == 8, "vector types");
+  CHECK_MESSAGE(alignof(double2) == 16, "vector types");
+  CHECK_MESSAGE(sizeof(uchar4) == 4, "vector types");
   const float4 made = make_float4(1, 2, 3, 4);
-  check(made.x == 1 && made.w == 4, "make_float4");
+  CHECK_MESSAGE(made.x == 1, "make_float4");
+  CHECK_MESSAGE(made.w == 4, "make_float4");
 }
+
+TEST_SUITE_END();
 
 }  // namespace
-
-void test_intrinsics() {
-  test_shuffles();
-  test_shuffle_types();
-  test_votes();
-  test_barriers();
-  test_indices();
-  test_atomics();
-  test_bits();
-}

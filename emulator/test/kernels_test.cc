@@ -8,6 +8,8 @@
 
 namespace {
 
+TEST_SUITE_BEGIN("kernels");
+
 constexpr unsigned kFull = 0xffffffffu;
 
 // One warp per row: k times the largest value, the lower index on ties.
@@ -43,7 +45,7 @@ __global__ void top_k_kernel(const float* scores, int rows, int columns, int k, 
   }
 }
 
-void test_top_k() {
+TEST_CASE("top k") {
   constexpr int kRows = 13, kColumns = 77, kK = 9;
   Inputs inputs(6);
   std::vector<float> scores(kRows * kColumns);
@@ -62,7 +64,7 @@ void test_top_k() {
       });
       for (int i = 0; i < kK; ++i) wrong += out[row * kK + i] != order[i] ? 1 : 0;
     }
-    check(wrong == 0, std::string("top-k, ") + setting.name);
+    CHECK_MESSAGE(wrong == 0, "top-k, ", std::string(setting.name));
   }
 }
 
@@ -97,7 +99,7 @@ Outcome run_histogram(const std::vector<int>& values, bool* right) {
   return outcome;
 }
 
-void test_histogram() {
+TEST_CASE("histogram") {
   Inputs inputs(7);
   std::vector<int> values(3001);
   for (int& value : values) value = static_cast<int>(inputs.below(64));
@@ -105,14 +107,14 @@ void test_histogram() {
   for (const Setting& setting : all_settings()) {
     const Scheduled scheduled(setting.schedule, setting.seed);
     expect_clean(run_histogram<Histogram::kRight>(values, &right), "histogram");
-    check(right, std::string("histogram, ") + setting.name);
+    CHECK_MESSAGE(right, "histogram, ", std::string(setting.name));
     // Plain: the wrong numbers give it away.
     const Outcome outcome = run_histogram<Histogram::kNoBarrier>(values, &right);
     if (kRaceFlavour) {
       expect_defect(outcome, {simt::DefectKind::kRace, simt::DefectKind::kUninitialised},
                     "no barrier after zeroing");
     } else {
-      check(!right, std::string("no barrier after zeroing shows, ") + setting.name);
+      CHECK_MESSAGE(!right, "no barrier after zeroing shows, ", std::string(setting.name));
     }
     if (kRaceFlavour) {
       expect_defect(run_histogram<Histogram::kPlainAdd>(values, &right), {simt::DefectKind::kRace},
@@ -140,7 +142,7 @@ __global__ void sum_kernel(const float* values, int count, float* out) {
   }
 }
 
-void test_sum() {
+TEST_CASE("sum") {
   Inputs inputs(8);
   std::vector<float> values(5 * 700);
   for (float& value : values) value = static_cast<float>(inputs.below(100));
@@ -148,20 +150,16 @@ void test_sum() {
     const Scheduled scheduled(setting.schedule, setting.seed);
     const Buffer<float> in(values), out(5);
     expect_clean(run(sum_kernel, 5, 1024, 4096, in.data(), 700, out.data()), "sum");
-    bool right = true;
+    Every right;
     for (int block = 0; block < 5; ++block) {
       float sum = 0;
       for (int i = 0; i < 700; ++i) sum += values[block * 700 + i];
-      right = right && out[block] == sum;
+      right.equal(out[block], sum);
     }
-    check(right, std::string("sums of blocks, ") + setting.name);
+    right.check(std::string("sums of blocks, ") + setting.name);
   }
 }
 
-}  // namespace
+TEST_SUITE_END();
 
-void test_kernels() {
-  test_top_k();
-  test_histogram();
-  test_sum();
-}
+}  // namespace

@@ -9,6 +9,8 @@
 
 namespace {
 
+TEST_SUITE_BEGIN("layouts");
+
 using namespace simt::ptx;
 
 struct Place {
@@ -86,12 +88,12 @@ void test_mma() {
       }
     }
   }
-  check(wrong == 0, std::string("mma ") + (kF16 ? "f16" : "bf16") + ": " + std::to_string(wrong) +
-                        " of 2560 elements differ");
+  CHECK_MESSAGE(wrong == 0, "mma ", (kF16 ? "f16" : "bf16"), ": ", wrong,
+                " of 2560 elements differ");
 }
 
 // The f16 conversion inside: every bit pattern times one.
-void test_f16_values() {
+TEST_CASE("f16 values") {
   int wrong = 0;
   for (uint32_t first = 0; first < 65536; first += 256) {
     const Buffer<uint32_t> a(128), b(64);
@@ -127,7 +129,7 @@ void test_f16_values() {
       }
     }
   }
-  check(wrong == 0, "f16 values in mma: " + std::to_string(wrong) + " of 65536 differ");
+  CHECK_MESSAGE(wrong == 0, "f16 values in mma: ", wrong, " of 65536 differ");
 }
 
 // Rows are scattered over shared memory; `order` says where each of the matrices' rows lies.
@@ -183,18 +185,19 @@ void test_ldmatrix() {
       }
     }
   }
-  check(wrong == 0, "ldmatrix x" + std::to_string(kMatrices) + (kTranspose ? ".trans" : "") + ": " +
-                        std::to_string(wrong) + " elements differ");
+  CHECK_MESSAGE(wrong == 0, "ldmatrix x", kMatrices, (kTranspose ? ".trans" : ""), ": ", wrong,
+                " elements differ");
 }
 
-}  // namespace
-
-void test_layouts() {
+TEST_CASE("mma and ldmatrix") {
   test_mma<false>();
   test_mma<true>();
-  test_f16_values();
   test_ldmatrix<4, false>();
   test_ldmatrix<4, true>();
   test_ldmatrix<2, false>();
   test_ldmatrix<2, true>();
 }
+
+TEST_SUITE_END();
+
+}  // namespace

@@ -9,6 +9,8 @@
 
 namespace {
 
+TEST_SUITE_BEGIN("memory");
+
 using simt::DefectKind;
 
 __global__ void read_kernel(const int* values, int index, int* out) { out[0] = values[index]; }
@@ -26,14 +28,13 @@ __global__ void misaligned_kernel(const char* bytes, int* out) {
   out[0] = *reinterpret_cast<const int*>(bytes + 2);
 }
 
-void test_alignment() {
-  if (!kRaceFlavour) return;
+TEST_CASE("alignment" * doctest::skip(!kRaceFlavour)) {
   const Buffer<int> values(4), out(1);
   expect_defect(run(misaligned_kernel, 1, 1, 0, reinterpret_cast<char*>(values.data()), out.data()),
                 {DefectKind::kMisaligned}, "a misaligned load", "memory_test");
 }
 
-void test_bounds() {
+TEST_CASE("bounds") {
   const Buffer<int> values(100), out(1);
   expect_clean(run(read_kernel, 1, 1, 0, values.data(), 99, out.data()), "the last element");
   expect_clean(run(array_kernel, 1, 1, 0, 9), "the array's last element");
@@ -78,7 +79,7 @@ __global__ void find_kernel(int* out) {
   out[threadIdx.x] = array[threadIdx.x];
 }
 
-void test_uninitialised() {
+TEST_CASE("uninitialised") {
   const Buffer<float> out(32);
   const Outcome outcome = run(uninitialised_kernel, 1, 32, 128, out.data());
   if (kRaceFlavour) {
@@ -86,7 +87,8 @@ void test_uninitialised() {
                   "memory_test");
   } else {
     expect_clean(outcome, "uninitialised");
-    check(std::isnan(out[5]) && out[4] == 3.0f, "uninitialised shared memory is NaN");
+    CHECK_MESSAGE(std::isnan(out[5]), "uninitialised shared memory is NaN");
+    CHECK_MESSAGE(out[4] == 3.0f, "uninitialised shared memory is NaN");
   }
   // What an earlier kernel or block left there is gone.
   run(leave_kernel, 1, 32, 0, 77);
@@ -95,7 +97,7 @@ void test_uninitialised() {
   if (kRaceFlavour) {
     expect_defect(reading, {DefectKind::kUninitialised}, "left by another kernel");
   } else {
-    check(found[0] == -1, "left by another kernel");
+    CHECK_MESSAGE(found[0] == -1, "left by another kernel");
   }
 }
 
@@ -118,17 +120,19 @@ __global__ void arrays_kernel(unsigned long long* out) {
   out[t * 6 + 5] = number(SIMT_STATIC_SHARED(float4, 2));
 }
 
-void test_arrays() {
+TEST_CASE("arrays") {
   const Buffer<unsigned long long> out(6 * 64);
   expect_clean(run(arrays_kernel, 1, 64, 100, out.data()), "arrays");
-  bool same = true;
+  Every same;
   for (int t = 0; t < 64; ++t) {
-    for (int i = 0; i < 6; ++i) same = same && out[t * 6 + i] == out[i];
+    for (int i = 0; i < 6; ++i) same.equal(out[t * 6 + i], out[i]);
   }
-  check(same, "the same address for every thread");
-  check(out[0] == out[1] && out[2] != out[3] && out[0] % 8 == 0 && out[5] % 16 == 0 &&
-            out[4] % 1024 == 0,
-        "one array per place in the source, aligned");
+  same.check("the same address for every thread");
+  CHECK_MESSAGE(out[0] == out[1], "one array per place in the source, aligned");
+  CHECK_MESSAGE(out[2] != out[3], "one array per place in the source, aligned");
+  CHECK_MESSAGE(out[0] % 8 == 0, "one array per place in the source, aligned");
+  CHECK_MESSAGE(out[5] % 16 == 0, "one array per place in the source, aligned");
+  CHECK_MESSAGE(out[4] % 1024 == 0, "one array per place in the source, aligned");
 }
 
 __global__ void large_kernel(int* out) {
@@ -143,7 +147,7 @@ __global__ void array_of_10k_kernel(int* out) {
   out[0] = 1;
 }
 
-void test_resources() {
+TEST_CASE("resources") {
   const Buffer<int> out(1);
   expect_clean(run(array_of_10k_kernel, 1, 1, 38 * 1024, out.data()), "48 KiB in all");
   expect_defect(run(array_of_10k_kernel, 1, 1, 40 * 1024, out.data()), {DefectKind::kResources},
@@ -151,6 +155,8 @@ void test_resources() {
   expect_defect(run(large_kernel, 1, 1, 0, out.data()), {DefectKind::kResources},
                 "arrays beyond 48 KiB");
 }
+
+TEST_SUITE_END();
 
 }  // namespace
 
@@ -164,11 +170,3 @@ void child_global_write() {
 }
 void child_array_end() { run(array_kernel, 1, 1, 0, 10); }
 void child_dynamic_end() { run(dynamic_kernel, 1, 1, 40, 10); }
-
-void test_memory() {
-  test_alignment();
-  test_bounds();
-  test_uninitialised();
-  test_arrays();
-  test_resources();
-}

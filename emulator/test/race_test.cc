@@ -7,6 +7,8 @@
 
 namespace {
 
+TEST_SUITE_BEGIN("race");
+
 using simt::DefectKind;
 constexpr unsigned kFull = 0xffffffffu;
 
@@ -260,28 +262,33 @@ void test_right(const Setting& setting) {
   const Buffer<int> out(64), values(std::vector<int>(64, 1)), counters(std::vector<int>(4, 0));
   const Buffer<uint32_t> words(16);
   expect_clean(run(chain_kernel, 1, 32, 0, out.data()), "a chain" + where);
-  check(out[0] == 7 && out[1] == 8, "a chain's values" + where);
+  CHECK_MESSAGE(out[0] == 7, "a chain's values", where);
+  CHECK_MESSAGE(out[1] == 8, "a chain's values", where);
   expect_clean(run(neighbours_kernel, 1, 64, 0, out.data()), "bytes" + where);
-  check(out[0] == 64 && out[63] == 1, "bytes' values" + where);
+  CHECK_MESSAGE(out[0] == 64, "bytes' values", where);
+  CHECK_MESSAGE(out[63] == 1, "bytes' values", where);
   expect_clean(run(mixed_width_kernel, 1, 64, 0, words.data()), "mixed widths" + where);
-  check(words[1] == 0x07060504u, "mixed widths' values" + where);
+  CHECK_MESSAGE(words[1] == 0x07060504u, "mixed widths' values", where);
   expect_clean(run(broadcast_kernel, 1, 64, 0, out.data()), "broadcasts" + where);
-  check(out[0] == 2 && out[63] == 2, "broadcasts' values" + where);
+  CHECK_MESSAGE(out[0] == 2, "broadcasts' values", where);
+  CHECK_MESSAGE(out[63] == 2, "broadcasts' values", where);
   expect_clean(run(surroundings_kernel, 2, 32, 0, Plain{1, 2.0f, 3}, values.data(), out.data()),
                "arguments, constants and stacks" + where);
-  check(out[0] == 1 + 20 + 8 + 2, "their values" + where);
+  CHECK_MESSAGE(out[0] == 1 + 20 + 8 + 2, "their values", where);
   expect_clean(run(counting_kernel, 4, 64, 0, counters.data()), "atomics of many blocks" + where);
-  check(counters[0] == 64, "their sum" + where);
+  CHECK_MESSAGE(counters[0] == 64, "their sum", where);
   // Launches are ordered: what one wrote another may read and write.
   expect_clean(run(counting_kernel, 1, 64, 0, counters.data()), "the next launch" + where);
 }
 
-}  // namespace
-
-void test_race() {
+TEST_CASE("planted races, and code without") {
   for (const Setting& setting : all_settings()) {
     const Scheduled scheduled(setting.schedule, setting.seed);
     test_right(setting);
     if (kRaceFlavour) test_wrong(setting);
   }
 }
+
+TEST_SUITE_END();
+
+}  // namespace

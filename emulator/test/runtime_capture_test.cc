@@ -11,7 +11,9 @@
 
 namespace {
 
-void test_capture() {
+TEST_SUITE_BEGIN("runtime_capture");
+
+TEST_CASE("capture") {
   const Fresh fresh;
   cudaStream_t stream = new_stream();
   cudaStream_t side = new_stream();
@@ -30,7 +32,7 @@ void test_capture() {
   begin();
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   ok(cudaStreamIsCapturing(stream, &status), "is capturing");
-  check(status == cudaStreamCaptureStatusActive, "active");
+  CHECK_MESSAGE(status == cudaStreamCaptureStatusActive, "active");
   ok(cudaMemcpyAsync(device, pinned, 4, cudaMemcpyHostToDevice, stream), "captured copy");
   ok(cudaEventRecord(fork, stream), "fork");
   ok(cudaStreamWaitEvent(side, fork, 0), "side joins");
@@ -42,10 +44,11 @@ void test_capture() {
   ok(cudaMemcpyAsync(pinned + 1, device, 4, cudaMemcpyDeviceToHost, stream), "copy back");
   is(cudaEventQuery(join), cudaErrorCapturedEvent, "a captured event");
   ok(cudaStreamEndCapture(stream, &graph), "end");
-  check(order.empty() && *device == -1, "capture runs nothing");
+  CHECK_MESSAGE(order.empty(), "capture runs nothing");
+  CHECK_MESSAGE(*device == -1, "capture runs nothing");
   size_t nodes = 0;
   ok(cudaGraphGetNodes(graph, nullptr, &nodes), "nodes");
-  check(nodes == 5, "five nodes");
+  CHECK_MESSAGE(nodes == 5, "five nodes");
   ok(cudaGraphInstantiate(&exec, graph, 0), "instantiate");
   ok(cudaGraphDestroy(graph), "destroy graph");
   bool main_first = false;
@@ -54,30 +57,31 @@ void test_capture() {
     order.clear();
     pinned[0] = 10 * i;
     ok(cudaGraphLaunch(exec, stream), "launch");
-    check(order.empty(), "a replay waits as well");
+    CHECK_MESSAGE(order.empty(), "a replay waits as well");
     ok(cudaStreamSynchronize(stream), "synchronise");
-    check(pinned[1] == 10 * i + 1, "replay " + std::to_string(i));
+    CHECK_MESSAGE(pinned[1] == 10 * i + 1, "replay ", i);
     main_first = main_first || order == "ms";
     side_first = side_first || order == "sm";
   }
-  check(main_first && side_first, "independent nodes run in both orders");
+  CHECK_MESSAGE(main_first, "independent nodes run in both orders");
+  CHECK_MESSAGE(side_first, "independent nodes run in both orders");
   order.clear();
   ok(cudaGraphLaunch(exec, stream), "launch");
   ok(cudaGraphLaunch(exec, side), "launch elsewhere");
   ok(cudaGraphExecDestroy(exec), "destroyed while queued");
   ok(cudaStreamSynchronize(side), "side");
-  check(order.size() == 4, "the second launch comes after the first");
+  CHECK_MESSAGE(order.size() == 4, "the second launch comes after the first");
   is(cudaGraphLaunch(exec, stream), cudaErrorInvalidValue, "a destroyed graph");
 
   // Refused, and the capture is spoilt.
   const auto spoilt = [&](cudaError_t got, cudaError_t expected, const std::string& what) {
     is(got, expected, what);
     ok(cudaStreamIsCapturing(stream, &status), what);
-    check(status == cudaStreamCaptureStatusInvalidated, what + ": invalidated");
+    CHECK_MESSAGE(status == cudaStreamCaptureStatusInvalidated, what, ": invalidated");
     is(queue(stream, [] {}), cudaErrorStreamCaptureInvalidated, what + ": later work");
     cudaGraph_t none = reinterpret_cast<cudaGraph_t>(1);
     is(cudaStreamEndCapture(stream, &none), cudaErrorStreamCaptureInvalidated, what + ": end");
-    check(none == nullptr, what + ": no graph");
+    CHECK_MESSAGE(none == nullptr, what, ": no graph");
     ok(cudaStreamSynchronize(stream), what + ": the stream works again");
   };
   void* pointer = nullptr;
@@ -166,6 +170,6 @@ void test_capture() {
   simt::revive_devices();
 }
 
-}  // namespace
+TEST_SUITE_END();
 
-void test_runtime_capture() { test_capture(); }
+}  // namespace

@@ -11,6 +11,8 @@
 
 namespace {
 
+TEST_SUITE_BEGIN("runtime_failures");
+
 __global__ void add_kernel(int* values, int count, int amount) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (i < count) values[i] += amount;
@@ -20,7 +22,7 @@ __global__ void half_barrier_kernel() {
   if (threadIdx.x < 32) __syncthreads();
 }
 
-void test_failures() {
+TEST_CASE("failures") {
   {
     const Fresh fresh{{"SIMT_FAIL", "malloc:2,copy:2,launch:1,graph:1,host:1"}};
     void* pointer = nullptr;
@@ -46,15 +48,15 @@ void test_failures() {
     ok(cudaStreamEndCapture(stream, &graph), "end");
     is(cudaGraphInstantiate(&exec, graph, 0), cudaErrorMemoryAllocation, "first graph");
     ok(cudaGraphInstantiate(&exec, graph, 0), "second graph");
-    check(simt::pending_faults() == 0, "all planned failures happened");
+    CHECK_MESSAGE(simt::pending_faults() == 0, "all planned failures happened");
     static_cast<void>(cudaGetLastError());
   }
   {
     const Fresh fresh;
-    check(!simt::set_faults("malloc"), "no count");
-    check(!simt::set_faults("malloc:0"), "count 0");
-    check(!simt::set_faults("mallocs:1"), "no such kind");
-    check(simt_set_faults("malloc:1") == 1, "from C");
+    CHECK_MESSAGE(!simt::set_faults("malloc"), "no count");
+    CHECK_MESSAGE(!simt::set_faults("malloc:0"), "count 0");
+    CHECK_MESSAGE(!simt::set_faults("mallocs:1"), "no such kind");
+    CHECK_MESSAGE(simt_set_faults("malloc:1") == 1, "from C");
     simt::clear_faults();
     void* pointer = nullptr;
     ok(cudaMalloc(&pointer, 16), "cleared");
@@ -69,7 +71,7 @@ void test_failures() {
     ok(queue(stream, [&] { ++ran; }), "second");
     ok(queue(stream, [&] { ++ran; }), "third");
     is(cudaStreamSynchronize(stream), cudaErrorIllegalAddress, "synchronise");
-    check(ran == 1, "nothing runs after the failure");
+    CHECK_MESSAGE(ran == 1, "nothing runs after the failure");
     is(cudaGetLastError(), cudaErrorIllegalAddress, "sticky");
     is(cudaGetLastError(), cudaErrorIllegalAddress, "still sticky");
     void* pointer = nullptr;
@@ -87,23 +89,23 @@ void test_failures() {
     ok(cudaGetLastError(), "which has no error");
     ok(queue(nullptr, [&] { ++ran; }), "launch there");
     ok(cudaDeviceSynchronize(), "synchronise there");
-    check(ran == 2, "it ran");
+    CHECK_MESSAGE(ran == 2, "it ran");
     simt::revive_devices();
     ok(cudaSetDevice(0), "revived");
     ok(cudaMalloc(&pointer, 16), "allocates again");
-    check(simt_allocation_count() == 1, "the failed device's memory was not lost");
+    CHECK_MESSAGE(simt_allocation_count() == 1, "the failed device's memory was not lost");
   }
 }
 
-void test_kernels() {
+TEST_CASE("kernels") {
   const Fresh fresh;
   int* values = device_memory<int>(100);
   ok(cudaMemset(values, 0, 400), "cudaMemset");
   ok(simt::launch(add_kernel, dim3(4), dim3(32), 0, nullptr, values, 100, 3), "launch");
-  check(values[0] == -1, "nothing ran yet");
+  CHECK_MESSAGE(values[0] == -1, "nothing ran yet");
   std::vector<int> out(100);
   ok(cudaMemcpy(out.data(), values, 400, cudaMemcpyDeviceToHost), "download");
-  check(out == std::vector<int>(100, 3), "every element once");
+  CHECK_MESSAGE(out == std::vector<int>(100, 3), "every element once");
 
   is(simt::launch(add_kernel, dim3(1), dim3(2048), 0, nullptr, values, 100, 3),
      cudaErrorInvalidConfiguration, "2048 threads");
@@ -118,28 +120,25 @@ void test_kernels() {
   ok(simt::launch(add_kernel, dim3(1), dim3(32), 64 * 1024, nullptr, values, 100, 3), "64 KiB");
   cudaFuncAttributes attributes;
   ok(cudaFuncGetAttributes(&attributes, add_kernel), "function attributes");
-  check(attributes.maxDynamicSharedSizeBytes == 64 * 1024, "limit of the function");
+  CHECK_MESSAGE(attributes.maxDynamicSharedSizeBytes == 64 * 1024, "limit of the function");
   int blocks = 0;
   ok(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, add_kernel, 256, 50 * 1024),
      "occupancy");
-  check(blocks == 3, "164 KiB hold three times 51");
+  CHECK_MESSAGE(blocks == 3, "164 KiB hold three times 51");
   ok(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, add_kernel, 1024, 0), "occupancy");
-  check(blocks == 2, "2048 threads");
+  CHECK_MESSAGE(blocks == 2, "2048 threads");
   ok(cudaDeviceSynchronize(), "synchronise");
 
   // A defective kernel ends the device.
   ok(simt::launch(half_barrier_kernel, dim3(1), dim3(64), 0, nullptr), "defective kernel");
   is(cudaDeviceSynchronize(), cudaErrorLaunchFailure, "defect");
   is(cudaMemset(values, 0, 4), cudaErrorLaunchFailure, "sticky");
-  check(simt::runtime_counters().defects == 1, "counted");
+  CHECK_MESSAGE(simt::runtime_counters().defects == 1, "counted");
   simt::revive_devices();
   simt::clear_defects();
   ok(cudaDeviceSynchronize(), "revived");
 }
 
-}  // namespace
+TEST_SUITE_END();
 
-void test_runtime_failures() {
-  test_failures();
-  test_kernels();
-}
+}  // namespace

@@ -12,11 +12,11 @@
 #include <string>
 #include <utility>
 
-#include "check.h"
+#include "cpp/check.h"
 
 inline bool is(cudaError_t error, cudaError_t expected, const std::string& what) {
-  return check(error == expected,
-               what + ": " + cudaGetErrorName(error) + ", expected " + cudaGetErrorName(expected));
+  return CHECK_MESSAGE(error == expected, what, ": ", std::string(cudaGetErrorName(error)),
+                       ", expected ", std::string(cudaGetErrorName(expected)));
 }
 
 inline bool ok(cudaError_t error, const std::string& what) { return is(error, cudaSuccess, what); }

@@ -12,20 +12,22 @@
 
 namespace {
 
-void test_machine() {
+TEST_SUITE_BEGIN("runtime_memory");
+
+TEST_CASE("machine") {
   {
     const Fresh fresh;
     int count = -1;
     ok(cudaGetDeviceCount(&count), "one device by default");
-    check(count == 1, "one device");
+    CHECK_MESSAGE(count == 1, "one device");
     int version = 0;
     ok(cudaDriverGetVersion(&version), "driver version");
-    check(version == 13000, "driver 13.0");
+    CHECK_MESSAGE(version == 13000, "driver 13.0");
     int value = 0;
     ok(cudaDeviceGetAttribute(&value, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), "attribute");
-    check(value == 163 * 1024, "sm_80: 163 KiB per block");
+    CHECK_MESSAGE(value == 163 * 1024, "sm_80: 163 KiB per block");
     ok(cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, 0), "attribute");
-    check(value == 4, "4 multiprocessors");
+    CHECK_MESSAGE(value == 4, "4 multiprocessors");
     is(cudaDeviceGetAttribute(&value, static_cast<cudaDeviceAttr>(127), 0), cudaErrorInvalidValue,
        "unknown attribute");
     is(cudaDeviceGetAttribute(&value, cudaDevAttrWarpSize, 1), cudaErrorInvalidDevice, "device 1");
@@ -35,15 +37,18 @@ void test_machine() {
     is(cudaGetLastError(), cudaSuccess, "taken");
     cudaDeviceProp properties;
     ok(cudaGetDeviceProperties(&properties, 0), "properties");
-    check(properties.major == 8 && properties.minor == 0 && properties.warpSize == 32 &&
-              properties.totalGlobalMem == 4ull << 30,
-          "properties of sm_80");
-    check(std::string(cudaGetErrorName(cudaErrorIllegalAddress)) == "cudaErrorIllegalAddress",
-          "error name");
-    check(std::string(cudaGetErrorString(cudaErrorMemoryAllocation)) == "out of memory",
-          "error text");
-    check(std::string(cudaGetErrorName(static_cast<cudaError_t>(998))) == "unrecognized error code",
-          "unknown error");
+    CHECK_MESSAGE(properties.major == 8, "properties of sm_80");
+    CHECK_MESSAGE(properties.minor == 0, "properties of sm_80");
+    CHECK_MESSAGE(properties.warpSize == 32, "properties of sm_80");
+    CHECK_MESSAGE((properties.totalGlobalMem == 4ull << 30), "properties of sm_80");
+    CHECK_MESSAGE(
+        std::string(cudaGetErrorName(cudaErrorIllegalAddress)) == "cudaErrorIllegalAddress",
+        "error name");
+    CHECK_MESSAGE(std::string(cudaGetErrorString(cudaErrorMemoryAllocation)) == "out of memory",
+                  "error text");
+    CHECK_MESSAGE(
+        std::string(cudaGetErrorName(static_cast<cudaError_t>(998))) == "unrecognized error code",
+        "unknown error");
   }
   {
     const Fresh fresh{{"SIMT_DRIVER", "none"}};
@@ -51,7 +56,8 @@ void test_machine() {
     is(cudaGetDeviceCount(&count), cudaErrorInsufficientDriver, "no driver: count");
     int version = -1;
     ok(cudaDriverGetVersion(&version), "no driver: version");
-    check(count == 0 && version == 0, "no driver: zero");
+    CHECK_MESSAGE(count == 0, "no driver: zero");
+    CHECK_MESSAGE(version == 0, "no driver: zero");
     void* pointer = nullptr;
     is(cudaMalloc(&pointer, 16), cudaErrorInsufficientDriver, "no driver: cudaMalloc");
     is(cudaDeviceSynchronize(), cudaErrorInsufficientDriver, "no driver: synchronise");
@@ -74,14 +80,15 @@ void test_machine() {
     for (int device = 0; device < 3; ++device) {
       int bytes = 0;
       ok(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "opt-in");
-      check(bytes == expected[device] * 1024, "shared memory of device " + std::to_string(device));
+      CHECK_MESSAGE(bytes == expected[device] * 1024, "shared memory of device ", device);
     }
     ok(cudaSetDevice(2), "cudaSetDevice(2)");
     int other = -1;
     std::thread([&] { cudaGetDevice(&other); }).join();
     int mine = -1;
     ok(cudaGetDevice(&mine), "cudaGetDevice");
-    check(mine == 2 && other == 0, "the current device belongs to the thread");
+    CHECK_MESSAGE(mine == 2, "the current device belongs to the thread");
+    CHECK_MESSAGE(other == 0, "the current device belongs to the thread");
   }
   {
     const Fresh fresh{{"SIMT_COMPUTE_CAPABILITY", "75"}};
@@ -89,23 +96,25 @@ void test_machine() {
   }
 }
 
-void test_allocation() {
+TEST_CASE("allocation") {
   const Fresh fresh{{"SIMT_MEMORY_BYTES", "1000000"}};
   unsigned char* bytes = device_memory<unsigned char>(600000);
-  check(bytes[0] == 0xFF && bytes[599999] == 0xFF, "device memory is poisoned");
-  check(reinterpret_cast<uintptr_t>(bytes) % 256 == 0, "aligned to 256");
+  CHECK_MESSAGE(bytes[0] == 0xFF, "device memory is poisoned");
+  CHECK_MESSAGE(bytes[599999] == 0xFF, "device memory is poisoned");
+  CHECK_MESSAGE(reinterpret_cast<uintptr_t>(bytes) % 256 == 0, "aligned to 256");
   size_t free_bytes = 0;
   size_t total = 0;
   ok(cudaMemGetInfo(&free_bytes, &total), "cudaMemGetInfo");
-  check(free_bytes == 400000 && total == 1000000, "free and total");
+  CHECK_MESSAGE(free_bytes == 400000, "free and total");
+  CHECK_MESSAGE(total == 1000000, "free and total");
   void* more = &total;
   is(cudaMalloc(&more, 400001), cudaErrorMemoryAllocation, "too much");
-  check(more == &total, "an output is left alone on failure");
+  CHECK_MESSAGE(more == &total, "an output is left alone on failure");
   is(cudaGetLastError(), cudaErrorMemoryAllocation, "kept as last error");
   ok(cudaMalloc(&more, 400000), "out of memory is not sticky");
   ok(cudaFree(more), "cudaFree");
   ok(cudaMalloc(&more, 0), "no bytes");
-  check(more == nullptr, "no bytes: null");
+  CHECK_MESSAGE(more == nullptr, "no bytes: null");
   ok(cudaFree(nullptr), "cudaFree(null)");
   is(cudaFree(bytes + 1), cudaErrorInvalidValue, "inside of an allocation");
   is(cudaFreeHost(bytes), cudaErrorInvalidValue, "device memory is no pinned memory");
@@ -113,23 +122,25 @@ void test_allocation() {
   is(cudaFree(&local), cudaErrorInvalidValue, "not allocated");
   cudaPointerAttributes attributes;
   ok(cudaPointerGetAttributes(&attributes, bytes + 599999), "attributes");
-  check(attributes.type == cudaMemoryTypeDevice && attributes.device == 0, "device pointer");
+  CHECK_MESSAGE(attributes.type == cudaMemoryTypeDevice, "device pointer");
+  CHECK_MESSAGE(attributes.device == 0, "device pointer");
   ok(cudaPointerGetAttributes(&attributes, &local), "attributes");
-  check(attributes.type == cudaMemoryTypeUnregistered, "unregistered pointer");
+  CHECK_MESSAGE(attributes.type == cudaMemoryTypeUnregistered, "unregistered pointer");
   int* pinned = pinned_memory<int>(4);
   ok(cudaPointerGetAttributes(&attributes, pinned), "attributes");
-  check(attributes.type == cudaMemoryTypeHost && attributes.devicePointer == pinned, "pinned");
-  check(pinned[0] == -1, "pinned memory is poisoned");
-  check(simt_allocation_count() == 2, "two allocations live");
+  CHECK_MESSAGE(attributes.type == cudaMemoryTypeHost, "pinned");
+  CHECK_MESSAGE(attributes.devicePointer == pinned, "pinned");
+  CHECK_MESSAGE(pinned[0] == -1, "pinned memory is poisoned");
+  CHECK_MESSAGE(simt_allocation_count() == 2, "two allocations live");
   ok(cudaFree(bytes), "cudaFree");
   is(cudaFree(bytes), cudaErrorInvalidValue, "freed twice");
   ok(cudaFreeHost(pinned), "cudaFreeHost");
-  check(simt_allocation_count() == 0, "none live");
+  CHECK_MESSAGE(simt_allocation_count() == 0, "none live");
   ok(cudaMemGetInfo(&free_bytes, nullptr), "cudaMemGetInfo");
-  check(free_bytes == 1000000, "all free");
+  CHECK_MESSAGE(free_bytes == 1000000, "all free");
 }
 
-void test_copies() {
+TEST_CASE("copies") {
   const Fresh fresh;
   cudaStream_t stream = new_stream();
   int* device = device_memory<int>(8);
@@ -139,23 +150,26 @@ void test_copies() {
   // Pinned memory is read when the stream runs: who reuses it too early sends the wrong bytes.
   for (int i = 0; i < 8; ++i) pinned[i] = i;
   ok(cudaMemcpyAsync(device, pinned, 32, cudaMemcpyHostToDevice, stream), "pinned to device");
-  check(device[0] == -1, "nothing ran yet");
+  CHECK_MESSAGE(device[0] == -1, "nothing ran yet");
   pinned[0] = 77;
   ok(cudaStreamSynchronize(stream), "synchronise");
-  check(device[0] == 77 && device[7] == 7, "pinned memory is read late");
+  CHECK_MESSAGE(device[0] == 77, "pinned memory is read late");
+  CHECK_MESSAGE(device[7] == 7, "pinned memory is read late");
 
   // Pageable memory is taken at the call.
   ok(cudaMemcpyAsync(device, pageable.data(), 32, cudaMemcpyHostToDevice, stream), "pageable");
   pageable.assign(8, 0);
-  check(device[0] == 77, "nothing ran yet");
+  CHECK_MESSAGE(device[0] == 77, "nothing ran yet");
   ok(cudaStreamSynchronize(stream), "synchronise");
-  check(device[0] == 1 && device[7] == 8, "pageable memory is read at once");
+  CHECK_MESSAGE(device[0] == 1, "pageable memory is read at once");
+  CHECK_MESSAGE(device[7] == 8, "pageable memory is read at once");
 
   // To pageable memory the call waits; to pinned memory it does not.
   ok(cudaMemcpyAsync(pinned, device, 32, cudaMemcpyDeviceToHost, stream), "to pinned");
-  check(pinned[0] == 77, "pinned memory is written late");
+  CHECK_MESSAGE(pinned[0] == 77, "pinned memory is written late");
   ok(cudaMemcpyAsync(pageable.data(), device, 32, cudaMemcpyDeviceToHost, stream), "to pageable");
-  check(pinned[0] == 1 && pageable[7] == 8, "to pageable memory the call waits");
+  CHECK_MESSAGE(pinned[0] == 1, "to pageable memory the call waits");
+  CHECK_MESSAGE(pageable[7] == 8, "to pageable memory the call waits");
 
   // What CUDA would find or trip over.
   is(cudaMemcpyAsync(device, pinned, 33, cudaMemcpyHostToDevice, stream), cudaErrorInvalidValue,
@@ -181,9 +195,12 @@ void test_copies() {
   const int source[2][4] = {{1, 2, 3, 4}, {5, 6, 7, 8}};
   ok(cudaMemcpy2DAsync(grid, 12, source, 16, 8, 2, cudaMemcpyHostToDevice, stream), "rows");
   ok(cudaStreamSynchronize(stream), "synchronise");
-  check(grid[0] == 1 && grid[1] == 2 && grid[2] == -1 && grid[3] == 5 && grid[4] == 6 &&
-            grid[5] == -1,
-        "rows arrive, gaps stay");
+  CHECK_MESSAGE(grid[0] == 1, "rows arrive, gaps stay");
+  CHECK_MESSAGE(grid[1] == 2, "rows arrive, gaps stay");
+  CHECK_MESSAGE(grid[2] == -1, "rows arrive, gaps stay");
+  CHECK_MESSAGE(grid[3] == 5, "rows arrive, gaps stay");
+  CHECK_MESSAGE(grid[4] == 6, "rows arrive, gaps stay");
+  CHECK_MESSAGE(grid[5] == -1, "rows arrive, gaps stay");
   ok(cudaMemcpy2DAsync(grid, 16, source, 16, 8, 2, cudaMemcpyHostToDevice, stream), "ends in time");
   is(cudaMemcpy2DAsync(grid, 16, source, 16, 16, 2, cudaMemcpyHostToDevice, stream),
      cudaErrorInvalidValue, "rows past the end");
@@ -192,17 +209,14 @@ void test_copies() {
 
   // cudaMemset and copies within the device do not wait; cudaMemcpy to the host does.
   ok(cudaMemset(device, 0, 32), "cudaMemset");
-  check(device[0] == 1, "cudaMemset does not wait");
+  CHECK_MESSAGE(device[0] == 1, "cudaMemset does not wait");
   ok(cudaMemcpy(grid, device, 24, cudaMemcpyDeviceToDevice), "within the device");
-  check(device[0] == 1, "copies within the device do not wait");
+  CHECK_MESSAGE(device[0] == 1, "copies within the device do not wait");
   ok(cudaMemcpy(pageable.data(), grid, 24, cudaMemcpyDeviceToHost), "cudaMemcpy");
-  check(pageable[0] == 0 && pageable[5] == 0, "cudaMemcpy waits for the default stream");
+  CHECK_MESSAGE(pageable[0] == 0, "cudaMemcpy waits for the default stream");
+  CHECK_MESSAGE(pageable[5] == 0, "cudaMemcpy waits for the default stream");
 }
+
+TEST_SUITE_END();
 
 }  // namespace
-
-void test_runtime_memory() {
-  test_machine();
-  test_allocation();
-  test_copies();
-}

@@ -15,7 +15,9 @@
 
 namespace {
 
-void test_streams() {
+TEST_SUITE_BEGIN("runtime_streams");
+
+TEST_CASE("streams") {
   const Fresh fresh;
   std::string order;
   const auto note = [&order](char what) { return [&order, what] { order += what; }; };
@@ -23,11 +25,11 @@ void test_streams() {
   cudaStream_t b = new_stream();
   ok(queue(a, note('a')), "a");
   ok(queue(b, note('b')), "b");
-  check(order.empty(), "work waits for somebody who waits");
+  CHECK_MESSAGE(order.empty(), "work waits for somebody who waits");
   ok(cudaStreamSynchronize(b), "b");
-  check(order == "b", "another stream is not run along");
+  CHECK_MESSAGE(order == "b", "another stream is not run along");
   ok(cudaStreamSynchronize(a), "a");
-  check(order == "ba", "a");
+  CHECK_MESSAGE(order == "ba", "a");
 
   // The default stream comes after blocking streams, and they after it; others do not care.
   cudaStream_t blocking = new_stream(cudaStreamDefault);
@@ -37,9 +39,9 @@ void test_streams() {
   ok(queue(nullptr, note('2')), "2");
   ok(queue(blocking, note('3')), "3");
   ok(cudaStreamSynchronize(blocking), "blocking");
-  check(order == "123", "order with the default stream: " + order);
+  CHECK_MESSAGE(order == "123", "order with the default stream: ", std::string(order));
   ok(cudaDeviceSynchronize(), "device");
-  check(order == "123x", "the rest: " + order);
+  CHECK_MESSAGE(order == "123x", "the rest: ", std::string(order));
 
   // Events.
   cudaEvent_t event = new_event();
@@ -51,9 +53,9 @@ void test_streams() {
   ok(cudaStreamWaitEvent(b, event, 0), "wait");
   ok(queue(b, note('b')), "b");
   ok(cudaStreamSynchronize(b), "b");
-  check(order == "ab", "b waits for what came before the event only: " + order);
+  CHECK_MESSAGE(order == "ab", "b waits for what came before the event only: ", std::string(order));
   ok(cudaEventSynchronize(event), "event");
-  check(order == "ab", "done already");
+  CHECK_MESSAGE(order == "ab", "done already");
   ok(cudaDeviceSynchronize(), "device");
 
   // Polls.
@@ -62,13 +64,13 @@ void test_streams() {
   is(cudaStreamQuery(a), cudaErrorNotReady, "first poll");
   is(cudaStreamQuery(a), cudaErrorNotReady, "second poll");
   is(cudaStreamQuery(a), cudaErrorNotReady, "third poll");
-  check(order.empty(), "polls do not run it");
+  CHECK_MESSAGE(order.empty(), "polls do not run it");
   ok(cudaStreamQuery(a), "fourth poll");
-  check(order == "a", "then it ran");
+  CHECK_MESSAGE(order == "a", "then it ran");
   ok(cudaEventRecord(event, a), "record");
   int polls = 0;
   while (cudaEventQuery(event) == cudaErrorNotReady && polls < 100) ++polls;
-  check(polls == 3, "an event becomes ready");
+  CHECK_MESSAGE(polls == 3, "an event becomes ready");
   static_cast<void>(cudaGetLastError());
 
   // Time.
@@ -83,7 +85,7 @@ void test_streams() {
   is(cudaEventElapsedTime(&milliseconds, start, end), cudaErrorNotReady, "not ready");
   ok(cudaEventSynchronize(end), "end");
   ok(cudaEventElapsedTime(&milliseconds, start, end), "elapsed");
-  check(milliseconds >= 2, "at least 2 ms");
+  CHECK_MESSAGE(milliseconds >= 2, "at least 2 ms");
   is(cudaEventElapsedTime(&milliseconds, event, end), cudaErrorInvalidResourceHandle,
      "an event without timing");
 
@@ -91,9 +93,9 @@ void test_streams() {
   order.clear();
   ok(queue(b, note('b')), "b");
   ok(cudaStreamDestroy(b), "destroy");
-  check(order.empty(), "destroying does not wait");
+  CHECK_MESSAGE(order.empty(), "destroying does not wait");
   ok(cudaDeviceSynchronize(), "device");
-  check(order == "b", "its work is not lost");
+  CHECK_MESSAGE(order == "b", "its work is not lost");
   is(queue(b, note('b')), cudaErrorInvalidResourceHandle, "a destroyed stream");
   is(cudaStreamSynchronize(b), cudaErrorInvalidResourceHandle, "a destroyed stream");
   is(cudaStreamDestroy(b), cudaErrorInvalidResourceHandle, "destroyed twice");
@@ -106,20 +108,20 @@ void test_streams() {
   for (int i = 0; i < 5000; ++i) {
     all_queued = queue(a, [&ran] { ++ran; }) == cudaSuccess && all_queued;
   }
-  check(all_queued, "a long queue");
-  check(ran >= 5000 - 1024, "a full queue runs");
+  CHECK_MESSAGE(all_queued, "a long queue");
+  CHECK_MESSAGE(ran >= 5000 - 1024, "a full queue runs");
   ok(cudaStreamSynchronize(a), "a");
-  check(ran == 5000, "all of it ran");
+  CHECK_MESSAGE(ran == 5000, "all of it ran");
 
   // cudaFree waits.
   order.clear();
   int* memory = device_memory<int>(1);
   ok(queue(a, note('a')), "a");
   ok(cudaFree(memory), "free");
-  check(order == "a", "cudaFree waits for the device");
+  CHECK_MESSAGE(order == "a", "cudaFree waits for the device");
 }
 
-void test_host_functions() {
+TEST_CASE("host functions") {
   const Fresh fresh;
   cudaStream_t stream = new_stream();
   struct Seen {
@@ -142,12 +144,12 @@ void test_host_functions() {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   ok(cudaStreamSynchronize(stream), "synchronise");
-  check(seen.calls == 1, "called once");
-  check(seen.inside == cudaErrorNotPermitted, "CUDA calls inside are refused");
-  check(seen.thread != std::this_thread::get_id(), "on another thread");
+  CHECK_MESSAGE(seen.calls == 1, "called once");
+  CHECK_MESSAGE(seen.inside == cudaErrorNotPermitted, "CUDA calls inside are refused");
+  CHECK_MESSAGE((seen.thread != std::this_thread::get_id()), "on another thread");
 }
 
-void test_threads() {
+TEST_CASE("threads") {
   const Fresh fresh{{"SIMT_DEVICES", "2"}};
   std::atomic<int64_t> ran{0};
   std::atomic<int> errors{0};
@@ -183,22 +185,21 @@ void test_threads() {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  check(errors == 0, "no errors from six threads");
-  check(ran == 300, "every kernel ran once");
-  check(simt_allocation_count() == 0, "all freed");
+  CHECK_MESSAGE(errors == 0, "no errors from six threads");
+  CHECK_MESSAGE(ran == 300, "every kernel ran once");
+  CHECK_MESSAGE(simt_allocation_count() == 0, "all freed");
   char text[4096];
   const uint64_t length = simt_counters_json(text, sizeof text);
-  check(length > 0 && length < sizeof text && text[0] == '{' && text[length - 1] == '}',
-        "counters as JSON");
-  check(std::strstr(text, "\"kernelsRun\":300") != nullptr, "counters count");
+  CHECK_MESSAGE(length > 0, "counters as JSON");
+  CHECK_MESSAGE(length < sizeof text, "counters as JSON");
+  CHECK_MESSAGE(text[0] == '{', "counters as JSON");
+  CHECK_MESSAGE(text[length - 1] == '}', "counters as JSON");
+  CHECK_MESSAGE(std::strstr(text, "\"kernelsRun\":300") != nullptr, "counters count");
   char small[8];
-  check(simt_counters_json(small, sizeof small) == length && small[7] == '\0', "cut off");
+  CHECK_MESSAGE(simt_counters_json(small, sizeof small) == length, "cut off");
+  CHECK_MESSAGE(small[7] == '\0', "cut off");
 }
+
+TEST_SUITE_END();
 
 }  // namespace
-
-void test_runtime_streams() {
-  test_streams();
-  test_host_functions();
-  test_threads();
-}

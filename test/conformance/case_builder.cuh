@@ -9,8 +9,8 @@
 #include "conformance/cases.h"
 #include "conformance/kernels.cuh"
 #include "conformance/model.h"
+#include "cpp/random.h"
 #include "cuda/device_array.h"
-#include "native/check.h"
 
 namespace conformance {
 

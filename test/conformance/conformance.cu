@@ -43,6 +43,15 @@ constexpr bool kEmulated = false;
 // Two machines may each be off by the bound, in opposite directions.
 constexpr double kSlackBetweenMachines = 2;
 
+int passed = 0;
+int failed = 0;
+
+bool report(bool good, const std::string& what) {
+  ++(good ? passed : failed);
+  if (!good) std::printf("FAILED %s\n", what.c_str());
+  return good;
+}
+
 struct NamedDump {
   std::string name;
   Dump dump;
@@ -102,7 +111,7 @@ bool load_dumps(const std::string& path, std::vector<NamedDump>* dumps) {
     named.name = file.filename().string();
     std::string why;
     if (!read_dump(file.string(), &named.dump, &why)) {
-      good = native_test::check(false, named.name + ": " + why);
+      good = report(false, named.name + ": " + why);
       continue;
     }
     named.hardware = named.dump.about["emulated"] == "0";
@@ -122,19 +131,19 @@ std::string verdict_text(const Case& one, const Verdict& verdict) {
 void compare(const Case& one, const std::vector<NamedDump>& dumps) {
   const Verdict verdict = judge(one, one.out, one.model, 1);
   std::string line = "model: " + verdict_text(one, verdict);
-  native_test::check(verdict.good, one.name + ": model: " + verdict.why);
+  report(verdict.good, one.name + ": model: " + verdict.why);
   bool confirmed = false;
   for (const NamedDump& named : dumps) {
     const auto found = named.dump.entries.find(one.name);
     if (found == named.dump.entries.end()) continue;
     const Dump::Entry& entry = found->second;
     if (entry.kind != kind_name(one.kind) || entry.seed != one.seed || entry.folded != folds(one)) {
-      native_test::check(false, one.name + ": " + named.name + " is of another form of this case");
+      report(false, one.name + ": " + named.name + " is of another form of this case");
       continue;
     }
     const std::vector<uint32_t> mine = folds(one) ? fold(one.out) : one.out;
     const Verdict between = judge(one, mine, entry.words, kSlackBetweenMachines);
-    native_test::check(between.good, one.name + ": " + named.name + ": " + between.why);
+    report(between.good, one.name + ": " + named.name + ": " + between.why);
     line += "; " + named.name + ": " + verdict_text(one, between);
     confirmed = confirmed || (named.hardware && between.good);
   }
@@ -153,11 +162,11 @@ int run(const std::string& dump_path, const std::vector<std::string>& checks) {
     std::error_code error;
     std::filesystem::path path = dump_path;
     if (std::filesystem::is_directory(path, error)) path /= dump_name(about);
-    native_test::check(write_dump(path.string(), cases, about), "cannot write " + path.string());
+    report(write_dump(path.string(), cases, about), "cannot write " + path.string());
     std::printf("written: %s\n", path.string().c_str());
   }
-  std::printf("%d passed, %d failed\n", native_test::passed, native_test::failed);
-  return native_test::failed == 0 ? 0 : 1;
+  std::printf("%d passed, %d failed\n", passed, failed);
+  return failed == 0 ? 0 : 1;
 }
 
 }  // namespace

@@ -4,14 +4,15 @@
 #include <string>
 #include <vector>
 
-#include "cuda/backend_suites.h"
+#include "cpp/check.h"
 #include "cuda/device_layer.h"
-#include "native/check.h"
-#include "native/fixture.h"
-#include "native/oracle.h"
+#include "oracle/fixture.h"
+#include "oracle/oracle.h"
 
 namespace native_test {
 namespace {
+
+TEST_SUITE_BEGIN("backend");
 
 std::vector<char> random_hidden(LayerFixture* fixture, int64_t num_tokens) {
   return random_bytes(&fixture->random, num_tokens * fixture->layer.hidden_size, SE_F32, 1);
@@ -19,14 +20,16 @@ std::vector<char> random_hidden(LayerFixture* fixture, int64_t num_tokens) {
 
 void check_layer(const LayerFixture& fixture, const ForwardCall& call, const ForwardResult& result,
                  const std::string& what) {
-  check(result.code == SE_OK, what + ": " + result.status.message);
+  CHECK_MESSAGE(result.code == SE_OK, what, ": ", std::string(result.status.message));
   check_close(
       result.values(SE_F32),
       oracle_experts(fixture.layer, call.args.hidden, result.ids.data(), result.weights.data()),
       5e-6, what);
 }
 
-void test_replay(SeDevice* device) {
+TEST_CASE("replay") {
+  const OpenDevice opened;
+  SeDevice* const device = opened.get();
   LayerOptions options;
   options.num_identity = 2, options.num_experts = 10, options.top_k = 3;
   LayerFixture fixture(options);
@@ -41,10 +44,11 @@ void test_replay(SeDevice* device) {
   call.args.select.topk_weights = weights.data();
   for (int run = 0; run < 3; ++run) {
     const ForwardResult again = run_on_device(layer, call);
-    check(again.code == SE_OK && same_bits(again.output, first.output) &&
-              same_bits(again.ids, first.ids) &&
-              again.flags == std::vector<uint8_t>(again.flags.size(), 0),
-          "replay gives the same bits");
+    CHECK_MESSAGE(again.code == SE_OK, "replay gives the same bits");
+    check_same_bits(again.output, first.output, "replay gives the same bits");
+    check_same_bits(again.ids, first.ids, "replay gives the same bits");
+    CHECK_MESSAGE(again.flags == std::vector<uint8_t>(again.flags.size(), 0),
+                  "replay gives the same bits");
   }
   ids = {-1, -1, -1, 4, 4, 4, 0,  -1, 0,
          9,  8,  9,  7, 2, 2, -1, 8,  1};  // nothing, repeats, identity experts
@@ -52,12 +56,14 @@ void test_replay(SeDevice* device) {
   for (const int32_t id : {10, -2, 0x7fffffff}) {
     ids[7] = id;
     const ForwardResult bad = run_on_device(layer, call);
-    check(bad.code == SE_INVALID_ARGUMENT && bad.output[0] == '\xff',
-          "a bad replayed id is refused first");
+    CHECK_MESSAGE(bad.code == SE_INVALID_ARGUMENT, "a bad replayed id is refused first");
+    CHECK_MESSAGE(bad.output[0] == '\xff', "a bad replayed id is refused first");
   }
 }
 
-void test_capacity(SeDevice* device) {
+TEST_CASE("capacity") {
+  const OpenDevice opened;
+  SeDevice* const device = opened.get();
   LayerOptions options;
   options.num_experts = 4, options.activation = {SE_RELU, 0, 1.0f, 0.0f, 0.0f};
   for (const int32_t capacity : {SE_CAPACITY_BATCH, SE_CAPACITY_PER_SEQUENCE}) {
@@ -79,16 +85,19 @@ void test_capacity(SeDevice* device) {
     const ForwardResult result = run_on_device(layer, call);
     const OracleRouting expected =
         oracle_select(routing, call.args.select, oracle_logits(fixture.layer, call.args.hidden));
-    check(result.ids == expected.ids, "ids under capacity");
+    CHECK_MESSAGE(result.ids == expected.ids, "ids under capacity");
     check_close(std::vector<double>(result.weights.begin(), result.weights.end()), expected.weights,
                 2e-6, "weights under capacity");
-    check(std::count(result.ids.begin(), result.ids.end(), -1) > 0, "capacity drops something");
+    CHECK_MESSAGE(std::count(result.ids.begin(), result.ids.end(), -1) > 0,
+                  "capacity drops something");
     check_layer(fixture, call, result, "a layer with capacity");
   }
 }
 
 // Ids from a table, k per row, and shares of weight.
-void test_routing_arguments(SeDevice* device) {
+TEST_CASE("routing arguments") {
+  const OpenDevice opened;
+  SeDevice* const device = opened.get();
   LayerOptions options;
   options.num_experts = 8, options.top_k = 3;
   LayerFixture fixture(options);
@@ -112,20 +121,22 @@ void test_routing_arguments(SeDevice* device) {
       const ForwardResult result = run_on_device(layer, call);
       const OracleRouting expected =
           oracle_select(routing, call.args.select, oracle_logits(fixture.layer, call.args.hidden));
-      check(result.ids == expected.ids, "hash routing with k per row: ids");
+      CHECK_MESSAGE(result.ids == expected.ids, "hash routing with k per row: ids");
       check_layer(fixture, call, result, "hash routing with k per row");
     }
     token_ids[4] = 20;
-    check(run_on_device(layer, call).code == SE_INVALID_ARGUMENT, "a token id beyond the table");
+    CHECK_MESSAGE(run_on_device(layer, call).code == SE_INVALID_ARGUMENT,
+                  "a token id beyond the table");
     token_ids[4] = 7;
     row_top_k[8] = 4;
-    check(run_on_device(layer, call).code == SE_INVALID_ARGUMENT, "k of a row above top_k");
+    CHECK_MESSAGE(run_on_device(layer, call).code == SE_INVALID_ARGUMENT, "k of a row above top_k");
     row_top_k[8] = 2;
   }
   table[31] = 8;
   const DeviceLayer bad(device, fixture.layer);
-  check(bad.code == SE_INVALID_ARGUMENT && std::strstr(bad.status.message, "31") != nullptr,
-        std::string("a hash table that names no expert: ") + bad.status.message);
+  CHECK_MESSAGE(
+      (bad.code == SE_INVALID_ARGUMENT && std::strstr(bad.status.message, "31") != nullptr),
+      "a hash table that names no expert: ", std::string(bad.status.message));
   routing.hash_routed = 0;
   routing.scoring = SE_SOFTMAX;
   ForwardCall share(fixture, hidden, SE_F32);
@@ -133,11 +144,13 @@ void test_routing_arguments(SeDevice* device) {
   const ForwardResult result = run_on_device(DeviceLayer(device, fixture.layer), share);
   const OracleRouting expected =
       oracle_select(routing, share.args.select, oracle_logits(fixture.layer, share.args.hidden));
-  check(result.ids == expected.ids, "top_p: ids");
+  CHECK_MESSAGE(result.ids == expected.ids, "top_p: ids");
   check_layer(fixture, share, result, "top_p");
 }
 
-void test_non_finite(SeDevice* device) {
+TEST_CASE("non finite") {
+  const OpenDevice opened;
+  SeDevice* const device = opened.get();
   for (const int64_t latent : {0, 24}) {
     LayerOptions options;
     options.shared = 40, options.num_experts = 16, options.top_k = 4, options.latent = latent;
@@ -151,24 +164,26 @@ void test_non_finite(SeDevice* device) {
     // Finite logits may be; the experts overflow.
     reinterpret_cast<float*>(hidden.data())[7 * row + 1] = 3e38f;
     const ForwardResult result = run_on_device(layer, ForwardCall(fixture, hidden, SE_F32));
-    check(result.code == SE_OK, "rows that are not finite are no error");
+    CHECK_MESSAGE(result.code == SE_OK, "rows that are not finite are no error");
     const std::vector<double> values = result.values(SE_F32);
     for (int64_t t = 0; t < num_tokens; ++t) {
       const bool bad = t == 2 || t == 6 || t == 7;
-      check((result.flags[t] != 0) == bad, "flag of row " + std::to_string(t));
+      CHECK_MESSAGE((result.flags[t] != 0) == bad, "flag of row ", t);
       if (!bad)
-        check(std::memcmp(result.output.data() + t * row * 4, clean.output.data() + t * row * 4,
-                          row * 4) == 0,
-              "other rows keep their bits");
+        CHECK_MESSAGE(std::memcmp(result.output.data() + t * row * 4,
+                                  clean.output.data() + t * row * 4, row * 4) == 0,
+                      "other rows keep their bits");
       if (t == 2 || t == 6)
-        check(std::all_of(values.begin() + t * row, values.begin() + (t + 1) * row,
-                          [](double v) { return std::isnan(v); }),
-              "a flagged row is NaN");
+        CHECK_MESSAGE(std::all_of(values.begin() + t * row, values.begin() + (t + 1) * row,
+                                  [](double v) { return std::isnan(v); }),
+                      "a flagged row is NaN");
     }
   }
 }
 
-void test_arguments(SeDevice* device) {
+TEST_CASE("arguments") {
+  const OpenDevice opened;
+  SeDevice* const device = opened.get();
   const SeBackend& backend = *se_backend_entry();
   LayerFixture fixture{LayerOptions()};
   const DeviceLayer layer(device, fixture.layer);
@@ -178,33 +193,34 @@ void test_arguments(SeDevice* device) {
   const int32_t cancel = 1;
   ForwardCall call = good;
   call.args.cancel = &cancel;
-  check(code_of(call) == SE_CANCELLED, "cancelled before it began");
+  CHECK_MESSAGE(code_of(call) == SE_CANCELLED, "cancelled before it began");
   call = good;
   call.args.hidden.shape[1] = 63;
-  check(code_of(call) == SE_INVALID_ARGUMENT, "wrong hidden size");
+  CHECK_MESSAGE(code_of(call) == SE_INVALID_ARGUMENT, "wrong hidden size");
   call = good;
   call.args.select.top_p = 0;
-  check(code_of(call) == SE_INVALID_ARGUMENT, "top_p 0");
+  CHECK_MESSAGE(code_of(call) == SE_INVALID_ARGUMENT, "top_p 0");
   call = good;
   call.args.select.call_top_k = 3;
-  check(code_of(call) == SE_INVALID_ARGUMENT, "call_top_k above top_k");
+  CHECK_MESSAGE(code_of(call) == SE_INVALID_ARGUMENT, "call_top_k above top_k");
   const std::vector<int32_t> lengths = {1, 2};
   call = good;
   call.args.select.sequence_lengths = lengths.data();
   call.args.select.num_sequences = 2;
-  check(code_of(call) == SE_INVALID_ARGUMENT, "sequences that do not sum to the tokens");
-  check(code_of(good) == SE_OK, "the good call");
+  CHECK_MESSAGE(code_of(call) == SE_INVALID_ARGUMENT, "sequences that do not sum to the tokens");
+  CHECK_MESSAGE(code_of(good) == SE_OK, "the good call");
   SeStatus status{};
   SeForwardArgs args = good.args;
-  check(backend.forward(layer.get(), &args, nullptr, 0, &status) == SE_INVALID_ARGUMENT,
-        "no outputs");
+  CHECK_MESSAGE(backend.forward(layer.get(), &args, nullptr, 0, &status) == SE_INVALID_ARGUMENT,
+                "no outputs");
   const DeviceMemory little(device, 64);
-  check(run_on_device(layer, good, &little, 64).code == SE_INVALID_ARGUMENT,
-        "a workspace that is too small");
+  CHECK_MESSAGE(run_on_device(layer, good, &little, 64).code == SE_INVALID_ARGUMENT,
+                "a workspace that is too small");
 
   const auto refused = [&](const SeMoeLayer& description, const std::string& what) {
     const DeviceLayer opened(device, description);
-    check(opened.code == SE_INVALID_ARGUMENT && opened.get() == nullptr, what);
+    CHECK_MESSAGE(opened.code == SE_INVALID_ARGUMENT, what);
+    CHECK_MESSAGE(opened.get() == nullptr, what);
   };
   SeMoeLayer broken = fixture.layer;
   broken.routing.top_k = 9;
@@ -226,39 +242,36 @@ void test_arguments(SeDevice* device) {
   refused(strides.layer, "gate and up of different strides");
 }
 
-void test_memory(SeDevice* device) {
+TEST_CASE("memory") {
+  const OpenDevice opened;
+  SeDevice* const device = opened.get();
   const SeBackend& backend = *se_backend_entry();
   SeStatus status{};
   void* data = nullptr;
   for (const uint64_t bytes : {uint64_t{1}, uint64_t{4096}, uint64_t{9} << 20}) {
-    check(backend.memory_allocate(device, bytes, &data, &status) == SE_OK &&
-              reinterpret_cast<uintptr_t>(data) % 64 == 0,
-          "aligned memory");
+    CHECK_MESSAGE(backend.memory_allocate(device, bytes, &data, &status) == SE_OK,
+                  "aligned memory");
+    CHECK_MESSAGE(reinterpret_cast<uintptr_t>(data) % 64 == 0, "aligned memory");
     std::vector<char> values(bytes);
     for (uint64_t i = 0; i < bytes; ++i) values[i] = static_cast<char>(i * 7 + i / 251);
     std::vector<char> back(bytes);
-    check(backend.copy_to_device(device, data, values.data(), bytes, &status) == SE_OK &&
-              backend.copy_to_host(device, back.data(), data, bytes, &status) == SE_OK &&
-              back == values,
-          "copies there and back: " + std::to_string(bytes));
+    CHECK_MESSAGE(backend.copy_to_device(device, data, values.data(), bytes, &status) == SE_OK,
+                  "copies there and back: ", bytes);
+    CHECK_MESSAGE(backend.copy_to_host(device, back.data(), data, bytes, &status) == SE_OK,
+                  "copies there and back: ", bytes);
+    CHECK_MESSAGE(back == values, "copies there and back: ", bytes);
     backend.memory_free(device, data, bytes);
   }
   for (const uint64_t bytes : {uint64_t{1} << 50, ~uint64_t{0} - 100, ~uint64_t{0}}) {
-    check(backend.memory_allocate(device, bytes, &data, &status) == SE_OUT_OF_MEMORY &&
-              data == nullptr && status.needed_bytes == bytes && status.free_bytes > 0,
-          "an absurd size is refused");
+    CHECK_MESSAGE(backend.memory_allocate(device, bytes, &data, &status) == SE_OUT_OF_MEMORY,
+                  "an absurd size is refused");
+    CHECK_MESSAGE(data == nullptr, "an absurd size is refused");
+    CHECK_MESSAGE(status.needed_bytes == bytes, "an absurd size is refused");
+    CHECK_MESSAGE(status.free_bytes > 0, "an absurd size is refused");
   }
 }
 
+TEST_SUITE_END();
+
 }  // namespace
-
-void test_backend_calls(SeDevice* device) {
-  test_replay(device);
-  test_capacity(device);
-  test_routing_arguments(device);
-  test_non_finite(device);
-  test_arguments(device);
-  test_memory(device);
-}
-
 }  // namespace native_test

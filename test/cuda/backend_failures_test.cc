@@ -6,10 +6,9 @@
 #include <thread>
 #include <vector>
 
-#include "cuda/backend_suites.h"
+#include "cpp/check.h"
 #include "cuda/device_layer.h"
-#include "native/check.h"
-#include "native/fixture.h"
+#include "oracle/fixture.h"
 
 #if defined(SIMT_EMULATOR)
 #include <simt/faults.h>
@@ -18,41 +17,50 @@
 namespace native_test {
 namespace {
 
+TEST_SUITE_BEGIN("abi");
+
 const SeBackend& backend() { return *se_backend_entry(); }
 
 std::vector<char> random_hidden(LayerFixture* fixture, int64_t num_tokens) {
   return random_bytes(&fixture->random, num_tokens * fixture->layer.hidden_size, SE_F32, 1);
 }
 
-void test_device() {
+TEST_CASE("device") {
   SeStatus status{};
   SeDeviceInfo info{};
   const SeBackend& table = backend();
-  check(table.abi_version == SE_BACKEND_ABI_VERSION && table.table_bytes == sizeof(SeBackend),
-        "table header");
-  check(std::string(table.name) == "cuda" && table.build[0] != '\0' &&
-            std::strstr(table.architectures, "sm_") != nullptr,
-        std::string("what is compiled in: ") + table.architectures);
+  CHECK_MESSAGE(table.abi_version == SE_BACKEND_ABI_VERSION, "table header");
+  CHECK_MESSAGE(table.table_bytes == sizeof(SeBackend), "table header");
+  CHECK_MESSAGE(std::string(table.name) == "cuda",
+                "what is compiled in: ", std::string(table.architectures));
+  CHECK_MESSAGE(table.build[0] != '\0', "what is compiled in: ", std::string(table.architectures));
+  CHECK_MESSAGE(std::strstr(table.architectures, "sm_") != nullptr,
+                "what is compiled in: ", std::string(table.architectures));
   const int32_t count = table.device_count(&status);
-  check(count >= 1 && status.code == SE_OK, "a device");
-  check(
-      table.device_info(0, &info, &status) == SE_OK && info.unavailable[0] == '\0' &&
-          std::strncmp(info.architecture, "sm_", 3) == 0 && info.compute_units >= 1 &&
-          info.total_bytes > 0,
-      std::string("device info: ") + info.name + " " + info.architecture + " " + info.unavailable);
+  CHECK_MESSAGE(count >= 1, "a device");
+  CHECK_MESSAGE(status.code == SE_OK, "a device");
+  CHECK_MESSAGE((table.device_info(0, &info, &status) == SE_OK && info.unavailable[0] == '\0' &&
+                 std::strncmp(info.architecture, "sm_", 3) == 0 && info.compute_units >= 1 &&
+                 info.total_bytes > 0),
+                "device info: ", std::string(info.name), " ", std::string(info.architecture), " ",
+                std::string(info.unavailable));
   for (const int32_t index : {-1, count, 1000})
-    check(table.device_info(index, &info, &status) == SE_INVALID_ARGUMENT, "no such device");
+    CHECK_MESSAGE(table.device_info(index, &info, &status) == SE_INVALID_ARGUMENT,
+                  "no such device");
   SeDevice* device = nullptr;
-  check(table.device_open(count, &device, &status) == SE_INVALID_ARGUMENT && device == nullptr,
-        "a device that is not there does not open");
+  CHECK_MESSAGE(table.device_open(count, &device, &status) == SE_INVALID_ARGUMENT,
+                "a device that is not there does not open");
+  CHECK_MESSAGE(device == nullptr, "a device that is not there does not open");
   for (const char* text : {"0", "-5", "many", "9x"}) {
     setenv("SPARSE_EXPERTS_CUDA_WAVE_BYTES", text, 1);
-    check(table.device_open(0, &device, &status) == SE_DEVICE_UNAVAILABLE && device == nullptr &&
-              std::strstr(status.message, text) != nullptr,
-          std::string("SPARSE_EXPERTS_CUDA_WAVE_BYTES=") + text + " is refused");
-    check(table.device_info(0, &info, &status) == SE_OK &&
-              std::strstr(info.unavailable, "WAVE_BYTES") != nullptr,
-          "device info says why");
+    CHECK_MESSAGE(table.device_open(0, &device, &status) == SE_DEVICE_UNAVAILABLE,
+                  "SPARSE_EXPERTS_CUDA_WAVE_BYTES=", std::string(text), " is refused");
+    CHECK_MESSAGE(device == nullptr, "SPARSE_EXPERTS_CUDA_WAVE_BYTES=", std::string(text),
+                  " is refused");
+    CHECK_MESSAGE(std::strstr(status.message, text) != nullptr,
+                  "SPARSE_EXPERTS_CUDA_WAVE_BYTES=", std::string(text), " is refused");
+    CHECK_MESSAGE(table.device_info(0, &info, &status) == SE_OK, "device info says why");
+    CHECK_MESSAGE(std::strstr(info.unavailable, "WAVE_BYTES") != nullptr, "device info says why");
   }
   unsetenv("SPARSE_EXPERTS_CUDA_WAVE_BYTES");
   table.device_close(nullptr);
@@ -60,7 +68,7 @@ void test_device() {
 }
 
 // After the first calls nothing is allocated any more, with and without graphs.
-void test_steady_state() {
+TEST_CASE("steady state") {
   LayerOptions options;
   options.shared = 40, options.shared_mode = SE_SHARED_SIGMOID, options.dtype = SE_BF16;
   LayerFixture fixture(options);
@@ -73,37 +81,39 @@ void test_steady_state() {
     const ForwardCall large(fixture, hidden, SE_F32);
     const std::vector<char> first(hidden.begin(), hidden.begin() + 3 * options.hidden_size * 4);
     const ForwardCall small(fixture, first, SE_F32);
-    check(run_on_device(layer, large, &workspace, bytes).code == SE_OK, "a first call");
+    CHECK_MESSAGE(run_on_device(layer, large, &workspace, bytes).code == SE_OK, "a first call");
     const SeDeviceCounters before = device.counters();
 #if defined(SIMT_EMULATOR)
     const simt::RuntimeCounters runtime_before = simt::runtime_counters();
 #endif
     for (int run = 0; run < 10; ++run) {
-      check(run_on_device(layer, run % 2 == 0 ? small : large, &workspace, bytes).code == SE_OK,
-            "a later call");
+      CHECK_MESSAGE(
+          run_on_device(layer, run % 2 == 0 ? small : large, &workspace, bytes).code == SE_OK,
+          "a later call");
     }
     const SeDeviceCounters after = device.counters();
-    check(after.device_allocations == before.device_allocations &&
-              after.device_bytes == before.device_bytes &&
-              after.pinned_bytes == before.pinned_bytes,
-          "no allocation in steady state");
-    check(after.copied_to_device_bytes > before.copied_to_device_bytes &&
-              after.copied_to_host_bytes > before.copied_to_host_bytes,
-          "copies are counted");
+    CHECK_MESSAGE(after.device_allocations == before.device_allocations,
+                  "no allocation in steady state");
+    CHECK_MESSAGE(after.device_bytes == before.device_bytes, "no allocation in steady state");
+    CHECK_MESSAGE(after.pinned_bytes == before.pinned_bytes, "no allocation in steady state");
+    CHECK_MESSAGE(after.copied_to_device_bytes > before.copied_to_device_bytes,
+                  "copies are counted");
+    CHECK_MESSAGE(after.copied_to_host_bytes > before.copied_to_host_bytes, "copies are counted");
 #if defined(SIMT_EMULATOR)
     const simt::RuntimeCounters runtime_after = simt::runtime_counters();
-    check(runtime_after.allocations == runtime_before.allocations &&
-              runtime_after.host_allocations == runtime_before.host_allocations,
-          "the runtime saw no allocation either");
-    check(runtime_after.synchronisations - runtime_before.synchronisations == 10,
-          "a forward waits once: " +
-              std::to_string(runtime_after.synchronisations - runtime_before.synchronisations));
+    CHECK_MESSAGE(runtime_after.allocations == runtime_before.allocations,
+                  "the runtime saw no allocation either");
+    CHECK_MESSAGE(runtime_after.host_allocations == runtime_before.host_allocations,
+                  "the runtime saw no allocation either");
+    CHECK_MESSAGE(
+        runtime_after.synchronisations - runtime_before.synchronisations == 10,
+        "a forward waits once: ", runtime_after.synchronisations - runtime_before.synchronisations);
 #endif
   }
 }
 
 // Layers on one device from several threads, and a device of one's own for each thread.
-void test_threads() {
+TEST_CASE("threads") {
   LayerFixture fixture{LayerOptions()};
   const OpenDevice shared_device;
   const std::vector<char> hidden = random_hidden(&fixture, 17);
@@ -127,16 +137,16 @@ void test_threads() {
     run(DeviceLayer(own.get(), fixture.layer));
   });
   for (std::thread& thread : threads) thread.join();
-  check(wrong == 0, "calls from several threads");
+  CHECK_MESSAGE(wrong == 0, "calls from several threads");
 }
 
 // Memory that runs out is typed, and the device works on.
-void test_out_of_memory() {
+TEST_CASE("out of memory") {
   const OpenDevice device;
   SeDeviceInfo info{};
   SeStatus status{};
-  check(backend().device_info(0, &info, &status) == SE_OK && info.free_bytes > 0,
-        "free bytes of an open device");
+  CHECK_MESSAGE(backend().device_info(0, &info, &status) == SE_OK, "free bytes of an open device");
+  CHECK_MESSAGE(info.free_bytes > 0, "free bytes of an open device");
   LayerFixture fixture{LayerOptions()};
   const DeviceLayer layer(device.get(), fixture.layer);
   const std::vector<char> hidden = random_hidden(&fixture, 3);
@@ -145,21 +155,24 @@ void test_out_of_memory() {
   void* data = nullptr;
   const uint64_t too_much = info.free_bytes / 8 * 7;
   void* ballast = nullptr;
-  if (!check(
+  if (!CHECK_MESSAGE(
           backend().memory_allocate(device.get(), info.free_bytes / 2, &ballast, &status) == SE_OK,
           "a ballast"))
     return;
-  check(backend().memory_allocate(device.get(), too_much, &data, &status) == SE_OUT_OF_MEMORY &&
-            data == nullptr && status.needed_bytes == too_much && status.free_bytes < too_much,
-        "out of memory, with figures");
-  check(same_bits(run_on_device(layer, call).output, expected.output), "the device works on");
+  CHECK_MESSAGE(
+      backend().memory_allocate(device.get(), too_much, &data, &status) == SE_OUT_OF_MEMORY,
+      "out of memory, with figures");
+  CHECK_MESSAGE(data == nullptr, "out of memory, with figures");
+  CHECK_MESSAGE(status.needed_bytes == too_much, "out of memory, with figures");
+  CHECK_MESSAGE(status.free_bytes < too_much, "out of memory, with figures");
+  check_same_bits(run_on_device(layer, call).output, expected.output, "the device works on");
   backend().memory_free(device.get(), ballast, info.free_bytes / 2);
 }
 
 #if defined(SIMT_EMULATOR)
 // Every allocation, copy, launch, stream and event of a first call fails once: the call says so or
 // does without, and the same call then succeeds with the right bits.
-void test_planned_faults() {
+TEST_CASE("planned faults") {
   LayerOptions options;
   options.shared = 24;
   LayerFixture fixture(options);
@@ -174,28 +187,28 @@ void test_planned_faults() {
       const uint64_t bytes = workspace_bytes_of(layer, 5);
       const DeviceMemory workspace(device.get(), bytes);
       simt::set_faults(std::string(kind) + ":" + std::to_string(n));
-      bool right = true;
+      Every right;
       for (int run = 0; run < 3; ++run) {
         const ForwardResult result = run_on_device(layer, call, &workspace, bytes);
         if (result.code == SE_OK) {
-          right = right && same_bits(result.output, expected.output);
+          right.that(same_bits(result.output, expected.output));
         } else {
           ++num_failed;
           const bool memory = std::string(kind) == "malloc" || std::string(kind) == "host";
-          right = right && result.code == (memory ? SE_OUT_OF_MEMORY : SE_INTERNAL);
+          right.equal(result.code, (memory ? SE_OUT_OF_MEMORY : SE_INTERNAL));
         }
       }
       const bool reached = simt::pending_faults() == 0;
       simt::clear_faults();
-      right =
-          right && same_bits(run_on_device(layer, call, &workspace, bytes).output, expected.output);
-      check(right, std::string("fault ") + kind + ":" + std::to_string(n));
+      right.that(same_bits(run_on_device(layer, call, &workspace, bytes).output, expected.output));
+      right.check(std::string("fault ") + kind + ":" + std::to_string(n));
       if (!reached) break;
     }
     const std::string name = kind;
     if (name == "copy" || name == "launch" || name == "malloc" || name == "host")
-      check(num_failed > 0, "faults are met: " + name);
-    if (name == "graph") check(num_failed == 0, "a graph that cannot be made is done without");
+      CHECK_MESSAGE(num_failed > 0, "faults are met: ", std::string(name));
+    if (name == "graph")
+      CHECK_MESSAGE(num_failed == 0, "a graph that cannot be made is done without");
   }
   // Layers and devices that cannot be opened leave nothing behind.
   for (const char* fault : {"stream:1", "event:1", "copy:1", "malloc:1"}) {
@@ -207,14 +220,17 @@ void test_planned_faults() {
     if (code == SE_OK) backend().device_close(opened);
     simt::clear_faults();
     const simt::RuntimeCounters after = simt::runtime_counters();
-    check(after.live_streams == before.live_streams && after.live_events == before.live_events &&
-              after.live_allocations == before.live_allocations,
-          std::string("nothing is left after ") + fault);
+    CHECK_MESSAGE(after.live_streams == before.live_streams, "nothing is left after ",
+                  std::string(fault));
+    CHECK_MESSAGE(after.live_events == before.live_events, "nothing is left after ",
+                  std::string(fault));
+    CHECK_MESSAGE(after.live_allocations == before.live_allocations, "nothing is left after ",
+                  std::string(fault));
   }
 }
 
 // A device that is lost while a graph replays.
-void test_sticky_graph() {
+TEST_CASE("sticky graph") {
   LayerFixture fixture{LayerOptions()};
   const std::vector<char> hidden = random_hidden(&fixture, 5);
   const ForwardCall call(fixture, hidden, SE_F32);
@@ -225,17 +241,18 @@ void test_sticky_graph() {
     const uint64_t bytes = workspace_bytes_of(layer, 5);
     const DeviceMemory workspace(device.get(), bytes);
     for (int run = 0; run < warm; ++run)
-      check(run_on_device(layer, call, &workspace, bytes).code == SE_OK, "before the failure");
+      CHECK_MESSAGE(run_on_device(layer, call, &workspace, bytes).code == SE_OK,
+                    "before the failure");
     simt::set_faults("sticky:3");
     for (int run = 0; run < 2; ++run)
-      check(run_on_device(layer, call, &workspace, bytes).code == SE_DEVICE_LOST,
-            "lost in a graph, warm " + std::to_string(warm));
+      CHECK_MESSAGE(run_on_device(layer, call, &workspace, bytes).code == SE_DEVICE_LOST,
+                    "lost in a graph, warm ", warm);
   }
   simt::revive_devices();
 }
 
 // A device and its layers give back all that they took.
-void test_nothing_left() {
+TEST_CASE("nothing left") {
   LayerOptions options;
   options.shared = 24;
   LayerFixture fixture(options);
@@ -253,19 +270,21 @@ void test_nothing_left() {
       const ForwardCall few(fixture, rows, SE_F32);
       for (int run = 0; run < 2; ++run) run_on_device(first, few, &workspace, bytes);
     }
-    check(run_on_device(second, call, &workspace, bytes).code == SE_OK, "a larger call");
-    check(device.counters().graph_captures == 12, "a graph for each number of tokens");
-    check(simt::runtime_counters().live_graphs - before.live_graphs <= 8, "a cache of 8 graphs");
+    CHECK_MESSAGE(run_on_device(second, call, &workspace, bytes).code == SE_OK, "a larger call");
+    CHECK_MESSAGE(device.counters().graph_captures == 12, "a graph for each number of tokens");
+    CHECK_MESSAGE(simt::runtime_counters().live_graphs - before.live_graphs <= 8,
+                  "a cache of 8 graphs");
   }
   const simt::RuntimeCounters after = simt::runtime_counters();
-  check(after.live_allocations == before.live_allocations &&
-            after.live_streams == before.live_streams && after.live_events == before.live_events &&
-            after.live_graphs == before.live_graphs,
-        "nothing is left of a closed device");
+  CHECK_MESSAGE(after.live_allocations == before.live_allocations,
+                "nothing is left of a closed device");
+  CHECK_MESSAGE(after.live_streams == before.live_streams, "nothing is left of a closed device");
+  CHECK_MESSAGE(after.live_events == before.live_events, "nothing is left of a closed device");
+  CHECK_MESSAGE(after.live_graphs == before.live_graphs, "nothing is left of a closed device");
 }
 
 // From the first sticky error on every function says the same, and nothing hangs.
-void test_sticky() {
+TEST_CASE("sticky") {
   LayerFixture fixture{LayerOptions()};
   auto* device = new OpenDevice();
   auto* layer = new DeviceLayer(device->get(), fixture.layer);
@@ -273,22 +292,25 @@ void test_sticky() {
   const ForwardCall call(fixture, hidden, SE_F32);
   const uint64_t bytes = workspace_bytes_of(*layer, 5);
   auto* workspace = new DeviceMemory(device->get(), bytes);
-  check(run_on_device(*layer, call, workspace, bytes).code == SE_OK, "before the failure");
+  CHECK_MESSAGE(run_on_device(*layer, call, workspace, bytes).code == SE_OK, "before the failure");
   simt::set_faults("sticky:2");
   const ForwardResult lost = run_on_device(*layer, call, workspace, bytes);
-  check(lost.code == SE_DEVICE_LOST && std::strstr(lost.status.message, "cudaError") != nullptr,
-        std::string("the device is lost: ") + lost.status.message);
+  CHECK_MESSAGE(lost.code == SE_DEVICE_LOST,
+                "the device is lost: ", std::string(lost.status.message));
+  CHECK_MESSAGE(std::strstr(lost.status.message, "cudaError") != nullptr,
+                "the device is lost: ", std::string(lost.status.message));
   const std::string cause = lost.status.message;
   const simt::RuntimeCounters before = simt::runtime_counters();
   SeDevice* const handle = device->get();
   SeStatus status{};
   const auto is_lost = [&](int32_t code, const char* what) {
-    check(code == SE_DEVICE_LOST && cause == status.message,
-          std::string(what) + " says so too: " + status.message);
+    CHECK_MESSAGE(code == SE_DEVICE_LOST, what, " says so too: ", std::string(status.message));
+    CHECK_MESSAGE(cause == status.message, what, " says so too: ", std::string(status.message));
     status = SeStatus{};
   };
   const ForwardResult again = run_on_device(*layer, call, workspace, bytes);
-  check(again.code == SE_DEVICE_LOST && cause == again.status.message, "forward says so again");
+  CHECK_MESSAGE(again.code == SE_DEVICE_LOST, "forward says so again");
+  CHECK_MESSAGE(cause == again.status.message, "forward says so again");
   void* data = nullptr;
   char byte = 0;
   is_lost(backend().memory_allocate(handle, 100, &data, &status), "memory_allocate");
@@ -309,26 +331,28 @@ void test_sticky() {
   is_lost(backend().layer_open(handle, &layer->description(), nullptr, &opened, &status),
           "layer_open");
   SeDeviceInfo info{};
-  check(backend().device_info(0, &info, &status) == SE_OK &&
-            cause.compare(0, sizeof info.unavailable - 1, info.unavailable) == 0 &&
-            info.name[0] != '\0',
-        "device_info says so");
-  check(workspace_bytes_of(*layer, 5) == bytes, "plans are still made");
+  CHECK_MESSAGE(backend().device_info(0, &info, &status) == SE_OK, "device_info says so");
+  CHECK_MESSAGE(cause.compare(0, sizeof info.unavailable - 1, info.unavailable) == 0,
+                "device_info says so");
+  CHECK_MESSAGE(info.name[0] != '\0', "device_info says so");
+  CHECK_MESSAGE(workspace_bytes_of(*layer, 5) == bytes, "plans are still made");
   delete layer;
   delete workspace;
   delete device;
   const simt::RuntimeCounters after = simt::runtime_counters();
-  check(after.launches == before.launches && after.copies == before.copies &&
-            after.synchronisations == before.synchronisations &&
-            after.live_allocations == before.live_allocations,
-        "nothing was asked of the device after that");
+  CHECK_MESSAGE(after.launches == before.launches, "nothing was asked of the device after that");
+  CHECK_MESSAGE(after.copies == before.copies, "nothing was asked of the device after that");
+  CHECK_MESSAGE(after.synchronisations == before.synchronisations,
+                "nothing was asked of the device after that");
+  CHECK_MESSAGE(after.live_allocations == before.live_allocations,
+                "nothing was asked of the device after that");
   simt::revive_devices();
   const OpenDevice fresh;
-  check(run_on_device(DeviceLayer(fresh.get(), fixture.layer), call).code == SE_OK,
-        "a fresh device works");
+  CHECK_MESSAGE(run_on_device(DeviceLayer(fresh.get(), fixture.layer), call).code == SE_OK,
+                "a fresh device works");
 }
 
-void test_no_device() {
+TEST_CASE("no device") {
   SeStatus status{};
   SeDeviceInfo info{};
   SeDevice* device = nullptr;
@@ -337,17 +361,19 @@ void test_no_device() {
     setenv(variable, value, 1);
     simt::reset_runtime();
     const std::string what = std::string(variable) + "=" + value;
-    check(backend().device_count(&status) == num_devices, what + ": number of devices");
+    CHECK_MESSAGE(backend().device_count(&status) == num_devices, what, ": number of devices");
     if (num_devices == 0)
-      check(
-          status.code == SE_DEVICE_UNAVAILABLE && std::strstr(status.message, expected) != nullptr,
-          what + ": " + status.message);
-    check(backend().device_info(0, &info, &status) == SE_OK &&
-              std::strstr(info.unavailable, expected) != nullptr,
-          what + ": " + info.unavailable);
-    check(backend().device_open(0, &device, &status) == SE_DEVICE_UNAVAILABLE &&
-              device == nullptr && std::strstr(status.message, expected) != nullptr,
-          what + ": does not open");
+      CHECK_MESSAGE((status.code == SE_DEVICE_UNAVAILABLE &&
+                     std::strstr(status.message, expected) != nullptr),
+                    what, ": ", std::string(status.message));
+    CHECK_MESSAGE(backend().device_info(0, &info, &status) == SE_OK, what, ": ",
+                  std::string(info.unavailable));
+    CHECK_MESSAGE(std::strstr(info.unavailable, expected) != nullptr, what, ": ",
+                  std::string(info.unavailable));
+    CHECK_MESSAGE(backend().device_open(0, &device, &status) == SE_DEVICE_UNAVAILABLE, what,
+                  ": does not open");
+    CHECK_MESSAGE(device == nullptr, what, ": does not open");
+    CHECK_MESSAGE(std::strstr(status.message, expected) != nullptr, what, ": does not open");
     unsetenv(variable);
     simt::reset_runtime();
   };
@@ -355,24 +381,11 @@ void test_no_device() {
   with("SIMT_DRIVER", "11080", "update the driver", 0);
   with("SIMT_DEVICES", "0", "no NVIDIA GPU", 0);
   with("SIMT_COMPUTE_CAPABILITY", "75", "no code for sm_75", 1);
-  check(backend().device_count(&status) == 1, "and the device is back");
+  CHECK_MESSAGE(backend().device_count(&status) == 1, "and the device is back");
 }
 #endif
+
+TEST_SUITE_END();
 
 }  // namespace
-
-void test_backend_failures() {
-  test_device();
-  test_steady_state();
-  test_threads();
-  test_out_of_memory();
-#if defined(SIMT_EMULATOR)
-  test_nothing_left();
-  test_planned_faults();
-  test_sticky();
-  test_sticky_graph();
-  test_no_device();
-#endif
-}
-
 }  // namespace native_test

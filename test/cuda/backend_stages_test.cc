@@ -4,24 +4,24 @@
 #include <string>
 #include <vector>
 
+#include "cases.h"
 #include "core/dtype.h"
-#include "cuda/backend_suites.h"
+#include "cpp/check.h"
 #include "cuda/device_layer.h"
-#include "native/check.h"
-#include "native/fixture.h"
-#include "native/oracle.h"
+#include "oracle/fixture.h"
+#include "oracle/oracle.h"
 
 namespace native_test {
 namespace {
+
+TEST_SUITE_BEGIN("abi");
 
 const SeBackend& backend() { return *se_backend_entry(); }
 
 // `status` by reference: its text is read after the call that fills it.
 void check_code(int32_t code, int32_t expected, const SeStatus& status, const std::string& what) {
-  check(code == expected, what + ": " + status.message);
+  CHECK_MESSAGE(code == expected, what, ": ", std::string(status.message));
 }
-
-double bound_of(int32_t dtype) { return dtype == SE_F32 ? 5e-6 : dtype == SE_F16 ? 1.5e-3 : 8e-3; }
 
 void test_gate(SeDevice* device, int32_t dtype, int32_t weight_dtype, int64_t hidden_size,
                int64_t num_experts) {
@@ -56,7 +56,9 @@ void test_gate(SeDevice* device, int32_t dtype, int32_t weight_dtype, int64_t hi
   check_close(std::vector<double>(got.begin(), got.end()), expected, 2e-6, "gate");
 }
 
-void test_select(SeDevice* device) {
+TEST_CASE("select") {
+  const OpenDevice opened;
+  SeDevice* const device = opened.get();
   Random random(5);
   const int64_t num_tokens = 21, num_experts = 24, top_k = 4;
   std::vector<float> logits(num_tokens * num_experts);
@@ -96,24 +98,26 @@ void test_select(SeDevice* device) {
   args.non_finite = flags.as<uint8_t>();
   SeStatus status{};
   check_code(backend().select_experts(device, &routing, &args, &status), SE_OK, status, "select");
-  check(ids.download_as<int32_t>() == expected.ids, "select: ids");
+  CHECK_MESSAGE(ids.download_as<int32_t>() == expected.ids, "select: ids");
   const std::vector<float> got = weights.download_as<float>();
   check_close(std::vector<double>(got.begin(), got.end()), expected.weights, 2e-7,
               "select: weights");
-  check(flags.download_as<uint8_t>() == std::vector<uint8_t>(num_tokens, 0), "select: flags");
+  CHECK_MESSAGE(flags.download_as<uint8_t>() == std::vector<uint8_t>(num_tokens, 0),
+                "select: flags");
 
   row_top_k[17] = 5;
   device_rows.upload(row_top_k.data(), row_top_k.size());
-  check(backend().select_experts(device, &routing, &args, &status) == SE_INVALID_ARGUMENT &&
-            std::strstr(status.message, "17") != nullptr,
-        std::string("select: k of a row above top_k: ") + status.message);
+  CHECK_MESSAGE(
+      (backend().select_experts(device, &routing, &args, &status) == SE_INVALID_ARGUMENT &&
+       std::strstr(status.message, "17") != nullptr),
+      "select: k of a row above top_k: ", std::string(status.message));
   args.row_top_k = nullptr;
   const std::vector<int32_t> lengths = {10, 10};
   const DeviceMemory device_lengths = to_device(device, lengths);
   args.sequence_lengths = device_lengths.as<int32_t>();
   args.num_sequences = 2;
-  check(backend().select_experts(device, &routing, &args, &status) == SE_INVALID_ARGUMENT,
-        "select: sequences that do not sum to the tokens");
+  CHECK_MESSAGE(backend().select_experts(device, &routing, &args, &status) == SE_INVALID_ARGUMENT,
+                "select: sequences that do not sum to the tokens");
 }
 
 struct MatmulCase {
@@ -146,13 +150,15 @@ void test_expert_matmul(SeDevice* device, const MatmulCase& c) {
   check_code(backend().dispatch(device, &dispatch, &status), SE_OK, status, "dispatch");
   const std::vector<int32_t> offsets = device_offsets.download_as<int32_t>();
   const std::vector<int32_t> sorted = device_sorted.download_as<int32_t>();
-  bool ordered = offsets[0] == 0;
+  Every ordered;
+  ordered.equal(offsets[0], 0);
   for (int64_t e = 0; e < num_experts; ++e)
     for (int64_t i = offsets[e]; i < offsets[e + 1]; ++i)
-      ordered = ordered && ids[sorted[i]] == e && (i == offsets[e] || sorted[i] > sorted[i - 1]);
-  for (int64_t i = offsets[num_experts]; i < num_slots; ++i) ordered = ordered && sorted[i] == -1;
-  check(ordered && offsets[num_experts] == num_slots - std::count(ids.begin(), ids.end(), -1),
-        "dispatch");
+      ordered.that(ids[sorted[i]] == e && (i == offsets[e] || sorted[i] > sorted[i - 1]));
+  for (int64_t i = offsets[num_experts]; i < num_slots; ++i) ordered.equal(sorted[i], -1);
+  ordered.check("dispatch");
+  CHECK_MESSAGE(offsets[num_experts] == num_slots - std::count(ids.begin(), ids.end(), -1),
+                "dispatch");
 
   const DeviceMemory device_x = to_device(device, x);
   const DeviceMemory device_weights = to_device(device, weights);
@@ -176,9 +182,9 @@ void test_expert_matmul(SeDevice* device, const MatmulCase& c) {
   check_code(backend().expert_matmul(device, &args, &status), SE_OK, status, "expert_matmul");
   const std::vector<float> out = device_out.download_as<float>();
   std::vector<double> got, expected;
-  bool gaps = true;
+  Every gaps;
   for (int64_t slot = 0; slot < num_slots; ++slot) {
-    for (int64_t j = n; j < out_stride; ++j) gaps = gaps && std::isnan(out[slot * out_stride + j]);
+    for (int64_t j = n; j < out_stride; ++j) gaps.that(std::isnan(out[slot * out_stride + j]));
     for (int64_t j = 0; j < n; ++j) {
       got.push_back(out[slot * out_stride + j]);
       const auto dot = [&](int64_t row) {
@@ -198,8 +204,8 @@ void test_expert_matmul(SeDevice* device, const MatmulCase& c) {
       expected.push_back(value);
     }
   }
-  check(gaps, "expert_matmul: what lies between rows is not written");
-  check_close(got, expected, bound_of(c.dtype), "expert_matmul");
+  gaps.check("expert_matmul: what lies between rows is not written");
+  check_close(got, expected, layer_bound(c.dtype), "expert_matmul");
 }
 
 void test_combine(SeDevice* device, int32_t dtype, bool listed, bool spread) {
@@ -231,7 +237,8 @@ void test_combine(SeDevice* device, int32_t dtype, bool listed, bool spread) {
   if (listed) {
     SeDispatchArgs dispatch{num_slots, num_experts, device_ids.as<int32_t>(), offsets.as<int32_t>(),
                             sorted.as<int32_t>()};
-    check(backend().dispatch(device, &dispatch, &status) == SE_OK, "dispatch before combine");
+    CHECK_MESSAGE(backend().dispatch(device, &dispatch, &status) == SE_OK,
+                  "dispatch before combine");
     args.expert_offsets = offsets.as<int32_t>();
     args.sorted_slots = sorted.as<int32_t>();
     args.num_experts = num_experts;
@@ -249,11 +256,13 @@ void test_combine(SeDevice* device, int32_t dtype, bool listed, bool spread) {
       expected.push_back(sum);
       got.push_back(element(bytes.data(), dtype, t * hidden_size + i));
     }
-  check_close(got, expected, bound_of(dtype), "combine");
+  check_close(got, expected, layer_bound(dtype), "combine");
 }
 
 // Arrays that would lead outside of others are refused before anything runs.
-void test_refused(SeDevice* device) {
+TEST_CASE("refused") {
+  const OpenDevice opened;
+  SeDevice* const device = opened.get();
   const int64_t num_slots = 6, num_experts = 3, k = 8, n = 4;
   Random random(4);
   SeStatus status{};
@@ -272,9 +281,10 @@ void test_refused(SeDevice* device) {
     const DeviceMemory device_ids = to_device(device, ids);
     SeDispatchArgs dispatch{num_slots, num_experts, device_ids.as<int32_t>(), offsets.as<int32_t>(),
                             sorted.as<int32_t>()};
-    check(backend().dispatch(device, &dispatch, &status) == SE_INVALID_ARGUMENT &&
-              std::strstr(status.message, "slot 4") != nullptr,
-          std::string("dispatch refuses: ") + status.message);
+    CHECK_MESSAGE(backend().dispatch(device, &dispatch, &status) == SE_INVALID_ARGUMENT,
+                  "dispatch refuses: ", std::string(status.message));
+    CHECK_MESSAGE(std::strstr(status.message, "slot 4") != nullptr,
+                  "dispatch refuses: ", std::string(status.message));
   }
   SeExpertMatmulArgs args{};
   args.x = tensor_of(x.as<>(), SE_F32, {num_slots, k});
@@ -309,24 +319,27 @@ void test_refused(SeDevice* device) {
   for (const Bad& bad : cases) {
     offsets.upload(bad.offsets.data(), bad.offsets.size() * 4);
     sorted.upload(bad.slots.data(), bad.slots.size() * 4);
-    check(backend().expert_matmul(device, &args, &status) == SE_INVALID_ARGUMENT && poisoned(),
-          std::string("expert_matmul refuses ") + bad.what + ": " + status.message);
-    check(backend().combine(device, &combine, &status) == SE_INVALID_ARGUMENT,
-          std::string("combine refuses ") + bad.what + ": " + status.message);
+    CHECK_MESSAGE(
+        (backend().expert_matmul(device, &args, &status) == SE_INVALID_ARGUMENT && poisoned()),
+        "expert_matmul refuses ", std::string(bad.what), ": ", std::string(status.message));
+    CHECK_MESSAGE(backend().combine(device, &combine, &status) == SE_INVALID_ARGUMENT,
+                  "combine refuses ", std::string(bad.what), ": ", std::string(status.message));
   }
   // What lies behind the listed slots is never looked at.
   const std::vector<int32_t> good_offsets = {0, 2, 2, 4};
   const std::vector<int32_t> good_slots = {5, 1, 0, 3, 99, -7};
   offsets.upload(good_offsets.data(), good_offsets.size() * 4);
   sorted.upload(good_slots.data(), good_slots.size() * 4);
-  check(backend().expert_matmul(device, &args, &status) == SE_OK && !poisoned(),
-        std::string("expert_matmul takes a good list: ") + status.message);
+  CHECK_MESSAGE((backend().expert_matmul(device, &args, &status) == SE_OK && !poisoned()),
+                "expert_matmul takes a good list: ", std::string(status.message));
   check_code(backend().combine(device, &combine, &status), SE_OK, status,
              "combine takes a good list");
 }
 
 // Nothing to do, or nothing to sum: no launch may trip over it.
-void test_empty(SeDevice* device) {
+TEST_CASE("empty") {
+  const OpenDevice opened;
+  SeDevice* const device = opened.get();
   SeStatus status{};
   const std::vector<float> bias = {1, -2, 3};
   const DeviceMemory device_bias = to_device(device, bias);
@@ -339,8 +352,8 @@ void test_empty(SeDevice* device) {
   args.expert_offsets = device_offsets.as<int32_t>();
   args.sorted_slots = out.as<int32_t>();
   args.output = tensor_of(out.as<>(), SE_F32, {4, 3});
-  check(backend().expert_matmul(device, &args, &status) == SE_INVALID_ARGUMENT,
-        "expert_matmul without inputs is refused");
+  CHECK_MESSAGE(backend().expert_matmul(device, &args, &status) == SE_INVALID_ARGUMENT,
+                "expert_matmul without inputs is refused");
   args.num_slots = 0;
   args.x = tensor_of(nullptr, SE_F32, {0, 5});
   args.weights = tensor_of(out.as<>(), SE_F32, {2, 1, 5});
@@ -353,9 +366,8 @@ void test_empty(SeDevice* device) {
   SeDispatchArgs dispatch{0, 2, nullptr, device_offsets.as<int32_t>(), nullptr};
   const std::vector<int32_t> poison = {-1, -1, -1};
   device_offsets.upload(poison.data(), 12);
-  check(backend().dispatch(device, &dispatch, &status) == SE_OK &&
-            device_offsets.download_as<int32_t>() == zeros,
-        "dispatch without slots");
+  CHECK_MESSAGE(backend().dispatch(device, &dispatch, &status) == SE_OK, "dispatch without slots");
+  CHECK_MESSAGE(device_offsets.download_as<int32_t>() == zeros, "dispatch without slots");
   SeGateArgs gate{};
   gate.hidden = tensor_of(nullptr, SE_F32, {2, 0});
   gate.router_weight = tensor_of(nullptr, SE_F32, {3, 0});
@@ -363,14 +375,14 @@ void test_empty(SeDevice* device) {
   gate.router_logits = out.as<float>();
   check_code(backend().gate(device, &gate, &status), SE_OK, status, "gate without inputs");
   const std::vector<float> logits = out.download_as<float>();
-  check(std::vector<float>(logits.begin(), logits.begin() + 6) ==
-            std::vector<float>({1, -2, 3, 1, -2, 3}),
-        "without inputs the bias is left: gate");
+  CHECK_MESSAGE(std::vector<float>(logits.begin(), logits.begin() + 6) ==
+                    std::vector<float>({1, -2, 3, 1, -2, 3}),
+                "without inputs the bias is left: gate");
   SeCombineArgs combine{};
   combine.expert_output = tensor_of(nullptr, SE_F32, {0, 7});
   combine.top_k = 2;
   combine.output = tensor_of(nullptr, SE_F32, {0, 7});
-  check(backend().combine(device, &combine, &status) == SE_OK, "combine without tokens");
+  CHECK_MESSAGE(backend().combine(device, &combine, &status) == SE_OK, "combine without tokens");
   SeRouting routing{};
   routing.num_experts = 4;
   routing.top_k = routing.num_expert_groups = 1;
@@ -379,9 +391,7 @@ void test_empty(SeDevice* device) {
              "select without tokens");
 }
 
-}  // namespace
-
-void test_backend_stages() {
+TEST_CASE("backend") {
   const OpenDevice opened;
   SeDevice* const device = opened.get();
   const std::vector<int32_t> dtypes = {SE_F32, SE_F16, SE_BF16};
@@ -396,9 +406,9 @@ void test_backend_stages() {
     test_combine(device, dtype, false, false);
     test_combine(device, dtype, true, true);
   }
-  test_select(device);
-  test_refused(device);
-  test_empty(device);
 }
 
+TEST_SUITE_END();
+
+}  // namespace
 }  // namespace native_test

@@ -8,13 +8,15 @@
 #include <string>
 #include <vector>
 
+#include "cuda/context.h"
 #include "cuda/harness.h"
 #include "cuda/ops/select.h"
-#include "cuda/suites.h"
-#include "native/oracle.h"
+#include "oracle/oracle.h"
 
 namespace native_test {
 namespace {
+
+TEST_SUITE_BEGIN("capacity");
 
 using sparse_experts::cuda::capacity_scratch_bytes;
 using sparse_experts::cuda::CapacityKernelArgs;
@@ -204,46 +206,32 @@ void check_call(const Call& call, const DeviceLimits& limits, const std::string&
   const bool before =
       call.routing.capacity == SE_CAPACITY_PER_SEQUENCE || call.routing.normalize_before_dropping;
   if (before) take_divisors();
-  const Choices undropped = c;
   if (call.routing.capacity == SE_CAPACITY_PER_SEQUENCE) {
     limit_per_sequence(call, &c);
   } else {
     limit_batch(call, &c);
   }
   if (!before) take_divisors();
-  int64_t dropped = 0;
+  Every flagged, ids, weights;
   for (int64_t slot = 0; slot < call.num_tokens * top_k; ++slot) {
     const size_t i = static_cast<size_t>(slot);
     const int64_t token = slot / top_k;
-    const std::string where =
-        what + ": token " + std::to_string(token) + " slot " + std::to_string(slot % top_k);
     if (is_flagged(call, token)) {
-      if (out.ids[i] != slot % top_k || !std::isnan(out.weights[i])) {
-        check(false, where + ": a flagged row keeps its ids and NaN");
-        return;
-      }
+      flagged.that(out.ids[i] == slot % top_k && std::isnan(out.weights[i]));
       continue;
     }
-    if (out.ids[i] != c.ids[i]) {
-      check(false, where + ": expert " + std::to_string(out.ids[i]) + ", expected " +
-                       std::to_string(c.ids[i]));
-      return;
-    }
+    ids.equal(out.ids[i], c.ids[i]);
     double wanted = 0;
     if (c.ids[i] >= 0) {
       wanted = c.scores[i] / divisors[static_cast<size_t>(token)] * call.routing.scaling_factor;
       if (!call.per_expert_scale.empty())
         wanted *= static_cast<double>(call.per_expert_scale[static_cast<size_t>(c.ids[i])]);
-    } else if (undropped.ids[i] >= 0) {
-      ++dropped;
     }
-    if (!(std::fabs(static_cast<double>(out.weights[i]) - wanted) <= 2e-7 * std::fabs(wanted))) {
-      check(false, where + ": weight " + std::to_string(out.weights[i]) + ", expected " +
-                       std::to_string(wanted));
-      return;
-    }
+    weights.near(static_cast<double>(out.weights[i]), wanted, 2e-7 * std::fabs(wanted));
   }
-  check(true, what + ": " + std::to_string(dropped) + " dropped");
+  flagged.check(what + ": flagged rows keep their ids and NaN");
+  ids.check(what + ": experts of slots");
+  weights.check(what + ": weights of slots");
 }
 
 Call call_of(Random& random, int64_t num_tokens, int64_t num_experts, int64_t top_k,
@@ -286,7 +274,9 @@ std::vector<int32_t> make_lengths(Random& random, int64_t num_tokens, int64_t co
   return lengths;
 }
 
-void test_per_sequence(Random& random, const DeviceLimits& limits) {
+TEST_CASE("per sequence") {
+  Random random(20261127);
+  const DeviceLimits& limits = current().limits;
   for (const int64_t num_tokens : {1, 31, 33, 128, 129, 700}) {
     for (const int64_t num_experts : {1, 8, 61, 130}) {
       for (const int64_t top_k : {1, 2}) {
@@ -315,7 +305,9 @@ void test_per_sequence(Random& random, const DeviceLimits& limits) {
   check_call(call, limits, "per sequence, at the windows' ends");
 }
 
-void test_batch(Random& random, const DeviceLimits& limits) {
+TEST_CASE("batch") {
+  Random random(20261127);
+  const DeviceLimits& limits = current().limits;
   int turn = 0;
   for (const int64_t num_tokens : {1, 31, 32, 127, 129, 257, 600}) {
     for (const int64_t num_experts : {2, 8, 61}) {
@@ -351,8 +343,9 @@ void test_batch(Random& random, const DeviceLimits& limits) {
           Result first;
           Result second;
           if (run_call(call, limits, what, &first) && run_call(call, limits, what, &second))
-            check(same_bits(first.ids, second.ids) && same_bits(first.weights, second.weights),
-                  what + ": rerun");
+            CHECK_MESSAGE(
+                (same_bits(first.ids, second.ids) && same_bits(first.weights, second.weights)),
+                what, ": rerun");
         }
       }
     }
@@ -360,7 +353,9 @@ void test_batch(Random& random, const DeviceLimits& limits) {
 }
 
 // The rule that the CPU's oracle spells out for top-2, where no row is flagged.
-void test_against_oracle(Random& random, const DeviceLimits& limits) {
+TEST_CASE("against oracle") {
+  Random random(20261127);
+  const DeviceLimits& limits = current().limits;
   for (const bool prioritized : {false, true}) {
     Call call = call_of(random, 200, 10, 2, SE_CAPACITY_BATCH);
     call.routing.batch_prioritized = prioritized;
@@ -379,18 +374,15 @@ void test_against_oracle(Random& random, const DeviceLimits& limits) {
   }
 }
 
-}  // namespace
-
-void test_capacity(const CudaContext& context) {
-  Random random(20261127);
-  test_per_sequence(random, context.limits);
-  test_batch(random, context.limits);
-  test_against_oracle(random, context.limits);
+TEST_CASE("capacity") {
   CapacityKernelArgs args = {};
   args.routing.top_k = 1;
-  check(launch_capacity(args, nullptr) == cudaSuccess, "capacity: no tokens");
+  CHECK_MESSAGE(launch_capacity(args, nullptr) == cudaSuccess, "capacity: no tokens");
   args.num_tokens = 5;
-  check(launch_capacity(args, nullptr) == cudaSuccess, "capacity: a family without it");
+  CHECK_MESSAGE(launch_capacity(args, nullptr) == cudaSuccess, "capacity: a family without it");
 }
 
+TEST_SUITE_END();
+
+}  // namespace
 }  // namespace native_test

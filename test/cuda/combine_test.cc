@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cuda/context.h"
 #include "cuda/harness.h"
-#include "cuda/suites.h"
 
 namespace native_test {
 namespace {
+
+TEST_SUITE_BEGIN("combine");
 
 using sparse_experts::cuda::bits_float;
 using sparse_experts::cuda::CombineKernelArgs;
@@ -222,33 +224,40 @@ class Problem {
   std::vector<uint8_t> flags_;
 };
 
+// The bits of an element of up to four bytes.
+uint32_t raw(const uint8_t* bytes, int64_t size) {
+  uint32_t bits = 0;
+  std::memcpy(&bits, bytes, static_cast<size_t>(size));
+  return bits;
+}
+
 double bound_of(int32_t dtype) { return dtype == SE_F32 ? 3e-7 : dtype == SE_F16 ? 4e-4 : 3e-3; }
 
 void check_result(const Problem& problem, const Case& c, const Result& result) {
   const std::string what = c.name;
   const int64_t element = dtype_bytes(c.output_dtype);
-  if (!check(static_cast<int64_t>(result.output.size()) ==
-                 c.tokens * problem.output_stride() * element,
-             what + ": has a result"))
+  if (!CHECK_MESSAGE(static_cast<int64_t>(result.output.size()) ==
+                         c.tokens * problem.output_stride() * element,
+                     what, ": has a result"))
     return;
   const std::vector<double> out = decode(c.output_dtype, result.output);
   std::vector<double> there, wanted;
-  bool exact = true;
-  bool flagged_nan = true;
-  bool padding = true;
+  Every exact;
+  Every flagged_nan;
+  Every padding;
   for (int64_t row = 0; row < c.tokens; ++row) {
     for (int64_t column = 0; column < problem.output_stride(); ++column) {
       const size_t at = static_cast<size_t>(row * problem.output_stride() + column);
       const uint8_t* bytes = result.output.data() + at * static_cast<size_t>(element);
       if (column >= c.columns) {
-        for (int64_t b = 0; b < element; ++b) padding = padding && bytes[b] == 0xFF;
+        for (int64_t b = 0; b < element; ++b) padding.equal(int{bytes[b]}, 0xFF);
         continue;
       }
       const std::vector<uint8_t> bits =
           encode(c.output_dtype, {static_cast<double>(problem.exact(row, column))});
-      exact = exact && std::memcmp(bits.data(), bytes, static_cast<size_t>(element)) == 0;
+      exact.equal(raw(bytes, element), raw(bits.data(), element));
       if (problem.is_flagged(row)) {
-        flagged_nan = flagged_nan && std::isnan(out[at]);
+        flagged_nan.that(std::isnan(out[at]));
       } else {
         there.push_back(out[at]);
         wanted.push_back(problem.expected(row, column));
@@ -256,24 +265,24 @@ void check_result(const Problem& problem, const Case& c, const Result& result) {
     }
   }
   check_close(there, wanted, bound_of(c.output_dtype), what);
-  check(exact, what + ": the bits of a loop in slot order");
-  check(flagged_nan, what + ": flagged rows are NaN");
-  check(padding, what + ": columns behind the rows stay");
-  bool flags = true;
+  exact.check(what + ": the bits of a loop in slot order");
+  flagged_nan.check(what + ": flagged rows are NaN");
+  padding.check(what + ": columns behind the rows stay");
+  Every flags;
   for (int64_t row = 0; row < c.tokens; ++row)
-    flags = flags &&
-            (!c.flags || (result.flags[static_cast<size_t>(row)] != 0) == problem.is_flagged(row));
-  check(flags, what + ": flags stay as they were");
+    flags.that(
+        (!c.flags || (result.flags[static_cast<size_t>(row)] != 0) == problem.is_flagged(row)));
+  flags.check(what + ": flags stay as they were");
 }
 
 void run_case(const Case& c, uint64_t seed) {
   const Problem problem(c, seed);
   const Result result = problem.run(c.name);
   check_result(problem, c, result);
-  check(same_bits(result.output, problem.run(c.name).output), std::string(c.name) + ": again");
+  check_same_bits(result.output, problem.run(c.name).output, std::string(c.name) + ": again");
 }
 
-void test_options() {
+TEST_CASE("options") {
   uint64_t seed = 1000;
   for (const int32_t dtype : kFloatDtypes) {
     Case c = {"plain", 9, 3, 96, dtype};
@@ -318,7 +327,7 @@ void test_options() {
   run_case(stage, ++seed);
 }
 
-void test_sizes() {
+TEST_CASE("sizes") {
   uint64_t seed = 2000;
   for (const int64_t columns : {1, 8, 17, 31, 96, 160, 192, 704, 1407, 2880, 4100}) {
     const std::string name = std::to_string(columns) + " columns";
@@ -347,18 +356,18 @@ void test_sizes() {
   bool zero = out.size() == 64;
   for (int64_t i = 0; zero && i < 64; ++i)
     zero = problem.is_flagged(i / 16) || out[static_cast<size_t>(i)] == 0.0;
-  check(zero, "no slot counts: zeros");
+  CHECK_MESSAGE(zero, "no slot counts: zeros");
 
   CombineKernelArgs args = {};
   args.hidden_size = 8;
-  check(launch_combine(args, nullptr) == cudaSuccess, "no tokens: nothing to do");
+  CHECK_MESSAGE(launch_combine(args, nullptr) == cudaSuccess, "no tokens: nothing to do");
   args.num_tokens = 1;
   args.output_dtype = SE_I32;
-  check(launch_combine(args, nullptr) == cudaErrorInvalidValue, "no such output dtype");
+  CHECK_MESSAGE(launch_combine(args, nullptr) == cudaErrorInvalidValue, "no such output dtype");
 }
 
 // A row alone has the bits that it has in the batch, misaligned or not.
-void test_invariance() {
+TEST_CASE("invariance") {
   Case c = {"invariance", 270, 3, 100, SE_BF16};
   c.identity = true;
   c.shared = SE_SHARED_SIGMOID;
@@ -367,8 +376,8 @@ void test_invariance() {
   for (const int64_t shift : {1, 2}) {
     Problem other(c, 3000);
     other.options().shift = shift;
-    check(same_bits(all.output, other.run("shifted").output),
-          "invariance: misaligned by " + std::to_string(shift));
+    check_same_bits(all.output, other.run("shifted").output,
+                    "invariance: misaligned by " + std::to_string(shift));
   }
   // 270 rows take blocks of 256 threads, a few take larger ones.
   Case few = c;
@@ -379,7 +388,7 @@ void test_invariance() {
 }
 
 // Outputs that are not finite flag their row, and the row's other columns keep their bits.
-void test_non_finite() {
+TEST_CASE("non finite") {
   for (const int32_t dtype : kFloatDtypes) {
     const std::string what = std::string("non-finite outputs, ") + dtype_name(dtype);
     Case c = {"non-finite", 6, 2, 1500, dtype};
@@ -396,7 +405,7 @@ void test_non_finite() {
     if (result.output.empty()) continue;
     const std::vector<uint8_t> flags = {1, 1, 1, 1, 0, 0};  // row 3 came with a flag
     check_equal(result.flags, flags, what + ": flags");
-    bool exact = true;
+    Every exact;
     const int64_t element = dtype_bytes(dtype);
     for (int64_t row = 0; row < c.tokens; ++row) {
       for (int64_t column = 0; column < c.columns; ++column) {
@@ -405,15 +414,15 @@ void test_non_finite() {
         const std::vector<uint8_t> out(
             result.output.begin() + (row * c.columns + column) * element,
             result.output.begin() + (row * c.columns + column + 1) * element);
-        exact = exact && (bits == out || (std::isnan(decode(dtype, bits)[0]) &&
-                                          std::isnan(decode(dtype, out)[0])));
+        if (std::isnan(decode(dtype, bits)[0]) && std::isnan(decode(dtype, out)[0])) continue;
+        exact.equal(raw(out.data(), element), raw(bits.data(), element));
       }
     }
-    check(exact, what + ": all columns of such a row are written as they come");
+    exact.check(what + ": all columns of such a row are written as they come");
   }
 }
 
-void test_coefficients() {
+TEST_CASE("coefficients") {
   uint64_t seed = 5000;
   for (const int32_t dtype : kFloatDtypes) {
     for (const int64_t columns : {1, 8, 17, 96, 1407, 2880, 4096}) {
@@ -443,10 +452,10 @@ void test_coefficients() {
                         stride, weights.data() + shift, 1, columns, alone, nullptr),
                     what))
           continue;
-        check(alone.download()[0] == results.back()[tokens - 1], what + ": a row alone");
+        CHECK_MESSAGE(alone.download()[0] == results.back()[tokens - 1], what, ": a row alone");
       }
-      if (!check(results.size() == 2, what + ": ran")) continue;
-      check(same_bits(results[0], results[1]), what + ": misaligned, same bits");
+      if (!CHECK_MESSAGE(results.size() == 2, what, ": ran")) continue;
+      check_same_bits(results[0], results[1], what + ": misaligned, same bits");
       std::vector<double> expected;
       for (int64_t row = 0; row < tokens; ++row) {
         double sum = 0;
@@ -458,12 +467,12 @@ void test_coefficients() {
       check_close(to_doubles(results[0]), expected, 5e-7, what);
     }
   }
-  check(launch_shared_coefficients(nullptr, SE_F32, 1, nullptr, 0, 1, nullptr, nullptr) ==
-            cudaSuccess,
-        "coefficients: no tokens");
+  CHECK_MESSAGE(launch_shared_coefficients(nullptr, SE_F32, 1, nullptr, 0, 1, nullptr, nullptr) ==
+                    cudaSuccess,
+                "coefficients: no tokens");
 }
 
-void test_listed_slots() {
+TEST_CASE("listed slots") {
   for (const int64_t num_slots : {0, 1, 31, 255, 256, 257, 2000}) {
     const std::string what = "listed slots of " + std::to_string(num_slots);
     Random random(static_cast<uint64_t>(6000 + num_slots));
@@ -484,15 +493,7 @@ void test_listed_slots() {
   }
 }
 
+TEST_SUITE_END();
+
 }  // namespace
-
-void test_combine(const CudaContext&) {
-  test_options();
-  test_sizes();
-  test_invariance();
-  test_non_finite();
-  test_coefficients();
-  test_listed_slots();
-}
-
 }  // namespace native_test

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "core/dtype.h"
-#include "native/check.h"
+#include "cpp/check.h"
 
 namespace native_test {
 namespace {
@@ -181,8 +181,8 @@ ForwardResult run_on_device(const DeviceLayer& layer, const ForwardCall& call,
   must_be_ok(backend().copy_to_host(layer.device(), canary.data(), own.as<char>() + bytes,
                                     kCanaryBytes, &status),
              status, "canary");
-  check(canary == std::vector<char>(kCanaryBytes, '\xff'),
-        "bytes behind the workspace are untouched");
+  CHECK_MESSAGE(canary == std::vector<char>(kCanaryBytes, '\xff'),
+                "bytes behind the workspace are untouched");
   return result;
 }
 

@@ -4,11 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <vector>
 
 #include "abi/backend.h"
-#include "native/fixture.h"
+#include "oracle/fixture.h"
 
 extern "C" const SeBackend* se_backend_entry(void);
 

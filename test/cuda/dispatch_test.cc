@@ -5,11 +5,13 @@
 #include <string>
 #include <vector>
 
+#include "cuda/context.h"
 #include "cuda/harness.h"
-#include "cuda/suites.h"
 
 namespace native_test {
 namespace {
+
+TEST_SUITE_BEGIN("dispatch");
 
 using sparse_experts::cuda::dispatch_scratch_bytes;
 using sparse_experts::cuda::DispatchKernelArgs;
@@ -136,7 +138,7 @@ void check_case(const Case& c, const std::string& what) {
   const Tables expected = expected_tables(c);
   check_equal(out.offsets, expected.offsets, what + ": expert_offsets");
   check_equal(out.slots, expected.slots, what + ": sorted_slots");
-  check(invariants_hold(c, out), what + ": invariants");
+  CHECK_MESSAGE(invariants_hold(c, out), what, ": invariants");
   for (int kind = 0; kind < 2; ++kind)
     check_equal(out.tiles[kind], expected.tiles[kind],
                 what + ": tile_offsets " + std::to_string(c.tiles[kind]));
@@ -188,7 +190,8 @@ std::string name_of(int64_t num_experts, int64_t num_slots, const std::string& m
          more;
 }
 
-void test_expert_counts(Random& random) {
+TEST_CASE("expert counts") {
+  Random random(20261124);
   int turn = 0;
   for (const int64_t num_experts :
        {1,   2,   3,   31,  60,  63,   65,   127,  160,  192,  255,  257,
@@ -203,7 +206,8 @@ void test_expert_counts(Random& random) {
   }
 }
 
-void test_loads(Random& random) {
+TEST_CASE("loads") {
+  Random random(20261124);
   for (size_t load = 0; load < 6; ++load) {
     for (const int64_t num_experts : {8, 128, 300}) {
       for (const int64_t num_slots : {64, 4096, 6000}) {
@@ -217,7 +221,8 @@ void test_loads(Random& random) {
 }
 
 // Around a warp's round, the single block's limit, and the chunks of the large form.
-void test_sizes(Random& random) {
+TEST_CASE("sizes") {
+  Random random(20261124);
   for (const int64_t num_slots :
        {0,    1,     2,     7,     31,     32,     33,     127,   128,  129,
         255,  256,   257,   1023,  1025,   4095,   4096,   4097,  4223, 4224,
@@ -231,7 +236,8 @@ void test_sizes(Random& random) {
 }
 
 // Ids that lead nowhere, experts that are not here, rows that are flagged; tables left out.
-void test_left_out(Random& random) {
+TEST_CASE("left out") {
+  Random random(20261124);
   static const int here = 0;
   for (const int64_t num_tokens : {1, 5, 100, 900}) {
     for (const int64_t top_k : {1, 6, 8}) {
@@ -268,7 +274,8 @@ void test_left_out(Random& random) {
   }
 }
 
-void test_reruns(Random& random) {
+TEST_CASE("reruns") {
+  Random random(20261124);
   for (const int64_t num_slots : {int64_t{3000}, int64_t{9000}}) {
     Case c;
     c.num_experts = 64;
@@ -278,38 +285,29 @@ void test_reruns(Random& random) {
     for (int i = 0; i < 5; ++i) {
       Tables again;
       if (!run_case(c, name_of(64, num_slots, "rerun"), &again)) break;
-      check(same_bits(first.slots, again.slots) && same_bits(first.offsets, again.offsets),
-            name_of(64, num_slots, "rerun: same bits"));
+      check_same_bits(first.slots, again.slots, name_of(64, num_slots, "rerun: same bits"));
+      check_same_bits(first.offsets, again.offsets, name_of(64, num_slots, "rerun: same bits"));
     }
   }
 }
 
-void test_refusals() {
+TEST_CASE("refusals") {
   uint64_t last = 0;
   for (int64_t num_slots = 0; num_slots < 400000; num_slots += 997) {
     const uint64_t bytes = dispatch_scratch_bytes(num_slots, 128);
-    if (bytes < last) check(false, "dispatch: scratch falls at " + std::to_string(num_slots));
+    if (bytes < last) CHECK_MESSAGE(false, "dispatch: scratch falls at ", num_slots);
     last = bytes;
   }
-  check(last > 0, "dispatch: scratch never falls");
+  CHECK_MESSAGE(last > 0, "dispatch: scratch never falls");
   DispatchKernelArgs args = {};
   args.num_slots = int64_t{1} << 31;
   args.top_k = 1;
   args.num_experts = 4;
-  check(launch_dispatch(args, nullptr) == cudaErrorInvalidValue, "dispatch: 2^31 slots refused");
+  CHECK_MESSAGE(launch_dispatch(args, nullptr) == cudaErrorInvalidValue,
+                "dispatch: 2^31 slots refused");
 }
+
+TEST_SUITE_END();
 
 }  // namespace
-
-void test_dispatch(const CudaContext& context) {
-  static_cast<void>(context);
-  Random random(20261124);
-  test_expert_counts(random);
-  test_loads(random);
-  test_sizes(random);
-  test_left_out(random);
-  test_reruns(random);
-  test_refusals();
-}
-
 }  // namespace native_test

@@ -3,12 +3,14 @@
 
 #include <algorithm>
 
+#include "cuda/context.h"
 #include "cuda/harness.h"
 #include "cuda/ops/content_checks.h"
-#include "cuda/suites.h"
 
 namespace native_test {
 namespace {
+
+TEST_SUITE_BEGIN("elementwise");
 
 using sparse_experts::cuda::ConvertArgs;
 using sparse_experts::cuda::launch_check_offsets;
@@ -59,19 +61,20 @@ void convert_case(int32_t from_dtype, int32_t to_dtype, int64_t rows, int64_t co
   if (!synced(launch_convert(args, nullptr), what)) return;
   const std::vector<uint8_t> expected = encode(to_dtype, values);
   const std::vector<uint8_t> out = to.download();
-  bool exact = true;
+  Every exact;
   bool untouched = is_poison(out, 0, shift * to_element);
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t first = (shift + row * stride) * to_element;
     const int64_t end = first + cols * to_element;
-    exact = exact && std::equal(out.begin() + first, out.begin() + end, expected.begin() + first);
+    for (size_t i = static_cast<size_t>(first); i < static_cast<size_t>(end); ++i)
+      exact.equal(int{out[i]}, int{expected[i]});
     untouched = untouched && is_poison(out, end, pad * to_element);
   }
-  check(exact, what);
-  check(untouched, what + ": writes nothing else");
+  exact.check(what);
+  CHECK_MESSAGE(untouched, what, ": writes nothing else");
 }
 
-void test_convert() {
+TEST_CASE("convert") {
   for (const int32_t from : kFloatDtypes) {
     for (const int32_t to : kFloatDtypes) {
       convert_case(from, to, 5, 64, 0, 0);
@@ -95,14 +98,16 @@ void test_convert() {
   const ConvertArgs args = {from, SE_F32, 3, to, SE_BF16, 3, 1, 3};
   if (synced(launch_convert(args, nullptr), "convert NaN")) {
     const std::vector<double> out = decode(SE_BF16, to.download());
-    check(std::isnan(out[0]) && std::isnan(out[1]) && out[2] == 1.0, "convert NaN");
+    CHECK_MESSAGE(std::isnan(out[0]), "convert NaN");
+    CHECK_MESSAGE(std::isnan(out[1]), "convert NaN");
+    CHECK_MESSAGE(out[2] == 1.0, "convert NaN");
   }
   ConvertArgs none = args;
   none.rows = 0;
-  check(launch_convert(none, nullptr) == cudaSuccess, "convert: no rows");
+  CHECK_MESSAGE(launch_convert(none, nullptr) == cudaSuccess, "convert: no rows");
   none.rows = 1;
   none.to_dtype = SE_I32;
-  check(launch_convert(none, nullptr) == cudaErrorInvalidValue, "convert: no such dtype");
+  CHECK_MESSAGE(launch_convert(none, nullptr) == cudaErrorInvalidValue, "convert: no such dtype");
 }
 
 // ---- scale_rows -------------------------------------------------------------------------------
@@ -159,13 +164,14 @@ void scale_case(int32_t dtype, int64_t tokens, int64_t top_k, int64_t cols, int6
   if (!synced(launch_scale_rows(args, nullptr), what)) return;
   const std::vector<uint8_t> out = to.download();
   const std::vector<uint8_t> wanted = encode(dtype, expected);
-  check(std::equal(wanted.begin(), wanted.end(), out.begin() + shift * element), what);
-  check(is_poison(out, 0, shift * element) && is_poison(out, (shift + listed * cols) * element,
-                                                        (num_slots - listed) * cols * element),
-        what + ": writes nothing else");
+  CHECK_MESSAGE(std::equal(wanted.begin(), wanted.end(), out.begin() + shift * element), what);
+  CHECK_MESSAGE(is_poison(out, 0, shift * element), what, ": writes nothing else");
+  CHECK_MESSAGE(
+      is_poison(out, (shift + listed * cols) * element, (num_slots - listed) * cols * element),
+      what, ": writes nothing else");
 }
 
-void test_scale_rows() {
+TEST_CASE("scale rows") {
   for (const int32_t dtype : kFloatDtypes) {
     scale_case(dtype, 9, 2, 64, 0, 0);
     scale_case(dtype, 9, 2, 64, 8, 0);
@@ -176,12 +182,12 @@ void test_scale_rows() {
   }
   scale_case(SE_BF16, 65540, 1, 1, 0, 0);
   ScaleRowsArgs none = {};
-  check(launch_scale_rows(none, nullptr) == cudaSuccess, "scale_rows: no slots");
+  CHECK_MESSAGE(launch_scale_rows(none, nullptr) == cudaSuccess, "scale_rows: no slots");
 }
 
 // ---- fill_table -------------------------------------------------------------------------------
 
-void test_fill_table() {
+TEST_CASE("fill table") {
   for (const int64_t count : {1, 255, 256, 257, 1000}) {
     const std::string what = "fill_table " + std::to_string(count);
     DeviceArray<const void*> table(count + 1);
@@ -189,12 +195,17 @@ void test_fill_table() {
     const int64_t stride = (int64_t{1} << 33) + 6;  // beyond 32 bits
     if (!synced(launch_fill_table(base, stride, count, table, nullptr), what)) continue;
     const std::vector<const void*> out = table.download();
-    bool exact = reinterpret_cast<uintptr_t>(out[static_cast<size_t>(count)]) == UINTPTR_MAX;
+    const auto address = [&](int64_t i) {
+      return reinterpret_cast<uintptr_t>(out[static_cast<size_t>(i)]);
+    };
+    Every exact;
     for (int64_t i = 0; i < count; ++i)
-      exact = exact && out[static_cast<size_t>(i)] == base + i * stride;
-    check(exact, what);
+      exact.equal(address(i), reinterpret_cast<uintptr_t>(base + i * stride));
+    exact.equal(address(count), UINTPTR_MAX);
+    exact.check(what);
   }
-  check(launch_fill_table(nullptr, 1, 0, nullptr, nullptr) == cudaSuccess, "fill_table: nothing");
+  CHECK_MESSAGE(launch_fill_table(nullptr, 1, 0, nullptr, nullptr) == cudaSuccess,
+                "fill_table: nothing");
 }
 
 // ---- checks -----------------------------------------------------------------------------------
@@ -208,11 +219,10 @@ int64_t fault_of(const std::string& what, const Launch& launch, int64_t before =
 }
 
 void expect_fault(int64_t found, int64_t expected, const std::string& what) {
-  check(found == expected,
-        what + ": found " + std::to_string(found) + ", expected " + std::to_string(expected));
+  CHECK_MESSAGE(found == expected, what, ": found ", found, ", expected ", expected);
 }
 
-void test_range() {
+TEST_CASE("range") {
   for (const int64_t count : {1, 31, 1023, 1024, 1025, 5000}) {
     const std::string what = "check_range " + std::to_string(count);
     Random random(static_cast<uint64_t>(7000 + count));
@@ -237,11 +247,11 @@ void test_range() {
     values[0] = -2;
     expect_fault(run(), 0, what + ", the first");
   }
-  check(launch_check_range(nullptr, 0, 0, 0, nullptr, nullptr) == cudaSuccess,
-        "check_range: nothing");
+  CHECK_MESSAGE(launch_check_range(nullptr, 0, 0, 0, nullptr, nullptr) == cudaSuccess,
+                "check_range: nothing");
 }
 
-void test_row_top_k() {
+TEST_CASE("row top k") {
   std::vector<uint8_t> values(3000, 8);
   values[0] = 0;
   const auto run = [&] {
@@ -255,11 +265,11 @@ void test_row_top_k() {
   expect_fault(run(), 2999, "check_row_top_k, the last");
   values[1500] = 9;
   expect_fault(run(), 1500, "check_row_top_k, the least");
-  check(launch_check_row_top_k(nullptr, 0, 0, nullptr, nullptr) == cudaSuccess,
-        "check_row_top_k: nothing");
+  CHECK_MESSAGE(launch_check_row_top_k(nullptr, 0, 0, nullptr, nullptr) == cudaSuccess,
+                "check_row_top_k: nothing");
 }
 
-void test_offsets() {
+TEST_CASE("offsets") {
   const auto run = [](const std::vector<int32_t>& offsets, int64_t num_slots) {
     DeviceArray<int32_t> array(offsets);
     return fault_of("check_offsets", [&](int64_t* fault) {
@@ -282,7 +292,7 @@ void test_offsets() {
   expect_fault(run(many, 6000), 700, "check_offsets, many, falls");
 }
 
-void test_slots() {
+TEST_CASE("slots") {
   std::vector<int32_t> slots(1500);
   for (size_t i = 0; i < slots.size(); ++i) slots[i] = static_cast<int32_t>(slots.size() - 1 - i);
   const auto run = [&](int32_t listed) {
@@ -300,20 +310,11 @@ void test_slots() {
   expect_fault(run(-5), kNoFault, "check_slots, a list of less than none");
   slots[40] = 1500;
   expect_fault(run(1500), 40, "check_slots, too large");
-  check(launch_check_slots(nullptr, nullptr, 0, nullptr, nullptr) == cudaSuccess,
-        "check_slots: nothing");
+  CHECK_MESSAGE(launch_check_slots(nullptr, nullptr, 0, nullptr, nullptr) == cudaSuccess,
+                "check_slots: nothing");
 }
+
+TEST_SUITE_END();
 
 }  // namespace
-
-void test_elementwise(const CudaContext&) {
-  test_convert();
-  test_scale_rows();
-  test_fill_table();
-  test_range();
-  test_row_top_k();
-  test_offsets();
-  test_slots();
-}
-
 }  // namespace native_test

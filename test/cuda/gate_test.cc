@@ -4,12 +4,14 @@
 #include <string>
 #include <vector>
 
+#include "cuda/context.h"
 #include "cuda/harness.h"
 #include "cuda/ops/router.h"
-#include "cuda/suites.h"
 
 namespace native_test {
 namespace {
+
+TEST_SUITE_BEGIN("gate");
 
 using sparse_experts::cuda::launch_router;
 using sparse_experts::cuda::launch_router_norm;
@@ -96,7 +98,7 @@ std::vector<float> run_gate(const Shape& shape, const Matrix& hidden, const Matr
     if (!bias.empty()) sum += bias[static_cast<size_t>(i % shape.num_experts)];
     const float got = out[static_cast<size_t>(i)];
     if (sum != got && !(std::isnan(sum) && std::isnan(got))) {
-      check(false, what + ": order of the splits at " + std::to_string(i));
+      CHECK_MESSAGE(false, what, ": order of the splits at ", i);
       break;
     }
   }
@@ -142,8 +144,9 @@ void check_gate(Random& random, const Shape& s, int32_t hidden_dtype, int32_t we
 
   for (const RouterKernel kernel :
        {RouterKernel::kRows1, RouterKernel::kRows4, RouterKernel::kTile})
-    check(same_bits(batch, run_gate(s, hidden, weight, 0, s.num_tokens, bias, what, kernel)),
-          what + ": kernel " + std::to_string(static_cast<int>(kernel)) + " gives the same bits");
+    check_same_bits(
+        batch, run_gate(s, hidden, weight, 0, s.num_tokens, bias, what, kernel),
+        what + ": kernel " + std::to_string(static_cast<int>(kernel)) + " gives the same bits");
   // Some rows alone, and in smaller batches.
   for (const int64_t count : {1, 4, 5, 20}) {
     if (count >= s.num_tokens) continue;
@@ -151,19 +154,21 @@ void check_gate(Random& random, const Shape& s, int32_t hidden_dtype, int32_t we
     const std::vector<float> part = run_gate(s, hidden, weight, first, count, bias, what);
     const std::vector<float> same(batch.begin() + first * s.num_experts,
                                   batch.begin() + (first + count) * s.num_experts);
-    check(same_bits(part, same), what + ": " + std::to_string(count) + " rows from " +
-                                     std::to_string(first) + " have the batch's bits");
+    check_same_bits(part, same,
+                    what + ": " + std::to_string(count) + " rows from " + std::to_string(first) +
+                        " have the batch's bits");
   }
   // Aligned and packed: the same bits again.
   if (hidden_layout.offset + hidden_layout.gap + weight_layout.offset + weight_layout.gap > 0) {
     const Matrix packed_hidden(hidden_dtype, s.num_tokens, s.hidden_size, s.hidden_size, 0, x);
     const Matrix packed_weight(weight_dtype, s.num_experts, s.hidden_size, s.hidden_size, 0, w);
-    check(same_bits(batch, run_gate(s, packed_hidden, packed_weight, 0, s.num_tokens, bias, what)),
-          what + ": alignment changes no bit");
+    check_same_bits(batch, run_gate(s, packed_hidden, packed_weight, 0, s.num_tokens, bias, what),
+                    what + ": alignment changes no bit");
   }
 }
 
-void test_sizes(Random& random) {
+TEST_CASE("sizes") {
+  Random random(20261125);
   int turn = 0;
   for (const int64_t hidden_size : {1, 8, 17, 31, 128, 129, 512, 513, 704, 1408, 2880}) {
     for (const int64_t num_experts : {1, 8, 9, 65}) {
@@ -182,7 +187,8 @@ void test_sizes(Random& random) {
   check_gate(random, {2, 3, 17000}, SE_F16, SE_F32, {}, {}, true);
 }
 
-void test_dtypes(Random& random) {
+TEST_CASE("dtypes") {
+  Random random(20261125);
   for (const int32_t hidden_dtype : kDtypes) {
     for (const int32_t weight_dtype : kDtypes) {
       for (const int64_t hidden_size : {31, 264}) {
@@ -198,7 +204,8 @@ void test_dtypes(Random& random) {
   }
 }
 
-void test_many_tokens(Random& random) {
+TEST_CASE("many tokens") {
+  Random random(20261125);
   for (const int64_t num_tokens : {64, 65, 193}) {
     check_gate(random, {num_tokens, 64, 520}, SE_BF16, SE_F32, {}, {}, true);
     check_gate(random, {num_tokens, 17, 137}, SE_F32, SE_F32, {}, {}, false);
@@ -215,7 +222,8 @@ void test_many_tokens(Random& random) {
 }
 
 // An infinite or NaN element reaches its own row's logits and no others.
-void test_non_finite(Random& random) {
+TEST_CASE("non finite") {
+  Random random(20261125);
   const Shape s = {200, 20, 300};
   std::vector<double> x = random_values(random, SE_F32, s.num_tokens * s.hidden_size);
   const std::vector<double> w = random_values(random, SE_F32, s.num_experts * s.hidden_size);
@@ -227,14 +235,16 @@ void test_non_finite(Random& random) {
        {RouterKernel::kRows1, RouterKernel::kRows4, RouterKernel::kTile}) {
     const std::string what = name_of(s, "not finite");
     const std::vector<float> out = run_gate(s, hidden, weight, 0, 200, {}, what, kernel);
-    bool good = out.size() == size_t{200 * 20};
+    Every good;
     for (size_t i = 0; i < out.size(); ++i)
-      good = good && std::isfinite(out[i]) == (i / 20 != 7 && i / 20 != 90);
-    check(good, what);
+      good.equal(std::isfinite(out[i]), i / 20 != 7 && i / 20 != 90);
+    good.equal(out.size(), size_t{200 * 20});
+    good.check(what);
   }
 }
 
-void test_router_rows(Random& random) {
+TEST_CASE("router rows") {
+  Random random(20261125);
   for (const int32_t dtype : kDtypes) {
     for (const int64_t hidden_size : {1, 17, 255, 256, 257, 2816}) {
       const int64_t num_tokens = 3;
@@ -278,40 +288,35 @@ void test_router_rows(Random& random) {
       args.rows = alone;
       if (!synced(launch_router_norm(args, nullptr), what)) continue;
       const std::vector<float> all = rows.download();
-      check(
-          same_bits(alone.download(), std::vector<float>(all.begin() + 2 * hidden_size, all.end())),
-          what + ": a row alone has the batch's bits");
+      check_same_bits(alone.download(),
+                      std::vector<float>(all.begin() + 2 * hidden_size, all.end()),
+                      what + ": a row alone has the batch's bits");
     }
   }
 }
 
-void test_refusals() {
-  check(router_splits(1) == 1 && router_splits(512) == 1 && router_splits(513) == 2 &&
-            router_splits(7168) == 14 && router_splits(8192) == 16 && router_splits(8193) <= 16 &&
-            router_splits(1000000) <= 16,
-        "gate: splits");
+TEST_CASE("refusals") {
+  CHECK_MESSAGE(router_splits(1) == 1, "gate: splits");
+  CHECK_MESSAGE(router_splits(512) == 1, "gate: splits");
+  CHECK_MESSAGE(router_splits(513) == 2, "gate: splits");
+  CHECK_MESSAGE(router_splits(7168) == 14, "gate: splits");
+  CHECK_MESSAGE(router_splits(8192) == 16, "gate: splits");
+  CHECK_MESSAGE(router_splits(8193) <= 16, "gate: splits");
+  CHECK_MESSAGE(router_splits(1000000) <= 16, "gate: splits");
   RouterKernelArgs args = {};
   args.num_experts = 4;
   args.hidden_size = 8;
-  check(launch_router(args, nullptr) == cudaSuccess, "gate: no tokens");
-  check(launch_router_sum({}, 0, 4, nullptr, nullptr) == cudaSuccess, "gate sum: no tokens");
-  check(launch_router_norm({}, nullptr) == cudaSuccess, "router rows: no tokens");
+  CHECK_MESSAGE(launch_router(args, nullptr) == cudaSuccess, "gate: no tokens");
+  CHECK_MESSAGE(launch_router_sum({}, 0, 4, nullptr, nullptr) == cudaSuccess,
+                "gate sum: no tokens");
+  CHECK_MESSAGE(launch_router_norm({}, nullptr) == cudaSuccess, "router rows: no tokens");
   args.num_tokens = 1;
   args.hidden_dtype = SE_I32;
-  check(launch_router(args, nullptr) == cudaErrorInvalidValue, "gate: a dtype that is none");
+  CHECK_MESSAGE(launch_router(args, nullptr) == cudaErrorInvalidValue,
+                "gate: a dtype that is none");
 }
+
+TEST_SUITE_END();
 
 }  // namespace
-
-void test_gate(const CudaContext& context) {
-  static_cast<void>(context);
-  Random random(20261125);
-  test_sizes(random);
-  test_dtypes(random);
-  test_many_tokens(random);
-  test_non_finite(random);
-  test_router_rows(random);
-  test_refusals();
-}
-
 }  // namespace native_test

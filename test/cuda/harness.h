@@ -1,6 +1,5 @@
 // What the kernel suites share: random arrays of every dtype, arrays of a dtype known at run time
-// only, checks that a launch ended well and that no poison is left, and bounds of the layer's
-// error.
+// only, and checks that a launch ended well and that no poison is left.
 //
 //   DeviceArray<float> out(count);                       // poisoned with 0xFF
 //   if (!synced(launch_x(args, stream), what)) return;   // ran to its end without a defect
@@ -17,10 +16,11 @@
 #include <vector>
 
 #include "abi/backend.h"
+#include "cpp/check.h"
+#include "cpp/random.h"
 #include "cuda/common/num.cuh"
+#include "cuda/context.h"
 #include "cuda/device_array.h"
-#include "cuda/suites.h"
-#include "native/check.h"
 
 #if defined(SIMT_EMULATOR)
 #include <simt/faults.h>
@@ -54,11 +54,6 @@ inline const char* dtype_name(int32_t dtype) {
 
 inline int64_t dtype_bytes(int32_t dtype) {
   return dtype == SE_F32 || dtype == SE_I32 ? 4 : dtype == SE_U8 ? 1 : 2;
-}
-
-// Relative error that a whole layer may have in this dtype. A single kernel should stay below.
-inline double layer_bound(int32_t dtype) {
-  return dtype == SE_F32 ? 5e-6 : dtype == SE_F16 ? 1.5e-3 : 8e-3;
 }
 
 // ---- arrays of a type that the compiler knows -------------------------------------------------
@@ -144,34 +139,31 @@ inline std::vector<double> random_values(Random& random, int32_t dtype, int64_t 
 // The launch was accepted, the device finishes, and the emulator found no defect. After a defect
 // the emulated device is made usable again, so that the next case can run.
 inline bool synced(cudaError_t launched, const std::string& what) {
-  bool good = check(launched == cudaSuccess, what + ": launch: " + cudaGetErrorName(launched));
+  bool good = CHECK_MESSAGE(launched == cudaSuccess, what,
+                            ": launch: ", std::string(cudaGetErrorName(launched)));
   const cudaError_t finished = cudaDeviceSynchronize();
-  good =
-      check(finished == cudaSuccess, what + ": execution: " + cudaGetErrorName(finished)) && good;
+  good = CHECK_MESSAGE(finished == cudaSuccess, what,
+                       ": execution: ", std::string(cudaGetErrorName(finished))) &&
+         good;
 #if defined(SIMT_EMULATOR)
   if (!good) simt::revive_devices();
 #endif
   return good;
 }
 
-// No NaN, so no poison either. Names the first place.
+// No NaN, so no poison either.
 template <typename T>
 bool check_no_nan(const std::vector<T>& values, const std::string& what) {
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (std::isnan(sparse_experts::cuda::to_float(values[i]))) {
-      return check(false, what + ": NaN at " + std::to_string(i));
-    }
-  }
-  return check(true, what);
+  Every number;
+  for (const T& value : values) number.that(!std::isnan(sparse_experts::cuda::to_float(value)));
+  return number.check(what + ": no NaN");
 }
 
 inline bool check_no_nan(int32_t dtype, const std::vector<uint8_t>& bytes,
                          const std::string& what) {
-  const std::vector<double> values = decode(dtype, bytes);
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (std::isnan(values[i])) return check(false, what + ": NaN at " + std::to_string(i));
-  }
-  return check(true, what);
+  Every number;
+  for (const double value : decode(dtype, bytes)) number.that(!std::isnan(value));
+  return number.check(what + ": no NaN");
 }
 
 // Every byte still holds the poison: what a kernel must not touch.
@@ -179,26 +171,9 @@ template <typename T>
 bool check_poison(const std::vector<T>& values, size_t first, size_t count,
                   const std::string& what) {
   const uint8_t* bytes = reinterpret_cast<const uint8_t*>(values.data() + first);
-  for (size_t i = 0; i < count * sizeof(T); ++i) {
-    if (bytes[i] != 0xFF) {
-      return check(false, what + ": written at " + std::to_string(first + i / sizeof(T)));
-    }
-  }
-  return check(true, what);
-}
-
-// Integers, element by element; names the first difference.
-template <typename T>
-bool check_equal(const std::vector<T>& out, const std::vector<T>& expected,
-                 const std::string& what) {
-  if (out.size() != expected.size()) return check(false, what + ": sizes differ");
-  for (size_t i = 0; i < out.size(); ++i) {
-    if (out[i] != expected[i]) {
-      return check(false, what + ": at " + std::to_string(i) + " is " + std::to_string(out[i]) +
-                              ", expected " + std::to_string(expected[i]));
-    }
-  }
-  return check(true, what);
+  Every poison;
+  for (size_t i = 0; i < count * sizeof(T); ++i) poison.equal(int{bytes[i]}, 0xFF);
+  return poison.check(what + ": bytes of what must stay, from element " + std::to_string(first));
 }
 
 }  // namespace native_test

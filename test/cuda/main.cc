@@ -4,45 +4,24 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <exception>
 #include <string>
 #include <vector>
 
-#include "cuda/harness.h"
-#include "cuda/suites.h"
+#include "cpp/runner.h"
+#include "cuda/context.h"
+#include "cuda/device_array.h"
 
 #if defined(SIMT_EMULATOR)
 #include <simt/engine.h>
+#include <simt/faults.h>
 #endif
 
 namespace native_test {
-
-// Weak: a program may be linked with some of the suites. One that is asked for and missing fails.
-#define SE_SUITE(name) __attribute__((weak)) void name(const CudaContext& context)
-SE_SUITE(test_gate);
-SE_SUITE(test_select);
-SE_SUITE(test_capacity);
-SE_SUITE(test_dispatch);
-SE_SUITE(test_matmul_half);
-SE_SUITE(test_matmul_f32);
-SE_SUITE(test_combine);
-SE_SUITE(test_elementwise);
-SE_SUITE(test_backend);
-#undef SE_SUITE
-
 namespace {
 
-struct Suite {
-  const char* name;
-  void (*run)(const CudaContext&);
-};
+using sparse_experts::testing::must;
 
-const Suite kSuites[] = {
-    {"gate", test_gate},         {"select", test_select},           {"capacity", test_capacity},
-    {"dispatch", test_dispatch}, {"matmul_half", test_matmul_half}, {"matmul_f32", test_matmul_f32},
-    {"combine", test_combine},   {"elementwise", test_elementwise}, {"backend", test_backend},
-};
+CudaContext context;
 
 struct Schedule {
   const char* name;
@@ -96,29 +75,19 @@ sparse_experts::cuda::DeviceLimits device_limits() {
   return limits;
 }
 
-void run_suite(const Suite& suite, const CudaContext& context) {
-  const int passed_before = passed;
-  const int failed_before = failed;
-  if (suite.run == nullptr) {
-    check(false, std::string(suite.name) + ": not linked into this program");
-    return;
-  }
-  try {
-    suite.run(context);
-  } catch (const std::exception& error) {
-    check(false, std::string(suite.name) + ": " + error.what());
-  }
-  const cudaError_t left = cudaDeviceSynchronize();
-  check(left == cudaSuccess,
-        std::string(suite.name) + ": the suite leaves " + cudaGetErrorName(left));
-  check(passed + failed > passed_before + failed_before + 1,
-        std::string(suite.name) + ": the suite checks something");
-  std::printf("%-12s %-10s %d passed, %d failed\n", suite.name, context.schedule.c_str(),
-              passed - passed_before, failed - failed_before);
+// A device that an earlier case broke says nothing about this one.
+void revive() {
+#if defined(SIMT_EMULATOR)
+  simt::revive_devices();
+#endif
 }
 
-int run(const std::string& filter, const std::string& only, uint64_t only_seed) {
-  CudaContext context;
+std::string left_behind() {
+  const cudaError_t left = cudaDeviceSynchronize();
+  return left == cudaSuccess ? "" : std::string("the case leaves ") + cudaGetErrorName(left);
+}
+
+int run(test_runner::Runner* runner, const std::string& only, uint64_t only_seed) {
   context.limits = device_limits();
   std::vector<Schedule> schedules;
 #if defined(SIMT_EMULATOR)
@@ -133,46 +102,36 @@ int run(const std::string& filter, const std::string& only, uint64_t only_seed) 
   static_cast<void>(kSchedules);
   schedules.push_back({"device", 1});
 #endif
-  int selected = 0;
-  for (const Suite& suite : kSuites) {
-    if (!filter.empty() && std::strstr(suite.name, filter.c_str()) == nullptr) continue;
-    ++selected;
-    for (const Schedule& schedule : schedules) {
-      context.schedule = schedule.name;
-      if (schedule.seed != 1) context.schedule += " " + std::to_string(schedule.seed);
+  for (const Schedule& schedule : schedules) {
+    context.schedule = schedule.name;
+    if (schedule.seed != 1) context.schedule += " " + std::to_string(schedule.seed);
 #if defined(SIMT_EMULATOR)
-      if (!apply_schedule(schedule.name, schedule.seed)) {
-        std::fprintf(stderr, "no schedule %s: forward, reverse, random or skewed\n", schedule.name);
-        return 2;
-      }
-      // A device that an earlier suite broke says nothing about this one.
-      simt::revive_devices();
-#endif
-      run_suite(suite, context);
+    if (!apply_schedule(schedule.name, schedule.seed)) {
+      std::fprintf(stderr, "no schedule %s: forward, reverse, random or skewed\n", schedule.name);
+      return 2;
     }
+#endif
+    runner->run(context.schedule,
+                is_first_schedule() ? std::vector<std::string>() : std::vector<std::string>{"abi"});
   }
-  check(selected > 0, "no suite matches " + filter);
-  std::printf("%d passed, %d failed\n", passed, failed);
-  return failed == 0 ? 0 : 1;
+  return runner->finish();
 }
 
 }  // namespace
+
+const CudaContext& current() { return context; }
+
+bool is_first_schedule() { return context.schedule == "forward" || context.schedule == "device"; }
+
 }  // namespace native_test
 
 int main(int argc, char** argv) {
-  std::string filter;
+  test_runner::Runner runner(&argc, argv, {native_test::revive, native_test::left_behind});
+  if (runner.is_listing()) return runner.list();
   std::string schedule;
   uint64_t seed = 1;
-  std::setvbuf(stdout, nullptr, _IONBF, 0);
   for (int i = 1; i < argc; ++i) {
-    const std::string option = argv[i];
-    if (option == "--list") {
-      for (const native_test::Suite& suite : native_test::kSuites) std::printf("%s\n", suite.name);
-      return 0;
-    }
-    if (option == "--filter" && i + 1 < argc) {
-      filter = argv[++i];
-    } else if (option == "--schedule" && i + 1 < argc) {
+    if (std::string(argv[i]) == "--schedule" && i + 1 < argc) {
       schedule = argv[++i];
       const size_t colon = schedule.find(':');
       if (colon != std::string::npos) {
@@ -184,5 +143,5 @@ int main(int argc, char** argv) {
       return 2;
     }
   }
-  return native_test::run(filter, schedule, seed);
+  return native_test::run(&runner, schedule, seed);
 }

@@ -3,8 +3,8 @@
 // changes a bit of a row.
 #include <algorithm>
 
+#include "cuda/context.h"
 #include "cuda/matmul_f32_problem.h"
-#include "cuda/suites.h"
 
 #if defined(SIMT_EMULATOR)
 #include <simt/counters.h>
@@ -12,6 +12,8 @@
 
 namespace native_test {
 namespace {
+
+TEST_SUITE_BEGIN("matmul_f32");
 
 using namespace matmul_f32;
 using sparse_experts::cuda::choose_f32_expert_matmul;
@@ -48,21 +50,21 @@ MatmulConfig config_of(const DeviceLimits& limits, const Kind& kind, bool gated)
 // Outputs that should be there are near the expected ones; all else still holds the poison.
 void check_outputs(const std::vector<float>& out, const std::vector<double>& expected,
                    const std::string& what) {
-  if (!check(out.size() == expected.size(), what + ": has a result")) return;
+  if (!CHECK_MESSAGE(out.size() == expected.size(), what, ": has a result")) return;
   std::vector<double> there, wanted;
-  bool untouched = true;
+  Every untouched;
   for (size_t i = 0; i < out.size(); ++i) {
     if (std::isnan(expected[i])) {
       uint32_t bits;
       std::memcpy(&bits, &out[i], 4);
-      untouched = untouched && bits == 0xFFFFFFFFu;
+      untouched.equal(bits, 0xFFFFFFFFu);
     } else {
       there.push_back(static_cast<double>(out[i]));
       wanted.push_back(expected[i]);
     }
   }
   check_close(there, wanted, kBound, what);
-  check(untouched, what + ": writes nothing else");
+  untouched.check(what + ": writes nothing else");
 }
 
 void run_case(const DeviceLimits& limits, const Case& c, uint64_t seed) {
@@ -75,14 +77,14 @@ void run_case(const DeviceLimits& limits, const Case& c, uint64_t seed) {
   for (const Kind& kind : kTileKinds) {
     const std::string what = std::string(c.name) + ", " + name_of(kind);
     MatmulConfig config = config_of(limits, kind, c.gated);
-    check(config.tile_tokens == kind.tile_tokens && config.split_k == kind.split_k,
-          what + ": is what was chosen");
+    CHECK_MESSAGE(config.tile_tokens == kind.tile_tokens, what, ": is what was chosen");
+    CHECK_MESSAGE(config.split_k == kind.split_k, what, ": is what was chosen");
     // Every block has many tiles, of few as of many tokens.
     config.grid = kind.tile_tokens == 32 || kind.split_k == 4 ? 3 : 1000;
     const Outputs out = problem.run(lists, config, what);
     if (kind.split_k == 1 && !whole.routed.empty()) {
-      check(same_bits(out.routed, whole.routed), what + ": same bits");
-      check(same_bits(out.shared, whole.shared), what + ": same bits, shared");
+      check_same_bits(out.routed, whole.routed, what + ": same bits");
+      check_same_bits(out.shared, whole.shared, what + ": same bits, shared");
       continue;
     }
     check_outputs(out.routed, expected, what);
@@ -91,7 +93,8 @@ void run_case(const DeviceLimits& limits, const Case& c, uint64_t seed) {
   }
 }
 
-void test_options(const DeviceLimits& limits) {
+TEST_CASE("options") {
+  const DeviceLimits& limits = current().limits;
   uint64_t seed = 100;
   Case c = {"plain", 4, 9, 2, 96, 96};
   run_case(limits, c, ++seed);
@@ -137,7 +140,8 @@ void test_options(const DeviceLimits& limits) {
   run_case(limits, down_shared, ++seed);
 }
 
-void test_sizes(const DeviceLimits& limits) {
+TEST_CASE("sizes") {
+  const DeviceLimits& limits = current().limits;
   uint64_t seed = 200;
   const int64_t sizes[][2] = {{1, 1},     {8, 17},    {17, 8},   {31, 160},  {96, 31},
                               {160, 192}, {192, 704}, {704, 96}, {1407, 17}, {17, 1407},
@@ -160,7 +164,8 @@ void test_sizes(const DeviceLimits& limits) {
   }
 }
 
-void test_routings(const DeviceLimits& limits) {
+TEST_CASE("routings") {
+  const DeviceLimits& limits = current().limits;
   uint64_t seed = 300;
   for (const Routing routing : {Routing::kUniform, Routing::kSkewed, Routing::kOneExpert,
                                 Routing::kHalfEmpty, Routing::kOneEach}) {
@@ -184,7 +189,8 @@ void test_routings(const DeviceLimits& limits) {
   }
 }
 
-void test_alignment(const DeviceLimits& limits) {
+TEST_CASE("alignment") {
+  const DeviceLimits& limits = current().limits;
   uint64_t seed = 400;
   // {weight_pad, weight_shift, x_pad, x_shift}; cols 36 is a multiple of 4.
   const int64_t layouts[][4] = {{0, 0, 0, 0}, {1, 0, 0, 0}, {4, 0, 0, 0}, {0, 1, 0, 0},
@@ -221,7 +227,7 @@ void check_invariance(const DeviceLimits& limits, const std::vector<Kind>& kinds
   const MatmulConfig together = config_of(limits, kinds[0], true);
   const std::string batch = "invariance, " + name_of(kinds[0]);
   const std::vector<float> out = problem.run(all, together, batch).routed;
-  check(same_bits(out, problem.run(all, together, batch).routed), batch + ": again, same bits");
+  check_same_bits(out, problem.run(all, together, batch).routed, batch + ": again, same bits");
 
   const auto row_bits_same = [&](const std::vector<float>& other, int64_t token) {
     const size_t first = static_cast<size_t>(token * c.top_k * problem.out_stride());
@@ -235,27 +241,28 @@ void check_invariance(const DeviceLimits& limits, const std::vector<Kind>& kinds
     for (const Kind& kind : kinds) {
       const std::vector<float> other =
           problem.run(sorted(alone, c.experts), config_of(limits, kind, true), "alone").routed;
-      check(row_bits_same(other, token),
-            batch + ": token " + std::to_string(token) + " alone, " + name_of(kind));
+      CHECK_MESSAGE(row_bits_same(other, token), std::string(batch), ": token ", token, " alone, ",
+                    std::string(name_of(kind)));
     }
   }
   problem.x_row(1)[5] = std::nanf("");
   problem.x_row(1)[6] = INFINITY;
   const std::vector<float> beside = problem.run(all, together, "beside NaN").routed;
-  bool same = true;
+  Every same;
   for (int64_t token = 0; token < c.tokens; ++token)
-    same = same && (token == 1 || row_bits_same(beside, token));
-  check(same, batch + ": beside a row that is not finite");
-  bool nan = true;
+    same.that((token == 1 || row_bits_same(beside, token)));
+  same.check(batch + ": beside a row that is not finite");
+  Every nan;
   for (int64_t slot = 2; slot < 4; ++slot) {
     if (ids[static_cast<size_t>(slot)] < 0) continue;
     for (int64_t r = 0; r < c.rows; ++r)
-      nan = nan && std::isnan(beside[static_cast<size_t>(slot * problem.out_stride() + r)]);
+      nan.that(std::isnan(beside[static_cast<size_t>(slot * problem.out_stride() + r)]));
   }
-  check(nan, batch + ": a row that is not finite gives NaN");
+  nan.check(batch + ": a row that is not finite gives NaN");
 }
 
-void test_invariance(const DeviceLimits& limits) {
+TEST_CASE("invariance") {
+  const DeviceLimits& limits = current().limits;
   check_invariance(limits, {{64, 1}, {8, 1}, {32, 1}});
   check_invariance(limits, {{8, 2}});
   check_invariance(limits, {{8, 4}});
@@ -263,7 +270,8 @@ void test_invariance(const DeviceLimits& limits) {
 
 // Parts are columns 32 i … 32 i + 31 in turn, each a chain of its own, added in rising order: in
 // any other order 2^24 and the ones come to something else.
-void test_order_of_parts(const DeviceLimits& limits) {
+TEST_CASE("order of parts") {
+  const DeviceLimits& limits = current().limits;
   constexpr float kBig = 16777216.0f;  // 2^24 + 1 is rounded to 2^24
   struct Sum {
     Kind kind;
@@ -287,10 +295,8 @@ void test_order_of_parts(const DeviceLimits& limits) {
     for (const auto& [column, value] : sum.x) problem.x_row(0)[column] = value;
     const std::vector<float> out =
         problem.run(sorted(problem.ids(), 1), config_of(limits, sum.kind, false), c.name).routed;
-    bool as_said = out.size() == 3;
-    for (const float value : out) as_said = as_said && value == sum.expected;
-    check(as_said, std::string(c.name) + ": " + name_of(sum.kind) + ", " +
-                       std::to_string(out.empty() ? -1 : out[0]));
+    check_equal(out, std::vector<float>(3, sum.expected),
+                std::string(c.name) + ": " + name_of(sum.kind));
   }
 }
 
@@ -313,30 +319,34 @@ void test_choice_of_split(const DeviceLimits& limits) {
     const std::string name = gated != 0 ? "split, gated: " : "split: ";
     // Tiles of a token without a split, in halves of a multiprocessor.
     const auto rows_of = [&](int64_t halves) { return halves * sms / 2 * columns; };
-    check(split_of(1, rows_of(3), 1) == 1, name + "enough tiles");
-    check(split_of(1, rows_of(3) - columns, 1) == 2, name + "one tile too few");
-    check(split_of(1, rows_of(3) - columns, 2) == 1, name + "two experts fill the device");
-    check(split_of(1, rows_of(3) / 2 - columns, 1) == 4, name + "less than half");
-    check(split_of(1, 1, 1) == 4, name + "no more than four");
+    CHECK_MESSAGE(split_of(1, rows_of(3), 1) == 1, std::string(name), "enough tiles");
+    CHECK_MESSAGE(split_of(1, rows_of(3) - columns, 1) == 2, std::string(name), "one tile too few");
+    CHECK_MESSAGE(split_of(1, rows_of(3) - columns, 2) == 1, std::string(name),
+                  "two experts fill the device");
+    CHECK_MESSAGE(split_of(1, rows_of(3) / 2 - columns, 1) == 4, std::string(name),
+                  "less than half");
+    CHECK_MESSAGE(split_of(1, 1, 1) == 4, std::string(name), "no more than four");
     for (const int64_t tokens : {2, 5, 8})
-      check(split_of(tokens, 1, 1) == 4, name + "the number of tokens does not enter");
-    check(split_of(9, 1, 1) == 4, name + "two tokens to an expert");
-    check(split_of(64, 1, 1) == 1, name + "never with larger tiles");
+      CHECK_MESSAGE(split_of(tokens, 1, 1) == 4, std::string(name),
+                    "the number of tokens does not enter");
+    CHECK_MESSAGE(split_of(9, 1, 1) == 4, std::string(name), "two tokens to an expert");
+    CHECK_MESSAGE(split_of(64, 1, 1) == 1, std::string(name), "never with larger tiles");
     shape.cols = 127;
-    check(split_of(1, 1, 1) == 1, name + "K too short");
+    CHECK_MESSAGE(split_of(1, 1, 1) == 1, std::string(name), "K too short");
     shape.cols = 255;
-    check(split_of(1, 1, 1) == 2, name + "K too short for four");
+    CHECK_MESSAGE(split_of(1, 1, 1) == 2, std::string(name), "K too short for four");
     shape.cols = 4096;
     shape.batch_invariant = 1;
-    check(split_of(1, 1, 1) == 1, name + "never where batches must not differ");
+    CHECK_MESSAGE(split_of(1, 1, 1) == 1, std::string(name), "never where batches must not differ");
     shape.batch_invariant = 0;
   }
 }
 
-void test_choice(const DeviceLimits& limits) {
+TEST_CASE("choice") {
+  const DeviceLimits& limits = current().limits;
   int32_t last = 0;
-  bool rises = true;
-  bool sound = true;
+  Every rises;
+  Every sound;
   for (int64_t tokens = 1; tokens <= 16384; tokens += 1 + tokens / 8) {
     MatmulShape shape = {};
     shape.dtype = SE_F32;
@@ -347,37 +357,39 @@ void test_choice(const DeviceLimits& limits) {
     shape.top_k = 6;
     shape.num_tokens = tokens;
     const MatmulConfig config = choose_f32_expert_matmul(shape, limits);
-    rises = rises && config.tile_tokens >= last;
+    rises.that(config.tile_tokens >= last);
     last = config.tile_tokens;
-    sound = sound && config.grid >= limits.num_multiprocessors && config.split_k == 1 &&
-            config.shared_bytes <= limits.shared_bytes_per_block && config.tile_rows > 0 &&
-            config.blocks_per_multiprocessor > 0;
+    sound.that(config.grid >= limits.num_multiprocessors && config.split_k == 1 &&
+               config.shared_bytes <= limits.shared_bytes_per_block && config.tile_rows > 0 &&
+               config.blocks_per_multiprocessor > 0);
     shape.batch_invariant = 1;
-    sound = sound && choose_f32_expert_matmul(shape, limits).tile_tokens == config.tile_tokens;
+    sound.equal(choose_f32_expert_matmul(shape, limits).tile_tokens, config.tile_tokens);
   }
   test_choice_of_split(limits);
-  check(rises && last == 64, "choice: larger tiles for more tokens");
-  check(sound, "choice: within the device's limits");
+  rises.check("choice: larger tiles for more tokens");
+  CHECK_MESSAGE(last == 64, "choice: larger tiles for more tokens");
+  sound.check("choice: within the device's limits");
 
   ExpertMatmulKernelArgs args = {};
   args.dtype = SE_F32;
   MatmulConfig config = config_of(limits, {8, 1}, false);
-  check(launch_f32_expert_matmul(args, config, nullptr) == cudaSuccess,
-        "choice: nothing to launch");
+  CHECK_MESSAGE(launch_f32_expert_matmul(args, config, nullptr) == cudaSuccess,
+                "choice: nothing to launch");
   config.tile_tokens = 7;
-  check(launch_f32_expert_matmul(args, config, nullptr) == cudaErrorInvalidValue,
-        "choice: no such tile is refused");
+  CHECK_MESSAGE(launch_f32_expert_matmul(args, config, nullptr) == cudaErrorInvalidValue,
+                "choice: no such tile is refused");
   for (const Kind& kind : {Kind{8, 3}, Kind{8, 8}, Kind{32, 2}}) {
     config.tile_tokens = kind.tile_tokens;
     config.split_k = kind.split_k;
-    check(launch_f32_expert_matmul(args, config, nullptr) == cudaErrorInvalidValue,
-          "choice: no such split is refused: " + name_of(kind));
+    CHECK_MESSAGE(launch_f32_expert_matmul(args, config, nullptr) == cudaErrorInvalidValue,
+                  "choice: no such split is refused: ", std::string(name_of(kind)));
   }
 }
 
 // A product that underflows to -0, with and without zeros behind it: K is padded to 16, 32, 64 or
 // 128, as the shape of the tile has it.
-void test_signed_zero(const DeviceLimits& limits) {
+TEST_CASE("signed zero") {
+  const DeviceLimits& limits = current().limits;
   Case c = {"signed zero", 1, 2, 1, 8, 16};
   c.routing = Routing::kOneEach;
   Problem problem(c, 600);
@@ -386,16 +398,15 @@ void test_signed_zero(const DeviceLimits& limits) {
   for (const Kind& kind : kTileKinds) {
     const std::vector<float> out =
         problem.run(lists, config_of(limits, kind, false), c.name).routed;
-    bool positive = out.size() == 16;
-    for (const float value : out) positive = positive && value == 0 && !std::signbit(value);
-    check(positive, "signed zero: +0 with " + name_of(kind));
+    check_same_bits(out, std::vector<float>(16, 0.0f), "signed zero: +0 with " + name_of(kind));
   }
 }
 
 #if defined(SIMT_EMULATOR)
 // Each weight and each token row comes from memory once per tile, in whole sectors, and meets no
 // bank conflict on its way into shared memory.
-void test_budget(const DeviceLimits& limits) {
+TEST_CASE("budget") {
+  const DeviceLimits& limits = current().limits;
   for (const Kind& kind : kTileKinds) {
     for (const int64_t tokens : {int64_t{1}, static_cast<int64_t>(kind.tile_tokens)}) {
       const std::string what = "budget: " + std::to_string(tokens) + " tokens, " + name_of(kind);
@@ -409,31 +420,17 @@ void test_budget(const DeviceLimits& limits) {
       const uint64_t column_tiles = static_cast<uint64_t>(c.rows / config.tile_rows);
       const uint64_t bytes =
           static_cast<uint64_t>(2 * c.rows * c.cols + tokens * c.cols * column_tiles) * 4;
-      check(counted.launches == 1, what + ": one launch");
-      check(counted.cp_async_bytes == bytes, what + ": " + std::to_string(counted.cp_async_bytes) +
-                                                 " bytes copied, expected " +
-                                                 std::to_string(bytes));
-      check(counted.cp_async_sectors * 32 == bytes, what + ": whole sectors");
-      check(counted.cp_async_bank_conflicts == 0, what + ": no bank conflicts");
+      CHECK_MESSAGE(counted.launches == 1, what, ": one launch");
+      CHECK_MESSAGE(counted.cp_async_bytes == bytes, what, ": ", counted.cp_async_bytes,
+                    " bytes copied, expected ", bytes);
+      CHECK_MESSAGE(counted.cp_async_sectors * 32 == bytes, what, ": whole sectors");
+      CHECK_MESSAGE(counted.cp_async_bank_conflicts == 0, what, ": no bank conflicts");
     }
   }
 }
 #endif
 
+TEST_SUITE_END();
+
 }  // namespace
-
-void test_matmul_f32(const CudaContext& context) {
-  test_choice(context.limits);
-  test_options(context.limits);
-  test_sizes(context.limits);
-  test_routings(context.limits);
-  test_alignment(context.limits);
-  test_invariance(context.limits);
-  test_signed_zero(context.limits);
-  test_order_of_parts(context.limits);
-#if defined(SIMT_EMULATOR)
-  test_budget(context.limits);
-#endif
-}
-
 }  // namespace native_test

@@ -198,7 +198,7 @@ class MatmulProblem {
     }
     bool untouched = true;
     for (size_t i = 0; i < all.size(); ++i) untouched &= written[i] || all[i] == 0xFF;
-    check(untouched, what + ": writes only its outputs");
+    CHECK_MESSAGE(untouched, what, ": writes only its outputs");
     return wanted;
   }
 
@@ -231,7 +231,7 @@ class MatmulProblem {
         if (!(off <= worst)) worst = off;
       }
     }
-    check(worst <= 1, what + ": worst element at " + std::to_string(worst) + " of its bound");
+    CHECK_MESSAGE(worst <= 1, what, ": worst element at ", worst, " of its bound");
   }
 
   int32_t out_dtype() const { return spec_.out_f32 ? static_cast<int32_t>(SE_F32) : spec_.dtype; }

@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "cuda/context.h"
 #include "cuda/harness.h"
 #include "cuda/kernels/sm80/half_expert_matmul_tile.cuh"
 #include "cuda/matmul_half_problem.h"
-#include "cuda/suites.h"
 
 #if defined(SIMT_EMULATOR)
 #include <simt/counters.h>
@@ -18,6 +18,12 @@
 
 namespace native_test {
 namespace {
+
+TEST_SUITE_BEGIN("matmul_half");
+
+struct Prepared {
+  Prepared() { must(sparse_experts::cuda::prepare_expert_matmul({}), "prepare_expert_matmul"); }
+};
 
 using sparse_experts::cuda::choose_matmul;
 using sparse_experts::cuda::describe_matmul;
@@ -80,11 +86,11 @@ void check_configs(const MatmulSpec& spec, const std::vector<MatmulConfig>& conf
       first = out;
       problem.check_outputs(out, name);
     }
-    check(same_bits(out, first), name + ": same bits as the first configuration");
+    check_same_bits(out, first, name + ": same bits as the first configuration");
   }
 }
 
-void test_sizes() {
+TEST_CASE_FIXTURE(Prepared, "sizes") {
   const int64_t sizes[][2] = {{1, 1},     {8, 17},    {17, 8},    {31, 96},   {96, 31},
                               {160, 176}, {176, 160}, {192, 232}, {232, 192}, {704, 40},
                               {40, 704},  {1407, 33}, {33, 1407}, {2880, 24}, {24, 2880}};
@@ -110,7 +116,7 @@ void test_sizes() {
 }
 
 // Skewed and empty experts, every number of tokens at the borders of fragments and tiles.
-void test_counts() {
+TEST_CASE_FIXTURE(Prepared, "counts") {
   for (int32_t dtype : {SE_BF16, SE_F16}) {
     for (bool gated : {true, false}) {
       MatmulSpec spec;
@@ -125,7 +131,7 @@ void test_counts() {
   }
 }
 
-void test_activations() {
+TEST_CASE_FIXTURE(Prepared, "activations") {
   for (int32_t kind = SE_SILU; kind <= SE_IDENTITY; ++kind) {
     for (int variant = 0; variant < 3; ++variant) {
       MatmulSpec spec;
@@ -149,7 +155,7 @@ void test_activations() {
 }
 
 // Layouts, indices and options in random company.
-void test_options() {
+TEST_CASE_FIXTURE(Prepared, "options") {
   for (uint64_t seed = 1; seed <= 48; ++seed) {
     Random random(1000 + seed);
     MatmulSpec spec;
@@ -180,7 +186,7 @@ void test_options() {
 }
 
 // A padding of NaN behind every row and an odd length: K's tail in a 16-byte chunk.
-void test_tails() {
+TEST_CASE_FIXTURE(Prepared, "tails") {
   for (int64_t cols : {1, 7, 8, 9, 15, 17, 31, 33, 63, 65, 127, 129, 257}) {
     MatmulSpec spec;
     spec.seed = static_cast<uint64_t>(cols);
@@ -194,7 +200,7 @@ void test_tails() {
 }
 
 // Both groups in one launch, each with its own shape.
-void test_two_groups() {
+TEST_CASE_FIXTURE(Prepared, "two groups") {
   for (bool gated : {true, false}) {
     MatmulSpec routed;
     routed.seed = 41;
@@ -226,14 +232,14 @@ void test_two_groups() {
       const std::vector<uint8_t> second_out = second.outputs(name);
       first.check_outputs(first_out, name);
       second.check_outputs(second_out, name + ", shared");
-      check(same_bits(first_out, first.run(config, name)), name + ": same bits without the other");
-      check(same_bits(second_out, second.run(config, name)), name + ": and the other way");
+      check_same_bits(first_out, first.run(config, name), name + ": same bits without the other");
+      check_same_bits(second_out, second.run(config, name), name + ": and the other way");
     }
   }
 }
 
 // Split K: right for every split, and the same bits for every number of tokens and again.
-void test_split() {
+TEST_CASE_FIXTURE(Prepared, "split") {
   for (bool gated : {true, false}) {
     for (int32_t split : {2, 4}) {
       for (int64_t cols : {7, 64, 65, 500, 1000}) {
@@ -258,7 +264,7 @@ void test_split() {
 }
 
 // A row alone gives the bits that it has in a batch, whatever instance either takes.
-void test_alone() {
+TEST_CASE_FIXTURE(Prepared, "alone") {
   MatmulSpec spec;
   spec.seed = 61;
   spec.rows = 100;
@@ -293,14 +299,14 @@ void test_alone() {
           "alone: entry " + std::to_string(entry) + ", " + name_of(spec, config);
       if (!synced(launch_expert_matmul(args, config, nullptr), name)) continue;
       const std::vector<float> row = out.download();
-      check(std::memcmp(row.data(), all.data() + static_cast<size_t>(entry) * row_bytes,
-                        row_bytes) == 0,
-            name + ": the bits of the batch");
+      CHECK_MESSAGE(std::memcmp(row.data(), all.data() + static_cast<size_t>(entry) * row_bytes,
+                                row_bytes) == 0,
+                    std::string(name), ": the bits of the batch");
     }
   }
 }
 
-void test_nothing() {
+TEST_CASE_FIXTURE(Prepared, "nothing") {
   MatmulSpec spec;
   spec.rows = 16;
   spec.cols = 16;
@@ -308,16 +314,17 @@ void test_nothing() {
   spec.num_tokens = 5;
   MatmulProblem empty(spec);
   for (const MatmulConfig& config : unsplit_configs(true)) {
-    check(empty.run(config, "empty experts").empty(), "empty experts: no output");
+    CHECK_MESSAGE(empty.run(config, "empty experts").empty(), "empty experts: no output");
     ExpertMatmulKernelArgs args = empty.args(config.tile_tokens);
     args.groups[0].num_rows = 0;
-    check(synced(launch_expert_matmul(args, config, nullptr), "no rows"), "no rows");
+    CHECK_MESSAGE(synced(launch_expert_matmul(args, config, nullptr), "no rows"), "no rows");
   }
   const MatmulConfig config = forced<HalfLargeTile>(kHalfLarge, true, 128, 1, 3);
   ExpertMatmulKernelArgs args = empty.args(128);
   const auto refused = [&](const ExpertMatmulKernelArgs& bad, const MatmulConfig& with,
                            const std::string& what) {
-    check(launch_expert_matmul(bad, with, nullptr) == cudaErrorInvalidValue, what + ": refused");
+    CHECK_MESSAGE(launch_expert_matmul(bad, with, nullptr) == cudaErrorInvalidValue, what,
+                  ": refused");
   };
   ExpertMatmulKernelArgs bad = args;
   bad.dtype = SE_I32;
@@ -361,7 +368,7 @@ DeviceLimits limits_of(int32_t capability) {
 }
 
 // What choose_matmul says is launchable, and gives right results on a smaller matrix.
-void test_choices() {
+TEST_CASE_FIXTURE(Prepared, "choices") {
   struct Model {
     int64_t num_experts, top_k, hidden, intermediate, shared;
   };
@@ -391,18 +398,21 @@ void test_choices() {
           const std::string name = "choice: sm_" + std::to_string(capability) + ", " +
                                    std::to_string(tokens) + " tokens, rows " +
                                    std::to_string(shape.rows);
-          check(config.shared_bytes + sparse_experts::cuda::kHalfStaticBytes <=
-                        limits.shared_bytes_per_block &&
-                    config.grid >= 1 && config.blocks_per_multiprocessor >= 1,
-                name + ": fits the device");
-          check(config.tile_tokens <= 8 || config.tile_tokens < 2 * tokens,
-                name + ": no wider than the call");
-          check(shape.batch_invariant == 0 || config.split_k == 1, name + ": batch invariant");
+          CHECK_MESSAGE(config.shared_bytes + sparse_experts::cuda::kHalfStaticBytes <=
+                            limits.shared_bytes_per_block,
+                        std::string(name), ": fits the device");
+          CHECK_MESSAGE(config.grid >= 1, std::string(name), ": fits the device");
+          CHECK_MESSAGE(config.blocks_per_multiprocessor >= 1, std::string(name),
+                        ": fits the device");
+          CHECK_MESSAGE((config.tile_tokens <= 8 || config.tile_tokens < 2 * tokens),
+                        std::string(name), ": no wider than the call");
+          CHECK_MESSAGE((shape.batch_invariant == 0 || config.split_k == 1), std::string(name),
+                        ": batch invariant");
           MatmulShape other = shape;
           other.num_tokens = tokens == 1 ? 3 : 1;
           const MatmulConfig decode = choose_matmul(other, limits);
-          check(config.kernel != decode.kernel || config.split_k == decode.split_k,
-                name + ": the split does not follow the tokens");
+          CHECK_MESSAGE((config.kernel != decode.kernel || config.split_k == decode.split_k),
+                        std::string(name), ": the split does not follow the tokens");
           bool known = false;
           for (const MatmulConfig& one : seen[gated]) {
             known |= one.kernel == config.kernel && one.tile_tokens == config.tile_tokens &&
@@ -427,7 +437,7 @@ void test_choices() {
 }
 
 // NaN and infinities of the operands reach their own outputs and no other.
-void test_not_finite() {
+TEST_CASE_FIXTURE(Prepared, "not finite") {
   MatmulSpec spec;
   spec.seed = 81;
   spec.rows = 40;
@@ -452,18 +462,22 @@ void test_not_finite() {
     if (!good) continue;
     const std::vector<double> out = decode(SE_F32, problem.outputs(name));
     const std::vector<double> expected = decode(SE_F32, clean);
-    bool right = out.size() == expected.size();
-    for (size_t i = 0; right && i < out.size(); ++i) {
-      const bool poisoned = static_cast<int64_t>(i) / spec.rows == 7;
-      right = poisoned ? std::isnan(out[i]) : out[i] == expected[i];
+    if (!CHECK_MESSAGE(out.size() == expected.size(), name, ": outputs")) continue;
+    Every right;
+    for (size_t i = 0; i < out.size(); ++i) {
+      if (static_cast<int64_t>(i) / spec.rows == 7) {
+        right.that(std::isnan(out[i]));
+      } else {
+        right.equal(out[i], expected[i]);
+      }
     }
-    check(right, name + ": NaN in one token");
+    right.check(name + ": NaN in one token");
   }
 }
 
 #if defined(SIMT_EMULATOR)
 // Bytes and sectors are exact: weights once for each tile of tokens, no bank conflict anywhere.
-void test_budgets() {
+TEST_CASE_FIXTURE(Prepared, "budgets") {
   for (bool gated : {true, false}) {
     for (const MatmulConfig& config : unsplit_configs(gated)) {
       MatmulSpec spec;
@@ -487,19 +501,21 @@ void test_budgets() {
       const uint64_t rows = static_cast<uint64_t>(spec.rows);
       const uint64_t column_tiles = rows / static_cast<uint64_t>(config.tile_rows);
       const uint64_t bytes = row * (rows * (gated ? 2 : 1) * token_tiles + tokens * column_tiles);
-      check(counted.cp_async_bytes == bytes, name + ": " + std::to_string(counted.cp_async_bytes) +
-                                                 " bytes copied, " + std::to_string(bytes) +
-                                                 " needed");
-      check(counted.cp_async_sectors * 32 == bytes, name + ": whole sectors");
-      check(counted.cp_async_bank_conflicts == 0, name + ": copies without bank conflicts");
-      check(counted.ldmatrix_bank_conflicts == 0, name + ": ldmatrix without bank conflicts");
-      check(counted.ldmatrix > 0 && counted.mma > 0, name + ": tensor cores");
+      CHECK_MESSAGE(counted.cp_async_bytes == bytes, std::string(name), ": ",
+                    counted.cp_async_bytes, " bytes copied, ", bytes, " needed");
+      CHECK_MESSAGE(counted.cp_async_sectors * 32 == bytes, std::string(name), ": whole sectors");
+      CHECK_MESSAGE(counted.cp_async_bank_conflicts == 0, std::string(name),
+                    ": copies without bank conflicts");
+      CHECK_MESSAGE(counted.ldmatrix_bank_conflicts == 0, std::string(name),
+                    ": ldmatrix without bank conflicts");
+      CHECK_MESSAGE(counted.ldmatrix > 0, std::string(name), ": tensor cores");
+      CHECK_MESSAGE(counted.mma > 0, std::string(name), ": tensor cores");
     }
   }
 }
 
 // One token, as in decode: every active expert's weights are read exactly once.
-void test_decode_bytes() {
+TEST_CASE_FIXTURE(Prepared, "decode bytes") {
   for (int32_t split : {1, 2, 4}) {
     MatmulSpec spec;
     spec.seed = 95;
@@ -514,17 +530,18 @@ void test_decode_bytes() {
     const simt::Counters counted = simt::counters();
     const uint64_t row = 2 * static_cast<uint64_t>(spec.cols);
     const uint64_t tiles = static_cast<uint64_t>(spec.rows / config.tile_rows);
-    check(counted.cp_async_bytes == 3 * row * (2 * static_cast<uint64_t>(spec.rows) + tiles),
-          name + ": weights once, the token once for each block");
-    check(counted.cp_async_bank_conflicts == 0 && counted.ldmatrix_bank_conflicts == 0,
-          name + ": no bank conflicts");
+    CHECK_MESSAGE(
+        counted.cp_async_bytes == 3 * row * (2 * static_cast<uint64_t>(spec.rows) + tiles),
+        std::string(name), ": weights once, the token once for each block");
+    CHECK_MESSAGE(counted.cp_async_bank_conflicts == 0, std::string(name), ": no bank conflicts");
+    CHECK_MESSAGE(counted.ldmatrix_bank_conflicts == 0, std::string(name), ": no bank conflicts");
   }
 }
 #endif
 
 // The table of variants: every dtype has a row on every device that is supported, and a row runs
 // its own dtype alone.
-void test_variants() {
+TEST_CASE_FIXTURE(Prepared, "variants") {
   using namespace sparse_experts::cuda;
   for (const int32_t dtype : {SE_F32, SE_F16, SE_BF16}) {
     const std::string name = "variants: dtype " + std::to_string(dtype);
@@ -537,10 +554,11 @@ void test_variants() {
       limits.compute_capability = capability;
       const MatmulConfig config = choose_matmul(shape, limits);
       const MatmulVariant* variant = matmul_variant(config.variant);
-      check(variant != nullptr && variant->activation == dtype, name + ": has a row");
+      if (CHECK_MESSAGE(variant != nullptr, name, ": has a row"))
+        CHECK_MESSAGE(variant->activation == dtype, name, ": has a row");
     }
     limits.compute_capability = 75;
-    check(choose_matmul(shape, limits).variant == -1, name + ": not on older devices");
+    CHECK_MESSAGE(choose_matmul(shape, limits).variant == -1, name, ": not on older devices");
 
     MatmulSpec spec;
     spec.rows = spec.cols = 64;
@@ -548,40 +566,21 @@ void test_variants() {
     MatmulProblem problem(spec);  // bf16
     const MatmulConfig config = choose_matmul(shape, {});
     if (dtype != SE_BF16) {
-      check(launch_expert_matmul(problem.args(8), config, nullptr) == cudaErrorInvalidValue,
-            name + ": another dtype's row is refused");
+      CHECK_MESSAGE(launch_expert_matmul(problem.args(8), config, nullptr) == cudaErrorInvalidValue,
+                    name, ": another dtype's row is refused");
     }
   }
   MatmulSpec spec;
   spec.rows = spec.cols = 64;
   spec.counts = {1};
   MatmulProblem problem(spec);
-  check(launch_expert_matmul(problem.args(8), {}, nullptr) == cudaErrorInvalidValue,
-        "variants: a configuration of no row is refused");
+  CHECK_MESSAGE((launch_expert_matmul(problem.args(8), {}, nullptr) == cudaErrorInvalidValue),
+                "variants: a configuration of no row is refused");
   for (const KernelCell& cell : kernel_cells())
-    check(!cell.kernels.empty(), "variants: " + cell.op + " " + cell.dtype + " names kernels");
+    CHECK_MESSAGE(!cell.kernels.empty(), "variants: ", cell.op, " ", cell.dtype, " names kernels");
 }
+
+TEST_SUITE_END();
 
 }  // namespace
-
-void test_matmul_half(const CudaContext&) {
-  must(sparse_experts::cuda::prepare_expert_matmul({}), "prepare_expert_matmul");
-  test_variants();
-  test_sizes();
-  test_counts();
-  test_activations();
-  test_options();
-  test_tails();
-  test_two_groups();
-  test_split();
-  test_alone();
-  test_nothing();
-  test_choices();
-  test_not_finite();
-#if defined(SIMT_EMULATOR)
-  test_budgets();
-  test_decode_bytes();
-#endif
-}
-
 }  // namespace native_test

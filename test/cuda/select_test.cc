@@ -7,12 +7,14 @@
 #include <string>
 #include <vector>
 
+#include "cuda/context.h"
 #include "cuda/harness.h"
-#include "cuda/suites.h"
-#include "native/oracle.h"
+#include "oracle/oracle.h"
 
 namespace native_test {
 namespace {
+
+TEST_SUITE_BEGIN("select");
 
 using sparse_experts::cuda::DeviceLimits;
 using sparse_experts::cuda::launch_select;
@@ -128,7 +130,8 @@ bool run_all_forms(const Call& call, const DeviceLimits& limits, const std::stri
   if (!run_select(call, with_multiprocessors(limits, 1 << 20), what + " (team)", out) ||
       !run_select(call, with_multiprocessors(limits, 0), what + " (warp)", &one_warp))
     return false;
-  return check(same_result(*out, one_warp), what + ": one warp and a team give the same bits");
+  return CHECK_MESSAGE(same_result(*out, one_warp), what,
+                       ": one warp and a team give the same bits");
 }
 
 OracleRouting oracle_of(const Call& call) {
@@ -150,24 +153,19 @@ OracleRouting oracle_of(const Call& call) {
 bool check_result(const Call& call, const Result& out, const std::string& what) {
   const OracleRouting expected = oracle_of(call);
   const size_t top_k = static_cast<size_t>(call.routing.top_k);
+  Every flags, ids, weights;
   for (size_t slot = 0; slot < out.ids.size(); ++slot) {
     const size_t token = slot / top_k;
-    const std::string where =
-        what + ": token " + std::to_string(token) + " slot " + std::to_string(slot % top_k);
-    if (out.flags[token] != 0) return check(false, where + ": flagged");
+    flags.equal(int{out.flags[token]}, 0);
     // A gap of some f64 roundings may fall either way; exact ties may not.
     const double margin = expected.margins[token];
     if (margin > 0 && margin < 1e-14) continue;
-    if (out.ids[slot] != expected.ids[slot])
-      return check(false, where + ": expert " + std::to_string(out.ids[slot]) + ", expected " +
-                              std::to_string(expected.ids[slot]));
-    const double weight = static_cast<double>(out.weights[slot]);
+    ids.equal(out.ids[slot], expected.ids[slot]);
     const double wanted = out.ids[slot] < 0 ? 0 : expected.weights[slot];
-    if (!(std::fabs(weight - wanted) <= 2e-7 * std::fabs(wanted) + 1e-44))
-      return check(false, where + ": weight " + std::to_string(weight) + ", expected " +
-                              std::to_string(wanted));
+    weights.near(static_cast<double>(out.weights[slot]), wanted, 2e-7 * std::fabs(wanted) + 1e-44);
   }
-  return check(true, what);
+  const bool good = flags.check(what + ": flags of slots");
+  return ids.check(what + ": experts") && weights.check(what + ": weights") && good;
 }
 
 void check_call(const Call& call, const DeviceLimits& limits, const std::string& what) {
@@ -181,7 +179,9 @@ std::string name_of(const Call& call, const std::string& more) {
          " " + more;
 }
 
-void test_sizes(Random& random, const DeviceLimits& limits) {
+TEST_CASE("sizes") {
+  Random random(20261126);
+  const DeviceLimits& limits = current().limits;
   constexpr int32_t kScorings[] = {SE_SOFTMAX, SE_SIGMOID, SE_SQRT_SOFTPLUS, SE_TOPK_SOFTMAX,
                                    SE_TOPK_SIGMOID};
   int turn = 0;
@@ -203,7 +203,9 @@ void test_sizes(Random& random, const DeviceLimits& limits) {
 }
 
 // The winner may sit anywhere.
-void test_planted(Random& random, const DeviceLimits& limits) {
+TEST_CASE("planted") {
+  Random random(20261126);
+  const DeviceLimits& limits = current().limits;
   for (const int32_t scoring : {SE_SOFTMAX, SE_SIGMOID, SE_TOPK_SOFTMAX}) {
     for (const int64_t top_k : {1, 8}) {
       Call call = call_of(random, 300, 300, top_k, scoring);
@@ -211,16 +213,17 @@ void test_planted(Random& random, const DeviceLimits& limits) {
       Result out;
       const std::string what = name_of(call, "planted winner");
       if (!run_all_forms(call, limits, what, &out)) continue;
-      bool first = true;
-      for (int64_t t = 0; t < 300; ++t)
-        first = first && out.ids[static_cast<size_t>(t * top_k)] == t;
-      check(first, what + ": leads everywhere");
+      Every first;
+      for (int64_t t = 0; t < 300; ++t) first.equal(out.ids[static_cast<size_t>(t * top_k)], t);
+      first.check(what + ": leads everywhere");
       check_result(call, out, what);
     }
   }
 }
 
-void test_ties(Random& random, const DeviceLimits& limits) {
+TEST_CASE("ties") {
+  Random random(20261126);
+  const DeviceLimits& limits = current().limits;
   for (const int64_t num_experts : {1, 8, 60, 257, 1024}) {
     for (const int32_t scoring : {SE_SOFTMAX, SE_SIGMOID, SE_SQRT_SOFTPLUS, SE_TOPK_SOFTMAX}) {
       const int64_t top_k = std::min<int64_t>(8, num_experts);
@@ -236,14 +239,16 @@ void test_ties(Random& random, const DeviceLimits& limits) {
       if (!run_all_forms(call, limits, what, &out)) continue;
       for (int64_t slot = 0; slot < 2 * top_k; ++slot) {
         if (out.ids[static_cast<size_t>(slot)] != slot % top_k)
-          check(false, what + ": the lower index first");
+          CHECK_MESSAGE(false, what, ": the lower index first");
       }
       check_result(call, out, what);
     }
   }
 }
 
-void test_not_finite(Random& random, const DeviceLimits& limits) {
+TEST_CASE("not finite") {
+  Random random(20261126);
+  const DeviceLimits& limits = current().limits;
   for (const int64_t num_experts : {1, 60, 300}) {
     for (const int32_t scoring :
          {SE_SOFTMAX, SE_SIGMOID, SE_SQRT_SOFTPLUS, SE_TOPK_SOFTMAX, SE_TOPK_SIGMOID}) {
@@ -268,29 +273,31 @@ void test_not_finite(Random& random, const DeviceLimits& limits) {
       const std::string what = name_of(bad, "not finite");
       if (!run_all_forms(bad, limits, what, &out) || !run_all_forms(good_cut, limits, what, &clean))
         continue;
-      bool flagged = true;
-      bool untouched = true;
+      Every flagged;
+      Every untouched;
       for (int64_t t = 0; t < 12; ++t) {
         const bool is_bad = std::find(rows.begin(), rows.end(), t) != rows.end();
-        flagged = flagged && out.flags[static_cast<size_t>(t)] == (is_bad ? 1 : 0);
+        flagged.equal(out.flags[static_cast<size_t>(t)], (is_bad ? 1 : 0));
         for (int64_t k = 0; k < top_k; ++k) {
           const size_t slot = static_cast<size_t>(t * top_k + k);
           if (is_bad) {
-            flagged = flagged && out.ids[slot] == k && std::isnan(out.weights[slot]);
+            flagged.that(out.ids[slot] == k && std::isnan(out.weights[slot]));
           } else {
-            untouched = untouched && out.ids[slot] == clean.ids[slot] &&
-                        out.weights[slot] == clean.weights[slot];
+            untouched.that(out.ids[slot] == clean.ids[slot] &&
+                           out.weights[slot] == clean.weights[slot]);
           }
         }
       }
-      check(flagged, what + ": ids 0 to k - 1, NaN weights, a flag");
-      check(untouched, what + ": other rows keep their bits");
+      flagged.check(what + ": ids 0 to k - 1, NaN weights, a flag");
+      untouched.check(what + ": other rows keep their bits");
       check_result(good_cut, clean, what);
     }
   }
 }
 
-void test_groups(Random& random, const DeviceLimits& limits) {
+TEST_CASE("groups") {
+  Random random(20261126);
+  const DeviceLimits& limits = current().limits;
   struct Groups {
     int64_t num_experts, num_groups, kept, top_k;
   };
@@ -326,7 +333,9 @@ void test_groups(Random& random, const DeviceLimits& limits) {
 }
 
 // Every scoring x normalisation x scale, with and without a soft-cap.
-void test_weights(Random& random, const DeviceLimits& limits) {
+TEST_CASE("weights") {
+  Random random(20261126);
+  const DeviceLimits& limits = current().limits;
   struct Norm {
     int32_t kind;
     double value;
@@ -355,7 +364,9 @@ void test_weights(Random& random, const DeviceLimits& limits) {
 }
 
 // Logits at which exponentials overflow or vanish.
-void test_extremes(Random& random, const DeviceLimits& limits) {
+TEST_CASE("extremes") {
+  Random random(20261126);
+  const DeviceLimits& limits = current().limits;
   for (const int32_t scoring :
        {SE_SOFTMAX, SE_SIGMOID, SE_TOPK_SOFTMAX, SE_TOPK_SIGMOID, SE_SQRT_SOFTPLUS}) {
     for (const float size : {40.0f, 600.0f}) {
@@ -368,18 +379,21 @@ void test_extremes(Random& random, const DeviceLimits& limits) {
   }
   for (const int32_t scoring : {SE_SOFTMAX, SE_SIGMOID, SE_TOPK_SOFTMAX, SE_SQRT_SOFTPLUS}) {
     Call call = call_of(random, 3, 70, 8, scoring);
-    for (float& z : call.logits) z = static_cast<float>(random.normal()) * 1e38f;
+    for (float& z : call.logits)
+      z = static_cast<float>(std::clamp(random.normal(), -3.0, 3.0)) * 1e38f;
     Result out;
     const std::string what = name_of(call, "largest floats");
     if (!run_all_forms(call, limits, what, &out)) continue;
-    bool good = true;
-    for (const float w : out.weights) good = good && std::isfinite(w);
-    for (const int32_t id : out.ids) good = good && id >= 0 && id < 70;
-    check(good, what);
+    Every good;
+    for (const float w : out.weights) good.that(std::isfinite(w));
+    for (const int32_t id : out.ids) good.that(id >= 0 && id < 70);
+    good.check(what);
   }
 }
 
-void test_dials(Random& random, const DeviceLimits& limits) {
+TEST_CASE("top_k and top_p") {
+  Random random(20261126);
+  const DeviceLimits& limits = current().limits;
   for (const int32_t scoring :
        {SE_SOFTMAX, SE_SIGMOID, SE_TOPK_SOFTMAX, SE_TOPK_SIGMOID, SE_SQRT_SOFTPLUS}) {
     for (const int64_t top_k : {1, 6, 40}) {
@@ -409,7 +423,9 @@ void test_dials(Random& random, const DeviceLimits& limits) {
   check_call(call, limits, name_of(call, "top_p over ties"));
 }
 
-void test_hash(Random& random, const DeviceLimits& limits) {
+TEST_CASE("hash") {
+  Random random(20261126);
+  const DeviceLimits& limits = current().limits;
   for (const int32_t scoring : {SE_SQRT_SOFTPLUS, SE_SOFTMAX, SE_SIGMOID, SE_TOPK_SOFTMAX}) {
     for (const int64_t num_experts : {8, 256}) {
       Call call = call_of(random, 20, num_experts, 6, scoring);
@@ -430,7 +446,9 @@ void test_hash(Random& random, const DeviceLimits& limits) {
   }
 }
 
-void test_sparsemixer(Random& random, const DeviceLimits& limits) {
+TEST_CASE("sparsemixer") {
+  Random random(20261126);
+  const DeviceLimits& limits = current().limits;
   for (const int64_t num_experts : {2, 16, 65, 300}) {
     Call call = call_of(random, 8, num_experts, 2, SE_SPARSEMIXER);
     call.routing.sparsemixer_epsilon = 0.01;
@@ -448,7 +466,9 @@ void test_sparsemixer(Random& random, const DeviceLimits& limits) {
 }
 
 // A bias that has no rank goes last, whatever else is there.
-void test_odd_biases(Random& random, const DeviceLimits& limits) {
+TEST_CASE("odd biases") {
+  Random random(20261126);
+  const DeviceLimits& limits = current().limits;
   Call call = call_of(random, 3, 40, 6, SE_SIGMOID);
   call.selection_bias = random_array<float>(random, 40);
   for (int e = 0; e < 40; e += 2) call.selection_bias[static_cast<size_t>(e)] = NAN;
@@ -457,27 +477,28 @@ void test_odd_biases(Random& random, const DeviceLimits& limits) {
   Result out;
   const std::string what = name_of(call, "NaN in the bias");
   if (!run_all_forms(call, limits, what, &out)) return;
-  bool good = true;
+  Every good;
   for (int64_t t = 0; t < 3; ++t) {
-    good = good && out.ids[static_cast<size_t>(t * 6)] == 7;
+    good.equal(out.ids[static_cast<size_t>(t * 6)], 7);
     for (int64_t k = 0; k < 6; ++k) {
       const size_t slot = static_cast<size_t>(t * 6 + k);
-      good =
-          good && out.ids[slot] % 2 == 1 && out.ids[slot] != 9 && std::isfinite(out.weights[slot]);
+      good.that(out.ids[slot] % 2 == 1 && out.ids[slot] != 9 && std::isfinite(out.weights[slot]));
     }
   }
-  check(good, what);
+  good.check(what);
   // All NaN: ids by index.
   std::fill(call.selection_bias.begin(), call.selection_bias.end(), NAN);
   if (!run_all_forms(call, limits, what, &out)) return;
-  good = true;
+  Every by_index;
   for (size_t slot = 0; slot < out.ids.size(); ++slot)
-    good = good && out.ids[slot] == static_cast<int32_t>(slot % 6);
-  check(good, what + ", in all of it");
+    by_index.equal(out.ids[slot], static_cast<int32_t>(slot % 6));
+  by_index.check(what + ", in all of it");
 }
 
 // Splits are added in rising order and the bias last, in f32.
-void test_splits(Random& random, const DeviceLimits& limits) {
+TEST_CASE("splits") {
+  Random random(20261126);
+  const DeviceLimits& limits = current().limits;
   for (const int32_t num_splits : {1, 2, 5, 16}) {
     for (const int64_t num_experts : {9, 130}) {
       for (const bool biased : {false, true}) {
@@ -502,7 +523,7 @@ void test_splits(Random& random, const DeviceLimits& limits) {
         Result sums;
         const std::string what = name_of(call, "splits " + std::to_string(num_splits));
         if (run_all_forms(call, limits, what, &parts) && run_all_forms(whole, limits, what, &sums))
-          check(same_result(parts, sums), what);
+          CHECK_MESSAGE(same_result(parts, sums), what);
         check_result(whole, parts, what);
       }
     }
@@ -510,7 +531,9 @@ void test_splits(Random& random, const DeviceLimits& limits) {
 }
 
 // A row alone has the bits that it has in a batch, and a run those of the last.
-void test_same_bits(Random& random, const DeviceLimits& limits) {
+TEST_CASE("same bits") {
+  Random random(20261126);
+  const DeviceLimits& limits = current().limits;
   for (const int32_t scoring : {SE_SOFTMAX, SE_SIGMOID, SE_TOPK_SOFTMAX}) {
     Call call = call_of(random, 37, 128, 8, scoring);
     call.routing.normalization = SE_NORM_SUM;
@@ -520,7 +543,7 @@ void test_same_bits(Random& random, const DeviceLimits& limits) {
     for (int run = 0; run < 5; ++run) {
       Result again;
       if (run_select(call, limits, what, &again))
-        check(same_result(batch, again), what + ": rerun");
+        CHECK_MESSAGE(same_result(batch, again), what, ": rerun");
     }
     for (const int64_t token : {0, 11, 36}) {
       Call alone = call;
@@ -529,16 +552,18 @@ void test_same_bits(Random& random, const DeviceLimits& limits) {
                           call.logits.begin() + (token + 1) * 128);
       Result row;
       if (!run_select(alone, limits, what, &row)) continue;
-      check(
-          same_bits(row.ids, {batch.ids.begin() + token * 8, batch.ids.begin() + token * 8 + 8}) &&
-              same_bits(row.weights,
-                        {batch.weights.begin() + token * 8, batch.weights.begin() + token * 8 + 8}),
-          what + ": token " + std::to_string(token) + " alone");
+      check_same_bits(row.ids, {batch.ids.begin() + token * 8, batch.ids.begin() + token * 8 + 8},
+                      what + ": token " + std::to_string(token) + " alone");
+      check_same_bits(row.weights,
+                      {batch.weights.begin() + token * 8, batch.weights.begin() + token * 8 + 8},
+                      what + ": token " + std::to_string(token) + " alone");
     }
   }
 }
 
-void test_limits(Random& random, DeviceLimits limits) {
+TEST_CASE("limits") {
+  Random random(20261126);
+  DeviceLimits limits = current().limits;
   // 99 KiB a block: fewer tokens than warps fit.
   limits.shared_bytes_per_block = 99 * 1024;
   Call call = call_of(random, 7, 4096, 8, SE_SIGMOID);
@@ -547,30 +572,13 @@ void test_limits(Random& random, DeviceLimits limits) {
   SelectKernelArgs args = {};
   args.routing = call.routing;
   args.num_tokens = 1;
-  check(launch_select(args, limits, nullptr) == cudaErrorInvalidValue,
-        "select: more experts than shared memory holds are refused");
+  CHECK_MESSAGE(launch_select(args, limits, nullptr) == cudaErrorInvalidValue,
+                "select: more experts than shared memory holds are refused");
   args.num_tokens = 0;
-  check(launch_select(args, limits, nullptr) == cudaSuccess, "select: no tokens");
+  CHECK_MESSAGE(launch_select(args, limits, nullptr) == cudaSuccess, "select: no tokens");
 }
+
+TEST_SUITE_END();
 
 }  // namespace
-
-void test_select(const CudaContext& context) {
-  Random random(20261126);
-  test_sizes(random, context.limits);
-  test_planted(random, context.limits);
-  test_ties(random, context.limits);
-  test_not_finite(random, context.limits);
-  test_groups(random, context.limits);
-  test_weights(random, context.limits);
-  test_extremes(random, context.limits);
-  test_dials(random, context.limits);
-  test_hash(random, context.limits);
-  test_sparsemixer(random, context.limits);
-  test_odd_biases(random, context.limits);
-  test_splits(random, context.limits);
-  test_same_bits(random, context.limits);
-  test_limits(random, context.limits);
-}
-
 }  // namespace native_test

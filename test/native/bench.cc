@@ -5,9 +5,9 @@
 #include <chrono>
 #include <ctime>
 
-#include "check.h"
-#include "fixture.h"
-#include "suites.h"
+#include "cpp/check.h"
+#include "native/context.h"
+#include "oracle/fixture.h"
 
 namespace native_test {
 namespace {

@@ -6,15 +6,18 @@
 #include <atomic>
 #include <thread>
 
-#include "check.h"
-#include "fixture.h"
-#include "oracle.h"
-#include "suites.h"
+#include "cpp/check.h"
+#include "native/context.h"
+#include "oracle/fixture.h"
+#include "oracle/oracle.h"
 
 namespace native_test {
 namespace {
 
-void test_non_finite(const Context& context) {
+TEST_SUITE_BEGIN("faults");
+
+TEST_CASE("rows that are not finite") {
+  const Context& context = current();
   LayerOptions options;
   options.shared = 40, options.num_experts = 16, options.top_k = 4;
   LayerFixture fixture(options);
@@ -30,23 +33,24 @@ void test_non_finite(const Context& context) {
       3e38f;  // finite logits may be; the experts overflow
   const ForwardResult result =
       run_forward(context.backend, context.device, fixture, ForwardCall(fixture, hidden, SE_F32));
-  check(result.code == SE_OK, context.isa + " rows that are not finite are no error");
+  CHECK_MESSAGE(result.code == SE_OK, "rows that are not finite are no error");
   const std::vector<double> values = result.values(SE_F32);
   for (int64_t t = 0; t < num_tokens; ++t) {
     const bool bad = t == 2 || t == 6 || t == 7;
-    check((result.flags[t] != 0) == bad, context.isa + " flag of row " + std::to_string(t));
+    CHECK_MESSAGE((result.flags[t] != 0) == bad, "flag of row ", t);
     if (!bad)
-      check(std::memcmp(result.output.data() + t * row * 4, clean.output.data() + t * row * 4,
-                        row * 4) == 0,
-            context.isa + " other rows keep their bits");
+      CHECK_MESSAGE(std::memcmp(result.output.data() + t * row * 4,
+                                clean.output.data() + t * row * 4, row * 4) == 0,
+                    "other rows keep their bits");
     if (t == 2 || t == 6)
-      check(std::all_of(values.begin() + t * row, values.begin() + (t + 1) * row,
-                        [](double v) { return std::isnan(v); }),
-            context.isa + " a flagged row is NaN");
+      CHECK_MESSAGE(std::all_of(values.begin() + t * row, values.begin() + (t + 1) * row,
+                                [](double v) { return std::isnan(v); }),
+                    "a flagged row is NaN");
   }
 }
 
-void test_replay(const Context& context) {
+TEST_CASE("replay") {
+  const Context& context = current();
   LayerOptions options;
   options.num_identity = 2, options.num_experts = 10, options.top_k = 3;
   LayerFixture fixture(options);
@@ -62,23 +66,24 @@ void test_replay(const Context& context) {
   call.args.select.topk_ids = ids.data();
   call.args.select.topk_weights = weights.data();
   const ForwardResult again = run_forward(context.backend, context.device, fixture, call);
-  check(again.code == SE_OK && same_bits(again.output, first.output),
-        context.isa + " replay gives the same bits");
+  CHECK_MESSAGE(again.code == SE_OK, "replay gives the same bits");
+  check_same_bits(again.output, first.output, "replay gives the same bits");
   ids = {-1, -1, -1, 4, 4, 4, 0,  -1, 0,
          9,  8,  9,  7, 2, 2, -1, 8,  1};  // nothing, repeats, identity experts
   const ForwardResult odd = run_forward(context.backend, context.device, fixture, call);
   check_close(odd.values(SE_F32),
               oracle_experts(fixture.layer, call.args.hidden, ids.data(), weights.data()), 5e-6,
-              context.isa + " replay with repeats and dropped slots");
+              "replay with repeats and dropped slots");
   for (const int32_t id : {10, -2, 0x7fffffff}) {
     ids[7] = id;
     const ForwardResult bad = run_forward(context.backend, context.device, fixture, call);
-    check(bad.code == SE_INVALID_ARGUMENT && bad.output[0] == '\xff',
-          context.isa + " a bad replayed id is refused first");
+    CHECK_MESSAGE(bad.code == SE_INVALID_ARGUMENT, "a bad replayed id is refused first");
+    CHECK_MESSAGE(bad.output[0] == '\xff', "a bad replayed id is refused first");
   }
 }
 
-void test_absent_experts(const Context& context) {
+TEST_CASE("absent experts are left out") {
+  const Context& context = current();
   LayerOptions options;
   options.num_experts = 6, options.top_k = 3;
   LayerFixture fixture(options);
@@ -94,12 +99,13 @@ void test_absent_experts(const Context& context) {
   check_close(
       result.values(SE_F32),
       oracle_experts(fixture.layer, call.args.hidden, result.ids.data(), result.weights.data()),
-      5e-6, context.isa + " absent experts are left out");
+      5e-6, "absent experts are left out");
 }
 
 // The weights of experts without tokens lie on pages that may not be read: they cost nothing, or
 // the process ends here.
-void test_idle_experts(const Context& context) {
+TEST_CASE("experts without tokens are never read") {
+  const Context& context = current();
   LayerOptions options;
   options.num_experts = 40, options.top_k = 2;
   LayerFixture fixture(options);
@@ -109,7 +115,7 @@ void test_idle_experts(const Context& context) {
   const ForwardResult expected = run_forward(context.backend, context.device, fixture, call);
   const size_t bytes = 4 * options.hidden_size * options.intermediate;
   void* forbidden = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  check(forbidden != MAP_FAILED, "pages that may not be read");
+  CHECK_MESSAGE(forbidden != MAP_FAILED, "pages that may not be read");
   fixture.untouched = forbidden;
   int64_t num_idle = 0;
   for (int32_t e = 0; e < options.num_experts; ++e) {
@@ -120,12 +126,13 @@ void test_idle_experts(const Context& context) {
     fixture.pointers(&fixture.layer.experts.down)[e] = forbidden;
   }
   const ForwardResult result = run_forward(context.backend, context.device, fixture, call);
-  check(num_idle >= 34 && result.output == expected.output,
-        context.isa + " experts without tokens are never read");
+  CHECK_MESSAGE(num_idle >= 34, "experts without tokens are never read");
+  CHECK_MESSAGE(result.output == expected.output, "experts without tokens are never read");
   munmap(forbidden, bytes);
 }
 
-void test_capacity_forward(const Context& context) {
+TEST_CASE("forward with capacity") {
+  const Context& context = current();
   LayerOptions options;
   options.num_experts = 4, options.top_k = 2, options.activation = {SE_RELU, 0, 1.0f, 0.0f, 0.0f},
   options.biases = true;
@@ -141,14 +148,15 @@ void test_capacity_forward(const Context& context) {
   int64_t most = 0;
   for (int32_t e = 0; e < 4; ++e)
     most = std::max<int64_t>(most, std::count(result.ids.begin(), result.ids.end(), e));
-  check(most == 5, context.isa + " no expert holds more than its capacity");
+  CHECK_MESSAGE(most == 5, "no expert holds more than its capacity");
   check_close(
       result.values(SE_F32),
       oracle_experts(fixture.layer, call.args.hidden, result.ids.data(), result.weights.data()),
-      5e-6, context.isa + " forward with capacity");
+      5e-6, "forward with capacity");
 }
 
-void test_arguments(const Context& context) {
+TEST_CASE("bad arguments") {
+  const Context& context = current();
   LayerFixture fixture{LayerOptions()};
   const std::vector<char> hidden = random_bytes(&fixture.random, 4 * 64, SE_F32, 1);
   const auto code_of = [&](const ForwardCall& call) {
@@ -158,52 +166,57 @@ void test_arguments(const Context& context) {
   const int32_t cancel = 1;
   ForwardCall call = good;
   call.args.cancel = &cancel;
-  check(code_of(call) == SE_CANCELLED, context.isa + " cancelled before it began");
+  CHECK_MESSAGE(code_of(call) == SE_CANCELLED, "cancelled before it began");
   call = good;
   call.args.hidden.shape[1] = 63;
-  check(code_of(call) == SE_INVALID_ARGUMENT, context.isa + " wrong hidden size");
+  CHECK_MESSAGE(code_of(call) == SE_INVALID_ARGUMENT, "wrong hidden size");
   call = good;
   call.args.select.top_p = 0;
-  check(code_of(call) == SE_INVALID_ARGUMENT, context.isa + " top_p 0");
+  CHECK_MESSAGE(code_of(call) == SE_INVALID_ARGUMENT, "top_p 0");
   call = good;
   call.args.select.call_top_k = 3;
-  check(code_of(call) == SE_INVALID_ARGUMENT, context.isa + " call_top_k above top_k");
+  CHECK_MESSAGE(code_of(call) == SE_INVALID_ARGUMENT, "call_top_k above top_k");
   SeRouting& routing = fixture.layer.routing;
   const SeRouting kept = routing;
   routing.top_k = 9;
-  check(code_of(good) == SE_INVALID_ARGUMENT, context.isa + " top_k above num_experts");
+  CHECK_MESSAGE(code_of(good) == SE_INVALID_ARGUMENT, "top_k above num_experts");
   routing = kept;
   routing.num_expert_groups = 3;
-  check(code_of(good) == SE_INVALID_ARGUMENT, context.isa + " groups that do not divide");
+  CHECK_MESSAGE(code_of(good) == SE_INVALID_ARGUMENT, "groups that do not divide");
   routing = kept;
-  check(code_of(good) == SE_OK, context.isa + " the good call");
+  CHECK_MESSAGE(code_of(good) == SE_OK, "the good call");
   SeStatus status{};
   SeForwardArgs args = good.args;
   OpenLayer layer(context.backend, context.device, fixture.layer);
-  check(context.backend->forward(layer.layer, &args, nullptr, 0, &status) == SE_INVALID_ARGUMENT,
-        context.isa + " no outputs");
+  CHECK_MESSAGE(
+      context.backend->forward(layer.layer, &args, nullptr, 0, &status) == SE_INVALID_ARGUMENT,
+      "no outputs");
 }
 
-void test_memory(const Context& context) {
+TEST_CASE("memory") {
+  const Context& context = current();
   SeStatus status{};
   void* data = nullptr;
   for (const uint64_t bytes : {uint64_t{1}, uint64_t{4096}, uint64_t{9} << 20}) {
-    check(context.backend->memory_allocate(context.device, bytes, &data, &status) == SE_OK &&
-              reinterpret_cast<uintptr_t>(data) % 64 == 0,
-          context.isa + " aligned memory");
+    CHECK_MESSAGE(context.backend->memory_allocate(context.device, bytes, &data, &status) == SE_OK,
+                  "aligned memory");
+    CHECK_MESSAGE(reinterpret_cast<uintptr_t>(data) % 64 == 0, "aligned memory");
     std::memset(data, 1, bytes);
     context.backend->memory_free(context.device, data, bytes);
   }
   for (const uint64_t bytes : {uint64_t{1} << 50, ~uint64_t{0} - 100, ~uint64_t{0}}) {
-    check(context.backend->memory_allocate(context.device, bytes, &data, &status) ==
-                  SE_OUT_OF_MEMORY &&
-              data == nullptr && status.needed_bytes == bytes && status.free_bytes > 0,
-          context.isa + " an absurd size is refused");
+    CHECK_MESSAGE(
+        context.backend->memory_allocate(context.device, bytes, &data, &status) == SE_OUT_OF_MEMORY,
+        "an absurd size is refused");
+    CHECK_MESSAGE(data == nullptr, "an absurd size is refused");
+    CHECK_MESSAGE(status.needed_bytes == bytes, "an absurd size is refused");
+    CHECK_MESSAGE(status.free_bytes > 0, "an absurd size is refused");
   }
 }
 
 // Raised from another thread in mid-run: the call ends early, or had ended.
-void test_cancel_midway(const Context& context) {
+TEST_CASE("cancelled from another thread") {
+  const Context& context = current();
   LayerOptions options;
   options.hidden_size = 512, options.intermediate = 512, options.num_experts = 16,
   options.top_k = 8;
@@ -218,26 +231,14 @@ void test_cancel_midway(const Context& context) {
   });
   const ForwardResult result = run_forward(context.backend, context.device, fixture, call);
   other.join();
-  check(result.code == SE_CANCELLED || result.code == SE_OK, context.isa + " cancelled midway");
+  CHECK_MESSAGE((result.code == SE_CANCELLED || result.code == SE_OK), "cancelled midway");
   cancel = 0;
-  check(run_forward(context.backend, context.device, fixture, call).code == SE_OK,
-        context.isa + " and runs again");
+  CHECK_MESSAGE(run_forward(context.backend, context.device, fixture, call).code == SE_OK,
+                "and runs again");
 }
 
-}  // namespace
-
-void test_faults(const Context& context) {
-  test_non_finite(context);
-  test_replay(context);
-  test_absent_experts(context);
-  test_idle_experts(context);
-  test_capacity_forward(context);
-  test_arguments(context);
-  test_memory(context);
-  test_cancel_midway(context);
-}
-
-void test_concurrency(const Context& context) {
+TEST_CASE("one pool from several threads") {
+  const Context& context = current();
   LayerFixture fixture{LayerOptions()};
   const std::vector<char> hidden = random_bytes(&fixture.random, 33 * 64, SE_F32, 1);
   const ForwardResult expected =
@@ -272,7 +273,10 @@ void test_concurrency(const Context& context) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  check(wrong == 0, context.isa + " one pool from several threads");
+  CHECK_MESSAGE(wrong.load() == 0, "one pool from several threads");
 }
 
+TEST_SUITE_END();
+
+}  // namespace
 }  // namespace native_test

@@ -4,17 +4,19 @@
 #include <string>
 #include <vector>
 
-#include "check.h"
 #include "core/dtype.h"
 #include "core/matrix_format.h"
+#include "cpp/check.h"
 #include "cpu/device.h"
 #include "cpu/isa/choose_isa.h"
 #include "cpu/layouts/float_panels.h"
-#include "fixture.h"
-#include "suites.h"
+#include "native/context.h"
+#include "oracle/fixture.h"
 
 namespace native_test {
 namespace {
+
+TEST_SUITE_BEGIN("panels");
 
 using namespace sparse_experts;
 using cpu::IsaKernels;
@@ -40,7 +42,7 @@ std::vector<char> packed(const PanelLayout& layout, const std::vector<char>& den
   return matrix;
 }
 
-void test_places(const Context& context, const IsaKernels& kernels) {
+void test_places(const IsaKernels& kernels) {
   Random random(11);
   for (const int32_t dtype : {SE_F32, SE_F16, SE_BF16}) {
     const int64_t element = dtype_bytes(dtype);
@@ -61,10 +63,10 @@ void test_places(const Context& context, const IsaKernels& kernels) {
                 expected.data() + row / layout.width * layout.panel_bytes + place * element);
           }
         }
-        check(matrix == expected, context.isa + " panels of " + std::to_string(rows) + " x " +
-                                      std::to_string(cols) + " " + dtype_name(dtype));
-        check(matrix == packed(layout, dense, rows, cols, stride, dtype, 3),
-              context.isa + " panels do not depend on the pieces");
+        CHECK_MESSAGE(matrix == expected, "panels of ", rows, " x ", cols, " ",
+                      std::string(dtype_name(dtype)));
+        CHECK_MESSAGE(matrix == packed(layout, dense, rows, cols, stride, dtype, 3),
+                      "panels do not depend on the pieces");
       }
     }
   }
@@ -89,7 +91,7 @@ struct Product {
   bool bf16_x;
 };
 
-void test_product(const Context& context, const IsaKernels& kernels, const Product& p) {
+void test_product(const IsaKernels& kernels, const Product& p) {
   Random random(static_cast<uint64_t>(p.m * 1000003 + p.n * 1009 + p.k));
   const int32_t x_dtype = p.bf16_x ? SE_BF16 : SE_F32;
   const int64_t x_bytes = dtype_bytes(x_dtype);
@@ -118,8 +120,8 @@ void test_product(const Context& context, const IsaKernels& kernels, const Produ
   const std::vector<float> wide_x = widened(kernels, x, x_dtype);
   const std::vector<float> wide_w = widened(kernels, w, p.dtype);
   std::vector<double> actual, expected;
-  bool padding_is_zero = true;
-  bool rest_is_untouched = true;
+  Every padding_is_zero;
+  Every rest_is_untouched;
   for (int64_t i = 0; i < p.m; ++i) {
     const float* x_row = wide_x.data() + (p.m - 1 - i) * p.k;
     for (int64_t j = 0; j < p.n; ++j) {
@@ -130,33 +132,34 @@ void test_product(const Context& context, const IsaKernels& kernels, const Produ
       actual.push_back(out[i * stride + j]);
     }
     for (int64_t j = p.n; j < layout.num_panels * layout.width; ++j)
-      padding_is_zero = padding_is_zero && out[i * stride + j] == 0;
+      padding_is_zero.equal(out[i * stride + j], 0);
     for (int64_t j = layout.num_panels * layout.width; j < stride; ++j)
-      rest_is_untouched = rest_is_untouched && std::isnan(out[i * stride + j]);
+      rest_is_untouched.that(std::isnan(out[i * stride + j]));
   }
-  const std::string what = context.isa + " panel product " + std::to_string(p.m) + " x " +
+  const std::string what = std::string("panel product ") + std::to_string(p.m) + " x " +
                            std::to_string(p.n) + " x " + std::to_string(p.k) + " " +
                            dtype_name(p.dtype) + (p.bf16_x ? " by bf16" : "");
   check_close(actual, expected, 1e-6, what);
-  check(padding_is_zero && rest_is_untouched, what + ": what lies beside it");
+  padding_is_zero.check(what + ": what lies beside it");
+  rest_is_untouched.check(what + ": what lies beside it");
 }
 
-}  // namespace
-
-void test_panels(const Context& context) {
+TEST_CASE("places and products") {
+  const Context& context = current();
   const IsaKernels& kernels = *context.device->kernels;
-  test_places(context, kernels);
+  test_places(kernels);
   for (const int32_t dtype : {SE_F32, SE_F16, SE_BF16}) {
     for (const bool bf16_x : {false, true}) {
       if (bf16_x && (dtype != SE_BF16 || !cpu::has_bf16_product(kernels))) continue;
       for (int64_t m = 1; m <= 14; ++m) {
-        for (const int64_t k : {1, 5, 256, 301})
-          test_product(context, kernels, {m, 70, k, dtype, bf16_x});
+        for (const int64_t k : {1, 5, 256, 301}) test_product(kernels, {m, 70, k, dtype, bf16_x});
       }
-      for (const int64_t n : {1, 31, 129})
-        test_product(context, kernels, {29, n, 515, dtype, bf16_x});
+      for (const int64_t n : {1, 31, 129}) test_product(kernels, {29, n, 515, dtype, bf16_x});
     }
   }
 }
 
+TEST_SUITE_END();
+
+}  // namespace
 }  // namespace native_test

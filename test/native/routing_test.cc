@@ -1,13 +1,15 @@
 // select_experts: every rule against the oracle on the same f32 logits.
 #include <algorithm>
 
-#include "check.h"
-#include "fixture.h"
-#include "oracle.h"
-#include "suites.h"
+#include "cpp/check.h"
+#include "native/context.h"
+#include "oracle/fixture.h"
+#include "oracle/oracle.h"
 
 namespace native_test {
 namespace {
+
+TEST_SUITE_BEGIN("routing");
 
 struct Case {
   const char* name;
@@ -92,20 +94,22 @@ void run_case(const Context& context, Case c, uint64_t seed) {
   args.topk_weights = weights.data();
   args.non_finite = flags.data();
   SeStatus status{};
-  const std::string what = context.isa + " select " + c.name;
-  if (!check(context.backend->select_experts(context.device, &routing, &args, &status) == SE_OK,
-             what + status.message))
+  const std::string what = std::string("select ") + c.name;
+  if (!CHECK_MESSAGE(
+          context.backend->select_experts(context.device, &routing, &args, &status) == SE_OK, what,
+          std::string(status.message)))
     return;
   const OracleRouting expected =
       oracle_select(routing, args, std::vector<double>(logits.begin(), logits.end()));
-  check(same_bits(ids, expected.ids), what + ": ids");
+  check_same_bits(ids, expected.ids, what + ": ids");
   check_close(std::vector<double>(weights.begin(), weights.end()), expected.weights, 2e-7,
               what + ": weights");
-  check(std::all_of(flags.begin(), flags.end(), [](uint8_t f) { return f == 0; }),
-        what + ": flags");
+  CHECK_MESSAGE(std::all_of(flags.begin(), flags.end(), [](uint8_t f) { return f == 0; }), what,
+                ": flags");
 }
 
-void test_ties_and_faults(const Context& context) {
+TEST_CASE("ties, and rows that are not finite") {
+  const Context& context = current();
   SeRouting routing = rule(SE_SIGMOID, 6, 3, SE_NORM_SUM);
   const float inf = INFINITY;
   const std::vector<float> logits = {1,    2,   2, 0, 2, 2, 50,  60,  50,  60,  70,  50,
@@ -123,18 +127,20 @@ void test_ties_and_faults(const Context& context) {
   args.topk_weights = weights.data();
   args.non_finite = flags.data();
   SeStatus status{};
-  check(context.backend->select_experts(context.device, &routing, &args, &status) == SE_OK,
-        "ties run");
-  check(same_bits(ids, std::vector<int32_t>{1, 2, 4, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2}),
-        "ties go to the lower expert; rows that are not finite get 0..k-1");
-  check(same_bits(flags, std::vector<uint8_t>{0, 0, 1, 1, 1, 0}),
-        "flags of rows that are not finite");
+  CHECK_MESSAGE(context.backend->select_experts(context.device, &routing, &args, &status) == SE_OK,
+                "ties run");
+  check_same_bits(ids, std::vector<int32_t>{1, 2, 4, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2},
+                  "ties go to the lower expert; rows that are not finite get 0..k-1");
+  check_same_bits(flags, std::vector<uint8_t>{0, 0, 1, 1, 1, 0},
+                  "flags of rows that are not finite");
   for (int i = 0; i < 18; ++i)
-    check(std::isnan(weights[i]) == (flags[i / 3] == 1), "weights are NaN exactly in flagged rows");
+    CHECK_MESSAGE(std::isnan(weights[i]) == (flags[i / 3] == 1),
+                  "weights are NaN exactly in flagged rows");
 }
 
 // With every option at its neutral value the bits are those of a call without options.
-void test_neutral_options(const Context& context) {
+TEST_CASE("neutral options change no bit") {
+  const Context& context = current();
   for (const int32_t scoring : {SE_SOFTMAX, SE_SIGMOID, SE_TOPK_SOFTMAX, SE_TOPK_SIGMOID}) {
     SeRouting routing =
         rule(scoring, 60, 6, scoring < SE_TOPK_SOFTMAX ? SE_NORM_SUM : SE_NORM_NONE);
@@ -156,17 +162,17 @@ void test_neutral_options(const Context& context) {
       args.topk_weights = weights[i].data();
       args.non_finite = flags.data();
       SeStatus status{};
-      check(context.backend->select_experts(context.device, &routing, &args, &status) == SE_OK,
-            "neutral options run");
+      CHECK_MESSAGE(
+          context.backend->select_experts(context.device, &routing, &args, &status) == SE_OK,
+          "neutral options run");
     }
-    check(same_bits(ids[0], ids[1]) && same_bits(weights[0], weights[1]),
-          "neutral options change no bit");
+    check_same_bits(ids[0], ids[1], "neutral options change no bit");
+    check_same_bits(weights[0], weights[1], "neutral options change no bit");
   }
 }
 
-}  // namespace
-
-void test_routing(const Context& context) {
+TEST_CASE("every rule against the oracle") {
+  const Context& context = current();
   std::vector<Case> cases;
   for (const int64_t e : {1, 2, 3, 31, 60, 64, 65, 127, 160, 256, 288, 384, 512, 1024, 4096})
     for (const int64_t k : {1, 2, 6, 8, 10, 22, 64})
@@ -242,8 +248,9 @@ void test_routing(const Context& context) {
     }
   uint64_t seed = 0;
   for (const Case& c : cases) run_case(context, c, ++seed);
-  test_ties_and_faults(context);
-  test_neutral_options(context);
 }
 
+TEST_SUITE_END();
+
+}  // namespace
 }  // namespace native_test

@@ -2,27 +2,29 @@
 #include <algorithm>
 #include <cfloat>
 
-#include "check.h"
+#include "cases.h"
+#include "cpp/check.h"
 #include "cpu/isa/choose_isa.h"
-#include "fixture.h"
-#include "oracle.h"
-#include "suites.h"
+#include "native/context.h"
+#include "oracle/fixture.h"
+#include "oracle/oracle.h"
 
 namespace native_test {
 namespace {
 
-using sparse_experts::cpu::IsaKernels;
+TEST_SUITE_BEGIN("stages");
 
-double bound_of(int32_t dtype) { return dtype == SE_F32 ? 5e-6 : dtype == SE_F16 ? 1.5e-3 : 8e-3; }
+using sparse_experts::cpu::IsaKernels;
 
 const IsaKernels& kernels_of(const Context& context) {
   for (auto isa = sparse_experts::cpu::available_isas();; ++isa)
     if (context.isa == (*isa)->name) return **isa;
 }
 
-void test_conversions(const Context& context) {
+TEST_CASE("conversions") {
+  const Context& context = current();
   const IsaKernels& kernels = kernels_of(context);
-  bool exact = true;
+  Every exact;
   for (const int32_t dtype : {SE_F16, SE_BF16}) {
     for (uint32_t bits = 0; bits < 65536; ++bits) {
       const uint16_t half = static_cast<uint16_t>(bits);
@@ -32,15 +34,15 @@ void test_conversions(const Context& context) {
       const double expected = element(&half, dtype, 0);
       const int finite = kernels.narrow(&back, dtype, &wide, 1);
       const bool is_nan = std::isnan(expected);
-      exact = exact && (is_nan ? std::isnan(wide) && std::isnan(element(&back, dtype, 0))
-                               : wide == expected && back == half);
-      exact = exact && finite == (std::isfinite(expected) ? 1 : 0);
+      exact.that((is_nan ? std::isnan(wide) && std::isnan(element(&back, dtype, 0))
+                         : wide == expected && back == half));
+      exact.equal(finite, (std::isfinite(expected) ? 1 : 0));
     }
   }
-  check(exact, context.isa + ": every f16 and bf16 pattern survives f32");
+  exact.check("every f16 and bf16 pattern survives f32");
   // Rounding: the nearest of the two neighbours, ties to the even one.
   Random random(3);
-  bool nearest = true;
+  Every nearest;
   for (const int32_t dtype : {SE_F16, SE_BF16}) {
     const uint16_t infinity = dtype == SE_F16 ? 0x7c00 : 0x7f80;
     for (int i = 0; i < 40000; ++i) {
@@ -56,13 +58,14 @@ void test_conversions(const Context& context) {
       const uint16_t expected = to_low < to_high   ? low
                                 : to_low > to_high ? high
                                                    : (low % 2 == 0 ? low : high);
-      nearest = nearest && got == expected;
+      nearest.equal(got, expected);
     }
   }
-  check(nearest, context.isa + ": conversion rounds to nearest, ties to even");
+  nearest.check("conversion rounds to nearest, ties to even");
 }
 
-void test_activation(const Context& context) {
+TEST_CASE("activations") {
+  const Context& context = current();
   const IsaKernels& kernels = kernels_of(context);
   for (const int32_t kind : {SE_SILU, SE_GELU, SE_GELU_TANH, SE_RELU, SE_RELU2, SE_IDENTITY}) {
     for (const int32_t gated : {0, 1}) {
@@ -82,12 +85,10 @@ void test_activation(const Context& context) {
         // 1e-6 of the value, or 1e-10: in far tails the rounding of the exponent's argument shows.
         worst = std::max(worst, std::fabs(out[i] - expected) / (std::fabs(expected) + 1e-4));
       }
-      char text[96];
-      std::snprintf(text, sizeof text, " activation %d gated %d: worst relative error %.3g", kind,
-                    gated, worst);
-      check(worst <= 1e-6, context.isa + text);
-      check(same_bits(out, single),
-            context.isa + text + ": one value has the bits it has in a row");
+      const std::string text =
+          "activation " + std::to_string(kind) + (gated ? ", gated" : ", not gated");
+      CHECK_MESSAGE(worst <= 1e-6, text);
+      check_same_bits(out, single, text + ": one value has the bits it has in a row");
       for (const float v : {1e10f, 1e20f, 3e38f}) {
         for (const float sign : {-1.0f, 1.0f}) {
           const float in = sign * v;
@@ -98,13 +99,13 @@ void test_activation(const Context& context) {
           const bool same = std::isinf(expected)
                                 ? got == expected
                                 : std::fabs(got - expected) <= std::fabs(expected) * 1e-6f + 1e-10f;
-          check(same, context.isa + text + ": a large value");
+          CHECK_MESSAGE(same, text, ": a large value");
         }
       }
       std::vector<float> faults = {NAN, INFINITY};
       std::vector<float> ones = {1, 1};
       kernels.activate(spec, faults.data(), gated ? ones.data() : faults.data(), 1, faults.data());
-      check(std::isnan(faults[0]), context.isa + text + ": NaN stays NaN");
+      CHECK_MESSAGE(std::isnan(faults[0]), text, ": NaN stays NaN");
     }
   }
 }
@@ -124,7 +125,7 @@ void test_gate(const Context& context, int32_t dtype, int32_t weight_dtype, int6
   args.bias = bias.data();
   args.router_logits = logits.data();
   SeStatus status{};
-  check(context.backend->gate(context.device, &args, &status) == SE_OK, context.isa + " gate runs");
+  CHECK_MESSAGE(context.backend->gate(context.device, &args, &status) == SE_OK, "gate runs");
   std::vector<double> expected;
   for (int64_t t = 0; t < num_tokens; ++t)
     for (int64_t e = 0; e < num_experts; ++e) {
@@ -134,8 +135,7 @@ void test_gate(const Context& context, int32_t dtype, int32_t weight_dtype, int6
              element(weight.data(), weight_dtype, e * hidden_size + i);
       expected.push_back(z);
     }
-  check_close(std::vector<double>(logits.begin(), logits.end()), expected, 2e-6,
-              context.isa + " gate");
+  check_close(std::vector<double>(logits.begin(), logits.end()), expected, 2e-6, "gate");
 }
 
 void test_expert_matmul(const Context& context, int32_t dtype, bool gather, bool interleaved,
@@ -155,15 +155,17 @@ void test_expert_matmul(const Context& context, int32_t dtype, bool gather, bool
   for (int32_t& id : ids) id = id == 3 ? 2 : id;  // an expert without tokens
   SeStatus status{};
   SeDispatchArgs dispatch{num_slots, num_experts, ids.data(), offsets.data(), sorted.data()};
-  check(context.backend->dispatch(context.device, &dispatch, &status) == SE_OK,
-        context.isa + " dispatch runs");
-  bool ordered = offsets[0] == 0;
+  CHECK_MESSAGE(context.backend->dispatch(context.device, &dispatch, &status) == SE_OK,
+                "dispatch runs");
+  Every ordered;
+  ordered.equal(offsets[0], 0);
   for (int64_t e = 0; e < num_experts; ++e)
     for (int64_t i = offsets[e]; i < offsets[e + 1]; ++i)
-      ordered = ordered && ids[sorted[i]] == e && (i == offsets[e] || sorted[i] > sorted[i - 1]);
-  for (int64_t i = offsets[num_experts]; i < num_slots; ++i) ordered = ordered && sorted[i] == -1;
-  check(ordered && offsets[num_experts] == num_slots - std::count(ids.begin(), ids.end(), -1),
-        context.isa + " dispatch");
+      ordered.that(ids[sorted[i]] == e && (i == offsets[e] || sorted[i] > sorted[i - 1]));
+  for (int64_t i = offsets[num_experts]; i < num_slots; ++i) ordered.equal(sorted[i], -1);
+  ordered.check("dispatch");
+  CHECK_MESSAGE(offsets[num_experts] == num_slots - std::count(ids.begin(), ids.end(), -1),
+                "dispatch");
 
   std::vector<float> out(num_slots * (n + 2), NAN);
   SeExpertMatmulArgs args{};
@@ -181,8 +183,8 @@ void test_expert_matmul(const Context& context, int32_t dtype, bool gather, bool
   args.sorted_slots = sorted.data();
   args.output = tensor_of(out.data(), SE_F32, {num_slots, n});
   args.output.strides[0] = n + 2;
-  check(context.backend->expert_matmul(context.device, &args, &status) == SE_OK,
-        context.isa + " expert_matmul runs: " + status.message);
+  CHECK_MESSAGE(context.backend->expert_matmul(context.device, &args, &status) == SE_OK,
+                "expert_matmul runs: ", std::string(status.message));
   std::vector<double> got, expected;
   for (int64_t slot = 0; slot < num_slots; ++slot) {
     for (int64_t j = 0; j < n; ++j) {
@@ -204,7 +206,7 @@ void test_expert_matmul(const Context& context, int32_t dtype, bool gather, bool
       expected.push_back(value);
     }
   }
-  check_close(got, expected, bound_of(dtype), context.isa + " expert_matmul");
+  check_close(got, expected, layer_bound(dtype), "expert_matmul");
 }
 
 void test_combine(const Context& context, int32_t dtype) {
@@ -227,8 +229,7 @@ void test_combine(const Context& context, int32_t dtype) {
   args.topk_weights = weights.data();
   args.output = tensor_of(out.data(), dtype, {num_tokens, hidden_size});
   SeStatus status{};
-  check(context.backend->combine(context.device, &args, &status) == SE_OK,
-        context.isa + " combine runs");
+  CHECK_MESSAGE(context.backend->combine(context.device, &args, &status) == SE_OK, "combine runs");
   std::vector<double> got, expected;
   for (int64_t t = 0; t < num_tokens; ++t)
     for (int64_t i = 0; i < hidden_size; ++i) {
@@ -240,7 +241,7 @@ void test_combine(const Context& context, int32_t dtype) {
       expected.push_back(sum);
       got.push_back(element(out.data(), dtype, t * hidden_size + i));
     }
-  check_close(got, expected, bound_of(dtype), context.isa + " combine");
+  check_close(got, expected, layer_bound(dtype), "combine");
 
   // The same slots by a dispatch instead of by ids: the same bits.
   std::vector<int32_t> offsets(4), slots(ids.size());
@@ -257,26 +258,21 @@ void test_combine(const Context& context, int32_t dtype) {
   args.sorted_slots = slots.data();
   args.num_experts = 3;
   args.output.data = listed.data();
-  check(context.backend->combine(context.device, &args, &status) == SE_OK && listed == out,
-        context.isa + " combine by a dispatch");
+  CHECK_MESSAGE(context.backend->combine(context.device, &args, &status) == SE_OK,
+                "combine by a dispatch");
+  CHECK_MESSAGE(listed == out, "combine by a dispatch");
   const int32_t listed_slots = offsets[3];
   offsets[3] = static_cast<int32_t>(slots.size()) + 1;
-  check(context.backend->combine(context.device, &args, &status) == SE_INVALID_ARGUMENT,
-        context.isa + " combine refuses offsets beyond the slots");
+  CHECK_MESSAGE(context.backend->combine(context.device, &args, &status) == SE_INVALID_ARGUMENT,
+                "combine refuses offsets beyond the slots");
   offsets[3] = listed_slots;
   slots[0] = -1;
-  check(context.backend->combine(context.device, &args, &status) == SE_INVALID_ARGUMENT,
-        context.isa + " combine refuses slots that do not exist");
+  CHECK_MESSAGE(context.backend->combine(context.device, &args, &status) == SE_INVALID_ARGUMENT,
+                "combine refuses slots that do not exist");
 }
 
-}  // namespace
-
-void test_activations(const Context& context) {
-  test_conversions(context);
-  test_activation(context);
-}
-
-void test_stages(const Context& context) {
+TEST_CASE("gate, expert_matmul and combine") {
+  const Context& context = current();
   const std::vector<int32_t> dtypes = {SE_F32, SE_F16, SE_BF16};
   for (const int32_t dtype : dtypes)
     for (const int32_t weight_dtype : dtypes)
@@ -289,4 +285,7 @@ void test_stages(const Context& context) {
   }
 }
 
+TEST_SUITE_END();
+
+}  // namespace
 }  // namespace native_test

@@ -8,7 +8,9 @@ import { repositoryFiles, root } from '../repository.mjs'
 const named = process.argv.slice(2).filter(argument => !argument.startsWith('-'))
 const files = repositoryFiles().filter(
   file =>
-    /^(csrc|emulator|bench|test\/(native|cuda|conformance))\/.*\.(h|cc|cu|cuh)$/.test(file) &&
+    /^(csrc|emulator|bench|test\/(conformance|cpp|cuda|engine|native|oracle))\/.*\.(h|cc|cu|cuh)$/.test(
+      file,
+    ) &&
     (named.length === 0 || named.includes(file)),
 )
 if (files.length === 0) process.exit(0)

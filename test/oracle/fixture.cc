@@ -1,10 +1,12 @@
-#include "fixture.h"
+#include "oracle/fixture.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "core/dtype.h"
+#include "cpp/check.h"
+#include "oracle/oracle.h"
 
 namespace native_test {
 
@@ -24,21 +26,6 @@ uint16_t to_half_bits(float value, int32_t dtype) {
   const int exponent = std::max(magnitude == 0 ? -14 : std::ilogb(magnitude), -14);
   const double steps = std::nearbyint(std::ldexp(magnitude, 10 - exponent));  // 1024 is 2^exponent
   return static_cast<uint16_t>(sign | ((exponent + 14) * 1024 + static_cast<uint32_t>(steps)));
-}
-
-double from_half_bits(uint16_t bits, int32_t dtype) {
-  if (dtype == SE_BF16) {
-    const uint32_t wide = uint32_t{bits} << 16;
-    float value = 0;
-    std::memcpy(&value, &wide, sizeof value);
-    return value;
-  }
-  const int exponent = bits >> 10 & 31;
-  const int mantissa = bits & 1023;
-  double magnitude =
-      std::ldexp(exponent == 0 ? mantissa : 1024 + mantissa, std::max(exponent, 1) - 25);
-  if (exponent == 31) magnitude = mantissa == 0 ? INFINITY : NAN;
-  return (bits & 0x8000) != 0 ? -magnitude : magnitude;
 }
 
 std::vector<char> random_bytes(Random* random, int64_t count, int32_t dtype, double deviation) {
@@ -150,7 +137,7 @@ LayerFixture::LayerFixture(const LayerOptions& options) : random(options.seed * 
   if (options.router_bias) layer.router_bias = floats(options.num_experts, 0.3);
   if (options.input_scale) {
     layer.router_input_scale = floats(hidden_size, 4, std::sqrt(static_cast<double>(hidden_size)));
-    layer.router_norm_epsilon = 1e-6;
+    layer.router_norm_epsilon = options.router_norm_epsilon;
   }
   layer.weight_on_input = options.weight_on_input;
   layer.experts =
@@ -167,19 +154,9 @@ LayerFixture::LayerFixture(const LayerOptions& options) : random(options.seed * 
 }
 
 std::vector<double> ForwardResult::values(int32_t dtype) const {
-  const int64_t size = sparse_experts::dtype_bytes(dtype);
-  std::vector<double> out(output.size() / size);
-  for (size_t i = 0; i < out.size(); ++i) {
-    if (dtype == SE_F32) {
-      float value = 0;
-      std::memcpy(&value, output.data() + i * 4, 4);
-      out[i] = value;
-    } else {
-      uint16_t bits = 0;
-      std::memcpy(&bits, output.data() + i * 2, 2);
-      out[i] = from_half_bits(bits, dtype);
-    }
-  }
+  std::vector<double> out(output.size() / static_cast<size_t>(sparse_experts::dtype_bytes(dtype)));
+  for (size_t i = 0; i < out.size(); ++i)
+    out[i] = element(output.data(), dtype, static_cast<int64_t>(i));
   return out;
 }
 
@@ -235,10 +212,10 @@ ForwardResult run_forward(const SeBackend* backend, SeDevice* device, const Laye
   const uint64_t misalignment = reinterpret_cast<uintptr_t>(workspace.data()) % 64;
   char* begin = workspace.data() + (64 - misalignment) % 64;
   result.code = backend->forward(layer.layer, &args, begin, bytes, &result.status);
-  bool intact = true;
+  Every intact;
   for (char* at = begin + bytes; at < workspace.data() + workspace.size(); ++at)
-    intact = intact && *at == '\xff';
-  check(intact, "bytes behind the workspace are untouched");
+    intact.equal(*at, '\xff');
+  intact.check("bytes behind the workspace are untouched");
   return result;
 }
 

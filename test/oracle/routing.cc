@@ -2,7 +2,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "oracle.h"
+#include "oracle/oracle.h"
 
 namespace native_test {
 namespace {

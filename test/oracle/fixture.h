@@ -6,15 +6,13 @@
 #include <vector>
 
 #include "abi/backend.h"
-#include "check.h"
-#include "packed_layer.h"
+#include "cpp/random.h"
+#include "oracle/packed_layer.h"
 
 namespace native_test {
 
-// Bits of a value in a dtype, to nearest even (checked against the backend's own conversion in the
-// tests).
+// Bits of a finite value in a 16-bit dtype, to nearest even.
 uint16_t to_half_bits(float value, int32_t dtype);
-double from_half_bits(uint16_t bits, int32_t dtype);
 // `count` values as raw bytes of a dtype.
 std::vector<char> random_bytes(Random* random, int64_t count, int32_t dtype, double deviation);
 SeTensor tensor_of(void* data, int32_t dtype, std::initializer_list<int64_t> shape);
@@ -30,6 +28,7 @@ struct LayerOptions {
   bool biases = false;
   bool router_bias = false;
   bool input_scale = false;
+  double router_norm_epsilon = 1e-6;  // with an input scale
   bool weight_on_input = false;
   bool output_bias = false;
   int64_t shared = 0;

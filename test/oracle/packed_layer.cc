@@ -1,10 +1,10 @@
-#include "packed_layer.h"
+#include "oracle/packed_layer.h"
 
 #include <algorithm>
 
-#include "check.h"
 #include "core/dtype.h"
 #include "core/matrix_format.h"
+#include "cpp/check.h"
 
 namespace native_test {
 
@@ -48,7 +48,7 @@ void PackedLayer::pack(SeMatrixTable* table, int64_t count, int32_t dtype) {
                     row * table->row_stride * sparse_experts::dtype_bytes(dtype);
       rows.source_stride = table->row_stride;
       SeStatus status{};
-      check(backend_->matrix_write(device_, &rows, &status) == SE_OK, "matrix_write");
+      CHECK_MESSAGE(backend_->matrix_write(device_, &rows, &status) == SE_OK, "matrix_write");
     }
     entry = bytes_.back().data();
   }

@@ -1,0 +1,21 @@
+// What the native tests run on: a device of the CPU backend with one instruction set.
+#pragma once
+
+#include <string>
+
+#include "abi/backend.h"
+
+namespace native_test {
+
+struct Context {
+  const SeBackend* backend;
+  SeDevice* device;
+  std::string isa;
+};
+
+// Of the round that runs. Each round has another instruction set.
+const Context& current();
+
+void run_bench(const Context& context);
+
+}  // namespace native_test

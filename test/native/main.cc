@@ -1,0 +1,81 @@
+// Self-test of the CPU backend without Node: native_tests [--filter SUITE] [--isa NAME]... [--bench]
+// Every op and whole layers against naive double precision, on every instruction set of the
+// machine.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "cpp/runner.h"
+#include "cpu/backend.h"
+#include "cpu/isa/choose_isa.h"
+#include "native/context.h"
+
+namespace native_test {
+namespace {
+
+Context context;
+
+// Opens a device with one instruction set, for the length of a scope.
+class Device {
+ public:
+  Device(const SeBackend* backend, const std::string& isa) {
+    setenv("SPARSE_EXPERTS_CPU_ISA", isa.c_str(), 1);
+    context = {backend, nullptr, isa};
+    SeStatus status{};
+    if (backend->device_open(0, &context.device, &status) != SE_OK)
+      std::fprintf(stderr, "%s does not open: %s\n", isa.c_str(), status.message);
+  }
+  ~Device() { context.backend->device_close(context.device); }
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  bool is_open() const { return context.device != nullptr; }
+};
+
+int run(int argc, char** argv) {
+  test_runner::Runner runner(&argc, argv);
+  if (runner.is_listing()) return runner.list();
+  bool bench = false;
+  std::vector<std::string> only;
+  for (int i = 1; i < argc; ++i) {
+    const std::string option = argv[i];
+    if (option == "--bench") {
+      bench = true;
+    } else if (option == "--isa" && i + 1 < argc) {
+      only.push_back(argv[++i]);
+    } else {
+      std::fprintf(stderr,
+                   "usage: native_tests [--filter SUITE] [--list] [--isa NAME]... [--bench]\n");
+      return 2;
+    }
+  }
+  if (!bench) {
+    runner.run_suite("machine", "machine");
+    // Four participants whatever the machine has, so that threads are exercised everywhere; benches
+    // take what is there.
+    setenv("SPARSE_EXPERTS_THREADS", "4", 1);
+  }
+  const SeBackend* backend = sparse_experts::cpu_backend();
+  for (auto isa = sparse_experts::cpu::available_isas(); *isa != nullptr; ++isa) {
+    const std::string name = (*isa)->name;
+    if (!only.empty() && std::find(only.begin(), only.end(), name) == only.end()) continue;
+    const Device device(backend, name);
+    if (!device.is_open()) return 1;
+    if (bench) {
+      run_bench(context);
+    } else {
+      runner.run(name, {"machine"});
+    }
+  }
+  return bench ? 0 : runner.finish();
+}
+
+}  // namespace
+
+const Context& current() { return context; }
+
+}  // namespace native_test
+
+int main(int argc, char** argv) { return native_test::run(argc, argv); }
