@@ -153,8 +153,8 @@ void DeviceExecutor::thread_main() {
 
     task->run(*this);
 
-    // The environment holds the task until it hears kDone, and drop_all waits for running_: so
-    // nothing is destroyed on this thread, and this executor itself cannot end here.
+    // The submitter holds the task until it hears kDone, and drop_all waits for running_: so nothing
+    // is destroyed on this thread, and this executor itself cannot end here.
     const std::shared_ptr<CompletionQueue> completions = task->completions;
     const uint64_t call_id = task->call_id;
     task.reset();

@@ -69,7 +69,8 @@ class DeviceExecutor {
   }
   Failure loss() const;  // ok while the device works
 
-  // Queues behind all tasks before it. Its `completions` hears kDone when it has run.
+  // Queues behind all tasks before it. Its `completions` hears kDone when it has run, and until then
+  // somebody else holds the task too: it must not be destroyed on the executor's own thread.
   void submit(std::shared_ptr<DeviceTask> task);
   // Takes a waiting task out, or asks the running one to stop.
   CancelResult cancel(const DeviceTask& task);
