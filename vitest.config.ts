@@ -11,8 +11,9 @@ export default defineConfig({
     // The native pool and the tests' child processes use the cores as well.
     maxWorkers: 2,
     execArgv: ['--expose-gc'],
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    // Not a limit of speed: what hangs ends some time, on the busiest of machines.
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
     typecheck: { enabled: true, include: ['test/types/**/*.test-d.ts'], tsconfig: './tsconfig.json' },
   },
 })
