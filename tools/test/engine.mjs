@@ -35,7 +35,8 @@ const { status, signal, stdout } = spawnSync(path.join(tree, 'engine_tests'), fi
 process.stdout.write(stdout ?? '')
 const found = sanitize ? printReports(reports) : 0
 
-const [, passed = '0', failed = '0'] = [...(stdout ?? '').matchAll(/^(\d+) passed, (\d+) failed$/gm)].at(-1) ?? []
+const [, passed = '0', failed = '0'] =
+  [...(stdout ?? '').matchAll(/^(\d+) passed, (\d+) failed$/gm)].at(-1) ?? []
 const crashed = status !== 0 && failed === '0' ? 1 : 0
 if (crashed) console.error(`engine_tests ended with ${signal ?? `status ${status}`}`)
 const failures = Number(failed) + crashed + (crashed ? 0 : found)
