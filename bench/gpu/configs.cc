@@ -19,12 +19,12 @@ using sparse_experts::cuda::MatmulShape;
 constexpr int64_t kKiB = 1024;
 constexpr int64_t kMiB = 1024 * kKiB;
 
-// One card of each architecture, by its data sheet.
-struct Card {
+// One GPU of each architecture, by its data sheet.
+struct Gpu {
   const char* name;
   DeviceLimits limits;
 };
-const Card kCards[] = {
+const Gpu kGpus[] = {
     {"A100", {80, 108, 163 * kKiB, 164 * kKiB, 40 * kMiB}},
     {"A40", {86, 84, 99 * kKiB, 100 * kKiB, 6 * kMiB}},
     {"L40S", {89, 142, 99 * kKiB, 100 * kKiB, 96 * kMiB}},
@@ -34,15 +34,15 @@ const Card kCards[] = {
 };
 constexpr int64_t kTokens[] = {1, 8, 64, 512, 4096};
 
-void print(const std::string& shape, const Card& card, const char* matmul, int64_t num_tokens,
+void print(const std::string& shape, const Gpu& gpu, const char* matmul, int64_t num_tokens,
            const MatmulShape& sizes) {
-  const MatmulConfig config = sparse_experts::cuda::choose_matmul(sizes, card.limits);
+  const MatmulConfig config = sparse_experts::cuda::choose_matmul(sizes, gpu.limits);
   char text[240];
   sparse_experts::cuda::describe_matmul(config, text, sizeof text);
   std::printf(
-      "{\"shape\":\"%s\",\"card\":\"%s\",\"architecture\":%d,\"matmul\":\"%s\",\"tokens\":%lld,"
+      "{\"shape\":\"%s\",\"gpu\":\"%s\",\"architecture\":%d,\"matmul\":\"%s\",\"tokens\":%lld,"
       "\"text\":\"%s\",\"sharedBytes\":%lld,\"threads\":%d,\"blocks\":%d}\n",
-      shape.c_str(), card.name, card.limits.compute_capability, matmul,
+      shape.c_str(), gpu.name, gpu.limits.compute_capability, matmul,
       static_cast<long long>(num_tokens), text, static_cast<long long>(config.shared_bytes),
       config.threads, config.blocks_per_multiprocessor);
 }
@@ -59,7 +59,7 @@ int main(int argc, char** argv) {
       return 2;
     }
     const auto number = [&](size_t at) { return std::atoll(parts[at].c_str()); };
-    for (const Card& card : kCards) {
+    for (const Gpu& gpu : kGpus) {
       for (const int64_t num_tokens : kTokens) {
         MatmulShape sizes{};
         sizes.dtype = SE_BF16;
@@ -71,13 +71,13 @@ int main(int argc, char** argv) {
         sizes.num_tokens = num_tokens;
         sizes.shared_rows = number(5);
         sizes.shared_cols = number(5) > 0 ? number(1) : 0;
-        print(parts[0], card, "gate and up", num_tokens, sizes);
+        print(parts[0], gpu, "gate and up", num_tokens, sizes);
         sizes.gated = 0;
         sizes.rows = number(1);
         sizes.cols = number(2);
         sizes.shared_rows = number(5) > 0 ? number(1) : 0;
         sizes.shared_cols = number(5);
-        print(parts[0], card, "down", num_tokens, sizes);
+        print(parts[0], gpu, "down", num_tokens, sizes);
       }
     }
   }

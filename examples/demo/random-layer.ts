@@ -153,10 +153,10 @@ print(...savedTable(work, paint, [['for one token alone', oneToken.work]]))
 if (!onReference) await compareWithDense()
 
 heading(
-  '8. The dial: fewer experts for an easy query',
+  '8. Compute budget: fewer experts for an easy query',
   'layer.forward(hiddenStates, { topK: 2 }), { topP: 0.7 }',
 )
-await turnDial()
+await turnComputeBudget()
 layer.dispose()
 
 heading('Next')
@@ -190,7 +190,7 @@ async function compareWithDense(): Promise<void> {
   }
 }
 
-async function turnDial(): Promise<void> {
+async function turnComputeBudget(): Promise<void> {
   const count = onReference ? 24 : tokens.length
   const some = takeRows(
     hiddenStates,
@@ -201,11 +201,11 @@ async function turnDial(): Promise<void> {
     ['', 'experts per token', 'arithmetic', 'time', 'output moved by'].map(paint.dim),
   ]
   let full: Float32Array | undefined
-  for (const dial of [{}, { topK: 4 }, { topK: 2 }, { topP: 0.7 }]) {
-    const timed = await timeRuns(() => layer.forward(some, dial))
+  for (const computeBudget of [{}, { topK: 4 }, { topK: 2 }, { topP: 0.7 }]) {
+    const timed = await timeRuns(() => layer.forward(some, computeBudget))
     full ??= timed.result.output
     const used = timed.result.work.expertTokens.reduce((a, b) => a + b, 0) / count
-    const [[name, value] = ['as trained', '']] = Object.entries(dial)
+    const [[name, value] = ['as trained', '']] = Object.entries(computeBudget)
     lines.push([
       `${name} ${value}`.trim(),
       used.toFixed(1),

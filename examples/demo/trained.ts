@@ -4,7 +4,7 @@
  * 2. lets it write, beside each line the experts that wrote it;
  * 3. checks the same text on the double-precision reference;
  * 4. shows which experts work on which characters of a text it never saw, and how even their load is;
- * 5. what was computed and read against dense, and what the dial saves and costs in loss.
+ * 5. what was computed and read against dense, and what a smaller compute budget saves and costs in loss.
  */
 
 import { writeFile } from 'node:fs/promises'
@@ -126,8 +126,11 @@ print(...loadChart(expertLoad({ numExperts: sparse.config.numExperts, topkIds: l
 heading('5. Read and computed against dense', 'sparse layers; dense: all experts of each')
 print(...savedRows())
 
-heading('6. The dial: fewer experts than trained', 'decoder.forward(tokens, { topK: 2 }), { topP: 0.6 }')
-await turnDial()
+heading(
+  '6. Compute budget: fewer experts than trained',
+  'decoder.forward(tokens, { topK: 2 }), { topP: 0.6 }',
+)
+await turnComputeBudget()
 
 if (values.html) {
   await writeFile(values.html, storyPage(story))
@@ -199,7 +202,7 @@ function savedRows(): string[] {
   )
 }
 
-async function turnDial(): Promise<void> {
+async function turnComputeBudget(): Promise<void> {
   const lines: string[][] = [['', 'experts per token', 'arithmetic', 'held-out loss', ''].map(paint.dim)]
   const measure = (result: LossResult) => {
     const works = result.routing.flatMap(layers => layers.map(({ work }) => work))
@@ -211,10 +214,13 @@ async function turnDial(): Promise<void> {
   }
   const full = measure(read)
   const settings = values.quick ? [{ topK: 1 }] : [{ topK: 2 }, { topK: 1 }, { topP: 0.6 }]
-  for (const dial of [{}, ...settings]) {
-    const result = Object.keys(dial).length === 0 ? read : await heldOutLoss(decoder, heldOut, windows, dial)
+  for (const computeBudget of [{}, ...settings]) {
+    const result =
+      Object.keys(computeBudget).length === 0
+        ? read
+        : await heldOutLoss(decoder, heldOut, windows, computeBudget)
     const { flops, experts } = measure(result)
-    const [[name, value] = ['as trained', '']] = Object.entries(dial)
+    const [[name, value] = ['as trained', '']] = Object.entries(computeBudget)
     const more = result.loss - read.loss
     lines.push([
       `${name} ${value}`.trim(),
@@ -227,7 +233,7 @@ async function turnDial(): Promise<void> {
   print(...table(lines, 'lrrrr'))
   print(
     paint.dim(
-      `  ${formatCount(read.numTokens)} bytes; more of them, plots, and what many samples share: npm run tiny:dial`,
+      `  ${formatCount(read.numTokens)} bytes; more of them, plots, and what many samples share: npm run tiny:budget`,
     ),
   )
 }

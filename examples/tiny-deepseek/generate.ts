@@ -4,13 +4,13 @@
  *   npm run tiny:generate -- [--prompt TEXT] [--max-tokens N] [--temperature T] [--top-p P] [--seed N]
  *                            [--experts N] [--expert-top-p P] [--device D] [--dtype auto|f32|f16|bf16] [--model DIR]
  *
- * --experts and --expert-top-p turn the dial of the sparse layers: fewer experts per token than trained.
+ * --experts and --expert-top-p set the compute budget of the sparse layers: fewer experts per token than trained.
  */
 
 import { parseArgs } from 'node:util'
 import { type DeviceOption, type DType, setLogger } from 'sparse-experts'
 import { formatBytes, formatDuration, formatFlops, makePaint } from '../../lib/cli/format.js'
-import { Decoder, type Dial } from './decoder/decoder.js'
+import { type ComputeBudget, Decoder } from './decoder/decoder.js'
 import { generate } from './decoder/generation.js'
 import { encodeText, TextStream } from './decoder/text.js'
 import { MODEL_DIRECTORY } from './files.js'
@@ -36,7 +36,7 @@ function number(name: keyof typeof values): number {
   return value
 }
 
-const dial: Dial = {
+const computeBudget: ComputeBudget = {
   ...(values.experts !== undefined && { topK: number('experts') }),
   ...(values['expert-top-p'] !== undefined && { topP: number('expert-top-p') }),
 }
@@ -59,7 +59,7 @@ try {
     temperature: number('temperature'),
     topP: number('top-p'),
     seed: number('seed'),
-    dial,
+    computeBudget,
     signal: interrupted.signal,
   }
   for await (const { token, result } of generate(decoder, encodeText(values.prompt), options)) {

@@ -55,7 +55,7 @@ export function renderRun(report: RunReport, paint: Paint): string[] {
     ),
     '',
   ]
-  const dial = [
+  const budget = [
     ...(report.topK === undefined ? [] : [`top-k ${report.topK}`]),
     ...(report.topP === undefined ? [] : [`top-p ${report.topP}`]),
   ]
@@ -72,7 +72,7 @@ export function renderRun(report: RunReport, paint: Paint): string[] {
         [paint.dim('kernel'), report.kernel],
         [
           paint.dim('forward'),
-          `${paint.bold(formatDuration(medianMs))} for ${plural(numTokens, 'token')}${dial.length > 0 ? ` at ${dial.join(', ')}` : ''}` +
+          `${paint.bold(formatDuration(medianMs))} for ${plural(numTokens, 'token')}${budget.length > 0 ? ` at ${budget.join(', ')}` : ''}` +
             ` (median of ${report.times.length})`,
         ],
         ...(numTokens === 0

@@ -109,7 +109,7 @@ describe('run', () => {
     expect(status).toBe(0)
   })
 
-  it('turns the dial', async () => {
+  it('spends less on request', async () => {
     const { report: two } = await runJson('--tokens', '12', '--top-k', '2')
     expect(two.work.expertTokens.reduce((a: number, b: number) => a + b)).toBe(24)
     const { report: share } = await runJson('--tokens', '12', '--top-p', '0.5')

@@ -18,7 +18,7 @@ describeCuda('graphs', device => {
     expect(launched.counters.kernelLaunches).toBeGreaterThan(replayed.counters.kernelLaunches)
   })
 
-  it('serve other sizes, other dials and another layer in between', async () => {
+  it('serve other sizes, other compute budgets and another layer in between', async () => {
     const { config, weights, hidden } = makeLayerData(narrow, 'f32')
     using layer = MoeLayer.create(config, weights, { device })
     using other = MoeLayer.create(config, weights, { device })

@@ -73,7 +73,7 @@ for (const device of nativeDevices) {
     })
   })
 
-  describe(`the dial on ${device}`, () => {
+  describe(`the compute budget on ${device}`, () => {
     const cases = FAMILY_CASES.filter(layerCase => layerCase.config.capacity === undefined)
 
     it.each(cases)('$name: topK = config.topK and topP = 1 change no bit', layerCase => {
@@ -81,11 +81,11 @@ for (const device of nativeDevices) {
       using layer = MoeLayer.create(config, weights, options)
       const plain = layer.forwardSync(hidden, call)
       const rows = new Uint8Array(layerCase.numTokens).fill(config.topK)
-      for (const dial of [{ topK: config.topK }, { topP: 1 }, { topK: rows }]) {
-        const dialled = layer.forwardSync(hidden, { ...call, ...dial })
-        expect(dialled.output).toEqual(plain.output)
-        expect(dialled.topkIds).toEqual(plain.topkIds)
-        expect(dialled.topkWeights).toEqual(plain.topkWeights)
+      for (const computeBudget of [{ topK: config.topK }, { topP: 1 }, { topK: rows }]) {
+        const reduced = layer.forwardSync(hidden, { ...call, ...computeBudget })
+        expect(reduced.output).toEqual(plain.output)
+        expect(reduced.topkIds).toEqual(plain.topkIds)
+        expect(reduced.topkWeights).toEqual(plain.topkWeights)
       }
     })
 

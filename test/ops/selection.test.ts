@@ -48,7 +48,7 @@ for (const device of nativeDevices) {
   describe(`selectExperts on ${device}`, () => {
     const cases = FAMILY_CASES.filter(layerCase => layerCase.config.capacity === undefined)
 
-    it.each(cases)('$name: the rule, with every setting of the dial', layerCase => {
+    it.each(cases)('$name: the rule, with every compute budget', layerCase => {
       const { config, weights } = makeLayerData(layerCase, 'f32')
       const { selectionBias, perExpertScale, hashTable } = weights.router
       const routing = {

@@ -1,14 +1,14 @@
 import { describe, expect, it } from 'vitest'
 import { canDraw } from '../../bench/report/render-svg.js'
-import { dialChart, samplesChart } from '../../examples/tiny-deepseek/dial-charts.js'
-import { describeDial } from '../../examples/tiny-deepseek/measure-dial.js'
+import { computeBudgetChart, samplesChart } from '../../examples/tiny-deepseek/compute-budget-charts.js'
+import { describeComputeBudget } from '../../examples/tiny-deepseek/measure-compute-budget.js'
 import { trainingChart } from '../../examples/tiny-deepseek/training-chart.js'
 
 // Vega comes with the first `npm run bench:report`; the landing check runs this file after that step.
 describe.skipIf(!canDraw())('charts', () => {
-  const figures = [{}, { topK: 1 }, { topP: 0.5 }].map((dial, index) => ({
-    setting: describeDial(dial),
-    dial,
+  const figures = [{}, { topK: 1 }, { topP: 0.5 }].map((computeBudget, index) => ({
+    setting: describeComputeBudget(computeBudget),
+    computeBudget,
     expertsPerToken: 4 - index,
     heldOutLoss: 1 + 0.1 * index,
     flopsPerToken: 1e6 - 2e5 * index,
@@ -17,7 +17,7 @@ describe.skipIf(!canDraw())('charts', () => {
   }))
 
   it('are SVG with the settings on them', async () => {
-    const svg = await dialChart(figures)
+    const svg = await computeBudgetChart(figures)
     expect(svg).toMatch(/^<svg /)
     for (const label of ['as trained', 'topK', 'topP', '>1<', '>0.5<', 'held-out loss'])
       expect(svg).toContain(label)

@@ -1,4 +1,4 @@
-/** The decoder's cache, batches and dial against the plain call, and what it refuses. */
+/** The decoder's cache, batches and compute budget against the plain call, and what it refuses. */
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Decoder, type DecoderResult } from '../../examples/tiny-deepseek/decoder/decoder.js'
@@ -56,7 +56,7 @@ describe('the decoder', () => {
     expect(relativeError(rows(changed, 40, 64), rows(whole, 40, 64))).toBeGreaterThan(1e-3)
   })
 
-  it('turns the dial per row: full rows are as trained, others spend what they were given', async () => {
+  it('takes a compute budget per row: full rows are as trained, others spend what they were given', async () => {
     const { tokens } = windows[0]!
     const topK = new Uint8Array(tokens.length).fill(4)
     topK.fill(1, 50)

@@ -25,7 +25,7 @@ const environmentOf = (device: string): NodeJS.ProcessEnv =>
 const drawn = hasCpu ? 'cpu' : 'no addon'
 
 describe.each(hasCpu ? ['no addon', 'cpu'] : ['no addon'])('npm run demo with %s', device => {
-  it('writes, checks itself, shows experts, savings and the dial', async () => {
+  it('writes, checks itself, shows experts, savings and the compute budget', async () => {
     const html = path.join(await temporaryDirectory(), 'out.html')
     const { status, stdout, stderr } = await runProgram(
       DEMO,

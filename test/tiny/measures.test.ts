@@ -1,4 +1,4 @@
-/** Traces, the ledger of requests, the dial's figures, and charts. */
+/** Traces, the ledger of requests, the figures of the compute budget. */
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {

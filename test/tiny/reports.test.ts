@@ -4,7 +4,11 @@ import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { type CompareResults, compareReport } from '../../examples/tiny-deepseek/compare-report.js'
-import { type DialResults, dialReport, dialTable } from '../../examples/tiny-deepseek/dial-report.js'
+import {
+  type ComputeBudgetResults,
+  computeBudgetReport,
+  computeBudgetTable,
+} from '../../examples/tiny-deepseek/compute-budget-report.js'
 import { lastEqualStep } from '../../examples/tiny-deepseek/equal-steps.js'
 import { README_FILE, RESULTS_DIRECTORY, ROOT_README_FILE } from '../../examples/tiny-deepseek/files.js'
 import { replaceSection } from '../../examples/tiny-deepseek/readme-section.js'
@@ -21,9 +25,10 @@ describe('the tables in the READMEs', () => {
     ['examples/tiny-deepseek/README.md', README_FILE],
   ])('%s has those of the recorded results', async (_, file) => {
     const markdown = await readFile(file, 'utf8')
-    const dial = await recorded<DialResults>('dial.json')
-    const report = file === README_FILE ? dialReport(dial, plain) : dialTable(dial, plain)
-    expect(replaceSection(markdown, 'dial', report)).toBe(markdown)
+    const results = await recorded<ComputeBudgetResults>('compute-budget.json')
+    const report =
+      file === README_FILE ? computeBudgetReport(results, plain) : computeBudgetTable(results, plain)
+    expect(replaceSection(markdown, 'compute-budget', report)).toBe(markdown)
     const compare = compareReport(await recorded<CompareResults>('compare.json'), plain)
     expect(replaceSection(markdown, 'compare', compare)).toBe(markdown)
   })

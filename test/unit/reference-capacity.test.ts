@@ -33,8 +33,8 @@ describe('capacity per sequence', () => {
     const { topkIds, nonFiniteRows } = reference.selectExperts(broken, routing)
     expect([...topkIds]).toEqual([0, 0, 0, 1, -1])
     expect([...nonFiniteRows]).toEqual([0])
-    const dialled = reference.selectExperts(logits, routing, { topK: Uint8Array.of(0, 1, 1, 1, 1) })
-    expect([...dialled.topkIds]).toEqual([-1, 0, 0, 1, -1])
+    const reduced = reference.selectExperts(logits, routing, { topK: Uint8Array.of(0, 1, 1, 1, 1) })
+    expect([...reduced.topkIds]).toEqual([-1, 0, 0, 1, -1])
   })
 
   it('refuses lengths that do not sum to the tokens', () => {

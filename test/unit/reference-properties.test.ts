@@ -218,8 +218,8 @@ describe('selection', () => {
       fc.property(block, ({ config, weights, hidden }) => {
         const { topkIds } = reference.forward(config, weights, hidden)
         for (let kept = 0; kept <= config.topK; kept++) {
-          const dialled = reference.forward(config, weights, hidden, { topK: kept }).topkIds
-          dialled.forEach((id, slot) => {
+          const reduced = reference.forward(config, weights, hidden, { topK: kept }).topkIds
+          reduced.forEach((id, slot) => {
             expect(id).toBe(slot % config.topK < kept ? topkIds[slot] : -1)
           })
         }

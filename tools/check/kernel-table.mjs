@@ -50,14 +50,14 @@ export function kernelTable({ nvcc, kernels, manifest }, configs) {
     '## Configurations',
     '',
     'What the two matmuls of the published shapes run in bf16 (`bench/gpu/configs.cc`), and the warps that a multiprocessor then holds. Where',
-    'cards agree, the row names all of them.',
+    'GPUs agree, the row names all of them.',
     '',
     ...table(
       [
         'shape',
         'T',
         'matmul',
-        'cards',
+        'GPUs',
         'columns x tokens x K, pipeline',
         'dynamic shared, KiB',
         'warps per multiprocessor',
@@ -77,7 +77,7 @@ export function kernelTable({ nvcc, kernels, manifest }, configs) {
   ].join('\n')}`
 }
 
-/** One row for all cards that get the same, but for the size of their grids. */
+/** One row for all GPUs that get the same, but for the size of their grids. */
 function configRows(configs) {
   const rows = new Map()
   for (const config of configs) {
@@ -87,15 +87,15 @@ function configRows(configs) {
     const key = [...cells, text, config.sharedBytes, warps].join('|')
     const row = rows.get(key) ?? {
       cells,
-      cards: [],
+      gpus: [],
       rest: [text, (config.sharedBytes / 1024).toFixed(0), warps],
     }
-    row.cards.push(config.card)
+    row.gpus.push(config.gpu)
     rows.set(key, row)
   }
-  return [...rows.values()].map(({ cells, cards, rest }) => [
+  return [...rows.values()].map(({ cells, gpus, rest }) => [
     ...cells,
-    cards.length === new Set(configs.map(config => config.card)).size ? 'all' : cards.join(', '),
+    gpus.length === new Set(configs.map(config => config.gpu)).size ? 'all' : gpus.join(', '),
     ...rest,
   ])
 }

@@ -30,8 +30,8 @@ export interface SequencePart {
   tokens: ArrayLike<number>
 }
 
-/** The dial of the sparse layers; absent: as trained. */
-export interface Dial {
+/** How much of the sparse layers runs for a token; absent: as trained. */
+export interface ComputeBudget {
   /** Experts per token, one figure or one per row. */
   topK?: number | Uint8Array
   topP?: number
@@ -154,7 +154,7 @@ export class Decoder {
   }
 
   /** Appends tokens to their sequences and returns the logits behind each. A call on a sequence waits for the one before it. */
-  async forward(parts: readonly SequencePart[], dial: Dial = {}): Promise<DecoderResult> {
+  async forward(parts: readonly SequencePart[], computeBudget: ComputeBudget = {}): Promise<DecoderResult> {
     const began = performance.now()
     let feedForwardMs = 0
     const { hiddenSize, vocabSize, rmsNormEps } = this.config
@@ -165,7 +165,7 @@ export class Decoder {
       x = sum(x, attended)
       const hidden = rmsNorm(x, layer.postAttentionNorm, rmsNormEps)
       const start = performance.now()
-      const result = await layer.feedForward.forward(hidden, layer.sparse ? dial : {})
+      const result = await layer.feedForward.forward(hidden, layer.sparse ? computeBudget : {})
       feedForwardMs += performance.now() - start
       x = sum(x, result.output)
       if (!layer.sparse) continue

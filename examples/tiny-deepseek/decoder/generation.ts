@@ -4,14 +4,14 @@
  */
 
 import { uniformSource } from '../../../lib/cli/hidden-states.js'
-import type { Decoder, DecoderResult, Dial } from './decoder.js'
+import type { ComputeBudget, Decoder, DecoderResult } from './decoder.js'
 import { checkSampling, type SamplingOptions, sampleToken } from './sample.js'
 
 export interface GenerationOptions extends Partial<SamplingOptions> {
   maxTokens: number
   seed?: number
   /** Of the sparse layers. */
-  dial?: Dial
+  computeBudget?: ComputeBudget
   signal?: AbortSignal
 }
 
@@ -27,7 +27,7 @@ export const DEFAULT_SAMPLING: Readonly<SamplingOptions> = { temperature: 0.7, t
 export async function* generate(
   decoder: Decoder,
   prompt: ArrayLike<number>,
-  { maxTokens, seed = 1, dial, signal, ...sampling }: GenerationOptions,
+  { maxTokens, seed = 1, computeBudget, signal, ...sampling }: GenerationOptions,
 ): AsyncGenerator<GeneratedToken, void, undefined> {
   const options = { ...DEFAULT_SAMPLING, ...sampling }
   checkSampling(options)
@@ -43,7 +43,7 @@ export async function* generate(
       sequence = decoder.newSequence()
       tokens = text.slice(-Math.ceil(maxPositions / 2))
     }
-    const result = await decoder.forward([{ sequence, tokens }], dial)
+    const result = await decoder.forward([{ sequence, tokens }], computeBudget)
     const token = sampleToken(result.logits.subarray(-vocabSize), options, uniform)
     yield { token, result }
     text.push(token)

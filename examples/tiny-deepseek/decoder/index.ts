@@ -5,9 +5,9 @@ export { TensorFile, type TensorSource } from './checkpoint.js'
 export { type DecoderConfig, readDecoderConfig } from './config.js'
 export { costsOfFeedForwards, costsOutside, countParameters, type TokenCosts } from './costs.js'
 export {
+  type ComputeBudget,
   Decoder,
   type DecoderResult,
-  type Dial,
   type LayerRouting,
   type Sequence,
   type SequencePart,

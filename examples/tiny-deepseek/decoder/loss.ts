@@ -1,6 +1,6 @@
 /** The held-out loss, as training measured it: mean cross-entropy in nats per byte over windows at even distances. */
 
-import type { Decoder, Dial, LayerRouting } from './decoder.js'
+import type { ComputeBudget, Decoder, LayerRouting } from './decoder.js'
 
 /** Tokens that each window predicts; the length that the model was trained on. */
 export const WINDOW = 256
@@ -29,14 +29,14 @@ export async function heldOutLoss(
   decoder: Decoder,
   text: Uint8Array,
   windows: number,
-  dial: Dial = {},
+  computeBudget: ComputeBudget = {},
 ): Promise<LossResult> {
   let total = 0
   let feedForwardMs = 0
   const routing: LayerRouting[][] = []
   for (const start of windowStarts(text.length, windows)) {
     const tokens = text.subarray(start, start + WINDOW)
-    const result = await decoder.forward([{ sequence: decoder.newSequence(), tokens }], dial)
+    const result = await decoder.forward([{ sequence: decoder.newSequence(), tokens }], computeBudget)
     const targets = text.subarray(start + 1, start + WINDOW + 1)
     total += crossEntropy(result.logits, targets, decoder.config.vocabSize)
     routing.push(result.routing)

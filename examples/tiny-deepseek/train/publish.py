@@ -5,7 +5,7 @@ log.jsonl; it may still be training. What is not in RUNS stays as it was publish
 
     results/training.json      steps, parameters and held-out losses
     results/<name>.jsonl       the log of each run
-    results/dial.json, compare.json, the charts, and the tables in the READMEs, with --figures: minutes, on a machine that does nothing else
+    results/compute-budget.json, compare.json, the charts, and the tables in the READMEs, with --figures: minutes, on a machine that does nothing else
 
 and, where RUNS has moe,
 
@@ -74,7 +74,7 @@ def main() -> None:
     if 'moe' in trained:
         node('trace.ts')
     if args.figures:
-        node('dial.ts', '--windows', '16', '--write')
+        node('compute-budget.ts', '--windows', '16', '--write')
         node('compare.ts', '--twins', str(runs.resolve()), '--write')
 
 

@@ -1,22 +1,22 @@
-/** The pictures of the dial: loss against arithmetic, and experts met against samples. */
+/** The charts of the compute budget: loss against arithmetic, and experts met against samples. */
 
 import { drawChart } from './chart.js'
-import type { DialFigures } from './measure-dial.js'
+import type { ComputeBudgetFigures } from './measure-compute-budget.js'
 import type { SampleFigures } from './parallel-samples.js'
 
-/** Loss against the arithmetic of the sparse layers, one line for each way to turn the dial; a point is labelled with its value. */
-export function dialChart(figures: readonly DialFigures[]): Promise<string> {
-  const values = figures.flatMap(({ dial, setting, flopsPerToken, heldOutLoss }) => {
-    const value = Object.values(dial)[0]
+/** Loss against the arithmetic of the sparse layers, one line for each way to spend less; a point is labelled with its value. */
+export function computeBudgetChart(figures: readonly ComputeBudgetFigures[]): Promise<string> {
+  const values = figures.flatMap(({ computeBudget, setting, flopsPerToken, heldOutLoss }) => {
+    const value = Object.values(computeBudget)[0]
     const point = {
       label: value === undefined ? setting : String(value),
       megaflops: flopsPerToken / 1e6,
       loss: heldOutLoss,
     }
     // The layer as trained is a point of both lines.
-    if (dial.topK === undefined && dial.topP === undefined)
+    if (computeBudget.topK === undefined && computeBudget.topP === undefined)
       return ['topK', 'topP'].map(series => ({ ...point, series }))
-    return [{ ...point, series: dial.topP === undefined ? 'topK' : 'topP' }]
+    return [{ ...point, series: computeBudget.topP === undefined ? 'topK' : 'topP' }]
   })
   const losses = figures.map(({ heldOutLoss }) => heldOutLoss)
   const [lowest, highest] = [Math.min(...losses), Math.max(...losses)]
@@ -32,7 +32,7 @@ export function dialChart(figures: readonly DialFigures[]): Promise<string> {
     title: 'held-out loss (nats per byte)',
     scale: { domain: [lowest - 0.08 * (highest - lowest), highest] },
   }
-  const color = { field: 'series', type: 'nominal' as const, title: 'dial' }
+  const color = { field: 'series', type: 'nominal' as const, title: 'compute budget' }
   return drawChart({
     width: 480,
     height: 300,

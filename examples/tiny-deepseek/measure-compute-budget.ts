@@ -1,11 +1,11 @@
-/** What a setting of the dial costs and saves: held-out loss and arithmetic over whole windows, weight bytes and time token by token. */
+/** What a compute budget costs and saves: held-out loss and arithmetic over whole windows, weight bytes and time token by token. */
 
 import { median } from '../../lib/cli/load-chart.js'
-import { type Decoder, type Dial, heldOutLoss, WINDOW } from './decoder/index.js'
+import { type ComputeBudget, type Decoder, heldOutLoss, WINDOW } from './decoder/index.js'
 
-export interface DialFigures {
+export interface ComputeBudgetFigures {
   setting: string
-  dial: Dial
+  computeBudget: ComputeBudget
   /** Mean over tokens and sparse layers. */
   expertsPerToken: number
   /** Nats per byte. */
@@ -18,28 +18,28 @@ export interface DialFigures {
   feedForwardMs: number
 }
 
-export function describeDial(dial: Dial): string {
-  const [[name, value] = ['as trained', '']] = Object.entries(dial)
+export function describeComputeBudget(computeBudget: ComputeBudget): string {
+  const [[name, value] = ['as trained', '']] = Object.entries(computeBudget)
   return `${name} ${value}`.trim()
 }
 
 /** Figures of every setting; times are taken in turns, a token each, so that all settings meet the same moments of the machine. */
-export async function measureDial(
+export async function measureComputeBudget(
   decoder: Decoder,
   text: Uint8Array,
-  dials: readonly Dial[],
+  computeBudgets: readonly ComputeBudget[],
   windows: number,
   onProgress: (done: number) => void = () => {},
-): Promise<DialFigures[]> {
-  const singles = await timeSingles(decoder, text, dials)
-  const figures: DialFigures[] = []
-  for (const [index, dial] of dials.entries()) {
-    const { loss, numTokens, routing } = await heldOutLoss(decoder, text, windows, dial)
+): Promise<ComputeBudgetFigures[]> {
+  const singles = await timeSingles(decoder, text, computeBudgets)
+  const figures: ComputeBudgetFigures[] = []
+  for (const [index, computeBudget] of computeBudgets.entries()) {
+    const { loss, numTokens, routing } = await heldOutLoss(decoder, text, windows, computeBudget)
     const works = routing.flat().map(({ work }) => work)
     const experts = works.reduce((sum, { expertTokens }) => sum + expertTokens.reduce((a, b) => a + b, 0), 0)
     figures.push({
-      setting: describeDial(dial),
-      dial,
+      setting: describeComputeBudget(computeBudget),
+      computeBudget,
       expertsPerToken: experts / numTokens / decoder.sparseLayers.length,
       heldOutLoss: loss,
       flopsPerToken: works.reduce((sum, { flops }) => sum + flops, 0) / numTokens,
@@ -50,8 +50,13 @@ export async function measureDial(
   return figures
 }
 
-async function timeSingles(decoder: Decoder, text: Uint8Array, dials: readonly Dial[]) {
-  const runs = dials.map(dial => ({ dial, sequence: decoder.newSequence(), times: [] as number[], bytes: 0 }))
+async function timeSingles(decoder: Decoder, text: Uint8Array, computeBudgets: readonly ComputeBudget[]) {
+  const runs = computeBudgets.map(computeBudget => ({
+    computeBudget,
+    sequence: decoder.newSequence(),
+    times: [] as number[],
+    bytes: 0,
+  }))
   const tokens = text.subarray(0, WINDOW / 2)
   // The first tokens only warm up.
   const warmUp = 16
@@ -59,7 +64,7 @@ async function timeSingles(decoder: Decoder, text: Uint8Array, dials: readonly D
     for (const run of runs) {
       const { feedForwardMs, routing } = await decoder.forward(
         [{ sequence: run.sequence, tokens: [token] }],
-        run.dial,
+        run.computeBudget,
       )
       if (position < warmUp) continue
       run.times.push(feedForwardMs)

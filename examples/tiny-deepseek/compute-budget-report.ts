@@ -1,4 +1,4 @@
-/** The tables of the dial, as lines of text. */
+/** The tables of the compute budget, as lines of text. */
 
 import {
   formatBytes,
@@ -13,24 +13,24 @@ import {
 import { WINDOW } from './decoder/index.js'
 import { loadNote, type Machine, machineText } from './machine.js'
 import type { BudgetFigures } from './measure-budgets.js'
-import type { DialFigures } from './measure-dial.js'
+import type { ComputeBudgetFigures } from './measure-compute-budget.js'
 import type { SampleFigures } from './parallel-samples.js'
 
 /** All that the command measures. */
-export interface DialResults {
+export interface ComputeBudgetResults {
   machine: Machine
   windows: number
   steps: number
   numExperts: number
   /** The layer as trained first. */
-  dial: DialFigures[]
+  computeBudgets: ComputeBudgetFigures[]
   samples: SampleFigures[]
   budgets: BudgetFigures[]
 }
 
-export function dialReport(results: DialResults, paint: Paint): string[] {
+export function computeBudgetReport(results: ComputeBudgetResults, paint: Paint): string[] {
   return [
-    ...dialTable(results, paint),
+    ...computeBudgetTable(results, paint),
     '',
     ...samplesTable(results, paint),
     '',
@@ -39,16 +39,19 @@ export function dialReport(results: DialResults, paint: Paint): string[] {
 }
 
 /** What each setting costs and saves. */
-export function dialTable({ machine, windows, dial }: DialResults, paint: Paint): string[] {
-  const [full] = dial
+export function computeBudgetTable(
+  { machine, windows, computeBudgets }: ComputeBudgetResults,
+  paint: Paint,
+): string[] {
+  const [full] = computeBudgets
   return [
-    `${paint.bold('The dial')}  ${paint.dim(`${formatCount(windows * WINDOW)} held-out bytes on ${machineText(machine)}`)}`,
+    `${paint.bold('Compute budget')}  ${paint.dim(`${formatCount(windows * WINDOW)} held-out bytes on ${machineText(machine)}`)}`,
     ...table(
       [
         ['', 'experts', 'held-out loss', '', 'FLOPs/token', '', 'weights/token', 'feed-forwards'].map(
           paint.dim,
         ),
-        ...dial.map(row => [
+        ...computeBudgets.map(row => [
           row.setting,
           row.expertsPerToken.toFixed(2),
           row.heldOutLoss.toFixed(4),
@@ -68,7 +71,7 @@ export function dialTable({ machine, windows, dial }: DialResults, paint: Paint)
   ]
 }
 
-function samplesTable({ samples, steps, numExperts }: DialResults, paint: Paint): string[] {
+function samplesTable({ samples, steps, numExperts }: ComputeBudgetResults, paint: Paint): string[] {
   return [
     `${paint.bold('N samples of one prompt')}  ${paint.dim(`${steps} steps at temperature 1; experts of ${numExperts}, mean over steps and layers`)}`,
     ...table(
@@ -87,7 +90,7 @@ function samplesTable({ samples, steps, numExperts }: DialResults, paint: Paint)
   ]
 }
 
-function budgetsTable({ budgets }: DialResults, paint: Paint): string[] {
+function budgetsTable({ budgets }: ComputeBudgetResults, paint: Paint): string[] {
   return [
     `${paint.bold('Budgets')}  ${paint.dim(`requests of one batch, the same ${WINDOW} bytes each; topK per row from what is left of a budget`)}`,
     ...table(

@@ -1,10 +1,10 @@
 /**
- * The dial on trained weights: what fewer experts per token save and cost, what N samples of one prompt share, and requests with budgets.
+ * The compute budget on trained weights: what fewer experts per token save and cost, what N samples of one prompt share, and requests with budgets.
  *
- *   npm run tiny:dial -- [--windows N] [--steps N] [--device D] [--dtype D] [--write]
- *   npm run tiny:dial -- --recorded [--write]
+ *   npm run tiny:budget -- [--windows N] [--steps N] [--device D] [--dtype D] [--write]
+ *   npm run tiny:budget -- --recorded [--write]
  *
- * --recorded prints what was measured last. --write keeps the figures: results/dial.json, the charts dial.svg and samples.svg, and the
+ * --recorded prints what was measured last. --write keeps the figures: results/compute-budget.json, the charts compute-budget.svg and samples.svg, and the
  * tables in both READMEs.
  */
 
@@ -14,13 +14,17 @@ import { parseArgs } from 'node:util'
 import { type DeviceOption, type DType, setLogger } from 'sparse-experts'
 import { watchLoad } from '../../bench/harness/other-load.js'
 import { makePaint } from '../../lib/cli/format.js'
-import { Decoder, type Dial, encodeText } from './decoder/index.js'
-import { dialChart, samplesChart } from './dial-charts.js'
-import { type DialResults, dialReport, dialTable } from './dial-report.js'
+import { computeBudgetChart, samplesChart } from './compute-budget-charts.js'
+import {
+  type ComputeBudgetResults,
+  computeBudgetReport,
+  computeBudgetTable,
+} from './compute-budget-report.js'
+import { type ComputeBudget, Decoder, encodeText } from './decoder/index.js'
 import { MODEL_DIRECTORY, README_FILE, RESULTS_DIRECTORY, ROOT_README_FILE, readHeldOut } from './files.js'
 import { describeMachine } from './machine.js'
 import { measureBudgets } from './measure-budgets.js'
-import { measureDial } from './measure-dial.js'
+import { measureComputeBudget } from './measure-compute-budget.js'
 import { measureSamples } from './parallel-samples.js'
 import { writeSection } from './readme-section.js'
 
@@ -44,7 +48,7 @@ const progress = (line: string) => {
   if (process.stderr.isTTY) process.stderr.write(`\r${line}\u001b[K`)
 }
 
-async function measure(): Promise<DialResults> {
+async function measure(): Promise<ComputeBudgetResults> {
   const [windows, steps] = [Number(values.windows), Number(values.steps)]
   using decoder = await Decoder.load(MODEL_DIRECTORY, {
     device: values.device as DeviceOption,
@@ -53,17 +57,17 @@ async function measure(): Promise<DialResults> {
   const text = await readHeldOut()
   const { topK, numExperts } = decoder.feedForwards[decoder.sparseLayers[0]!]!.config
   const fewer = Array.from({ length: topK }, (_, index) => ({ topK: topK - 1 - index }))
-  const dials: Dial[] = [{}, ...fewer, ...TOP_P.map(topP => ({ topP }))]
+  const settings: ComputeBudget[] = [{}, ...fewer, ...TOP_P.map(topP => ({ topP }))]
   const watch = watchLoad()
-  const dial = await measureDial(decoder, text, dials, windows, done =>
-    progress(`${done} of ${dials.length} settings`),
+  const computeBudgets = await measureComputeBudget(decoder, text, settings, windows, done =>
+    progress(`${done} of ${settings.length} settings`),
   )
-  const results: DialResults = {
+  const results: ComputeBudgetResults = {
     machine: describeMachine(decoder, watch.stop()),
     windows,
     steps,
     numExperts,
-    dial,
+    computeBudgets,
     samples: await measureSamples(decoder, encodeText(PROMPT), SAMPLES, steps),
     budgets: await measureBudgets(decoder, text, SHARES),
   }
@@ -72,18 +76,18 @@ async function measure(): Promise<DialResults> {
 }
 
 setLogger(null)
-const resultsFile = path.join(RESULTS_DIRECTORY, 'dial.json')
+const resultsFile = path.join(RESULTS_DIRECTORY, 'compute-budget.json')
 const results = values.recorded
-  ? (JSON.parse(await readFile(resultsFile, 'utf8')) as DialResults)
+  ? (JSON.parse(await readFile(resultsFile, 'utf8')) as ComputeBudgetResults)
   : await measure()
-process.stdout.write(`${dialReport(results, makePaint(process.stdout)).join('\n')}\n`)
+process.stdout.write(`${computeBudgetReport(results, makePaint(process.stdout)).join('\n')}\n`)
 
 if (values.write) {
   await mkdir(RESULTS_DIRECTORY, { recursive: true })
   const keep = (name: string, content: string) => writeFile(path.join(RESULTS_DIRECTORY, name), content)
-  await keep('dial.json', `${JSON.stringify(results, null, 2)}\n`)
-  await keep('dial.svg', await dialChart(results.dial))
+  await keep('compute-budget.json', `${JSON.stringify(results, null, 2)}\n`)
+  await keep('compute-budget.svg', await computeBudgetChart(results.computeBudgets))
   await keep('samples.svg', await samplesChart(results.samples, results.numExperts))
-  await writeSection(README_FILE, 'dial', dialReport(results, makePaint({}, {})))
-  await writeSection(ROOT_README_FILE, 'dial', dialTable(results, makePaint({}, {})))
+  await writeSection(README_FILE, 'compute-budget', computeBudgetReport(results, makePaint({}, {})))
+  await writeSection(ROOT_README_FILE, 'compute-budget', computeBudgetTable(results, makePaint({}, {})))
 }
