@@ -1,7 +1,6 @@
 // exit(3) in the middle: a program of its own, this one again, leaves with a task running, waiting or
 // none.
 #include <doctest/doctest.h>
-
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>

@@ -23,7 +23,9 @@ TEST_CASE("a layer that cannot be made leaves nothing behind, whichever call fai
   const auto executor = make_executor();
   // How many calls of each kind a layer takes.
   const int copies_before = stub.calls(Call::kCopyToDevice);
-  { LayerState::create(small_layer(), executor); }
+  {
+    LayerState::create(small_layer(), executor);
+  }
   const int copies = stub.calls(Call::kCopyToDevice) - copies_before;
   REQUIRE(copies > 3);
   REQUIRE(stub.live_bytes() == 0);
@@ -86,9 +88,8 @@ TEST_CASE("matrices have the shapes of the block, and what it lacks is refused")
   ungated.activation.gated = 0;
   ungated.vectors[sparse_experts::kGateBias] = {};
   const auto plain = LayerState::create(ungated, executor);
-  CHECK(failure_of([&] {
-          plain->matrix_slot(MatrixRole::kExpert, 0, MatrixKind::kGate);
-        }).code == ErrorCode::kInvalidArgument);
+  CHECK(failure_of([&] { plain->matrix_slot(MatrixRole::kExpert, 0, MatrixKind::kGate); }).code ==
+        ErrorCode::kInvalidArgument);
 }
 
 TEST_CASE("matrices that nobody wrote are zero in the first forward, the others stay") {

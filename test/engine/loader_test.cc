@@ -3,7 +3,6 @@
 #include "engine/loader.h"
 
 #include <doctest/doctest.h>
-
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -82,8 +81,7 @@ struct Loading {
 
   std::unique_ptr<LoadTask> start(const std::string& path, std::vector<LoadItem> items,
                                   bool reports_progress = false) {
-    auto task =
-        std::make_unique<LoadTask>(layer, std::vector<std::string>{path}, std::move(items));
+    auto task = std::make_unique<LoadTask>(layer, std::vector<std::string>{path}, std::move(items));
     task->start(inbox.queue(), 1, reports_progress);
     return task;
   }
@@ -185,8 +183,7 @@ TEST_CASE("a write that fails ends the load with its failure, and a second load 
       Loading loading;
       loading.stub.fail(Call::kMatrixWrite, code, nth);
       const Failure failure = loading.load(file.path(), items_of_file());
-      CHECK(failure.code ==
-            (code == SE_INTERNAL ? ErrorCode::kInternal : ErrorCode::kOutOfMemory));
+      CHECK(failure.code == (code == SE_INTERNAL ? ErrorCode::kInternal : ErrorCode::kOutOfMemory));
       CHECK(loading.load(file.path(), items_of_file()).is_ok());
     }
   }

@@ -162,10 +162,9 @@ struct StubCalls {
     const int64_t source_row_bytes =
         sparse_experts::code_row_bytes(rows->format->code, rows->source_stride);
     for (int64_t row = 0; row < rows->num_rows; ++row) {
-      std::memcpy(
-          static_cast<uint8_t*>(rows->matrix) + (rows->first_row + row) * row_bytes,
-          static_cast<const uint8_t*>(rows->source) + row * source_row_bytes,
-          static_cast<size_t>(row_bytes));
+      std::memcpy(static_cast<uint8_t*>(rows->matrix) + (rows->first_row + row) * row_bytes,
+                  static_cast<const uint8_t*>(rows->source) + row * source_row_bytes,
+                  static_cast<size_t>(row_bytes));
     }
     return SE_OK;
   }

@@ -45,7 +45,7 @@ class Stub {
   std::atomic<int64_t> granule{0};
   std::atomic<bool> holds_matrices{true};
   std::atomic<bool> converts_to_bf16{false};  // else matrices are held in the dtype asked for
-  std::atomic<int> write_milliseconds{0};  // what a matrix_write takes
+  std::atomic<int> write_milliseconds{0};     // what a matrix_write takes
   // A forward takes until it is cancelled or this is false.
   std::atomic<bool> hold_forward{false};
   std::atomic<uint64_t> workspace_bytes{1024};
