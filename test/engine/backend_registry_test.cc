@@ -28,6 +28,8 @@ ErrorCode code_of(const char* id) {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("backend registry");
+
 TEST_CASE("backends stand in the order of their priority, there or not") {
   unsetenv("SPARSE_EXPERTS_CUDA_LIBRARY");
   add_stub_backend();
@@ -98,3 +100,5 @@ TEST_CASE("a lost device is not opened again") {
   CHECK(stub.calls(Call::kDeviceOpen) == opens);
   CHECK(code_of("stub:0") == ErrorCode::kNone);
 }
+
+TEST_SUITE_END();

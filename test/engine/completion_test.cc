@@ -12,6 +12,8 @@
 using namespace engine_test;
 using Event = CompletionQueue::Event;
 
+TEST_SUITE_BEGIN("completion");
+
 TEST_CASE("events come in order, each with a wake") {
   int wakes = 0;
   CompletionQueue queue([&] { ++wakes; });
@@ -71,3 +73,5 @@ TEST_CASE("many threads post, and every event arrives once") {
   REQUIRE(done.size() == 1000);
   CHECK(std::adjacent_find(done.begin(), done.end()) == done.end());
 }
+
+TEST_SUITE_END();

@@ -9,6 +9,8 @@
 
 using namespace engine_test;
 
+TEST_SUITE_BEGIN("device memory");
+
 TEST_CASE("a block is the device's until its last owner goes") {
   Stub stub;
   const auto executor = make_executor();
@@ -55,3 +57,5 @@ TEST_CASE("copies go there and back; what fails is told and holds nothing") {
   CHECK(failure_of(to_device).code == ErrorCode::kDeviceLost);
   CHECK(failure_of([&] { DeviceMemory::allocate(executor, 1); }).code == ErrorCode::kDeviceLost);
 }
+
+TEST_SUITE_END();

@@ -18,6 +18,8 @@ SeForwardArgs one_token(const std::atomic<int32_t>* cancel = nullptr) {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("layer");
+
 TEST_CASE("a layer that cannot be made leaves nothing behind, whichever call fails") {
   Stub stub;
   const auto executor = make_executor();
@@ -170,3 +172,5 @@ TEST_CASE("forwards of several layers share the device one at a time") {
   CHECK(stub.calls(Call::kForward) == 30);
   CHECK(stub.most_forwards_at_once() == 1);
 }
+
+TEST_SUITE_END();

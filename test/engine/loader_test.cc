@@ -105,6 +105,8 @@ struct Loading {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("loader");
+
 TEST_CASE("every matrix arrives where it belongs, with one thread and with several") {
   const Checkpoint file;
   for (const int threads : {1, 4}) {
@@ -254,3 +256,5 @@ TEST_CASE("a device with memory of its own is written by one thread") {
   CHECK(task.failure().is_ok());
   CHECK(task.loaded_bytes() == kExperts * kMatrix);
 }
+
+TEST_SUITE_END();

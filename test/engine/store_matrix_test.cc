@@ -31,6 +31,8 @@ const uint8_t* bytes_of(const std::vector<float>& values) {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("store matrix");
+
 TEST_CASE("strides, negative ones too, say where an element is") {
   Stub stub;
   const auto executor = make_executor();
@@ -143,3 +145,5 @@ TEST_CASE("corners outside of the array are refused, and so are sums that overfl
   CHECK(code(1, INT64_MAX, 0, UINT64_MAX) == ErrorCode::kInvalidArgument);
   CHECK(code(0, INT64_MIN, -1, UINT64_MAX) == ErrorCode::kInvalidArgument);
 }
+
+TEST_SUITE_END();
