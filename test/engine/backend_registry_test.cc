@@ -74,6 +74,7 @@ TEST_CASE("everyone in the process shares a device's executor, and the last one 
     CHECK(stub.open_devices() == 1);
     std::vector<std::shared_ptr<DeviceExecutor>> found(8);
     std::vector<std::thread> threads;
+    threads.reserve(found.size());
     for (auto& executor : found)
       threads.emplace_back([&executor] { executor = DeviceExecutor::acquire("stub:0"); });
     for (std::thread& thread : threads) thread.join();

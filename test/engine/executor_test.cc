@@ -237,6 +237,7 @@ TEST_CASE("submitting, cancelling, discarding and exclusive work from many threa
     --running;
   };
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int thread = 0; thread < 4; ++thread) {
     threads.emplace_back([&, thread] {
       for (int i = 0; i < 100; ++i) {

@@ -161,8 +161,8 @@ TEST_CASE("forwards of several layers share the device one at a time") {
   Stub stub;
   const auto executor = make_executor();
   Inbox inbox;
-  std::vector<std::shared_ptr<LayerState>> layers;
-  for (int i = 0; i < 3; ++i) layers.push_back(LayerState::create(small_layer(), executor));
+  std::vector<std::shared_ptr<LayerState>> layers(3);
+  for (auto& layer : layers) layer = LayerState::create(small_layer(), executor);
   for (uint64_t id = 0; id < 30; ++id) {
     executor->submit(make_task(inbox, id, [layer = layers[id % 3]](Task& task) {
       failure_of([&] { layer->forward(one_token(&task.cancel)); });

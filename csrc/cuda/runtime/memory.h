@@ -41,7 +41,7 @@ class Buffer {
     if (bytes <= bytes_) return Status::ok();
     release();
     const uint64_t rounded = round_up(bytes, kGrowBytes);
-    const Status status = Allocator::allocate(device_, rounded, &data_);
+    Status status = Allocator::allocate(device_, rounded, &data_);
     if (status.is_ok()) bytes_ = rounded;
     return status;
   }
