@@ -6,7 +6,14 @@ import path from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { writeCheckpoint } from '../../examples/demo/write-checkpoint.js'
 import { type MoeConfig, type MoeError, MoeLayer, type MoeWeights, Tensor } from '../../lib/index.js'
-import { counted, counters, describeCuda, onEmulator, runFixture } from '../helpers/cuda.js'
+import {
+  counted,
+  counters,
+  describeCuda,
+  onEmulator,
+  runFixture,
+  settledDeviceBytes,
+} from '../helpers/cuda.js'
 import { withoutCuda } from '../helpers/devices.js'
 import { TINY } from '../helpers/scratch.js'
 import { tinyCase, tinyLayer } from '../helpers/tiny-layer.js'
@@ -69,7 +76,7 @@ describeCuda('device memory', device => {
   it('is given back by dispose, whatever was done with the layer', async () => {
     const keeper = tinyLayer({ device })
     await keeper.layer.forward(keeper.hidden)
-    const before = counters(device).deviceBytes
+    const before = await settledDeviceBytes(device)
     for (let round = 0; round < 3; round++) {
       const { layer, hidden } = tinyLayer({ device })
       const held = counters(device).deviceBytes - before
@@ -87,7 +94,7 @@ describeCuda('device memory', device => {
   })
 
   it('is given back by a load that is aborted', async () => {
-    const before = counters(device).deviceBytes
+    const before = await settledDeviceBytes(device)
     const abort = new AbortController()
     const loading = MoeLayer.load(checkpoint, {
       device,
@@ -105,7 +112,7 @@ describeCuda('device memory', device => {
     const { layer, hidden } = tinyLayer({ device })
     using _ = layer
     const expected = await layer.forward(hidden)
-    const before = counters(device).deviceBytes
+    const before = await settledDeviceBytes(device)
     // Far beyond any card; the matrices are never made.
     const size = 2 ** 20
     const numExperts = 8

@@ -15,7 +15,7 @@ import {
 import { BOUNDS, FAMILY_CASES, WEIGHT_BOUND } from '../cases/index.js'
 import { makeLayerData } from '../cases/layer-data.js'
 import { Random } from '../cases/random.js'
-import { counted, counters, describeCuda } from '../helpers/cuda.js'
+import { counted, counters, describeCuda, settledDeviceBytes } from '../helpers/cuda.js'
 import { runStages } from '../helpers/cuda-stages.js'
 import { expectClose } from '../helpers/relative-error.js'
 import { slowCase, tinyCase, tinyLayer } from '../helpers/tiny-layer.js'
@@ -44,8 +44,8 @@ describeCuda('tensors', device => {
     expect(() => tensor.toHost()).toThrow(code('ERR_MOE_DISPOSED'))
   })
 
-  it('hold device memory until they are disposed of', () => {
-    const before = counters(device).deviceBytes
+  it('hold device memory until they are disposed of', async () => {
+    const before = await settledDeviceBytes(device)
     const tensor = Tensor.from(new Float32Array(1 << 18), [1 << 18], { device })
     expect(counters(device).deviceBytes - before).toBeGreaterThanOrEqual(1 << 20)
     tensor.dispose()
@@ -53,7 +53,7 @@ describeCuda('tensors', device => {
   })
 
   it('are freed when they are forgotten', async () => {
-    const before = counters(device).deviceBytes
+    const before = await settledDeviceBytes(device)
     for (let i = 0; i < 20; i++) Tensor.from(new Float32Array(1 << 16), [1 << 16], { device })
     const held = () => counters(device).deviceBytes - before
     for (let i = 0; i < 50 && held() > 0; i++) {
@@ -94,7 +94,7 @@ describeCuda('stages over tensors', device => {
       for (const tensor of all) tensor.dispose()
     }
     free(runStages(inputs))
-    const before = counters(device).deviceBytes
+    const before = await settledDeviceBytes(device)
     let result!: ReturnType<typeof runStages>
     const moved = await counted(device, () => {
       result = runStages(inputs)
@@ -255,7 +255,7 @@ describeCuda('layers over tensors', device => {
   it('finish calls whose tensors were disposed of meanwhile', async () => {
     const { layer, hidden, config } = tinyLayer(options)
     const expected = layer.forwardSync(hidden).output
-    const before = counters(device).deviceBytes
+    const before = await settledDeviceBytes(device)
     const calls = Array.from({ length: 8 }, () => {
       const tensor = Tensor.from(hidden, [6, config.hiddenSize], { device })
       const call = layer.forward(tensor)
@@ -275,7 +275,7 @@ describeCuda('layers over tensors', device => {
     using _ = layer
     using tensor = Tensor.from(hidden, [hidden.length / config.hiddenSize, config.hiddenSize], { device })
     await layer.forward(tensor).then(({ output }) => output.dispose())
-    const before = counters(device).deviceBytes
+    const before = await settledDeviceBytes(device)
     const abort = new AbortController()
     const running = layer.forward(tensor)
     const queued = layer.forward(tensor, { signal: abort.signal })

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
 import { expect, it } from 'vitest'
 import { loadNative } from '../../lib/devices/native/addon.js'
-import { counters, describeCuda } from '../helpers/cuda.js'
+import { counters, describeCuda, settledDeviceBytes } from '../helpers/cuda.js'
 import { forward, makeLayer, makeRequest } from './fixtures/layer.mjs'
 
 function startWorker(workerData: object): Worker {
@@ -41,7 +41,7 @@ describeCuda('workers', device => {
     const { layer, config } = makeLayer(loadNative(), undefined, { device })
     const expected = makeRequest(config, 5)
     await forward(layer, expected)
-    const before = counters(device).deviceBytes
+    const before = await settledDeviceBytes(device)
     for (let round = 0; round < 4; round++) {
       const worker = startWorker({ tokens: 300, forwards: 60, sync: round % 2 === 0, sizes: {}, device })
       await once(worker, 'message')
