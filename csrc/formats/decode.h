@@ -32,6 +32,7 @@ enum class GlobalScale : int32_t { kNone, kMultiply, kDivide };
 //   kE2M1       e2m1 * (scale * global_scale), or e2m1 * (scale / global_scale): the scales first
 //   kPackedInt  (q - zero) * scale, zero = 2^(bits-1) where there is no zero point
 //   kAwq, kGptq (q - (zero + zero_offset)) * scale
+//   kInt8       (q - zero) * scale, zero = 0 where there is no zero point
 struct EncodedMatrix {
   Codec codec = Codec::kFloat;
   int32_t bits = 0;         // kPackedInt: 4 or 8

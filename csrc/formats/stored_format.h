@@ -47,6 +47,7 @@ extern const StoredFormat kE2M1Format;
 extern const StoredFormat kPackedIntFormat;
 extern const StoredFormat kAwqFormat;
 extern const StoredFormat kGptqFormat;
+extern const StoredFormat kInt8Format;
 
 // The row of a codec in the table of formats; NULL for a number that is none.
 const StoredFormat* stored_format(Codec codec);

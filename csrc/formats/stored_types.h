@@ -64,6 +64,9 @@ enum class Codec : int32_t {
   // 4 bit, input-major: I32 [cols/8, rows]; zero points I32 [groups, rows/8], scales [groups,
   // rows]; a group per column where there is one
   kGptq,
+  // one signed byte each, [rows, cols]; a scale per block; zero points I8 where there are
+  // some, one per scale
+  kInt8,
 };
 
 struct CodecRow {
@@ -96,7 +99,10 @@ constexpr CodecRow kCodecs[] = {
     {"gptq", types_of({StoredType::kI32}),
      types_of({StoredType::kF32, StoredType::kF16, StoredType::kBF16}), true, true, false, true,
      true, false},
+    {"int8", types_of({StoredType::kI8}),
+     types_of({StoredType::kF32, StoredType::kF16, StoredType::kBF16}), true, false, false, false,
+     false, false},
 };
-constexpr int32_t kNumCodecs = 5;
+constexpr int32_t kNumCodecs = 6;
 
 }  // namespace sparse_experts

@@ -48,7 +48,7 @@ export const STORED_BYTES: Readonly<Record<StoredType, number>> = {
 export const FLOAT_TYPES = ['F32', 'F16', 'BF16'] as const
 
 /** Formats in which checkpoints store a matrix. */
-export const CODECS = ['float', 'e2m1', 'packedInt', 'awq', 'gptq'] as const
+export const CODECS = ['float', 'e2m1', 'packedInt', 'awq', 'gptq', 'int8'] as const
 export type Codec = (typeof CODECS)[number]
 
 /** The tensors of a stored matrix. */
@@ -83,4 +83,6 @@ export const STORED_FORMATS: Readonly<Record<Codec, StoredFormat>> = {
   awq: { data: ['I32'], scale: ['F32', 'F16', 'BF16'], parts: ['data', 'scale', 'zeroPoint'] },
   /** 4 bit, input-major: I32 [cols/8, rows]; zero points I32 [groups, rows/8], scales [groups, rows]; a group per column where there is one */
   gptq: { data: ['I32'], scale: ['F32', 'F16', 'BF16'], parts: ['data', 'scale', 'zeroPoint', 'groupIndex'] },
+  /** one signed byte each, [rows, cols]; a scale per block; zero points I8 where there are some, one per scale */
+  int8: { data: ['I8'], scale: ['F32', 'F16', 'BF16'], parts: ['data', 'scale', 'zeroPoint'] },
 }

@@ -141,6 +141,17 @@ export function encodedCases(seed: number): EncodedCase[] {
     }
   }
 
+  for (const [rows, cols] of shapes) {
+    for (const hasZeroPoint of [false, true]) {
+      const block = { rows: 1 + random.integer(3), cols: 1 + random.integer(140) }
+      const numScales = ceilDiv(rows, block.rows) * ceilDiv(cols, block.cols)
+      const bytes = (count: number) => ({ type: 'I8' as const, bytes: randomBytes(random, count) })
+      const scale = randomFloats(random, (['F32', 'F16', 'BF16'] as const)[random.integer(3)]!, numScales)
+      const zeroPoint = hasZeroPoint ? bytes(numScales) : undefined
+      add('int8', rows, cols, { codec: 'int8', block }, { data: bytes(rows * cols), scale, zeroPoint })
+    }
+  }
+
   for (const [rows, cols] of [
     [8, 8],
     [24, 40],

@@ -20,6 +20,8 @@
 namespace {
 
 using sparse_experts::Codec;
+using sparse_experts::CodecRow;
+using sparse_experts::contains;
 using sparse_experts::decode_matrix;
 using sparse_experts::encoded_data_bytes;
 using sparse_experts::EncodedMatrix;
@@ -27,6 +29,7 @@ using sparse_experts::GlobalScale;
 using sparse_experts::Span;
 using sparse_experts::Status;
 using sparse_experts::StoredType;
+using sparse_experts::StoredTypes;
 
 constexpr int64_t kMaxOutputElements = 1 << 16;
 constexpr uint64_t kMaxSpanBytes = 1 << 16;
@@ -104,6 +107,15 @@ Span make_span(Input& input, StoredType usual, int64_t fitting,
   return span;
 }
 
+// Number `index` of a set, around and around.
+StoredType pick(StoredTypes types, uint8_t index) {
+  for (int32_t type = 0;; type = (type + 1) % 32) {
+    if (contains(types, static_cast<StoredType>(type)) && index-- == 0) {
+      return static_cast<StoredType>(type);
+    }
+  }
+}
+
 int64_t grid_size(int64_t length, int64_t block) {
   return block > 0 && length > 0 ? length / block + (length % block != 0) : 0;
 }
@@ -123,43 +135,34 @@ EncodedMatrix make_matrix(Input& input, int64_t rows, int64_t cols,
   matrix.bits = flags & 1 ? 4 : 8;
   if ((flags & 0xc0) == 0xc0) matrix.bits = static_cast<int32_t>(input.byte()) - 8;
   matrix.transposed = (flags & 2) != 0;
-  matrix.zero_offset = matrix.codec == Codec::kGptq ? (flags >> 2) & 1 : 0;
-  if (matrix.codec == Codec::kE2M1) {
+  const bool is_codec = static_cast<int32_t>(matrix.codec) < sparse_experts::kNumCodecs;
+  const CodecRow& row = sparse_experts::kCodecs[is_codec ? static_cast<int32_t>(matrix.codec) : 0];
+  matrix.zero_offset = row.has_zero_offset ? (flags >> 2) & 1 : 0;
+  if (row.has_global_scale) {
     matrix.global_scale_op = static_cast<GlobalScale>((flags >> 3) % 3);
   }
-  const bool is_input_major = matrix.codec == Codec::kAwq || matrix.codec == Codec::kGptq;
-  const bool has_scale = matrix.codec != Codec::kFloat || (flags & 32) != 0;
+  const bool has_scale = !row.is_scale_optional || (flags & 32) != 0;
   if (has_scale) {
-    matrix.block_rows = is_input_major ? 1 : input.block(16);
+    matrix.block_rows = row.is_input_major ? 1 : input.block(16);
     matrix.block_cols = input.block(64);
   }
-  const StoredType floats[] = {StoredType::kF32, StoredType::kF16, StoredType::kBF16,
-                               StoredType::kF8E4M3};
-  const StoredType scales[] = {StoredType::kF32, StoredType::kF16, StoredType::kBF16,
-                               StoredType::kF8E8M0};
   const uint8_t types = input.byte();
-  matrix.data.type = matrix.codec == Codec::kFloat  ? floats[types % 4]
-                     : matrix.codec == Codec::kE2M1 ? StoredType::kU8
-                                                    : StoredType::kI32;
+  matrix.data.type = pick(row.data, types % 4);
   const uint64_t data_bytes = encoded_data_bytes(matrix, rows, cols);
   matrix.data = make_span(input, matrix.data.type,
                           static_cast<int64_t>(data_bytes / type_bytes(matrix.data.type)), blocks);
   const int64_t grid_rows = grid_size(rows, matrix.block_rows);
   const int64_t grid_cols = grid_size(cols, matrix.block_cols);
   if (has_scale) {
-    const StoredType type = matrix.codec == Codec::kE2M1
-                                ? (types & 16 ? StoredType::kF8E4M3 : StoredType::kF8E8M0)
-                                : scales[(types >> 2) % (matrix.codec == Codec::kFloat ? 4 : 3)];
+    const StoredType type = pick(row.scale, (types >> 2) % 8);
     matrix.scale = make_span(input, type, product(grid_rows, grid_cols), blocks);
   }
-  if (is_input_major) {
-    matrix.zero_point = make_span(input, StoredType::kI32, product(grid_cols, rows / 8), blocks);
-  } else if (matrix.codec == Codec::kPackedInt && (types & 32) != 0) {
-    const int64_t per_word = matrix.bits == 4 ? 8 : 4;
-    matrix.zero_point =
-        make_span(input, StoredType::kI32, product(grid_size(rows, per_word), grid_cols), blocks);
+  if (row.has_zero_point && (row.is_input_major || (types & 32) != 0)) {
+    const int64_t per_word = matrix.codec != Codec::kPackedInt ? 1 : matrix.bits == 4 ? 8 : 4;
+    const int64_t lines = row.is_input_major ? rows / 8 : grid_size(grid_rows, per_word);
+    matrix.zero_point = make_span(input, matrix.data.type, product(lines, grid_cols), blocks);
   }
-  if ((types & 64) != 0 && matrix.codec >= Codec::kPackedInt && matrix.codec != Codec::kAwq) {
+  if ((types & 64) != 0 && row.has_group_index) {
     matrix.group_index = make_span(input, StoredType::kI32, cols, blocks);
     // Random indices are hardly ever in range; make them so, often.
     if ((types & 128) != 0 && grid_cols > 0) {

@@ -125,6 +125,16 @@ describe('packedInt', () => {
   })
 })
 
+describe('int8', () => {
+  it('is signed, with a zero point where there is one', () => {
+    const buffers = { data: stored('I8', Int8Array.of(-128, 127, -1, 2)), scale: f32(1, 0.5) }
+    const encoding = { codec: 'int8', block: { rows: 2, cols: 1 } } as const
+    expect(Array.from(decodeMatrix(encoding, buffers, 2, 2))).toEqual([-128, 63.5, -1, 1])
+    const zeroPoint = stored('I8', Int8Array.of(-2, 100))
+    expect(Array.from(decodeMatrix(encoding, { ...buffers, zeroPoint }, 2, 2))).toEqual([-126, 13.5, 1, -49])
+  })
+})
+
 describe('awq and gptq', () => {
   it('awq spreads eight outputs over a word in its own order', () => {
     const buffers = { data: words(0x76543210), zeroPoint: words(0), scale: f16(1, 1, 1, 1, 1, 1, 1, 1) }

@@ -1,4 +1,4 @@
-/** The codecs of packed elements: e2m1 pairs, compressed-tensors integers, AWQ and GPTQ. */
+/** The codecs of integers and packed elements: e2m1 pairs, compressed-tensors integers, AWQ and GPTQ. */
 
 import { STORED_FORMATS } from '../../spec/formats.js'
 import type { MatrixEncoding } from '../plan/layer-plan.js'
@@ -104,6 +104,30 @@ export function packedIntRows(
       const zeroWord = zeros?.[Math.floor(row / perWord) * grid.numCols + g]
       const zero = zeroWord === undefined ? middle : (zeroWord >>> ((row % perWord) * bits)) & mask
       out[offset + j] = (q - zero) * readScale(base + g)
+    }
+  }
+}
+
+/** compressed-tensors "int-quantized": one signed byte each; zero points of the same kind, one per scale. */
+export function int8Rows(
+  encoding: MatrixEncoding,
+  buffers: EncodedBuffers,
+  rows: number,
+  cols: number,
+): RowDecoder {
+  const grid = requireGrid(encoding, rows, cols)
+  const numScales = grid.numRows * grid.numCols
+  const signed = (bytes: Uint8Array) => new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length)
+  const data = signed(requireBuffer(buffers.data, 'data', STORED_FORMATS.int8.data, rows * cols).bytes)
+  const scale = requireBuffer(buffers.scale, 'scale', STORED_FORMATS.int8.scale, numScales)
+  const readScale = elementReader(scale.bytes, scale.type)
+  const zeros =
+    buffers.zeroPoint && signed(requireBuffer(buffers.zeroPoint, 'zero point', ['I8'], numScales).bytes)
+  return (row, out, offset) => {
+    const base = Math.floor(row / grid.blockRows) * grid.numCols
+    for (let j = 0; j < cols; j++) {
+      const block = base + Math.floor(j / grid.blockCols)
+      out[offset + j] = (data[row * cols + j]! - (zeros?.[block] ?? 0)) * readScale(block)
     }
   }
 }

@@ -6,7 +6,7 @@
 
 import { STORED_FORMATS, type StoredPart } from '../../spec/formats.js'
 import type { MatrixEncoding } from '../plan/layer-plan.js'
-import { e2m1Rows, inputMajorRows, packedIntRows } from './decode-packed.js'
+import { e2m1Rows, inputMajorRows, int8Rows, packedIntRows } from './decode-packed.js'
 import { elementReader } from './elements.js'
 import { type EncodedBuffers, gridOf, malformed, type RowDecoder, requireBuffer } from './encoded.js'
 
@@ -31,6 +31,8 @@ export function rowDecoder(
       return e2m1Rows(encoding, buffers, rows, cols)
     case 'packedInt':
       return packedIntRows(encoding, buffers, rows, cols)
+    case 'int8':
+      return int8Rows(encoding, buffers, rows, cols)
     default:
       return inputMajorRows(encoding, buffers, rows, cols)
   }

@@ -20,6 +20,16 @@ const NIBBLES_PER_WORD = 8
 const isFloat = (dtype: string) => (FLOAT_TYPES as readonly string[]).includes(dtype)
 export const ceilDiv = (a: number, b: number) => Math.ceil(a / b)
 
+/** A config group of integers that fit a byte. */
+const isInteger = (scheme: WeightScheme) => scheme.type === 'int' && scheme.numBits <= 8
+
+/** Rows and columns that share a scale in a config group of integers. */
+function blockOf({ strategy, groupSize, block }: WeightScheme, rows: number, cols: number) {
+  if (strategy === 'tensor') return { rows, cols }
+  if (strategy === 'block' && block) return { rows: block[0], cols: block[1] }
+  return { rows: 1, cols: strategy === 'group' ? groupSize || cols : cols }
+}
+
 /** Reads linears by name. `stem` is a linear's name without `.weight`. */
 export class LinearReader {
   private readonly tensors: TensorLookup
@@ -66,7 +76,11 @@ export class LinearReader {
     if (isFloat(data.dtype)) return this.readFloat(stem, data, rows, cols)
     if (data.dtype === 'F8_E4M3') return this.readFp8(stem, data, rows, cols)
     if (data.dtype === 'U8') return this.readNvfp4(stem, data, rows, cols)
-    if (data.dtype === 'I8') return this.readMxfp4(stem, data, rows, cols)
+    if (data.dtype === 'I8') {
+      return this.quantization.schemes.some(isInteger)
+        ? this.readInt8(stem, data, rows, cols)
+        : this.readMxfp4(stem, data, rows, cols)
+    }
     throw this.tensors.unsupported(data, 'no supported format stores weights in this dtype')
   }
 
@@ -177,16 +191,44 @@ export class LinearReader {
     if (zeroPoint) tensors.expect(zeroPoint, ['I32'], [ceilDiv(rows * bits, 32), groups])
     const groupIndex = tensors.find(`${stem}.weight_g_idx`)
     if (groupIndex) tensors.expect(groupIndex, ['I32'], [cols])
-    const block =
-      scheme.strategy === 'tensor'
-        ? { rows, cols }
-        : { rows: 1, cols: scheme.strategy === 'group' ? scheme.groupSize || cols : cols }
     return {
-      encoding: { codec: 'packedInt', bits, block },
+      encoding: { codec: 'packedInt', bits, block: blockOf(scheme, rows, cols) },
       data: tensors.segment(data),
       scale: tensors.segment(scale),
       ...(zeroPoint ? { zeroPoint: tensors.segment(zeroPoint) } : {}),
       ...(groupIndex ? { groupIndex: tensors.segment(groupIndex) } : {}),
+    }
+  }
+
+  /** compressed-tensors "int-quantized"; the config group is the first with as many scales as there are. */
+  private readInt8(stem: string, data: LocatedTensor, rows: number, cols: number): EncodedSource {
+    const { tensors } = this
+    const scale = tensors.require(`${stem}.weight_scale`)
+    const numScales = scale.shape.reduce((product, length) => product * length, 1)
+    const schemes = this.quantization.schemes.filter(isInteger)
+    const grid = (scheme: WeightScheme) => {
+      const block = blockOf(scheme, rows, cols)
+      return [ceilDiv(rows, block.rows), ceilDiv(cols, block.cols)] as const
+    }
+    const numBlocks = (scheme: WeightScheme) => grid(scheme)[0] * grid(scheme)[1]
+    const scheme = schemes.find(candidate => numBlocks(candidate) === numScales) ?? schemes[0]!
+    const expectGrid = (tensor: LocatedTensor, types: readonly string[]) => {
+      const [gridRows, gridCols] = grid(scheme)
+      if (gridCols === 1) tensors.expectVector(tensor, types, gridRows)
+      else tensors.expect(tensor, types, [gridRows, gridCols])
+    }
+    tensors.expect(data, ['I8'], [rows, cols])
+    expectGrid(scale, FLOAT_TYPES)
+    const zeroPoint = tensors.find(`${stem}.weight_zero_point`)
+    if (!zeroPoint && !scheme.symmetric) throw tensors.missing([`${stem}.weight_zero_point`])
+    if (zeroPoint) expectGrid(zeroPoint, ['I8'])
+    const groupIndex = tensors.find(`${stem}.weight_g_idx`)
+    if (groupIndex) throw tensors.unsupported(data, `'${groupIndex.name}' is read for packed integers only`)
+    return {
+      encoding: { codec: 'int8', block: blockOf(scheme, rows, cols) },
+      data: tensors.segment(data),
+      scale: tensors.segment(scale),
+      ...(zeroPoint ? { zeroPoint: tensors.segment(zeroPoint) } : {}),
     }
   }
 

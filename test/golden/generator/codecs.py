@@ -118,6 +118,24 @@ def ct_packed(*, bits=4, group=None, symmetric=True, act_order=False):
     return store
 
 
+def ct_int8(*, group=None, symmetric=True):
+    """6.4 int-quantized: `weight` I8, `weight_scale` and `weight_zero_point` [out, groups]; `group` None = one per output channel."""
+    def store(case, module, values):
+        out, inn = values.shape
+        index = np.arange(inn) // (group or inn)
+        groups = int(index[-1]) + 1
+        scale = np.stack([np.max(np.abs(values[:, index == g]), axis=1) / 100.0 for g in range(groups)], axis=1)
+        scale = nf.round_bf16(scale * _jitter(case, scale.shape))
+        zero = np.zeros((out, groups), np.int64) if symmetric else case.rng.randint(-20, 21, (out, groups))
+        q = np.clip(np.round(values / scale[:, index]) + zero[:, index], -128, 127).astype(np.int64)
+        case.raw(f"{module}.weight", "I8", q.astype(np.int8))
+        case.put(f"{module}.weight_scale", scale, "BF16")
+        if not symmetric:
+            case.raw(f"{module}.weight_zero_point", "I8", zero.astype(np.int8))
+        return (q - zero[:, index]) * scale[:, index]
+    return store
+
+
 def fp8_channel(case, module, values):
     """6.4 float-quantized: `weight` F8_E4M3, `weight_scale` [out, 1]."""
     scale = np.max(np.abs(values), axis=1, keepdims=True) / 448.0

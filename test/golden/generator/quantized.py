@@ -112,6 +112,22 @@ def _(c):
     _qwen3(c, 38, 21, 6, 2, codecs.ct_packed(bits=8), _ct_int(bits=8, strategy="channel", group_size=None))
 
 
+def _ct_byte(**changes):
+    return ct_config("int-quantized", {**INT4_GROUP, "num_bits": 8, "strategy": "channel", "group_size": None, **changes}, IGNORE)
+
+
+@case("qwen3_moe_int8_bytes", "BF16")
+def _(c):
+    _qwen3(c, 38, 21, 6, 2, codecs.ct_int8(), _ct_byte())
+
+
+@case("qwen3_moe_int8_bytes_asym", "BF16")
+def _(c):
+    # in = 40 and 24: the last group of a row is shorter.
+    _qwen3(c, 40, 24, 5, 2, codecs.ct_int8(group=16, symmetric=False),
+           _ct_byte(strategy="group", group_size=16, symmetric=False))
+
+
 @case("qwen3_moe_int4_actorder", "BF16")
 def _(c):
     _qwen3(c, 64, 48, 4, 2, codecs.ct_packed(group=16, act_order=True), _ct_int(group_size=16, actorder="group"))
