@@ -1,19 +1,64 @@
-import { configDefaults, defineConfig } from 'vitest/config'
+import { configDefaults, defineConfig, type TestProjectInlineConfiguration } from 'vitest/config'
 
-/** All suites but test/package, which packs, installs and builds, and has a config of its own. */
-export default defineConfig({
+const exclude = [...configDefaults.exclude, 'test/package/**']
+
+/**
+ * Files with a process each: they measure memory, end workers, hold layers that are forgotten, set variables of the environment, stop clocks
+ * or mock modules. What they leave behind must not meet another file.
+ */
+const ALONE = [
+  // Those two start processes, and do nothing in their own.
+  'test/devices/!(cuda-library|exit).test.ts',
+  'test/cli/progress.test.ts',
+  'test/tiny/energy.test.ts',
+  'test/unit/native-tensors.test.ts',
+]
+
+/** On an emulated card, and under a sanitizer, what a file leaves behind is counted: each file has a process. */
+const isolateAll = Boolean(
+  process.env.SPARSE_EXPERTS_TEST_DEVICES ||
+    process.env.SPARSE_EXPERTS_EMULATED ||
+    process.env.SPARSE_EXPERTS_SANITIZED,
+)
+
+type TestOptions = NonNullable<TestProjectInlineConfiguration['test']>
+const project = (name: string, options: TestOptions): TestProjectInlineConfiguration => ({
   test: {
-    include: ['test/**/*.test.ts'],
-    exclude: [...configDefaults.exclude, 'test/package/**'],
+    name,
+    exclude,
     setupFiles: process.env.SE_TEST_SHARD ? ['test/helpers/shard.ts'] : [],
-    globalSetup: ['tools/test/vitest-setup.mjs'],
     pool: 'forks',
-    // The native pool and the tests' child processes use the cores as well.
-    maxWorkers: 2,
     execArgv: ['--expose-gc'],
     // Not a limit of speed: what hangs ends some time, on the busiest of machines.
     testTimeout: 300_000,
     hookTimeout: 300_000,
-    typecheck: { enabled: true, include: ['test/types/**/*.test-d.ts'], tsconfig: './tsconfig.json' },
+    ...options,
+  },
+})
+
+/** All suites but test/package, which packs, installs and builds, and has a config of its own. */
+export default defineConfig({
+  test: {
+    globalSetup: ['tools/test/vitest-setup.mjs'],
+    // The native pool and the tests' child processes use the cores as well.
+    maxWorkers: 2,
+    projects: [
+      project('alone', { include: ALONE }),
+      // Loading the library takes most of the time of most files: those that change nothing but what they make share two processes.
+      project('together', {
+        include: ['test/**/*.test.ts'],
+        exclude: [...exclude, ...ALONE],
+        isolate: isolateAll,
+      }),
+      project('types', {
+        include: [],
+        typecheck: {
+          enabled: true,
+          only: true,
+          include: ['test/types/**/*.test-d.ts'],
+          tsconfig: './tsconfig.json',
+        },
+      }),
+    ],
   },
 })

@@ -29,7 +29,7 @@ const { status } = spawnSync(
   [
     vitest,
     'run',
-    '--typecheck.enabled=false',
+    '--project=!types',
     '--testTimeout=600000',
     ...(named ? [] : SUITES),
     ...process.argv.slice(2),

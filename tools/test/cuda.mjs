@@ -68,7 +68,7 @@ console.log(
 const vitest = path.join(root, 'node_modules/vitest/vitest.mjs')
 const { status } = spawnSync(
   process.execPath,
-  [vitest, 'run', '--typecheck.enabled=false', '--testTimeout=600000', ...suites, ...rest],
+  [vitest, 'run', '--project=!types', '--testTimeout=600000', ...suites, ...rest],
   { cwd: root, stdio: 'inherit', env },
 )
 const reports = flavour === 'address' ? printReports(path.join(tree, 'reports')) : 0
