@@ -84,7 +84,7 @@ export async function runCommand(args: string[], context: CommandContext): Promi
     label: string,
     options: { device: DeviceOption; dtype?: 'auto' | 'f32' | 'f16' | 'bf16' },
   ) => {
-    const bar = loadBar(label)
+    const bar = loadBar(label, context.stderr)
     try {
       return await MoeLayer.load(directory, {
         ...options,

@@ -6,6 +6,7 @@ import { numberToF16 } from '../../lib/block/dtype.js'
 import { randomHiddenStates } from '../../lib/cli/hidden-states.js'
 import { ERROR_BOUNDS } from '../../lib/devices/accuracy.js'
 import { devices } from '../../lib/devices/device.js'
+import { runInProcess } from '../helpers/run-in-process.js'
 import { finished, repository, runCommand, startCommand } from '../helpers/run-program.js'
 import { removeDirectories, TINY, temporaryDirectory, tinyCheckpoint } from '../helpers/scratch.js'
 
@@ -19,7 +20,8 @@ beforeAll(async () => {
 })
 afterAll(removeDirectories)
 
-const run = (...args: string[]) => runCommand(['run', checkpoint, '--device', 'reference', ...args])
+const onReference = (args: readonly string[]) => ['run', checkpoint, '--device', 'reference', ...args]
+const run = (...args: string[]) => runInProcess(onReference(args))
 
 async function runJson(...args: string[]) {
   const { stdout, stderr, status } = await run('--json', ...args)
@@ -62,8 +64,10 @@ describe.each(hasCpu ? ['reference', 'cpu'] : ['reference'])('run on %s', device
 
 describe('run', () => {
   it('prints the same as JSON, figures that agree with each other', async () => {
-    const { status, report } = await runJson('--tokens', '12', '--dtype', 'f32', '--check')
+    const args = ['--json', '--tokens', '12', '--dtype', 'f32', '--check']
+    const { status, stdout } = await runCommand(onReference(args))
     expect(status).toBe(0)
+    const report = JSON.parse(stdout)
     expect(report).toMatchObject({
       layer: 1,
       device: 'reference',
@@ -100,7 +104,7 @@ describe('run', () => {
     const directory = path.join(repository, 'test/golden/cases', name)
     const { layer } = JSON.parse(await readFile(path.join(directory, 'expected.json'), 'utf8'))
     const options = ['--layer', String(layer), '--tokens', '9', '--dtype', 'f32', '--check']
-    const { status, stdout } = await runCommand(['run', directory, ...options])
+    const { status, stdout } = await runInProcess(['run', directory, ...options])
     expect(stdout).toContain(routing)
     expect(stdout).toContain(input)
     expect(stdout).toMatch(
@@ -176,18 +180,18 @@ describe('run', () => {
   })
 
   it('reports operational errors on one line with their code, the stack only for debugging', async () => {
-    const { status, stdout, stderr } = await run('--layer', '0')
+    const { status, stdout, stderr } = await runCommand(onReference(['--layer', '0']))
     expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
     expect(stderr).toMatch(/^error \[ERR_MOE_NOT_SPARSE\]: .+\n$/)
-    const missing = await runCommand(['run', path.join(inputs, 'nothing')])
+    const missing = await runInProcess(['run', path.join(inputs, 'nothing')])
     expect(missing.status).toBe(1)
     expect(missing.stderr).toMatch(/^error \[ERR_MOE_\w+\]: .+\n$/)
-    const debug = await runCommand(['run', checkpoint, '--layer', '0'], { SPARSE_EXPERTS_DEBUG: '1' })
+    const debug = await runInProcess(['run', checkpoint, '--layer', '0'], { SPARSE_EXPERTS_DEBUG: '1' })
     expect(debug.stderr).toMatch(/\n {4}at /)
   })
 
   it('says when a device cannot serve', async () => {
-    const { status, stderr } = await runCommand(['run', checkpoint, '--device', 'cuda:7'])
+    const { status, stderr } = await runInProcess(['run', checkpoint, '--device', 'cuda:7'])
     expect(status).toBe(1)
     expect(stderr).toMatch(/^error \[ERR_MOE_DEVICE_UNAVAILABLE\]: /)
   })
@@ -210,7 +214,7 @@ describe('usage', () => {
     expect(status).toBe(0)
     for (const name of ['run <checkpoint>', 'doctor', 'build']) expect(stdout).toContain(name)
     for (const name of ['run', 'doctor', 'build']) {
-      const help = await runCommand([name, '--help'])
+      const help = await runInProcess([name, '--help'])
       expect(help).toMatchObject({
         status: 0,
         stdout: expect.stringContaining(`Usage: sparse-experts ${name}`),
@@ -237,9 +241,16 @@ describe('usage', () => {
     [['run', 'a', '--tokens', '3', '--input', 'x'], '--tokens or --input, not both'],
     [['doctor', 'x'], "Unexpected argument 'x'"],
   ])('%j is refused with status 2', async (args, message) => {
-    const { status, stdout, stderr } = await runCommand(args)
+    const { status, stdout, stderr } = await runInProcess(args)
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
     expect(stderr).toContain(message)
     expect(stderr).toContain('Usage: sparse-experts')
+  })
+
+  it('ends the process with that status, and says the same', async () => {
+    const args = ['run', 'a', '--tokens', 'many']
+    const ended = await runCommand(args)
+    expect(ended.status).toBe(2)
+    expect(ended).toEqual(await runInProcess(args))
   })
 })
