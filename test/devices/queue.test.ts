@@ -5,6 +5,7 @@ import { tryLoadNative } from '../../lib/devices/native/addon.js'
 import type { NativeAddon, NativeError } from '../../lib/devices/native/binding-contract.js'
 import { BOUNDS } from '../cases/index.js'
 import { shareOfLoop } from '../helpers/liveness.js'
+import { expectSame } from '../helpers/same.js'
 import {
   forward,
   isCard,
@@ -39,9 +40,9 @@ describe.skipIf('error' in native)('forwards', () => {
       await forward(test.layer, request)
       const again = makeRequest(test.config, numTokens)
       test.layer.forwardSync(again)
-      expect(again.output).toEqual(request.output)
-      expect(again.topkIds).toEqual(request.topkIds)
-      expect(again.topkWeights).toEqual(request.topkWeights)
+      expectSame(again.output, request.output)
+      expectSame(again.topkIds, request.topkIds)
+      expectSame(again.topkWeights, request.topkWeights)
       if (numTokens > 0)
         expect(relativeError(request.output, plainForward(test, request.hidden))).toBeLessThan(BOUND)
       test.layer.dispose()
@@ -103,7 +104,7 @@ describe.skipIf('error' in native)('forwards', () => {
     await forward(interleaved, request)
     const expected = makeRequest(test.config, 9)
     await forward(test.layer, expected)
-    expect(request.output).toEqual(expected.output)
+    expectSame(request.output, expected.output)
     interleaved.dispose()
     test.layer.dispose()
   })
@@ -207,7 +208,7 @@ describe.skipIf('error' in native)('forwards', () => {
     await blocker
     await settledInput
     await forward(layer, reference)
-    expect(noInput.output).toEqual(reference.output)
+    expectSame(noInput.output, reference.output)
     expect(await Promise.all(lost)).toEqual(Array(5).fill('DETACHED'))
     expect(kept).toHaveLength(2)
     layer.dispose()
@@ -221,7 +222,7 @@ describe.skipIf('error' in native)('forwards', () => {
     const settled = forward(layer, request)
     request.hidden.fill(NaN)
     await settled
-    expect(request.output).toEqual(expected.output)
+    expectSame(request.output, expected.output)
     layer.dispose()
   })
 
@@ -243,8 +244,8 @@ describe.skipIf('error' in native)('forwards', () => {
         })
         request.hidden.set(expected.hidden)
         await forward(layer, request)
-        expect(Float32Array.from(request.output)).toEqual(expected.output)
-        expect(Int32Array.from(request.topkIds)).toEqual(expected.topkIds)
+        expectSame(Float32Array.from(request.output), expected.output)
+        expectSame(Int32Array.from(request.topkIds), expected.topkIds)
         // Nothing beside the views was written.
         expect([
           floats[2],
@@ -268,7 +269,7 @@ describe.skipIf('error' in native)('forwards', () => {
       topkWeights: first.topkWeights,
     })
     await forward(test.layer, replay)
-    expect(replay.output).toEqual(first.output)
+    expectSame(replay.output, first.output)
     const bad = makeRequest(test.config, 6)
     bad.hidden[2 * 16 + 5] = Number.POSITIVE_INFINITY
     await forward(test.layer, bad)

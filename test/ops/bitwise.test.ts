@@ -7,6 +7,7 @@ import { FAMILY_CASES, type LayerCase } from '../cases/index.js'
 import { makeLayerData } from '../cases/layer-data.js'
 import { Random } from '../cases/random.js'
 import { nativeDevices, underDetectors } from '../helpers/devices.js'
+import { expectSame } from '../helpers/same.js'
 
 const wide: LayerCase = {
   name: 'bitwise',
@@ -37,7 +38,7 @@ for (const device of nativeDevices) {
         using layer = MoeLayer.create(config, weights, { ...options, dtype, threads })
         return layer.forwardSync(hidden).output
       })
-      for (const output of outputs) expect(output).toEqual(outputs[0])
+      for (const output of outputs) expectSame(output, outputs[0]!)
     })
 
     it('a row alone gives the bits that it gives inside any batch', () => {
@@ -52,24 +53,24 @@ for (const device of nativeDevices) {
       for (const batch of BATCHES.filter(size => size <= wide.numTokens)) {
         const { output } = layer.forwardSync(hidden.subarray(0, batch * hiddenSize))
         for (let row = 0; row < batch; row++)
-          expect(rowOf(output, row), `row ${row} of ${batch}`).toEqual(alone[row])
+          expectSame(rowOf(output, row), alone[row]!, `row ${row} of ${batch}`)
       }
       const order = new Random(3).permutation(wide.numTokens)
       const shuffled = new Float32Array(hidden.length)
       for (const [to, from] of order.entries()) shuffled.set(rowOf(hidden, from), to * hiddenSize)
       const { output } = layer.forwardSync(shuffled)
-      for (const [to, from] of order.entries()) expect(rowOf(output, to)).toEqual(alone[from])
+      for (const [to, from] of order.entries()) expectSame(rowOf(output, to), alone[from]!)
     })
 
     it(`${RUNS} runs and the asynchronous path give the same bits`, async () => {
       const { config, weights, hidden } = makeLayerData({ ...wide, numTokens: 17 }, dtype)
       using layer = MoeLayer.create(config, weights, { ...options, dtype })
       const first = layer.forwardSync(hidden)
-      for (let run = 0; run < RUNS; run++) expect(layer.forwardSync(hidden).output).toEqual(first.output)
+      for (let run = 0; run < RUNS; run++) expectSame(layer.forwardSync(hidden).output, first.output)
       const queued = await layer.forward(hidden)
-      expect(queued.output).toEqual(first.output)
-      expect(queued.topkIds).toEqual(first.topkIds)
-      expect(queued.topkWeights).toEqual(first.topkWeights)
+      expectSame(queued.output, first.output)
+      expectSame(queued.topkIds, first.topkIds)
+      expectSame(queued.topkWeights, first.topkWeights)
     })
   })
 
@@ -83,9 +84,9 @@ for (const device of nativeDevices) {
       const rows = new Uint8Array(layerCase.numTokens).fill(config.topK)
       for (const computeBudget of [{ topK: config.topK }, { topP: 1 }, { topK: rows }]) {
         const reduced = layer.forwardSync(hidden, { ...call, ...computeBudget })
-        expect(reduced.output).toEqual(plain.output)
-        expect(reduced.topkIds).toEqual(plain.topkIds)
-        expect(reduced.topkWeights).toEqual(plain.topkWeights)
+        expectSame(reduced.output, plain.output)
+        expectSame(reduced.topkIds, plain.topkIds)
+        expectSame(reduced.topkWeights, plain.topkWeights)
       }
     })
 
@@ -104,7 +105,7 @@ for (const device of nativeDevices) {
           ...(call.tokenIds ? { tokenIds: slice(call.tokenIds, 1) } : {}),
           ...(call.routerInput ? { routerInput: slice(call.routerInput as Float32Array, hiddenSize) } : {}),
         })
-        expect(slice(mixed.output, hiddenSize)).toEqual(alone.output)
+        expectSame(slice(mixed.output, hiddenSize), alone.output)
         const kept = [...slice(mixed.topkIds, topK)].slice(0, rowTopK)
         expect(kept, 'a prefix of the trained ranking').toEqual(
           [...slice(trained.topkIds, topK)].slice(0, rowTopK),

@@ -8,6 +8,7 @@ import { Random } from '../cases/random.js'
 import { nativeDevices, underDetectors } from '../helpers/devices.js'
 import { relativeError } from '../helpers/relative-error.js'
 import { routingOf } from '../helpers/routing-of.js'
+import { expectSame } from '../helpers/same.js'
 
 function select(
   device: string,
@@ -35,10 +36,10 @@ function compare(
   margin.forEach((gap, token) => {
     if (gap <= SELECTION_MARGIN || orderGap[token]! <= 1e-6) return
     const row = [token * topK, (token + 1) * topK] as const
-    expect([...native.ids.subarray(...row)], `token ${token}`).toEqual([...oracle.topkIds.subarray(...row)])
-    expect(relativeError(native.weights.subarray(...row), oracle.topkWeights.subarray(...row))).toBeLessThan(
-      WEIGHT_BOUND,
-    )
+    expectSame(native.ids.subarray(...row), oracle.topkIds.subarray(...row), `token ${token}`)
+    const error = relativeError(native.weights.subarray(...row), oracle.topkWeights.subarray(...row))
+    // A call of expect takes longer than all of the above, for each of 200 tokens under each compute budget.
+    if (!(error < WEIGHT_BOUND)) expect(error, `token ${token}`).toBeLessThan(WEIGHT_BOUND)
     compared++
   })
   return compared
@@ -151,10 +152,10 @@ for (const device of nativeDevices) {
         const ids = [...result.topkIds.subarray(4 * topK, 5 * topK)]
         expect(new Set(ids).size).toBe(topK)
         expect(ids.every(id => id >= 0 && id < config.numExperts)).toBe(true)
-        result.output.forEach((value, i) => {
-          if (Math.floor(i / hiddenSize) === 4) expect(value).toBeNaN()
-          else expect(value).toBe(clean.output[i])
-        })
+        const [begin, end] = [4 * hiddenSize, 5 * hiddenSize]
+        expect(result.output.subarray(begin, end).every(Number.isNaN)).toBe(true)
+        expectSame(result.output.subarray(0, begin), clean.output.subarray(0, begin))
+        expectSame(result.output.subarray(end), clean.output.subarray(end))
       }
     })
   })
