@@ -1,10 +1,11 @@
 /** The native decoder gives the bits of the TypeScript one, for every codec, output dtype and awkward shape. */
 
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { createHash } from 'node:crypto'
+import { mkdirSync, readdirSync, renameSync } from 'node:fs'
 import path from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { pathToFileURL } from 'node:url'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { DTYPES, type DType, dtypeBytes, fromFloat32 } from '../../lib/block/dtype.js'
 import { decodeMatrix } from '../../lib/checkpoint/load/decode.js'
 import type { EncodedBuffer, EncodedBuffers } from '../../lib/checkpoint/load/encoded.js'
@@ -13,7 +14,8 @@ import { type EncodedCase, encodedCases } from '../helpers/checkpoint-encodings.
 
 const ROOT = path.join(import.meta.dirname, '../..')
 const COMPILER = process.env.CXX ?? 'c++'
-const hasCompiler = spawnSync(COMPILER, ['--version']).status === 0
+const version = spawnSync(COMPILER, ['--version'], { encoding: 'utf8' })
+const hasCompiler = version.status === 0
 
 const GLOBAL_OPS = [undefined, 'multiply', 'divide']
 
@@ -55,26 +57,27 @@ function canonicalBits(values: ArrayBufferLike, dtype: DType): Uint32Array | Uin
 }
 
 describe.skipIf(!hasCompiler)(`native decoder (skipped without a C++ compiler; CXX or c++)`, () => {
-  let directory: string
   let program: string
 
-  beforeAll(() => {
-    directory = mkdtempSync(path.join(tmpdir(), 'sparse-experts-decode-'))
-    program = path.join(directory, 'decode_main')
+  beforeAll(async () => {
+    const steps = pathToFileURL(path.join(ROOT, 'tools/build/steps.mjs')).href
+    const { isOlderThan } = (await import(steps)) as {
+      isOlderThan(output: string, inputs: string[]): boolean
+    }
     const sources = readdirSync(path.join(ROOT, 'csrc/formats'))
       .filter(name => name.endsWith('.cc'))
       .map(name => path.join(ROOT, 'csrc/formats', name))
     const flags = ['-std=c++17', '-O2', '-ffp-contract=off', `-I${path.join(ROOT, 'csrc')}`]
-    execFileSync(COMPILER, [
-      ...flags,
-      path.join(ROOT, 'test/native/decode_main.cc'),
-      ...sources,
-      '-o',
-      program,
-    ])
+    const command = [COMPILER, ...flags, path.join(ROOT, 'test/native/decode_main.cc'), ...sources]
+    const id = createHash('sha256').update(`${command} ${version.stdout}`).digest('hex').slice(0, 16)
+    program = path.join(ROOT, 'build/programs', `decode_main-${id}`)
+    if (!isOlderThan(program, ['csrc', 'test/native'])) return
+    mkdirSync(path.dirname(program), { recursive: true })
+    // Another run may start the same program meanwhile.
+    const unfinished = `${program}.${process.pid}`
+    execFileSync(COMPILER, [...command.slice(1), '-o', unfinished])
+    renameSync(unfinished, program)
   })
-
-  afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
   it.each(DTYPES)('decodes to %s bit by bit', dtype => {
     const cases = encodedCases(dtype === 'f32' ? 1 : dtype === 'f16' ? 2 : 3)

@@ -38,7 +38,8 @@ function newestMtime(entry) {
   return newest
 }
 
-function isOlderThan(output, inputs) {
+/** The output is missing, or an input (file or folder, from the root) is newer. */
+export function isOlderThan(output, inputs) {
   const stat = statSync(output, { throwIfNoEntry: false })
   return !stat || inputs.some(input => newestMtime(path.join(root, input)) > stat.mtimeMs)
 }
