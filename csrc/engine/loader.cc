@@ -174,7 +174,7 @@ const LoadTask::File& LoadTask::open_file(const LoadSegment& segment) {
   const std::lock_guard<std::mutex> lock(files_mutex_);
   File& file = files_[segment.file];
   if (file.descriptor < 0) {
-    file.descriptor = open(file.path.c_str(), O_RDONLY | O_CLOEXEC);
+    file.descriptor = open(file.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file.descriptor < 0) fail_io(file.path, std::strerror(errno));
     struct stat info;
     if (fstat(file.descriptor, &info) != 0) fail_io(file.path, std::strerror(errno));

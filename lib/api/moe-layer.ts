@@ -143,7 +143,7 @@ export class MoeLayer {
     const signal = checkSignal(options.signal)
     signal?.throwIfAborted()
     const device = chooseDevice(options.device ?? 'auto')
-    const plan = await planLayer(directory, { layer })
+    const plan = await planLayer(directory, { layer, signal })
     signal?.throwIfAborted()
     const dtype = options.dtype === undefined || options.dtype === 'auto' ? plan.storedDtype : options.dtype
     const runtime = await loadRuntime(device, plan, dtype, {

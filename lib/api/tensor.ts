@@ -1,7 +1,7 @@
 /** Dense row-major tensors that the stages and layers pass between them. */
 
 import type { DType } from '../block/dtype.js'
-import { invalidArgShape, invalidArgType, invalidArgValue, MoeError } from '../block/errors.js'
+import { describeValue, invalidArgShape, invalidArgType, invalidArgValue, MoeError } from '../block/errors.js'
 import { HOST_DEVICE, isHostDevice } from '../devices/device.js'
 import { isOnHost, type Stored } from '../devices/device-array.js'
 import { allocateBuffer, download, tensorDevice, uploaded } from '../devices/device-memory.js'
@@ -53,7 +53,7 @@ export class Tensor {
     const dtype = inferDtype(data, options.dtype)
     checkBuffer('data', data)
     if (!Array.isArray(shape) || shape.length < 1 || shape.length > 4) {
-      throw invalidArgShape('shape', 'an array of 1 to 4 sizes', JSON.stringify(shape))
+      throw invalidArgShape('shape', 'an array of 1 to 4 sizes', describeValue(shape))
     }
     let length = 1
     for (const size of shape) {

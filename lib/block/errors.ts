@@ -1,5 +1,7 @@
 /** Every error that the package throws, and the one table of its codes. */
 
+import { types } from 'node:util'
+
 /** Code → when it is raised. `docs/errors.md` is checked against this table by a test. */
 export const ERROR_CODES = {
   ERR_MOE_INVALID_ARG_TYPE: 'An argument is of the wrong kind (thrown as a TypeError).',
@@ -62,20 +64,51 @@ function withCode<E extends Error>(error: E, code: MoeErrorCode): E & MoeArgumen
   return error as E & MoeArgumentError
 }
 
-/** Renders a value for "received …": short, never the contents of a large array. */
+/**
+ * Renders a value for "received …": short, never the contents of a large array, and without calling into the value, which may come from
+ * anywhere: its `toString`, `toJSON` and `constructor` are whatever a caller or a file made them.
+ */
 export function describeValue(value: unknown): string {
   if (value === null) return 'null'
   if (value === undefined) return 'undefined'
   if (typeof value === 'string') return value.length > 40 ? `'${value.slice(0, 40)}…'` : `'${value}'`
-  if (typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint')
-    return String(value)
-  if (typeof value === 'function') return `function ${value.name}`
+  if (typeof value === 'bigint')
+    return value > -MAX_SHOWN && value < MAX_SHOWN ? `${value}n` : 'a long bigint'
+  if (typeof value === 'number' || typeof value === 'boolean') return String(value)
+  if (typeof value === 'symbol') return 'a symbol'
+  if (types.isProxy(value)) return 'a Proxy'
+  if (typeof value === 'function') return `function ${ownName(value)}`.trimEnd()
   if (ArrayBuffer.isView(value)) {
-    const length = (value as unknown as { length?: number }).length
-    return `${value.constructor.name}${length === undefined ? '' : `(${length})`}`
+    const length = types.isDataView(value) ? undefined : lengthOf(value)
+    return `${className(value)}${length === undefined ? '' : `(${length})`}`
   }
   if (Array.isArray(value)) return `an array of ${value.length}`
-  return `an instance of ${(value as object).constructor?.name ?? 'Object'}`
+  return `an instance of ${className(value)}`
+}
+
+const MAX_SHOWN = 10n ** 40n
+
+const lengthOf = (view: ArrayBufferView): number | undefined =>
+  typedArrayLength?.call(view) as number | undefined
+const typedArrayLength = Object.getOwnPropertyDescriptor(
+  Object.getPrototypeOf(Uint8Array.prototype),
+  'length',
+)?.get
+
+/** The `name` of a function where that is a plain string. */
+function ownName(value: object): string {
+  const name: unknown = Object.getOwnPropertyDescriptor(value, 'name')?.value
+  return typeof name === 'string' ? name.slice(0, 40) : ''
+}
+
+/** The name of the class of an object, by its chain of prototypes: properties with getters are not asked. */
+function className(value: object): string {
+  for (let object: object | null = value; object !== null; object = Object.getPrototypeOf(object)) {
+    if (types.isProxy(object)) break
+    const made: unknown = Object.getOwnPropertyDescriptor(object, 'constructor')?.value
+    if (typeof made === 'function' && !types.isProxy(made)) return ownName(made) || 'Object'
+  }
+  return 'Object'
 }
 
 /** "Expected <what> for <name>, received <value>" as a `TypeError` with `ERR_MOE_INVALID_ARG_TYPE`. */

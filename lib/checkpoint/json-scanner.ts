@@ -3,6 +3,12 @@
 /** Deepest nesting that is skipped over; the reference JSON parser of safetensors stops there too. */
 const MAX_DEPTH = 128
 
+/** Most keys of an object that is not itself the list of tensors. */
+const MAX_KEYS = 65_536
+
+/** Most values that are skipped over in one text: what nobody reads is not worth more. */
+const MAX_SKIPPED = 65_536
+
 const UNSIGNED = /(?:0|[1-9][0-9]*)(?![0-9.eE])/y
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y
 const NEEDS_DECODING = /[^ -[\]-\uffff]/
@@ -18,13 +24,24 @@ export class JsonScanError extends Error {
   }
 }
 
+/** A string of the text as a message shows it: quoted, and never whole where it is long. */
+export function quoted(value: string): string {
+  return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value)
+}
+
 /** Reads one JSON text from left to right; every method throws {@link JsonScanError} where the text is not what was asked for. */
 export class JsonScanner {
   private readonly text: string
   private position = 0
+  private numSkipped = 0
 
   constructor(text: string) {
     this.text = text
+  }
+
+  /** UTF-16 units consumed so far. */
+  get offset(): number {
+    return this.position
   }
 
   fail(message: string): never {
@@ -53,17 +70,19 @@ export class JsonScanner {
   object(member: (key: string) => void): void {
     const seen = new Set<string>()
     for (const key of this.keys()) {
-      if (seen.has(key)) this.fail(`duplicate key ${JSON.stringify(key)}`)
+      if (seen.has(key)) this.fail(`duplicate key ${quoted(key)}`)
       seen.add(key)
       member(key)
     }
   }
 
-  /** The keys of an object, one by one; the caller consumes each value before it asks for the next key. */
-  *keys(): Generator<string, void, undefined> {
+  /** The keys of an object, at most `maxKeys`, one by one; the caller consumes each value before it asks for the next key. */
+  *keys(maxKeys = MAX_KEYS): Generator<string, void, undefined> {
     this.expect('{')
     if (this.accept('}')) return
+    let count = 0
     do {
+      if (++count > maxKeys) this.fail(`more than ${maxKeys} keys in an object`)
       const key = this.string()
       this.expect(':')
       yield key
@@ -71,12 +90,15 @@ export class JsonScanner {
     this.expect('}')
   }
 
-  /** Calls `element` for each place of an array, which must consume the value. */
-  array(element: () => void): void {
+  /** Calls `element` for each place of an array, at most `maxLength`, which must consume the value. */
+  array(maxLength: number, element: () => void): void {
     this.expect('[')
     if (this.accept(']')) return
-    do element()
-    while (this.accept(','))
+    let count = 0
+    do {
+      if (++count > maxLength) this.fail(`more than ${maxLength} elements in an array`)
+      element()
+    } while (this.accept(','))
     this.expect(']')
   }
 
@@ -124,10 +146,12 @@ export class JsonScanner {
   /** Consumes any value. */
   skipValue(depth = 0): void {
     if (depth > MAX_DEPTH) this.fail('nested too deeply')
+    if (++this.numSkipped > MAX_SKIPPED)
+      this.fail(`more than ${MAX_SKIPPED} values that have no meaning here`)
     this.skipWhitespace()
     const next = this.text[this.position]
     if (next === '{') this.object(() => this.skipValue(depth + 1))
-    else if (next === '[') this.array(() => this.skipValue(depth + 1))
+    else if (next === '[') this.array(MAX_SKIPPED, () => this.skipValue(depth + 1))
     else if (next === '"') this.string()
     else if (!this.word('true') && !this.word('false') && !this.word('null')) {
       NUMBER.lastIndex = this.position

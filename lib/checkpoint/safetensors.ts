@@ -3,19 +3,20 @@
  * names, shape times dtype without overflow, data without holes or overlaps that ends exactly where the file ends.
  */
 
-import { setImmediate as nextTurn } from 'node:timers/promises'
-import { MoeError } from '../block/errors.js'
 import { DTYPE_BITS } from '../spec/formats.js'
-import { JsonScanError, JsonScanner } from './json-scanner.js'
+import { invalidCheckpoint } from './invalid.js'
+import { JsonScanError, JsonScanner, quoted } from './json-scanner.js'
+import { Pacer, textOf } from './pacer.js'
+import { type ReadableFile, readFully } from './regular-file.js'
 
 /** The cap of the reference implementation. */
 export const MAX_HEADER_BYTES = 100_000_000
 
-/** Smallest possible entry of a header is about 50 bytes; the cap keeps hostile headers from filling the heap with objects. */
-export const MAX_TENSORS = 1_000_000
+/** Most tensors of a file. The largest published models have 200,000 tensors in 60 files. */
+export const MAX_TENSORS = 262_144
 
-/** Entries parsed between two turns of the event loop. */
-const ENTRIES_PER_TURN = 2048
+/** Most dimensions of a tensor; frameworks stop at 64 themselves. */
+const MAX_RANK = 64
 
 const LENGTH_BYTES = 8
 
@@ -35,35 +36,6 @@ export interface SafetensorsHeader {
   readonly metadata: ReadonlyMap<string, string>
 }
 
-/** The part of `fs.promises.FileHandle` that is used. */
-export interface ReadableFile {
-  read(buffer: Uint8Array, offset: number, length: number, position: number): Promise<{ bytesRead: number }>
-}
-
-/** A `MoeError` with ERR_MOE_INVALID_CHECKPOINT that names the file. */
-export function invalidCheckpoint(
-  file: string,
-  message: string,
-  details: { tensor?: string; offset?: number } = {},
-): MoeError {
-  return new MoeError('ERR_MOE_INVALID_CHECKPOINT', `${file}: ${message}`, { details: { file, ...details } })
-}
-
-/** Fills `buffer` from `position`; a short read is ERR_MOE_INVALID_CHECKPOINT (the file is shorter than it was). */
-export async function readFully(
-  file: ReadableFile,
-  buffer: Uint8Array,
-  position: number,
-  name: string,
-): Promise<void> {
-  let done = 0
-  while (done < buffer.byteLength) {
-    const { bytesRead } = await file.read(buffer, done, buffer.byteLength - done, position + done)
-    if (bytesRead <= 0) throw invalidCheckpoint(name, 'ends early', { offset: position + done })
-    done += bytesRead
-  }
-}
-
 /**
  * Reads and checks the header of a file of `size` bytes; no other byte is read.
  * @throws {@link MoeError} ERR_MOE_INVALID_CHECKPOINT, with `details` {file, tensor?, offset?}
@@ -72,10 +44,11 @@ export async function readSafetensorsHeader(
   file: ReadableFile,
   size: number,
   name: string,
+  pacer = new Pacer(),
 ): Promise<SafetensorsHeader> {
   if (size < LENGTH_BYTES) throw invalidCheckpoint(name, `${size} bytes are too few for a safetensors file`)
   const prefix = new Uint8Array(LENGTH_BYTES)
-  await readFully(file, prefix, 0, name)
+  await readFully(file, prefix, 0, name, pacer.signal)
   const declared = new DataView(prefix.buffer).getBigUint64(0, true)
   if (declared > BigInt(MAX_HEADER_BYTES)) {
     throw invalidCheckpoint(name, `header of ${declared} bytes is above the cap of ${MAX_HEADER_BYTES}`, {
@@ -89,8 +62,8 @@ export async function readSafetensorsHeader(
     })
   }
   const header = new Uint8Array(headerBytes)
-  await readFully(file, header, LENGTH_BYTES, name)
-  return parseSafetensorsHeader(header, size, name)
+  await readFully(file, header, LENGTH_BYTES, name, pacer.signal)
+  return parseSafetensorsHeader(header, size, name, pacer)
 }
 
 /** As {@link readSafetensorsHeader}, for header bytes that are in memory; `size` is that of the whole file. */
@@ -98,17 +71,10 @@ export async function parseSafetensorsHeader(
   header: Uint8Array,
   size: number,
   name: string,
+  pacer = new Pacer(),
 ): Promise<SafetensorsHeader> {
   const dataStart = LENGTH_BYTES + header.byteLength
-  let text: string
-  try {
-    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(header)
-  } catch (cause) {
-    throw new MoeError('ERR_MOE_INVALID_CHECKPOINT', `${name}: the header is not UTF-8`, {
-      cause,
-      details: { file: name },
-    })
-  }
+  const text = await textOf(header, pacer, () => invalidCheckpoint(name, 'the header is not UTF-8'))
   if (text[0] !== '{')
     throw invalidCheckpoint(name, "the header does not begin with '{'", { offset: LENGTH_BYTES })
 
@@ -118,18 +84,24 @@ export async function parseSafetensorsHeader(
   let current: string | undefined
   try {
     let sawMetadata = false
-    for (const key of scanner.keys()) {
+    // One key more: __metadata__.
+    for (const key of scanner.keys(MAX_TENSORS + 1)) {
       current = key
       if (key === '__metadata__') {
         if (sawMetadata) scanner.fail('duplicate key "__metadata__"')
         sawMetadata = true
-        if (!scanner.acceptNull()) scanner.object(entry => metadata.set(entry, scanner.string()))
+        if (!scanner.acceptNull()) {
+          for (const entry of scanner.keys()) {
+            if (metadata.has(entry)) scanner.fail(`duplicate key ${quoted(entry)}`)
+            metadata.set(entry, scanner.string())
+            if (pacer.due) await pacer.turn()
+          }
+        }
         continue
       }
-      if (tensors.has(key)) scanner.fail(`duplicate tensor name ${JSON.stringify(key)}`)
-      if (tensors.size >= MAX_TENSORS) scanner.fail(`more than ${MAX_TENSORS} tensors`)
+      if (tensors.has(key)) scanner.fail(`duplicate tensor name ${quoted(key)}`)
       tensors.set(key, scanEntry(scanner, key, dataStart, size))
-      if (tensors.size % ENTRIES_PER_TURN === 0) await nextTurn()
+      if (pacer.due) await pacer.turn()
     }
     current = undefined
     scanner.end()
@@ -149,17 +121,21 @@ function scanEntry(scanner: JsonScanner, name: string, dataStart: number, size: 
   let shape: number[] | undefined
   let offsets: number[] | undefined
   scanner.object(key => {
+    const list: number[] = []
     if (key === 'dtype') dtype = scanner.string()
-    else if (key === 'shape') scanner.array(() => (shape ??= []).push(scanner.unsigned()))
-    else if (key === 'data_offsets') scanner.array(() => (offsets ??= []).push(scanner.unsigned()))
-    else scanner.skipValue()
-    if (key === 'shape') shape ??= []
+    else if (key === 'shape') {
+      scanner.array(MAX_RANK, () => list.push(scanner.unsigned()))
+      shape = list
+    } else if (key === 'data_offsets') {
+      scanner.array(3, () => list.push(scanner.unsigned()))
+      offsets = list
+    } else scanner.fail(`unknown key ${quoted(key)}`)
   })
   if (dtype === undefined || shape === undefined || offsets === undefined) {
     return scanner.fail('a tensor needs dtype, shape and data_offsets')
   }
   const bits = DTYPE_BITS[dtype]
-  if (bits === undefined) return scanner.fail(`unknown dtype ${JSON.stringify(dtype)}`)
+  if (bits === undefined) return scanner.fail(`unknown dtype ${quoted(dtype)}`)
   let elements = 1
   for (const length of shape) {
     elements *= length

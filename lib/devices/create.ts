@@ -8,6 +8,7 @@ import { readVectors } from '../checkpoint/load/vectors.js'
 import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
 import type { LayerRuntime, StageRuntime } from './contract.js'
 import { type ChosenDevice, chooseDevice, isHostDevice } from './device.js'
+import { requireHostMemory } from './host-memory.js'
 import { log } from './log.js'
 import { createNativeLayer, loadNativeLayer, nativeStages } from './native/runtime.js'
 import { ReferenceLayerRuntime, referenceStages } from './reference/runtime.js'
@@ -42,6 +43,7 @@ export async function loadRuntime(
     report()
   }
   report()
+  requireHostMemory(heldBytes(plan, !device.addon), `The tensors of layer ${plan.layer}`)
   const vectors = await readVectors(plan, { signal, onBytes })
   signal?.throwIfAborted()
   if (!device.addon) {
@@ -61,6 +63,13 @@ export async function loadRuntime(
       report()
     },
   })
+}
+
+/** Bytes that a load holds as typed arrays: the small tensors, and for the reference all others. All elements have four bytes there. */
+function heldBytes({ vectors, matrices }: LayerPlan, withMatrices: boolean): number {
+  const small = vectors.reduce((sum, { length }) => sum + length, 0)
+  const large = withMatrices ? matrices.reduce((sum, { rows, cols }) => sum + rows * cols, 0) : 0
+  return 4 * (small + large)
 }
 
 /** Makes a runtime from arrays; `auto` is the dtype of the arrays themselves. */

@@ -1,6 +1,6 @@
 /** Bytes in memory to whoever reads a file. */
 
-import type { ReadableFile } from '../../lib/checkpoint/safetensors.js'
+import type { ReadableFile } from '../../lib/checkpoint/regular-file.js'
 
 export function memoryFile(bytes: Uint8Array): ReadableFile {
   return {

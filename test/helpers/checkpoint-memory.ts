@@ -1,6 +1,6 @@
 /** Safetensors bytes made by hand, malformed ones included, and a file in memory. */
 
-import type { ReadableFile } from '../../lib/checkpoint/safetensors.js'
+import type { ReadableFile } from '../../lib/checkpoint/regular-file.js'
 
 /** A file whose bytes are in memory; reads give at most `chunk` bytes. */
 export function memoryFile(bytes: Uint8Array, chunk = Number.POSITIVE_INFINITY): ReadableFile {

@@ -62,17 +62,34 @@ describe('argument errors', () => {
   })
 })
 
+function fail(): never {
+  throw new Error('the words for a value called into it')
+}
+
 describe('describeValue', () => {
   it.each([
     [null, 'null'],
     [undefined, 'undefined'],
-    [3n, '3'],
+    [3n, '3n'],
+    [10n ** 400n, 'a long bigint'],
+    [Symbol('x'), 'a symbol'],
     ['a'.repeat(50), `'${'a'.repeat(40)}…'`],
     [new Float32Array(7), 'Float32Array(7)'],
     [[1, 2], 'an array of 2'],
     [new Map(), 'an instance of Map'],
     [Object.create(null), 'an instance of Object'],
-  ])('%o', (value, text) => {
+    [new DataView(new ArrayBuffer(3)), 'DataView'],
+    [() => 0, 'function'],
+    [class Named {}, 'function Named'],
+    [new Proxy({}, {}), 'a Proxy'],
+    [Proxy.revocable([], {}).proxy, 'a Proxy'],
+    [new (class Named {})(), 'an instance of Named'],
+    // What a file or a caller may have put where a class stands.
+    [{ toString: null, constructor: { name: { toString: null } } }, 'an instance of Object'],
+    [Object.defineProperty({}, 'constructor', { get: fail }), 'an instance of Object'],
+    [Object.defineProperty(() => 0, 'name', { get: fail }), 'function'],
+    [Object.setPrototypeOf(new Float32Array(2), null), 'Object(2)'],
+  ])('case %#', (value, text) => {
     expect(describeValue(value)).toBe(text)
   })
 })

@@ -229,7 +229,7 @@ describe('faults of the config', () => {
     [
       'another score function',
       { scoring_func: 'softmax' },
-      /scoring_func is "softmax"; supported: "sigmoid"/,
+      /scoring_func is 'softmax'; supported: 'sigmoid'/,
     ],
     ['more experts per token than experts', { num_experts_per_tok: 9 }, /topK/],
     ['groups that do not divide', { n_group: 3 }, /numExpertGroups/],

@@ -49,9 +49,9 @@ describe('valid files', () => {
     expect(metadata.get('format')).toBe('pt')
   })
 
-  it('accepts an empty file, any order of offsets, unknown fields and names that objects cannot hold', async () => {
+  it('accepts an empty file, any order of offsets and names that objects cannot hold', async () => {
     expect((await parse(safetensorsBytes('{}', 0))).tensors.size).toBe(0)
-    const header = `{"__proto__":${entry('U8', [1], 3, 4)},"constructor":{"dtype":"U8","x":[{"y":null}],"shape":[3],"data_offsets":[0,3]}}`
+    const header = `{"__proto__":${entry('U8', [1], 3, 4)},"constructor":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}`
     const { tensors } = await parse(safetensorsBytes(header, 4))
     expect(tensors.get('__proto__')?.bytes).toBe(1)
     expect(tensors.get('constructor')?.bytes).toBe(3)
@@ -159,7 +159,21 @@ describe('malformed files', () => {
     ],
     ['bytes behind the last tensor', one(`{"a":${entry('U8', [3], 0, 3)}}`), /end at byte/],
     ['data without tensors', one('{}'), /end at byte/],
-    ['deep nesting', one(`{"a":{"x":${'['.repeat(5000)}`), /deeply/],
+    ['an unknown key', one('{"a":{"dtype":"U8","x":1,"shape":[4],"data_offsets":[0,4]}}'), /unknown key "x"/],
+    ['deep nesting', one(`{"a":{"x":${'['.repeat(5000)}`), /unknown key/],
+    ['65 dimensions', one(dims(`[4${',1'.repeat(64)}]`)), /more than 64 elements/],
+    ['a long list of offsets', one(`{"a":{"data_offsets":[${'0,'.repeat(1e6)}0]}}`), /more than 3 elements/],
+    ['a long name', one(`{"a":{"${'x'.repeat(1e6)}":1}}`), /^.{1,200}$/],
+    [
+      'much metadata',
+      one(`{"__metadata__":{${Array.from({ length: 65_537 }, (_, i) => `"${i}":""`)}}}`),
+      /more than 65536 keys/,
+    ],
+    [
+      'more tensors than any model has',
+      one(`{${Array.from({ length: 262_146 }, (_, i) => `"${i}":${entry('U8', [0], 0, 0)}`)}}`),
+      /more than 262145 keys/,
+    ],
   ])('%s', async (_, bytes, message) => {
     expect((await refusal(bytes)).message).toMatch(message)
   })

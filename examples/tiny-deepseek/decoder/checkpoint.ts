@@ -3,11 +3,8 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import path from 'node:path'
 import { toFloat32 } from 'sparse-experts'
-import {
-  readFully,
-  readSafetensorsHeader,
-  type SafetensorsHeader,
-} from '../../../lib/checkpoint/safetensors.js'
+import { readFully } from '../../../lib/checkpoint/regular-file.js'
+import { readSafetensorsHeader, type SafetensorsHeader } from '../../../lib/checkpoint/safetensors.js'
 
 /** Where weights come from. */
 export interface TensorSource {

@@ -1,36 +1,12 @@
 /** Reads segments of the files of a plan without blocking the event loop. */
 
-import { type FileHandle, open } from 'node:fs/promises'
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { FileHandle } from 'node:fs/promises'
 import { MoeError } from '../../block/errors.js'
+import { openRegular } from '../regular-file.js'
 import type { Segment } from '../segment.js'
 
 /** Largest single read; small enough that a cancelled load stops soon. */
 const MAX_READ_BYTES = 4 * 1024 * 1024
-
-/** Time that the event loop may be held, in milliseconds. */
-const TURN_MS = 5
-
-/** Gives the event loop a turn when the last one is long enough ago; also where an abort is noticed. */
-export class Pacer {
-  private last = performance.now()
-  private readonly signal: AbortSignal | undefined
-
-  constructor(signal?: AbortSignal) {
-    this.signal = signal
-  }
-
-  /** True when it is time to await {@link turn}. */
-  get due(): boolean {
-    return performance.now() - this.last > TURN_MS
-  }
-
-  async turn(): Promise<void> {
-    await nextTurn()
-    this.signal?.throwIfAborted()
-    this.last = performance.now()
-  }
-}
 
 /** The files of a plan, opened on first use. Close it in a `finally`. */
 export class FileSet {
@@ -53,7 +29,7 @@ export class FileSet {
     try {
       let handle = this.handles.get(segment.file)
       if (!handle) {
-        handle = await open(file, 'r')
+        handle = (await openRegular(file)).handle
         this.handles.set(segment.file, handle)
       }
       let done = 0
@@ -65,7 +41,7 @@ export class FileSet {
         done += bytesRead
       }
     } catch (cause) {
-      if (this.signal?.aborted && cause === this.signal.reason) throw cause
+      if (cause instanceof MoeError || (this.signal?.aborted && cause === this.signal.reason)) throw cause
       throw new MoeError(
         'ERR_MOE_IO',
         `Cannot read '${segment.name}' from ${file}: ${(cause as Error).message}`,

@@ -3,11 +3,12 @@
 import { bf16ToNumber, type DType, f16ToNumber, numberToBf16, numberToF16 } from '../../block/dtype.js'
 import { MoeError } from '../../block/errors.js'
 import type { WeightMatrix } from '../../block/weights.js'
+import { Pacer } from '../pacer.js'
 import type { LayerPlan, MatrixItem } from '../plan/layer-plan.js'
 import type { Segment } from '../segment.js'
 import { rowDecoder } from './decode.js'
 import type { EncodedBuffers } from './encoded.js'
-import { FileSet, Pacer } from './files.js'
+import { FileSet } from './files.js'
 
 /** The matrices of one expert, or of the fused shared MLP: `[I, D]`, `[I, D]`, `[D, I]`. */
 export interface LoadedExpert {

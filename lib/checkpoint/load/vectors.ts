@@ -3,10 +3,11 @@
 import { MoeError } from '../../block/errors.js'
 import { STORED_BYTES } from '../../spec/formats.js'
 import type { VectorName, VectorTensors } from '../../spec/vectors.js'
+import { Pacer } from '../pacer.js'
 import type { LayerPlan, VectorItem } from '../plan/layer-plan.js'
 import type { Segment } from '../segment.js'
 import { elementReader, int32Of, int64Of } from './elements.js'
-import { FileSet, Pacer } from './files.js'
+import { FileSet } from './files.js'
 
 /** Elements converted between two looks at the clock. */
 const CHUNK_ELEMENTS = 64 * 1024

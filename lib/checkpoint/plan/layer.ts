@@ -2,7 +2,7 @@
 
 import type { MoeConfig, MoeShape, ResolvedMoeConfig } from '../../block/config.js'
 import type { DType } from '../../block/dtype.js'
-import { invalidArgValue, MoeError } from '../../block/errors.js'
+import { describeValue, invalidArgValue, MoeError } from '../../block/errors.js'
 import { resolveConfig } from '../../block/resolve.js'
 import { type ResolvedFamily, resolveFamily } from '../../families/index.js'
 import { readActivation } from '../../families/parts/activation.js'
@@ -29,10 +29,13 @@ interface Place {
  * @param options.layer decoder layer; encoder-decoder models count the encoder's layers first @defaultValue the first with experts
  * @throws {@link MoeError} ERR_MOE_IO, ERR_MOE_INVALID_CONFIG, ERR_MOE_INVALID_CHECKPOINT, ERR_MOE_UNSUPPORTED_FAMILY,
  * ERR_MOE_UNSUPPORTED_FORMAT, ERR_MOE_NOT_SPARSE, ERR_MOE_MISSING_TENSOR, ERR_MOE_TENSOR_MISMATCH; RangeError with
- * ERR_MOE_INVALID_ARG_VALUE for a layer that does not exist
+ * ERR_MOE_INVALID_ARG_VALUE for a layer that does not exist; or rejects with `options.signal.reason`
  */
-export async function planLayer(directory: string, options: { layer?: number } = {}): Promise<LayerPlan> {
-  const checkpoint = await openCheckpoint(directory)
+export async function planLayer(
+  directory: string,
+  options: { layer?: number; signal?: AbortSignal } = {},
+): Promise<LayerPlan> {
+  const checkpoint = await openCheckpoint(directory, options.signal)
   const family = resolveFamily(checkpoint.config, checkpoint.configFile)
   checkSupported(family)
   const { layer, place } = chooseLayer(family, options.layer)
@@ -48,10 +51,7 @@ function checkSupported({ row, config }: ResolvedFamily): void {
   for (const [field, allowed] of Object.entries(row.only ?? {})) {
     const value = config.raw(field)
     if (value !== undefined && !allowed.includes(value)) {
-      config.fail(
-        field,
-        `is ${JSON.stringify(value)}; supported: ${allowed.map(item => JSON.stringify(item)).join(', ')}`,
-      )
+      config.fail(field, `is ${describeValue(value)}; supported: ${allowed.map(describeValue).join(', ')}`)
     }
   }
 }

@@ -79,11 +79,17 @@ function readBlock(config: ConfigReader, field: string): readonly [number, numbe
   return [rows, cols]
 }
 
+/** Most ways of quantising that one checkpoint names: every matrix is held against each of them. Published ones name at most five. */
+const MAX_RULES = 64
+const tooMany = (count: number) => `${count} different entries, above the cap of ${MAX_RULES}`
+
 function readSchemes(config: ConfigReader): WeightScheme[] {
   const groups = config.nested('config_groups')
   if (!groups) config.fail('config_groups', 'is missing')
   const schemes: WeightScheme[] = []
-  for (const name of Object.keys(groups.section)) {
+  const names = Object.keys(groups.section)
+  if (names.length > MAX_RULES) config.fail('config_groups', `has ${tooMany(names.length)}`)
+  for (const name of names) {
     const weights = groups.nested(name)?.nested('weights')
     if (!weights) continue
     schemes.push({
@@ -123,14 +129,13 @@ function readGptq(config: ConfigReader): Pick<Quantization, 'groupSizes' | 'zero
   if (format !== 'gptq' && format !== 'gptq_v2') {
     throw unsupported(config, `checkpoint_format '${format}' is not supported; supported: gptq, gptq_v2`)
   }
-  const groupSizes = [readGroupSize(config)]
+  const groupSizes = new Set([readGroupSize(config)])
   // Per-module overrides: which one applies to a module follows from the shapes of its tensors.
   const dynamic = config.nested('dynamic')
   for (const pattern of Object.keys(dynamic?.section ?? {})) {
-    const override = (dynamic!.section[pattern] ?? {}) as Record<string, unknown>
-    const size = override.group_size
-    if (Number.isSafeInteger(size) && size !== 0 && !groupSizes.includes(size as number))
-      groupSizes.push(size as number)
+    const size = dynamic!.nested(pattern)?.raw('group_size')
+    if (Number.isSafeInteger(size) && size !== 0) groupSizes.add(size as number)
+    if (groupSizes.size > MAX_RULES) config.fail('dynamic', `has ${tooMany(groupSizes.size)}`)
   }
-  return { groupSizes, zeroOffset: format === 'gptq' ? 1 : 0 }
+  return { groupSizes: [...groupSizes], zeroOffset: format === 'gptq' ? 1 : 0 }
 }

@@ -4,6 +4,13 @@ import { describeValue, MoeError } from '../../block/errors.js'
 
 type Section = Readonly<Record<string, unknown>>
 
+/** Longest string of a config that is read, in UTF-16 units: a letter for each of the most layers. */
+const MAX_STRING = 4096
+
+/** Lists of parsed configs whose elements are known to be strings or integers, and their sets: rows ask for them layer by layer. */
+const checkedLists = new WeakMap<readonly unknown[], 'string' | 'integer'>()
+const sets = new WeakMap<readonly number[], ReadonlySet<number>>()
+
 /** One section of a config.json (the root, or a nested `text_config`). A field may be a dotted path, or a list of spellings. */
 export class ConfigReader {
   readonly section: Section
@@ -96,21 +103,43 @@ export class ConfigReader {
   string(field: string | readonly string[], fallback?: string): string {
     const value = this.value(field, fallback, 'a string')
     if (typeof value !== 'string') return this.fail(field, `must be a string, is ${describeValue(value)}`)
+    if (value.length > MAX_STRING)
+      this.fail(field, `has ${value.length} characters, above the cap of ${MAX_STRING}`)
     return value
   }
 
-  /** A list of strings or integers; undefined where the field is absent. */
+  /** A list of strings or integers; undefined where the field is absent. A list is looked through once, however often it is asked for. */
   list<T extends 'string' | 'integer'>(
     field: string,
     of: T,
-  ): (T extends 'string' ? string : number)[] | undefined {
+  ): readonly (T extends 'string' ? string : number)[] | undefined {
     const value = this.raw(field)
     if (value === undefined) return undefined
+    if (!Array.isArray(value)) return this.fail(field, `must be a list of ${of}s, is ${describeValue(value)}`)
+    if (checkedLists.get(value) === of) return value
     const fits = (item: unknown) => (of === 'string' ? typeof item === 'string' : Number.isSafeInteger(item))
-    if (!Array.isArray(value) || !value.every(fits)) {
-      return this.fail(field, `must be a list of ${of}s, is ${describeValue(value)}`)
+    const wrong = value.findIndex(item => !fits(item))
+    if (wrong >= 0) {
+      const what = describeValue(value[wrong])
+      return this.fail(
+        field,
+        `must be a list of ${of}s, is ${describeValue(value)}, of which ${wrong} is ${what}`,
+      )
     }
+    checkedLists.set(value, of)
     return value
+  }
+
+  /** A list of integers as a set, made once. */
+  integerSet(field: string): ReadonlySet<number> | undefined {
+    const list = this.list(field, 'integer')
+    if (!list) return undefined
+    let set = sets.get(list)
+    if (!set) {
+      set = new Set(list)
+      sets.set(list, set)
+    }
+    return set
   }
 
   /** A nested object, or undefined. */

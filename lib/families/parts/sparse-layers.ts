@@ -26,7 +26,7 @@ export function byLayerTypes(numDense: number): Condition {
 
 /** Qwen: not in `mlp_only_layers`, and (L + 1) divisible by `decoder_sparse_step`. */
 export const byDecoderSparseStep: Condition = (config, layer) =>
-  !config.list('mlp_only_layers', 'integer')?.includes(layer) &&
+  !config.integerSet('mlp_only_layers')?.has(layer) &&
   (layer + 1) % config.integer('decoder_sparse_step', 1, 1) === 0
 
 /** ERNIE 4.5: (L + 1) divisible by the interval, between start and end (-1: the last layer). */
@@ -45,7 +45,7 @@ export const byPeriod: Condition = (config, layer) =>
 
 /** Llama 4: an explicit list, or every s-th layer. */
 export const byInterleaveStep: Condition = (config, layer) =>
-  config.list('moe_layers', 'integer')?.includes(layer) ??
+  config.integerSet('moe_layers')?.has(layer) ??
   (layer + 1) % config.integer('interleave_moe_layer_step', 1) === 0
 
 /** Nemotron-H: a list of block types, or the older string of letters. */
