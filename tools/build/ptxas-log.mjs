@@ -49,8 +49,9 @@ const REPORT = /^(ptxas info\b|\s+\d+ bytes stack frame)/
 const [report, messages] = [[], []]
 for (const line of result.stderr.split('\n')) (REPORT.test(line) ? report : messages).push(line)
 if (result.status === 0) {
-  const architecture = name => Number(/\.compute_(\d+)\w*\.ptx$/.exec(name)?.[1])
-  const ptx = readdirSync(keep).filter(name => architecture(name) > 0)
+  // Compiled for one architecture alone, the file has no architecture in its name.
+  const architecture = name => Number(/\.compute_(\d+)\w*\.ptx$/.exec(name)?.[1] ?? 0)
+  const ptx = readdirSync(keep).filter(name => name.endsWith('.ptx'))
   const [oldest] = ptx.sort((a, b) => architecture(a) - architecture(b))
   const sections = { se_ptxas: report.join('\n'), se_ptx: readFileSync(path.join(keep, oldest), 'utf8') }
   const flags = Object.entries(sections).flatMap(([name, text]) => {
