@@ -27,6 +27,8 @@ const project = (name: string, options: TestOptions): TestProjectInlineConfigura
     name,
     exclude,
     setupFiles: process.env.SE_TEST_SHARD ? ['test/helpers/shard.ts'] : [],
+    // The backends' debug contract runs in all suites but those that attack the addon as it is used (docs/architecture.md).
+    env: { SPARSE_EXPERTS_CHECK: '1' },
     pool: 'forks',
     execArgv: ['--expose-gc'],
     // Not a limit of speed: what hangs ends some time, on the busiest of machines.

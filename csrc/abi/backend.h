@@ -7,8 +7,10 @@
  * SeStatus.
  *  - Views are plain: pointer, dtype, shape, strides in elements. All offsets are 64-bit.
  *  - Pointers are the device's own memory (CPU: the process's; CUDA: device memory) unless a
- * comment says host. Contents that could lead outside of an array (ids, offsets, slots) are checked
- * by the backend before anything reads through them; a breach is SE_INVALID_ARGUMENT.
+ * comment says host. What could lead outside of an array (sizes, strides, counts, ids, offsets,
+ * slots) is checked by the backend before anything reads through it; a breach is
+ * SE_INVALID_ARGUMENT. The rest of the contract (enums, figures, options that exclude each other)
+ * is the caller's duty, checked where ops/contract.h says so.
  *  - A failure that leaves the device unusable is SE_DEVICE_LOST; from then on every call on the
  * device returns it at once, with the first cause.
  *  - Expert weights come as per-expert pointer tables, never as a base address plus a stride. A
@@ -31,7 +33,7 @@ extern "C" {
 
 /* Raised on any change of a struct or a meaning in this file; the addon refuses a library with
  * another number. */
-#define SE_BACKEND_ABI_VERSION 5u
+#define SE_BACKEND_ABI_VERSION 6u
 
 typedef enum SeCode {
   SE_OK = 0,
@@ -41,13 +43,14 @@ typedef enum SeCode {
   SE_DEVICE_UNAVAILABLE = 4,
   SE_DEVICE_LOST = 5,
   SE_INTERNAL = 6,
-  SE_IO = 7
+  SE_IO = 7,
+  SE_WORKSPACE_TOO_SMALL = 8 /* nothing has run; needed_bytes says how much it takes */
 } SeCode;
 
 typedef struct SeStatus {
   int32_t code; /* SeCode */
   char message[508];
-  uint64_t needed_bytes; /* SE_OUT_OF_MEMORY */
+  uint64_t needed_bytes; /* SE_OUT_OF_MEMORY, SE_WORKSPACE_TOO_SMALL */
   uint64_t free_bytes;
 } SeStatus;
 
@@ -380,8 +383,9 @@ typedef struct SeBackend {
   int32_t (*layer_open)(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions* options,
                         SeLayer** opened, SeStatus* status);
   void (*layer_close)(SeLayer* layer);
-  /* Returns when the results are in place. workspace: forward_workspace_bytes(num_tokens) bytes of
-   * the device, contents arbitrary on entry and exit. */
+  /* Returns when the results are in place. workspace: at least forward_workspace_bytes(num_tokens)
+   * bytes of the device, contents arbitrary on entry and exit. The caller brings what it has: where
+   * that is less, SE_WORKSPACE_TOO_SMALL comes before anything else happens. */
   int32_t (*forward)(SeLayer* layer, const SeForwardArgs* args, void* workspace,
                      uint64_t workspace_bytes, SeStatus* status);
 

@@ -4,7 +4,6 @@
 #include <string>
 
 #include "core/numeric.h"
-#include "ops/validate.h"
 
 namespace sparse_experts::binding {
 namespace {
@@ -58,8 +57,6 @@ ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerSta
     }
   }
   build_arguments(request);
-  throw_if_failed(
-      Failure::from(validate_select_arrays(layer_->layer().routing, args_.select, request.replay)));
 }
 
 void ForwardTask::build_arguments(const ForwardRequest& request) {

@@ -23,8 +23,8 @@ constexpr uint64_t kSnapshotBytes = uint64_t{1} << 20;
 // Holds what a forward reads and writes apart from the caller's own arrays.
 class ForwardTask final : public DeviceTask {
  public:
-  // Copies and stages as the rules say. Throws INVALID_ARGUMENT when the copied contents are not
-  // allowed.
+  // Copies and stages as the rules say. What the arrays hold is the backend's to check, which sees
+  // the copies that nobody else can change.
   ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerState> layer, bool is_async);
 
   void run(DeviceExecutor& executor) noexcept override;

@@ -89,7 +89,6 @@ ForwardRequest parse_forward_request(const Napi::Value& value, const LayerState&
                                         std::numeric_limits<int32_t>::max() / top_k);
   request.dtype = float_dtype_argument(reader.get(kDtypeKey), "dtype");
   request.top_p = number_argument(reader.get(kTopPKey), "topP");
-  if (!(request.top_p > 0 && request.top_p <= 1)) fail_argument("Expected topP in (0, 1]");
   request.replay = boolean_argument(reader.get(kReplayKey), "replay");
   for (int array = 0; array < kNumForwardArrays; ++array) {
     request.values[array] = reader.get(array);
@@ -97,7 +96,7 @@ ForwardRequest parse_forward_request(const Napi::Value& value, const LayerState&
   }
   request.call_top_k = top_k;
   if (request.values[kRowTopK].IsNumber()) {
-    request.call_top_k = integer_argument(request.values[kRowTopK], "topK", 0, top_k);
+    request.call_top_k = integer_argument(request.values[kRowTopK], "topK", 0, kMaxCount);
     request.is_present[kRowTopK] = false;
   } else {
     request.is_present[kRowTopK] = true;
@@ -135,9 +134,6 @@ ForwardRequest parse_forward_request(const Napi::Value& value, const LayerState&
   if (request.is_present[kSequenceLengths]) {
     request.views[kSequenceLengths] = array_view_any_length(
         request.values[kSequenceLengths], kArrayNames[kSequenceLengths], napi_int32_array);
-  }
-  if (layer.routing.hash_routed != 0 && !request.replay && !request.is_present[kTokenIds]) {
-    fail_argument("Expected tokenIds: the layer is hash-routed");
   }
   return request;
 }

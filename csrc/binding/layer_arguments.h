@@ -7,16 +7,15 @@
 
 namespace sparse_experts::binding {
 
-// Reads and checks a NativeLayerDescription. The views stay valid until JavaScript runs again.
+// Reads a NativeLayerDescription: kinds of values, sizes that are counted with, lengths of arrays.
+// What a block may be is the backend's to check, and lib's to say. The views stay valid until JavaScript runs again.
 LayerDescription parse_layer_description(const Napi::Value& value);
-// Reads and checks a ResolvedMoeConfig alone: no device, no vectors.
+// Reads a ResolvedMoeConfig alone: no device, no vectors.
 LayerDescription parse_layer_config(const Napi::Object& config, int32_t dtype);
 
 // Fields of a ResolvedRouting; the pointers stay null.
 SeRouting parse_routing(const Napi::Object& config);
 // 'activation', 'gated', 'swigluAlpha', 'swigluUpOffset' and the limit under `limit_name`.
 SeActivationSpec parse_activation(const Napi::Object& config, const char* limit_name);
-// Every id of a hash table must name a router output.
-void check_hash_table(const ArrayView& table, const SeRouting& routing);
 
 }  // namespace sparse_experts::binding

@@ -27,6 +27,14 @@ class Status {
     return status;
   }
 
+  static Status workspace_too_small(uint64_t held_bytes, uint64_t needed_bytes) {
+    Status status(SE_WORKSPACE_TOO_SMALL, "forward: the workspace has " +
+                                              std::to_string(held_bytes) + " bytes, " +
+                                              std::to_string(needed_bytes) + " are needed");
+    status.needed_bytes_ = needed_bytes;
+    return status;
+  }
+
   bool is_ok() const { return code_ == SE_OK; }
   SeCode code() const { return code_; }
   const std::string& message() const { return message_; }

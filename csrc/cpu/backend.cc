@@ -1,4 +1,4 @@
-// The C ABI of the CPU backend: each function validates, takes the device, runs, and turns every
+// The C ABI of the CPU backend: each function checks, takes the device, runs, and turns every
 // failure into a status.
 #include "cpu/backend.h"
 
@@ -21,7 +21,7 @@
 #include "cpu/processors.h"
 #include "cpu/stages.h"
 #include "ops/checks.h"
-#include "ops/validate.h"
+#include "ops/contract.h"
 
 namespace sparse_experts {
 namespace {
@@ -155,7 +155,7 @@ int32_t matrix_write(SeDevice* device, const SeMatrixRows* rows, SeStatus* statu
 
 int32_t gate(SeDevice* device, const SeGateArgs* args, SeStatus* status) {
   return guarded(status, [&]() -> Status {
-    SE_RETURN_IF_ERROR(validate_gate(*args));
+    SE_RETURN_IF_ERROR(check_gate(*args));
     std::lock_guard<std::mutex> lock(device->mutex);
     return cpu::gate_stage(RunContext(device, args->num_threads, nullptr), *args);
   });
@@ -164,11 +164,9 @@ int32_t gate(SeDevice* device, const SeGateArgs* args, SeStatus* status) {
 int32_t select_experts(SeDevice* device, const SeRouting* routing, const SeSelectArgs* args,
                        SeStatus* status) {
   return guarded(status, [&]() -> Status {
-    SE_RETURN_IF_ERROR(validate_routing(*routing));
-    SE_RETURN_IF_ERROR(validate_select(*routing, *args, false));
-    SE_CHECK_ARGUMENT(args->num_tokens == 0 || args->router_logits != nullptr,
-                      "select: no router_logits");
-    SE_RETURN_IF_ERROR(validate_select_contents(*routing, *args, false));
+    SE_RETURN_IF_ERROR(check_select(*routing, *args));
+    SE_RETURN_IF_ERROR(check_select_contents(*routing, *args));
+    SE_RETURN_IF_ERROR(validate_select(*routing, *args));
     std::lock_guard<std::mutex> lock(device->mutex);
     return cpu::select_stage(RunContext(device, 0, nullptr), *routing, *args);
   });
@@ -176,16 +174,17 @@ int32_t select_experts(SeDevice* device, const SeRouting* routing, const SeSelec
 
 int32_t dispatch(SeDevice*, const SeDispatchArgs* args, SeStatus* status) {
   return guarded(status, [&]() -> Status {
-    SE_RETURN_IF_ERROR(validate_dispatch(*args));
-    SE_RETURN_IF_ERROR(validate_dispatch_contents(*args));
+    SE_RETURN_IF_ERROR(check_dispatch(*args));
+    SE_RETURN_IF_ERROR(check_dispatch_contents(*args));
     return cpu::dispatch_stage(*args);
   });
 }
 
 int32_t expert_matmul(SeDevice* device, const SeExpertMatmulArgs* args, SeStatus* status) {
   return guarded(status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(check_expert_matmul(*args));
+    SE_RETURN_IF_ERROR(check_expert_matmul_contents(*args));
     SE_RETURN_IF_ERROR(validate_expert_matmul(*args));
-    SE_RETURN_IF_ERROR(validate_expert_matmul_contents(*args));
     std::lock_guard<std::mutex> lock(device->mutex);
     return cpu::expert_matmul_stage(RunContext(device, args->num_threads, nullptr), *args);
   });
@@ -193,8 +192,8 @@ int32_t expert_matmul(SeDevice* device, const SeExpertMatmulArgs* args, SeStatus
 
 int32_t combine(SeDevice* device, const SeCombineArgs* args, SeStatus* status) {
   return guarded(status, [&]() -> Status {
-    SE_RETURN_IF_ERROR(validate_combine(*args));
-    SE_RETURN_IF_ERROR(validate_combine_contents(*args));
+    SE_RETURN_IF_ERROR(check_combine(*args));
+    SE_RETURN_IF_ERROR(check_combine_contents(*args));
     std::lock_guard<std::mutex> lock(device->mutex);
     return cpu::combine_stage(RunContext(device, args->num_threads, nullptr), *args);
   });
@@ -214,8 +213,10 @@ int32_t layer_open(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptio
                    SeLayer** opened, SeStatus* status) {
   return guarded(status, [&]() -> Status {
     *opened = nullptr;
+    SE_RETURN_IF_ERROR(check_layer(*layer));
+    SE_RETURN_IF_ERROR(check_layer_contents(*layer));
+    SE_RETURN_IF_ERROR(check_hash_table(layer->routing));
     SE_RETURN_IF_ERROR(validate_layer(*layer));
-    SE_RETURN_IF_ERROR(validate_layer_contents(*layer));
     auto made = std::make_unique<SeLayer>();
     made->device = device;
     made->layer = *layer;
@@ -230,8 +231,10 @@ void layer_close(SeLayer* layer) { delete layer; }
 int32_t forward(SeLayer* layer, const SeForwardArgs* args, void* workspace,
                 uint64_t workspace_bytes, SeStatus* status) {
   return guarded(status, [&]() -> Status {
-    SE_RETURN_IF_ERROR(validate_forward(layer->layer, *args));
-    SE_RETURN_IF_ERROR(validate_forward_contents(layer->layer, *args));
+    const SeRouting& routing = layer->layer.routing;
+    SE_RETURN_IF_ERROR(check_forward(layer->layer, *args));
+    SE_RETURN_IF_ERROR(check_select_arrays(routing, args->select, args->replay != 0));
+    SE_RETURN_IF_ERROR(validate_forward(*args));
     std::lock_guard<std::mutex> lock(layer->device->mutex);
     return cpu::forward(RunContext(layer->device, args->num_threads, args->cancel), layer, *args,
                         static_cast<char*>(workspace), workspace_bytes);

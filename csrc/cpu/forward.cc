@@ -281,9 +281,8 @@ Status forward(const RunContext& context, SeLayer* opened, const SeForwardArgs& 
   const int64_t num_tokens = args.select.num_tokens;
   if (num_tokens == 0) return Status::ok();
   const ForwardPlan plan = plan_forward(*context.kernels, layer, num_tokens);
-  SE_CHECK_ARGUMENT(workspace != nullptr && workspace_bytes >= plan.total_bytes,
-                    "forward: the workspace has " + std::to_string(workspace_bytes) + " bytes, " +
-                        std::to_string(plan.total_bytes) + " are needed");
+  if (workspace == nullptr || workspace_bytes < plan.total_bytes)
+    return Status::workspace_too_small(workspace_bytes, plan.total_bytes);
   PhaseClock clock(&opened->phases);
   if (args.replay) {
     if (args.select.non_finite != nullptr)

@@ -1,5 +1,4 @@
-// One MoE block. Arguments have passed ops/validate.h and `workspace` holds
-// forward_workspace_bytes.
+// One MoE block. Arguments have passed ops/contract.h.
 #pragma once
 
 #include "abi/backend.h"

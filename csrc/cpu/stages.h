@@ -1,5 +1,5 @@
 // The stage ops on tensors, for callers that own part of the layer. Arguments have passed
-// ops/validate.h.
+// ops/contract.h.
 #pragma once
 
 #include "abi/backend.h"

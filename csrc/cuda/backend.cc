@@ -1,4 +1,4 @@
-// The C ABI of the CUDA backend: each function enters the device, validates, runs, and turns every
+// The C ABI of the CUDA backend: each function enters the device, checks, runs, and turns every
 // failure into a status.
 #include "abi/backend.h"
 
@@ -16,7 +16,7 @@
 #include "cuda/runtime/matrix.h"
 #include "cuda/stages/stages.h"
 #include "ops/checks.h"
-#include "ops/validate.h"
+#include "ops/contract.h"
 
 namespace sparse_experts::cuda {
 namespace {
@@ -128,7 +128,7 @@ int32_t matrix_write(SeDevice* device, const SeMatrixRows* rows, SeStatus* statu
 
 int32_t gate(SeDevice* device, const SeGateArgs* args, SeStatus* status) {
   return guarded_on(device, status, [&]() -> Status {
-    SE_RETURN_IF_ERROR(validate_gate(*args));
+    SE_RETURN_IF_ERROR(check_gate(*args));
     return router_stage(*device, *args);
   });
 }
@@ -136,23 +136,22 @@ int32_t gate(SeDevice* device, const SeGateArgs* args, SeStatus* status) {
 int32_t select_experts(SeDevice* device, const SeRouting* routing, const SeSelectArgs* args,
                        SeStatus* status) {
   return guarded_on(device, status, [&]() -> Status {
-    SE_RETURN_IF_ERROR(validate_routing(*routing));
-    SE_RETURN_IF_ERROR(validate_select(*routing, *args, false));
-    SE_CHECK_ARGUMENT(args->num_tokens == 0 || args->router_logits != nullptr,
-                      "select: no router_logits");
+    SE_RETURN_IF_ERROR(check_select(*routing, *args));
+    SE_RETURN_IF_ERROR(validate_select(*routing, *args));
     return select_stage(*device, *routing, *args);
   });
 }
 
 int32_t dispatch(SeDevice* device, const SeDispatchArgs* args, SeStatus* status) {
   return guarded_on(device, status, [&]() -> Status {
-    SE_RETURN_IF_ERROR(validate_dispatch(*args));
+    SE_RETURN_IF_ERROR(check_dispatch(*args));
     return dispatch_stage(*device, *args);
   });
 }
 
 int32_t expert_matmul(SeDevice* device, const SeExpertMatmulArgs* args, SeStatus* status) {
   return guarded_on(device, status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(check_expert_matmul(*args));
     SE_RETURN_IF_ERROR(validate_expert_matmul(*args));
     return expert_matmul_stage(*device, *args);
   });
@@ -160,7 +159,7 @@ int32_t expert_matmul(SeDevice* device, const SeExpertMatmulArgs* args, SeStatus
 
 int32_t combine(SeDevice* device, const SeCombineArgs* args, SeStatus* status) {
   return guarded_on(device, status, [&]() -> Status {
-    SE_RETURN_IF_ERROR(validate_combine(*args));
+    SE_RETURN_IF_ERROR(check_combine(*args));
     return combine_stage(*device, *args);
   });
 }

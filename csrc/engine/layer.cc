@@ -291,16 +291,22 @@ void LayerState::zero_unwritten() {
 }
 
 void LayerState::forward(const SeForwardArgs& args) {
-  throw_if_failed(executor_->loss());
   zero_unwritten();
-  const uint64_t bytes = executor_->backend().forward_workspace_bytes(
-      executor_->device(), &layer_, &options_, args.select.num_tokens);
-  void* workspace = nullptr;
-  uint64_t held_bytes = 0;
-  throw_if_failed(executor_->reserve_workspace(bytes, &workspace, &held_bytes));
-  throw_if_failed(executor_->call([&](const SeBackend& backend, SeDevice*, SeStatus* status) {
-    return backend.forward(opened_, &args, workspace, held_bytes, status);
-  }));
+  uint64_t needed_bytes = 0;
+  const auto attempt = [&](uint64_t least_bytes) {
+    void* workspace = nullptr;
+    uint64_t held_bytes = 0;
+    throw_if_failed(executor_->reserve_workspace(least_bytes, &workspace, &held_bytes));
+    throw_if_failed(executor_->call([&](const SeBackend& backend, SeDevice*, SeStatus* status) {
+      const int32_t code = backend.forward(opened_, &args, workspace, held_bytes, status);
+      if (code != SE_WORKSPACE_TOO_SMALL || least_bytes > 0) return code;
+      needed_bytes = status->needed_bytes;
+      return static_cast<int32_t>(SE_OK);
+    }));
+  };
+  // With what the device has, which nearly always does: only the backend plans a call, and once.
+  attempt(0);
+  if (needed_bytes > 0) attempt(needed_bytes);
 }
 
 }  // namespace sparse_experts::engine

@@ -1,7 +1,5 @@
 #include "ops/checks.h"
 
-#include <cmath>
-
 namespace sparse_experts {
 namespace {
 
@@ -56,14 +54,6 @@ Status check_float_dtype(const char* name, const SeTensor& tensor) {
   SE_CHECK_ARGUMENT(
       is_float_dtype(tensor.dtype),
       std::string(name) + ": expected f32, f16 or bf16, received " + dtype_name(tensor.dtype));
-  return Status::ok();
-}
-
-Status check_activation(const SeActivationSpec& spec) {
-  SE_CHECK_ARGUMENT(find_name(kActivationNames, spec.kind), "activation: unknown kind");
-  SE_CHECK_ARGUMENT(std::isfinite(spec.alpha) && std::isfinite(spec.up_offset) &&
-                        std::isfinite(spec.limit) && spec.limit >= 0,
-                    "activation: alpha, up_offset and limit must be finite, limit not negative");
   return Status::ok();
 }
 

@@ -1,4 +1,4 @@
-// Small checks that the validators share.
+// Small checks that the contract's functions share.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +33,5 @@ inline bool is_extent(int64_t value) { return value >= 0 && value <= kMaxExtent;
 // backwards, and data when not empty.
 Status check_tensor(const char* name, const SeTensor& tensor, std::initializer_list<int64_t> shape);
 Status check_float_dtype(const char* name, const SeTensor& tensor);
-Status check_activation(const SeActivationSpec& spec);
 
 }  // namespace sparse_experts

@@ -15,6 +15,7 @@ const fail = (name: string, detail: string, fix: string): DoctorCheck => ({ name
 export const KNOWN_VARIABLES: readonly string[] = [
   'SPARSE_EXPERTS_THREADS',
   'SPARSE_EXPERTS_CPU_ISA',
+  'SPARSE_EXPERTS_CHECK',
   'SPARSE_EXPERTS_DEBUG',
   'SPARSE_EXPERTS_NATIVE_PATH',
   'SPARSE_EXPERTS_PREBUILD',

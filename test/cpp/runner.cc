@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -82,6 +83,8 @@ std::string joined(const std::vector<std::string>& names) {
 
 Runner::Runner(int* argc, char** argv, Hooks all_hooks) : doctest_arguments_{argv[0]} {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
+  // The backends' debug contract: some cases are about it.
+  setenv("SPARSE_EXPERTS_CHECK", "1", 0);
   hooks = std::move(all_hooks);
   int kept = 1;
   for (int i = 1; i < *argc; ++i) {

@@ -214,8 +214,10 @@ TEST_CASE("arguments") {
   CHECK_MESSAGE(backend.forward(layer.get(), &args, nullptr, 0, &status) == SE_INVALID_ARGUMENT,
                 "no outputs");
   const DeviceMemory little(device, 64);
-  CHECK_MESSAGE(run_on_device(layer, good, &little, 64).code == SE_INVALID_ARGUMENT,
-                "a workspace that is too small");
+  const ForwardResult refused_call = run_on_device(layer, good, &little, 64);
+  CHECK_MESSAGE(refused_call.code == SE_WORKSPACE_TOO_SMALL, "a workspace that is too small");
+  CHECK_MESSAGE(refused_call.status.needed_bytes == workspace_bytes_of(layer, 4),
+                "what a call needs is what was foretold");
 
   const auto refused = [&](const SeMoeLayer& description, const std::string& what) {
     const DeviceLayer opened(device, description);

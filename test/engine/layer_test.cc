@@ -134,6 +134,28 @@ TEST_CASE("a forward that fails is told, and the next one runs") {
   CHECK(stub.calls(Call::kForward) == calls);
 }
 
+TEST_CASE("the backend alone plans a forward, and the workspace grows when it asks for more") {
+  Stub stub;
+  const auto executor = make_executor();
+  const auto layer = LayerState::create(small_layer(), executor);
+  const int plans = stub.plans();
+  layer->forward(one_token());
+  CHECK(executor->workspace_bytes() == 1024);
+  const int allocations = stub.allocations();
+  layer->forward(one_token());
+  CHECK(stub.allocations() == allocations);
+  stub.workspace_bytes = 4096;
+  layer->forward(one_token());
+  CHECK(executor->workspace_bytes() == 4096);
+  CHECK(stub.allocations() == allocations + 1);
+  stub.workspace_bytes = 512;
+  layer->forward(one_token());
+  CHECK(executor->workspace_bytes() == 4096);
+  CHECK(stub.calls(Call::kForward) == 4);
+  CHECK(stub.plans() == plans);
+  CHECK(stub.breaches() == 0);
+}
+
 TEST_CASE("a task keeps its layer, and its memory goes after the forward has ended") {
   Stub stub;
   auto executor = make_executor();

@@ -171,6 +171,7 @@ struct StubCalls {
 
   static uint64_t forward_workspace_bytes(SeDevice* device, const SeMoeLayer* /*layer*/,
                                           const SeLayerOptions* /*options*/, int64_t num_tokens) {
+    ++of(device).plans_;
     return of(device).workspace_bytes * static_cast<uint64_t>(num_tokens);
   }
 
@@ -192,6 +193,13 @@ struct StubCalls {
   static int32_t forward(SeLayer* layer, const SeForwardArgs* args, void* workspace,
                          uint64_t workspace_bytes, SeStatus* status) {
     Stub& stub = *reinterpret_cast<StubLayer*>(layer)->stub;
+    const uint64_t needed_bytes =
+        stub.workspace_bytes * static_cast<uint64_t>(args->select.num_tokens);
+    if (workspace_bytes < needed_bytes) {
+      Stub::report(SE_WORKSPACE_TOO_SMALL, status);
+      status->needed_bytes = needed_bytes;
+      return SE_WORKSPACE_TOO_SMALL;
+    }
     const int32_t code = stub.enter(Call::kForward, status);
     if (code != SE_OK) return code;
     const int running = ++stub.forwards_running_;

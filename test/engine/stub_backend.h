@@ -53,6 +53,7 @@ class Stub {
   int calls(Call call) const { return calls_[static_cast<size_t>(call)].load(); }
   uint64_t live_bytes() const { return live_bytes_.load(); }
   int allocations() const { return allocations_.load(); }
+  int plans() const { return plans_.load(); }
   int open_devices() const { return open_devices_.load(); }
   int open_layers() const { return open_layers_.load(); }
   int forwards_running() const { return forwards_running_.load(); }
@@ -73,6 +74,7 @@ class Stub {
   std::array<std::atomic<int32_t>, static_cast<size_t>(Call::kNumCalls)> failing_code_;
   std::atomic<uint64_t> live_bytes_{0};
   std::atomic<int> allocations_{0};
+  std::atomic<int> plans_{0};
   std::atomic<int> open_devices_{0};
   std::atomic<int> open_layers_{0};
   std::atomic<int> forwards_running_{0};

@@ -6,7 +6,7 @@
 #include "cuda/runtime/device.h"
 #include "cuda/stages/stages.h"
 #include "ops/checks.h"
-#include "ops/validate.h"
+#include "ops/contract.h"
 
 namespace sparse_experts::cuda {
 namespace {
@@ -44,6 +44,7 @@ Layer::~Layer() {
 }
 
 Status Layer::open() {
+  SE_RETURN_IF_ERROR(check_layer(layer_));
   SE_RETURN_IF_ERROR(validate_layer(layer_));
   SE_RETURN_IF_ERROR(check_strides("experts", layer_.experts));
   SE_RETURN_IF_ERROR(check_strides("shared experts", layer_.shared));
@@ -58,7 +59,7 @@ Status Layer::open() {
       "cudaEventCreateWithFlags");
 }
 
-// The same rules as validate_layer_contents, on copies of the tables.
+// The same rules as check_layer_contents, on copies of the tables.
 Status Layer::check_tables() {
   SeMoeLayer on_host = layer_;
   const void* first[5] = {};
@@ -79,7 +80,7 @@ Status Layer::check_tables() {
     SE_RETURN_IF_ERROR(fetch_first(&on_host.shared.up));
     SE_RETURN_IF_ERROR(fetch_first(&on_host.shared.down));
   }
-  SE_RETURN_IF_ERROR(validate_layer_contents(on_host));
+  SE_RETURN_IF_ERROR(check_layer_contents(on_host));
   if (layer_.experts.num_experts == 0) return Status::ok();
   return make_present_table(layer_.experts);
 }
@@ -111,15 +112,15 @@ Status Layer::make_present_table(const SeExperts& experts) {
 }
 
 Status Layer::forward(const SeForwardArgs& args, void* workspace, uint64_t workspace_bytes) {
-  SE_RETURN_IF_ERROR(validate_forward(layer_, args));
-  SE_RETURN_IF_ERROR(validate_select_arrays(layer_.routing, args.select, args.replay != 0));
+  SE_RETURN_IF_ERROR(check_forward(layer_, args));
+  SE_RETURN_IF_ERROR(check_select_arrays(layer_.routing, args.select, args.replay != 0));
+  SE_RETURN_IF_ERROR(validate_forward(args));
   SE_RETURN_IF_ERROR(device_.enter());
   const int64_t num_tokens = args.select.num_tokens;
   if (num_tokens == 0) return Status::ok();
   const ForwardPlan plan = plan_forward(layer_, device_.limits(), num_tokens);
-  SE_CHECK_ARGUMENT(workspace != nullptr && workspace_bytes >= plan.total_bytes,
-                    "forward: the workspace has " + std::to_string(workspace_bytes) + " bytes, " +
-                        std::to_string(plan.total_bytes) + " are needed");
+  if (workspace == nullptr || workspace_bytes < plan.total_bytes)
+    return Status::workspace_too_small(workspace_bytes, plan.total_bytes);
   if (args.cancel != nullptr && __atomic_load_n(args.cancel, __ATOMIC_RELAXED) != 0)
     return Status::cancelled();
   const StagingPlan staging = plan_staging(layer_, args);

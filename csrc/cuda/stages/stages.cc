@@ -12,7 +12,7 @@
 #include "cuda/ops/select.h"
 #include "cuda/stages/stage.h"
 #include "ops/checks.h"
-#include "ops/validate.h"
+#include "ops/contract.h"
 
 namespace sparse_experts::cuda {
 namespace {
@@ -107,7 +107,7 @@ Status check_select_contents(Stage& stage, const SeRouting& routing, const SeSel
   on_host.num_sequences = args.num_sequences;
   SeRouting without_table = routing;
   without_table.hash_routed = 0;
-  return validate_select_arrays(without_table, on_host, false);
+  return check_select_arrays(without_table, on_host, false);
 }
 
 }  // namespace

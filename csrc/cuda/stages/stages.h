@@ -1,4 +1,4 @@
-// The stage ops. Arguments have passed ops/validate.h; what their arrays hold is checked here.
+// The stage ops. Arguments have passed ops/contract.h; what their arrays hold is checked here.
 // Synchronous: the results are in place on return. All pointers are device pointers.
 #pragma once
 

@@ -1,8 +1,6 @@
-#include <cmath>
-
 #include "core/matrix_format.h"
 #include "ops/checks.h"
-#include "ops/validate.h"
+#include "ops/contract.h"
 
 namespace sparse_experts {
 namespace {
@@ -46,14 +44,37 @@ Status check_experts(const std::string& name, const SeExperts& experts, int64_t 
   for (const SeBiasTable* bias : biases)
     SE_CHECK_ARGUMENT(bias->data == nullptr || bias->stride >= 1,
                       name + ": bias stride must be positive");
-  return check_activation(experts.activation);
+  return Status::ok();
 }
 
 }  // namespace
 
-Status validate_layer(const SeMoeLayer& layer) {
+Status check_routing(const SeRouting& routing) {
+  SE_CHECK_ARGUMENT(routing.num_experts >= 1 && routing.num_experts <= INT32_MAX / 2,
+                    "routing: num_experts out of range");
+  SE_CHECK_ARGUMENT(
+      routing.num_identity_experts >= 0 && routing.num_identity_experts <= routing.num_experts,
+      "routing: num_identity_experts out of range");
+  SE_CHECK_ARGUMENT(routing.top_k >= 1 && routing.top_k <= routing.num_experts,
+                    "routing: top_k must be in [1, num_experts]");
+  // It writes two slots.
+  SE_CHECK_ARGUMENT(routing.scoring != SE_SPARSEMIXER || routing.top_k == 2,
+                    "routing: sparsemixer selects exactly 2 experts");
+  const int64_t num_groups = routing.num_expert_groups;
+  SE_CHECK_ARGUMENT(num_groups >= 1 && routing.num_experts % num_groups == 0,
+                    "routing: num_expert_groups must divide num_experts");
+  SE_CHECK_ARGUMENT(
+      num_groups == 1 || (routing.topk_group >= 1 && routing.topk_group <= num_groups),
+      "routing: topk_group must be in [1, num_expert_groups]");
+  SE_CHECK_ARGUMENT(
+      !routing.hash_routed || (routing.hash_table != nullptr && routing.vocab_size > 0),
+      "routing: hash routing needs its table");
+  return Status::ok();
+}
+
+Status check_layer(const SeMoeLayer& layer) {
   const SeRouting& routing = layer.routing;
-  SE_RETURN_IF_ERROR(validate_routing(routing));
+  SE_RETURN_IF_ERROR(check_routing(routing));
   SE_CHECK_ARGUMENT(layer.hidden_size >= 1 && is_extent(layer.hidden_size),
                     "layer: hidden_size out of range");
   SE_CHECK_ARGUMENT(is_extent(layer.latent_size), "layer: latent_size out of range");
@@ -73,19 +94,15 @@ Status validate_layer(const SeMoeLayer& layer) {
   }
   SE_CHECK_ARGUMENT(layer.shared.num_experts == 0 || layer.shared.num_experts == 1,
                     "layer: shared experts are one fused expert");
-  SE_CHECK_ARGUMENT(find_name(kSharedGateNames, layer.shared_gate_mode),
-                    "layer: unknown shared gate");
   if (layer.shared.num_experts == 1) {
     SE_RETURN_IF_ERROR(check_experts("shared experts", layer.shared, layer.hidden_size));
     SE_CHECK_ARGUMENT(layer.shared_gate_mode == SE_SHARED_PLAIN || layer.shared_gate != nullptr,
                       "layer: the gate of the shared experts is missing");
   }
-  SE_CHECK_ARGUMENT(layer.router_input_scale == nullptr || std::isfinite(layer.router_norm_epsilon),
-                    "layer: router_norm_epsilon must be finite");
   return Status::ok();
 }
 
-Status validate_layer_contents(const SeMoeLayer& layer) {
+Status check_layer_contents(const SeMoeLayer& layer) {
   SE_CHECK_ARGUMENT(layer.latent_size == 0 || (layer.latent_down.data[0] != nullptr &&
                                                layer.latent_up.data[0] != nullptr),
                     "layer: a latent projection is missing");
@@ -95,30 +112,6 @@ Status validate_layer_contents(const SeMoeLayer& layer) {
                                   (!shared.activation.gated || shared.gate.data[0] != nullptr)),
       "layer: a matrix of the shared experts is missing");
   return Status::ok();
-}
-
-Status validate_forward(const SeMoeLayer& layer, const SeForwardArgs& args) {
-  SE_RETURN_IF_ERROR(validate_layer(layer));
-  const int64_t num_tokens = args.select.num_tokens;
-  SE_CHECK_ARGUMENT(is_extent(num_tokens), "forward: num_tokens out of range");
-  SE_RETURN_IF_ERROR(check_tensor("hidden", args.hidden, {num_tokens, layer.hidden_size}));
-  SE_RETURN_IF_ERROR(check_float_dtype("hidden", args.hidden));
-  SE_RETURN_IF_ERROR(check_tensor("output", args.output, {num_tokens, layer.hidden_size}));
-  SE_CHECK_ARGUMENT(args.output.dtype == args.hidden.dtype,
-                    "forward: output must have hidden's dtype");
-  if (args.router_input.data != nullptr) {
-    SE_RETURN_IF_ERROR(
-        check_tensor("router_input", args.router_input, {num_tokens, layer.hidden_size}));
-    SE_RETURN_IF_ERROR(check_float_dtype("router_input", args.router_input));
-  }
-  SE_CHECK_ARGUMENT(args.replay || num_tokens == 0 || layer.router_weight != nullptr,
-                    "forward: the layer has no router");
-  return validate_select(layer.routing, args.select, args.replay != 0);
-}
-
-Status validate_forward_contents(const SeMoeLayer& layer, const SeForwardArgs& args) {
-  SE_RETURN_IF_ERROR(validate_layer_contents(layer));
-  return validate_select_contents(layer.routing, args.select, args.replay != 0);
 }
 
 }  // namespace sparse_experts

@@ -1,7 +1,7 @@
 #include <vector>
 
 #include "ops/checks.h"
-#include "ops/validate.h"
+#include "ops/contract.h"
 
 namespace sparse_experts {
 namespace {
@@ -28,7 +28,7 @@ Status check_dispatched(const std::string& op, const int32_t* expert_offsets, in
 
 }  // namespace
 
-Status validate_gate(const SeGateArgs& args) {
+Status check_gate(const SeGateArgs& args) {
   SE_RETURN_IF_ERROR(check_tensor("hidden", args.hidden, {-1, -1}));
   SE_RETURN_IF_ERROR(check_float_dtype("hidden", args.hidden));
   SE_RETURN_IF_ERROR(check_tensor("router_weight", args.router_weight, {-1, args.hidden.shape[1]}));
@@ -39,7 +39,7 @@ Status validate_gate(const SeGateArgs& args) {
   return Status::ok();
 }
 
-Status validate_dispatch(const SeDispatchArgs& args) {
+Status check_dispatch(const SeDispatchArgs& args) {
   SE_CHECK_ARGUMENT(args.num_experts >= 1 && args.num_experts <= INT32_MAX / 2,
                     "dispatch: num_experts out of range");
   SE_CHECK_ARGUMENT(args.num_slots >= 0 && args.num_slots <= INT32_MAX,
@@ -51,7 +51,7 @@ Status validate_dispatch(const SeDispatchArgs& args) {
   return Status::ok();
 }
 
-Status validate_dispatch_contents(const SeDispatchArgs& args) {
+Status check_dispatch_contents(const SeDispatchArgs& args) {
   for (int64_t slot = 0; slot < args.num_slots; ++slot)
     SE_CHECK_ARGUMENT(args.topk_ids[slot] >= -1 && args.topk_ids[slot] < args.num_experts,
                       "dispatch: expert id " + std::to_string(args.topk_ids[slot]) + " in slot " +
@@ -60,7 +60,7 @@ Status validate_dispatch_contents(const SeDispatchArgs& args) {
   return Status::ok();
 }
 
-Status validate_expert_matmul(const SeExpertMatmulArgs& args) {
+Status check_expert_matmul(const SeExpertMatmulArgs& args) {
   SE_CHECK_ARGUMENT(args.num_slots >= 0 && args.num_slots <= INT32_MAX,
                     "expert_matmul: the number of slots must fit 32 bits");
   SE_CHECK_ARGUMENT(!args.gather || args.top_k >= 1, "expert_matmul: gather needs top_k >= 1");
@@ -79,13 +79,10 @@ Status validate_expert_matmul(const SeExpertMatmulArgs& args) {
     SE_CHECK_ARGUMENT(args.bias.dtype == SE_F32, "expert_matmul: bias must be f32");
   }
   int64_t num_cols = num_rows;
-  if (args.apply_activation) {
-    SE_RETURN_IF_ERROR(check_activation(args.activation));
-    if (args.activation.gated) {
-      SE_CHECK_ARGUMENT(num_rows % 2 == 0,
-                        "expert_matmul: gated weights need an even number of rows");
-      num_cols = num_rows / 2;
-    }
+  if (args.apply_activation && args.activation.gated) {
+    SE_CHECK_ARGUMENT(num_rows % 2 == 0,
+                      "expert_matmul: gated weights need an even number of rows");
+    num_cols = num_rows / 2;
   }
   SE_RETURN_IF_ERROR(check_tensor("output", args.output, {args.num_slots, num_cols}));
   SE_CHECK_ARGUMENT(args.output.dtype == SE_F32, "expert_matmul: output must be f32");
@@ -95,12 +92,12 @@ Status validate_expert_matmul(const SeExpertMatmulArgs& args) {
   return Status::ok();
 }
 
-Status validate_expert_matmul_contents(const SeExpertMatmulArgs& args) {
+Status check_expert_matmul_contents(const SeExpertMatmulArgs& args) {
   return check_dispatched("expert_matmul", args.expert_offsets, args.weights.shape[0],
                           args.sorted_slots, args.num_slots);
 }
 
-Status validate_combine(const SeCombineArgs& args) {
+Status check_combine(const SeCombineArgs& args) {
   int64_t num_slots = 0;
   SE_CHECK_ARGUMENT(is_extent(args.num_tokens) && args.top_k >= 1 &&
                         !__builtin_mul_overflow(args.num_tokens, args.top_k, &num_slots),
@@ -121,7 +118,7 @@ Status validate_combine(const SeCombineArgs& args) {
   return Status::ok();
 }
 
-Status validate_combine_contents(const SeCombineArgs& args) {
+Status check_combine_contents(const SeCombineArgs& args) {
   if (args.expert_offsets == nullptr) return Status::ok();
   return check_dispatched("combine", args.expert_offsets, args.num_experts, args.sorted_slots,
                           args.num_tokens * args.top_k);
