@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -12,6 +13,7 @@
 #include <sys/mman.h>
 #endif
 
+#include "core/memory_limits.h"
 #include "core/numeric.h"
 
 namespace sparse_experts {
@@ -69,6 +71,9 @@ HostMemoryInfo host_memory_info() {
     }
     std::fclose(file);
   }
+  const MemoryLimit limit = memory_limit();
+  info.total_bytes = std::min(info.total_bytes, limit.limit_bytes);
+  info.free_bytes = std::min(info.free_bytes, limit.left_bytes);
   return info;
 }
 

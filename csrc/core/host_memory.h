@@ -8,8 +8,8 @@
 namespace sparse_experts {
 
 struct HostMemoryInfo {
-  uint64_t total_bytes = 0;
-  uint64_t free_bytes = 0;  // what can be had without swapping
+  uint64_t total_bytes = 0;  // of the machine, or the limit on this process
+  uint64_t free_bytes = 0;   // what can be had without swapping, within that limit
 };
 
 HostMemoryInfo host_memory_info();

@@ -71,6 +71,14 @@ Failure current_failure() noexcept {
     failure.free_bytes = host_memory_info().free_bytes;
     return failure;
   } catch (const std::system_error& exception) {
+    // What std::thread throws where the machine or a limit on the process allows no more threads.
+    if (exception.code() == std::errc::resource_unavailable_try_again) {
+      Failure failure(ErrorCode::kOutOfMemory,
+                      "the system refused a thread: no memory for its stack, or a limit on the "
+                      "number of threads");
+      failure.free_bytes = host_memory_info().free_bytes;
+      return failure;
+    }
     return {ErrorCode::kInternal, std::string("the system refused: ") + exception.what()};
   } catch (const std::exception& exception) {
     return {ErrorCode::kInternal, exception.what()};

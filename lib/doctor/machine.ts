@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import os from 'node:os'
+import { hostMemory } from '../devices/host-memory.js'
 
 /** The C library of this process. */
 export interface LibcInfo {
@@ -104,12 +105,9 @@ export function probeCpuQuota(): number | null {
 }
 
 export function probeMemory(): MemoryInfo {
-  const host = process as NodeJS.Process & { constrainedMemory?(): number; availableMemory?(): number }
-  const totalBytes = guarded(() => os.totalmem(), 0)
-  const limit = guarded(() => host.constrainedMemory?.() ?? 0, 0)
-  // Without a limit the kernel reports a figure near 2^63.
-  const limitBytes = limit > 0 && limit < totalBytes ? limit : null
-  return { totalBytes, freeBytes: guarded(() => host.availableMemory?.() ?? os.freemem(), 0), limitBytes }
+  const machineBytes = guarded(() => os.totalmem(), 0)
+  const { totalBytes, freeBytes } = guarded(hostMemory, { totalBytes: machineBytes, freeBytes: 0 })
+  return { totalBytes: machineBytes, freeBytes, limitBytes: totalBytes < machineBytes ? totalBytes : null }
 }
 
 export function probeNvidia(): NvidiaInfo {

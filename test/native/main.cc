@@ -53,6 +53,7 @@ int run(int argc, char** argv) {
   }
   if (!bench) {
     runner.run_suite("machine", "machine");
+    runner.run_suite("memory limits", "memory_limits");
     // Four participants whatever the machine has, so that threads are exercised everywhere; benches
     // take what is there.
     setenv("SPARSE_EXPERTS_THREADS", "4", 1);
