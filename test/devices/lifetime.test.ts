@@ -13,6 +13,7 @@ import {
   makeConfig,
   makeLayer,
   makeRequest,
+  SLOW_SIZES,
   slowTokens,
   testDevice,
   weightBytes,
@@ -114,16 +115,15 @@ describe.skipIf('error' in native)('lifetime', () => {
     ['asynchronous', false],
     ['synchronous', true],
   ])('terminates a worker in the middle of %s forwards', async (_name, sync) => {
-    const sizes = { hiddenSize: 256, intermediateSize: 256, topK: 4 }
     const { layer, config } = makeLayer(addon)
     const expected = makeRequest(config, 5)
     layer.forwardSync(expected)
     for (let round = 0; round < 4; round++) {
       const worker = startWorker({
-        tokens: sync ? slowTokens() / 10 : slowTokens(),
+        tokens: sync ? slowTokens() >> 3 : slowTokens(),
         forwards: 1000,
         sync,
-        sizes,
+        sizes: SLOW_SIZES,
       })
       await once(worker, 'message')
       await sleep(20 * round)

@@ -15,6 +15,7 @@ import {
   noise,
   plainForward,
   relativeError,
+  SLOW_SIZES,
   slowTokens,
   testDevice,
   weightBytes,
@@ -27,7 +28,7 @@ if ('error' in native) console.warn(`skipped: ${native.error.message}`)
 const BOUND = BOUNDS.f32
 
 /** Some tenths of a second per forward of slowTokens(): long enough to act on while it runs. */
-const SLOW = makeConfig({ hiddenSize: 256, intermediateSize: 256, topK: 4 })
+const SLOW = makeConfig(SLOW_SIZES)
 
 describe.skipIf('error' in native)('forwards', () => {
   const addon = (native as { addon: NativeAddon }).addon
@@ -282,7 +283,7 @@ describe.skipIf('error' in native)('forwards', () => {
   it('lets accepted calls finish after dispose, then gives the memory back', async () => {
     const { layer, config } = makeLayer(addon, SLOW)
     const held = weightBytes(layer)
-    expect(held).toBeGreaterThan(4 * 3 * 256 * 256 * 4)
+    expect(held).toBeGreaterThan(4 * 3 * 256 * 1024 * 4)
     const requests = [makeRequest(config, slowTokens()), makeRequest(config, 10)]
     const calls = requests.map(request => forward(layer, request))
     layer.dispose()

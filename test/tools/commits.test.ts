@@ -10,14 +10,24 @@ const script = path.join(import.meta.dirname, '../../tools/check/commits.mjs')
 const directory = mkdtempSync(path.join(os.tmpdir(), 'commits-'))
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
+const GIT_OPTIONS = [
+  'user.name=test',
+  'user.email=test@example.com',
+  'commit.gpgsign=false',
+  // A commit starts no process of its own to tidy up.
+  'maintenance.auto=false',
+].flatMap(option => ['-c', option])
+
 function git(cwd: string, ...args: string[]): string {
-  const identity = ['-c', 'user.name=test', '-c', 'user.email=test@example.com', '-c', 'commit.gpgsign=false']
-  const { status, stdout, stderr } = spawnSync('git', [...identity, ...args], { cwd, encoding: 'utf8' })
+  const { status, stdout, stderr } = spawnSync('git', [...GIT_OPTIONS, ...args], { cwd, encoding: 'utf8' })
   expect(status, stderr).toBe(0)
   return stdout.trim()
 }
-function commit(subject: string): string {
+function commit(subject: string): void {
   git(directory, 'commit', '--quiet', '--allow-empty', '-m', subject)
+}
+function commitBase(subject: string): string {
+  commit(subject)
   return git(directory, 'rev-parse', 'HEAD')
 }
 function check(base: string, where = directory) {
@@ -27,12 +37,12 @@ function check(base: string, where = directory) {
 }
 
 beforeAll(() => {
-  git(directory, 'init', '--quiet')
+  git(directory, 'init', '--quiet', '--template=')
 })
 
 describe('commit subjects', () => {
   it('may be anything before the base, and keep it afterwards', () => {
-    const base = commit('An older habit')
+    const base = commitBase('An older habit')
     commit('fix(cpu): a window of one token')
     commit('feat!: another meaning of an option')
     const longest = `docs: ${'x'.repeat(66)}`
@@ -46,7 +56,7 @@ describe('commit subjects', () => {
     ['fix:no space', /is not "type/],
     [`docs: ${'x'.repeat(67)}`, /has 73 characters, more than 72/],
   ])('refuse %s', (subject, reason) => {
-    const base = commit('chore: base')
+    const base = commitBase('chore: base')
     commit(subject)
     const { status, said } = check(base)
     expect(said).toMatch(reason)
@@ -54,7 +64,7 @@ describe('commit subjects', () => {
   })
 
   it('are not judged in a shallow clone that does not reach the base, and that is said', () => {
-    const base = commit('chore: base')
+    const base = commitBase('chore: base')
     commit('Not a convention')
     commit('chore: last')
     const clone = path.join(directory, 'clone')

@@ -1,11 +1,11 @@
 /** A step is spared only when a green run of the same inputs, tools and row is known; whatever cannot be decided runs. */
 
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { afterAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 
 interface Row {
   name: string
@@ -54,9 +54,16 @@ const row: Row = {
   inputs: ['csrc', '!csrc/cuda', 'package.json'],
 }
 
+const GIT_OPTIONS = [
+  'user.name=test',
+  'user.email=test@example.com',
+  'commit.gpgsign=false',
+  // A commit starts no process of its own to tidy up.
+  'maintenance.auto=false',
+].flatMap(option => ['-c', option])
+
 function git(...args: string[]): void {
-  const identity = ['-c', 'user.name=test', '-c', 'user.email=test@example.com', '-c', 'commit.gpgsign=false']
-  const { status, stderr } = spawnSync('git', [...identity, ...args], { cwd: root, encoding: 'utf8' })
+  const { status, stderr } = spawnSync('git', [...GIT_OPTIONS, ...args], { cwd: root, encoding: 'utf8' })
   expect(status, stderr).toBe(0)
 }
 function write(file: string, text: string): void {
@@ -77,15 +84,22 @@ function succeed(of: Row = row, with_: Options = options): Decision {
   return decision
 }
 
-beforeEach(() => {
-  root = mkdtempSync(path.join(temporary, 'repository-'))
-  options = { root, machine: 'gcc 12', directory: path.join(temporary, `kept-${path.basename(root)}`) }
-  git('init', '--quiet')
+const pattern = path.join(temporary, 'pattern')
+beforeAll(() => {
+  root = pattern
+  mkdirSync(root)
+  git('init', '--quiet', '--template=')
   write('csrc/a.cc', 'a')
   write('csrc/cuda/b.cu', 'b')
   write('package.json', '{}')
   write('docs/a.md', 'words')
   commit()
+})
+
+beforeEach(() => {
+  root = mkdtempSync(path.join(temporary, 'repository-'))
+  cpSync(pattern, root, { recursive: true })
+  options = { root, machine: 'gcc 12', directory: path.join(temporary, `kept-${path.basename(root)}`) }
 })
 
 describe('a step', () => {
