@@ -58,10 +58,11 @@ function floatRows(
   const readScale = elementReader(scale.bytes, scale.type)
   return (row, out, offset) => {
     const base = Math.floor(row / grid.blockRows) * grid.numCols
-    for (let j = 0; j < cols; j++) {
+    for (let begin = 0, block = base; begin < cols; begin += grid.blockCols, block++) {
+      const factor = readScale(block)
+      const end = Math.min(begin + grid.blockCols, cols)
       // Storing into the f32 array is the one rounding of the product.
-      out[offset + j] =
-        read(row * rowStride + j * colStride) * readScale(base + Math.floor(j / grid.blockCols))
+      for (let j = begin; j < end; j++) out[offset + j] = read(row * rowStride + j * colStride) * factor
     }
   }
 }
