@@ -3,9 +3,10 @@
 import { type DType, MoeLayer } from './package.js'
 import { inputOf, type Peer, type PeerLayer, timeCalls } from './peer.js'
 
-export function createOurs(layer: PeerLayer, dtype: DType): Peer {
+/** `build`: the class of another build of the package. */
+export function createOurs(layer: PeerLayer, dtype: DType, build: typeof MoeLayer = MoeLayer): Peer {
   const { config, weights, threads } = layer
-  const made = MoeLayer.create(config, weights, { device: 'cpu', dtype, threads })
+  const made = build.create(config, weights, { device: 'cpu', dtype, threads })
   const outputs = new Map<number, Float32Array>()
   const outputFor = (length: number) => {
     if (!outputs.has(length)) outputs.set(length, new Float32Array(length))

@@ -1,0 +1,99 @@
+/**
+ * `npm run bench:builds -- --before DIRECTORY`: this build beside another one, in one process and turn by turn, so that a change is
+ * judged by a ratio and not by two tables from different hours. Layers are made anew for each of `--layers`: where their pages lie differs
+ * from layer to layer by more than most changes gain.
+ */
+
+import path from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { formatDuration, formatNumber } from '../../lib/cli/format.js'
+import { Random } from '../../test/cases/random.js'
+import {
+  DTYPES,
+  matching,
+  numbers,
+  parseValues,
+  runCommand,
+  UsageError,
+  words,
+} from '../harness/command-line.js'
+import { randomHidden } from '../harness/inputs.js'
+import { environment } from '../harness/machine.js'
+import { createOurs } from '../harness/our-layer.js'
+import type { DType, MoeLayer } from '../harness/package.js'
+import { median, ratioOf, runRounds } from '../harness/rounds.js'
+import { BENCH_SHAPES, type BenchShape } from '../harness/shapes.js'
+import { makeBenchWeights } from '../harness/weights.js'
+
+const USAGE = `npm run bench:builds -- --before DIRECTORY [options]: this build over another one, after \`npm ci\` there
+  --before DIR    the other checkout
+  --filter A,B    shapes whose name contains one of these words (default: small)
+  --dtype A,B     f32, bf16, f16 (default: bf16,f32)
+  --tokens A,B    rows of a call (default: 1,8,64,512)
+  --layers N      layers made of each build (default: 5)
+  --rounds N      for each of them (default: 8)
+  --threads N     (default: all)`
+
+function parseBuildsOptions(args: readonly string[]) {
+  const values = parseValues(args, ['before', 'filter', 'dtype', 'tokens', 'layers', 'rounds', 'threads'])
+  if (values.before === undefined) throw new UsageError('--before names the other checkout')
+  const shapes = BENCH_SHAPES.filter(shape => shape.expertsOfAllRanks === undefined)
+  const names = shapes.map(({ name }) => name)
+  const chosen = matching(values.filter ?? 'small', names)
+  return {
+    before: path.resolve(values.before),
+    shapes: shapes.filter(({ name }) => chosen.includes(name)),
+    dtypes: words('dtype', values.dtype, DTYPES) ?? (['bf16', 'f32'] as const),
+    tokens: numbers('tokens', values.tokens, 1) ?? [1, 8, 64, 512],
+    layers: numbers('layers', values.layers, 1)?.[0] ?? 5,
+    rounds: numbers('rounds', values.rounds, 1)?.[0] ?? 8,
+    threads: numbers('threads', values.threads, 1)?.[0] ?? environment().cores,
+  }
+}
+
+type BuildsOptions = ReturnType<typeof parseBuildsOptions>
+
+async function main(options: BuildsOptions): Promise<void> {
+  const { before, shapes, dtypes } = options
+  const file = pathToFileURL(path.join(before, 'dist/index.js')).href
+  const other = ((await import(file)) as { MoeLayer: typeof MoeLayer }).MoeLayer
+  console.log(`${environment().cpu}, ${options.threads} threads; before: ${before}`)
+  for (const shape of shapes) for (const dtype of dtypes) await compare(shape, dtype, other, options)
+}
+
+async function compare(
+  { name, config }: BenchShape,
+  dtype: DType,
+  other: typeof MoeLayer,
+  { tokens, layers, rounds, threads }: BuildsOptions,
+): Promise<void> {
+  const { weights } = makeBenchWeights({ name, config }, dtype)
+  const numRows = Math.max(256, 2 * Math.max(...tokens))
+  const hidden = randomHidden(new Random(3), numRows, config.hiddenSize)
+  const layer = { shape: name, config, weights, hidden, threads, directory: '' }
+  const times = new Map(
+    tokens.map(count => [count, { now: [] as number[], earlier: [] as number[], ratios: [] as number[] }]),
+  )
+  for (let made = 0; made < layers; made++) {
+    // Who is made first gets the pages that are left from before.
+    const order = made % 2 === 0 ? [undefined, other] : [other, undefined]
+    const peers = order.map(build => createOurs(layer, dtype, build))
+    for (const [numTokens, cell] of times) {
+      const measured = await runRounds(peers, numTokens, { rounds, blockMs: 100 })
+      const [now, earlier] = (made % 2 === 0 ? measured : measured.reverse()).map(peer => peer.rounds)
+      cell.now.push(median(now!))
+      cell.earlier.push(median(earlier!))
+      cell.ratios.push(ratioOf(now!, earlier!).median)
+    }
+    for (const peer of peers) await peer.close()
+  }
+  for (const [numTokens, { now, earlier, ratios }] of times) {
+    console.log(
+      `${`${name} ${dtype}`.padEnd(24)}${`T=${numTokens}`.padStart(7)}  before ${formatDuration(median(earlier)).padStart(8)}` +
+        `  now ${formatDuration(median(now)).padStart(8)}  ${formatNumber(median(ratios))}×` +
+        ` (${formatNumber(Math.min(...ratios))}–${formatNumber(Math.max(...ratios))})`,
+    )
+  }
+}
+
+await runCommand(USAGE, args => main(parseBuildsOptions(args)))
