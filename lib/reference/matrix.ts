@@ -59,7 +59,7 @@ export function viewMatrix(
   if (isArray(source)) {
     if (source.length !== rows * cols)
       throw invalidArgShape(name, `[${rows}, ${cols}] = ${rows * cols} elements`, `${source.length}`)
-    return { rows, cols, data: widen(source), offset: 0, rowStride: cols, colStride: 1 }
+    return lazyMatrix(source, widen, { rows, cols, offset: 0, rowStride: cols, colStride: 1 })
   }
   const strided = source as Exclude<typeof source, Numbers | Uint16Array> | null | undefined
   if (
@@ -80,7 +80,19 @@ export function viewMatrix(
       `offset and strides that keep [${rows}, ${cols}] inside ${data.length} elements`,
       `offset ${offset}, strides ${String(strides)}`,
     )
-  return { rows, cols, data: widen(data), offset, rowStride, colStride }
+  return lazyMatrix(data, widen, { rows, cols, offset, rowStride, colStride })
+}
+
+/** Widens when somebody looks: of many experts a call may use few. */
+function lazyMatrix(source: Numbers | Uint16Array, widen: Widen, layout: Omit<Matrix, 'data'>): Matrix {
+  let wide: ArrayLike<number> | undefined
+  return {
+    ...layout,
+    get data() {
+      wide ??= widen(source)
+      return wide
+    },
+  }
 }
 
 /** Multiply-adds between two yields: well under a millisecond. */
