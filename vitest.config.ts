@@ -1,18 +1,7 @@
+import { existsSync } from 'node:fs'
 import { configDefaults, defineConfig, type TestProjectInlineConfiguration } from 'vitest/config'
 
 const exclude = [...configDefaults.exclude, 'test/package/**']
-
-/**
- * Files with a process each: they measure memory, end workers, hold layers that are forgotten, set variables of the environment, stop clocks
- * or mock modules. What they leave behind must not meet another file.
- */
-const ALONE = [
-  // Those two start processes, and do nothing in their own.
-  'test/devices/!(cuda-library|exit).test.ts',
-  'test/cli/progress.test.ts',
-  'test/tiny/energy.test.ts',
-  'test/unit/native-tensors.test.ts',
-]
 
 /** On an emulated card, and under a sanitizer, what a file leaves behind is counted: each file has a process. */
 const isolateAll = Boolean(
@@ -20,6 +9,22 @@ const isolateAll = Boolean(
     process.env.SPARSE_EXPERTS_EMULATED ||
     process.env.SPARSE_EXPERTS_SANITIZED,
 )
+/** NVIDIA's driver, and that of Windows in its Linux. Where neither is, the suites of cards skip themselves, in any process. */
+const mayHaveCard =
+  isolateAll || process.platform !== 'linux' || ['/dev/nvidiactl', '/dev/dxg'].some(file => existsSync(file))
+
+const device = (name: string) => `test/devices/${name}.test.ts`
+/**
+ * Files with a process each: they measure memory, end workers, hold layers that are forgotten, set variables of the environment, stop clocks
+ * or mock modules. What they leave behind must not meet another file.
+ */
+const ALONE = [
+  ...['arguments', 'lifetime', 'load', 'native-load', 'queue'].map(device),
+  ...(mayHaveCard ? ['batches', 'failures', 'graphs', 'memory', 'tensors', 'workers'].map(device) : []),
+  'test/cli/progress.test.ts',
+  'test/tiny/energy.test.ts',
+  'test/unit/native-tensors.test.ts',
+]
 
 type TestOptions = NonNullable<TestProjectInlineConfiguration['test']>
 const project = (name: string, options: TestOptions): TestProjectInlineConfiguration => ({
