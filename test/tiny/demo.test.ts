@@ -62,14 +62,13 @@ describe.each(hasCpu ? ['no addon', 'cpu'] : ['no addon'])('npm run demo with %s
 async function lookAt(html: string, token: number) {
   const url = `${pathToFileURL(html)}#token=${token}`
   const screenshot = path.join(path.dirname(html), 'page.png')
-  const { dom, errors } = await renderPage(url)
+  const { dom, errors } = await renderPage(url, { screenshot })
   expect(errors).toEqual([])
   expect(dom).toMatch(
     new RegExp(
       `token ${token}: ${[1, 2, 3, 4].map(layer => `layer ${layer} experts( \\d+){4}`).join(' · ')}<`,
     ),
   )
-  await renderPage(url, { screenshot })
   const pixels = readPng(await readFile(screenshot))
   const [mark, expert] = [0xffd54a, 0x0b5fa5]
   const isMarked = (y: number) => pixelsOf(pixels, y).includes(mark)
