@@ -1,5 +1,6 @@
 /** Plans: which files are read, what is checked before anything is allocated, and what each fault is called. */
 
+import { writeFileSync } from 'node:fs'
 import { rename, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import fc from 'fast-check'
@@ -285,7 +286,7 @@ describe('any config', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(change, { maxLength: 3 }), types, async (changes, model_type) => {
         const changed = { ...config, ...(model_type ? { model_type } : {}), ...Object.fromEntries(changes) }
-        await writeFile(file, JSON.stringify(changed))
+        writeFileSync(file, JSON.stringify(changed))
         try {
           await planLayer(directory)
           planned++
