@@ -1,6 +1,6 @@
 /** Every error that the package throws, and the one table of its codes. */
 
-import { types } from 'node:util'
+import { typedArrayKind } from './typed-arrays.js'
 
 /** Code → when it is raised. `docs/errors.md` is checked against this table by a test. */
 export const ERROR_CODES = {
@@ -65,10 +65,18 @@ function withCode<E extends Error>(error: E, code: MoeErrorCode): E & MoeArgumen
 }
 
 /**
- * Renders a value for "received …": short, never the contents of a large array, and without calling into the value, which may come from
- * anywhere: its `toString`, `toJSON` and `constructor` are whatever a caller or a file made them.
+ * Renders a value for "received …": short, never the contents of a large array. Its `toString`, `toJSON` and `constructor` are whatever a
+ * caller or a file made them: none is called, and what throws when it is looked at (a Proxy) is an object of which nothing is known.
  */
 export function describeValue(value: unknown): string {
+  try {
+    return describe(value)
+  } catch {
+    return 'an object that cannot be looked at'
+  }
+}
+
+function describe(value: unknown): string {
   if (value === null) return 'null'
   if (value === undefined) return 'undefined'
   if (typeof value === 'string') return value.length > 40 ? `'${value.slice(0, 40)}…'` : `'${value}'`
@@ -76,24 +84,14 @@ export function describeValue(value: unknown): string {
     return value > -MAX_SHOWN && value < MAX_SHOWN ? `${value}n` : 'a long bigint'
   if (typeof value === 'number' || typeof value === 'boolean') return String(value)
   if (typeof value === 'symbol') return 'a symbol'
-  if (types.isProxy(value)) return 'a Proxy'
   if (typeof value === 'function') return `function ${ownName(value)}`.trimEnd()
-  if (ArrayBuffer.isView(value)) {
-    const length = types.isDataView(value) ? undefined : lengthOf(value)
-    return `${className(value)}${length === undefined ? '' : `(${length})`}`
-  }
+  const kind = typedArrayKind(value)
+  if (kind) return `${kind}(${(value as Float32Array).length})`
   if (Array.isArray(value)) return `an array of ${value.length}`
   return `an instance of ${className(value)}`
 }
 
 const MAX_SHOWN = 10n ** 40n
-
-const lengthOf = (view: ArrayBufferView): number | undefined =>
-  typedArrayLength?.call(view) as number | undefined
-const typedArrayLength = Object.getOwnPropertyDescriptor(
-  Object.getPrototypeOf(Uint8Array.prototype),
-  'length',
-)?.get
 
 /** The `name` of a function where that is a plain string. */
 function ownName(value: object): string {
@@ -104,9 +102,8 @@ function ownName(value: object): string {
 /** The name of the class of an object, by its chain of prototypes: properties with getters are not asked. */
 function className(value: object): string {
   for (let object: object | null = value; object !== null; object = Object.getPrototypeOf(object)) {
-    if (types.isProxy(object)) break
     const made: unknown = Object.getOwnPropertyDescriptor(object, 'constructor')?.value
-    if (typeof made === 'function' && !types.isProxy(made)) return ownName(made) || 'Object'
+    if (typeof made === 'function') return ownName(made) || 'Object'
   }
   return 'Object'
 }

@@ -1,3 +1,4 @@
+import { runInNewContext } from 'node:vm'
 import { describe, expect, it } from 'vitest'
 import {
   checkOptionKeys,
@@ -78,19 +79,24 @@ describe('describeValue', () => {
     [[1, 2], 'an array of 2'],
     [new Map(), 'an instance of Map'],
     [Object.create(null), 'an instance of Object'],
-    [new DataView(new ArrayBuffer(3)), 'DataView'],
+    [new DataView(new ArrayBuffer(3)), 'an instance of DataView'],
     [() => 0, 'function'],
     [class Named {}, 'function Named'],
-    [new Proxy({}, {}), 'a Proxy'],
-    [Proxy.revocable([], {}).proxy, 'a Proxy'],
     [new (class Named {})(), 'an instance of Named'],
     // What a file or a caller may have put where a class stands.
     [{ toString: null, constructor: { name: { toString: null } } }, 'an instance of Object'],
     [Object.defineProperty({}, 'constructor', { get: fail }), 'an instance of Object'],
     [Object.defineProperty(() => 0, 'name', { get: fail }), 'function'],
-    [Object.setPrototypeOf(new Float32Array(2), null), 'Object(2)'],
+    [runInNewContext('new Float32Array(2)'), 'Float32Array(2)'],
   ])('case %#', (value, text) => {
     expect(describeValue(value)).toBe(text)
+  })
+
+  it('survives objects that throw when they are looked at', () => {
+    const { proxy, revoke } = Proxy.revocable([], {})
+    revoke()
+    for (const value of [proxy, new Proxy({}, { getPrototypeOf: fail })])
+      expect(describeValue(value)).toBe('an object that cannot be looked at')
   })
 })
 
