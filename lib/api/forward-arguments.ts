@@ -10,6 +10,7 @@ import {
   MoeError,
   missingInput,
 } from '../block/errors.js'
+import { isFloat32Array, isInt32Array, isUint8Array, isUint16Array } from '../block/typed-arrays.js'
 import type { ForwardRequest } from '../devices/contract.js'
 import { HOST_DEVICE, isHostDevice } from '../devices/device.js'
 import { onHost, type Stored } from '../devices/device-array.js'
@@ -147,7 +148,7 @@ export function prepareForward(
   const sequenceLengths = checkSequenceLengths(options.sequenceLengths, numTokens)
 
   const callTopK = checkTopK(options.topK, topK, numTokens)
-  if (callTopK instanceof Uint8Array) lease('topK', { array: callTopK })
+  if (isUint8Array(callTopK)) lease('topK', { array: callTopK })
   const topP = checkTopP(options.topP)
 
   const slots = numTokens * topK
@@ -247,11 +248,11 @@ function toFloatInput(
     device: HOST_DEVICE,
     wrap: out => wrap(onHost(out)),
   })
-  if (value instanceof Float32Array) {
+  if (isFloat32Array(value)) {
     checkBuffer(name, value)
     return host(value, 'f32', out => out)
   }
-  if (value instanceof Uint16Array) {
+  if (isUint16Array(value)) {
     if (layerDtype === 'f32') throw invalidArgType(name, 'a Float32Array (the layer computes in f32)', value)
     checkBuffer(name, value)
     return host(value, layerDtype, out => out)
@@ -278,9 +279,8 @@ function checkRecordedRouting(routing: unknown, config: ResolvedMoeConfig, slots
   }
   checkOptionKeys(routing, ['topkIds', 'topkWeights'], 'routing')
   const { topkIds, topkWeights } = routing as RecordedRouting
-  if (!(topkIds instanceof Int32Array)) throw invalidArgType('routing.topkIds', 'an Int32Array', topkIds)
-  if (!(topkWeights instanceof Float32Array))
-    throw invalidArgType('routing.topkWeights', 'a Float32Array', topkWeights)
+  if (!isInt32Array(topkIds)) throw invalidArgType('routing.topkIds', 'an Int32Array', topkIds)
+  if (!isFloat32Array(topkWeights)) throw invalidArgType('routing.topkWeights', 'a Float32Array', topkWeights)
   checkBuffer('routing.topkIds', topkIds)
   checkBuffer('routing.topkWeights', topkWeights)
   if (topkIds.length !== slots) throw invalidArgShape('routing.topkIds', `${slots} ids`, `${topkIds.length}`)

@@ -1,12 +1,13 @@
 /** Checks of the arguments that `forward` and `selectExperts` have in common: top-k, top-p, sequence lengths. */
 
 import { invalidArgShape, invalidArgType, invalidArgValue } from '../block/errors.js'
+import { isInt32Array, isUint8Array } from '../block/typed-arrays.js'
 import { checkBuffer } from './leases.js'
 
 /** An optional Int32Array of `length`, or of any. */
 export function int32Option(name: string, value: unknown, length?: number): Int32Array | null {
   if (value === undefined) return null
-  if (!(value instanceof Int32Array)) throw invalidArgType(name, 'an Int32Array', value)
+  if (!isInt32Array(value)) throw invalidArgType(name, 'an Int32Array', value)
   checkBuffer(name, value)
   if (length !== undefined && value.length !== length) {
     throw invalidArgShape(name, `[${length}]`, `${value.length} elements`)
@@ -23,7 +24,7 @@ export function checkTopK(value: unknown, topK: number, numTokens: number): numb
     }
     return value
   }
-  if (!(value instanceof Uint8Array)) throw invalidArgType('topK', 'a number or a Uint8Array', value)
+  if (!isUint8Array(value)) throw invalidArgType('topK', 'a number or a Uint8Array', value)
   checkBuffer('topK', value)
   if (value.length !== numTokens) throw invalidArgShape('topK', `[${numTokens}]`, `${value.length} elements`)
   for (const rowTopK of value) {

@@ -1,7 +1,15 @@
 /** Dense row-major tensors that the stages and layers pass between them. */
 
 import type { DType } from '../block/dtype.js'
-import { describeValue, invalidArgShape, invalidArgType, invalidArgValue, MoeError } from '../block/errors.js'
+import {
+  checkOptionKeys,
+  describeValue,
+  invalidArgShape,
+  invalidArgType,
+  invalidArgValue,
+  MoeError,
+} from '../block/errors.js'
+import { isFloat32Array, isInt32Array, isUint16Array } from '../block/typed-arrays.js'
 import { HOST_DEVICE, isHostDevice } from '../devices/device.js'
 import { isOnHost, type Stored } from '../devices/device-array.js'
 import { allocateBuffer, download, tensorDevice, uploaded } from '../devices/device-memory.js'
@@ -50,6 +58,7 @@ export class Tensor {
    * ERR_MOE_DEVICE_LOST
    */
   static from(data: TensorData, shape: readonly number[], options: TensorOptions = {}): Tensor {
+    checkOptionKeys(options, ['dtype', 'device'])
     const dtype = inferDtype(data, options.dtype)
     checkBuffer('data', data)
     if (!Array.isArray(shape) || shape.length < 1 || shape.length > 4) {
@@ -114,13 +123,13 @@ function allocate(dtype: TensorDType, length: number): TensorData {
 }
 
 function inferDtype(data: unknown, asked: TensorDType | undefined): TensorDType {
-  const implied = data instanceof Float32Array ? 'f32' : data instanceof Int32Array ? 'i32' : undefined
+  const implied = isFloat32Array(data) ? 'f32' : isInt32Array(data) ? 'i32' : undefined
   if (implied) {
     if (asked && asked !== implied)
       throw invalidArgValue('dtype', `'${implied}' for a ${implied} array`, asked)
     return implied
   }
-  if (!(data instanceof Uint16Array)) {
+  if (!isUint16Array(data)) {
     throw invalidArgType('data', 'a Float32Array, Uint16Array or Int32Array', data)
   }
   if (asked !== 'f16' && asked !== 'bf16')

@@ -1,5 +1,8 @@
 /** The dtypes f32, f16 and bf16: exact conversion between numbers and bits. */
 
+import { invalidArgType, invalidArgValue } from './errors.js'
+import { isFloat32Array, isUint16Array } from './typed-arrays.js'
+
 /** Element type of hidden states and expert matmuls. `f16` and `bf16` travel as their bits in a `Uint16Array`. */
 export type DType = 'f32' | 'f16' | 'bf16'
 
@@ -29,12 +32,14 @@ function setRoundedToOdd(value: number): void {
 
 /** The number that a bfloat16 bit pattern stands for. */
 export function bf16ToNumber(bits: number): number {
+  if (typeof bits !== 'number') throw invalidArgType('bits', 'a number', bits)
   u32[0] = bits << 16
   return f32[0]!
 }
 
 /** Rounds once to the nearest bfloat16, ties to even; overflow gives infinity, NaN stays NaN. Returns the bits. */
 export function numberToBf16(value: number): number {
+  if (typeof value !== 'number') throw invalidArgType('value', 'a number', value)
   setRoundedToOdd(value)
   const bits = u32[0]!
   if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40
@@ -43,6 +48,7 @@ export function numberToBf16(value: number): number {
 
 /** The number that an IEEE half-precision bit pattern stands for. */
 export function f16ToNumber(bits: number): number {
+  if (typeof bits !== 'number') throw invalidArgType('bits', 'a number', bits)
   const magnitude = bits & 0x7fff
   const sign = bits & 0x8000 ? -1 : 1
   if (magnitude >= 0x7c00) return magnitude > 0x7c00 ? Number.NaN : sign * Number.POSITIVE_INFINITY
@@ -53,6 +59,7 @@ export function f16ToNumber(bits: number): number {
 
 /** Rounds once to the nearest half, ties to even; overflow gives infinity, NaN stays NaN. Returns the bits. */
 export function numberToF16(value: number): number {
+  if (typeof value !== 'number') throw invalidArgType('value', 'a number', value)
   setRoundedToOdd(value)
   const bits = u32[0]!
   const sign = (bits >>> 16) & 0x8000
@@ -84,9 +91,15 @@ export function allocateArray(dtype: DType, length: number): FloatArray {
   return dtype === 'f32' ? new Float32Array(length) : new Uint16Array(length)
 }
 
+function checkDType(dtype: unknown): void {
+  if (!DTYPES.includes(dtype as DType)) throw invalidArgValue('dtype', "'f32', 'f16' or 'bf16'", dtype)
+}
+
 /** Widens to f32, exactly. Returns the input itself when it is f32 already. */
 export function toFloat32(array: FloatArray, dtype: DType): Float32Array {
-  if (array instanceof Float32Array) return array
+  checkDType(dtype)
+  if (isFloat32Array(array)) return array
+  if (!isUint16Array(array)) throw invalidArgType('array', 'a Float32Array or a Uint16Array', array)
   const out = new Float32Array(array.length)
   if (dtype === 'bf16') {
     const bits = new Uint32Array(out.buffer)
@@ -99,6 +112,8 @@ export function toFloat32(array: FloatArray, dtype: DType): Float32Array {
 
 /** Rounds f32 values to `dtype`. Returns the input itself when `dtype` is f32. */
 export function fromFloat32(values: Float32Array, dtype: DType): FloatArray {
+  checkDType(dtype)
+  if (!isFloat32Array(values)) throw invalidArgType('values', 'a Float32Array', values)
   if (dtype === 'f32') return values
   const out = new Uint16Array(values.length)
   for (let i = 0; i < values.length; i++) writeElement(out, i, dtype, values[i]!)

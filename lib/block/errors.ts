@@ -147,6 +147,7 @@ export function missingInput(name: string, why: string): TypeError & MoeArgument
 
 /** Rejects option keys that do not exist, with the nearest name that does. */
 export function checkOptionKeys(options: object, allowed: readonly string[], name = 'options'): void {
+  if (typeof options !== 'object' || options === null) throw invalidArgType(name, 'an object', options)
   for (const key of Object.keys(options)) {
     if (allowed.includes(key)) continue
     const near = allowed.find(candidate => editDistance(candidate.toLowerCase(), key.toLowerCase()) <= 2)

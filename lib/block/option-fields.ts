@@ -68,10 +68,10 @@ export class Fields {
   }
 }
 
-/** Starts reading `value`, an object with no other keys than `allowed`. */
-export function fieldsOf(value: unknown, name: string, allowed: readonly string[]): Fields {
+/** Starts reading `value`, an object; with `allowed`, one that has no other keys. */
+export function fieldsOf(value: unknown, name: string, allowed?: readonly string[]): Fields {
   if (typeof value !== 'object' || value === null || Array.isArray(value) || ArrayBuffer.isView(value))
     throw invalidArgType(name, 'an object', value)
-  checkOptionKeys(value, allowed, name)
+  if (allowed) checkOptionKeys(value, allowed, name)
   return new Fields(value as Record<string, unknown>, name)
 }

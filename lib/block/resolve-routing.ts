@@ -4,6 +4,7 @@ import { CAPACITIES, GROUP_SCORES, isScored, SCORING_FUNCS } from '../spec/enums
 import { describeValue, invalidArgShape, invalidArgType, invalidArgValue, missingInput } from './errors.js'
 import { type Fields, fieldsOf } from './option-fields.js'
 import type { ResolvedRouting, RoutingConfig, RoutingRule, RoutingVectors } from './routing.js'
+import { isFloat32Array, isInt32Array } from './typed-arrays.js'
 
 /** Most router outputs (real and identity experts) that a layer may have. */
 export const MAX_EXPERTS = 65536
@@ -233,7 +234,7 @@ export function checkRoutingVectors(routing: ResolvedRouting, vectors: RoutingVe
   const { selectionBias, perExpertScale, hashTable } = vectors
   for (const [name, vector] of Object.entries({ selectionBias, perExpertScale })) {
     if (vector === undefined || vector === null) continue
-    if (!(vector instanceof Float32Array)) throw invalidArgType(name, 'a Float32Array', vector)
+    if (!isFloat32Array(vector)) throw invalidArgType(name, 'a Float32Array', vector)
     if (vector.length !== numOutputs)
       throw invalidArgShape(name, `${numOutputs} elements, one per router output,`, `${vector.length}`)
   }
@@ -257,7 +258,7 @@ export function checkRoutingVectors(routing: ResolvedRouting, vectors: RoutingVe
   }
   if (hashTable === undefined || hashTable === null)
     throw missingInput('hashTable', 'the routing rule is hashRouted, its ids come from that table')
-  if (!(hashTable instanceof Int32Array)) throw invalidArgType('hashTable', 'an Int32Array', hashTable)
+  if (!isInt32Array(hashTable)) throw invalidArgType('hashTable', 'an Int32Array', hashTable)
   if (hashTable.length === 0 || hashTable.length % routing.topK !== 0)
     throw invalidArgShape('hashTable', `[vocabSize, ${routing.topK}] elements`, describeValue(hashTable))
   const at = hashTable.findIndex(id => id < 0 || id >= numOutputs)

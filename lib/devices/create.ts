@@ -2,6 +2,7 @@
 
 import type { ResolvedMoeConfig } from '../block/config.js'
 import type { DType } from '../block/dtype.js'
+import { isUint16Array } from '../block/typed-arrays.js'
 import type { MoeWeights, WeightMatrix } from '../block/weights.js'
 import { loadMatrices } from '../checkpoint/load/matrices.js'
 import { readVectors } from '../checkpoint/load/vectors.js'
@@ -88,7 +89,7 @@ export function createRuntime(
 function storedDtype(weights: MoeWeights): DType {
   const matrix: WeightMatrix | undefined = weights?.experts?.[0]?.up
   const data = matrix && 'strides' in matrix ? matrix.data : matrix
-  return data instanceof Uint16Array ? (weights.dtype ?? 'bf16') : 'f32'
+  return isUint16Array(data) ? (weights.dtype ?? 'bf16') : 'f32'
 }
 
 const stageRuntimes = new Map<string, StageRuntime>()

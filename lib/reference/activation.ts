@@ -1,6 +1,8 @@
 /** The activation between an expert's two matmuls. */
 
 import type { Activation, ResolvedMoeConfig } from '../block/config.js'
+import { invalidArgType, invalidArgValue } from '../block/errors.js'
+import { ACTIVATIONS } from '../spec/enums.js'
 import { sigmoid } from './scores.js'
 
 /** The part of a config that says how gate and up become one. */
@@ -43,6 +45,8 @@ export function erfc(x: number): number {
 
 /** One activation. `silu` is `v * σ(alpha * v)` (gpt-oss: alpha 1.702); alpha is 1 for every other kind. */
 export function activate(kind: Activation, v: number, alpha = 1): number {
+  if (typeof v !== 'number') throw invalidArgType('v', 'a number', v)
+  if (typeof alpha !== 'number') throw invalidArgType('alpha', 'a number', alpha)
   switch (kind) {
     case 'silu':
       return v * sigmoid(alpha * v)
@@ -56,6 +60,8 @@ export function activate(kind: Activation, v: number, alpha = 1): number {
       return Math.max(v, 0) ** 2
     case 'identity':
       return v
+    default:
+      throw invalidArgValue('kind', `one of ${ACTIVATIONS.join(', ')}`, kind)
   }
 }
 

@@ -1,6 +1,7 @@
 /** The weighted sum of a token's expert outputs. */
 
 import { invalidArgShape } from '../block/errors.js'
+import { allocateDoubles, checkIntegers, checkNumbers, checkSizes } from './arguments.js'
 import type { Numbers } from './matrix.js'
 
 /**
@@ -16,7 +17,10 @@ export function combine(
   topkWeights: Numbers,
   sizes: { topK: number; hiddenSize: number },
 ): Float64Array {
-  const { topK, hiddenSize } = sizes
+  const [topK, hiddenSize] = checkSizes(sizes, ['topK', 'hiddenSize']) as [number, number]
+  checkNumbers('expertOutput', expertOutput)
+  checkNumbers('topkWeights', topkWeights)
+  if (topkIds !== null) checkIntegers('topkIds', topkIds)
   const numSlots = topkWeights.length
   if (numSlots % topK !== 0)
     throw invalidArgShape('topkWeights', `a multiple of topK ${topK} elements`, `${numSlots}`)
@@ -24,7 +28,7 @@ export function combine(
     throw invalidArgShape('topkIds', `${numSlots} elements`, `${topkIds.length}`)
   if (expertOutput.length !== numSlots * hiddenSize)
     throw invalidArgShape('expertOutput', `[${numSlots}, ${hiddenSize}] elements`, `${expertOutput.length}`)
-  const output = new Float64Array((numSlots / topK) * hiddenSize)
+  const output = allocateDoubles((numSlots / topK) * hiddenSize)
   for (let slot = 0; slot < numSlots; slot++) {
     if (topkIds && topkIds[slot]! < 0) continue
     const row = Math.floor(slot / topK) * hiddenSize

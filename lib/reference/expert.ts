@@ -1,8 +1,12 @@
 /** One expert on one row, and the expert matmul as a stage of its own. */
 
 import { invalidArgShape } from '../block/errors.js'
+import { fieldsOf } from '../block/option-fields.js'
+import { MAX_SIZE } from '../block/resolve-routing.js'
 import type { WeightMatrix } from '../block/weights.js'
+import { ACTIVATIONS } from '../spec/enums.js'
 import { type ActivationSpec, activateElement } from './activation.js'
+import { allocateDoubles, checkInteger, checkIntegers, checkNumbers } from './arguments.js'
 import type { Dispatch } from './dispatch.js'
 import { drain, type Matrix, makeWiden, multiply, type Numbers, viewMatrix } from './matrix.js'
 
@@ -66,16 +70,9 @@ export function expertMatmul(
   slots: Dispatch,
   options: ExpertMatmulOptions,
 ): Float64Array {
-  const {
-    rows,
-    cols,
-    gather = false,
-    topK = 1,
-    bias = null,
-    activation = null,
-    interleaved = false,
-  } = options
-  const { expertOffsets, sortedSlots } = slots
+  const { rows, cols, gather, topK, bias, activation, interleaved } = checkMatmulOptions(options)
+  const { expertOffsets, sortedSlots } = checkSlots(slots)
+  checkNumbers('x', x)
   const numExperts = expertOffsets.length - 1
   const gated = activation?.gated ?? false
   if (gated && rows % 2 !== 0) throw invalidArgShape('rows', 'an even number (gate and up)', `${rows}`)
@@ -86,7 +83,7 @@ export function expertMatmul(
     throw invalidArgShape('x', `[${numInputs}, ${cols}] elements`, `${x.length}`)
   const matrixOf = expertMatrices(weights, numExperts, rows, cols)
   const size = gated ? rows / 2 : rows
-  const out = new Float64Array(sortedSlots.length * size)
+  const out = allocateDoubles(sortedSlots.length * size)
   for (let e = 0; e < numExperts; e++) {
     for (let i = expertOffsets[e]!; i < expertOffsets[e + 1]!; i++) {
       const slot = sortedSlots[i]!
@@ -107,6 +104,42 @@ export function expertMatmul(
     }
   }
   return out
+}
+
+function checkMatmulOptions(options: ExpertMatmulOptions) {
+  const fields = fieldsOf(options, 'options')
+  const { bias = null, activation = null } = options
+  if (bias !== null) checkNumbers('options.bias', bias)
+  if (activation !== null) {
+    const spec = fieldsOf(activation, 'options.activation')
+    spec.oneOf('activation', ACTIVATIONS)
+    spec.boolean('gated')
+    for (const key of ['swigluLimit', 'swigluAlpha', 'swigluUpOffset'])
+      spec.number(key, 'a finite number', () => true)
+  }
+  return {
+    rows: fields.integer('rows', 1, MAX_SIZE),
+    cols: fields.integer('cols', 1, MAX_SIZE),
+    gather: fields.boolean('gather', false),
+    topK: fields.integer('topK', 1, MAX_SIZE, 1),
+    interleaved: fields.boolean('interleaved', false),
+    bias,
+    activation,
+  }
+}
+
+/** What {@link dispatch} gives, whoever made it: offsets that rise within the slots, and slots that exist. */
+function checkSlots(slots: Dispatch): Dispatch {
+  const { expertOffsets, sortedSlots } = slots ?? {}
+  const offsets = checkIntegers('slots.expertOffsets', expertOffsets)
+  const sorted = checkIntegers('slots.sortedSlots', sortedSlots)
+  if (offsets.length < 2)
+    throw invalidArgShape('slots.expertOffsets', 'at least 2 elements', `${offsets.length}`)
+  for (let e = 0; e < offsets.length; e++)
+    checkInteger(`slots.expertOffsets[${e}]`, offsets[e], e === 0 ? 0 : offsets[e - 1]!, sorted.length)
+  for (let i = 0; i < offsets[offsets.length - 1]!; i++)
+    checkInteger(`slots.sortedSlots[${i}]`, sorted[i], 0, sorted.length - 1)
+  return slots
 }
 
 function expertMatrices(

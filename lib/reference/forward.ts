@@ -5,6 +5,7 @@ import type { DType } from '../block/dtype.js'
 import { checkOptionKeys, invalidArgShape, missingInput } from '../block/errors.js'
 import { resolveConfig } from '../block/resolve.js'
 import type { MoeWeights } from '../block/weights.js'
+import { checkIntegers, checkNumbers, checkValues } from './arguments.js'
 import { runLayer } from './layer.js'
 import { drain, makeWiden, type Numbers } from './matrix.js'
 import { flaggedRows } from './select.js'
@@ -58,6 +59,7 @@ export function forward(
   options: ReferenceForwardOptions = {},
 ): ReferenceForwardResult {
   checkOptionKeys(options, OPTION_KEYS)
+  checkValues('hidden', hidden)
   const resolved = resolveConfig(config)
   const tensors = layerTensors(resolved, weights)
   const { hiddenSize, topK } = resolved
@@ -72,6 +74,7 @@ export function forward(
       for (let h = 0; h < hiddenSize; h++) row[h] = values[token * hiddenSize + h]!
     }
   }
+  if (options.routerInput !== undefined) checkValues('options.routerInput', options.routerInput)
   if (options.routerInput && options.routerInput.length !== hidden.length)
     throw invalidArgShape('options.routerInput', `${hidden.length} elements`, `${options.routerInput.length}`)
   if (resolved.routerInput === 'separate' && !options.routerInput && !replay)
@@ -84,6 +87,8 @@ export function forward(
   const topkWeights = new Float64Array(numTokens * topK)
   if (options.routing) {
     const { topkIds: ids, topkWeights: given } = options.routing
+    checkIntegers('options.routing.topkIds', ids)
+    checkNumbers('options.routing.topkWeights', given)
     if (ids.length !== topkIds.length || given.length !== topkIds.length)
       throw invalidArgShape(
         'options.routing',

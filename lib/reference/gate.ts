@@ -2,6 +2,7 @@
 
 import { invalidArgShape } from '../block/errors.js'
 import type { WeightMatrix } from '../block/weights.js'
+import { allocateDoubles, checkNumbers, checkSizes } from './arguments.js'
 import { drain, makeWiden, multiply, type Numbers, viewMatrix } from './matrix.js'
 
 /**
@@ -27,14 +28,16 @@ export function gate(
   bias: Numbers | null | undefined,
   sizes: { hiddenSize: number; numExperts: number },
 ): Float64Array {
-  const { hiddenSize, numExperts } = sizes
+  const [hiddenSize, numExperts] = checkSizes(sizes, ['hiddenSize', 'numExperts']) as [number, number]
+  checkNumbers('hidden', hidden)
+  if (bias !== null && bias !== undefined) checkNumbers('bias', bias)
   if (hidden.length % hiddenSize !== 0)
     throw invalidArgShape('hidden', `a multiple of hiddenSize ${hiddenSize} elements`, `${hidden.length}`)
   if (bias && bias.length !== numExperts)
     throw invalidArgShape('bias', `${numExperts} elements`, `${bias.length}`)
   const matrix = viewMatrix(routerWeight, numExperts, hiddenSize, 'routerWeight', makeWiden('bf16'))
   const numTokens = hidden.length / hiddenSize
-  const logits = new Float64Array(numTokens * numExperts)
+  const logits = allocateDoubles(numTokens * numExperts)
   for (let t = 0; t < numTokens; t++) {
     const row = hidden.slice(t * hiddenSize, (t + 1) * hiddenSize)
     drain(multiply(matrix, row, bias ?? null, logits.subarray(t * numExperts, (t + 1) * numExperts)))

@@ -3,6 +3,7 @@
 import type { DType } from '../block/dtype.js'
 import { toFloat32 } from '../block/dtype.js'
 import { invalidArgShape, invalidArgType } from '../block/errors.js'
+import { isFloat32Array, isFloat64Array, isUint16Array } from '../block/typed-arrays.js'
 import type { WeightMatrix } from '../block/weights.js'
 
 /** Arrays of numbers that the stages take. */
@@ -25,7 +26,7 @@ export type Widen = (data: Numbers | Uint16Array) => ArrayLike<number>
 export function makeWiden(dtype: DType): Widen {
   const done = new Map<Uint16Array, Float32Array>()
   return data => {
-    if (!(data instanceof Uint16Array)) return data
+    if (!isUint16Array(data)) return data
     let wide = done.get(data)
     if (!wide) {
       wide = toFloat32(data, dtype)
@@ -36,12 +37,7 @@ export function makeWiden(dtype: DType): Widen {
 }
 
 function isArray(value: unknown): value is Numbers | Uint16Array {
-  return (
-    Array.isArray(value) ||
-    value instanceof Float32Array ||
-    value instanceof Float64Array ||
-    value instanceof Uint16Array
-  )
+  return Array.isArray(value) || isFloat32Array(value) || isFloat64Array(value) || isUint16Array(value)
 }
 
 /**
@@ -106,7 +102,7 @@ export function* multiply(
   out: Float64Array,
 ): Generator<void, Float64Array, void> {
   const { rows, cols } = matrix
-  const wide = x instanceof Float64Array ? x : new Float64Array(x)
+  const wide = isFloat64Array(x) ? x : new Float64Array(x)
   let pending = 0
   for (let r = 0; r < rows; ) {
     const done = r + 4 <= rows ? fourRows(matrix, r, wide, out) : oneRow(matrix, r, wide, out)

@@ -9,6 +9,8 @@ import {
 } from '../block/errors.js'
 import { resolveRoutingConfig } from '../block/resolve.js'
 import type { ResolvedRouting, RoutingConfig } from '../block/routing.js'
+import { isUint8Array } from '../block/typed-arrays.js'
+import { checkInteger, checkIntegers, checkNumbers } from './arguments.js'
 import { drain, type Numbers } from './matrix.js'
 import { flaggedRows, type SelectCall, Selector } from './select.js'
 
@@ -35,7 +37,7 @@ export function checkSelectCall(
     if (!Number.isInteger(topK) || topK < 0 || topK > routing.topK)
       throw invalidArgValue('options.topK', `an integer from 0 to ${routing.topK}`, topK)
   } else {
-    if (!(topK instanceof Uint8Array)) throw invalidArgType('options.topK', 'a number or a Uint8Array', topK)
+    if (!isUint8Array(topK)) throw invalidArgType('options.topK', 'a number or a Uint8Array', topK)
     if (topK.length !== numTokens)
       throw invalidArgShape('options.topK', `${numTokens} rows`, `${topK.length}`)
     const above = topK.find(rowTopK => rowTopK > routing.topK)
@@ -44,19 +46,24 @@ export function checkSelectCall(
   }
   if (typeof topP !== 'number') throw invalidArgType('options.topP', 'a number', topP)
   if (!(topP > 0 && topP <= 1)) throw invalidArgValue('options.topP', 'a number in (0, 1]', topP)
+  if (tokenIds !== null) checkIntegers('options.tokenIds', tokenIds)
+  if (sequenceLengths !== null) checkIntegers('options.sequenceLengths', sequenceLengths)
   if (routing.hashRouted && !tokenIds) throw missingInput('options.tokenIds', 'the rule is hash-routed')
   if (tokenIds && tokenIds.length !== numTokens)
     throw invalidArgShape('options.tokenIds', `${numTokens} ids`, `${tokenIds.length}`)
   if (sequenceLengths) {
-    const lengths = Array.from(sequenceLengths)
-    if (lengths.some(length => !(length >= 0)) || lengths.reduce((a, b) => a + b, 0) !== numTokens)
-      throw invalidArgShape('options.sequenceLengths', `lengths that sum to ${numTokens}`, `[${lengths}]`)
+    let sum = 0
+    for (let i = 0; i < sequenceLengths.length; i++)
+      sum += checkInteger(`options.sequenceLengths[${i}]`, sequenceLengths[i], 0, numTokens)
+    if (sum !== numTokens)
+      throw invalidArgShape('options.sequenceLengths', `lengths that sum to ${numTokens}`, `${sum}`)
   }
   return { topK, topP, tokenIds, sequenceLengths }
 }
 
 /** Rows of `[T, R]` logits. */
 export function rowsOfLogits(routerLogits: Numbers, routing: ResolvedRouting): Numbers[] {
+  checkNumbers('routerLogits', routerLogits)
   const size = routing.numExperts + routing.numIdentityExperts
   if (routerLogits.length % size !== 0)
     throw invalidArgShape('routerLogits', `a multiple of ${size} router outputs`, `${routerLogits.length}`)

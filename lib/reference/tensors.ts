@@ -4,6 +4,7 @@ import type { ResolvedMoeConfig } from '../block/config.js'
 import { invalidArgShape, invalidArgType, invalidArgValue } from '../block/errors.js'
 import { checkRoutingVectors } from '../block/resolve.js'
 import type { RoutingVectors } from '../block/routing.js'
+import { isFloat32Array } from '../block/typed-arrays.js'
 import type { ExpertWeights, MoeWeights, WeightMatrix } from '../block/weights.js'
 import type { ActivationSpec } from './activation.js'
 import type { ExpertTensors } from './expert.js'
@@ -38,7 +39,7 @@ export function sharedActivation(config: ResolvedMoeConfig): ActivationSpec {
 
 function vector(value: Float32Array | undefined | null, length: number, name: string): Float32Array | null {
   if (value === undefined || value === null) return null
-  if (!(value instanceof Float32Array)) throw invalidArgType(name, 'a Float32Array', value)
+  if (!isFloat32Array(value)) throw invalidArgType(name, 'a Float32Array', value)
   if (value.length !== length) throw invalidArgShape(name, `${length} elements`, `${value.length}`)
   return value
 }

@@ -7,6 +7,7 @@ import type { ResolvedMoeConfig } from '../../block/config.js'
 import { type DType, type FloatArray, readElement } from '../../block/dtype.js'
 import { invalidArgShape, invalidArgType, invalidArgValue } from '../../block/errors.js'
 import { checkRoutingVectors } from '../../block/resolve.js'
+import { isFloat32Array, isUint16Array } from '../../block/typed-arrays.js'
 import type { ExpertWeights, MoeWeights, StridedMatrix, WeightMatrix } from '../../block/weights.js'
 import type { MatrixItem } from '../../checkpoint/plan/layer-plan.js'
 import type { VectorTensors } from '../../spec/vectors.js'
@@ -140,7 +141,7 @@ function isPresent<Value>(
 }
 
 function isFloatArray(value: unknown): value is FloatArray {
-  return value instanceof Float32Array || value instanceof Uint16Array
+  return isFloat32Array(value) || isUint16Array(value)
 }
 
 /** A `[rows, cols]` matrix whose every element lies inside its array. */
@@ -172,7 +173,7 @@ function viewOf(source: WeightMatrix, rows: number, cols: number, name: string):
 
 /** What an array holds, given what the 16-bit ones among the weights hold. */
 function dtypeOf(data: FloatArray, bits: DType): DType {
-  return data instanceof Float32Array ? 'f32' : bits
+  return isFloat32Array(data) ? 'f32' : bits
 }
 
 function vectorOf(
@@ -181,7 +182,7 @@ function vectorOf(
   name: string,
 ): Float32Array | undefined {
   if (value === undefined || value === null) return undefined
-  if (!(value instanceof Float32Array)) throw invalidArgType(name, 'a Float32Array', value)
+  if (!isFloat32Array(value)) throw invalidArgType(name, 'a Float32Array', value)
   if (value.length !== length) throw invalidArgShape(name, `${length} elements`, `${value.length}`)
   return value
 }
