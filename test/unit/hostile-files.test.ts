@@ -1,7 +1,7 @@
 /** Checkpoints that somebody made to do harm: each is refused with a coded error, soon, and holds neither the event loop nor memory. */
 
 import { execFileSync } from 'node:child_process'
-import { rmSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
@@ -83,7 +83,7 @@ describe('config.json', () => {
     for (const shape of shapes) {
       const least = (n: number) => {
         const text = shape(n)
-        const times = Array.from({ length: 5 }, () => {
+        const times = Array.from({ length: 3 }, () => {
           const began = performance.now()
           try {
             parse(text)
@@ -96,7 +96,7 @@ describe('config.json', () => {
       }
       least(1000)
       // Twenty times the text: what grows with the square takes four hundred times as long.
-      expect(least(200_000)).toBeLessThan(100 * Math.max(least(10_000), 0.1))
+      expect(least(100_000)).toBeLessThan(100 * Math.max(least(5000), 0.1))
     }
   })
 
@@ -126,7 +126,7 @@ describe('config.json', () => {
   })
 
   it('reads a long list once, not once for each layer', async () => {
-    const list = (item: unknown) => Array.from({ length: 500_000 }, () => item)
+    const list = (item: unknown) => Array.from({ length: 200_000 }, () => item)
     const change = { num_hidden_layers: 4000, n_routed_experts: undefined, num_experts: EXPERTS }
     const cases: object[] = [
       { ...CONFIG, num_hidden_layers: 4000, mlp_layer_types: list('dense') },
@@ -143,7 +143,7 @@ describe('config.json', () => {
   })
 
   it('has few ways of quantising', async () => {
-    const many = Array.from({ length: 100_000 }, (_, i) => [`rule ${i}`, { group_size: i + 1, weights: {} }])
+    const many = Array.from({ length: 10_000 }, (_, i) => [`rule ${i}`, { group_size: i + 1, weights: {} }])
     const rules = Object.fromEntries(many)
     const quantizations = [
       { quant_method: 'gptq', bits: 4, group_size: 128, dynamic: rules },
@@ -178,7 +178,7 @@ describe('config.json', () => {
     const extra = ['quantization_config', 'text_config', 'mlp_layer_types', 'mlp_only_layers', 'rope_scaling']
     for (const field of [...Object.keys(CONFIG), ...extra]) {
       for (const value of values) {
-        await writeFile(file, JSON.stringify({ ...CONFIG, [field]: value }))
+        writeFileSync(file, JSON.stringify({ ...CONFIG, [field]: value }))
         const error: unknown = await planLayer(directory).then(
           () => undefined,
           reason => reason,
