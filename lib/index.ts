@@ -2,16 +2,10 @@
 
 export type { ForwardOptions, HiddenStates, RecordedRouting } from './api/forward-arguments.js'
 export { type ForwardPlan, plan, type StagePlan } from './api/forward-plan.js'
+export type { ForwardResult } from './api/forward-result.js'
+export type { LayerOptions, LoadOptions, LoadProgress } from './api/layer-options.js'
 export type { LayerStats } from './api/metrics.js'
-export {
-  type ForwardEvent,
-  type ForwardResult,
-  type LayerHealth,
-  type LayerOptions,
-  type LoadOptions,
-  type LoadProgress,
-  MoeLayer,
-} from './api/moe-layer.js'
+export { type ForwardEvent, type LayerHealth, MoeLayer } from './api/moe-layer.js'
 export * as stages from './api/stages.js'
 export { Tensor, type TensorData, type TensorDType, type TensorOptions } from './api/tensor.js'
 export type { Activation, MoeConfig, MoeShape, ResolvedMoeConfig } from './block/config.js'

@@ -44,12 +44,24 @@ Environment::Environment(Napi::Env env) : env_(env) {
   }
   // Last, because nothing may throw once Node knows of this object. Hooks run in reverse order:
   // tear_down runs while the thread-safe function is still there.
-  completions_ = std::make_shared<CompletionQueue>([this] { wakeup_->wake(); });
-  wakeup_ = std::make_unique<JsWakeup>(env, deliver, this);
+  completions_ = std::make_shared<CompletionQueue>(
+      [this] { napi_call_threadsafe_function(wakeup_, nullptr, napi_tsfn_nonblocking); });
+  start_wakeup();
   napi_add_env_cleanup_hook(env, tear_down, this);
 }
 
 Environment::~Environment() = default;
+
+void Environment::start_wakeup() {
+  napi_value name = nullptr;
+  if (napi_create_string_utf8(env_, "sparse_experts.forward", NAPI_AUTO_LENGTH, &name) != napi_ok ||
+      napi_create_threadsafe_function(env_, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this,
+                                      deliver, &wakeup_) != napi_ok) {
+    fail(ErrorCode::kInternal, "Node refused a thread-safe function");
+  }
+  // The process may end while no call is pending.
+  napi_unref_threadsafe_function(env_, wakeup_);
+}
 
 std::shared_ptr<DeviceExecutor> Environment::device(const std::string& name) {
   const auto held = devices_.find(name);
@@ -61,7 +73,7 @@ std::shared_ptr<DeviceExecutor> Environment::device(const std::string& name) {
 
 void Environment::add(std::unique_ptr<PendingCall> call) {
   const uint64_t id = call->id;
-  if (calls_.empty()) wakeup_->ref(env_);
+  if (calls_.empty()) napi_ref_threadsafe_function(env_, wakeup_);
   calls_.emplace(id, std::move(call));
 }
 
@@ -71,7 +83,7 @@ PendingCall* Environment::find(uint64_t id) {
 }
 
 void Environment::remove(uint64_t id) {
-  if (calls_.erase(id) > 0 && calls_.empty()) wakeup_->unref(env_);
+  if (calls_.erase(id) > 0 && calls_.empty()) napi_unref_threadsafe_function(env_, wakeup_);
 }
 
 void Environment::layer_disposed(const LayerState* layer) {
@@ -80,7 +92,9 @@ void Environment::layer_disposed(const LayerState* layer) {
   }
 }
 
-void Environment::deliver(napi_env env, void* self) {
+void Environment::deliver(napi_env env, napi_value /*function*/, void* self, void* /*data*/) {
+  // Without an environment Node only empties its queue at teardown.
+  if (env == nullptr) return;
   auto& environment = *static_cast<Environment*>(self);
   CompletionQueue::Event event;
   if (!environment.completions_->pop(&event)) return;

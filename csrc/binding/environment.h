@@ -9,7 +9,6 @@
 #include <unordered_map>
 
 #include "binding/errors.h"
-#include "binding/js_wakeup.h"
 #include "binding/napi_setup.h"
 #include "engine/completion.h"
 #include "engine/device_memory.h"
@@ -84,11 +83,13 @@ class Environment {
   std::shared_ptr<DeviceMemory> memory_to_wrap;
 
  private:
-  static void deliver(napi_env env, void* self);
+  // Node's thread-safe function: from any thread to deliver() on the JS thread, once per event.
+  void start_wakeup();
+  static void deliver(napi_env env, napi_value function, void* self, void* data);
   static void tear_down(void* self);
 
   napi_env env_;
-  std::unique_ptr<JsWakeup> wakeup_;
+  napi_threadsafe_function wakeup_ = nullptr;
   std::shared_ptr<CompletionQueue> completions_;
   std::map<std::string, std::shared_ptr<DeviceExecutor>> devices_;
   std::unordered_map<uint64_t, std::unique_ptr<PendingCall>> calls_;

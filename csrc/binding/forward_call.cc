@@ -3,6 +3,7 @@
 #include <cstring>
 #include <string>
 
+#include "binding/moe_layer_wrap.h"
 #include "core/numeric.h"
 
 namespace sparse_experts::binding {
@@ -10,35 +11,23 @@ namespace {
 
 constexpr uint64_t kStagingAlignment = 64;
 
-SeTensor matrix(void* data, int32_t dtype, int64_t rows, int64_t cols) {
-  SeTensor tensor = {};
-  tensor.data = data;
-  tensor.dtype = dtype;
-  tensor.rank = 2;
-  tensor.shape[0] = rows;
-  tensor.shape[1] = cols;
-  tensor.strides[0] = cols;
-  tensor.strides[1] = 1;
-  return tensor;
-}
-
 }  // namespace
 
 ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerState> layer,
                          bool is_async)
-    : layer_(std::move(layer)), device_memory_(request.device_memory) {
+    : layer_(std::move(layer)), args_(request.args) {
   uint64_t staging_bytes = 0;
   std::array<bool, kNumForwardArrays> is_staged = {};
   for (int array = 0; array < kNumForwardArrays; ++array) {
-    if (!request.is_present[array]) continue;
-    Memory& memory = memory_[array];
-    memory = {request.views[array].data, nullptr, request.views[array].bytes, request.writes(array),
-              false};
+    const ForwardRequest::Array& from = request.arrays[array];
+    if (!from.is_present) continue;
     const bool is_bulk = array == kHidden || array == kRouterInputArray || array == kOutput;
-    is_staged[array] = is_bulk ? is_async && memory.bytes <= kSnapshotBytes : true;
-    if (device_memory_[array]) is_staged[array] = false;
-    memory.copy_on_executor = memory.writes && !is_bulk && memory.bytes > kSnapshotBytes;
-    if (is_staged[array]) staging_bytes += round_up(memory.bytes, kStagingAlignment);
+    const bool is_device = from.device_memory != nullptr;
+    device_memory_[array] = from.device_memory;
+    is_staged[array] = !is_device && (!is_bulk || (is_async && from.bytes <= kSnapshotBytes));
+    const bool copy_on_executor = from.writes && !is_bulk && from.bytes > kSnapshotBytes;
+    memory_[array] = {from.data, nullptr, from.bytes, from.writes, copy_on_executor};
+    if (is_staged[array]) staging_bytes += round_up(from.bytes, kStagingAlignment);
   }
   // new without () leaves the memory as it is: each part is copied into, or written by the backend.
   staging_.reset(new uint8_t[staging_bytes + kStagingAlignment]);
@@ -49,6 +38,7 @@ ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerSta
     Memory& memory = memory_[array];
     memory.staged = next;
     next += round_up(memory.bytes, kStagingAlignment);
+    set_pointer(&args_, array, memory.staged);
     if (memory.bytes == 0) continue;
     if (!memory.writes) {
       std::memcpy(memory.staged, memory.original, memory.bytes);
@@ -56,31 +46,6 @@ ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerSta
       std::memset(memory.staged, 0, memory.bytes);
     }
   }
-  build_arguments(request);
-}
-
-void ForwardTask::build_arguments(const ForwardRequest& request) {
-  const SeMoeLayer& layer = layer_->layer();
-  const int64_t tokens = request.num_tokens;
-  args_.hidden = matrix(memory<void>(kHidden), request.dtype, tokens, layer.hidden_size);
-  args_.router_input =
-      matrix(memory<void>(kRouterInputArray), request.dtype, tokens, layer.hidden_size);
-  args_.output = matrix(memory<void>(kOutput), request.dtype, tokens, layer.hidden_size);
-  args_.select.num_tokens = tokens;
-  args_.select.token_ids = memory<const int32_t>(kTokenIds);
-  args_.select.row_top_k = memory<const uint8_t>(kRowTopK);
-  args_.select.call_top_k = request.call_top_k;
-  args_.select.top_p = request.top_p;
-  args_.select.sequence_lengths = memory<const int32_t>(kSequenceLengths);
-  args_.select.num_sequences = static_cast<int64_t>(request.views[kSequenceLengths].length);
-  args_.select.topk_ids = memory<int32_t>(kTopkIds);
-  args_.select.topk_weights = memory<float>(kTopkWeights);
-  args_.select.non_finite = memory<uint8_t>(kNonFinite);
-  args_.replay = request.replay ? 1 : 0;
-  if (device_memory_[kHidden]) args_.device_arrays |= SE_ARRAY_HIDDEN;
-  if (device_memory_[kRouterInputArray]) args_.device_arrays |= SE_ARRAY_ROUTER_INPUT;
-  if (device_memory_[kOutput]) args_.device_arrays |= SE_ARRAY_OUTPUT;
-  args_.num_threads = layer_->num_threads();
   // The backend's ABI is C: it polls a plain int32_t.
   static_assert(sizeof(cancel) == sizeof(int32_t) && std::atomic<int32_t>::is_always_lock_free);
   args_.cancel = reinterpret_cast<const int32_t*>(&cancel);
@@ -113,14 +78,15 @@ ForwardCall::ForwardCall(Napi::Env env, const Napi::Function& done, const Forwar
                          std::shared_ptr<ForwardTask> task)
     : PendingCall(env, done), task_(std::move(task)) {
   for (int array = 0; array < kNumForwardArrays; ++array) {
-    if (!request.is_present[array] || request.device_memory[array]) continue;
-    if (!request.writes(array) && !task_->is_in_place(array)) continue;
+    const ForwardRequest::Array& from = request.arrays[array];
+    if (!from.is_present || from.device_memory) continue;
+    if (!from.writes && !task_->is_in_place(array)) continue;
     Lease& lease = leases_[num_leases_];
-    if (napi_create_reference(env, request.values[array], 1, &lease.reference) != napi_ok) {
+    if (napi_create_reference(env, from.value, 1, &lease.reference) != napi_ok) {
       throw Napi::Error::New(env);
     }
-    lease.data = request.views[array].data;
-    lease.bytes = request.views[array].bytes;
+    lease.data = from.data;
+    lease.bytes = from.bytes;
     lease.array = array;
     ++num_leases_;
   }
@@ -156,6 +122,71 @@ Failure ForwardCall::complete() {
   if (task_->cancel.load(std::memory_order_relaxed) != 0) return Failure::from(Status::cancelled());
   task_->copy_staged_results();
   return {};
+}
+
+Napi::Value MoeLayerWrap::forward(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Napi::Env env = info.Env();
+    const auto layer = runnable(info);
+    const Napi::Function done = function_argument(info[1], "done");
+    const ForwardRequest request = read_forward_request(info[0], *layer);
+    // Reading the request may have run the caller's code.
+    check_runnable();
+
+    Environment& environment = Environment::of(env);
+    auto task = std::make_shared<ForwardTask>(request, layer, true);
+    auto call = std::make_unique<ForwardCall>(env, done, request, task);
+    const uint64_t id = call->id = environment.next_call_id();
+    task->owner = &environment;
+    task->call_id = id;
+    task->completions = environment.completions();
+    environment.add(std::move(call));
+    try {
+      layer->executor().submit(std::move(task));
+    } catch (...) {
+      environment.remove(id);
+      throw;
+    }
+    return Napi::Number::New(env, static_cast<double>(id));
+  });
+}
+
+Napi::Value MoeLayerWrap::cancel(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    check_receiver(info);
+    const int64_t id = integer_argument(info[0], "jobId", 0, (int64_t{1} << 53) - 1);
+    Environment& environment = Environment::of(info.Env());
+    auto* call = dynamic_cast<ForwardCall*>(environment.find(static_cast<uint64_t>(id)));
+    const auto own = layer_ ? layer_ : released_.lock();
+    if (call == nullptr || call->layer() != own.get()) {
+      return Napi::String::New(info.Env(), "done");
+    }
+    switch (own->executor().cancel(call->task())) {
+      case CancelResult::kDropped:
+        environment.remove(static_cast<uint64_t>(id));
+        return Napi::String::New(info.Env(), "dropped");
+      case CancelResult::kStopping:
+        return Napi::String::New(info.Env(), "stopping");
+      case CancelResult::kDone:
+        break;
+    }
+    return Napi::String::New(info.Env(), "done");
+  });
+}
+
+Napi::Value MoeLayerWrap::forward_sync(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto layer = runnable(info);
+    const ForwardRequest request = read_forward_request(info[0], *layer);
+    check_runnable();
+    if (request.args.select.num_tokens == 0) return info.Env().Undefined();
+    ForwardTask task(request, layer, false);
+    DeviceExecutor& executor = layer->executor();
+    executor.run_exclusive([&] { task.run(executor); });
+    throw_if_failed(task.failure());
+    task.copy_staged_results();
+    return info.Env().Undefined();
+  });
 }
 
 }  // namespace sparse_experts::binding

@@ -1,5 +1,5 @@
-// A forward between JavaScript and a device: the memory rules of its arrays, the task, and the
-// hand-over.
+// A forward between JavaScript and a device: the memory rules of its arrays, the task, the hand-over,
+// and the methods of a layer that make one.
 //
 // Memory rules. Index arrays (token ids, rows of topK, sequence lengths, replayed ids and weights)
 // are copied when the call is made, and the ids, weights and flags that the device writes are
@@ -20,7 +20,7 @@ namespace sparse_experts::binding {
 
 constexpr uint64_t kSnapshotBytes = uint64_t{1} << 20;
 
-// Holds what a forward reads and writes apart from the caller's own arrays.
+// What a forward reads and writes, on its way to the device. Nothing of JavaScript.
 class ForwardTask final : public DeviceTask {
  public:
   // Copies and stages as the rules say. What the arrays hold is the backend's to check, which sees
@@ -42,21 +42,13 @@ class ForwardTask final : public DeviceTask {
     uint64_t bytes = 0;
     bool writes = false;
     bool copy_on_executor = false;
-
-    void* used() const { return staged != nullptr ? staged : original; }
   };
-
-  void build_arguments(const ForwardRequest& request);
-  template <typename T>
-  T* memory(int array) const {
-    return static_cast<T*>(memory_[array].used());
-  }
 
   std::shared_ptr<LayerState> layer_;
   std::array<Memory, kNumForwardArrays> memory_;
   std::array<std::shared_ptr<DeviceMemory>, kNumForwardArrays> device_memory_;
   std::unique_ptr<uint8_t[]> staging_;
-  SeForwardArgs args_ = {};
+  SeForwardArgs args_;
   Failure failure_;
 };
 

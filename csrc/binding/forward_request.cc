@@ -55,10 +55,64 @@ class RequestReader {
   napi_value values_;
 };
 
-void check_resizable_arrays(const ForwardRequest& request, Environment* environment) {
+SeTensor rows_of(int32_t dtype, int64_t num_rows, int64_t num_cols) {
+  SeTensor tensor = {};
+  tensor.dtype = dtype;
+  tensor.rank = 2;
+  tensor.shape[0] = num_rows;
+  tensor.shape[1] = num_cols;
+  tensor.strides[0] = num_cols;
+  tensor.strides[1] = 1;
+  return tensor;
+}
+
+// Takes pointers: no JavaScript runs any more.
+class ArrayReader {
+ public:
+  ArrayReader(ForwardRequest* request, DeviceExecutor& executor)
+      : request_(*request), executor_(executor) {}
+
+  void take(int array, napi_typedarray_type type, int64_t length) {
+    set(array, array_view(request_.arrays[array].value, kArrayNames[array], type, length));
+  }
+  int64_t take_any_length(int array, napi_typedarray_type type) {
+    const ArrayView view =
+        array_view_any_length(request_.arrays[array].value, kArrayNames[array], type);
+    set(array, view);
+    return static_cast<int64_t>(view.length);
+  }
+  // A typed array, or a block of the device's memory.
+  void take_rows(int array, int32_t dtype, int64_t elements, SeForwardArray device_bit) {
+    auto memory =
+        NativeBuffer::memory_of(request_.arrays[array].value, kArrayNames[array], executor_);
+    if (!memory) return take(array, float_array_type(dtype), elements);
+    const auto bytes = static_cast<uint64_t>(elements * dtype_bytes(dtype));
+    if (memory->bytes() != bytes) {
+      fail_argument("Expected " + std::to_string(bytes) + " bytes for " + kArrayNames[array] +
+                    ", received " + std::to_string(memory->bytes()));
+    }
+    set(array, {memory->data(), static_cast<uint64_t>(elements), bytes});
+    request_.arrays[array].device_memory = std::move(memory);
+    request_.args.device_arrays |= device_bit;
+  }
+
+ private:
+  void set(int array, const ArrayView& view) {
+    ForwardRequest::Array& to = request_.arrays[array];
+    to.is_present = true;
+    to.data = view.data;
+    to.bytes = view.bytes;
+    set_pointer(&request_.args, array, view.data);
+  }
+
+  ForwardRequest& request_;
+  DeviceExecutor& executor_;
+};
+
+void refuse_resizable_arrays(const ForwardRequest& request, Environment* environment) {
   for (int array : {kHidden, kRouterInputArray, kOutput, kTopkIds, kTopkWeights, kNonFinite}) {
-    const Napi::Value& value = request.values[array];
-    if (request.is_present[array] && value.IsTypedArray() && environment->is_resizable(value)) {
+    const Napi::Value& value = request.arrays[array].value;
+    if (value.IsTypedArray() && environment->is_resizable(value)) {
       fail_argument(std::string(kArrayNames[array]) + " lies in a resizable ArrayBuffer");
     }
   }
@@ -66,74 +120,81 @@ void check_resizable_arrays(const ForwardRequest& request, Environment* environm
 
 }  // namespace
 
-bool ForwardRequest::writes(int array) const {
+void set_pointer(SeForwardArgs* args, int array, void* data) {
   switch (array) {
+    case kHidden:
+      args->hidden.data = data;
+      break;
+    case kRouterInputArray:
+      args->router_input.data = data;
+      break;
     case kOutput:
-    case kNonFinite:
-      return true;
+      args->output.data = data;
+      break;
+    case kTokenIds:
+      args->select.token_ids = static_cast<const int32_t*>(data);
+      break;
+    case kRowTopK:
+      args->select.row_top_k = static_cast<const uint8_t*>(data);
+      break;
+    case kSequenceLengths:
+      args->select.sequence_lengths = static_cast<const int32_t*>(data);
+      break;
     case kTopkIds:
+      args->select.topk_ids = static_cast<int32_t*>(data);
+      break;
     case kTopkWeights:
-      return !replay;
+      args->select.topk_weights = static_cast<float*>(data);
+      break;
+    case kNonFinite:
+      args->select.non_finite = static_cast<uint8_t*>(data);
+      break;
     default:
-      return false;
+      break;
   }
 }
 
-ForwardRequest parse_forward_request(const Napi::Value& value, const LayerState& state) {
-  const SeMoeLayer& layer = state.layer();
+ForwardRequest read_forward_request(const Napi::Value& value, const LayerState& layer) {
   const RequestReader reader(object_argument(value, "request"));
+  const int64_t top_k = layer.layer().routing.top_k;
+  const int64_t hidden_size = layer.layer().hidden_size;
   ForwardRequest request;
-  const int64_t top_k = layer.routing.top_k;
+  SeForwardArgs& args = request.args;
   // Slots are numbered in 32 bits.
-  request.num_tokens = integer_argument(reader.get(kNumTokensKey), "numTokens", 0,
-                                        std::numeric_limits<int32_t>::max() / top_k);
-  request.dtype = float_dtype_argument(reader.get(kDtypeKey), "dtype");
-  request.top_p = number_argument(reader.get(kTopPKey), "topP");
-  request.replay = boolean_argument(reader.get(kReplayKey), "replay");
+  const int64_t tokens = integer_argument(reader.get(kNumTokensKey), "numTokens", 0,
+                                          std::numeric_limits<int32_t>::max() / top_k);
+  const int32_t dtype = float_dtype_argument(reader.get(kDtypeKey), "dtype");
+  args.select.num_tokens = tokens;
+  args.select.top_p = number_argument(reader.get(kTopPKey), "topP");
+  args.replay = boolean_argument(reader.get(kReplayKey), "replay") ? 1 : 0;
+  args.hidden = args.router_input = args.output = rows_of(dtype, tokens, hidden_size);
+  args.num_threads = layer.num_threads();
   for (int array = 0; array < kNumForwardArrays; ++array) {
-    request.values[array] = reader.get(array);
-    request.is_present[array] = !is_absent(request.values[array]);
+    request.arrays[array].value = reader.get(array);
   }
-  request.call_top_k = top_k;
-  if (request.values[kRowTopK].IsNumber()) {
-    request.call_top_k = integer_argument(request.values[kRowTopK], "topK", 0, kMaxCount);
-    request.is_present[kRowTopK] = false;
-  } else {
-    request.is_present[kRowTopK] = true;
-  }
-  check_resizable_arrays(request, &Environment::of(value.Env()));
+  for (int array : {kOutput, kNonFinite}) request.arrays[array].writes = true;
+  for (int array : {kTopkIds, kTopkWeights}) request.arrays[array].writes = args.replay == 0;
+  const auto has = [&](int array) { return !is_absent(request.arrays[array].value); };
+  const bool has_row_top_k = !request.arrays[kRowTopK].value.IsNumber();
+  args.select.call_top_k =
+      has_row_top_k ? top_k
+                    : integer_argument(request.arrays[kRowTopK].value, "topK", 0, kMaxCount);
+  refuse_resizable_arrays(request, &Environment::of(value.Env()));
 
-  // From here on no JavaScript runs: the pointers stay valid.
-  const int64_t tokens = request.num_tokens;
-  const int64_t elements = multiply(tokens, layer.hidden_size, "numTokens");
-  auto take = [&](ForwardArray array, napi_typedarray_type type, int64_t length) {
-    request.is_present[array] = true;
-    request.views[array] = array_view(request.values[array], kArrayNames[array], type, length);
-  };
-  auto take_rows = [&](ForwardArray array) {
-    auto memory =
-        NativeBuffer::memory_of(request.values[array], kArrayNames[array], state.executor());
-    if (!memory) return take(array, float_array_type(request.dtype), elements);
-    const auto bytes = static_cast<uint64_t>(elements * dtype_bytes(request.dtype));
-    if (memory->bytes() != bytes) {
-      fail_argument("Expected " + std::to_string(bytes) + " bytes for " + kArrayNames[array] +
-                    ", received " + std::to_string(memory->bytes()));
-    }
-    request.views[array] = {memory->data(), static_cast<uint64_t>(elements), bytes};
-    request.is_present[array] = true;
-    request.device_memory[array] = std::move(memory);
-  };
-  take_rows(kHidden);
-  take_rows(kOutput);
-  take(kTopkIds, napi_int32_array, tokens * top_k);
-  take(kTopkWeights, napi_float32_array, tokens * top_k);
-  take(kNonFinite, napi_uint8_array, tokens);
-  if (request.is_present[kRouterInputArray]) take_rows(kRouterInputArray);
-  if (request.is_present[kTokenIds]) take(kTokenIds, napi_int32_array, tokens);
-  if (request.is_present[kRowTopK]) take(kRowTopK, napi_uint8_array, tokens);
-  if (request.is_present[kSequenceLengths]) {
-    request.views[kSequenceLengths] = array_view_any_length(
-        request.values[kSequenceLengths], kArrayNames[kSequenceLengths], napi_int32_array);
+  const int64_t elements = multiply(tokens, hidden_size, "numTokens");
+  ArrayReader arrays(&request, layer.executor());
+  arrays.take_rows(kHidden, dtype, elements, SE_ARRAY_HIDDEN);
+  arrays.take_rows(kOutput, dtype, elements, SE_ARRAY_OUTPUT);
+  arrays.take(kTopkIds, napi_int32_array, tokens * top_k);
+  arrays.take(kTopkWeights, napi_float32_array, tokens * top_k);
+  arrays.take(kNonFinite, napi_uint8_array, tokens);
+  if (has(kRouterInputArray)) {
+    arrays.take_rows(kRouterInputArray, dtype, elements, SE_ARRAY_ROUTER_INPUT);
+  }
+  if (has(kTokenIds)) arrays.take(kTokenIds, napi_int32_array, tokens);
+  if (has_row_top_k) arrays.take(kRowTopK, napi_uint8_array, tokens);
+  if (has(kSequenceLengths)) {
+    args.select.num_sequences = arrays.take_any_length(kSequenceLengths, napi_int32_array);
   }
   return request;
 }

@@ -1,4 +1,4 @@
-// Reading the request of a forward.
+// Reading the request of a forward: the arguments of the backend's, and whose memory they point to.
 #pragma once
 
 #include <array>
@@ -26,21 +26,25 @@ enum ForwardArray {
 
 extern const std::array<const char*, kNumForwardArrays> kArrayNames;
 
-// The request as read: views are valid until JavaScript runs again.
+// As read: pointers are valid until JavaScript runs again.
 struct ForwardRequest {
-  int64_t num_tokens = 0;
-  int32_t dtype = SE_F32;
-  int64_t call_top_k = 0;
-  double top_p = 1;
-  bool replay = false;
-  std::array<Napi::Value, kNumForwardArrays> values;
-  std::array<ArrayView, kNumForwardArrays> views;
-  std::array<bool, kNumForwardArrays> is_present = {};
-  std::array<std::shared_ptr<DeviceMemory>, kNumForwardArrays> device_memory;
-
-  bool writes(int array) const;
+  struct Array {
+    Napi::Value value;
+    bool is_present = false;
+    bool writes = false;
+    void* data = nullptr;
+    uint64_t bytes = 0;
+    std::shared_ptr<DeviceMemory> device_memory;  // where `data` is a NativeBuffer's
+  };
+  std::array<Array, kNumForwardArrays> arrays;
+  SeForwardArgs args = {};
 };
 
-ForwardRequest parse_forward_request(const Napi::Value& value, const LayerState& state);
+// Where an array of a forward lies.
+void set_pointer(SeForwardArgs* args, int array, void* data);
+
+// Kinds, and lengths by numTokens. Ranges are lib's to say, and the backend's to check where they
+// lead outside of an array.
+ForwardRequest read_forward_request(const Napi::Value& value, const LayerState& layer);
 
 }  // namespace sparse_experts::binding

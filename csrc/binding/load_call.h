@@ -1,4 +1,4 @@
-// The JavaScript side of a load.
+// The JavaScript side of a load, and the method of a layer that starts one.
 #pragma once
 
 #include <memory>

@@ -1,12 +1,9 @@
 #include "binding/moe_layer_wrap.h"
 
 #include <limits>
-#include <vector>
 
 #include "binding/arguments.h"
 #include "binding/environment.h"
-#include "binding/forward_call.h"
-#include "binding/load_call.h"
 #include "binding/load_items.h"
 #include "core/dtype.h"
 #include "engine/store_matrix.h"
@@ -132,102 +129,6 @@ Napi::Value MoeLayerWrap::set_matrix(const Napi::CallbackInfo& info) {
         {data.as<const uint8_t>() + offset * dtype_bytes(dtype), dtype, row_stride, col_stride},
         slot, layer->held());
     layer->mark_written(role, expert, kind);
-    return info.Env().Undefined();
-  });
-}
-
-Napi::Value MoeLayerWrap::load(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const Napi::Env env = info.Env();
-    const auto layer = live(info);
-    if (!is_absent(info[2])) function_argument(info[2], "progress");
-    const Napi::Function done = function_argument(info[3], "done");
-    std::vector<std::string> files = parse_load_files(info[0]);
-    std::vector<LoadItem> items = parse_load_items(info[1], *layer, files.size());
-    // Reading the arguments may have run the caller's code: look at the state only now.
-    if (!layer_) fail(ErrorCode::kDisposed, "the layer is disposed");
-    if (layer->is_loading || layer->calls_in_flight > 0) fail_argument("The layer is in use");
-
-    Environment& environment = Environment::of(env);
-    auto task = std::make_unique<LoadTask>(layer, std::move(files), std::move(items));
-    auto call = std::make_unique<LoadCall>(env, done, info[2], std::move(task));
-    const uint64_t id = call->id = environment.next_call_id();
-    LoadTask& started = call->task();
-    environment.add(std::move(call));
-    try {
-      started.start(environment.completions(), id, !is_absent(info[2]));
-    } catch (...) {
-      environment.remove(id);
-      throw;
-    }
-    return Napi::Function::New(env, [id](const Napi::CallbackInfo& cancel_info) {
-      PendingCall* pending = Environment::of(cancel_info.Env()).find(id);
-      if (pending != nullptr) static_cast<LoadCall*>(pending)->task().cancel();
-    });
-  });
-}
-
-Napi::Value MoeLayerWrap::forward(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const Napi::Env env = info.Env();
-    const auto layer = runnable(info);
-    const Napi::Function done = function_argument(info[1], "done");
-    const ForwardRequest request = parse_forward_request(info[0], *layer);
-    // Reading the request may have run the caller's code.
-    check_runnable();
-
-    Environment& environment = Environment::of(env);
-    auto task = std::make_shared<ForwardTask>(request, layer, true);
-    auto call = std::make_unique<ForwardCall>(env, done, request, task);
-    const uint64_t id = call->id = environment.next_call_id();
-    task->owner = &environment;
-    task->call_id = id;
-    task->completions = environment.completions();
-    environment.add(std::move(call));
-    try {
-      layer->executor().submit(std::move(task));
-    } catch (...) {
-      environment.remove(id);
-      throw;
-    }
-    return Napi::Number::New(env, static_cast<double>(id));
-  });
-}
-
-Napi::Value MoeLayerWrap::cancel(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    check_receiver(info);
-    const int64_t id = integer_argument(info[0], "jobId", 0, (int64_t{1} << 53) - 1);
-    Environment& environment = Environment::of(info.Env());
-    auto* call = dynamic_cast<ForwardCall*>(environment.find(static_cast<uint64_t>(id)));
-    const auto own = layer_ ? layer_ : released_.lock();
-    if (call == nullptr || call->layer() != own.get()) {
-      return Napi::String::New(info.Env(), "done");
-    }
-    switch (own->executor().cancel(call->task())) {
-      case CancelResult::kDropped:
-        environment.remove(static_cast<uint64_t>(id));
-        return Napi::String::New(info.Env(), "dropped");
-      case CancelResult::kStopping:
-        return Napi::String::New(info.Env(), "stopping");
-      case CancelResult::kDone:
-        break;
-    }
-    return Napi::String::New(info.Env(), "done");
-  });
-}
-
-Napi::Value MoeLayerWrap::forward_sync(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto layer = runnable(info);
-    const ForwardRequest request = parse_forward_request(info[0], *layer);
-    check_runnable();
-    if (request.num_tokens == 0) return info.Env().Undefined();
-    ForwardTask task(request, layer, false);
-    DeviceExecutor& executor = layer->executor();
-    executor.run_exclusive([&] { task.run(executor); });
-    throw_if_failed(task.failure());
-    task.copy_staged_results();
     return info.Env().Undefined();
   });
 }

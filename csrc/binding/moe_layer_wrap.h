@@ -26,10 +26,12 @@ class MoeLayerWrap final : public Napi::ObjectWrap<MoeLayerWrap> {
 
  private:
   Napi::Value set_matrix(const Napi::CallbackInfo& info);
-  Napi::Value load(const Napi::CallbackInfo& info);
+  Napi::Value load(const Napi::CallbackInfo& info);  // load_call.cc
+  // forward_call.cc
   Napi::Value forward(const Napi::CallbackInfo& info);
   Napi::Value cancel(const Napi::CallbackInfo& info);
   Napi::Value forward_sync(const Napi::CallbackInfo& info);
+
   Napi::Value workspace_bytes(const Napi::CallbackInfo& info);
   Napi::Value describe_forward(const Napi::CallbackInfo& info);
   Napi::Value memory(const Napi::CallbackInfo& info);

@@ -1,28 +1,12 @@
 #include "engine/layer.h"
 
-#include <limits>
+#include <string>
 #include <utility>
 
 #include "core/dtype.h"
-#include "core/host_memory.h"
-#include "core/numeric.h"
-#include "engine/device_memory.h"
 #include "engine/store_matrix.h"
 
 namespace sparse_experts::engine {
-namespace {
-
-// Cache line, and the widest vector register.
-constexpr uint64_t kAlignment = 64;
-// Six pointer tables per group of experts: gate, up, down and their biases.
-constexpr int64_t kNumTables = 6;
-constexpr int64_t kTooLarge = std::numeric_limits<int64_t>::max();
-
-[[noreturn]] void fail_too_large() {
-  throw FailureException(Failure::out_of_memory(kTooLarge, host_memory_info().free_bytes));
-}
-
-}  // namespace
 
 std::shared_ptr<LayerState> LayerState::create(const LayerDescription& description,
                                                std::shared_ptr<DeviceExecutor> executor) {
@@ -58,77 +42,6 @@ void LayerState::choose_format() {
   }
 }
 
-uint64_t LayerState::place(uint64_t bytes) {
-  uint64_t end = 0;
-  const uint64_t offset = arena_bytes_;
-  if (__builtin_add_overflow(offset, bytes, &end) ||
-      end > static_cast<uint64_t>(kTooLarge) - kAlignment) {
-    fail_too_large();
-  }
-  arena_bytes_ = round_up(end, kAlignment);
-  return offset;
-}
-
-uint64_t LayerState::place(int64_t elements, int64_t element_bytes) {
-  uint64_t bytes = 0;
-  if (__builtin_mul_overflow(static_cast<uint64_t>(elements), static_cast<uint64_t>(element_bytes),
-                             &bytes)) {
-    fail_too_large();
-  }
-  return place(bytes);
-}
-
-uint64_t LayerState::place_matrix(int64_t rows, int64_t cols) {
-  // Checked by the description: both are at most 2^31. A backend may pad them.
-  if (rows > kTooLarge / 16 / cols) fail_too_large();
-  return place(executor_->backend().matrix_bytes(executor_->device(), rows, cols, held_.dtype,
-                                                 &held_.format));
-}
-
-std::vector<LayerState::Mlp> LayerState::place_mlps(int64_t count, const MlpShape& shape,
-                                                    uint64_t* tables) {
-  std::vector<Mlp> mlps(static_cast<size_t>(count));
-  for (Mlp& mlp : mlps) {
-    if (shape.gated) mlp.gate_offset = place_matrix(shape.intermediate, shape.width);
-    mlp.up_offset = place_matrix(shape.intermediate, shape.width);
-    mlp.down_offset = place_matrix(shape.width, shape.intermediate);
-  }
-  *tables = place(count * kNumTables, sizeof(void*));
-  return mlps;
-}
-
-void LayerState::plan(const LayerDescription& description) {
-  const bool gated = description.activation.gated != 0;
-  expert_shape_ = {description.intermediate_size, description.expert_width(), gated};
-  experts_ = place_mlps(description.num_experts, expert_shape_, &expert_tables_);
-  if (description.shared_intermediate_size > 0) {
-    shared_shape_ = {description.shared_intermediate_size, description.hidden_size, gated};
-    shared_ = place_mlps(1, shared_shape_, &shared_tables_);
-  }
-  if (description.latent_size > 0) {
-    // up is [hidden, latent] and down [latent, hidden]: an MLP without a gate whose "intermediate"
-    // is the hidden size.
-    latent_shape_ = {description.hidden_size, description.latent_size, false};
-    latent_ = place_mlps(1, latent_shape_, &latent_tables_);
-  }
-  for (int role = 0; role < kNumVectors; ++role) {
-    vector_lengths_[role] = description.vectors[role].length;
-    vector_offsets_[role] = place(static_cast<int64_t>(vector_lengths_[role]), sizeof(float));
-  }
-}
-
-void LayerState::allocate() {
-  throw_if_failed(
-      executor_->call([&](const SeBackend& backend, SeDevice* device, SeStatus* status) {
-        void* arena = nullptr;
-        const int32_t code = backend.memory_allocate(device, arena_bytes_, &arena, status);
-        if (code == SE_OK) arena_ = arena;
-        return code;
-      }));
-  executor_->add_layer();
-  counted_ = true;
-}
-
 void LayerState::open() {
   throw_if_failed(
       executor_->call([&](const SeBackend& backend, SeDevice* device, SeStatus* status) {
@@ -137,87 +50,6 @@ void LayerState::open() {
         if (code == SE_OK) opened_ = opened;
         return code;
       }));
-}
-
-const float* LayerState::vector(VectorRole role) const {
-  if (vector_lengths_[role] == 0) return nullptr;
-  return reinterpret_cast<const float*>(at(vector_offsets_[role]));
-}
-
-void LayerState::fill_experts(const std::vector<Mlp>& mlps, const MlpShape& shape, uint64_t tables,
-                              VectorRole gate_bias, VectorRole up_bias, VectorRole down_bias,
-                              SeExperts* experts) {
-  const size_t count = mlps.size();
-  const MatrixKind kinds[] = {MatrixKind::kGate, MatrixKind::kUp, MatrixKind::kDown};
-  const float* biases[] = {vector(gate_bias), vector(up_bias), vector(down_bias)};
-  std::vector<const void*> pointers(count * kNumTables, nullptr);
-  for (size_t expert = 0; expert < count; ++expert) {
-    for (int matrix = 0; matrix < 3; ++matrix) {
-      const MatrixSlot slot = slot_of(mlps[expert], shape, kinds[matrix]);
-      pointers[matrix * count + expert] = slot.data;
-      const int64_t length = kinds[matrix] == MatrixKind::kDown ? shape.width : shape.intermediate;
-      if (biases[matrix] != nullptr) {
-        pointers[(3 + matrix) * count + expert] =
-            biases[matrix] + static_cast<int64_t>(expert) * length;
-      }
-    }
-  }
-  copy_to_device(*executor_, at(tables), pointers.data(), pointers.size() * sizeof(void*));
-
-  const auto* const* table = reinterpret_cast<const void* const*>(at(tables));
-  auto matrix_table = [&](int index) -> SeMatrixTable {
-    const MatrixSlot slot = slot_of(mlps[0], shape, kinds[index]);
-    if (slot.data == nullptr) return {};
-    SeMatrixTable matrices = {};
-    matrices.data = table + index * count;
-    matrices.rows = slot.rows;
-    matrices.cols = slot.cols;
-    matrices.row_stride = slot.cols;
-    matrices.formats = &held_.format;
-    return matrices;
-  };
-  auto bias_table = [&](int index) -> SeBiasTable {
-    if (biases[index] == nullptr) return {};
-    return {reinterpret_cast<const float* const*>(table + (3 + index) * count), 1};
-  };
-  experts->gate = matrix_table(0);
-  experts->up = matrix_table(1);
-  experts->down = matrix_table(2);
-  experts->gate_bias = bias_table(0);
-  experts->up_bias = bias_table(1);
-  experts->down_bias = bias_table(2);
-}
-
-void LayerState::fill(const LayerDescription& description) {
-  for (int role = 0; role < kNumVectors; ++role) {
-    const HostVector& from = description.vectors[role];
-    copy_to_device(*executor_, at(vector_offsets_[role]), from.data, from.length * sizeof(float));
-  }
-  layer_ = layer_without_memory(description);
-  layer_.routing.selection_bias = vector(kSelectionBias);
-  layer_.routing.per_expert_scale = vector(kPerExpertScale);
-  layer_.routing.hash_table = reinterpret_cast<const int32_t*>(vector(kHashTable));
-  layer_.router_weight = vector(kRouterWeight);
-  layer_.router_bias = vector(kRouterBias);
-  layer_.router_input_scale = vector(kRouterInputScale);
-  layer_.output_bias = vector(kOutputBias);
-  fill_experts(experts_, expert_shape_, expert_tables_, kGateBias, kUpBias, kDownBias,
-               &layer_.experts);
-  if (!shared_.empty()) {
-    fill_experts(shared_, shared_shape_, shared_tables_, kSharedGateBias, kSharedUpBias,
-                 kSharedDownBias, &layer_.shared);
-    layer_.shared_gate = vector(kSharedGate);
-  }
-  if (!latent_.empty()) {
-    // Two matrices without biases, each a table of one.
-    const void* pointers[] = {slot_of(latent_[0], latent_shape_, MatrixKind::kDown).data,
-                              slot_of(latent_[0], latent_shape_, MatrixKind::kUp).data};
-    copy_to_device(*executor_, at(latent_tables_), pointers, sizeof pointers);
-    const auto* const* table = reinterpret_cast<const void* const*>(at(latent_tables_));
-    layer_.latent_down.data = table;
-    layer_.latent_up.data = table + 1;
-    layer_.latent_down.formats = layer_.latent_up.formats = &held_.format;
-  }
 }
 
 MatrixSlot LayerState::slot_of(const Mlp& mlp, const MlpShape& shape, MatrixKind kind) const {

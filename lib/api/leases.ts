@@ -46,12 +46,23 @@ export interface Use {
   write: boolean
 }
 
+/** Memory that a call holds. */
+export interface Lease {
+  release(): void
+  /**
+   * A buffer that was transferred while the call ran holds nothing that can be trusted, and nothing was written where the caller looks.
+   *
+   * @throws {@link MoeError} ERR_MOE_BUFFER_DETACHED
+   */
+  checkStillThere(): void
+}
+
 /**
- * Registers what a call reads and writes; returns the release function.
+ * Registers what a call reads and writes.
  *
  * @throws {@link MoeError} ERR_MOE_BUFFER_BUSY when a written range overlaps any other, of this call or of one in flight
  */
-export function leaseBuffers(uses: readonly Use[]): () => void {
+export function leaseBuffers(uses: readonly Use[]): Lease {
   const held: [Range[], Range][] = []
   const release = () => {
     for (const [ranges, range] of held) {
@@ -82,5 +93,15 @@ export function leaseBuffers(uses: readonly Use[]): () => void {
     ranges.push(range)
     held.push([ranges, range])
   }
-  return release
+  const lengths = uses.map(use => use.array.byteLength)
+  const checkStillThere = () => {
+    // A block of device memory cannot be transferred, and lives as long as the call does.
+    const gone = uses.find(({ array }, i) => isOnHost(array) && array.byteLength !== lengths[i])
+    if (gone)
+      throw new MoeError(
+        'ERR_MOE_BUFFER_DETACHED',
+        `The buffer of ${gone.name} was detached while the call used it`,
+      )
+  }
+  return { release, checkStillThere }
 }

@@ -3,16 +3,15 @@
 import { channel } from 'node:diagnostics_channel'
 import type { MoeConfig, ResolvedMoeConfig } from '../block/config.js'
 import { countWork, type Work } from '../block/cost.js'
-import { DTYPES, type DType } from '../block/dtype.js'
-import { checkOptionKeys, invalidArgType, invalidArgValue, MoeError } from '../block/errors.js'
+import type { DType } from '../block/dtype.js'
+import { invalidArgType, invalidArgValue, MoeError } from '../block/errors.js'
 import { resolveConfig } from '../block/resolve.js'
 import { heldFormat } from '../block/weight-format.js'
 import type { MoeWeights } from '../block/weights.js'
 import { planLayer } from '../checkpoint/plan/layer.js'
 import { CANCELLED, type LayerRuntime } from '../devices/contract.js'
 import { createRuntime, loadRuntime } from '../devices/create.js'
-import { chooseDevice, type DeviceOption } from '../devices/device.js'
-import { isOnHost } from '../devices/device-array.js'
+import { chooseDevice } from '../devices/device.js'
 import {
   checkSignal,
   disposedError,
@@ -22,54 +21,10 @@ import {
   prepareForward,
 } from './forward-arguments.js'
 import { explainForward, type ForwardPlan } from './forward-plan.js'
-import { leaseBuffers, type Use } from './leases.js'
+import { type ForwardResult, flaggedRows } from './forward-result.js'
+import { checkLayerOptions, checkLoadOptions, type LayerOptions, type LoadOptions } from './layer-options.js'
+import { leaseBuffers } from './leases.js'
 import { type LayerStats, StatsCounter } from './metrics.js'
-
-/** Options that both ways of making a layer share. */
-export interface LayerOptions {
-  /** Where it runs. @defaultValue 'auto' */
-  device?: DeviceOption
-  /** Arithmetic of the expert matmuls. @defaultValue 'auto': the dtype of the checkpoint, or of the given arrays */
-  dtype?: 'auto' | DType
-  /** CPU threads that one forward may use. @defaultValue all of the device's (SPARSE_EXPERTS_THREADS, else the cores) */
-  threads?: number
-  /**
-   * A row's bits never depend on the rows beside it. Always so on 'cpu' and 'reference'; on 'cuda' it keeps small batches from being
-   * cut in a way of their own, which costs them speed. @defaultValue false
-   */
-  batchInvariant?: boolean
-  /** Rows that may wait or run at a time; a call beyond them rejects with ERR_MOE_QUEUE_FULL. @defaultValue 65536 */
-  maxQueuedTokens?: number
-}
-
-/** Options of {@link MoeLayer.load}. */
-export interface LoadOptions extends LayerOptions {
-  /** Index of the decoder layer. @defaultValue the first one that has experts */
-  layer?: number
-  signal?: AbortSignal
-  /** Called as weights are read. */
-  onProgress?: (progress: LoadProgress) => void
-}
-
-export interface LoadProgress {
-  loadedBytes: number
-  totalBytes: number
-}
-
-/** What a forward gives. */
-export interface ForwardResult<H extends HiddenStates = HiddenStates> {
-  /** `[numTokens, hiddenSize]`, of the input's type: routed plus shared experts, no residual. */
-  output: H
-  numTokens: number
-  /** `[numTokens, topK]`: falling selection score, ties to the lower index; −1 for a slot that topK, topP or capacity dropped. */
-  topkIds: Int32Array
-  /** `[numTokens, topK]`: the factors of the expert outputs, scaling factor included; 0 in dropped slots. */
-  topkWeights: Float32Array
-  /** Rows whose router logits or output were not finite; normally empty. */
-  nonFiniteRows: Int32Array
-  /** What this call computed and read. */
-  work: Work
-}
 
 /** Message on the `sparse-experts:forward` diagnostics channel. */
 export interface ForwardEvent {
@@ -87,7 +42,6 @@ export interface ForwardEvent {
 
 export type LayerHealth = { status: 'ready' } | { status: 'failed'; cause: MoeError }
 
-const LAYER_KEYS = ['device', 'dtype', 'threads', 'batchInvariant', 'maxQueuedTokens']
 const DEFAULT_MAX_QUEUED_TOKENS = 65_536
 const forwardChannel = channel('sparse-experts:forward')
 
@@ -130,17 +84,8 @@ export class MoeLayer {
    */
   static async load(directory: string, options: LoadOptions = {}): Promise<MoeLayer> {
     if (typeof directory !== 'string') throw invalidArgType('directory', 'a string', directory)
-    checkLayerOptions(options, ['layer', 'signal', 'onProgress'])
-    const { layer, onProgress } = options
-    if (layer !== undefined && (!Number.isInteger(layer) || layer < 0)) {
-      throw typeof layer === 'number'
-        ? invalidArgValue('layer', 'a non-negative integer', layer)
-        : invalidArgType('layer', 'a number', layer)
-    }
-    if (onProgress !== undefined && typeof onProgress !== 'function') {
-      throw invalidArgType('onProgress', 'a function', onProgress)
-    }
-    const signal = checkSignal(options.signal)
+    checkLoadOptions(options)
+    const { layer, signal, onProgress } = options
     signal?.throwIfAborted()
     const device = chooseDevice(options.device ?? 'auto')
     const plan = await planLayer(directory, { layer, signal })
@@ -166,7 +111,7 @@ export class MoeLayer {
     weights: MoeWeights,
     options: LayerOptions = {},
   ): MoeLayer {
-    checkLayerOptions(options, [])
+    checkLayerOptions(options)
     const resolved = resolveConfig(config)
     const device = chooseDevice(options.device ?? 'auto')
     const dtype = options.dtype === undefined ? 'auto' : options.dtype
@@ -220,7 +165,7 @@ export class MoeLayer {
     }
     const prepared = this.#prepare(hiddenStates, options)
     try {
-      const release = leaseBuffers(prepared.uses)
+      const lease = leaseBuffers(prepared.uses)
       try {
         this.#runtime.forwardSync(prepared.request)
       } catch (error) {
@@ -228,7 +173,7 @@ export class MoeLayer {
         this.#publish(prepared.request.numTokens, began, undefined, undefined, error)
         throw error
       } finally {
-        release()
+        lease.release()
       }
     } catch (error) {
       prepared.discard()
@@ -300,8 +245,7 @@ export class MoeLayer {
         { details: { queuedTokens: this.#queuedTokens, maxQueuedTokens: this.#maxQueuedTokens } },
       )
     }
-    const release = leaseBuffers(prepared.uses)
-    const lengths = prepared.uses.map(use => use.array.byteLength)
+    const lease = leaseBuffers(prepared.uses)
     const call = this.#runtime.forward(prepared.request)
     this.#queuedTokens += numTokens
     this.#pending.add(call.settled)
@@ -309,7 +253,7 @@ export class MoeLayer {
     signal?.addEventListener('abort', onAbort, { once: true })
     try {
       await call.settled
-      checkStillThere(prepared.uses, lengths)
+      lease.checkStillThere()
     } catch (error) {
       const reason = error !== CANCELLED ? error : signal?.aborted ? signal.reason : disposedError()
       this.#recordFailure(reason)
@@ -319,7 +263,7 @@ export class MoeLayer {
       signal?.removeEventListener('abort', onAbort)
       this.#pending.delete(call.settled)
       this.#queuedTokens -= numTokens
-      release()
+      lease.release()
     }
   }
 
@@ -349,45 +293,5 @@ export class MoeLayer {
     if (work) Object.assign(event, { work, nonFiniteRows })
     else event.error = error
     forwardChannel.publish(event)
-  }
-}
-
-function flaggedRows(flags: Uint8Array): Int32Array {
-  let count = 0
-  for (const flag of flags) count += flag === 0 ? 0 : 1
-  const rows = new Int32Array(count)
-  if (count > 0) for (let row = 0, next = 0; row < flags.length; row++) if (flags[row]) rows[next++] = row
-  return rows
-}
-
-/** A buffer that was transferred while the call ran holds nothing that can be trusted, and nothing was written where the caller looks. */
-function checkStillThere(uses: readonly Use[], lengths: readonly number[]): void {
-  // A block of device memory cannot be transferred, and lives as long as the call does.
-  const gone = uses.find(({ array }, i) => isOnHost(array) && array.byteLength !== lengths[i])
-  if (gone)
-    throw new MoeError(
-      'ERR_MOE_BUFFER_DETACHED',
-      `The buffer of ${gone.name} was detached while the call used it`,
-    )
-}
-
-function checkLayerOptions(options: LayerOptions, more: string[]): void {
-  if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options)
-  checkOptionKeys(options, [...LAYER_KEYS, ...more])
-  const { dtype, threads, batchInvariant, maxQueuedTokens } = options
-  if (batchInvariant !== undefined && typeof batchInvariant !== 'boolean') {
-    throw invalidArgType('batchInvariant', 'a boolean', batchInvariant)
-  }
-  if (dtype !== undefined && dtype !== 'auto' && !DTYPES.includes(dtype)) {
-    throw invalidArgValue('dtype', "'auto', 'f32', 'f16' or 'bf16'", dtype)
-  }
-  for (const [name, value, least] of [
-    ['threads', threads, 0],
-    ['maxQueuedTokens', maxQueuedTokens, 1],
-  ] as const) {
-    if (value === undefined) continue
-    if (typeof value !== 'number') throw invalidArgType(name, 'a number', value)
-    if (!Number.isInteger(value) || value < least)
-      throw invalidArgValue(name, `an integer of at least ${least}`, value)
   }
 }

@@ -1,0 +1,75 @@
+/** Options of making a layer, and their checks. */
+
+import { DTYPES, type DType } from '../block/dtype.js'
+import { checkOptionKeys, invalidArgType, invalidArgValue } from '../block/errors.js'
+import type { DeviceOption } from '../devices/device.js'
+import { checkSignal } from './forward-arguments.js'
+
+/** Options that both ways of making a layer share. */
+export interface LayerOptions {
+  /** Where it runs. @defaultValue 'auto' */
+  device?: DeviceOption
+  /** Arithmetic of the expert matmuls. @defaultValue 'auto': the dtype of the checkpoint, or of the given arrays */
+  dtype?: 'auto' | DType
+  /** CPU threads that one forward may use. @defaultValue all of the device's (SPARSE_EXPERTS_THREADS, else the cores) */
+  threads?: number
+  /**
+   * A row's bits never depend on the rows beside it. Always so on 'cpu' and 'reference'; on 'cuda' it keeps small batches from being
+   * cut in a way of their own, which costs them speed. @defaultValue false
+   */
+  batchInvariant?: boolean
+  /** Rows that may wait or run at a time; a call beyond them rejects with ERR_MOE_QUEUE_FULL. @defaultValue 65536 */
+  maxQueuedTokens?: number
+}
+
+/** Options of {@link MoeLayer.load}. */
+export interface LoadOptions extends LayerOptions {
+  /** Index of the decoder layer. @defaultValue the first one that has experts */
+  layer?: number
+  signal?: AbortSignal
+  /** Called as weights are read. */
+  onProgress?: (progress: LoadProgress) => void
+}
+
+export interface LoadProgress {
+  loadedBytes: number
+  totalBytes: number
+}
+
+const LAYER_KEYS = ['device', 'dtype', 'threads', 'batchInvariant', 'maxQueuedTokens']
+
+/** Options that {@link LayerOptions} names, and `more`. */
+export function checkLayerOptions(options: LayerOptions, more: readonly string[] = []): void {
+  if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options)
+  checkOptionKeys(options, [...LAYER_KEYS, ...more])
+  const { dtype, threads, batchInvariant, maxQueuedTokens } = options
+  if (batchInvariant !== undefined && typeof batchInvariant !== 'boolean') {
+    throw invalidArgType('batchInvariant', 'a boolean', batchInvariant)
+  }
+  if (dtype !== undefined && dtype !== 'auto' && !DTYPES.includes(dtype)) {
+    throw invalidArgValue('dtype', "'auto', 'f32', 'f16' or 'bf16'", dtype)
+  }
+  for (const [name, value, least] of [
+    ['threads', threads, 0],
+    ['maxQueuedTokens', maxQueuedTokens, 1],
+  ] as const) {
+    if (value === undefined) continue
+    if (typeof value !== 'number') throw invalidArgType(name, 'a number', value)
+    if (!Number.isInteger(value) || value < least)
+      throw invalidArgValue(name, `an integer of at least ${least}`, value)
+  }
+}
+
+export function checkLoadOptions(options: LoadOptions): void {
+  checkLayerOptions(options, ['layer', 'signal', 'onProgress'])
+  const { layer, onProgress } = options
+  if (layer !== undefined && (!Number.isInteger(layer) || layer < 0)) {
+    throw typeof layer === 'number'
+      ? invalidArgValue('layer', 'a non-negative integer', layer)
+      : invalidArgType('layer', 'a number', layer)
+  }
+  if (onProgress !== undefined && typeof onProgress !== 'function') {
+    throw invalidArgType('onProgress', 'a function', onProgress)
+  }
+  checkSignal(options.signal)
+}
