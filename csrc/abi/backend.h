@@ -33,7 +33,7 @@ extern "C" {
 
 /* Raised on any change of a struct or a meaning in this file; the addon refuses a library with
  * another number. */
-#define SE_BACKEND_ABI_VERSION 6u
+#define SE_BACKEND_ABI_VERSION 7u
 
 typedef enum SeCode {
   SE_OK = 0,
@@ -226,6 +226,7 @@ typedef struct SeForwardArgs {
   const int32_t* cancel;  /* host; polled between experts (CPU) or before the launch (CUDA); not 0:
                              stop with SE_CANCELLED. May be NULL */
   int32_t num_threads;    /* CPU: participants at most; 0 = all */
+  int32_t is_staged;      /* set by stage_forward, and by nobody else */
 } SeForwardArgs;
 
 /* ---- stages ---------------------------------------------------------------------------------- */
@@ -383,6 +384,16 @@ typedef struct SeBackend {
   int32_t (*layer_open)(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions* options,
                         SeLayer** opened, SeStatus* status);
   void (*layer_close)(SeLayer* layer);
+  /* Places for a call's host arrays in memory of the layer's own that its device copies from and to
+   * by itself, so that a small call is copied once on the host each way. Sizes and the arrays that
+   * there are (not NULL) are as for forward. Each host array's pointer is replaced by its place, of
+   * dense rows, contents arbitrary; what the call has no use for becomes NULL. The caller writes the
+   * inputs there, calls forward with these args, reads the results, and ends with unstage_forward.
+   * One call at a time has the places: is_staged stays 0, and the args as they are, where another
+   * has them, or the call is not small. On any thread, beside forwards of the same layer. NULL:
+   * nothing would be gained. */
+  int32_t (*stage_forward)(SeLayer* layer, SeForwardArgs* args, SeStatus* status);
+  void (*unstage_forward)(SeLayer* layer);
   /* Returns when the results are in place. workspace: at least forward_workspace_bytes(num_tokens)
    * bytes of the device, contents arbitrary on entry and exit. The caller brings what it has: where
    * that is less, SE_WORKSPACE_TOO_SMALL comes before anything else happens. */

@@ -16,6 +16,7 @@ constexpr uint64_t kStagingAlignment = 64;
 ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerState> layer,
                          bool is_async)
     : layer_(std::move(layer)), args_(request.args) {
+  bool is_small = args_.select.num_tokens > 0;
   uint64_t staging_bytes = 0;
   std::array<bool, kNumForwardArrays> is_staged = {};
   for (int array = 0; array < kNumForwardArrays; ++array) {
@@ -24,22 +25,22 @@ ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerSta
     const bool is_bulk = array == kHidden || array == kRouterInputArray || array == kOutput;
     const bool is_device = from.device_memory != nullptr;
     device_memory_[array] = from.device_memory;
+    if (is_bulk && !is_device) is_small = is_small && from.bytes <= kSnapshotBytes;
     is_staged[array] = !is_device && (!is_bulk || (is_async && from.bytes <= kSnapshotBytes));
     const bool copy_on_executor = from.writes && !is_bulk && from.bytes > kSnapshotBytes;
     memory_[array] = {from.data, nullptr, from.bytes, from.writes, copy_on_executor};
     if (is_staged[array]) staging_bytes += round_up(from.bytes, kStagingAlignment);
   }
-  // new without () leaves the memory as it is: each part is copied into, or written by the backend.
-  staging_.reset(new uint8_t[staging_bytes + kStagingAlignment]);
-  const auto begin = reinterpret_cast<uintptr_t>(staging_.get());
-  uint8_t* next = staging_.get() + (round_up(begin, kStagingAlignment) - begin);
+  if (is_small && layer_->stage(&args_)) {
+    for (int array = 0; array < kNumForwardArrays; ++array) {
+      if (!device_memory_[array]) memory_[array].staged = pointer_of(args_, array);
+    }
+  } else {
+    stage_here(is_staged, staging_bytes);
+  }
   for (int array = 0; array < kNumForwardArrays; ++array) {
-    if (!is_staged[array]) continue;
-    Memory& memory = memory_[array];
-    memory.staged = next;
-    next += round_up(memory.bytes, kStagingAlignment);
-    set_pointer(&args_, array, memory.staged);
-    if (memory.bytes == 0) continue;
+    const Memory& memory = memory_[array];
+    if (memory.staged == nullptr || memory.bytes == 0) continue;
     if (!memory.writes) {
       std::memcpy(memory.staged, memory.original, memory.bytes);
     } else if (array == kNonFinite) {
@@ -49,6 +50,24 @@ ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerSta
   // The backend's ABI is C: it polls a plain int32_t.
   static_assert(sizeof(cancel) == sizeof(int32_t) && std::atomic<int32_t>::is_always_lock_free);
   args_.cancel = reinterpret_cast<const int32_t*>(&cancel);
+}
+
+ForwardTask::~ForwardTask() {
+  if (args_.is_staged != 0) layer_->unstage();
+}
+
+void ForwardTask::stage_here(const std::array<bool, kNumForwardArrays>& is_staged,
+                             uint64_t staging_bytes) {
+  // new without () leaves the memory as it is: each part is copied into, or written by the backend.
+  staging_.reset(new uint8_t[staging_bytes + kStagingAlignment]);
+  const auto begin = reinterpret_cast<uintptr_t>(staging_.get());
+  uint8_t* next = staging_.get() + (round_up(begin, kStagingAlignment) - begin);
+  for (int array = 0; array < kNumForwardArrays; ++array) {
+    if (!is_staged[array]) continue;
+    memory_[array].staged = next;
+    set_pointer(&args_, array, next);
+    next += round_up(memory_[array].bytes, kStagingAlignment);
+  }
 }
 
 void ForwardTask::run(DeviceExecutor& /*executor*/) noexcept {

@@ -3,7 +3,8 @@
 //
 // Memory rules. Index arrays (token ids, rows of topK, sequence lengths, replayed ids and weights)
 // are copied when the call is made, and the ids, weights and flags that the device writes are
-// staged: it reads them back, and nobody may change them meanwhile. Hidden states, router input and
+// staged: it reads them back, and nobody may change them meanwhile. They are staged where the device
+// copies from and to by itself, if it has such a place for the call, else in memory of the task. Hidden states, router input and
 // output up to kSnapshotBytes are copied or staged in an asynchronous call; larger ones are used in
 // place, kept alive by a reference, and checked again at the end. The caller must not transfer
 // those before the call settles. Any of these three may be a NativeBuffer instead: the device uses
@@ -27,6 +28,8 @@ class ForwardTask final : public DeviceTask {
   // the copies that nobody else can change.
   ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerState> layer, bool is_async);
 
+  ~ForwardTask() override;
+
   void run(DeviceExecutor& executor) noexcept override;
 
   const std::shared_ptr<LayerState>& layer() const { return layer_; }
@@ -44,10 +47,12 @@ class ForwardTask final : public DeviceTask {
     bool copy_on_executor = false;
   };
 
+  void stage_here(const std::array<bool, kNumForwardArrays>& is_staged, uint64_t staging_bytes);
+
   std::shared_ptr<LayerState> layer_;
   std::array<Memory, kNumForwardArrays> memory_;
   std::array<std::shared_ptr<DeviceMemory>, kNumForwardArrays> device_memory_;
-  std::unique_ptr<uint8_t[]> staging_;
+  std::unique_ptr<uint8_t[]> staging_;  // null where the layer staged the call
   SeForwardArgs args_;
   Failure failure_;
 };

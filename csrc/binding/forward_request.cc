@@ -102,7 +102,9 @@ class ArrayReader {
     to.is_present = true;
     to.data = view.data;
     to.bytes = view.bytes;
-    set_pointer(&request_.args, array, view.data);
+    // NULL is an array that is not there, and an empty one is.
+    static int64_t nothing = 0;
+    set_pointer(&request_.args, array, view.bytes > 0 ? view.data : &nothing);
   }
 
   ForwardRequest& request_;
@@ -152,6 +154,15 @@ void set_pointer(SeForwardArgs* args, int array, void* data) {
     default:
       break;
   }
+}
+
+void* pointer_of(const SeForwardArgs& args, int array) {
+  const SeSelectArgs& select = args.select;
+  const std::array<const void*, kNumForwardArrays> pointers = {
+      args.hidden.data, args.router_input.data, args.output.data,
+      select.token_ids, select.row_top_k,       select.sequence_lengths,
+      select.topk_ids,  select.topk_weights,    select.non_finite};
+  return const_cast<void*>(pointers[array]);
 }
 
 ForwardRequest read_forward_request(const Napi::Value& value, const LayerState& layer) {

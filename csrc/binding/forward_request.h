@@ -42,6 +42,7 @@ struct ForwardRequest {
 
 // Where an array of a forward lies.
 void set_pointer(SeForwardArgs* args, int array, void* data);
+void* pointer_of(const SeForwardArgs& args, int array);
 
 // Kinds, and lengths by numTokens. Ranges are lib's to say, and the backend's to check where they
 // lead outside of an array.

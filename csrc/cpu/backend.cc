@@ -291,6 +291,8 @@ const SeBackend* cpu_backend() {
       describe_forward,
       layer_open,
       layer_close,
+      nullptr,  // stage_forward: the arrays are used where they are
+      nullptr,
       forward,
       device_counters,
       layer_phases,

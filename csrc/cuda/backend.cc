@@ -199,6 +199,13 @@ void layer_close(SeLayer* layer) {
   });
 }
 
+int32_t stage_forward(SeLayer* layer, SeForwardArgs* args, SeStatus* status) {
+  return guarded_on(static_cast<SeDevice*>(&layer->device()), status,
+                    [&] { return layer->stage(args); });
+}
+
+void unstage_forward(SeLayer* layer) { layer->unstage(); }
+
 int32_t forward(SeLayer* layer, const SeForwardArgs* args, void* workspace,
                 uint64_t workspace_bytes, SeStatus* status) {
   return guarded_on(static_cast<SeDevice*>(&layer->device()), status,
@@ -260,6 +267,8 @@ extern "C" __attribute__((visibility("default"))) const SeBackend* se_backend_en
       describe,
       layer_open,
       layer_close,
+      stage_forward,
+      unstage_forward,
       forward,
       device_counters,
       nullptr,  // layer_phases: a replayed graph has no clock inside

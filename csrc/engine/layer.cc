@@ -122,6 +122,18 @@ void LayerState::zero_unwritten() {
   all_written_ = true;
 }
 
+bool LayerState::stage(SeForwardArgs* args) {
+  if (executor_->backend().stage_forward == nullptr) return false;
+  // Whatever is wrong, the forward says so.
+  const Failure failure =
+      executor_->call([&](const SeBackend& backend, SeDevice*, SeStatus* status) {
+        return backend.stage_forward(opened_, args, status);
+      });
+  return failure.is_ok() && args->is_staged != 0;
+}
+
+void LayerState::unstage() { executor_->backend().unstage_forward(opened_); }
+
 void LayerState::forward(const SeForwardArgs& args) {
   zero_unwritten();
   uint64_t needed_bytes = 0;

@@ -50,6 +50,10 @@ class LayerState {
   // Zeroes the matrices that nobody has written. Cheap after the first time. Only while running on
   // the device.
   void zero_unwritten();
+  // Moves a small call's arrays to where its device copies from and to by itself: args point there
+  // until unstage(), which every success needs. False: they stay as they are. Any thread.
+  bool stage(SeForwardArgs* args);
+  void unstage();
   // Runs one forward and returns when its results are in place. Throws FailureException. Only while
   // running on the device.
   void forward(const SeForwardArgs& args);

@@ -1,6 +1,7 @@
 // Calls that are out of the ordinary: replayed routing, capacity, hash routing, rows that are not
 // finite, arguments that are refused, cancellation.
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -179,6 +180,77 @@ TEST_CASE("non finite") {
                       "a flagged row is NaN");
     }
   }
+}
+
+// The arrays of a call lie where the device copies from and to: nothing else is read or written.
+TEST_CASE("staged") {
+  const OpenDevice opened;
+  const SeBackend& backend = *se_backend_entry();
+  LayerFixture fixture{LayerOptions()};
+  const DeviceLayer layer(opened.get(), fixture.layer);
+  const int64_t num_tokens = 5;
+  const std::vector<char> hidden = random_hidden(&fixture, num_tokens);
+  const ForwardCall call(fixture, hidden, SE_F32);
+  const ForwardResult expected = run_on_device(layer, call);
+  const uint64_t bytes = workspace_bytes_of(layer, num_tokens);
+  const DeviceMemory workspace(opened.get(), bytes);
+  SeStatus status{};
+  // What the caller has itself: never touched once it is staged.
+  ForwardResult own = expected;
+  SeForwardArgs plain = call.args;
+  plain.output = plain.hidden;
+  plain.output.data = own.output.data();
+  plain.select.topk_ids = own.ids.data();
+  plain.select.topk_weights = own.weights.data();
+  plain.select.non_finite = own.flags.data();
+  const void* places = nullptr;
+  for (int run = 0; run < 4; ++run) {
+    SeForwardArgs args = plain;
+    REQUIRE(backend.stage_forward(layer.get(), &args, &status) == SE_OK);
+    REQUIRE(args.is_staged == 1);
+    CHECK(args.hidden.data != plain.hidden.data);
+    CHECK(args.output.data != plain.output.data);
+    CHECK(args.select.row_top_k == nullptr);
+    if (run > 0) CHECK_MESSAGE(args.hidden.data == places, "every call has the same places");
+    places = args.hidden.data;
+    SeForwardArgs other = plain;
+    CHECK(backend.stage_forward(layer.get(), &other, &status) == SE_OK);
+    CHECK_MESSAGE(other.is_staged == 0, "one call at a time has them");
+    CHECK(other.hidden.data == plain.hidden.data);
+    std::memcpy(args.hidden.data, hidden.data(), hidden.size());
+    std::memset(args.output.data, 0xff, hidden.size());
+    const ForwardResult between = run_on_device(layer, call);
+    check_same_bits(between.output, expected.output, "another call meanwhile");
+    REQUIRE(backend.forward(layer.get(), &args, workspace.as<>(), bytes, &status) == SE_OK);
+    const auto* output = static_cast<const char*>(args.output.data);
+    check_same_bits(std::vector<char>(output, output + hidden.size()), expected.output, "staged");
+    const std::vector<int32_t> ids(args.select.topk_ids,
+                                   args.select.topk_ids + expected.ids.size());
+    CHECK(ids == expected.ids);
+    const std::vector<float> weights(args.select.topk_weights,
+                                     args.select.topk_weights + expected.weights.size());
+    check_same_bits(weights, expected.weights, "staged");
+    CHECK(args.select.non_finite[0] == 0);
+    backend.unstage_forward(layer.get());
+    CHECK_MESSAGE(backend.forward(layer.get(), &args, workspace.as<>(), bytes, &status) ==
+                      SE_INVALID_ARGUMENT,
+                  "not after they were given back");
+  }
+  check_same_bits(own.output, expected.output, "the caller's own arrays");
+  // A call that is not small, and one that is none.
+  SeForwardArgs none = plain;
+  none.select.num_tokens = 0;
+  CHECK(backend.stage_forward(layer.get(), &none, &status) == SE_OK);
+  CHECK(none.is_staged == 0);
+  const std::vector<char> many = random_hidden(&fixture, 20000);
+  const ForwardCall large(fixture, many, SE_F32);
+  SeForwardArgs args = large.args;
+  args.output = args.hidden;
+  args.select.topk_ids = own.ids.data();
+  args.select.topk_weights = own.weights.data();
+  args.select.non_finite = own.flags.data();
+  CHECK(backend.stage_forward(layer.get(), &args, &status) == SE_OK);
+  CHECK(args.is_staged == 0);
 }
 
 TEST_CASE("arguments") {

@@ -47,6 +47,24 @@ describeCuda('the steady state', device => {
     expect(moved).toMatchObject({ graphCaptures: 0, graphReplays: 50, kernelLaunches: 0 })
   })
 
+  it('stages the arrays of a small call once, where the device copies from and to', async () => {
+    const { layer, hidden } = tinyLayer({ device })
+    using _ = layer
+    const oneBlock = 64 << 10
+    const alone = await counted(device, async () => {
+      for (let i = 0; i < 3; i++) {
+        await layer.forward(hidden)
+        layer.forwardSync(hidden)
+      }
+    })
+    expect(alone.pinnedBytes).toBe(oneBlock)
+    // A call that comes while another has the block brings memory of its own.
+    const beside = await counted(device, () =>
+      Promise.all([layer.forward(hidden), layer.forward(hidden), layer.forward(hidden)]),
+    )
+    expect(beside.pinnedBytes).toBe(oneBlock)
+  })
+
   it('allocates nothing for tensors that the caller owns', async () => {
     const { layer, hidden, config } = tinyLayer({ device })
     using _ = layer

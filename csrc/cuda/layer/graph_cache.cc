@@ -7,9 +7,9 @@
 
 namespace sparse_experts::cuda {
 
-static_assert(sizeof(GraphKey) == 16 * sizeof(int64_t), "no padding: keys are compared as bytes");
+static_assert(sizeof(GraphKey) == 17 * sizeof(int64_t), "no padding: keys are compared as bytes");
 
-GraphKey make_graph_key(const SeForwardArgs& args, const void* workspace) {
+GraphKey make_graph_key(const SeForwardArgs& args, const void* workspace, const void* block) {
   GraphKey key;
   const auto address = [](const void* data) {
     return static_cast<uint64_t>(reinterpret_cast<uintptr_t>(data));
@@ -45,6 +45,7 @@ GraphKey make_graph_key(const SeForwardArgs& args, const void* workspace) {
     std::memcpy(&key.top_p, &select.top_p, sizeof key.top_p);
   }
   key.workspace = address(workspace);
+  key.block = address(block);
   return key;
 }
 

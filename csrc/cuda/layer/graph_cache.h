@@ -14,7 +14,7 @@ namespace sparse_experts::cuda {
 
 class Device;
 
-// All that the launches of a call depend on, besides the layer and its staging memory. Compared as
+// All that the launches of a call depend on, besides the layer and its staging memory on the device. Compared as
 // bytes: 64-bit members only, so that there is no padding.
 struct GraphKey {
   int64_t num_tokens = 0;
@@ -33,9 +33,10 @@ struct GraphKey {
   uint64_t output = 0;
   int64_t output_stride = 0;
   uint64_t workspace = 0;
+  uint64_t block = 0;  // pinned memory of the call
 };
 
-GraphKey make_graph_key(const SeForwardArgs& args, const void* workspace);
+GraphKey make_graph_key(const SeForwardArgs& args, const void* workspace, const void* block);
 
 class GraphCache {
  public:

@@ -11,10 +11,6 @@
 namespace sparse_experts::cuda {
 namespace {
 
-// Above this a call's arrays go through the device's copier: pinned memory is the host's scarcest
-// and a model has many layers, and a call of this size takes far longer than a few extra copies.
-constexpr uint64_t kLayerStagingBytes = 4 << 20;
-
 Status check_strides(const char* name, const SeExperts& experts) {
   if (experts.num_experts == 0 || experts.activation.gated == 0) return Status::ok();
   SE_CHECK_ARGUMENT(experts.gate.row_stride == experts.up.row_stride,
@@ -32,6 +28,7 @@ Layer::Layer(Device& device, const SeMoeLayer& layer, const SeLayerOptions& opti
       layer_(layer),
       options_(options),
       pinned_(device),
+      lent_block_(device),
       staging_(device),
       present_table_(device),
       graphs_(device) {}
@@ -124,6 +121,8 @@ Status Layer::forward(const SeForwardArgs& args, void* workspace, uint64_t works
   if (args.cancel != nullptr && __atomic_load_n(args.cancel, __ATOMIC_RELAXED) != 0)
     return Status::cancelled();
   const StagingPlan staging = plan_staging(layer_, args);
+  SE_CHECK_ARGUMENT(args.is_staged == 0 || (lent_ && staging.total_bytes <= lent_block_.bytes()),
+                    "forward: nobody staged this call");
   std::lock_guard<std::mutex> lock(mutex_);
   return staging.total_bytes <= kLayerStagingBytes
              ? run_small(args, staging, plan, static_cast<char*>(workspace))

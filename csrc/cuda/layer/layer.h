@@ -3,13 +3,15 @@
 //
 // A call in steps: check what the host can read; bring host arrays into the staging block; copy it,
 // compute, copy results back, all on the layer's stream; wait once; hand the results out. A small
-// call's block is the layer's own and stays where it is, so that graphs can name it. A large call
+// call's block is the layer's own and stays where it is, so that graphs can name it; stage() lends
+// one to the caller, so that the first and the last step have nothing to copy. A large call
 // copies array by array through the device's copier into memory that all layers share, one such
 // call at a time.
 #pragma once
 
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 
@@ -34,6 +36,9 @@ class Layer {
   // Checks the description and what its tables hold.
   Status open();
   Status forward(const SeForwardArgs& args, void* workspace, uint64_t workspace_bytes);
+  // See stage_forward of the ABI. Any thread.
+  Status stage(SeForwardArgs* args);
+  void unstage() { lent_ = false; }
   Device& device() { return device_; }
 
  private:
@@ -44,7 +49,14 @@ class Layer {
                    char* workspace);
   Status run_large(const SeForwardArgs& args, const StagingPlan& staging, const ForwardPlan& plan,
                    char* workspace);
-  Status reserve_staging(uint64_t bytes);
+  Status reserve_staging(uint64_t bytes, bool is_staged);
+  Status reserve_lent(uint64_t bytes, bool* is_ready);
+  // Pinned memory of a small call.
+  char* block_of(const SeForwardArgs& args) const {
+    return args.is_staged != 0 ? lent_block_.data() : pinned_.data();
+  }
+  void bring_in(const SeForwardArgs& args, const StagingPlan& staging, char* block) const;
+  void hand_out(const SeForwardArgs& args, const StagingPlan& staging, const char* block) const;
   Status queue_small(const SeForwardArgs& args, const StagingPlan& staging, const ForwardPlan& plan,
                      char* workspace, bool is_recorded);
   Status capture(const SeForwardArgs& args, const StagingPlan& staging, const ForwardPlan& plan,
@@ -59,7 +71,9 @@ class Layer {
   std::mutex mutex_;  // one call at a time
   cudaStream_t stream_ = nullptr;
   cudaEvent_t done_ = nullptr;
-  PinnedBuffer pinned_;
+  PinnedBuffer pinned_;      // of small calls that bring memory of their own
+  PinnedBuffer lent_block_;  // of the one call that has lent_
+  std::atomic<bool> lent_{false};
   DeviceBuffer staging_;
   DeviceBuffer present_table_;
   const void* const* present_ = nullptr;

@@ -1,11 +1,13 @@
 // A small call: its arrays travel as one block through the layer's own staging memory, and what it
 // queues is recorded into a graph where the same call comes again.
 #include <cstring>
+#include <type_traits>
 
 #include "cuda/layer/layer.h"
 #include "cuda/layer/place_arrays.h"
 #include "cuda/runtime/device.h"
 #include "ops/checks.h"
+#include "ops/contract.h"
 
 namespace sparse_experts::cuda {
 namespace {
@@ -16,32 +18,88 @@ constexpr uint64_t kLeastStagingBytes = 64 << 10;
 // Above this the launches of a call cost little beside its kernels, and sizes seldom repeat.
 constexpr int64_t kGraphTokens = 256;
 
-}  // namespace
-
-Status Layer::reserve_staging(uint64_t bytes) {
-  if (bytes <= pinned_.bytes() && bytes <= staging_.bytes()) return Status::ok();
+uint64_t grown_bytes(uint64_t bytes) {
   uint64_t grown = kLeastStagingBytes;
   while (grown < bytes) grown *= 2;
+  return grown;
+}
+
+}  // namespace
+
+Status Layer::reserve_staging(uint64_t bytes, bool is_staged) {
+  const bool has_pinned = is_staged || bytes <= pinned_.bytes();
+  const bool has_staging = bytes <= staging_.bytes();
+  if (has_pinned && has_staging) return Status::ok();
   graphs_.clear();
-  SE_RETURN_IF_ERROR(pinned_.reserve(grown));
-  SE_RETURN_IF_ERROR(staging_.reserve(grown));
+  if (!has_pinned) SE_RETURN_IF_ERROR(pinned_.reserve(grown_bytes(bytes)));
+  if (has_staging) return Status::ok();
+  SE_RETURN_IF_ERROR(staging_.reserve(grown_bytes(bytes)));
   // Results are copied back as one block, with the gaps between arrays and what a call does not
   // ask for.
   return device_.check(cudaMemsetAsync(staging_.data(), 0, staging_.bytes(), stream_),
                        "cudaMemsetAsync");
 }
 
+// Not while a forward runs: the graphs name the block.
+Status Layer::reserve_lent(uint64_t bytes, bool* is_ready) {
+  *is_ready = bytes <= lent_block_.bytes();
+  if (*is_ready) return Status::ok();
+  const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) return Status::ok();
+  graphs_.clear();
+  SE_RETURN_IF_ERROR(lent_block_.reserve(grown_bytes(bytes)));
+  *is_ready = true;
+  return Status::ok();
+}
+
+Status Layer::stage(SeForwardArgs* args) {
+  args->is_staged = 0;
+  if (args->select.num_tokens == 0 || !check_forward(layer_, *args).is_ok()) return Status::ok();
+  const StagingPlan staging = plan_staging(layer_, *args);
+  if (staging.total_bytes > kLayerStagingBytes || lent_.exchange(true)) return Status::ok();
+  bool is_ready = false;
+  const Status status = reserve_lent(staging.total_bytes, &is_ready);
+  if (!is_ready) {
+    lent_ = false;
+    return status;
+  }
+  char* const block = lent_block_.data();
+  // An array that the caller does not have stays absent, and so is refused where one is needed.
+  const auto place = [&](auto** array, uint64_t offset) {
+    if (offset == StagingPlan::kNone) *array = nullptr;
+    if (*array != nullptr)
+      *array = reinterpret_cast<std::decay_t<decltype(*array)>>(block + offset);
+  };
+  const auto place_rows = [&](SeTensor* rows, uint64_t offset, uint32_t device_bit) {
+    if (rows->data == nullptr || (args->device_arrays & device_bit) != 0) return;
+    rows->data = offset == StagingPlan::kNone ? nullptr : block + offset;
+    rows->strides[0] = rows->shape[1];
+  };
+  place_rows(&args->hidden, staging.hidden, SE_ARRAY_HIDDEN);
+  place_rows(&args->router_input, staging.router_input, SE_ARRAY_ROUTER_INPUT);
+  place_rows(&args->output, staging.output, SE_ARRAY_OUTPUT);
+  SeSelectArgs& select = args->select;
+  place(&select.token_ids, staging.token_ids);
+  place(&select.row_top_k, staging.row_top_k);
+  place(&select.sequence_lengths, staging.sequence_lengths);
+  place(&select.topk_ids, staging.topk_ids);
+  place(&select.topk_weights, staging.topk_weights);
+  place(&select.non_finite, staging.non_finite);
+  args->is_staged = 1;
+  return Status::ok();
+}
+
 Status Layer::queue_small(const SeForwardArgs& args, const StagingPlan& staging,
                           const ForwardPlan& plan, char* workspace, bool is_recorded) {
+  char* const block = block_of(args);
   if (staging.input_bytes > 0)
-    SE_RETURN_IF_ERROR(
-        device_.check(cudaMemcpyAsync(staging_.data(), pinned_.data(), staging.input_bytes,
-                                      cudaMemcpyHostToDevice, stream_),
-                      "copy of the inputs"));
+    SE_RETURN_IF_ERROR(device_.check(cudaMemcpyAsync(staging_.data(), block, staging.input_bytes,
+                                                     cudaMemcpyHostToDevice, stream_),
+                                     "copy of the inputs"));
   SE_RETURN_IF_ERROR(queue_forward(queue_of(plan, workspace, is_recorded), args,
                                    place_arrays(layer_, args, staging, staging_.data())));
   return device_.check(
-      cudaMemcpyAsync(pinned_.data() + staging.result_begin, staging_.data() + staging.result_begin,
+      cudaMemcpyAsync(block + staging.result_begin, staging_.data() + staging.result_begin,
                       staging.total_bytes - staging.result_begin, cudaMemcpyDeviceToHost, stream_),
       "copy of the results");
 }
@@ -76,31 +134,50 @@ Status Layer::capture(const SeForwardArgs& args, const StagingPlan& staging,
   return Status::ok();
 }
 
-Status Layer::run_small(const SeForwardArgs& args, const StagingPlan& staging,
-                        const ForwardPlan& plan, char* workspace) {
-  SE_RETURN_IF_ERROR(reserve_staging(staging.total_bytes));
-  char* const block = pinned_.data();
+void Layer::bring_in(const SeForwardArgs& args, const StagingPlan& staging, char* block) const {
   const SeSelectArgs& select = args.select;
-  const int64_t num_tokens = select.num_tokens;
-  const int64_t num_slots = num_tokens * layer_.routing.top_k;
+  const int64_t num_slots = select.num_tokens * layer_.routing.top_k;
   const auto put = [&](uint64_t offset, const void* from, int64_t bytes) {
     if (offset != StagingPlan::kNone) std::memcpy(block + offset, from, bytes);
   };
   if (staging.hidden != StagingPlan::kNone) pack_rows(args.hidden, block + staging.hidden);
   if (staging.router_input != StagingPlan::kNone)
     pack_rows(args.router_input, block + staging.router_input);
-  put(staging.token_ids, select.token_ids, num_tokens * 4);
-  put(staging.row_top_k, select.row_top_k, num_tokens);
+  put(staging.token_ids, select.token_ids, select.num_tokens * 4);
+  put(staging.row_top_k, select.row_top_k, select.num_tokens);
   put(staging.sequence_lengths, select.sequence_lengths, select.num_sequences * 4);
   if (args.replay != 0) {
     put(staging.topk_ids, select.topk_ids, num_slots * 4);
     put(staging.topk_weights, select.topk_weights, num_slots * 4);
   }
+}
+
+void Layer::hand_out(const SeForwardArgs& args, const StagingPlan& staging,
+                     const char* block) const {
+  const SeSelectArgs& select = args.select;
+  const int64_t num_slots = select.num_tokens * layer_.routing.top_k;
+  const auto get = [&](void* to, uint64_t offset, int64_t bytes) {
+    if (to != nullptr) std::memcpy(to, block + offset, bytes);
+  };
+  if (args.replay == 0) {
+    get(select.topk_ids, staging.topk_ids, num_slots * 4);
+    get(select.topk_weights, staging.topk_weights, num_slots * 4);
+  }
+  get(select.non_finite, staging.non_finite, select.num_tokens);
+  if (staging.output != StagingPlan::kNone) unpack_rows(block + staging.output, args.output);
+}
+
+Status Layer::run_small(const SeForwardArgs& args, const StagingPlan& staging,
+                        const ForwardPlan& plan, char* workspace) {
+  SE_RETURN_IF_ERROR(reserve_staging(staging.total_bytes, args.is_staged != 0));
+  char* const block = block_of(args);
+  const int64_t num_tokens = args.select.num_tokens;
+  if (args.is_staged == 0) bring_in(args, staging, block);
 
   GraphCache::Entry* entry = nullptr;
   GraphCache::Action action = GraphCache::Action::kPlain;
   if (device_.graphs_enabled() && num_tokens <= kGraphTokens && plan.wave_tokens >= num_tokens)
-    action = graphs_.look_up(make_graph_key(args, workspace), &entry);
+    action = graphs_.look_up(make_graph_key(args, workspace, block), &entry);
   if (action == GraphCache::Action::kCapture)
     SE_RETURN_IF_ERROR(capture(args, staging, plan, workspace, entry));
   Status status;
@@ -113,16 +190,7 @@ Status Layer::run_small(const SeForwardArgs& args, const StagingPlan& staging,
   SE_RETURN_IF_ERROR(finish(status));
   device_.counters().copied_to_device_bytes += staging.input_bytes;
   device_.counters().copied_to_host_bytes += staging.total_bytes - staging.result_begin;
-
-  const auto get = [&](void* to, uint64_t offset, int64_t bytes) {
-    if (to != nullptr) std::memcpy(to, block + offset, bytes);
-  };
-  if (args.replay == 0) {
-    get(select.topk_ids, staging.topk_ids, num_slots * 4);
-    get(select.topk_weights, staging.topk_weights, num_slots * 4);
-  }
-  get(select.non_finite, staging.non_finite, num_tokens);
-  if (staging.output != StagingPlan::kNone) unpack_rows(block + staging.output, args.output);
+  if (args.is_staged == 0) hand_out(args, staging, block);
   return Status::ok();
 }
 
