@@ -58,7 +58,7 @@ Status Layer::stage(SeForwardArgs* args) {
   const StagingPlan staging = plan_staging(layer_, *args);
   if (staging.total_bytes > kLayerStagingBytes || lent_.exchange(true)) return Status::ok();
   bool is_ready = false;
-  const Status status = reserve_lent(staging.total_bytes, &is_ready);
+  Status status = reserve_lent(staging.total_bytes, &is_ready);
   if (!is_ready) {
     lent_ = false;
     return status;
