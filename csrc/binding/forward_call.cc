@@ -25,10 +25,9 @@ ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerSta
     const bool is_bulk = array == kHidden || array == kRouterInputArray || array == kOutput;
     const bool is_device = from.device_memory != nullptr;
     device_memory_[array] = from.device_memory;
-    if (is_bulk && !is_device) is_small = is_small && from.bytes <= kSnapshotBytes;
-    is_staged[array] = !is_device && (!is_bulk || (is_async && from.bytes <= kSnapshotBytes));
-    const bool copy_on_executor = from.writes && !is_bulk && from.bytes > kSnapshotBytes;
-    memory_[array] = {from.data, nullptr, from.bytes, from.writes, copy_on_executor};
+    if (is_bulk && !is_device) is_small = is_small && from.bytes <= kSmallBytes;
+    is_staged[array] = !is_device && (!is_bulk || (is_async && !from.is_in_place));
+    memory_[array] = {from.data, nullptr, from.bytes, from.writes};
     if (is_staged[array]) staging_bytes += round_up(from.bytes, kStagingAlignment);
   }
   if (is_small && layer_->stage(&args_)) {
@@ -77,9 +76,6 @@ void ForwardTask::run(DeviceExecutor& /*executor*/) noexcept {
     }
     if (args_.select.num_tokens == 0) return;
     layer_->forward(args_);
-    for (const Memory& memory : memory_) {
-      if (memory.copy_on_executor) std::memcpy(memory.original, memory.staged, memory.bytes);
-    }
   } catch (...) {
     failure_ = current_failure();
   }
@@ -87,7 +83,7 @@ void ForwardTask::run(DeviceExecutor& /*executor*/) noexcept {
 
 void ForwardTask::copy_staged_results() const {
   for (const Memory& memory : memory_) {
-    if (memory.writes && memory.staged != nullptr && !memory.copy_on_executor && memory.bytes > 0) {
+    if (memory.writes && memory.staged != nullptr && memory.bytes > 0) {
       std::memcpy(memory.original, memory.staged, memory.bytes);
     }
   }

@@ -1,14 +1,14 @@
 // A forward between JavaScript and a device: the memory rules of its arrays, the task, the hand-over,
 // and the methods of a layer that make one.
 //
-// Memory rules. Index arrays (token ids, rows of topK, sequence lengths, replayed ids and weights)
-// are copied when the call is made, and the ids, weights and flags that the device writes are
-// staged: it reads them back, and nobody may change them meanwhile. They are staged where the device
-// copies from and to by itself, if it has such a place for the call, else in memory of the task. Hidden states, router input and
-// output up to kSnapshotBytes are copied or staged in an asynchronous call; larger ones are used in
-// place, kept alive by a reference, and checked again at the end. The caller must not transfer
-// those before the call settles. Any of these three may be a NativeBuffer instead: the device uses
-// its memory in place, and the call keeps it.
+// Memory rules. A buffer of JavaScript may be transferred at any moment of an asynchronous call, and
+// be freed or moved by its new owner: Node-API cannot pin it. So other threads touch nothing but
+// copies, and results are copied back on JavaScript's thread into arrays that are still there. They
+// are staged where the device copies from and to by itself, if it has such a place for the call,
+// else in memory of the task. Hidden states, router input and output are used in place where the
+// request says that nobody can take their memory away (`inPlace`: arrays that only the library
+// holds, and shared memory), and in synchronous calls, during which no JavaScript runs. Any of these
+// three may be a NativeBuffer instead: the device uses its memory in place, and the call keeps it.
 #pragma once
 
 #include <array>
@@ -19,7 +19,8 @@
 
 namespace sparse_experts::binding {
 
-constexpr uint64_t kSnapshotBytes = uint64_t{1} << 20;
+// Arrays up to this size make a call that a device may stage as one block.
+constexpr uint64_t kSmallBytes = uint64_t{1} << 20;
 
 // What a forward reads and writes, on its way to the device. Nothing of JavaScript.
 class ForwardTask final : public DeviceTask {
@@ -44,7 +45,6 @@ class ForwardTask final : public DeviceTask {
     void* staged = nullptr;  // null: the original is used
     uint64_t bytes = 0;
     bool writes = false;
-    bool copy_on_executor = false;
   };
 
   void stage_here(const std::array<bool, kNumForwardArrays>& is_staged, uint64_t staging_bytes);

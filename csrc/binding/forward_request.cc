@@ -21,10 +21,11 @@ enum RequestKey {
   kDtypeKey,
   kTopPKey,
   kReplayKey,
+  kInPlaceKey,
   kNumRequestKeys
 };
 constexpr std::array<const char*, kNumRequestKeys - kNumForwardArrays> kOtherNames = {
-    "numTokens", "dtype", "topP", "replay"};
+    "numTokens", "dtype", "topP", "replay", "inPlace"};
 
 // Reads the properties of a request in one call of JavaScript, which knows its objects' shape. One
 // by one, each by its name, they are much of what an empty call takes.
@@ -182,6 +183,10 @@ ForwardRequest read_forward_request(const Napi::Value& value, const LayerState& 
   args.num_threads = layer.num_threads();
   for (int array = 0; array < kNumForwardArrays; ++array) {
     request.arrays[array].value = reader.get(array);
+  }
+  const int64_t in_place = integer_argument(reader.get(kInPlaceKey), "inPlace", 0, 7);
+  for (int array : {kHidden, kRouterInputArray, kOutput}) {
+    request.arrays[array].is_in_place = (in_place >> array & 1) != 0;
   }
   for (int array : {kOutput, kNonFinite}) request.arrays[array].writes = true;
   for (int array : {kTopkIds, kTopkWeights}) request.arrays[array].writes = args.replay == 0;

@@ -12,7 +12,7 @@
 namespace sparse_experts::binding {
 
 enum ForwardArray {
-  kHidden,
+  kHidden,  // the first three in the order of the bits of inPlace
   kRouterInputArray,
   kOutput,
   kTokenIds,
@@ -32,6 +32,7 @@ struct ForwardRequest {
     Napi::Value value;
     bool is_present = false;
     bool writes = false;
+    bool is_in_place = false;  // what the request's inPlace says of it
     void* data = nullptr;
     uint64_t bytes = 0;
     std::shared_ptr<DeviceMemory> device_memory;  // where `data` is a NativeBuffer's

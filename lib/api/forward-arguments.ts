@@ -11,7 +11,7 @@ import {
   missingInput,
 } from '../block/errors.js'
 import { isFloat32Array, isInt32Array, isUint8Array, isUint16Array } from '../block/typed-arrays.js'
-import type { ForwardRequest } from '../devices/contract.js'
+import { type ForwardRequest, IN_PLACE } from '../devices/contract.js'
 import { HOST_DEVICE, isHostDevice } from '../devices/device.js'
 import { onHost, type Stored } from '../devices/device-array.js'
 import { checkBuffer, type Use } from './leases.js'
@@ -70,7 +70,9 @@ const Float16 = (globalThis as { Float16Array?: Float16ArrayConstructor }).Float
 
 /** A checked call. */
 export interface PreparedForward {
-  request: ForwardRequest
+  request: { -readonly [Key in keyof ForwardRequest]: ForwardRequest[Key] }
+  /** Arrays of the caller that may be gone before the call ends: {@link borrow} copies the large ones. */
+  borrowed: Borrowed[]
   /** What the caller gets: its own output, or a new one of the input's type. */
   output: HiddenStates
   /** Memory to lease while the call is in flight. */
@@ -79,8 +81,16 @@ export interface PreparedForward {
   discard(): void
 }
 
+/** An array of the caller's in memory that can be transferred. */
+export interface Borrowed {
+  name: keyof typeof IN_PLACE
+  array: FloatArray
+}
+
 interface FloatInput {
   array: Stored<FloatArray>
+  /** Nobody can take its memory away: a tensor's, or shared. */
+  isKept: boolean
   /** Elements. */
   length: number
   dtype: DType
@@ -112,6 +122,13 @@ export function prepareForward(
   const lease = (name: string, input: { array: Use['array'] }, write = false) =>
     uses.push({ name, array: input.array, write })
   lease('hiddenStates', hidden)
+  const borrowed: Borrowed[] = []
+  let inPlace = 0
+  const place = (name: keyof typeof IN_PLACE, { array, isKept }: Pick<FloatInput, 'array' | 'isKept'>) => {
+    if (isKept) inPlace |= IN_PLACE[name]
+    else borrowed.push({ name, array: onHost(array) })
+  }
+  place('hidden', hidden)
 
   const same = (name: 'routerInput' | 'output', value: HiddenStates): FloatInput => {
     const input = floatInput(name, value, layerDtype, device, hiddenSize)
@@ -132,6 +149,7 @@ export function prepareForward(
   if (options.routerInput !== undefined) {
     const input = same('routerInput', options.routerInput)
     lease('routerInput', input)
+    place('routerInput', input)
     routerInput = input.array
   } else if (config.routerInput === 'separate' && options.routing === undefined) {
     throw missingInput(
@@ -170,11 +188,14 @@ export function prepareForward(
   if (options.output !== undefined) {
     const input = same('output', options.output)
     lease('output', input, true)
+    place('output', input)
     output = options.output
     outputArray = input.array
   } else {
     outputArray = allocateStored(hidden.device, hidden.dtype, hidden.length) as Stored<FloatArray>
     output = hidden.wrap(outputArray)
+    // Nobody else sees it before the call has ended.
+    place('output', { array: outputArray, isKept: true })
   }
   return {
     request: {
@@ -187,11 +208,13 @@ export function prepareForward(
       topK: callTopK,
       topP,
       sequenceLengths,
+      inPlace,
       replay,
       topkIds,
       topkWeights,
       nonFinite: new Uint8Array(numTokens),
     },
+    borrowed,
     output,
     uses,
     discard: () => {
@@ -235,6 +258,7 @@ function toFloatInput(
     const { dtype, shape, length } = value
     return {
       array: array as Stored<FloatArray>,
+      isKept: true,
       length,
       dtype,
       device: value.device,
@@ -243,6 +267,7 @@ function toFloatInput(
   }
   const host = (array: FloatArray, dtype: DType, wrap: (out: FloatArray) => HiddenStates): FloatInput => ({
     array,
+    isKept: array.buffer instanceof SharedArrayBuffer,
     length: array.length,
     dtype,
     device: HOST_DEVICE,
@@ -292,7 +317,7 @@ function checkRecordedRouting(routing: unknown, config: ResolvedMoeConfig, slots
     if (id < -1 || id >= experts)
       throw invalidArgValue('routing.topkIds', `ids from -1 to ${experts - 1}`, id)
   }
-  return { topkIds: topkIds.slice(), topkWeights: topkWeights.slice() }
+  return { topkIds: new Int32Array(topkIds), topkWeights: new Float32Array(topkWeights) }
 }
 
 /** @internal Returns the signal, or throws if it is not an AbortSignal. */

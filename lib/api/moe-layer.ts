@@ -9,11 +9,11 @@ import { resolveConfig } from '../block/resolve.js'
 import { heldFormat } from '../block/weight-format.js'
 import type { MoeWeights } from '../block/weights.js'
 import { planLayer } from '../checkpoint/plan/layer.js'
-import { CANCELLED, type LayerRuntime } from '../devices/contract.js'
+import type { LayerRuntime } from '../devices/contract.js'
 import { createRuntime, loadRuntime } from '../devices/create.js'
 import { chooseDevice } from '../devices/device.js'
+import { CallQueue } from './call-queue.js'
 import {
-  checkSignal,
   disposedError,
   type ForwardOptions,
   type HiddenStates,
@@ -56,9 +56,7 @@ export class MoeLayer {
 
   readonly #runtime: LayerRuntime
   readonly #stats: StatsCounter
-  readonly #maxQueuedTokens: number
-  readonly #pending = new Set<Promise<void>>()
-  #queuedTokens = 0
+  readonly #calls: CallQueue
   #disposed = false
   #failure: MoeError | null = null
 
@@ -68,7 +66,7 @@ export class MoeLayer {
     this.device = runtime.device
     this.dtype = runtime.dtype
     this.#stats = new StatsCounter(runtime.config.numExperts)
-    this.#maxQueuedTokens = options.maxQueuedTokens ?? DEFAULT_MAX_QUEUED_TOKENS
+    this.#calls = new CallQueue(runtime, options.maxQueuedTokens ?? DEFAULT_MAX_QUEUED_TOKENS)
   }
 
   /**
@@ -141,7 +139,10 @@ export class MoeLayer {
     const began = performance.now()
     const prepared = this.#prepare(hiddenStates, options)
     try {
-      await this.#queue(prepared, options.signal, began)
+      await this.#calls.run(prepared, options.signal, reason => {
+        this.#recordFailure(reason)
+        this.#publish(prepared.request.numTokens, began, undefined, undefined, reason)
+      })
     } catch (error) {
       prepared.discard()
       throw error
@@ -190,8 +191,8 @@ export class MoeLayer {
     return this.#stats.snapshot({
       ...memory,
       phaseSeconds: this.#disposed ? null : this.#runtime.phases(),
-      queueDepth: this.#pending.size,
-      queuedTokens: this.#queuedTokens,
+      queueDepth: this.#calls.depth,
+      queuedTokens: this.#calls.queuedTokens,
     })
   }
 
@@ -214,7 +215,7 @@ export class MoeLayer {
   dispose(): void {
     if (this.#disposed) return
     this.#disposed = true
-    this.#runtime.dispose()
+    this.#calls.dispose()
   }
 
   [Symbol.dispose](): void {
@@ -224,47 +225,13 @@ export class MoeLayer {
   /** Disposes and waits for the accepted calls. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.dispose()
-    await Promise.allSettled(this.#pending)
+    await this.#calls.idle()
   }
 
   #prepare(hiddenStates: HiddenStates, options: ForwardOptions): PreparedForward {
     if (this.#disposed) throw disposedError()
     if (this.#failure) throw this.#failure
     return prepareForward(this.config, this.dtype, this.device, hiddenStates, options)
-  }
-
-  /** Waits for its turn and its end. */
-  async #queue(prepared: PreparedForward, asked: AbortSignal | undefined, began: number): Promise<void> {
-    const signal = checkSignal(asked)
-    signal?.throwIfAborted()
-    const { numTokens } = prepared.request
-    if (this.#queuedTokens > 0 && this.#queuedTokens + numTokens > this.#maxQueuedTokens) {
-      throw new MoeError(
-        'ERR_MOE_QUEUE_FULL',
-        `The queue holds ${this.#queuedTokens} rows; ${numTokens} more exceed its ${this.#maxQueuedTokens}`,
-        { details: { queuedTokens: this.#queuedTokens, maxQueuedTokens: this.#maxQueuedTokens } },
-      )
-    }
-    const lease = leaseBuffers(prepared.uses)
-    const call = this.#runtime.forward(prepared.request)
-    this.#queuedTokens += numTokens
-    this.#pending.add(call.settled)
-    const onAbort = () => call.cancel()
-    signal?.addEventListener('abort', onAbort, { once: true })
-    try {
-      await call.settled
-      lease.checkStillThere()
-    } catch (error) {
-      const reason = error !== CANCELLED ? error : signal?.aborted ? signal.reason : disposedError()
-      this.#recordFailure(reason)
-      this.#publish(numTokens, began, undefined, undefined, reason)
-      throw reason
-    } finally {
-      signal?.removeEventListener('abort', onAbort)
-      this.#pending.delete(call.settled)
-      this.#queuedTokens -= numTokens
-      lease.release()
-    }
   }
 
   #finish<H extends HiddenStates>({ request, output }: PreparedForward, began: number): ForwardResult<H> {

@@ -73,7 +73,7 @@ export class Tensor {
       throw invalidArgShape('data', `${length} elements for shape [${shape.join(', ')}]`, `${data.length}`)
     }
     const device = tensorDevice(options.device ?? HOST_DEVICE)
-    return new Tensor(isHostDevice(device) ? data.slice() : uploaded(device, data), shape, dtype, device)
+    return new Tensor(isHostDevice(device) ? copyOf(data) : uploaded(device, data), shape, dtype, device)
   }
 
   /** Number of elements. */
@@ -115,6 +115,12 @@ export function allocateStored(device: string, dtype: TensorDType, length: numbe
   return isHostDevice(device)
     ? allocate(dtype, length)
     : allocateBuffer(device, length * (dtype === 'f16' || dtype === 'bf16' ? 2 : 4))
+}
+
+/** `slice` would ask the array for its class, and a class of the caller's could keep a view of the copy. */
+function copyOf(data: TensorData): TensorData {
+  if (isFloat32Array(data)) return new Float32Array(data)
+  return isInt32Array(data) ? new Int32Array(data) : new Uint16Array(data)
 }
 
 function allocate(dtype: TensorDType, length: number): TensorData {

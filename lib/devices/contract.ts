@@ -28,6 +28,8 @@ export interface ForwardRequest {
   readonly topP: number
   /** Tokens per sequence, summing to T; null: one sequence. Read by capacity families only. */
   readonly sequenceLengths: Int32Array | null
+  /** Bits of {@link IN_PLACE}: arrays whose memory nobody can take away while the call runs. All others are copied. */
+  readonly inPlace: number
   /** `true`: topkIds and topkWeights are inputs and the gate does not run. */
   readonly replay: boolean
   /** `[T, K]`; −1 in dropped slots. */
@@ -37,6 +39,9 @@ export interface ForwardRequest {
   /** `[T]`, zeroed by the caller; 1 where router logits or output are not finite. */
   readonly nonFinite: Uint8Array
 }
+
+/** Arrays that only the library holds, or that lie in shared memory. */
+export const IN_PLACE = { hidden: 1, routerInput: 2, output: 4 } as const
 
 /** A forward under way. */
 export interface RuntimeCall {

@@ -50,6 +50,7 @@ function request(numTokens: number, dtype: DType = 'f32', change: Partial<HostRe
     topK,
     topP: 1,
     sequenceLengths: null,
+    inPlace: 0,
     replay: false,
     topkIds: new Int32Array(numTokens * topK).fill(99),
     topkWeights: new Float32Array(numTokens * topK).fill(Number.NaN),

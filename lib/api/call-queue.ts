@@ -1,0 +1,145 @@
+/** The asynchronous calls of a layer, from their acceptance to their end: the bound, leases, copies, order and aborts. */
+
+import { MoeError } from '../block/errors.js'
+import { CANCELLED, type LayerRuntime, type RuntimeCall } from '../devices/contract.js'
+import { type Copies, copyLarge } from './borrow.js'
+import { checkSignal, disposedError, type PreparedForward } from './forward-arguments.js'
+import { type Lease, leaseBuffers } from './leases.js'
+
+/** Calls run and settle in the order in which they were made. */
+export class CallQueue {
+  readonly #runtime: LayerRuntime
+  readonly #maxQueuedTokens: number
+  readonly #pending = new Set<Promise<void>>()
+  #queuedTokens = 0
+  /** Until the calls that are being copied have been started. */
+  #entering: Promise<void> | null = null
+  /** Until the results that are being copied have arrived. */
+  #leaving: Promise<unknown> | null = null
+
+  constructor(runtime: LayerRuntime, maxQueuedTokens: number) {
+    this.#runtime = runtime
+    this.#maxQueuedTokens = maxQueuedTokens
+  }
+
+  /** Calls that have not settled. */
+  get depth(): number {
+    return this.#pending.size
+  }
+
+  /** Their rows. */
+  get queuedTokens(): number {
+    return this.#queuedTokens
+  }
+
+  /** Frees the runtime once the calls that were accepted have been started; it keeps what they need. */
+  dispose(): void {
+    if (this.#entering) void this.#entering.then(() => this.#runtime.dispose())
+    else this.#runtime.dispose()
+  }
+
+  /** Resolves when all calls have settled. */
+  async idle(): Promise<void> {
+    await Promise.all(this.#pending)
+  }
+
+  /**
+   * Runs a call to its end. Whatever happens, a signal that throws included, its memory is given back.
+   *
+   * @param onFailure gets what a call that was accepted rejects with
+   */
+  async run(prepared: PreparedForward, asked: unknown, onFailure: (reason: unknown) => void): Promise<void> {
+    const signal = checkSignal(asked)
+    signal?.throwIfAborted()
+    const { numTokens } = prepared.request
+    this.#checkRoom(numTokens)
+    const lease = leaseBuffers(prepared.uses)
+    this.#queuedTokens += numTokens
+    let done!: () => void
+    const pending = new Promise<void>(resolve => {
+      done = resolve
+    })
+    this.#pending.add(pending)
+    try {
+      const copies = copyLarge(prepared)
+      const call =
+        this.#entering || copies ? await this.#enter(prepared, copies, lease, signal) : this.#start(prepared)
+      await settled(call, signal)
+      lease.checkStillThere()
+      if (this.#leaving || copies) await this.#leave(copies?.giveBack(lease))
+    } catch (error) {
+      const reason = error !== CANCELLED ? error : signal?.aborted ? signal.reason : disposedError()
+      onFailure(reason)
+      throw reason
+    } finally {
+      this.#pending.delete(pending)
+      this.#queuedTokens -= numTokens
+      lease.release()
+      done()
+    }
+  }
+
+  #checkRoom(numTokens: number): void {
+    const [queuedTokens, maxQueuedTokens] = [this.#queuedTokens, this.#maxQueuedTokens]
+    if (queuedTokens === 0 || queuedTokens + numTokens <= maxQueuedTokens) return
+    throw new MoeError(
+      'ERR_MOE_QUEUE_FULL',
+      `The queue holds ${queuedTokens} rows; ${numTokens} more exceed its ${maxQueuedTokens}`,
+      { details: { queuedTokens, maxQueuedTokens } },
+    )
+  }
+
+  #start(prepared: PreparedForward): RuntimeCall {
+    return this.#runtime.forward(prepared.request)
+  }
+
+  /** Starts a call whose large arrays are copied first, or that came behind one. */
+  async #enter(
+    prepared: PreparedForward,
+    copies: Copies | null,
+    lease: Lease,
+    signal: AbortSignal | undefined,
+  ): Promise<RuntimeCall> {
+    const before = this.#entering
+    const started = (async () => {
+      await copies?.takeIn(lease, signal)
+      await before
+      signal?.throwIfAborted()
+      lease.checkStillThere()
+      return this.#start(prepared)
+    })()
+    const entering: Promise<void> = Promise.allSettled([before, started]).then(() => {
+      if (this.#entering === entering) this.#entering = null
+    })
+    this.#entering = entering
+    return started
+  }
+
+  /** Waits for a copy of results, and for those of earlier calls. */
+  async #leave(copied: Promise<void> | undefined): Promise<void> {
+    const leaving = Promise.allSettled([this.#leaving, copied])
+    this.#leaving = leaving
+    await leaving
+    if (this.#leaving === leaving) this.#leaving = null
+    await copied
+  }
+}
+
+/** Waits for a call, which the signal cancels. It has ended when this returns or throws: nothing uses its memory any more. */
+async function settled(call: RuntimeCall, signal: AbortSignal | undefined): Promise<void> {
+  if (!signal) return call.settled
+  const onAbort = () => call.cancel()
+  try {
+    signal.addEventListener('abort', onAbort, { once: true })
+    if (signal.aborted) onAbort()
+  } catch (error) {
+    call.cancel()
+    await call.settled.catch(() => {})
+    throw error
+  }
+  try {
+    await call.settled
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}

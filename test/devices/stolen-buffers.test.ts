@@ -1,0 +1,139 @@
+/** Memory that a caller takes away while a call uses it: never read or written after it was freed, and every lost result an error. */
+
+import { afterEach, describe, expect, it } from 'vitest'
+import { type MoeLayer, Tensor } from '../../lib/index.js'
+import { runProgram } from '../helpers/run-program.js'
+import { expectSame } from '../helpers/same.js'
+import { tinyLayer } from '../helpers/tiny-layer.js'
+import { testDevice } from './fixtures/layer.mjs'
+
+const options = { device: testDevice }
+const code = (name: string) => expect.objectContaining({ code: name })
+/** Enough rows that each array is larger than a piece. */
+const ROWS = 1 << 14
+let layers: MoeLayer[] = []
+afterEach(() => {
+  for (const layer of layers) layer.dispose()
+  layers = []
+})
+
+function large() {
+  const { layer, config } = tinyLayer(options)
+  layers.push(layer)
+  const hidden = Float32Array.from({ length: ROWS * config.hiddenSize }, (_, i) => Math.sin(i))
+  expect(hidden.byteLength).toBeGreaterThan(1 << 20)
+  return { layer, config, hidden }
+}
+
+function steal(array: Float32Array): void {
+  structuredClone(array.buffer, { transfer: [array.buffer as ArrayBuffer] })
+}
+
+describe('large arrays of a caller', () => {
+  it('survive in a process where they are stolen, shrunk and collected at random', async () => {
+    const { status, stdout, stderr } = await runProgram('test/devices/fixtures/stolen-buffers.ts', [
+      testDevice,
+      '30',
+      '3',
+    ])
+    expect(stderr).toBe('')
+    expect(status).toBe(0)
+    const { numDone, numDetached, numWrong } = JSON.parse(stdout)
+    expect(numWrong).toBe(0)
+    expect(numDone + numDetached).toBe(12)
+    expect(numDetached).toBeGreaterThan(0)
+  })
+
+  it('are an error where they are gone, and the next call goes on', async () => {
+    const { layer, hidden } = large()
+    const expected = (await layer.forward(hidden)).output
+    for (const stolen of ['hidden', 'output'] as const) {
+      const arrays = { hidden: hidden.slice(), output: new Float32Array(hidden.length) }
+      const call = layer.forward(arrays.hidden, { output: arrays.output })
+      steal(arrays[stolen])
+      await expect(call).rejects.toEqual(code('ERR_MOE_BUFFER_DETACHED'))
+      const again = new Float32Array(hidden.length)
+      expect((await layer.forward(hidden, { output: again })).output).toBe(again)
+      expectSame(again, expected)
+    }
+  })
+
+  it('keep the order of calls, whatever their size', async () => {
+    const { layer, config, hidden } = large()
+    const order: number[] = []
+    const small = hidden.slice(0, config.hiddenSize)
+    const calls = [hidden, small, hidden, small, small].map((array, call) =>
+      layer.forward(array, { output: new Float32Array(array.length) }).then(() => order.push(call)),
+    )
+    expect(layer.stats().queuedTokens).toBe(2 * ROWS + 3)
+    await Promise.all(calls)
+    expect(order).toEqual([0, 1, 2, 3, 4])
+    expect(layer.stats()).toMatchObject({ queuedTokens: 0, queueDepth: 0 })
+  })
+
+  it('are copied in turns of the loop, between which an abort is noticed', async () => {
+    const { layer, hidden } = large()
+    const abort = new AbortController()
+    const call = layer.forward(hidden, { signal: abort.signal })
+    setImmediate(() => abort.abort(new Error('enough')))
+    await expect(call).rejects.toThrow('enough')
+    await layer.forward(hidden)
+  })
+
+  it('of calls that were accepted are still computed after dispose', async () => {
+    const { layer, config, hidden } = large()
+    const expected = (await layer.forward(hidden)).output
+    const calls = [layer.forward(hidden), layer.forward(hidden.slice(0, config.hiddenSize))]
+    layer.dispose()
+    await expect(layer.forward(hidden)).rejects.toEqual(code('ERR_MOE_DISPOSED'))
+    const [first, second] = await Promise.all(calls)
+    expectSame(first!.output, expected)
+    expect(second!.numTokens).toBe(1)
+    await layer[Symbol.asyncDispose]()
+  })
+
+  it('are used in place where nobody can take them away: shared memory, tensors, new outputs', async () => {
+    const { layer, config, hidden } = large()
+    const expected = (await layer.forward(hidden)).output
+    const shared = new Float32Array(new SharedArrayBuffer(hidden.byteLength))
+    shared.set(hidden)
+    const output = new Float32Array(new SharedArrayBuffer(hidden.byteLength))
+    await layer.forward(shared, { output })
+    expectSame(new Float32Array(output), expected)
+    const tensor = Tensor.from(hidden, [ROWS, config.hiddenSize], { device: testDevice })
+    expectSame((await layer.forward(tensor)).output.toHost(), expected)
+  })
+})
+
+describe('signals that misbehave', () => {
+  const misbehaving = (body: () => void): AbortSignal => {
+    const { signal } = new AbortController()
+    return Object.defineProperty(signal, 'addEventListener', { value: body })
+  }
+
+  it('leave no memory leased', async () => {
+    const { layer, config } = tinyLayer(options)
+    layers.push(layer)
+    const hidden = new Float32Array(6 * config.hiddenSize).fill(0.5)
+    const output = new Float32Array(hidden.length)
+    const signal = misbehaving(() => {
+      throw new Error('no listeners here')
+    })
+    await expect(layer.forward(hidden, { output, signal })).rejects.toThrow('no listeners here')
+    expect(layer.stats()).toMatchObject({ queuedTokens: 0, queueDepth: 0 })
+    await layer.forward(hidden, { output })
+  })
+
+  it('may dispose the layer', async () => {
+    const { layer, config } = tinyLayer(options)
+    layers.push(layer)
+    const hidden = new Float32Array(6 * config.hiddenSize).fill(0.5)
+    const output = new Float32Array(hidden.length)
+    const signal = misbehaving(() => layer.dispose())
+    await layer.forward(hidden, { output, signal })
+    await expect(layer.forward(hidden, { output })).rejects.toEqual(code('ERR_MOE_DISPOSED'))
+    const next = tinyLayer(options).layer
+    layers.push(next)
+    await next.forward(hidden, { output })
+  })
+})
