@@ -2,11 +2,11 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import path from 'node:path'
-import { pathToFileURL } from 'node:url'
 
 export const repository = path.resolve(import.meta.dirname, '../..')
 
-const programs = pathToFileURL(path.join(repository, 'tools/test/programs.mjs')).href
+/** Where tools/build/programs.mjs has them. */
+const programs = path.join(repository, 'build/programs')
 
 export interface ProgramResult {
   status: number | null
@@ -29,7 +29,7 @@ export function startProgram(
   args: readonly string[],
   env: NodeJS.ProcessEnv = {},
 ): ChildProcess {
-  return startNode(['--import', programs, path.join(repository, file), ...args], env)
+  return startNode([path.join(programs, file.replace(/ts$/, 'js')), ...args], env)
 }
 
 /** `sparse-experts …` as it is published. */

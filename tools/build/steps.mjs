@@ -5,6 +5,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, statSync, utimesSync } f
 import path from 'node:path'
 import { root } from '../repository.mjs'
 import { describeMissing } from './native-tools.mjs'
+import { connectPrograms, PROGRAMS } from './programs.mjs'
 
 const NATIVE_INPUTS = [
   'CMakeLists.txt',
@@ -99,13 +100,21 @@ export function buildTypeScript() {
   return true
 }
 
-const PROGRAM_INPUTS = ['lib', 'examples', 'test', 'tsconfig.json', 'tsconfig.programs.json']
+const PROGRAM_INPUTS = [
+  'lib',
+  'examples',
+  'test',
+  'tsconfig.json',
+  'tsconfig.programs.json',
+  'tools/build/programs.mjs',
+]
 
-/** Compiles the programs that tests start (tools/test/programs.mjs), unchecked, unless they are there and fresh. */
+/** Compiles the programs that tests start, unchecked, unless they are there and fresh. They import dist/. */
 export function buildPrograms() {
-  const mark = path.join(root, 'build/programs/tsconfig.tsbuildinfo')
+  const mark = path.join(PROGRAMS, 'tsconfig.tsbuildinfo')
   if (!isOlderThan(mark, PROGRAM_INPUTS)) return true
   if (!runNode([tscPath, '-p', 'tsconfig.programs.json'])) return false
+  connectPrograms()
   markFresh(mark)
   return true
 }
