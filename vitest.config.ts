@@ -49,6 +49,8 @@ export default defineConfig({
     globalSetup: ['tools/test/vitest-setup.mjs'],
     // The native pool and the tests' child processes use the cores as well.
     maxWorkers: 2,
+    // What is transformed once is kept in node_modules/.experimental-vitest-cache until it changes.
+    experimental: { fsModuleCache: true },
     projects: [
       project('alone', { include: ALONE }),
       // Loading the library takes most of the time of most files: those that change nothing but what they make share two processes.

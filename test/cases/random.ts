@@ -47,7 +47,10 @@ export class Random {
 
   /** An array of normal numbers times `scale`. */
   normals(length: number, scale = 1): Float32Array {
-    return Float32Array.from({ length }, () => this.normal() * scale)
+    // `from` with a function takes twice as long.
+    const values = new Float32Array(length)
+    for (let i = 0; i < length; i++) values[i] = this.normal() * scale
+    return values
   }
 
   /** 0 … length − 1 in random order. */

@@ -74,7 +74,7 @@ describe.skipIf('error' in native)('lifetime', () => {
     const config = makeConfig({ hiddenSize: 512, intermediateSize: 1024, numExperts: 4 })
     const bytes = weightBytes(makeLayer(addon, config).layer)
     expect(bytes).toBeGreaterThan(24 * MiB)
-    await collectUntil(() => false, 50)
+    await collectUntil(() => false, 10)
     const held = () => (isCard ? addon.counters(testDevice).deviceBytes : process.memoryUsage().rss)
     const before = held()
     const calls: Promise<unknown>[] = []
@@ -120,7 +120,7 @@ describe.skipIf('error' in native)('lifetime', () => {
     layer.forwardSync(expected)
     for (let round = 0; round < 4; round++) {
       const worker = startWorker({
-        tokens: sync ? slowTokens() >> 3 : slowTokens(),
+        tokens: slowTokens() >> (sync ? 3 : 1),
         forwards: 1000,
         sync,
         sizes: SLOW_SIZES,

@@ -18,12 +18,15 @@ const ceilDiv = (a: number, b: number) => Math.ceil(a / b)
 
 /** All bit patterns are legal, so that infinities, NaN and subnormals occur. */
 function randomBytes(random: Random, count: number): Uint8Array {
-  return Uint8Array.from({ length: count }, () => random.bits() >>> 24)
+  const bytes = new Uint8Array(count)
+  for (let i = 0; i < count; i++) bytes[i] = random.bits() >>> 24
+  return bytes
 }
 
 /** Numbers of ordinary size in a float type; for e8m0 and e4m3 all codes. */
 function randomFloats(random: Random, type: StoredType, count: number): EncodedBuffer {
-  const values = Float32Array.from({ length: count }, () => random.normal() * 2 ** (random.integer(12) - 6))
+  const values = new Float32Array(count)
+  for (let i = 0; i < count; i++) values[i] = random.normal() * 2 ** (random.integer(12) - 6)
   switch (type) {
     case 'F32':
       return { type, bytes: new Uint8Array(values.buffer) }

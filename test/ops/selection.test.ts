@@ -85,9 +85,9 @@ for (const device of nativeDevices) {
           (_, i) => numExperts - 1 - i * step,
         )
         const logits = new Float32Array(winners.length * numExperts)
+        const row = Float32Array.from({ length: numExperts }, (_, expert) => -expert / numExperts)
         for (const [token, winner] of winners.entries()) {
-          for (let expert = 0; expert < numExperts; expert++)
-            logits[token * numExperts + expert] = -expert / numExperts
+          logits.set(row, token * numExperts)
           logits[token * numExperts + winner] = 3
         }
         const { ids } = select(device, logits, { numExperts, topK: 1, scoringFunc: 'topk_softmax' })

@@ -95,6 +95,7 @@ describe.skipIf(!hasCompiler)(`native decoder (skipped without a C++ compiler; C
       const native = Uint8Array.from(stdout.subarray(position, position + bytes))
       position += bytes
       const expected = fromFloat32(decodeMatrix(encoding, buffers, rows, cols), dtype)
+      if (Buffer.compare(native, new Uint8Array(expected.buffer)) === 0) continue
       const [actualBits, expectedBits] = [
         canonicalBits(native.buffer, dtype),
         canonicalBits(expected.buffer, dtype),
