@@ -45,6 +45,7 @@ export async function readSafetensorsHeader(
   size: number,
   name: string,
   pacer = new Pacer(),
+  maxTensors = MAX_TENSORS,
 ): Promise<SafetensorsHeader> {
   if (size < LENGTH_BYTES) throw invalidCheckpoint(name, `${size} bytes are too few for a safetensors file`)
   const prefix = new Uint8Array(LENGTH_BYTES)
@@ -63,7 +64,7 @@ export async function readSafetensorsHeader(
   }
   const header = new Uint8Array(headerBytes)
   await readFully(file, header, LENGTH_BYTES, name, pacer.signal)
-  return parseSafetensorsHeader(header, size, name, pacer)
+  return parseSafetensorsHeader(header, size, name, pacer, maxTensors)
 }
 
 /** As {@link readSafetensorsHeader}, for header bytes that are in memory; `size` is that of the whole file. */
@@ -72,6 +73,7 @@ export async function parseSafetensorsHeader(
   size: number,
   name: string,
   pacer = new Pacer(),
+  maxTensors = MAX_TENSORS,
 ): Promise<SafetensorsHeader> {
   const dataStart = LENGTH_BYTES + header.byteLength
   const text = await textOf(header, pacer, () => invalidCheckpoint(name, 'the header is not UTF-8'))
@@ -85,7 +87,7 @@ export async function parseSafetensorsHeader(
   try {
     let sawMetadata = false
     // One key more: __metadata__.
-    for (const key of scanner.keys(MAX_TENSORS + 1)) {
+    for (const key of scanner.keys(maxTensors + 1)) {
       current = key
       if (key === '__metadata__') {
         if (sawMetadata) scanner.fail('duplicate key "__metadata__"')

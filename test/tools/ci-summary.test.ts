@@ -51,10 +51,12 @@ it('tells steps apart that were not run', () => {
     ['native', 'log', '0', '3'],
     ['cuda', 'vitest', 'green', '0', green],
     ['kernels', 'none', 'missing', '0', 'nvcc'],
+    ['race', 'log', 'turn', '0', 'address'],
   ]
   const { status, lines } = summarise(rows, { 'native.log': '3 passed, 0 failed\n' })
   expect(lines[2]).toMatch(/^cuda +0 +green for these inputs at eff6d67 \(2026-11-29\)$/)
   expect(lines[3]).toMatch(/^kernels +0 +not run: this machine has no nvcc$/)
+  expect(lines[4]).toMatch(/^race +0 +not this time: the turn of address$/)
   expect(lines).toContain('not run again, green for the same inputs: 1 steps, 40 tests at the time')
   expect(lines.at(-1)).toBe('3 passed, 0 failed')
   expect(status).toBe(0)

@@ -15,6 +15,7 @@ interface Row {
   tree?: string
   targets?: string[]
   shards?: number
+  part?: string
 }
 interface Decision {
   run: boolean
@@ -23,6 +24,7 @@ interface Decision {
   digests?: string[]
   green?: { revision: string }
 }
+type Group = [name: string, parts: string[]]
 interface Options {
   root: string
   machine: string
@@ -39,8 +41,10 @@ const evidence = (await load('evidence.mjs')) as {
   forgetGreen(digest: string, directory: string): void
   uncoveredSources(row: Row, root: string): string[]
   keepShard(row: Row, shard: number, directory: string): void
+  partToRun(group: Group, rows: Row[], options: Options): string | undefined
+  keepPart(group: Group, part: string, directory: string): void
 }
-const { STEPS } = (await load('steps.mjs')) as { STEPS: Row[] }
+const { STEPS, TURNS } = (await load('steps.mjs')) as { STEPS: Row[]; TURNS: Record<string, string[]> }
 
 const temporary = mkdtempSync(path.join(os.tmpdir(), 'evidence-'))
 afterAll(() => rmSync(temporary, { recursive: true, force: true }))
@@ -216,6 +220,44 @@ describe('a step in shards', () => {
     expect(full.shard).toBeUndefined()
     expect(full.digests).toHaveLength(3)
     expect(evidence.decide(sharded, options).run).toBe(false)
+  })
+})
+
+describe('steps that take turns', () => {
+  const group: Group = ['detectors', ['one', 'two']]
+  const rows = ['one', 'two'].flatMap(part => [
+    { ...row, name: `${part} a`, part },
+    { ...row, name: `${part} b`, part, inputs: ['package.json'] },
+  ])
+  const land = () => {
+    const part = evidence.partToRun(group, rows, options)
+    for (const of of rows) if (of.part === part) succeed(of)
+    if (part !== undefined) evidence.keepPart(group, part, options.directory)
+    return part
+  }
+
+  it('run one part each time, all of them in so many landings', () => {
+    const parts: (string | undefined)[] = []
+    for (let landing = 0; landing < 4; landing++) {
+      write('csrc/a.cc', `landing ${landing}`)
+      commit()
+      parts.push(land())
+    }
+    expect(parts.slice(0, 2).toSorted()).toEqual(['one', 'two'])
+    expect(parts.slice(2)).toEqual(parts.slice(0, 2))
+  })
+
+  it('run the part that something is to be run of, and none where all is green', () => {
+    expect([land(), land()].toSorted()).toEqual(['one', 'two'])
+    expect(land()).toBeUndefined()
+    // The part whose turn it was is green, the other one has changed.
+    const next = evidence.partToRun(group, [{ ...rows[0]!, command: ['false'] }, ...rows.slice(1)], options)
+    expect(next).toBe('one')
+  })
+
+  it('are known to the runner: each part has steps, and each step a group', () => {
+    const parts = Object.values(TURNS).flat()
+    expect(new Set(STEPS.flatMap(step => step.part ?? []))).toEqual(new Set(parts))
   })
 })
 

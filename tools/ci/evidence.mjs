@@ -148,6 +148,23 @@ export function decide(row, { root, machine, full = false, directory = EVIDENCE_
 }
 
 /**
+ * The part of a group of steps whose turn it is: the first, from the one after that of the last time, of which a step has to run. Undefined
+ * where none has.
+ *
+ * @param group its name and, by turn, the names of its parts
+ */
+export function partToRun([name, parts], rows, options) {
+  const first = nextShard({ name, shards: parts.length }, options.root, options.directory)
+  const order = parts.map((_, index) => parts[(index + first - 1) % parts.length])
+  return order.find(part => rows.some(row => row.part === part && decide(row, options).run))
+}
+
+/** Remembers a part whose steps were all green. */
+export function keepPart([name, parts], part, directory = EVIDENCE_DIRECTORY) {
+  keepShard({ name }, parts.indexOf(part) + 1, directory)
+}
+
+/**
  * Sources and headers that the row's targets are built from, as its tree knows after a build, and that are none of its inputs: a change of
  * theirs would go unseen. Undefined where the tree cannot tell.
  */

@@ -15,11 +15,13 @@ import {
   describeMachine,
   forgetGreen,
   keepGreen,
+  keepPart,
   keepShard,
+  partToRun,
   readInputs,
   uncoveredSources,
 } from './evidence.mjs'
-import { STEPS } from './steps.mjs'
+import { STEPS, TURNS } from './steps.mjs'
 import { testsOf } from './tests-of.mjs'
 
 const REPORTS = path.join(root, 'build/reports')
@@ -131,6 +133,11 @@ async function run(step) {
     console.log(`=== ${step.name}: green for these inputs at ${verdict.green.revision}`)
     return record(step, 'green', 0, JSON.stringify(verdict.green))
   }
+  const turn = turnOf(step)
+  if (turn && turn !== step.part) {
+    console.log(`=== ${step.name}: not this time, it is the turn of ${turn}`)
+    return record(step, 'turn', 0, turn)
+  }
   const { shard, why, digests } = verdict
   const part = shard ? `shard ${shard} of ${step.shards}` : ''
   if (elapsed() >= budget) {
@@ -163,6 +170,7 @@ async function run(step) {
     const facts = { step: step.name, revision, date, seconds, passed: tests?.passed ?? 0 }
     for (const digest of digests) keepGreen(digest, facts)
     if (shard) keepShard(step, shard)
+    greenSteps.add(step)
   } else {
     for (const digest of digests) forgetGreen(digest)
   }
@@ -176,6 +184,15 @@ async function run(step) {
 const wanted = STEPS.filter(step =>
   named.length > 0 ? named.includes(step.name) : full || step.only !== 'full',
 )
+
+/** The part that each group runs this time. Named steps and the full check take no turns. */
+const groups = full || named.length > 0 ? [] : Object.entries(TURNS)
+const parts = new Map(groups.map(group => [group, partToRun(group, wanted, { root, machine })]))
+const greenSteps = new Set()
+function turnOf({ part }) {
+  for (const [[, names], chosen] of parts) if (names.includes(part)) return chosen
+}
+
 for (const step of wanted.filter(({ alone }) => alone)) await run(step)
 
 const waiting = wanted.filter(({ alone }) => !alone)
@@ -199,3 +216,9 @@ async function work() {
   }
 }
 await Promise.all(Array.from({ length: WORKERS }, work))
+for (const [group, part] of parts) {
+  const ran = wanted.filter(step => part !== undefined && step.part === part)
+  if (ran.length > 0 && ran.every(step => greenSteps.has(step) || !decide(step, { root, machine }).run)) {
+    keepPart(group, part)
+  }
+}

@@ -10,6 +10,8 @@
  * - alone: runs while nothing else does. All others run two at a time
  * - tree: the build tree that it compiles in, which no other step may use meanwhile
  * - shards: the landing check takes one part in so many, a different one each time; the step takes --shard I/N
+ * - part: one of TURNS: the landing check takes one part of a group, another one each time. Each compiles for minutes, so a part of each would
+ *   save little
  * - full: the command of the full check (CI_FULL=1), at least all of the other; `only: 'full'`: no part of the landing check
  * - needs: a program without which the step cannot run and is said to be missing
  */
@@ -62,6 +64,9 @@ const SUITES = allBut(NO_SUITES)
 const CPU_SUITES = allBut([...NO_SUITES, ...GPU])
 const BENCH = allBut([...GPU, 'test/cli', 'test/examples', 'test/types'])
 
+/** Groups of steps that take turns, by their parts: the detectors of the emulator. */
+export const TURNS = { detectors: ['race', 'address'] }
+
 export const STEPS = [
   // What the README tells a newcomer to run. Some of it looks at the event loop's delay, at memory and at processes that end.
   { name: 'test', command: ['npm', 'test'], report: 'vitest', alone: true },
@@ -88,6 +93,7 @@ export const STEPS = [
   },
   {
     name: 'emulator-race',
+    part: 'race',
     command: npm('test:emulator', '--flavour', 'race'),
     report: 'log',
     tree: 'emulator-race',
@@ -104,6 +110,7 @@ export const STEPS = [
   },
   {
     name: 'cuda-race',
+    part: 'race',
     command: npm('test:cuda', '--flavour', 'race', '--schedule', 'skewed'),
     report: 'vitest',
     tree: 'emulator-race',
@@ -113,6 +120,7 @@ export const STEPS = [
   },
   {
     name: 'emulator-address',
+    part: 'address',
     command: npm('test:emulator', '--flavour', 'address'),
     report: 'log',
     tree: 'emulator-address',
@@ -121,6 +129,7 @@ export const STEPS = [
   },
   {
     name: 'cuda-address',
+    part: 'address',
     command: npm('test:cuda', '--flavour', 'address'),
     report: 'vitest',
     tree: 'emulator-address',
