@@ -25,7 +25,6 @@ const parse = (bytes: Uint8Array, chunk?: number): Promise<SafetensorsHeader> =>
 
 const entry = (dtype: string, shape: unknown, begin: number, end: number) =>
   JSON.stringify({ dtype, shape, data_offsets: [begin, end] })
-const EMPTY = entry('U8', [0], 0, 0)
 
 async function refusal(bytes: Uint8Array): Promise<MoeError> {
   const error: unknown = await parse(bytes).then(
