@@ -75,10 +75,10 @@ void apply_groups(const std::string& root, const Mount& mount, const std::string
                          (group.size() == above.size() || group[above.size()] == '/');
   if (is_inside && group.find("/..") == std::string::npos) inner = group.substr(above.size());
   while (!inner.empty() && inner.back() == '/') inner.pop_back();
-  for (;;) {
-    apply_group(root + mount.point + inner, files, out);
-    if (inner.empty()) return;
-    inner.resize(inner.rfind('/'));
+  const std::string top = root + mount.point;
+  for (std::string directory = top + inner;; directory.resize(directory.rfind('/'))) {
+    apply_group(directory, files, out);
+    if (directory.size() <= top.size()) return;
   }
 }
 
