@@ -251,7 +251,7 @@ export const STEPS = [
     command: [
       'bash',
       '-c',
-      'npm ci --prefix bench/report --ignore-scripts --no-audit --no-fund && exec npm test -- --project=!types "$@"',
+      '[ -d bench/report/node_modules/vega ] || npm ci --prefix bench/report --ignore-scripts --no-audit --no-fund && exec npm test -- --project=!types "$@"',
       'charts',
       'test/bench/charts.test.ts',
       'test/tiny/charts.test.ts',
