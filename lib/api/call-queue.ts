@@ -2,7 +2,7 @@
 
 import { MoeError } from '../block/errors.js'
 import { CANCELLED, type LayerRuntime, type RuntimeCall } from '../devices/contract.js'
-import { type Copies, copyLarge } from './borrow.js'
+import { type Copies, CopyMemory, copyLarge } from './borrow.js'
 import { checkSignal, disposedError, type PreparedForward } from './forward-arguments.js'
 import { type Lease, leaseBuffers } from './leases.js'
 
@@ -11,6 +11,7 @@ export class CallQueue {
   readonly #runtime: LayerRuntime
   readonly #maxQueuedTokens: number
   readonly #pending = new Set<Promise<void>>()
+  readonly #copyMemory = new CopyMemory()
   #queuedTokens = 0
   /** Until the calls that are being copied have been started. */
   #entering: Promise<void> | null = null
@@ -60,8 +61,9 @@ export class CallQueue {
       done = resolve
     })
     this.#pending.add(pending)
+    let copies: Copies | null = null
     try {
-      const copies = copyLarge(prepared)
+      copies = copyLarge(prepared, this.#copyMemory)
       const call =
         this.#entering || copies ? await this.#enter(prepared, copies, lease, signal) : this.#start(prepared)
       await settled(call, signal)
@@ -75,6 +77,7 @@ export class CallQueue {
       this.#pending.delete(pending)
       this.#queuedTokens -= numTokens
       lease.release()
+      copies?.release()
       done()
     }
   }
