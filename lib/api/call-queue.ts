@@ -65,7 +65,9 @@ export class CallQueue {
     try {
       copies = copyLarge(prepared, this.#copyMemory)
       const call =
-        this.#entering || copies ? await this.#enter(prepared, copies, lease, signal) : this.#start(prepared)
+        this.#entering || copies
+          ? await this.#enter(prepared, copies, lease, signal)
+          : this.#runtime.forward(prepared.request)
       await settled(call, signal)
       lease.checkStillThere()
       if (this.#leaving || copies) await this.#leave(copies?.giveBack(lease))
@@ -92,10 +94,6 @@ export class CallQueue {
     )
   }
 
-  #start(prepared: PreparedForward): RuntimeCall {
-    return this.#runtime.forward(prepared.request)
-  }
-
   /** Starts a call whose large arrays are copied first, or that came behind one. */
   async #enter(
     prepared: PreparedForward,
@@ -109,7 +107,7 @@ export class CallQueue {
       await before
       signal?.throwIfAborted()
       lease.checkStillThere()
-      return this.#start(prepared)
+      return this.#runtime.forward(prepared.request)
     })()
     const entering: Promise<void> = Promise.allSettled([before, started]).then(() => {
       if (this.#entering === entering) this.#entering = null

@@ -10,7 +10,13 @@ import {
   MoeError,
   missingInput,
 } from '../block/errors.js'
-import { isFloat32Array, isInt32Array, isUint8Array, isUint16Array } from '../block/typed-arrays.js'
+import {
+  isFloat32Array,
+  isInSharedMemory,
+  isInt32Array,
+  isUint8Array,
+  isUint16Array,
+} from '../block/typed-arrays.js'
 import { type ForwardRequest, IN_PLACE } from '../devices/contract.js'
 import { HOST_DEVICE, isHostDevice } from '../devices/device.js'
 import { onHost, type Stored } from '../devices/device-array.js'
@@ -267,7 +273,7 @@ function toFloatInput(
   }
   const host = (array: FloatArray, dtype: DType, wrap: (out: FloatArray) => HiddenStates): FloatInput => ({
     array,
-    isKept: array.buffer instanceof SharedArrayBuffer,
+    isKept: isInSharedMemory(array),
     length: array.length,
     dtype,
     device: HOST_DEVICE,

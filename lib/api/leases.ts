@@ -19,7 +19,17 @@ function isDetached(buffer: ArrayBufferLike): boolean {
 /** Refuses memory that is gone or that could move: detached, resizable and growable buffers. */
 export function checkBuffer(name: string, array: ArrayBufferView): void {
   const buffer = array.buffer as ArrayBufferLike & { resizable?: boolean; growable?: boolean }
-  if (isDetached(buffer)) throw new MoeError('ERR_MOE_BUFFER_DETACHED', `The buffer of ${name} is detached`)
+  let isGone: boolean
+  try {
+    isGone = isDetached(buffer)
+  } catch {
+    throw invalidArgType(
+      name,
+      'an array over an ArrayBuffer (its buffer is made to look like another object)',
+      array,
+    )
+  }
+  if (isGone) throw new MoeError('ERR_MOE_BUFFER_DETACHED', `The buffer of ${name} is detached`)
   if (buffer.resizable || buffer.growable) {
     throw invalidArgType(
       name,

@@ -8,6 +8,22 @@ const tagOf = Object.getOwnPropertyDescriptor(
   Symbol.toStringTag,
 )!.get as (this: unknown) => string | undefined
 
+const bufferOf = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), 'buffer')!
+  .get as (this: unknown) => ArrayBufferLike
+const sharedBytesOf = Object.getOwnPropertyDescriptor(SharedArrayBuffer.prototype, 'byteLength')!.get as (
+  this: unknown,
+) => number
+
+/** Whether a typed array lies in shared memory, which nobody can transfer. Memory safety depends on it, so no property is believed. */
+export function isInSharedMemory(array: ArrayBufferView): boolean {
+  try {
+    sharedBytesOf.call(bufferOf.call(array))
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** 'Float32Array' and so on, for typed arrays of every realm; else undefined. */
 export function typedArrayKind(value: unknown): string | undefined {
   return tagOf.call(value)

@@ -1,6 +1,7 @@
 /** Memory that a caller takes away while a call uses it: never read or written after it was freed, and every lost result an error. */
 
 import { afterEach, describe, expect, it } from 'vitest'
+import { isInSharedMemory } from '../../lib/block/typed-arrays.js'
 import { type MoeLayer, Tensor } from '../../lib/index.js'
 import { runProgram } from '../helpers/run-program.js'
 import { expectSame } from '../helpers/same.js'
@@ -9,8 +10,8 @@ import { testDevice } from './fixtures/layer.mjs'
 
 const options = { device: testDevice }
 const code = (name: string) => expect.objectContaining({ code: name })
-/** Enough rows that each array is larger than a piece. */
-const ROWS = 1 << 14
+/** Enough rows that each array is copied in three pieces: an abort that is asked for between two is noticed before the third. */
+const ROWS = 24 * 1024
 let layers: MoeLayer[] = []
 afterEach(() => {
   for (const layer of layers) layer.dispose()
@@ -103,6 +104,28 @@ describe('large arrays of a caller', () => {
     expectSame(new Float32Array(output), expected)
     const tensor = Tensor.from(hidden, [ROWS, config.hiddenSize], { device: testDevice })
     expectSame((await layer.forward(tensor)).output.toHost(), expected)
+  })
+})
+
+describe('memory that only looks shared', () => {
+  it('is copied like any other', async () => {
+    const { layer, hidden } = large()
+    const forged = hidden.slice()
+    Object.setPrototypeOf(forged.buffer, SharedArrayBuffer.prototype)
+    expect(forged.buffer).toBeInstanceOf(SharedArrayBuffer)
+    expect(isInSharedMemory(forged)).toBe(false)
+    const lying = hidden.slice()
+    Object.defineProperty(lying, 'buffer', { value: new SharedArrayBuffer(8) })
+    expect(isInSharedMemory(lying)).toBe(false)
+    expect(isInSharedMemory(new Float32Array(new SharedArrayBuffer(8)))).toBe(true)
+    // Whatever they call themselves, such calls end in a result or in a coded error.
+    for (const array of [forged, lying]) {
+      const error: unknown = await layer.forward(array).then(
+        () => undefined,
+        reason => reason,
+      )
+      if (error !== undefined) expect(error).toHaveProperty('code', expect.stringMatching(/^ERR_MOE_/))
+    }
   })
 })
 

@@ -38,6 +38,18 @@ export const CONFIG = {
   first_k_dense_replace: 1,
 }
 
+/** Two layers of DeepSeek-V4 that choose experts by token id, without a shared expert. */
+export const HASH_CONFIG = {
+  model_type: 'deepseek_v4',
+  hidden_size: HIDDEN,
+  num_hidden_layers: 2,
+  n_routed_experts: EXPERTS,
+  n_shared_experts: 0,
+  num_experts_per_tok: 2,
+  routed_scaling_factor: 1.5,
+  num_hash_layers: 2,
+}
+
 const random = new Random(7)
 
 /** An F32 tensor of normal numbers. */

@@ -5,24 +5,11 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { git } from '../helpers/git.js'
 
 const script = path.join(import.meta.dirname, '../../tools/check/commits.mjs')
 const directory = mkdtempSync(path.join(os.tmpdir(), 'commits-'))
 afterAll(() => rmSync(directory, { recursive: true, force: true }))
-
-const GIT_OPTIONS = [
-  'user.name=test',
-  'user.email=test@example.com',
-  'commit.gpgsign=false',
-  // A commit starts no process of its own to tidy up.
-  'maintenance.auto=false',
-].flatMap(option => ['-c', option])
-
-function git(cwd: string, ...args: string[]): string {
-  const { status, stdout, stderr } = spawnSync('git', [...GIT_OPTIONS, ...args], { cwd, encoding: 'utf8' })
-  expect(status, stderr).toBe(0)
-  return stdout.trim()
-}
 function commit(subject: string): void {
   git(directory, 'commit', '--quiet', '--allow-empty', '-m', subject)
 }

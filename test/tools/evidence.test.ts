@@ -6,6 +6,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { git as gitIn } from '../helpers/git.js'
 
 interface Row {
   name: string
@@ -58,18 +59,7 @@ const row: Row = {
   inputs: ['csrc', '!csrc/cuda', 'package.json'],
 }
 
-const GIT_OPTIONS = [
-  'user.name=test',
-  'user.email=test@example.com',
-  'commit.gpgsign=false',
-  // A commit starts no process of its own to tidy up.
-  'maintenance.auto=false',
-].flatMap(option => ['-c', option])
-
-function git(...args: string[]): void {
-  const { status, stderr } = spawnSync('git', [...GIT_OPTIONS, ...args], { cwd: root, encoding: 'utf8' })
-  expect(status, stderr).toBe(0)
-}
+const git = (...args: string[]) => gitIn(root, ...args)
 function write(file: string, text: string): void {
   mkdirSync(path.dirname(path.join(root, file)), { recursive: true })
   writeFileSync(path.join(root, file), text)

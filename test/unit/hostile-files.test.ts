@@ -15,7 +15,7 @@ import { safetensorsBytes } from '../helpers/checkpoint-memory.js'
 import {
   CONFIG,
   EXPERTS,
-  HIDDEN,
+  HASH_CONFIG,
   layerTensors,
   removeCheckpoints,
   writeCheckpoint,
@@ -254,18 +254,8 @@ describe('time and memory', () => {
     'a small tensor larger than the memory is refused before it is read on %s',
     async device => {
       const vocabSize = 2 ** 37
-      const config = {
-        model_type: 'deepseek_v4',
-        hidden_size: HIDDEN,
-        num_hidden_layers: 2,
-        n_routed_experts: EXPERTS,
-        n_shared_experts: 0,
-        num_experts_per_tok: 2,
-        routed_scaling_factor: 1.5,
-        num_hash_layers: 2,
-      }
       const tensors = layerTensors(1).filter(({ name }) => !name.includes('shared'))
-      const directory = await writeCheckpoint(config, tensors)
+      const directory = await writeCheckpoint(HASH_CONFIG, tensors)
       const bytes = (shape: number[], size: number) =>
         shape.reduce((product, length) => product * length, size)
       let offset = 0

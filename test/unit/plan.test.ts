@@ -16,6 +16,7 @@ import {
   CONFIG,
   EXPERTS,
   f32,
+  HASH_CONFIG,
   HIDDEN,
   layerTensors,
   removeCheckpoints,
@@ -367,16 +368,6 @@ describe('reading', () => {
   })
 
   it('refuses a table that names experts that do not exist', async () => {
-    const config = {
-      model_type: 'deepseek_v4',
-      hidden_size: HIDDEN,
-      num_hidden_layers: 2,
-      n_routed_experts: EXPERTS,
-      n_shared_experts: 0,
-      num_experts_per_tok: 2,
-      routed_scaling_factor: 1.5,
-      num_hash_layers: 2,
-    }
     const tensors = layerTensors(1).filter(({ name }) => !name.includes('shared'))
     for (const id of [-1n, BigInt(EXPERTS), 2n ** 40n]) {
       const table = {
@@ -386,7 +377,7 @@ describe('reading', () => {
         data: new BigInt64Array(6),
       }
       table.data[5] = id
-      const plan = await planLayer(await writeCheckpoint(config, [...tensors, table]), { layer: 1 })
+      const plan = await planLayer(await writeCheckpoint(HASH_CONFIG, [...tensors, table]), { layer: 1 })
       expect(plan.config.hashRouted).toBe(true)
       await expect(readVectors(plan)).rejects.toMatchObject({ code: 'ERR_MOE_INVALID_CHECKPOINT' })
     }
