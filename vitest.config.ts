@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { configDefaults, defineConfig, type TestProjectInlineConfiguration } from 'vitest/config'
 
-const exclude = [...configDefaults.exclude, 'test/package/**']
+const exclude = [...configDefaults.exclude, 'test/package/**', 'test/tools/**']
 
 /** On an emulated card, and under a sanitizer, what a file leaves behind is counted: each file has a process. */
 const isolateAll = Boolean(
@@ -43,7 +43,10 @@ const project = (name: string, options: TestOptions): TestProjectInlineConfigura
   },
 })
 
-/** All suites but test/package, which packs, installs and builds, and has a config of its own. */
+/**
+ * All suites of the library. test/package, which packs, installs and builds, and test/tools, which is about this repository's own tools, have
+ * configs of their own; test/types is checked by `npm run typecheck`.
+ */
 export default defineConfig({
   test: {
     globalSetup: ['tools/test/vitest-setup.mjs'],
@@ -58,15 +61,6 @@ export default defineConfig({
         include: ['test/**/*.test.ts'],
         exclude: [...exclude, ...ALONE],
         isolate: isolateAll,
-      }),
-      project('types', {
-        include: [],
-        typecheck: {
-          enabled: true,
-          only: true,
-          include: ['test/types/**/*.test-d.ts'],
-          tsconfig: './tsconfig.json',
-        },
       }),
     ],
   },

@@ -23,13 +23,22 @@ struct Totals {
 Totals totals;
 Hooks hooks;
 std::string round_name;
+// Where a query of cases puts their suites and names; null: a query of suites, which are printed.
+std::vector<std::pair<std::string, std::string>>* queried = nullptr;
 
 // Counts, calls the hooks, and names the round of a failure, which the console reporter prints.
 class Listener : public doctest::IReporter {
  public:
   explicit Listener(const doctest::ContextOptions&) {}
   void report_query(const doctest::QueryData& data) override {
-    for (unsigned i = 0; i < data.num_data; ++i) std::printf("%s\n", data.data[i]->m_test_suite);
+    for (unsigned i = 0; i < data.num_data; ++i) {
+      const auto* found = data.data[i];
+      if (queried != nullptr) {
+        queried->emplace_back(found->m_test_suite, found->m_name);
+      } else {
+        std::printf("%s\n", found->m_test_suite);
+      }
+    }
   }
   void test_run_start() override {}
   void test_run_end(const doctest::TestRunStats&) override {}
@@ -79,6 +88,30 @@ std::string joined(const std::vector<std::string>& names) {
   return out;
 }
 
+// FNV-1a. By name and not by position, so that a new case does not move the others.
+unsigned hash(const std::string& text) {
+  unsigned value = 0x811c9dc5U;
+  for (const char c : text) value = (value ^ static_cast<unsigned char>(c)) * 0x01000193U;
+  return value;
+}
+
+// As one pattern of a list: commas and backslashes separate nothing.
+std::string escaped(const std::string& name) {
+  std::string out;
+  for (const char c : name) {
+    if (c == ',' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+// Reads "I/N", 1 <= I <= N; false for anything else.
+bool parse_shard(const char* text, unsigned* shard, unsigned* num_shards) {
+  char end = 0;
+  return std::sscanf(text, "%u/%u%c", shard, num_shards, &end) == 2 && *shard >= 1 &&
+         *shard <= *num_shards;
+}
+
 }  // namespace
 
 Runner::Runner(int* argc, char** argv, Hooks all_hooks) : doctest_arguments_{argv[0]} {
@@ -92,6 +125,11 @@ Runner::Runner(int* argc, char** argv, Hooks all_hooks) : doctest_arguments_{arg
       is_listing_ = true;
     } else if (std::strcmp(argv[i], "--filter") == 0 && i + 1 < *argc) {
       filter_ = argv[++i];
+    } else if (std::strcmp(argv[i], "--shard") == 0 && i + 1 < *argc) {
+      if (!parse_shard(argv[++i], &shard_, &num_shards_)) {
+        std::fprintf(stderr, "--shard takes I/N, received '%s'\n", argv[i]);
+        std::exit(2);
+      }
     } else if (std::strncmp(argv[i], "--dt-", 5) == 0) {
       doctest_arguments_.push_back(argv[i]);
     } else {
@@ -103,10 +141,14 @@ Runner::Runner(int* argc, char** argv, Hooks all_hooks) : doctest_arguments_{arg
 
 Runner::~Runner() { hooks = {}; }
 
-int Runner::list() {
+int Runner::list() { return query("--dt-list-test-suites", {}); }
+
+int Runner::query(const char* what, const std::vector<std::string>& suites) const {
+  // As flags of a command line: setOption("list-...", true) would run the cases.
+  const std::vector<const char*> arguments{doctest_arguments_[0], what, "--dt-quiet"};
   doctest::Context context;
-  context.setOption("list-test-suites", true);
-  context.setOption("quiet", true);
+  context.applyCommandLine(static_cast<int>(arguments.size()), arguments.data());
+  if (!suites.empty()) context.addFilter("test-suite", joined(suites).c_str());
   return context.run();
 }
 
@@ -122,6 +164,8 @@ void Runner::run(const std::string& round, const std::vector<std::string>& only,
                  const std::vector<std::string>& except) {
   round_name = round;
   const Totals before = totals;
+  // doctest has one context at a time.
+  const std::string cases = shard_ == 0 ? "" : cases_of_shard(only);
   doctest::Context context;
   context.setOption("minimal", true);
   context.setOption("no-intro", true);
@@ -133,9 +177,24 @@ void Runner::run(const std::string& round, const std::vector<std::string>& only,
     context.addFilter("test-suite", ("*" + filter_ + "*").c_str());
   }
   if (!except.empty()) context.addFilter("test-suite-exclude", joined(except).c_str());
-  context.run();
+  if (!cases.empty()) context.addFilter("test-case", cases.c_str());
+  if (shard_ == 0 || !cases.empty()) context.run();
   std::printf("%-12s %d passed, %d failed\n", round.c_str(), totals.passed - before.passed,
               totals.failed - before.failed);
+}
+
+std::string Runner::cases_of_shard(const std::vector<std::string>& only) const {
+  std::vector<std::pair<std::string, std::string>> all;
+  queried = &all;
+  query("--dt-list-test-cases", only);
+  queried = nullptr;
+  std::vector<std::string> chosen;
+  for (const auto& [suite, name] : all) {
+    // A case is in another part in each round, so that parts take about the same time.
+    if (hash(suite + name + round_name) % num_shards_ == shard_ - 1)
+      chosen.push_back(escaped(name));
+  }
+  return joined(chosen);
 }
 
 int Runner::finish() {

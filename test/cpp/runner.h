@@ -1,7 +1,7 @@
 // Runs the doctest cases of a program, in one round or several (a round for each instruction set,
 // or each order of threads), and counts over all of them.
 //
-//   Runner runner(&argc, argv);          // takes its own options: --filter TEXT, --list
+//   Runner runner(&argc, argv);          // takes its own options: --filter TEXT, --shard I/N, --list
 //   if (runner.is_listing()) return runner.list();
 //   runner.run("avx2", {"machine"});     // every case but those of the suite "machine"
 //   return runner.finish();              // prints "N passed, M failed"
@@ -23,7 +23,8 @@ struct Hooks {
 class Runner {
  public:
   // Removes the options that it knows from argv: --filter TEXT runs the suites whose name has TEXT
-  // in it; --list names them; those that begin with --dt- are doctest's own.
+  // in it; --shard I/N runs part I of N, in which every round has other cases; --list names the
+  // suites; those that begin with --dt- are doctest's own.
   Runner(int* argc, char** argv, Hooks hooks = {});
   ~Runner();
   Runner(const Runner&) = delete;
@@ -43,7 +44,14 @@ class Runner {
   void run(const std::string& round, const std::vector<std::string>& only,
            const std::vector<std::string>& except);
 
+  // Asks doctest what there is, in these suites or in all.
+  int query(const char* what, const std::vector<std::string>& suites) const;
+  // The cases of this part as a filter of doctest; empty where there are none.
+  std::string cases_of_shard(const std::vector<std::string>& only) const;
+
   std::string filter_;
+  unsigned shard_ = 0;  // from 1; 0: all cases
+  unsigned num_shards_ = 0;
   bool is_listing_ = false;
   std::vector<const char*> doctest_arguments_;
 };

@@ -81,6 +81,7 @@ export const STEPS = [
     report: 'log',
     tree: 'address',
     targets: ['native_tests'],
+    shards: 3,
     inputs: NATIVE,
   },
   {
@@ -106,6 +107,7 @@ export const STEPS = [
     report: 'vitest',
     tree: 'address',
     targets: ['sparse_experts'],
+    shards: 3,
     inputs: CPU_SUITES,
   },
   {
@@ -173,6 +175,7 @@ export const STEPS = [
     report: 'log',
     tree: 'thread',
     targets: ['native_tests'],
+    shards: 3,
     inputs: NATIVE,
   },
   {
@@ -232,6 +235,13 @@ export const STEPS = [
     report: 'vitest',
     inputs: ['.', '!bench', '!docs', '!emulator', '!examples', '!tools/ci'],
   },
+  {
+    name: 'tools',
+    command: npm('test:tools'),
+    report: 'vitest',
+    // Among them are the rows of this list, which must name what is there.
+    inputs: ['.', '!bench', '!docs', '!examples', '!lib/families'],
+  },
   { name: 'demo', command: npm('demo'), report: 'none', inputs: BENCH },
   // Are the benchmarks alive? Their figures mean nothing here.
   { name: 'bench', command: npm('bench', '--quick'), report: 'none', inputs: BENCH },
@@ -251,7 +261,7 @@ export const STEPS = [
     command: [
       'bash',
       '-c',
-      '[ -d bench/report/node_modules/vega ] || npm ci --prefix bench/report --ignore-scripts --no-audit --no-fund && exec npm test -- --project=!types "$@"',
+      '[ -d bench/report/node_modules/vega ] || npm ci --prefix bench/report --ignore-scripts --no-audit --no-fund && exec npm test -- "$@"',
       'charts',
       'test/bench/charts.test.ts',
       'test/tiny/charts.test.ts',

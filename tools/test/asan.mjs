@@ -1,6 +1,7 @@
 /**
- * `npm run test:asan`: builds the addon with AddressSanitizer and UndefinedBehaviorSanitizer and runs the suites on it. Further
- * arguments go to vitest. Tests about time or memory figures may skip themselves where SPARSE_EXPERTS_SANITIZED is set.
+ * `npm run test:asan`: builds the addon with AddressSanitizer and UndefinedBehaviorSanitizer and runs the suites on it.
+ * `--shard I/N` runs part I of the tests (test/helpers/shard.ts); further arguments go to vitest. Tests about time or memory figures may skip
+ * themselves where SPARSE_EXPERTS_SANITIZED is set.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -19,21 +20,15 @@ const SUITES = [
   ...['test/api', 'test/devices', 'test/ops', 'test/golden/devices.test.ts', 'test/tiny/golden.test.ts'],
   ...['plan', 'decode-native'].map(name => `test/unit/${name}.test.ts`),
 ]
-const named = process.argv
-  .slice(2)
-  .some(argument => !argument.startsWith('-') && existsSync(path.join(root, argument)))
+const rest = process.argv.slice(2)
+const at = rest.indexOf('--shard')
+const shard = at >= 0 ? rest.splice(at, 2)[1] : undefined
+const named = rest.some(argument => !argument.startsWith('-') && existsSync(path.join(root, argument)))
 const reports = path.join(tree, 'reports')
 const vitest = path.join(root, 'node_modules/vitest/vitest.mjs')
 const { status } = spawnSync(
   process.execPath,
-  [
-    vitest,
-    'run',
-    '--project=!types',
-    '--testTimeout=600000',
-    ...(named ? [] : SUITES),
-    ...process.argv.slice(2),
-  ],
+  [vitest, 'run', '--testTimeout=600000', ...(named ? [] : SUITES), ...rest],
   {
     cwd: root,
     stdio: 'inherit',
@@ -43,6 +38,7 @@ const { status } = spawnSync(
       LD_PRELOAD: addressSanitizerRuntime('test:asan'),
       SPARSE_EXPERTS_NATIVE_PATH: path.join(tree, 'Release/sparse_experts.node'),
       SPARSE_EXPERTS_SANITIZED: 'address',
+      ...(shard && { SE_TEST_SHARD: shard }),
     },
   },
 )

@@ -66,10 +66,10 @@ console.log(
   `test:cuda: ${flavour} flavour, ${schedule ?? 'forward'} schedule, ${named ? 'named suites' : suites.join(' ')}`,
 )
 const vitest = path.join(root, 'node_modules/vitest/vitest.mjs')
-const { status } = spawnSync(
-  process.execPath,
-  [vitest, 'run', '--project=!types', '--testTimeout=600000', ...suites, ...rest],
-  { cwd: root, stdio: 'inherit', env },
-)
+const { status } = spawnSync(process.execPath, [vitest, 'run', '--testTimeout=600000', ...suites, ...rest], {
+  cwd: root,
+  stdio: 'inherit',
+  env,
+})
 const reports = flavour === 'address' ? printReports(path.join(tree, 'reports')) : 0
 process.exit(reports === 0 ? (status ?? 1) : 1)

@@ -28,7 +28,7 @@ for (const set of sets) {
   const vitest = path.join(root, 'node_modules/vitest/vitest.mjs')
   const suites = ['test/ops/layer', 'test/ops/bitwise.test.ts', 'test/ops/stages.test.ts', 'test/golden']
   const output = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`]
-  const { status } = spawnSync(process.execPath, [vitest, 'run', '--project=!types', ...suites, ...output], {
+  const { status } = spawnSync(process.execPath, [vitest, 'run', ...suites, ...output], {
     cwd: root,
     stdio: 'inherit',
     env: { ...process.env, SPARSE_EXPERTS_CPU_ISA: set },

@@ -1,5 +1,6 @@
 /**
- * Builds and runs the native units without Node: `node tools/test/native.mjs [--sanitize address|thread] [--target aarch64|avx512]`.
+ * Builds and runs the native units without Node: `node tools/test/native.mjs [--sanitize address|thread] [--target aarch64|avx512]
+ * [--shard I/N]`.
  * `--target aarch64` compiles for arm64 with Debian's cross compiler (g++-12-aarch64-linux-gnu) and runs under qemu-user.
  * `--target avx512` runs the AVX-512 kernels on any processor with AVX2, their instructions in C++ (test/native/avx512_in_c.h).
  * Ends with "N passed, N failed".
@@ -12,8 +13,9 @@ import { buildPreset } from '../build/tree.mjs'
 import { root } from '../repository.mjs'
 import { printReports, sanitizerEnvironment } from './sanitizers.mjs'
 
-const { values } = parseArgs({ options: { sanitize: { type: 'string' }, target: { type: 'string' } } })
-const { sanitize, target } = values
+const text = { type: 'string' }
+const { values } = parseArgs({ options: { sanitize: text, target: text, shard: text } })
+const { sanitize, target, shard } = values
 function expectOneOf(option, value, allowed) {
   if (value === undefined || allowed.includes(value)) return
   console.error(`test:native: --${option} takes ${allowed.join(' or ')}, received '${value}'`)
@@ -34,7 +36,7 @@ const program = path.join(tree, 'native_tests')
 const command = target === 'aarch64' ? ['qemu-aarch64', '-L', '/usr/aarch64-linux-gnu', program] : [program]
 const { status, signal, stdout } = spawnSync(
   command[0],
-  [...command.slice(1), ...sets.flatMap(set => ['--isa', set])],
+  [...command.slice(1), ...sets.flatMap(set => ['--isa', set]), ...(shard ? ['--shard', shard] : [])],
   {
     cwd: root,
     env: { ...process.env, ...env },

@@ -27,7 +27,7 @@ if (!Number.isInteger(times) || times < 1) throw new Error(`--times ${values.tim
 
 const busy = spawn(process.execPath, ['-e', 'for (;;);'], { stdio: 'ignore' })
 const vitest = path.join(root, 'node_modules/vitest/vitest.mjs')
-const command = [vitest, 'run', '--project=!types', '--reporter=dot', ...positionals]
+const command = [vitest, 'run', '--reporter=dot', ...positionals]
 if (positionals.length === 0) command.push(...SUITES)
 let failed = 0
 try {
