@@ -191,8 +191,9 @@ std::string Runner::cases_of_shard(const std::vector<std::string>& only) const {
   std::vector<std::string> chosen;
   for (const auto& [suite, name] : all) {
     // A case is in another part in each round, so that parts take about the same time.
-    if (hash(suite + name + round_name) % num_shards_ == shard_ - 1)
-      chosen.push_back(escaped(name));
+    std::string key = suite;
+    key.append(name).append(round_name);
+    if (hash(key) % num_shards_ == shard_ - 1) chosen.push_back(escaped(name));
   }
   return joined(chosen);
 }

@@ -129,17 +129,24 @@ TEST_CASE("more tokens than one wave holds") {
                 "waves change no bit");
 }
 
-TEST_CASE("whole layers against the oracle") {
+void test_whole_layers(int32_t dtype) {
   const Context& context = current();
   for (const auto& [name, kind] : layer_kinds()) {
-    for (const int32_t dtype : {SE_F32, SE_F16, SE_BF16}) {
-      LayerOptions options = kind;
-      options.dtype = dtype;
-      for (const int64_t num_tokens : {0, 1, 7, 40})
-        run_case(context, options, name, num_tokens, SE_F32);
-      if (dtype != SE_F32) run_case(context, options, name, 13, dtype);
-    }
+    LayerOptions options = kind;
+    options.dtype = dtype;
+    for (const int64_t num_tokens : {0, 1, 7, 40})
+      run_case(context, options, name, num_tokens, SE_F32);
+    if (dtype != SE_F32) run_case(context, options, name, 13, dtype);
   }
+}
+
+// A case for each dtype, because they take most of the time: the parts of a run share them out.
+TEST_CASE("whole layers against the oracle: f32") { test_whole_layers(SE_F32); }
+TEST_CASE("whole layers against the oracle: f16") { test_whole_layers(SE_F16); }
+TEST_CASE("whole layers against the oracle: bf16") { test_whole_layers(SE_BF16); }
+
+TEST_CASE("large layers against the oracle") {
+  const Context& context = current();
   LayerOptions large;
   large.hidden_size = 2880, large.intermediate = 704, large.num_experts = 4, large.top_k = 2;
   for (const int32_t dtype : {SE_F32, SE_F16, SE_BF16}) {
@@ -150,15 +157,18 @@ TEST_CASE("whole layers against the oracle") {
   run_case(context, large, "wide", 3, SE_F32);
 }
 
-TEST_CASE("rows, batches and threads give the same bits") {
-  const Context& context = current();
+void test_bits(int32_t dtype) {
   for (const auto& [name, kind] : layer_kinds()) {
     if (name != "odd" && name != "shared sigmoid" && name != "latent" &&
         name != "weight on input" && name != "long rows" && name != "identity")
       continue;
-    for (const int32_t dtype : {SE_F32, SE_F16, SE_BF16}) test_rows(context, dtype, name, kind);
+    test_rows(current(), dtype, name, kind);
   }
 }
+
+TEST_CASE("rows, batches and threads give the same bits: f32") { test_bits(SE_F32); }
+TEST_CASE("rows, batches and threads give the same bits: f16") { test_bits(SE_F16); }
+TEST_CASE("rows, batches and threads give the same bits: bf16") { test_bits(SE_BF16); }
 
 TEST_SUITE_END();
 
