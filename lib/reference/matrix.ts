@@ -17,6 +17,8 @@ export interface Matrix {
   readonly offset: number
   readonly rowStride: number
   readonly colStride: number
+  /** Makes of each row what a device makes of it that rounds rows before it multiplies them (docs/numerics.md). Absent: doubles. */
+  readonly roundRow?: (row: Float64Array) => Float64Array
 }
 
 /** Widens the bits of 16-bit dtypes; anything else is numbers already. */
@@ -102,7 +104,8 @@ export function* multiply(
   out: Float64Array,
 ): Generator<void, Float64Array, void> {
   const { rows, cols } = matrix
-  const wide = isFloat64Array(x) ? x : new Float64Array(x)
+  const row = isFloat64Array(x) ? x : new Float64Array(x)
+  const wide = matrix.roundRow ? matrix.roundRow(row) : row
   let pending = 0
   for (let r = 0; r < rows; ) {
     const done = r + 4 <= rows ? fourRows(matrix, r, wide, out) : oneRow(matrix, r, wide, out)

@@ -27,7 +27,14 @@ const CASE_TABLE = [
 ]
 /** What the addon promises of any native device: hostile arguments, loading, queue, lifetime, exit. */
 const NATIVE = ['arguments', 'load', 'queue', 'lifetime', 'exit'].map(device)
-const ALL = [...CASE_TABLE, 'test/golden/devices.test.ts', 'test/api', 'test/tiny/golden.test.ts', ...NATIVE]
+const ALL = [
+  ...CASE_TABLE,
+  'test/golden/devices.test.ts',
+  'test/golden/rounding.test.ts',
+  'test/api',
+  'test/tiny/golden.test.ts',
+  ...NATIVE,
+]
 
 const OPTIONS = { ...EMULATOR_OPTIONS, shard: { type: 'string' } }
 const { values, tokens } = parseArgs({ options: OPTIONS, strict: false, tokens: true })

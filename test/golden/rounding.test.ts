@@ -1,0 +1,67 @@
+/**
+ * The error of single rows, in every family, on fresh inputs. A row of a small layer may be small beside its addends; relative to it, what
+ * rounding costs then exceeds the bound of the dtype. So it is held against what rounding costs in that case, computed in double precision.
+ */
+
+import { describe, expect, it } from 'vitest'
+import type { DeviceOption } from '../../lib/devices/device.js'
+import { type ForwardOptions, MoeLayer } from '../../lib/index.js'
+import { BOUNDS } from '../cases/index.js'
+import { Random } from '../cases/random.js'
+import { nativeDevices } from '../helpers/devices.js'
+import { relativeError } from '../helpers/relative-error.js'
+import { loadRounded, roundedDtype } from '../helpers/rounded-rows.js'
+import { type GoldenCase, goldenCases } from './cases.js'
+
+const SEED = Number(process.env.SE_TEST_SEED ?? Date.now() % 2 ** 31)
+
+/** One checkpoint of each family: how its weights are stored changes nothing here. */
+const CASES = goldenCases().filter(
+  ({ expected }, at, all) => all.findIndex(other => other.expected.family === expected.family) === at,
+)
+
+/** What a call of these rows needs beside them; ids of tokens as the checkpoint's own, whose table may be short. */
+function optionsOf({ expected }: GoldenCase, numTokens: number, random: Random): ForwardOptions {
+  const { tokenIds, routerInput, sequenceLengths, hiddenSize } = expected
+  return {
+    tokenIds: tokenIds && Int32Array.from({ length: numTokens }, (_, i) => tokenIds[i % tokenIds.length]!),
+    routerInput: routerInput && random.normals(numTokens * hiddenSize, 1),
+    sequenceLengths: sequenceLengths && Int32Array.of(numTokens),
+  }
+}
+
+describe.each(nativeDevices)('%s', device => {
+  it.each(CASES)(`$name: no more than rounding costs (seed ${SEED})`, async golden => {
+    const { directory, expected } = golden
+    const random = new Random(SEED)
+    for (const dtype of device === 'cpu' ? (['bf16'] as const) : (['bf16', 'f16'] as const)) {
+      const load = (on: string) =>
+        MoeLayer.load(directory, { device: on as DeviceOption, dtype, layer: expected.layer })
+      const [layer, exact] = [await load(device), await load('reference')]
+      const rowDtype = roundedDtype(device, dtype)
+      const rounded = rowDtype && (await loadRounded(directory, expected.layer, dtype, rowDtype))
+      for (const numTokens of [1, 2]) {
+        const hidden = random.normals(numTokens * expected.hiddenSize, 1)
+        const options = optionsOf(golden, numTokens, random)
+        // The least compute budget: nothing evens out one expert's error.
+        if (numTokens === 1) options.topK = 1
+        const { output, topkIds, topkWeights } = layer.forwardSync(hidden, options)
+        const replayed = await exact.forward(hidden, {
+          ...options,
+          topK: undefined,
+          routing: { topkIds, topkWeights },
+        })
+        let bound: number = BOUNDS.f32
+        if (rounded) {
+          const rows = { hidden, topkIds, topkWeights }
+          bound += relativeError(rounded.even(rows), replayed.output)
+          bound += relativeError(rounded.up(rows), rounded.down(rows))
+        }
+        const error = relativeError(output, replayed.output)
+        expect(error, `${dtype}, ${numTokens} rows`).toBeLessThanOrEqual(bound)
+      }
+      layer.dispose()
+      exact.dispose()
+    }
+  })
+})
