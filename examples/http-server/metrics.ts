@@ -5,7 +5,8 @@ import type { MoeLayer } from 'sparse-experts'
 /** name, type, help, value */
 type Metric = [string, 'counter' | 'gauge', string, number]
 
-export function renderMetrics(layer: MoeLayer): string {
+/** @param heldBytes of all requests, in bytes */
+export function renderMetrics(layer: MoeLayer, heldBytes: number): string {
   const stats = layer.stats()
   const load = stats.tokensPerExpert
   const busiest = load.reduce((a, b) => Math.max(a, b), 0)
@@ -18,6 +19,7 @@ export function renderMetrics(layer: MoeLayer): string {
     ['dense_flops_total', 'counter', 'What dense layers would have taken.', stats.denseFlops],
     ['queue_calls', 'gauge', 'Calls that wait or run.', stats.queueDepth],
     ['queue_tokens', 'gauge', 'Their rows.', stats.queuedTokens],
+    ['held_bytes', 'gauge', 'Bodies, inputs and outputs of requests that are not answered.', heldBytes],
     ['host_bytes', 'gauge', 'Weights and workspace in host memory.', stats.hostBytes],
     ['device_bytes', 'gauge', 'Weights and workspace in device memory.', stats.deviceBytes],
     ['active_experts', 'gauge', 'Experts that have had a token.', load.filter(tokens => tokens > 0).length],

@@ -1,9 +1,15 @@
-/** An inference server around one MoE layer: binary or JSON in and out, a bounded queue, aborts on disconnect, health and metrics. */
+/** An inference server around one MoE layer: binary or JSON in and out, bounded queue and memory, aborts on disconnect, health and metrics. */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { pipeline } from 'node:stream/promises'
 import { type MoeArgumentError, MoeError, type MoeLayer } from 'sparse-experts'
+import { floatsOf, joinChunks, readBody } from './bodies.js'
+import { HeldBytes, type HeldShare } from './held-bytes.js'
+import { HttpError } from './http-error.js'
+import { parseRows, writeRows } from './json-rows.js'
 import { renderMetrics } from './metrics.js'
+import { Turns } from './turns.js'
 
 /** A running server. */
 export interface MoeServer {
@@ -21,30 +27,30 @@ export interface ServeOptions {
   port?: number
   /** Of a request. @defaultValue 64 MiB */
   maxBodyBytes?: number
+  /** That all requests hold together: bodies that arrive, inputs, outputs. @defaultValue 512 MiB */
+  maxHeldBytes?: number
 }
 
-const DEFAULT_BODY_BYTES = 64 * 2 ** 20
 const BINARY = 'application/octet-stream'
-
-/** A request that is answered with a status other than 500. */
-class HttpError extends Error {
-  constructor(
-    readonly status: number,
-    readonly code: string,
-    message: string,
-  ) {
-    super(message)
-  }
-}
+/**
+ * Bytes that a byte of a body holds: its hidden states, the library's copy of them while the call waits, the output. In JSON a number may
+ * take two bytes, and four in memory.
+ */
+const HELD_PER_BYTE = { binary: 3, json: 7 }
+/** A client that takes nothing of its answer for so long is cut off: what it does not read is held. */
+const READER_TIMEOUT_MS = 30_000
 
 /** Serves `layer`, which the server owns from now on. */
 export function serve(layer: MoeLayer, options: ServeOptions = {}): Promise<MoeServer> {
-  const { host = '127.0.0.1', port = 0, maxBodyBytes = DEFAULT_BODY_BYTES } = options
+  const { host = '127.0.0.1', port = 0, maxBodyBytes = 64 * 2 ** 20, maxHeldBytes = 512 * 2 ** 20 } = options
+  const held = new HeldBytes(maxHeldBytes)
   let closing = false
   const server = createServer((request, response) => {
     // A connection that is kept alive would hold up the end.
     response.once('close', () => closing && setImmediate(() => server.closeIdleConnections()))
-    route(layer, request, response, maxBodyBytes).catch(error => sendError(response, error))
+    route({ layer, held, maxBodyBytes }, request, response).catch(error =>
+      sendError(request, response, error),
+    )
   })
   const close = async () => {
     closing = true
@@ -57,13 +63,15 @@ export function serve(layer: MoeLayer, options: ServeOptions = {}): Promise<MoeS
   })
 }
 
-async function route(
-  layer: MoeLayer,
-  request: IncomingMessage,
-  response: ServerResponse,
-  limit: number,
-): Promise<void> {
+interface Service {
+  layer: MoeLayer
+  held: HeldBytes
+  maxBodyBytes: number
+}
+
+async function route(service: Service, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const { method, url } = request
+  const { layer, held } = service
   if (method === 'GET' && url === '/health') {
     const health = layer.health()
     const body = {
@@ -76,10 +84,21 @@ async function route(
   }
   if (method === 'GET' && url === '/metrics') {
     response.writeHead(200, { 'content-type': 'text/plain; version=0.0.4' })
-    response.end(renderMetrics(layer))
+    response.end(renderMetrics(layer, held.current))
     return
   }
-  if (method === 'POST' && url === '/forward') return forward(layer, request, response, limit)
+  if (method === 'POST' && url === '/forward') {
+    const share = held.open()
+    const gone = new Promise(resolve => response.once('close', resolve))
+    try {
+      await forward(service, share, request, response)
+      // What the client has not yet read of its answer is held as well.
+      await gone
+    } finally {
+      share.release()
+    }
+    return
+  }
   throw new HttpError(
     404,
     'NOT_FOUND',
@@ -88,99 +107,68 @@ async function route(
 }
 
 async function forward(
-  layer: MoeLayer,
+  { layer, maxBodyBytes }: Service,
+  share: HeldShare,
   request: IncomingMessage,
   response: ServerResponse,
-  limit: number,
 ): Promise<void> {
   const abort = new AbortController()
+  const { signal } = abort
   // 'close' also comes after a finished answer; aborting then changes nothing.
   response.once('close', () => abort.abort())
-  const body = await readBody(request, limit)
-  const binary = request.headers['content-type']?.startsWith(BINARY) ?? false
-  const hiddenStates = binary ? floatsOf(body) : parseJson(body, layer.config.hiddenSize)
-  const result = await layer.forward(hiddenStates, { signal: abort.signal })
-  const { output, numTokens, topkIds, nonFiniteRows } = result
-  if (binary) {
-    response.writeHead(200, {
-      'content-type': BINARY,
-      'x-num-tokens': numTokens,
-      'x-non-finite-rows': nonFiniteRows.length,
-    })
+  const { hiddenSize, topK } = layer.config
+  const isBinary = request.headers['content-type']?.startsWith(BINARY) ?? false
+  const turns = new Turns(signal)
+  const heldPerByte = isBinary ? HELD_PER_BYTE.binary : HELD_PER_BYTE.json
+  const chunks = await readBody(request, { maxBytes: maxBodyBytes, share, heldPerByte })
+  const body = await joinChunks(chunks, turns)
+  const hiddenStates = isBinary ? floatsOf(body) : await parseRows(body, hiddenSize, turns)
+  const { output, numTokens, topkIds, nonFiniteRows } = await layer.forward(hiddenStates, { signal })
+  response.setTimeout(READER_TIMEOUT_MS, () => response.destroy())
+  if (isBinary) {
+    const counts = { 'x-num-tokens': numTokens, 'x-non-finite-rows': nonFiniteRows.length }
+    response.writeHead(200, { 'content-type': BINARY, ...counts })
     response.end(new Uint8Array(output.buffer, output.byteOffset, output.byteLength))
     return
   }
-  const rows = <A extends Float32Array | Int32Array>(array: A, columns: number) =>
-    Array.from({ length: numTokens }, (_, row) => [...array.subarray(row * columns, (row + 1) * columns)])
-  sendJson(response, 200, {
-    output: rows(output, layer.config.hiddenSize),
-    topkIds: rows(topkIds, layer.config.topK),
-    nonFiniteRows: [...nonFiniteRows],
-  })
-}
-
-async function readBody(request: IncomingMessage, limit: number): Promise<Buffer> {
-  const chunks: Buffer[] = []
-  let size = 0
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.byteLength
-    if (size > limit) throw new HttpError(413, 'BODY_TOO_LARGE', `The body is larger than ${limit} bytes`)
-    chunks.push(chunk)
+  response.writeHead(200, { 'content-type': 'application/json' })
+  const tables = {
+    output: { array: output, columns: hiddenSize },
+    topkIds: { array: topkIds, columns: topK },
   }
-  return Buffer.concat(chunks)
+  await pipeline(writeRows(tables, { nonFiniteRows }, turns), response)
 }
 
-function floatsOf(body: Buffer): Float32Array {
-  if (body.byteLength % 4 !== 0)
-    throw new HttpError(400, 'BAD_BODY', 'The body is not a sequence of f32 values')
-  // A copy into memory of its own: a pooled Buffer may begin at any byte.
-  return new Float32Array(new Uint8Array(body).buffer)
-}
-
-function parseJson(body: Buffer, hiddenSize: number): Float32Array {
-  let rows: unknown
-  try {
-    rows = JSON.parse(body.toString('utf8')).hiddenStates
-  } catch {
-    throw new HttpError(400, 'BAD_BODY', 'The body is not JSON')
-  }
-  const fits = (row: unknown) =>
-    Array.isArray(row) && row.length === hiddenSize && row.every(value => typeof value === 'number')
-  if (!Array.isArray(rows) || !rows.every(fits)) {
-    throw new HttpError(400, 'BAD_BODY', `hiddenStates is not an array of rows of ${hiddenSize} numbers`)
-  }
-  return Float32Array.from(rows.flat())
-}
-
-function sendJson(
-  response: ServerResponse,
-  status: number,
-  body: object,
-  headers: Record<string, string> = {},
-): void {
-  response.writeHead(status, { 'content-type': 'application/json', ...headers })
+function sendJson(response: ServerResponse, status: number, body: object): void {
+  response.writeHead(status, { 'content-type': 'application/json' })
   response.end(JSON.stringify(body))
 }
 
-function sendError(response: ServerResponse, error: unknown): void {
+function sendError(request: IncomingMessage, response: ServerResponse, error: unknown): void {
   // The client has gone: nobody reads an answer.
   if (response.destroyed || response.headersSent) {
     response.destroy()
     return
   }
   const { status, code } = statusOf(error)
-  // The rest of a refused body is not read, so the connection cannot be used again.
-  const headers = {
+  const body = Buffer.from(JSON.stringify({ error: { code, message: (error as Error).message } }))
+  response.writeHead(status, {
+    'content-type': 'application/json',
+    'content-length': body.byteLength,
     ...(status === 503 && { 'retry-after': '1' }),
-    ...(status === 413 && { connection: 'close' }),
-  }
-  sendJson(response, status, { error: { code, message: (error as Error).message } }, headers)
+  })
+  response.write(body)
+  // A connection that is closed while the client still sends is reset, and the answer lost: the rest of a body is read and thrown away.
+  if (request.complete) response.end()
+  else request.once('end', () => response.end()).resume()
 }
+
+const UNAVAILABLE = new Set(['ERR_MOE_QUEUE_FULL', 'ERR_MOE_OUT_OF_MEMORY', 'ERR_MOE_DISPOSED'])
 
 function statusOf(error: unknown): { status: number; code: string } {
   if (error instanceof HttpError) return error
   const { code } = error as Partial<MoeError & MoeArgumentError>
-  if (code === 'ERR_MOE_QUEUE_FULL' || code === 'ERR_MOE_DISPOSED') return { status: 503, code }
+  if (code && UNAVAILABLE.has(code)) return { status: 503, code }
   if (code && !(error instanceof MoeError)) return { status: 400, code }
   return { status: 500, code: code ?? 'INTERNAL' }
 }

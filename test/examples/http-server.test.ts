@@ -8,6 +8,7 @@ import { finished, startProgram } from '../helpers/run-program.js'
 import { removeDirectories, TINY, tinyCheckpoint } from '../helpers/scratch.js'
 
 const MAX_QUEUED = 64
+const MAX_HELD_MIB = 200
 /** Tokens that take the reference many seconds: their call is met while it runs, and never runs to its end. */
 const LONG = 32_768
 const WAIT = { timeout: 60_000, interval: 1 }
@@ -18,7 +19,8 @@ let server: ChildProcess
 let url: string
 
 async function start(): Promise<void> {
-  const options = ['--port', '0', '--device', 'reference', '--max-queued-tokens', String(MAX_QUEUED)]
+  const limits = ['--max-queued-tokens', String(MAX_QUEUED), '--max-held-mib', String(MAX_HELD_MIB)]
+  const options = ['--port', '0', '--device', 'reference', ...limits]
   server = startProgram('examples/http-server/main.ts', [checkpoint, ...options])
   url = await new Promise((resolve, reject) => {
     server.stdout!.on('data', text => {
@@ -48,19 +50,31 @@ const ask = (path: string, type = '', body?: string | Uint8Array<ArrayBuffer> | 
 const binary = (states: Float32Array<ArrayBuffer>) => ask('/forward', 'application/octet-stream', states)
 const json = (body: string) => ask('/forward', 'application/json', body)
 
-/** Of a body of so many MiB, one chunk again and again; undefined when the server hangs up before it is read. */
+/** Of a body of so many MiB, one chunk again and again. */
 function statusOfLarge(mebibytes: number): Promise<number | undefined> {
-  return new Promise(resolve => {
-    const call = request(`${url}/forward`, { method: 'POST', headers: { connection: 'close' } })
+  return new Promise((resolve, reject) => {
+    const headers = { connection: 'close', 'content-type': 'application/octet-stream' }
+    const call = request(`${url}/forward`, { method: 'POST', headers })
     call.on('response', response => {
       resolve(response.statusCode)
       response.resume()
     })
-    call.on('error', () => resolve(undefined))
+    call.on('error', reject)
     const chunk = Buffer.alloc(2 ** 20)
     for (let i = 0; i < mebibytes; i++) call.write(chunk)
     call.end()
   })
+}
+
+/** Begins an upload of so many MiB of a longer body, and leaves it there. */
+function stalledUpload(mebibytes: number) {
+  const call = request(`${url}/forward`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/octet-stream', 'content-length': 60 * 2 ** 20 },
+  })
+  call.on('error', () => {})
+  call.write(Buffer.alloc(mebibytes * 2 ** 20))
+  return call
 }
 
 interface Body {
@@ -106,8 +120,7 @@ describe('http-server', () => {
     expect((await json('{"hiddenStates":[[1,2]]}')).status).toBe(400)
     expect((await json('nonsense')).status).toBe(400)
     expect((await ask('/nothing')).status).toBe(404)
-    const status = await statusOfLarge(65)
-    if (status !== undefined) expect(status).toBe(413)
+    expect(await statusOfLarge(65)).toBe(413)
   })
 
   it('sheds load with 503 when its queue is full, stays healthy, and recovers', async () => {
@@ -122,6 +135,56 @@ describe('http-server', () => {
     expect((await bodyOf(refused)).error.code).toBe('ERR_MOE_QUEUE_FULL')
     expect((await batch()).status).toBe(200)
     expect(await metric('tokens_total')).toBeGreaterThanOrEqual(MAX_QUEUED)
+  })
+
+  it('bounds what all connections hold together', async () => {
+    expect(await metric('held_bytes')).toBe(0)
+    const [numUploads, size] = [4, 16]
+    const uploads = Array.from({ length: numUploads }, () => stalledUpload(size))
+    // Each byte counts with its copies.
+    const held = 3 * numUploads * size * 2 ** 20
+    await vi.waitFor(async () => expect(await metric('held_bytes')).toBe(held), WAIT)
+    const refused = await binary(new Float32Array((MAX_HELD_MIB * 2 ** 20 - held) / 3 + hiddenSize))
+    expect(refused.status).toBe(503)
+    expect(refused.headers.get('retry-after')).toBe('1')
+    expect((await bodyOf(refused)).error.code).toBe('OVERLOADED')
+    expect((await ask('/health')).status).toBe(200)
+    for (const upload of uploads) upload.destroy()
+    await vi.waitFor(async () => expect(await metric('held_bytes')).toBe(0), WAIT)
+    expect((await binary(new Float32Array(hiddenSize))).status).toBe(200)
+  })
+
+  it('answers /health again and again while it parses a large body', async () => {
+    const row = `[${Array(hiddenSize).fill('-0.5').join()}]`
+    const numRows = Math.floor((16 * 2 ** 20) / (row.length + 1))
+    const body = `{"hiddenStates":[${Array(numRows).fill(row).join()},[]]}`
+    // Again where the parser was done before this process, which may have to wait for a core, had asked.
+    await vi.waitFor(async () => {
+      let status = 0
+      let numHealthy = 0
+      const call = request(`${url}/forward`, {
+        method: 'POST',
+        headers: { connection: 'close', 'content-type': 'application/json' },
+      })
+      const answered = new Promise<void>(resolve => {
+        call.on('error', () => {
+          status = -1
+          resolve()
+        })
+        call.on('response', response => {
+          status = response.statusCode ?? 0
+          response.resume().on('end', resolve)
+        })
+      })
+      await new Promise(resolve => call.end(body, () => resolve(undefined)))
+      while (status === 0) {
+        expect((await ask('/health')).status).toBe(200)
+        if (status === 0) numHealthy++
+      }
+      await answered
+      expect(status).toBe(400)
+      expect(numHealthy).toBeGreaterThanOrEqual(5)
+    }, WAIT)
   })
 
   it('aborts the call of a client that goes away', async () => {
