@@ -50,9 +50,20 @@ const TYPESCRIPT = [
     name => `lib/${name}`,
   ),
   ...['examples', 'tsconfig.build.json', 'tsconfig.json', 'tsconfig.programs.json', 'vitest.config.ts'],
-  ...['api', 'bench', 'cli', 'devices', 'examples', 'golden', 'helpers', 'ops', 'tiny', 'types', 'unit'].map(
-    name => `test/${name}`,
-  ),
+  ...[
+    'api',
+    'bench',
+    'cli',
+    'devices',
+    'examples',
+    'golden',
+    'helpers',
+    'hostile',
+    'ops',
+    'tiny',
+    'types',
+    'unit',
+  ].map(name => `test/${name}`),
 ]
 const GPU = ['csrc/cuda', 'emulator', 'test/conformance', 'test/cuda']
 /** Programs without Node: of the CPU backend and the engine, and of kernels on the emulator. */
@@ -186,6 +197,13 @@ export const STEPS = [
     targets: ['engine_tests'],
     inputs: NATIVE,
   },
+  {
+    name: 'hostile',
+    command: npm('test:hostile'),
+    full: npm('test:hostile', '--times', '20', '--seed', 'random'),
+    report: 'log',
+    inputs: CPU_SUITES,
+  },
   { name: 'isa', command: npm('test:isa'), report: 'log', inputs: CPU_SUITES },
   {
     name: 'cpp',
@@ -222,7 +240,8 @@ export const STEPS = [
   {
     name: 'fuzz',
     command: npm('test:fuzz', '--seconds', '5'),
-    full: npm('test:fuzz', '--seconds', '600'),
+    // Ten million mutations, which take some minutes; the time ends what hangs.
+    full: npm('test:fuzz', '--runs', '10000000', '--seconds', '3600'),
     report: 'none',
     tree: 'fuzz',
     targets: ['decode_fuzz'],

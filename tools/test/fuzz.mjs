@@ -1,4 +1,7 @@
-/** `npm run test:fuzz [-- --seconds 60]`: libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer on the native decoders. */
+/**
+ * `npm run test:fuzz [-- --seconds 60] [-- --runs N]`: libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer on the native decoders,
+ * for so long, or for so many inputs where those are sooner.
+ */
 
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync } from 'node:fs'
@@ -7,7 +10,9 @@ import { parseArgs } from 'node:util'
 import { buildPreset } from '../build/tree.mjs'
 import { root } from '../repository.mjs'
 
-const { values } = parseArgs({ options: { seconds: { type: 'string', default: '60' } } })
+const { values } = parseArgs({
+  options: { seconds: { type: 'string', default: '60' }, runs: { type: 'string', default: '-1' } },
+})
 const versions = ['-14', '', '-16', '-19']
 const suffix = versions.find(
   name => spawnSync(`clang++${name}`, ['--version'], { stdio: 'ignore' }).status === 0,
@@ -25,6 +30,7 @@ const { status } = spawnSync(
   path.join(tree, 'decode_fuzz'),
   [
     `-max_total_time=${values.seconds}`,
+    `-runs=${values.runs}`,
     '-max_len=65536',
     '-timeout=10',
     '-rss_limit_mb=2048',
