@@ -20,6 +20,15 @@ void call_back(napi_env env, napi_ref callback, napi_value argument) {
   }
 }
 
+bool can_run_javascript(napi_env env) {
+  // A call that Node refuses in a thread that is terminating, and that runs no code in others.
+  const Napi::HandleScope scope(env);
+  napi_value undefined = nullptr;
+  bool is_equal = false;
+  return napi_get_undefined(env, &undefined) == napi_ok &&
+         napi_strict_equals(env, undefined, undefined, &is_equal) == napi_ok;
+}
+
 PendingCall::PendingCall(Napi::Env env, const Napi::Function& done) : env_(env) {
   if (napi_create_reference(env, done, 1, &done_) != napi_ok) throw Napi::Error::New(env);
 }

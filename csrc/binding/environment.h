@@ -23,6 +23,9 @@ class Environment;
 // uncaught exception of the process.
 void call_back(napi_env env, napi_ref callback, napi_value argument);
 
+// False once the environment's thread has been told to end. On that thread.
+bool can_run_javascript(napi_env env);
+
 // A call that JavaScript waits for. It owns the JavaScript references of the call.
 class PendingCall {
  public:

@@ -195,11 +195,19 @@ Napi::Value MoeLayerWrap::forward_sync(const Napi::CallbackInfo& info) {
     const ForwardRequest request = read_forward_request(info[0], *layer);
     check_runnable();
     if (request.args.select.num_tokens == 0) return info.Env().Undefined();
-    ForwardTask task(request, layer, false);
+    const auto task = std::make_shared<ForwardTask>(request, layer, false);
     DeviceExecutor& executor = layer->executor();
-    executor.run_exclusive([&] { task.run(executor); });
-    throw_if_failed(task.failure());
-    task.copy_staged_results();
+    if (info[1].ToBoolean()) {
+      // Nobody tells a thread that is in native code that it is to end: it has to look itself, and
+      // so cannot be the one that computes.
+      const auto is_wanted = [&] { return can_run_javascript(info.Env()); };
+      executor.run_watched(task, is_wanted);
+      if (!is_wanted()) return {};
+    } else {
+      executor.run_exclusive([&] { task->run(executor); });
+    }
+    throw_if_failed(task->failure());
+    task->copy_staged_results();
     return info.Env().Undefined();
   });
 }

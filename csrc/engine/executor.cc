@@ -31,6 +31,10 @@ Registry& registry() {
 // in practice.
 constexpr std::chrono::seconds kExitPatience{5};
 
+// Between two questions whether a watched task is still wanted: a thread that is to end does so
+// within this, and what an expert's piece of work takes.
+constexpr std::chrono::milliseconds kWatchInterval{50};
+
 }  // namespace
 
 std::shared_ptr<DeviceExecutor> DeviceExecutor::acquire(const std::string& name) {
@@ -97,13 +101,40 @@ DeviceExecutor::~DeviceExecutor() {
   backend_->device_close(device_);
 }
 
-void DeviceExecutor::submit(std::shared_ptr<DeviceTask> task) {
+void DeviceExecutor::submit(std::shared_ptr<DeviceTask> task) { enqueue(std::move(task), false); }
+
+void DeviceExecutor::enqueue(std::shared_ptr<DeviceTask> task, bool at_head) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (!thread_.joinable()) thread_ = std::thread([this] { thread_main(); });
-    queue_.push_back(std::move(task));
+    if (at_head) {
+      queue_.push_front(std::move(task));
+    } else {
+      queue_.push_back(std::move(task));
+    }
   }
   changed_.notify_all();
+}
+
+struct DeviceExecutor::Watched::End {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool has_come = false;
+};
+
+DeviceExecutor::Watched::Watched(DeviceExecutor& executor, const std::shared_ptr<DeviceTask>& task)
+    : end_(std::make_shared<End>()) {
+  task->completions = std::make_shared<CompletionQueue>([end = end_] {
+    const std::lock_guard<std::mutex> lock(end->mutex);
+    end->has_come = true;
+    end->changed.notify_all();
+  });
+  executor.enqueue(task, true);
+}
+
+bool DeviceExecutor::Watched::wait() const {
+  std::unique_lock<std::mutex> lock(end_->mutex);
+  return end_->changed.wait_for(lock, kWatchInterval, [this] { return end_->has_come; });
 }
 
 CancelResult DeviceExecutor::cancel(const DeviceTask& task) {

@@ -78,6 +78,18 @@ class DeviceExecutor {
   // them.
   void drop_all(const void* owner);
 
+  // Runs `task` on the device's thread, before all that wait, and returns when it has ended.
+  // `is_wanted` is asked now and then on the calling thread, and never during the call of another:
+  // once it says no, a waiting task is dropped (false), a running one is told to stop.
+  template <typename IsWanted>
+  bool run_watched(const std::shared_ptr<DeviceTask>& task, IsWanted&& is_wanted) {
+    const Watched watched(*this, task);
+    while (!watched.wait()) {
+      if (!is_wanted() && cancel(*task) == CancelResult::kDropped) return false;
+    }
+    return true;
+  }
+
   // Runs `body` on the calling thread while nothing else runs on the device; waiting tasks let it
   // pass.
   template <typename Body>
@@ -108,12 +120,25 @@ class DeviceExecutor {
     DeviceExecutor& executor_;
   };
 
+  // A task at the head of the queue, whose end a thread waits for.
+  class Watched {
+   public:
+    Watched(DeviceExecutor& executor, const std::shared_ptr<DeviceTask>& task);
+    // Waits for a while. True: the task has ended.
+    bool wait() const;
+
+   private:
+    struct End;
+    std::shared_ptr<End> end_;
+  };
+
   struct Discarded {
     SeLayer* layer;
     void* data;
     uint64_t bytes;
   };
 
+  void enqueue(std::shared_ptr<DeviceTask> task, bool at_head);
   void thread_main();
   void end_busy() noexcept;
   void free_discarded(const Discarded& item) noexcept;

@@ -96,6 +96,50 @@ TEST_CASE("an owner that leaves takes its tasks along, and no others") {
   CHECK(leaving_ran == 0);
 }
 
+TEST_CASE("a watched task goes before those that wait, and ends when it is not wanted") {
+  Stub stub;
+  const auto executor = make_executor();
+  Inbox inbox;
+  std::atomic<bool> started{false};
+  std::atomic<bool> release{false};
+  std::vector<int> order;  // written by whoever has the device
+  executor->submit(make_task(inbox, 1, [&](Task& /*task*/) {
+    started = true;
+    wait_until([&] { return release.load(); });
+    order.push_back(1);
+  }));
+  executor->submit(make_task(inbox, 2, [&](Task& /*task*/) { order.push_back(2); }));
+  REQUIRE(wait_until([&] { return started.load(); }));
+  SUBCASE("it runs") {
+    const auto watched = make_task(inbox, 3, [&](Task& /*task*/) { order.push_back(3); });
+    CHECK(executor->run_watched(watched, [&] {
+      release = true;
+      return true;
+    }));
+    inbox.wait_done(2);
+    CHECK(order == std::vector<int>{1, 3, 2});
+  }
+  SUBCASE("it is dropped while another one runs") {
+    const auto watched = make_task(inbox, 3, [&](Task& /*task*/) { order.push_back(3); });
+    CHECK_FALSE(executor->run_watched(watched, [] { return false; }));
+    release = true;
+    inbox.wait_done(2);
+    CHECK(order == std::vector<int>{1, 2});
+  }
+  SUBCASE("it is told to stop while it runs") {
+    release = true;
+    std::atomic<bool> runs{false};
+    const auto watched = make_task(inbox, 3, [&](Task& task) {
+      runs = true;
+      wait_for_cancel(task);
+    });
+    CHECK(executor->run_watched(watched, [&] { return !runs; }));
+    CHECK(watched->is_cancelled());
+    inbox.wait_done(2);
+    CHECK(order == std::vector<int>{1, 2});
+  }
+}
+
 TEST_CASE("exclusive work excludes tasks and goes before those that wait") {
   Stub stub;
   const auto executor = make_executor();

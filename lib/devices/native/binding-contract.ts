@@ -209,8 +209,11 @@ export interface NativeLayer {
   forward(request: ForwardRequest, done: (error: NativeError | null) => void): number
   /** See RuntimeCall.cancel. After 'dropped', `done` is not called. */
   cancel(jobId: number): 'dropped' | 'stopping' | 'done'
-  /** Blocks until the device is free, then runs on this thread and the pool. */
-  forwardSync(request: ForwardRequest): void
+  /**
+   * Blocks until the device is free, then runs on this thread and the pool. In a thread that may be terminated (`canEnd`) it runs on the
+   * device's thread, while this one looks whether it is to end.
+   */
+  forwardSync(request: ForwardRequest, canEnd?: boolean): void
   workspaceBytes(numTokens: number): number
   /** What a forward of numTokens runs, stage by stage. */
   describeForward(numTokens: number): StageKernels

@@ -1,5 +1,6 @@
 /** Layers on the addon's devices: makes and loads them, and turns the addon's errors into those of the package. */
 
+import { isMainThread } from 'node:worker_threads'
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType } from '../../block/dtype.js'
 import { MoeError } from '../../block/errors.js'
@@ -78,7 +79,7 @@ export class NativeLayerRuntime implements LayerRuntime {
   }
 
   forwardSync(request: ForwardRequest): void {
-    translated('run', () => this.#native.forwardSync(request))
+    translated('run', () => this.#native.forwardSync(request, !isMainThread))
   }
 
   memory(): MemoryUse {
