@@ -28,9 +28,9 @@ LoadSegment parse_segment(const Napi::Object& item, const char* name, size_t num
 EncodedMatrix parse_encoding(const Napi::Object& object) {
   EncodedMatrix encoding;
   encoding.codec = static_cast<Codec>(row_argument(object.Get("codec"), "codec", kCodecs));
-  if (encoding.codec == Codec::kPackedInt) encoding.bits = 4;
+  if (encoding.codec == Codec::kPackedInt || encoding.codec == Codec::kGptq) encoding.bits = 4;
   const Napi::Value bits = object.Get("bits");
-  if (!is_absent(bits)) encoding.bits = static_cast<int32_t>(integer_argument(bits, "bits", 4, 8));
+  if (!is_absent(bits)) encoding.bits = static_cast<int32_t>(integer_argument(bits, "bits", 2, 8));
   const Napi::Value transposed = object.Get("transposed");
   if (!is_absent(transposed)) encoding.transposed = boolean_argument(transposed, "transposed");
   const Napi::Value zero_offset = object.Get("zeroOffset");

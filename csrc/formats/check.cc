@@ -65,14 +65,19 @@ Status read_group_index(const EncodedMatrix& source, CheckedMatrix* out) {
       check_span("group index", source.group_index, types_of({StoredType::kI32}), out->cols, 1);
   if (!status.is_ok()) return status;
   out->group_index.resize(static_cast<size_t>(out->cols));
+  int64_t num_unset = 0;
   for (int64_t col = 0; col < out->cols; ++col) {
     const auto group = static_cast<int32_t>(load_u32(source.group_index.data + 4 * col));
+    if (group == -1 && ++num_unset == col + 1) continue;
     if (group < 0 || group >= out->grid_cols) {
       return Status::invalid("group index " + std::to_string(group) + " of " +
                              std::to_string(out->grid_cols));
     }
+    if (num_unset > 0) return Status::invalid("group index -1 for some columns only");
     out->group_index[static_cast<size_t>(col)] = group;
   }
+  // An index that was never set: the columns are in order.
+  if (num_unset > 0) out->group_index.clear();
   return Status::ok();
 }
 

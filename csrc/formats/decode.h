@@ -31,13 +31,15 @@ enum class GlobalScale : int32_t { kNone, kMultiply, kDivide };
 //   kFloat      element * scale
 //   kE2M1       e2m1 * (scale * global_scale), or e2m1 * (scale / global_scale): the scales first
 //   kPackedInt  (q - zero) * scale, zero = 2^(bits-1) where there is no zero point
-//   kAwq, kGptq (q - (zero + zero_offset)) * scale
+//   kAwq        (q - zero) * scale
+//   kGptq       as kPackedInt; with zero_offset, 1 per zero point is added to its 32-bit word, modulo 2^32
 //   kInt8       (q - zero) * scale, zero = 0 where there is no zero point
 struct EncodedMatrix {
   Codec codec = Codec::kFloat;
-  int32_t bits = 0;         // kPackedInt: 4 or 8
-  bool transposed = false;  // kFloat: the file holds [cols, rows]
-  int32_t zero_offset = 0;  // kGptq: 1 = checkpoint_format "gptq" stores zero minus one
+  int32_t bits = 0;  // kPackedInt, kGptq: 2, 4 or 8
+  bool transposed =
+      false;  // kFloat: the file holds [cols, rows]; kE2M1: [cols / 2, rows], scales alike
+  int32_t zero_offset = 0;  // kGptq: 1 = checkpoint_format "gptq" stores zeros minus one
   GlobalScale global_scale_op = GlobalScale::kNone;
   int64_t block_rows = 0;  // of the scale grid; 0 = no scale
   int64_t block_cols = 0;

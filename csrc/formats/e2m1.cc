@@ -1,4 +1,4 @@
-// e2m1: 4-bit floats, two per byte (MXFP4, NVFP4, DeepSeek-V4's fp4).
+// e2m1: 4-bit floats, two per byte (MXFP4, NVFP4, DeepSeek-V4's fp4), in rows or transposed.
 #include <array>
 
 #include "formats/scalars.h"
@@ -11,7 +11,7 @@ uint64_t e2m1_bytes(const EncodedMatrix&, int64_t rows, int64_t cols) {
   return cols % 2 == 0 ? static_cast<uint64_t>(rows * cols / 2) : 0;
 }
 
-void decode_e2m1_tile(const CheckedMatrix& matrix, const Tile& tile) {
+void decode_rows(const CheckedMatrix& matrix, const Tile& tile) {
   const int64_t block_rows = matrix.source->block_rows;
   const int64_t block_cols = matrix.source->block_cols;
   std::array<float, 16> products{};
@@ -34,6 +34,26 @@ void decode_e2m1_tile(const CheckedMatrix& matrix, const Tile& tile) {
       }
     }
   }
+}
+
+// Two columns to a byte, and the grid of scales transposed as the elements are.
+void decode_transposed(const CheckedMatrix& matrix, const Tile& tile) {
+  const int64_t block_rows = matrix.source->block_rows;
+  const int64_t block_cols = matrix.source->block_cols;
+  for (int64_t j = 0; j < tile.cols; ++j) {
+    const int64_t col = tile.col + j;
+    const uint8_t* bytes = matrix.source->data.data + col / 2 * matrix.rows + tile.row;
+    const float* scales = matrix.scales.data() + col / block_cols * matrix.grid_rows;
+    for (int64_t i = 0; i < tile.rows; ++i) {
+      const uint8_t byte = bytes[i];
+      const float scale = scales[(tile.row + i) / block_rows];
+      tile.out[i * tile.stride + j] = kE2M1Values[col % 2 != 0 ? byte >> 4 : byte & 15] * scale;
+    }
+  }
+}
+
+void decode_e2m1_tile(const CheckedMatrix& matrix, const Tile& tile) {
+  return matrix.source->transposed ? decode_transposed(matrix, tile) : decode_rows(matrix, tile);
 }
 
 }  // namespace

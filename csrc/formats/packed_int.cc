@@ -1,4 +1,4 @@
-// compressed-tensors "pack-quantized": integers of 4 or 8 bits in words of 32, along the columns.
+// compressed-tensors "pack-quantized": integers of 2, 4 or 8 bits in words of 32, along the columns.
 #include "core/numeric.h"
 #include "formats/groups.h"
 #include "formats/scalars.h"
@@ -8,7 +8,7 @@ namespace sparse_experts::decode_detail {
 namespace {
 
 uint64_t packed_int_bytes(const EncodedMatrix& source, int64_t rows, int64_t cols) {
-  if (source.bits != 4 && source.bits != 8) return 0;
+  if (source.bits != 2 && source.bits != 4 && source.bits != 8) return 0;
   int64_t words = 0;
   int64_t bytes = 0;
   if (!checked_multiply(rows, ceil_div(cols, 32 / source.bits), &words) ||
@@ -36,7 +36,7 @@ int64_t end_of_group(const CheckedMatrix& matrix, const Tile& tile, int64_t j) {
 void decode_packed_int_tile(const CheckedMatrix& matrix, const Tile& tile) {
   const EncodedMatrix& source = *matrix.source;
   const int32_t bits = source.bits;
-  const int32_t word_shift = bits == 4 ? 3 : 2;
+  const int32_t word_shift = bits == 2 ? 4 : bits == 4 ? 3 : 2;
   const int64_t per_word = int64_t{1} << word_shift;
   const int32_t mask = (1 << bits) - 1;
   const int64_t words_per_row = ceil_div(matrix.cols, per_word);

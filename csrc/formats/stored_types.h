@@ -50,19 +50,20 @@ constexpr bool contains(StoredTypes set, StoredType type) {
 
 enum class Codec : int32_t {
   // elements as they are, [rows, cols] or transposed; a scale per block where there is one,
-  // multiplied
+  // multiplied (U8: the bytes of e8m0)
   kFloat,
-  // two per byte, low nibble first: [rows, cols/2]; a scale per block in e8m0 (or its bytes)
-  // or e4m3; a scale of the whole matrix where there is one
+  // two per byte, low nibble first: [rows, cols/2], or transposed; a scale per block in e8m0
+  // (or its bytes) or e4m3; a scale of the whole matrix where there is one
   kE2M1,
-  // compressed-tensors, 4 or 8 bit: I32 [rows, ceil(cols*bits/32)], offset 2^(bits-1); zero
+  // compressed-tensors, 2, 4 or 8 bit: I32 [rows, ceil(cols*bits/32)], offset 2^(bits-1); zero
   // points packed along rows; a group per column where there is one
   kPackedInt,
   // 4 bit, input-major: I32 [cols, rows/8], nibble order 0,4,1,5,2,6,3,7; zero points I32
   // [groups, rows/8], scales [groups, rows]
   kAwq,
-  // 4 bit, input-major: I32 [cols/8, rows]; zero points I32 [groups, rows/8], scales [groups,
-  // rows]; a group per column where there is one
+  // 2, 4 or 8 bit, input-major: I32 [cols*bits/32, rows]; zero points I32 [groups,
+  // rows*bits/32] where there are some, scales [groups, rows]; a group per column where there
+  // is one
   kGptq,
   // one signed byte each, [rows, cols]; a scale per block; zero points I8 where there are
   // some, one per scale
@@ -85,8 +86,9 @@ struct CodecRow {
 constexpr CodecRow kCodecs[] = {
     {"float",
      types_of({StoredType::kF32, StoredType::kF16, StoredType::kBF16, StoredType::kF8E4M3}),
-     types_of({StoredType::kF32, StoredType::kF16, StoredType::kBF16, StoredType::kF8E8M0}), false,
-     false, false, false, false, true},
+     types_of({StoredType::kF32, StoredType::kF16, StoredType::kBF16, StoredType::kF8E8M0,
+               StoredType::kU8}),
+     false, false, false, false, false, true},
     {"e2m1", types_of({StoredType::kU8, StoredType::kI8}),
      types_of({StoredType::kF8E8M0, StoredType::kU8, StoredType::kF8E4M3}), false, false, true,
      false, false, false},

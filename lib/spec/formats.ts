@@ -65,15 +65,15 @@ export interface StoredFormat {
 }
 
 export const STORED_FORMATS: Readonly<Record<Codec, StoredFormat>> = {
-  /** elements as they are, [rows, cols] or transposed; a scale per block where there is one, multiplied */
+  /** elements as they are, [rows, cols] or transposed; a scale per block where there is one, multiplied (U8: the bytes of e8m0) */
   float: {
     data: ['F32', 'F16', 'BF16', 'F8_E4M3'],
-    scale: ['F32', 'F16', 'BF16', 'F8_E8M0'],
+    scale: ['F32', 'F16', 'BF16', 'F8_E8M0', 'U8'],
     parts: ['data', 'scale'],
   },
-  /** two per byte, low nibble first: [rows, cols/2]; a scale per block in e8m0 (or its bytes) or e4m3; a scale of the whole matrix where there is one */
+  /** two per byte, low nibble first: [rows, cols/2], or transposed; a scale per block in e8m0 (or its bytes) or e4m3; a scale of the whole matrix where there is one */
   e2m1: { data: ['U8', 'I8'], scale: ['F8_E8M0', 'U8', 'F8_E4M3'], parts: ['data', 'scale', 'globalScale'] },
-  /** compressed-tensors, 4 or 8 bit: I32 [rows, ceil(cols*bits/32)], offset 2^(bits-1); zero points packed along rows; a group per column where there is one */
+  /** compressed-tensors, 2, 4 or 8 bit: I32 [rows, ceil(cols*bits/32)], offset 2^(bits-1); zero points packed along rows; a group per column where there is one */
   packedInt: {
     data: ['I32'],
     scale: ['F32', 'F16', 'BF16'],
@@ -81,7 +81,7 @@ export const STORED_FORMATS: Readonly<Record<Codec, StoredFormat>> = {
   },
   /** 4 bit, input-major: I32 [cols, rows/8], nibble order 0,4,1,5,2,6,3,7; zero points I32 [groups, rows/8], scales [groups, rows] */
   awq: { data: ['I32'], scale: ['F32', 'F16', 'BF16'], parts: ['data', 'scale', 'zeroPoint'] },
-  /** 4 bit, input-major: I32 [cols/8, rows]; zero points I32 [groups, rows/8], scales [groups, rows]; a group per column where there is one */
+  /** 2, 4 or 8 bit, input-major: I32 [cols*bits/32, rows]; zero points I32 [groups, rows*bits/32] where there are some, scales [groups, rows]; a group per column where there is one */
   gptq: { data: ['I32'], scale: ['F32', 'F16', 'BF16'], parts: ['data', 'scale', 'zeroPoint', 'groupIndex'] },
   /** one signed byte each, [rows, cols]; a scale per block; zero points I8 where there are some, one per scale */
   int8: { data: ['I8'], scale: ['F32', 'F16', 'BF16'], parts: ['data', 'scale', 'zeroPoint'] },

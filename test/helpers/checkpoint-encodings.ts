@@ -78,7 +78,7 @@ export function encodedCases(seed: number): EncodedCase[] {
           bytes: randomBytes(random, rows * cols * (type === 'F32' ? 4 : type === 'F8_E4M3' ? 1 : 2)),
         }
         add('plain', rows, cols, { codec: 'float', transposed }, { data: everyBit })
-        for (const scaleType of ['F32', 'BF16', 'F16', 'F8_E8M0'] as const) {
+        for (const scaleType of ['F32', 'BF16', 'F16', 'F8_E8M0', 'U8'] as const) {
           const block = { rows: 1 + random.integer(40), cols: 1 + random.integer(140) }
           const scale = randomFloats(random, scaleType, ceilDiv(rows, block.rows) * ceilDiv(cols, block.cols))
           const data = randomFloats(random, type, rows * cols)
@@ -108,7 +108,10 @@ export function encodedCases(seed: number): EncodedCase[] {
         }
         const scale = randomFloats(random, scaleType, rows * ceilDiv(cols, width))
         const globalScale = globalScaleOp && randomFloats(random, 'F32', 1)
-        add('e2m1', rows, cols, { codec: 'e2m1', block, globalScaleOp }, { data, scale, globalScale })
+        for (const transposed of [false, true]) {
+          const encoding: MatrixEncoding = { codec: 'e2m1', block, globalScaleOp, transposed }
+          add('e2m1', rows, cols, encoding, { data, scale, globalScale })
+        }
       }
     }
   }
@@ -119,8 +122,8 @@ export function encodedCases(seed: number): EncodedCase[] {
     [17, 260],
     [40, 301],
   ] as const) {
-    for (const bits of [4, 8] as const) {
-      for (const variant of ['symmetric', 'zeros', 'index', 'zeros and index', 'tensor']) {
+    for (const bits of [2, 4, 8] as const) {
+      for (const variant of ['symmetric', 'zeros', 'index', 'unset index', 'zeros and index', 'tensor']) {
         const block = variant === 'tensor' ? { rows, cols } : { rows: 1, cols: 1 + random.integer(40) }
         const numGroups = ceilDiv(cols, block.cols)
         const gridRows = ceilDiv(rows, block.rows)
@@ -137,7 +140,11 @@ export function encodedCases(seed: number): EncodedCase[] {
             zeroPoint: variant.includes('zeros')
               ? randomWords(random, ceilDiv(rows, perWord) * numGroups)
               : undefined,
-            groupIndex: variant.includes('index') ? groupIndex(random, cols, numGroups) : undefined,
+            groupIndex: variant.includes('unset')
+              ? { type: 'I32', bytes: new Uint8Array(4 * cols).fill(255) }
+              : variant.includes('index')
+                ? groupIndex(random, cols, numGroups)
+                : undefined,
           },
         )
       }
@@ -161,17 +168,23 @@ export function encodedCases(seed: number): EncodedCase[] {
     [40, 264],
     [72, 520],
   ] as const) {
-    for (const codec of ['awq', 'gptq'] as const) {
-      for (const variant of [0, 1, 2] as const) {
+    const codecs = [{ codec: 'awq' }, ...([2, 4, 8] as const).map(bits => ({ codec: 'gptq', bits }) as const)]
+    for (const kind of codecs as readonly Pick<MatrixEncoding, 'codec' | 'bits'>[]) {
+      const perWord = 32 / (kind.bits ?? 4)
+      if (rows % perWord !== 0 || cols % perWord !== 0) continue
+      for (const variant of [0, 1, 2, 3] as const) {
+        const isGptq = kind.codec === 'gptq'
         const block = { rows: 1, cols: variant === 2 ? cols : 1 + random.integer(64) }
         const numGroups = ceilDiv(cols, block.cols)
-        const encoding: MatrixEncoding = { codec, block }
-        if (codec === 'gptq') encoding.zeroOffset = variant === 0 ? 0 : 1
-        add(codec, rows, cols, encoding, {
-          data: randomWords(random, (rows * cols) / 8),
+        const encoding: MatrixEncoding = { ...kind, block }
+        if (isGptq) encoding.zeroOffset = variant === 0 ? 0 : 1
+        // One of the gptq variants is symmetric: it has no zero points.
+        const isSymmetric = isGptq && variant === 3
+        add(kind.codec, rows, cols, encoding, {
+          data: randomWords(random, (rows * cols) / perWord),
           scale: randomFloats(random, variant === 1 ? 'BF16' : 'F16', numGroups * rows),
-          zeroPoint: randomWords(random, (numGroups * rows) / 8),
-          groupIndex: codec === 'gptq' && variant === 1 ? groupIndex(random, cols, numGroups) : undefined,
+          zeroPoint: isSymmetric ? undefined : randomWords(random, (numGroups * rows) / perWord),
+          groupIndex: isGptq && variant === 1 ? groupIndex(random, cols, numGroups) : undefined,
         })
       }
     }

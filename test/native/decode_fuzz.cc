@@ -6,6 +6,7 @@
 // An input is a list of small choices, then bytes for the spans. Every span is an exact heap block,
 // so that a read past its end is seen by AddressSanitizer; the output has guard elements behind
 // each row, which must keep their value.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -132,7 +133,7 @@ EncodedMatrix make_matrix(Input& input, int64_t rows, int64_t cols,
   matrix.codec = codec == 255 ? static_cast<Codec>(sparse_experts::kNumCodecs + 2)
                               : static_cast<Codec>(codec % sparse_experts::kNumCodecs);
   const uint8_t flags = input.byte();
-  matrix.bits = flags & 1 ? 4 : 8;
+  matrix.bits = flags & 1 ? 4 : flags & 2 ? 2 : 8;
   if ((flags & 0xc0) == 0xc0) matrix.bits = static_cast<int32_t>(input.byte()) - 8;
   matrix.transposed = (flags & 2) != 0;
   const bool is_codec = static_cast<int32_t>(matrix.codec) < sparse_experts::kNumCodecs;
@@ -157,9 +158,11 @@ EncodedMatrix make_matrix(Input& input, int64_t rows, int64_t cols,
     const StoredType type = pick(row.scale, (types >> 2) % 8);
     matrix.scale = make_span(input, type, product(grid_rows, grid_cols), blocks);
   }
-  if (row.has_zero_point && (row.is_input_major || (types & 32) != 0)) {
-    const int64_t per_word = matrix.codec != Codec::kPackedInt ? 1 : matrix.bits == 4 ? 8 : 4;
-    const int64_t lines = row.is_input_major ? rows / 8 : grid_size(grid_rows, per_word);
+  if (row.has_zero_point && (matrix.codec == Codec::kAwq || (types & 32) != 0)) {
+    const int64_t bits = matrix.codec == Codec::kAwq ? 4 : std::max(1, matrix.bits);
+    const int64_t per_word = matrix.codec == Codec::kInt8 ? 1 : 32 / bits;
+    const int64_t lines =
+        row.is_input_major ? rows / std::max<int64_t>(1, per_word) : grid_size(grid_rows, per_word);
     matrix.zero_point = make_span(input, matrix.data.type, product(lines, grid_cols), blocks);
   }
   if ((types & 64) != 0 && row.has_group_index) {

@@ -33,7 +33,7 @@ function request({ encoding, buffers, rows, cols }: EncodedCase, dtype: DType): 
   return Buffer.concat([
     int64s(
       CODECS.indexOf(encoding.codec),
-      encoding.bits ?? (encoding.codec === 'packedInt' ? 4 : 0),
+      encoding.bits ?? (['packedInt', 'gptq'].includes(encoding.codec) ? 4 : 0),
       encoding.transposed ? 1 : 0,
       encoding.zeroOffset ?? 0,
       GLOBAL_OPS.indexOf(encoding.globalScaleOp),

@@ -167,6 +167,52 @@ describe('awq and gptq', () => {
     expect(Array.from(v2.subarray(24, 26))).toEqual([0, -4])
   })
 
+  it('gptq zero points of 0 that borrowed from their neighbours come back', () => {
+    // Zeros 8 0 0 5 15 0 1 0, lowest first, minus 0x11111111 as one word.
+    const stored = (0x0_10f_5008 - 0x1111_1111) >>> 0
+    const buffers = {
+      data: words(...Array.from({ length: 8 }, () => 0)),
+      zeroPoint: words(stored),
+      scale: f16(...Array.from({ length: 8 }, () => 1)),
+    }
+    const out = decodeMatrix({ codec: 'gptq', block: { rows: 1, cols: 8 }, zeroOffset: 1 }, buffers, 8, 8)
+    const zeros = (values: Float32Array, size: number) =>
+      Array.from({ length: size }, (_, row) => 0 - values[row * size]!)
+    expect(zeros(out, 8)).toEqual([8, 0, 0, 5, 15, 0, 1, 0])
+    const bytes = {
+      ...buffers,
+      data: words(0, 0, 0, 0),
+      zeroPoint: words((0x80_00_00_01 - 0x01010101) >>> 0),
+    }
+    const eight = decodeMatrix(
+      { codec: 'gptq', bits: 8, block: { rows: 1, cols: 4 }, zeroOffset: 1 },
+      { ...bytes, scale: f16(1, 1, 1, 1) },
+      4,
+      4,
+    )
+    expect(zeros(eight, 4)).toEqual([1, 0, 0, 128])
+  })
+
+  it('gptq without zero points is symmetric: 2, 8 and 128', () => {
+    for (const [bits, middle] of [
+      [2, 2],
+      [4, 8],
+      [8, 128],
+    ] as const) {
+      const size = 32 / bits
+      const out = decodeMatrix(
+        { codec: 'gptq', bits, block: { rows: 1, cols: size }, zeroOffset: 1 },
+        {
+          data: words(...Array.from({ length: size }, () => 0)),
+          scale: f16(...Array.from({ length: size }, () => -1)),
+        },
+        size,
+        size,
+      )
+      expect(out.every(value => value === middle)).toBe(true)
+    }
+  })
+
   it('gptq follows the index of groups in any order', () => {
     const buffers = {
       data: words(...Array.from({ length: 8 }, () => 0x99999999)),
@@ -195,7 +241,7 @@ describe('what does not fit is refused', () => {
     ['an fp8 scale of fp8', { codec: 'float', block: { rows: 2, cols: 2 } }, { data, scale: fp8(1) }, 2, 2],
     ['a stray zero point', { codec: 'float' }, { data, zeroPoint: words(1) }, 2, 2],
     ['an odd row of nibbles', { codec: 'e2m1', block: { rows: 1, cols: 32 } }, { data, scale: fp8(1) }, 1, 3],
-    ['no zero point', gptq, { data: word8, scale: scale8 }, 8, 8],
+    ['no zero point', { ...gptq, codec: 'awq' }, { data: word8, scale: scale8 }, 8, 8],
     ['rows that do not pack', gptq, { data: word8, scale: scale8, zeroPoint: words(1) }, 9, 8],
     [
       'a group that does not exist',

@@ -30,6 +30,7 @@ export function e2m1Rows(
 ): RowDecoder {
   if (cols % 2 !== 0) throw malformed('an odd number of columns does not pack into bytes')
   const { bytes } = requireBuffer(buffers.data, 'data', STORED_FORMATS.e2m1.data, (rows * cols) / 2)
+  const { transposed } = encoding
   const grid = requireGrid(encoding, rows, cols)
   const scale = requireBuffer(buffers.scale, 'scale', STORED_FORMATS.e2m1.scale, grid.numRows * grid.numCols)
   const readScale = elementReader(scale.bytes, scale.type)
@@ -45,12 +46,12 @@ export function e2m1Rows(
     return Math.fround(operation === 'multiply' ? value * global : value / global)
   }
   return (row, out, offset) => {
-    const base = Math.floor(row / grid.blockRows) * grid.numCols
+    const gridRow = Math.floor(row / grid.blockRows)
     for (let block = 0; block < grid.numCols; block++) {
-      const factor = factorOf(base + block)
+      const factor = factorOf(transposed ? block * grid.numRows + gridRow : gridRow * grid.numCols + block)
       const end = Math.min(cols, (block + 1) * grid.blockCols)
       for (let j = block * grid.blockCols; j < end; j++) {
-        const byte = bytes[(row * cols + j) >>> 1]!
+        const byte = bytes[transposed ? (j >>> 1) * rows + row : (row * cols + j) >>> 1]!
         out[offset + j] = E2M1[j & 1 ? byte >> 4 : byte & 15]! * factor
       }
     }
@@ -61,6 +62,8 @@ export function e2m1Rows(
 function groupsOf(buffers: EncodedBuffers, cols: number, grid: ScaleGrid): (column: number) => number {
   if (!buffers.groupIndex) return column => Math.floor(column / grid.blockCols)
   const index = int32Of(requireBuffer(buffers.groupIndex, 'group index', ['I32'], cols).bytes)
+  // An index that was never set: the columns are in order.
+  if (index.every(group => group === -1)) return column => Math.floor(column / grid.blockCols)
   for (const group of index) if (group < 0 || group >= grid.numCols) throw malformed(`group index ${group}`)
   return column => index[column]!
 }
@@ -74,7 +77,7 @@ export function packedIntRows(
 ): RowDecoder {
   const bits = encoding.bits ?? 4
   const perWord = 32 / bits
-  const mask = bits === 8 ? 255 : 15
+  const mask = 2 ** bits - 1
   const middle = (mask + 1) / 2
   const wordsPerRow = Math.ceil(cols / perWord)
   const grid = requireGrid(encoding, rows, cols)
@@ -132,38 +135,74 @@ export function int8Rows(
   }
 }
 
-/** AWQ packs along the output in its own order, GPTQ along the input in plain order; zero points lie along the output in both. */
-export function inputMajorRows(
+/** Scales and zero points of the formats that are packed input-major: one per output feature and group. */
+function inputMajorGrid(encoding: MatrixEncoding, buffers: EncodedBuffers, rows: number, cols: number) {
+  const grid = requireGrid(encoding, rows, cols)
+  if (grid.blockRows !== 1) throw malformed('scales of this codec are per output feature')
+  const count = grid.numCols * rows
+  const scale = requireBuffer(buffers.scale, 'scale', STORED_FORMATS[encoding.codec].scale, count)
+  return { grid, readScale: elementReader(scale.bytes, scale.type) }
+}
+
+/** AWQ packs along the output in its own order. */
+export function awqRows(
   encoding: MatrixEncoding,
   buffers: EncodedBuffers,
   rows: number,
   cols: number,
 ): RowDecoder {
-  const awq = encoding.codec === 'awq'
-  if (rows % 8 !== 0 || (!awq && cols % 8 !== 0))
-    throw malformed(`${rows} by ${cols} does not pack into words of 8`)
-  const grid = requireGrid(encoding, rows, cols)
-  if (grid.blockRows !== 1) throw malformed('scales of this codec are per output feature')
-  if (awq && buffers.groupIndex) throw malformed('awq has no group index')
-  const words = wordsOf(
-    requireBuffer(buffers.data, 'data', STORED_FORMATS[encoding.codec].data, (rows * cols) / 8).bytes,
-  )
-  const numGroups = grid.numCols
-  const zeros = wordsOf(requireBuffer(buffers.zeroPoint, 'zero point', ['I32'], (numGroups * rows) / 8).bytes)
-  const scale = requireBuffer(buffers.scale, 'scale', STORED_FORMATS[encoding.codec].scale, numGroups * rows)
-  const readScale = elementReader(scale.bytes, scale.type)
+  if (rows % 8 !== 0) throw malformed(`${rows} by ${cols} does not pack into words of 8`)
+  const { grid, readScale } = inputMajorGrid(encoding, buffers, rows, cols)
+  if (buffers.groupIndex) throw malformed('awq has no group index')
+  const words = wordsOf(requireBuffer(buffers.data, 'data', STORED_FORMATS.awq.data, (rows * cols) / 8).bytes)
+  const numZeros = (grid.numCols * rows) / 8
+  const zeros = wordsOf(requireBuffer(buffers.zeroPoint, 'zero point', ['I32'], numZeros).bytes)
   const group = groupsOf(buffers, cols, grid)
-  const added = awq ? 0 : (encoding.zeroOffset ?? 0)
   const wordsPerLine = rows / 8
   return (row, out, offset) => {
     const column = row >>> 3
-    const shift = 4 * (awq ? AWQ_NIBBLE[row & 7]! : row & 7)
+    const shift = 4 * AWQ_NIBBLE[row & 7]!
     for (let j = 0; j < cols; j++) {
       const g = group(j)
-      const q = awq
-        ? (words[j * wordsPerLine + column]! >>> shift) & 15
-        : (words[(j >>> 3) * rows + row]! >>> (4 * (j & 7))) & 15
-      const zero = ((zeros[g * wordsPerLine + column]! >>> shift) & 15) + added
+      const q = (words[j * wordsPerLine + column]! >>> shift) & 15
+      const zero = (zeros[g * wordsPerLine + column]! >>> shift) & 15
+      out[offset + j] = (q - zero) * readScale(g * rows + row)
+    }
+  }
+}
+
+/**
+ * GPTQ packs along the input in plain order, its zero points along the output; none: 2^(bits - 1). The format `gptq` takes 1 from every
+ * zero point by taking 0x11…1 from the whole word, where a 0 borrows from its neighbour: adding it to the whole word gives all of them back.
+ */
+export function gptqRows(
+  encoding: MatrixEncoding,
+  buffers: EncodedBuffers,
+  rows: number,
+  cols: number,
+): RowDecoder {
+  const bits = encoding.bits ?? 4
+  const perWord = 32 / bits
+  const mask = 2 ** bits - 1
+  if (rows % perWord !== 0 || cols % perWord !== 0)
+    throw malformed(`${rows} by ${cols} does not pack into words of ${perWord}`)
+  const { grid, readScale } = inputMajorGrid(encoding, buffers, rows, cols)
+  const words = wordsOf(
+    requireBuffer(buffers.data, 'data', STORED_FORMATS.gptq.data, (rows * cols) / perWord).bytes,
+  )
+  const wordsPerLine = rows / perWord
+  const zeros =
+    buffers.zeroPoint &&
+    wordsOf(requireBuffer(buffers.zeroPoint, 'zero point', ['I32'], grid.numCols * wordsPerLine).bytes)
+  const added = encoding.zeroOffset ? 0xffffffff / mask : 0
+  const group = groupsOf(buffers, cols, grid)
+  return (row, out, offset) => {
+    const column = Math.floor(row / perWord)
+    const shift = bits * (row % perWord)
+    for (let j = 0; j < cols; j++) {
+      const g = group(j)
+      const q = (words[Math.floor(j / perWord) * rows + row]! >>> (bits * (j % perWord))) & mask
+      const zero = zeros ? ((zeros[g * wordsPerLine + column]! + added) >>> shift) & mask : (mask + 1) / 2
       out[offset + j] = (q - zero) * readScale(g * rows + row)
     }
   }

@@ -6,7 +6,7 @@
 
 import { STORED_FORMATS, type StoredPart } from '../../spec/formats.js'
 import type { MatrixEncoding } from '../plan/layer-plan.js'
-import { e2m1Rows, inputMajorRows, int8Rows, packedIntRows } from './decode-packed.js'
+import { awqRows, e2m1Rows, gptqRows, int8Rows, packedIntRows } from './decode-packed.js'
 import { elementReader } from './elements.js'
 import { type EncodedBuffers, gridOf, malformed, type RowDecoder, requireBuffer } from './encoded.js'
 
@@ -33,8 +33,10 @@ export function rowDecoder(
       return packedIntRows(encoding, buffers, rows, cols)
     case 'int8':
       return int8Rows(encoding, buffers, rows, cols)
+    case 'awq':
+      return awqRows(encoding, buffers, rows, cols)
     default:
-      return inputMajorRows(encoding, buffers, rows, cols)
+      return gptqRows(encoding, buffers, rows, cols)
   }
 }
 
