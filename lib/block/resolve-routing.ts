@@ -4,6 +4,7 @@ import { CAPACITIES, GROUP_SCORES, isScored, SCORING_FUNCS } from '../spec/enums
 import { describeValue, invalidArgShape, invalidArgType, invalidArgValue, missingInput } from './errors.js'
 import { type Fields, fieldsOf } from './option-fields.js'
 import type { ResolvedRouting, RoutingConfig, RoutingRule, RoutingVectors } from './routing.js'
+import { checkSelectionBias } from './selection-bias.js'
 import { isFloat32Array, isInt32Array } from './typed-arrays.js'
 
 /** Most router outputs (real and identity experts) that a layer may have. */
@@ -223,11 +224,11 @@ export function resolveRoutingConfig(config: RoutingConfig | (ResolvedRouting & 
 }
 
 /**
- * Checks the tensors of a rule: kinds, lengths, finite selection bias, hash table present exactly when the rule is hash-routed
+ * Checks the tensors of a rule: kinds, lengths, values of the selection bias, hash table present exactly when the rule is hash-routed
  * and its ids among the router outputs.
  *
  * @throws TypeError `ERR_MOE_INVALID_ARG_TYPE`, `ERR_MOE_MISSING_INPUT` (no hash table); RangeError
- * `ERR_MOE_INVALID_ARG_SHAPE`, `ERR_MOE_INVALID_ARG_VALUE`.
+ * `ERR_MOE_INVALID_ARG_SHAPE`, `ERR_MOE_INVALID_ARG_VALUE`; MoeError `ERR_MOE_INVALID_CHECKPOINT` (values of the selection bias).
  */
 export function checkRoutingVectors(routing: ResolvedRouting, vectors: RoutingVectors): void {
   const numOutputs = routing.numExperts + routing.numIdentityExperts
@@ -249,8 +250,7 @@ export function checkRoutingVectors(routing: ResolvedRouting, vectors: RoutingVe
           ? ''
           : `scoringFunc '${scoringFunc}'`
     if (why) throw invalidArgValue('selectionBias', `nothing with ${why}`, selectionBias)
-    const at = selectionBias.findIndex(value => !Number.isFinite(value))
-    if (at >= 0) throw invalidArgValue(`selectionBias[${at}]`, 'a finite number', selectionBias[at])
+    checkSelectionBias(selectionBias, routing, 'selectionBias')
   }
   if (!routing.hashRouted) {
     if (hashTable) throw invalidArgValue('hashTable', 'nothing unless hashRouted', hashTable)

@@ -295,7 +295,15 @@ describe('vectors', () => {
       type(/perExpertScale/),
     )
     const holes = new Float32Array(8).fill(Number.NaN, 3, 4)
-    expect(() => checkRoutingVectors(softmax, { selectionBias: holes })).toThrow(value(/selectionBias\[3\]/))
+    for (const hole of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      holes[3] = hole
+      expect(() => checkRoutingVectors(softmax, { selectionBias: holes })).toThrow(
+        expect.objectContaining({
+          code: 'ERR_MOE_INVALID_CHECKPOINT',
+          message: expect.stringMatching(/selectionBias is (NaN|Infinity) at expert 3/),
+        }),
+      )
+    }
     expect(() => checkRoutingVectors(softmax, { hashTable: new Int32Array(2) })).toThrow(value(/hashTable/))
     expect(() => checkRoutingVectors(hash, {})).toThrow(
       expect.objectContaining({ name: 'TypeError', code: 'ERR_MOE_MISSING_INPUT' }),
@@ -304,6 +312,28 @@ describe('vectors', () => {
     expect(() => checkRoutingVectors(hash, { hashTable: Int32Array.of(0, 8) })).toThrow(
       value(/hashTable\[1\]/),
     )
+  })
+
+  it('a selection bias that masks experts leaves enough of them', () => {
+    const masked = (...experts: number[]) => {
+      const bias = new Float32Array(8)
+      for (const e of experts) bias[e] = Number.NEGATIVE_INFINITY
+      return { selectionBias: bias }
+    }
+    const tooFew = expect.objectContaining({ code: 'ERR_MOE_INVALID_CHECKPOINT' })
+    const two = resolveRouting({ scoringFunc: 'sigmoid', numExperts: 8, topK: 2, normTopkProb: true })
+    expect(() => checkRoutingVectors(two, masked(0, 1, 2, 3, 4, 5))).not.toThrow()
+    expect(() => checkRoutingVectors(two, masked(0, 1, 2, 3, 4, 5, 6))).toThrow(tooFew)
+    // Two groups of four are kept of which one may have a single unmasked expert, whose group then has no score.
+    const grouped = (topK: number, topkGroup: number) =>
+      resolveRouting({
+        ...{ scoringFunc: 'sigmoid', numExperts: 8, topK, normTopkProb: true },
+        ...{ numExpertGroups: 2, topkGroup, groupScore: 'top2_sum' },
+      } as never)
+    expect(() => checkRoutingVectors(grouped(3, 1), masked(0, 1, 2))).not.toThrow()
+    expect(() => checkRoutingVectors(grouped(3, 1), masked(0, 1))).toThrow(tooFew)
+    expect(() => checkRoutingVectors(grouped(5, 2), masked(0, 1, 2))).not.toThrow()
+    expect(() => checkRoutingVectors(grouped(6, 2), masked(0, 1, 2))).toThrow(tooFew)
   })
 
   it.each(['hash', 'switch', 'sparsemixer', 'topkSoftmax', 'topkSigmoid'])(
