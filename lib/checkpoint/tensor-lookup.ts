@@ -35,7 +35,8 @@ export class TensorLookup {
     throw this.missing(names)
   }
 
-  missing(names: readonly string[]): MoeError {
+  missing(tried: readonly string[]): MoeError {
+    const names = [...new Set(tried)]
     const what = names.map(name => `'${name}'`).join(' or ')
     return new MoeError('ERR_MOE_MISSING_TENSOR', `${this.checkpoint.directory} has no tensor ${what}`, {
       details: { directory: this.checkpoint.directory, tensor: names[0], tried: [...names] },

@@ -4,13 +4,13 @@ import type { FamilyRow } from './parts/family.js'
 import { LAYERS, SIZES } from './parts/fields.js'
 import { mlpNaming } from './parts/layouts.js'
 import { NORM_FLAG_OFF } from './parts/scoring.js'
-import { everyLayer } from './parts/sparse-layers.js'
+import { sparseLayers } from './parts/sparse-layers.js'
 
 export const ALLENAI_FAMILIES: readonly FamilyRow[] = [
   {
     modelTypes: ['olmoe', 'flex_olmo'],
     ...SIZES,
     routing: NORM_FLAG_OFF,
-    stacks: [{ ...LAYERS, sparse: everyLayer, naming: [mlpNaming()] }],
+    stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: [mlpNaming()] }],
   },
 ]

@@ -3,7 +3,7 @@
 import type { FamilyRow } from './parts/family.js'
 import { LAYERS } from './parts/fields.js'
 import { flag, GATE_UP_DOWN, mlpNaming, sharedMlp, tensor } from './parts/layouts.js'
-import { byInterval } from './parts/sparse-layers.js'
+import { sparseLayers } from './parts/sparse-layers.js'
 
 export const BAIDU_FAMILIES: readonly FamilyRow[] = [
   {
@@ -11,6 +11,7 @@ export const BAIDU_FAMILIES: readonly FamilyRow[] = [
     hiddenSize: 'hidden_size',
     numExperts: 'moe_num_experts',
     topK: 'moe_k',
+    only: { moe_gate_act: ['softmax'], moe_use_aux_free: [true] },
     routing: (config, sizes) => ({
       scoringFunc: 'softmax',
       ...sizes,
@@ -20,14 +21,22 @@ export const BAIDU_FAMILIES: readonly FamilyRow[] = [
     stacks: [
       {
         ...LAYERS,
-        sparse: byInterval,
+        sparse: sparseLayers({ numDense: 1 }),
         naming: [
           mlpNaming({
-            router: { selectionBias: tensor('moe_statics.e_score_correction_bias') },
+            router: {
+              selectionBias: tensor(
+                'moe_statics.e_score_correction_bias',
+                'gate.moe_statics.e_score_correction_bias',
+              ),
+            },
             experts: [
               { ...GATE_UP_DOWN[0]!, bias: flag('use_bias', false) } as (typeof GATE_UP_DOWN)[number],
             ],
-            shared: sharedMlp('shared_experts.', 'moe_num_shared_experts', { bias: flag('use_bias', false) }),
+            shared: sharedMlp('shared_experts.', 'moe_num_shared_experts', {
+              default: 2,
+              bias: flag('use_bias', false),
+            }),
           }),
         ],
       },

@@ -1,7 +1,7 @@
 /** DBRX. */
 
 import type { FamilyRow } from './parts/family.js'
-import { everyLayer } from './parts/sparse-layers.js'
+import { sparseLayers } from './parts/sparse-layers.js'
 
 export const DATABRICKS_FAMILIES: readonly FamilyRow[] = [
   {
@@ -10,6 +10,7 @@ export const DATABRICKS_FAMILIES: readonly FamilyRow[] = [
     numExperts: 'ffn_config.moe_num_experts',
     topK: 'ffn_config.moe_top_k',
     activation: 'ffn_config.ffn_act_fn.name',
+    only: { 'ffn_config.uniform_expert_assignment': [false] },
     routing: (config, sizes) => {
       const order = 'ffn_config.moe_normalize_expert_weights'
       return config.isNull(order)
@@ -19,10 +20,10 @@ export const DATABRICKS_FAMILIES: readonly FamilyRow[] = [
     stacks: [
       {
         numLayers: 'n_layers',
-        sparse: everyLayer,
+        sparse: sparseLayers(),
         naming: [
           {
-            layer: 'transformer.blocks.{L}.',
+            layer: 'blocks.{L}.',
             block: 'ffn.',
             router: { weight: ['router.layer.weight'] },
             experts: [

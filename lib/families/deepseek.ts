@@ -2,39 +2,61 @@
 
 import type { RoutingRule } from '../block/routing.js'
 import type { ConfigReader } from './parts/config-reader.js'
-import { DEEPSEEK_SHARED, DEEPSEEK_V3_ONLY, deepseekV3Stack } from './parts/deepseek-block.js'
+import { DEEPSEEK_SHARED, DEEPSEEK_V3_DEFAULTS, DEEPSEEK_V3_ONLY } from './parts/deepseek-block.js'
 import type { Condition, FamilyRow, Naming, RoutingSizes } from './parts/family.js'
 import { LAYERS, ROUTED_SIZES } from './parts/fields.js'
-import { mlpNaming, tensorWhen } from './parts/layouts.js'
-import { DEEPSEEK_EPSILON, noauxTc, readGroups } from './parts/scoring.js'
-import { everyLayer, fromLayer } from './parts/sparse-layers.js'
+import { mlpNaming, sharedMlp, tensorWhen } from './parts/layouts.js'
+import { DEEPSEEK_EPSILON, readGroups } from './parts/scoring.js'
+import { sparseLayers } from './parts/sparse-layers.js'
 
-/** Greedy, or the best groups by their maximum; the scores are never renormalised. */
+/** Greedy, the best groups by their maximum, or DeepSeek-VL2's selection bias. */
 function v2Routing(config: ConfigReader, sizes: RoutingSizes): RoutingRule {
-  const method = config.string('topk_method')
-  if (method !== 'greedy' && method !== 'group_limited_greedy') {
-    config.fail('topk_method', `'${method}' is not supported; supported: greedy, group_limited_greedy`)
-  }
-  if (config.boolean('norm_topk_prob', false)) {
+  const method = v2Method(config)
+  const scale = config.number('routed_scaling_factor', 1)
+  const asked = config.boolean('norm_topk_prob', false) && sizes.topK > 1
+  // Only DeepSeek-VL2's code knows noaux_tc, and it renormalises, then scales. Of the others one scales or renormalises, one does both.
+  if (asked && method !== 'noaux_tc' && scale !== 1) {
     config.fail(
       'norm_topk_prob',
-      'is true: published implementations disagree on what deepseek_v2 then computes',
+      'is true with a routed_scaling_factor: published implementations disagree on what deepseek_v2 then computes',
     )
   }
-  return {
-    scoringFunc: 'softmax',
-    ...sizes,
-    normTopkProb: false,
-    routedScalingFactor: config.number('routed_scaling_factor', 1),
-    ...(method === 'group_limited_greedy'
-      ? readGroups(config, { count: 'n_group', kept: 'topk_group', score: 'max', required: true })
-      : {}),
+  const groups =
+    method === 'greedy'
+      ? {}
+      : readGroups(config, {
+          count: 'n_group',
+          kept: 'topk_group',
+          score: method === 'noaux_tc' ? 'top2_sum' : 'max',
+        })
+  if (method === 'noaux_tc' && groups.numExpertGroups !== groups.topkGroup) {
+    config.fail('n_group', 'with topk_method noaux_tc masks with 0 in deepseek_v2, which is not supported')
   }
+  return {
+    scoringFunc: config.string('scoring_func', 'softmax') as 'softmax' | 'sigmoid',
+    ...sizes,
+    ...(asked ? { normTopkProb: true, normEpsilon: DEEPSEEK_EPSILON } : { normTopkProb: false }),
+    routedScalingFactor: scale,
+    ...groups,
+  } as RoutingRule
 }
+
+/** `gready` is how DeepSeek's config class spells its default. */
+const V2_METHODS = ['greedy', 'gready', 'group_limited_greedy', 'noaux_tc']
+
+function v2Method(config: ConfigReader): string {
+  const method = config.string('topk_method', 'greedy')
+  if (!V2_METHODS.includes(method)) {
+    config.fail('topk_method', `'${method}' is not supported; supported: ${V2_METHODS.join(', ')}`)
+  }
+  return method === 'gready' ? 'greedy' : method
+}
+
+const isBiased: Condition = config => v2Method(config) === 'noaux_tc'
 
 const isHashLayer: Condition = (config, layer) => {
   const types = config.list('mlp_layer_types', 'string')
-  return types ? types[layer] === 'hash_moe' : layer < config.integer('num_hash_layers', 0)
+  return types ? types[layer] === 'hash_moe' : layer < config.integer('num_hash_layers', 0, 3)
 }
 
 function v4Routing(config: ConfigReader, sizes: RoutingSizes, layer: number): RoutingRule {
@@ -44,13 +66,13 @@ function v4Routing(config: ConfigReader, sizes: RoutingSizes, layer: number): Ro
     hashRouted: isHashLayer(config, layer),
     normTopkProb: true,
     normEpsilon: DEEPSEEK_EPSILON,
-    routedScalingFactor: config.number('routed_scaling_factor'),
+    routedScalingFactor: config.number('routed_scaling_factor', 1.5),
   } as RoutingRule
 }
 
 const hasNoTable: Condition = (config, layer) => !isHashLayer(config, layer)
 
-/** Names of the published files, and those of a save by transformers. */
+/** Names of the published files, and those that transformers has in memory. */
 const V4_NAMING: readonly Naming[] = [
   {
     layer: 'layers.{L}.',
@@ -81,13 +103,18 @@ export const DEEPSEEK_FAMILIES: readonly FamilyRow[] = [
   {
     modelTypes: ['deepseek_v2'],
     ...ROUTED_SIZES,
-    only: { scoring_func: ['softmax'] },
+    only: { scoring_func: ['softmax', 'sigmoid'] },
     routing: v2Routing,
     stacks: [
       {
         ...LAYERS,
-        sparse: fromLayer('first_k_dense_replace', 'moe_layer_freq'),
-        naming: [mlpNaming({ shared: DEEPSEEK_SHARED })],
+        sparse: sparseLayers(),
+        naming: [
+          mlpNaming({
+            router: { selectionBias: tensorWhen(isBiased, 'gate.e_score_correction_bias') },
+            shared: sharedMlp('shared_experts.', 'n_shared_experts', { default: 2 }),
+          }),
+        ],
       },
     ],
   },
@@ -95,8 +122,7 @@ export const DEEPSEEK_FAMILIES: readonly FamilyRow[] = [
     modelTypes: ['deepseek_v3', 'deepseek_v32'],
     ...ROUTED_SIZES,
     only: DEEPSEEK_V3_ONLY,
-    routing: noauxTc({ groupsRequired: true }),
-    stacks: [deepseekV3Stack(fromLayer('first_k_dense_replace', 'moe_layer_freq'))],
+    ...DEEPSEEK_V3_DEFAULTS,
   },
   {
     modelTypes: ['deepseek_v4'],
@@ -105,10 +131,11 @@ export const DEEPSEEK_FAMILIES: readonly FamilyRow[] = [
     only: { scoring_func: ['sqrtsoftplus', 'sigmoid'], norm_topk_prob: [true] },
     routing: v4Routing,
     // The published inference code and transformers clamp the shared expert as they do the routed ones.
-    shape: config => {
-      const limit = config.number('swiglu_limit', 0)
-      return { swigluLimit: limit, sharedSwigluLimit: limit }
+    shape: (config, layer) => {
+      const limit = config.number('swiglu_limit', 10)
+      const numShared = DEEPSEEK_SHARED.count(config, layer)
+      return { swigluLimit: limit, ...(numShared > 0 ? { sharedSwigluLimit: limit } : {}) }
     },
-    stacks: [{ ...LAYERS, sparse: everyLayer, naming: V4_NAMING }],
+    stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: V4_NAMING }],
   },
 ]

@@ -4,7 +4,7 @@ import type { FamilyRow, Stack } from './parts/family.js'
 import { LAYERS } from './parts/fields.js'
 import { CLASSIFIER, mlpNaming, tensor } from './parts/layouts.js'
 import { scored } from './parts/scoring.js'
-import { bySparseCount } from './parts/sparse-layers.js'
+import { bySparseCount, sparseLayers } from './parts/sparse-layers.js'
 
 function switchStack(numLayers: Stack['numLayers'], sparseField: string, layer: string): Stack {
   return {
@@ -30,11 +30,11 @@ export const GOOGLE_FAMILIES: readonly FamilyRow[] = [
     activation: 'hidden_activation',
     defaultActivation: 'gelu_pytorch_tanh',
     routing: scored({ norm: true }),
-    shape: config => ({ routerInput: 'separate', routerNormEpsilon: config.number('rms_norm_eps') }),
+    shape: config => ({ routerInput: 'separate', routerNormEpsilon: config.number('rms_norm_eps', 1e-6) }),
     stacks: [
       {
         ...LAYERS,
-        sparse: config => config.boolean('enable_moe_block', false),
+        sparse: (config, layer) => config.boolean('enable_moe_block', false) && sparseLayers()(config, layer),
         naming: [
           mlpNaming({
             block: '',
@@ -56,6 +56,7 @@ export const GOOGLE_FAMILIES: readonly FamilyRow[] = [
     hiddenSize: 'd_model',
     numExperts: 'num_experts',
     topK: 1,
+    only: { is_gated_act: [false] },
     activation: 'dense_act_fn',
     defaultActivation: 'relu',
     routing: (config, { numExperts }) => ({
@@ -63,7 +64,7 @@ export const GOOGLE_FAMILIES: readonly FamilyRow[] = [
       numExperts,
       topK: 1,
       normTopkProb: false,
-      capacity: { kind: 'per_sequence', expertCapacity: config.integer('expert_capacity', 1) },
+      capacity: { kind: 'per_sequence', expertCapacity: config.integer('expert_capacity', 1, 64) },
     }),
     shape: () => ({ gated: false }),
     stacks: [

@@ -4,24 +4,25 @@ import type { FamilyRow } from './parts/family.js'
 import { LAYERS, LOCAL_SIZES } from './parts/fields.js'
 import { FUSED_LINEARS, mlpNaming } from './parts/layouts.js'
 import { topkSoftmax } from './parts/scoring.js'
-import { everyLayer } from './parts/sparse-layers.js'
+import { sparseLayers } from './parts/sparse-layers.js'
 
-export const IBM_FAMILIES: readonly FamilyRow[] = [
-  {
-    modelTypes: ['granitemoe', 'granitemoeshared', 'granitemoehybrid'],
+/** `sharedWidth` is what the config class takes where config.json does not say. */
+function granite(modelTypes: readonly string[], sharedWidth: number): FamilyRow {
+  return {
+    modelTypes,
     ...LOCAL_SIZES,
     routing: topkSoftmax,
     stacks: [
       {
         ...LAYERS,
-        sparse: everyLayer,
+        sparse: sparseLayers(),
         naming: [
           mlpNaming({
             block: 'block_sparse_moe.',
-            router: { weight: ['router.layer.weight'] },
+            router: { weight: ['router.layer.weight', 'gate.weight', 'router.weight'] },
             experts: FUSED_LINEARS,
             shared: {
-              count: config => (config.integer('shared_intermediate_size', 0, 0) > 0 ? 1 : 0),
+              count: config => (config.integer('shared_intermediate_size', 0, sharedWidth) > 0 ? 1 : 0),
               gateUp: '/shared_mlp.input_linear',
               down: '/shared_mlp.output_linear',
             },
@@ -29,5 +30,10 @@ export const IBM_FAMILIES: readonly FamilyRow[] = [
         ],
       },
     ],
-  },
+  }
+}
+
+export const IBM_FAMILIES: readonly FamilyRow[] = [
+  granite(['granitemoe', 'granitemoeshared'], 0),
+  granite(['granitemoehybrid'], 1024),
 ]

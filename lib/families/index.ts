@@ -78,11 +78,24 @@ export interface ResolvedFamily {
   /** The `model_type`, without the suffix of a nested text model. */
   modelType: string
   config: ConfigReader
+  /** Keys from config.json's root to the section of the language model. */
+  path: readonly string[]
 }
 
-function rowOf(type: unknown): { row: FamilyRow; modelType: string } | undefined {
+type Found = { row: FamilyRow; modelType: string }
+
+/** Rows that claim some of the configs of another row's model type. */
+const CLAIMS = FAMILIES.flatMap(row => (row.alsoAs ?? []).map(claim => ({ row, ...claim })))
+
+function rowOf(section: ConfigReader, root: ConfigReader): Found | undefined {
+  const type = section.raw('model_type')
   if (typeof type !== 'string') return undefined
   const modelType = ROWS.has(type) ? type : type.replace(/_text$/, '')
+  const architectures = [section, root].flatMap(reader => reader.list('architectures', 'string') ?? [])
+  const claim = CLAIMS.find(
+    candidate => candidate.modelType === modelType && candidate.when(section, architectures),
+  )
+  if (claim) return { row: claim.row, modelType: claim.row.modelTypes[0]! }
   const row = ROWS.get(modelType)
   return row && { row, modelType }
 }
@@ -94,16 +107,23 @@ function rowOf(type: unknown): { row: FamilyRow; modelType: string } | undefined
  */
 export function resolveFamily(json: Readonly<Record<string, unknown>>, file: string): ResolvedFamily {
   const root = new ConfigReader(json, file)
-  const outer = rowOf(root.raw('model_type'))
+  const outer = rowOf(root, root)
   for (const path of NESTED) {
     const nested = path.reduce<ConfigReader | undefined>((section, key) => section?.nested(key), root)
     if (!nested) continue
-    const inner = rowOf(nested.raw('model_type'))
+    const inner = rowOf(nested, root)
     const found = inner ?? outer
     if (!found) continue
-    return { row: found.row, modelType: (outer?.row === found.row ? outer : found).modelType, config: nested }
+    return {
+      row: found.row,
+      modelType: (outer?.row === found.row ? outer : found).modelType,
+      config: nested,
+      path,
+    }
   }
-  if (outer) return { ...outer, config: root }
+  if (outer) return { ...outer, config: root, path: [] }
+  const wrapped = onlyKnownSection(root)
+  if (wrapped) return wrapped
   const type = root.string('model_type')
   const near = nearest(type)
   const hint = near.length > 0 ? `; near it: ${near.join(', ')}` : ''
@@ -112,6 +132,15 @@ export function resolveFamily(json: Readonly<Record<string, unknown>>, file: str
     `${file}: model_type '${type}' is not a supported mixture-of-experts family${hint}`,
     { details: { file, modelType: type, near, supported: knownModelTypes() } },
   )
+}
+
+/** A wrapper that nothing here knows by name: its one section with a known model type. */
+function onlyKnownSection(root: ConfigReader): ResolvedFamily | undefined {
+  const known = root.sections().flatMap(([key, config]) => {
+    const found = rowOf(config, root)
+    return found ? [{ ...found, config, path: [key] }] : []
+  })
+  return known.length === 1 ? known[0] : undefined
 }
 
 function nearest(type: string): string[] {

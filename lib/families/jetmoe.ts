@@ -4,7 +4,7 @@ import type { FamilyRow } from './parts/family.js'
 import { LAYERS, LOCAL_SIZES } from './parts/fields.js'
 import { FUSED_LINEARS, mlpNaming, tensor } from './parts/layouts.js'
 import { topkSoftmax } from './parts/scoring.js'
-import { everyLayer } from './parts/sparse-layers.js'
+import { sparseLayers } from './parts/sparse-layers.js'
 
 export const JETMOE_FAMILIES: readonly FamilyRow[] = [
   {
@@ -15,7 +15,7 @@ export const JETMOE_FAMILIES: readonly FamilyRow[] = [
     stacks: [
       {
         ...LAYERS,
-        sparse: everyLayer,
+        sparse: sparseLayers(),
         naming: [
           mlpNaming({
             router: { weight: ['router.layer.weight'] },

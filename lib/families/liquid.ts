@@ -4,7 +4,7 @@ import type { FamilyRow } from './parts/family.js'
 import { LAYERS, SIZES } from './parts/fields.js'
 import { flag, mlpNaming, tensorWhen, W1_W2_W3 } from './parts/layouts.js'
 import { scored } from './parts/scoring.js'
-import { fromLayer } from './parts/sparse-layers.js'
+import { sparseLayers } from './parts/sparse-layers.js'
 
 export const LIQUID_FAMILIES: readonly FamilyRow[] = [
   {
@@ -13,13 +13,15 @@ export const LIQUID_FAMILIES: readonly FamilyRow[] = [
     routing: scored({
       score: 'sigmoid',
       norm: 'norm_topk_prob',
+      normDefault: true,
       epsilon: 1e-6,
       scale: 'routed_scaling_factor',
+      scaleDefault: 1,
     }),
     stacks: [
       {
         ...LAYERS,
-        sparse: fromLayer('num_dense_layers'),
+        sparse: sparseLayers({ numDense: 2 }),
         naming: [
           mlpNaming({
             block: 'feed_forward.',

@@ -3,7 +3,7 @@
 import type { FamilyRow } from './parts/family.js'
 import { ROUTED_SIZES } from './parts/fields.js'
 import { mlpNaming, tensor } from './parts/layouts.js'
-import { everyLayer } from './parts/sparse-layers.js'
+import { sparseLayers } from './parts/sparse-layers.js'
 
 export const MEITUAN_FAMILIES: readonly FamilyRow[] = [
   {
@@ -15,14 +15,14 @@ export const MEITUAN_FAMILIES: readonly FamilyRow[] = [
     routing: (config, sizes) => ({
       scoringFunc: 'softmax',
       ...sizes,
-      numIdentityExperts: config.integer('zero_expert_num', 0, 0),
+      numIdentityExperts: config.integer('zero_expert_num', 0, 256),
       normTopkProb: false,
-      routedScalingFactor: config.number('routed_scaling_factor'),
+      routedScalingFactor: config.number('routed_scaling_factor', 6),
     }),
     stacks: [
       {
         numLayers: 'num_layers',
-        sparse: everyLayer,
+        sparse: sparseLayers(),
         naming: [
           mlpNaming({
             router: {

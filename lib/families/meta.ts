@@ -3,7 +3,7 @@
 import type { FamilyRow, Stack } from './parts/family.js'
 import { LAYERS, LOCAL_SIZES } from './parts/fields.js'
 import { CLASSIFIER, FUSED_INPUT_MAJOR, mlpNaming, sharedMlp } from './parts/layouts.js'
-import { byInterleaveStep, bySparseStep } from './parts/sparse-layers.js'
+import { bySparseStep, sparseLayers } from './parts/sparse-layers.js'
 
 /** Machine epsilon by `router_dtype`. */
 const EPSILON: Readonly<Record<string, number>> = { float32: 2 ** -23, float16: 2 ** -10, bfloat16: 2 ** -7 }
@@ -14,7 +14,7 @@ function nllbStack(side: 'encoder' | 'decoder'): Stack {
     sparse: bySparseStep(`${side}_sparse_step`),
     naming: [
       {
-        layer: `model.${side}.layers.{L}.`,
+        layer: `${side}.layers.{L}.`,
         block: 'ffn.',
         router: CLASSIFIER,
         experts: [
@@ -39,7 +39,7 @@ export const META_FAMILIES: readonly FamilyRow[] = [
     stacks: [
       {
         ...LAYERS,
-        sparse: byInterleaveStep,
+        sparse: sparseLayers(),
         naming: [
           mlpNaming({
             block: 'feed_forward.',
@@ -66,11 +66,14 @@ export const META_FAMILIES: readonly FamilyRow[] = [
       topK: 2,
       normTopkProb: true,
       normFloor: EPSILON[config.string('router_dtype', 'float32')]!,
-      routedScalingFactor: 1 - config.number('moe_token_dropout'),
+      routedScalingFactor: 1 - config.number('moe_token_dropout', 0.2),
       capacity: {
         kind: 'batch',
-        ...(config.has('expert_capacity') ? { expertCapacity: config.integer('expert_capacity', 0) } : {}),
-        tokenFraction: Math.max(0, config.number('moe_eval_capacity_token_fraction', 0)),
+        // Null, as opposed to absent, is `2 * ceil(T / E)`.
+        ...(config.isNull('expert_capacity')
+          ? {}
+          : { expertCapacity: config.integer('expert_capacity', 0, 64) }),
+        tokenFraction: Math.max(0, config.number('moe_eval_capacity_token_fraction', 1)),
         normalizeBeforeDropping: config.boolean('normalize_router_prob_before_dropping', false),
         batchPrioritized: config.boolean('batch_prioritized_routing', false),
       },

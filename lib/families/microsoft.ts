@@ -2,8 +2,8 @@
 
 import type { FamilyRow, RoutingSizes } from './parts/family.js'
 import { LAYERS, LOCAL_SIZES } from './parts/fields.js'
-import { BLOCK_SPARSE, mlpNaming } from './parts/layouts.js'
-import { everyLayer } from './parts/sparse-layers.js'
+import { blockSparse } from './parts/layouts.js'
+import { sparseLayers } from './parts/sparse-layers.js'
 
 export const MICROSOFT_FAMILIES: readonly FamilyRow[] = [
   {
@@ -16,8 +16,8 @@ export const MICROSOFT_FAMILIES: readonly FamilyRow[] = [
       scoringFunc: 'sparsemixer',
       numExperts,
       topK: 2,
-      sparsemixerEpsilon: config.number('router_jitter_noise'),
+      sparsemixerEpsilon: config.number('router_jitter_noise', 0.01),
     }),
-    stacks: [{ ...LAYERS, sparse: everyLayer, naming: [mlpNaming(BLOCK_SPARSE)] }],
+    stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: blockSparse({}, 'router.weight') }],
   },
 ]

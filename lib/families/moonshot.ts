@@ -1,37 +1,43 @@
 /** Kimi K2, which is DeepSeek-V3's block, and Kimi Linear. */
 
-import { DEEPSEEK_V3_ONLY, deepseekV3Stack } from './parts/deepseek-block.js'
+import { DEEPSEEK_V3_DEFAULTS, DEEPSEEK_V3_ONLY } from './parts/deepseek-block.js'
 import type { FamilyRow } from './parts/family.js'
 import { LAYERS, ROUTED_SIZES, SIZES } from './parts/fields.js'
 import { mlpNaming, sharedMlp, tensor, W1_W2_W3 } from './parts/layouts.js'
-import { DEEPSEEK_EPSILON, noauxTc, scored } from './parts/scoring.js'
-import { fromLayer } from './parts/sparse-layers.js'
+import { DEEPSEEK_EPSILON, scored } from './parts/scoring.js'
+import { sparseLayers } from './parts/sparse-layers.js'
 
 export const MOONSHOT_FAMILIES: readonly FamilyRow[] = [
   {
     modelTypes: ['kimi_k2'],
     ...ROUTED_SIZES,
     only: DEEPSEEK_V3_ONLY,
-    routing: noauxTc({ groupsRequired: true }),
-    stacks: [deepseekV3Stack(fromLayer('first_k_dense_replace', 'moe_layer_freq'))],
+    ...DEEPSEEK_V3_DEFAULTS,
   },
   {
     modelTypes: ['kimi_linear'],
     ...SIZES,
     topK: 'num_experts_per_token',
-    only: { moe_router_activation_func: ['sigmoid'], use_grouped_topk: [true] },
+    // Kimi-K3 writes the same model type and has experts in a latent space.
+    only: {
+      moe_router_activation_func: ['sigmoid'],
+      use_grouped_topk: [true],
+      routed_expert_hidden_size: [],
+    },
     routing: scored({
       score: 'sigmoid',
       norm: 'moe_renormalize',
+      normDefault: true,
       epsilon: DEEPSEEK_EPSILON,
       onlyAboveOne: true,
       scale: 'routed_scaling_factor',
+      scaleDefault: 1,
       groups: { count: 'num_expert_group', kept: 'topk_group', score: 'top2_sum' },
     }),
     stacks: [
       {
         ...LAYERS,
-        sparse: fromLayer('first_k_dense_replace', 'moe_layer_freq'),
+        sparse: sparseLayers(),
         naming: [
           mlpNaming({
             block: 'block_sparse_moe.',

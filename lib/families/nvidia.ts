@@ -1,10 +1,11 @@
 /** Nemotron-H: experts without gate, in a latent space where the config has one. */
 
+import { DEEPSEEK_V3_ONLY } from './parts/deepseek-block.js'
 import type { FamilyRow } from './parts/family.js'
 import { LAYERS, ROUTED_SIZES } from './parts/fields.js'
 import { flag, tensor } from './parts/layouts.js'
 import { noauxTc } from './parts/scoring.js'
-import { byBlockType } from './parts/sparse-layers.js'
+import { sparseLayers } from './parts/sparse-layers.js'
 
 const BIAS = flag('mlp_bias', false)
 
@@ -14,32 +15,30 @@ export const NVIDIA_FAMILIES: readonly FamilyRow[] = [
     ...ROUTED_SIZES,
     activation: 'mlp_hidden_act',
     defaultActivation: 'relu2',
+    only: DEEPSEEK_V3_ONLY,
     routing: noauxTc(),
     shape: config => ({ gated: false, latentSize: config.integer('moe_latent_size', 0, 0) }),
     stacks: [
       {
         ...LAYERS,
-        sparse: byBlockType,
-        naming: ['backbone.layers.{L}.', 'model.layers.{L}.'].map(layer => ({
-          layer,
-          block: 'mixer.',
-          router: { weight: ['gate.weight'], selectionBias: tensor('gate.e_score_correction_bias') },
-          experts: [
-            {
-              kind: 'perExpert' as const,
-              up: 'experts.{e}.up_proj',
-              down: 'experts.{e}.down_proj',
+        sparse: sparseLayers(),
+        naming: [
+          {
+            layer: 'layers.{L}.',
+            block: 'mixer.',
+            router: { weight: ['gate.weight'], selectionBias: tensor('gate.e_score_correction_bias') },
+            experts: [
+              { kind: 'perExpert', up: 'experts.{e}.up_proj', down: 'experts.{e}.down_proj', bias: BIAS },
+            ],
+            shared: {
+              count: config => config.integer('n_shared_experts', 0, 1),
+              up: 'shared_experts.up_proj',
+              down: 'shared_experts.down_proj',
               bias: BIAS,
             },
-          ],
-          shared: {
-            count: config => config.integer('n_shared_experts', 0, 0),
-            up: 'shared_experts.up_proj',
-            down: 'shared_experts.down_proj',
-            bias: BIAS,
+            latent: { down: 'fc1_latent_proj', up: 'fc2_latent_proj' },
           },
-          latent: { down: 'fc1_latent_proj', up: 'fc2_latent_proj' },
-        })),
+        ],
       },
     ],
   },

@@ -4,7 +4,7 @@ import type { FamilyRow, Stack } from './parts/family.js'
 import { LAYERS, LOCAL_SIZES } from './parts/fields.js'
 import { mlpNaming, tensor } from './parts/layouts.js'
 import { topkSoftmax } from './parts/scoring.js'
-import { everyLayer } from './parts/sparse-layers.js'
+import { sparseLayers } from './parts/sparse-layers.js'
 
 /** gpt-oss: `(up + 1) * gate * sigmoid(1.702 * gate)`, gate capped and up clamped at the limit. */
 const GPT_OSS_SHAPE = { swigluAlpha: 1.702, swigluUpOffset: 1 }
@@ -20,7 +20,7 @@ function gptOssStack(interleaved: boolean): Stack {
   } as const
   return {
     ...LAYERS,
-    sparse: everyLayer,
+    sparse: sparseLayers(),
     naming: [
       mlpNaming({
         router: { weight: ['router.weight'], bias: tensor('router.bias') },

@@ -4,14 +4,19 @@ import type { FamilyRow } from './parts/family.js'
 import { LAYERS, SIZES } from './parts/fields.js'
 import { mlpNaming, sharedOfWidth, tensor } from './parts/layouts.js'
 import { scored } from './parts/scoring.js'
-import { byLayerTypes } from './parts/sparse-layers.js'
+import { sparseLayers } from './parts/sparse-layers.js'
 
 export const POOLSIDE_FAMILIES: readonly FamilyRow[] = [
   {
     // The factor multiplies the routed sum, which is the same as multiplying each weight.
     modelTypes: ['laguna'],
     ...SIZES,
-    only: { moe_apply_router_weight_on_input: [false] },
+    // transformers renormalises whatever `norm_topk_prob` says, vLLM does not.
+    only: {
+      moe_apply_router_weight_on_input: [false],
+      norm_topk_prob: [true],
+      moe_router_use_sigmoid: [true],
+    },
     routing: scored({
       score: 'sigmoid',
       norm: true,
@@ -22,11 +27,15 @@ export const POOLSIDE_FAMILIES: readonly FamilyRow[] = [
     stacks: [
       {
         ...LAYERS,
-        sparse: byLayerTypes(1),
+        sparse: sparseLayers({ numDense: 1 }),
         naming: [
           mlpNaming({
-            router: { selectionBias: tensor('experts.e_score_correction_bias') },
-            shared: sharedOfWidth('shared_expert.', 'shared_expert_intermediate_size'),
+            router: {
+              selectionBias: tensor('experts.e_score_correction_bias', 'gate.e_score_correction_bias'),
+            },
+            shared: ['shared_expert.', 'shared_experts.'].map(stem =>
+              sharedOfWidth(stem, 'shared_expert_intermediate_size', { default: 512 }),
+            ),
           }),
         ],
       },

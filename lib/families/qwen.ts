@@ -3,27 +3,39 @@
 import type { FamilyRow } from './parts/family.js'
 import { LAYERS, SIZES } from './parts/fields.js'
 import { FUSED_INPUT_MAJOR, mlpNaming, sharedMlp } from './parts/layouts.js'
-import { NORM_ALWAYS, NORM_FLAG_OFF } from './parts/scoring.js'
-import { byDecoderSparseStep, everyLayer } from './parts/sparse-layers.js'
+import { NORM_ALWAYS, NORM_FLAG_OFF, NORM_FLAG_ON } from './parts/scoring.js'
+import { sparseLayers } from './parts/sparse-layers.js'
 
-/** Always there, behind a sigmoid. */
+/** Behind a sigmoid; there unless its width is 0. */
 const SHARED = sharedMlp('shared_expert.', '', {
-  count: () => 1,
+  count: config => (config.integer('shared_expert_intermediate_size', 0, 1) > 0 ? 1 : 0),
   weight: { names: ['shared_expert_gate.weight'], mode: 'sigmoid' },
 })
 
 export const QWEN_FAMILIES: readonly FamilyRow[] = [
   {
-    modelTypes: ['qwen2_moe', 'qwen3_next'],
+    modelTypes: ['qwen2_moe'],
     ...SIZES,
     routing: NORM_FLAG_OFF,
-    stacks: [{ ...LAYERS, sparse: byDecoderSparseStep, naming: [mlpNaming({ shared: SHARED })] }],
+    stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: [mlpNaming({ shared: SHARED })] }],
   },
   {
-    modelTypes: ['qwen3_moe', 'qwen3_omni_moe', 'qwen3_omni_moe_thinker'],
+    modelTypes: ['qwen3_next'],
+    ...SIZES,
+    routing: NORM_FLAG_ON,
+    stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: [mlpNaming({ shared: SHARED })] }],
+  },
+  {
+    modelTypes: ['qwen3_moe'],
     ...SIZES,
     routing: NORM_FLAG_OFF,
-    stacks: [{ ...LAYERS, sparse: byDecoderSparseStep, naming: [mlpNaming()] }],
+    stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: [mlpNaming()] }],
+  },
+  {
+    modelTypes: ['qwen3_omni_moe', 'qwen3_omni_moe_thinker'],
+    ...SIZES,
+    routing: NORM_FLAG_ON,
+    stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: [mlpNaming()] }],
   },
   {
     modelTypes: ['qwen3_vl_moe'],
@@ -32,7 +44,7 @@ export const QWEN_FAMILIES: readonly FamilyRow[] = [
     stacks: [
       {
         ...LAYERS,
-        sparse: byDecoderSparseStep,
+        sparse: sparseLayers(),
         naming: [
           mlpNaming({
             experts: FUSED_INPUT_MAJOR,
@@ -45,6 +57,6 @@ export const QWEN_FAMILIES: readonly FamilyRow[] = [
     modelTypes: ['qwen3_5_moe'],
     ...SIZES,
     routing: NORM_ALWAYS,
-    stacks: [{ ...LAYERS, sparse: everyLayer, naming: [mlpNaming({ shared: SHARED })] }],
+    stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: [mlpNaming({ shared: SHARED })] }],
   },
 ]

@@ -4,14 +4,13 @@ import { deepseekV3Stack } from './parts/deepseek-block.js'
 import type { FamilyRow } from './parts/family.js'
 import { ROUTED_SIZES } from './parts/fields.js'
 import { noauxTc } from './parts/scoring.js'
-import { fromLayer } from './parts/sparse-layers.js'
 
 export const REDNOTE_FAMILIES: readonly FamilyRow[] = [
   {
     modelTypes: ['dots1'],
     ...ROUTED_SIZES,
-    only: { scoring_func: ['sigmoid', 'noaux_tc'] },
-    routing: noauxTc(),
-    stacks: [deepseekV3Stack(fromLayer('first_k_dense_replace'))],
+    only: { scoring_func: ['sigmoid', 'noaux_tc'], topk_method: ['noaux_tc'] },
+    routing: noauxTc({ norm: false }),
+    stacks: [deepseekV3Stack()],
   },
 ]

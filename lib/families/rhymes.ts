@@ -4,7 +4,7 @@ import type { FamilyRow } from './parts/family.js'
 import { LAYERS } from './parts/fields.js'
 import { mlpNaming, sharedMlp } from './parts/layouts.js'
 import { topkSoftmax } from './parts/scoring.js'
-import { everyLayer } from './parts/sparse-layers.js'
+import { sparseLayers } from './parts/sparse-layers.js'
 
 export const RHYMES_FAMILIES: readonly FamilyRow[] = [
   {
@@ -16,14 +16,14 @@ export const RHYMES_FAMILIES: readonly FamilyRow[] = [
     stacks: [
       {
         ...LAYERS,
-        sparse: everyLayer,
+        sparse: sparseLayers(),
         naming: [
           mlpNaming({
             router: { weight: ['router.weight'] },
             experts: [
               { kind: 'fused', gateUp: 'experts.fc1.weight', down: 'experts.fc2.weight', major: 'input' },
             ],
-            shared: sharedMlp('shared_experts.', 'moe_num_shared_experts'),
+            shared: sharedMlp('shared_experts.', 'moe_num_shared_experts', { default: 2 }),
           }),
         ],
       },

@@ -4,7 +4,6 @@ import { DEEPSEEK_V3_ONLY, deepseekV3Stack } from './parts/deepseek-block.js'
 import type { FamilyRow } from './parts/family.js'
 import { ROUTED_SIZES } from './parts/fields.js'
 import { noauxTc } from './parts/scoring.js'
-import { everyLayer } from './parts/sparse-layers.js'
 
 export const UPSTAGE_FAMILIES: readonly FamilyRow[] = [
   {
@@ -12,6 +11,6 @@ export const UPSTAGE_FAMILIES: readonly FamilyRow[] = [
     ...ROUTED_SIZES,
     only: DEEPSEEK_V3_ONLY,
     routing: noauxTc(),
-    stacks: [deepseekV3Stack(everyLayer)],
+    stacks: [deepseekV3Stack()],
   },
 ]

@@ -4,28 +4,27 @@ import { DEEPSEEK_V3_ONLY, deepseekV3Stack } from './parts/deepseek-block.js'
 import type { FamilyRow } from './parts/family.js'
 import { ROUTED_SIZES } from './parts/fields.js'
 import { noauxTc } from './parts/scoring.js'
-import { byLayerTypes, fromLayer } from './parts/sparse-layers.js'
 
 export const ZHIPU_FAMILIES: readonly FamilyRow[] = [
   {
     modelTypes: ['glm4_moe', 'glm4v_moe'],
     ...ROUTED_SIZES,
-    only: { scoring_func: ['sigmoid', 'noaux_tc'] },
+    only: { scoring_func: ['sigmoid', 'noaux_tc'], topk_method: ['noaux_tc'] },
     routing: noauxTc(),
-    stacks: [deepseekV3Stack(fromLayer('first_k_dense_replace'))],
+    stacks: [deepseekV3Stack({ numDense: 1 })],
   },
   {
     modelTypes: ['glm4_moe_lite'],
     ...ROUTED_SIZES,
     only: DEEPSEEK_V3_ONLY,
-    routing: noauxTc(),
-    stacks: [deepseekV3Stack(byLayerTypes(1))],
+    routing: noauxTc({ scale: 1.8 }),
+    stacks: [deepseekV3Stack({ numDense: 1 })],
   },
   {
     modelTypes: ['glm_moe_dsa'],
     ...ROUTED_SIZES,
     only: DEEPSEEK_V3_ONLY,
-    routing: noauxTc(),
-    stacks: [deepseekV3Stack(byLayerTypes(3))],
+    routing: noauxTc({ scale: 2.5 }),
+    stacks: [deepseekV3Stack({ numDense: 3 })],
   },
 ]

@@ -100,6 +100,27 @@ describe('sparse layers', () => {
     ['llama4', 5, { moe_layers: [0, 4], interleave_moe_layer_step: 2 }, [0, 4]],
     ['nemotron_h', 5, { hybrid_override_pattern: 'ME*EM' }, [1, 3]],
     ['nemotron_h', 3, { layers_block_type: ['mamba', 'moe', 'attention'] }, [1]],
+    ['glm4_moe', 3, {}, [1, 2]],
+    ['lfm2_moe', 4, {}, [2, 3]],
+    ['afmoe', 3, {}, [1, 2]],
+    ['ernie4_5_moe', 3, {}, [1, 2]],
+    ['deepseek_v3', 5, {}, [3, 4]],
+    ['bailing_moe', 3, {}, [0, 1, 2]],
+    ['bailing_moe_v2', 3, {}, [1, 2]],
+    ['jamba', 4, {}, [1, 3]],
+    ['jamba', 4, { num_experts: 1 }, []],
+    ['laguna', 5, { mlp_only_layers: [0, 3] }, [1, 2, 4]],
+    ['laguna', 3, { mlp_only_layers: [] }, [0, 1, 2]],
+    ['mixtral', 4, { mlp_only_layers: [2] }, [0, 1, 3]],
+    ['mixtral', 6, { decoder_sparse_step: 3 }, [2, 5]],
+    ['deepseek_v3', 4, { moe_layer_freq: [0, 1, 0, 1] }, [1, 3]],
+    ['deepseek_v3', 7, { moe_layer_freq: 2, first_k_dense_replace: 1 }, [2, 4, 6]],
+    ['glm4_moe', 4, { moe_layer_freq: 2, first_k_dense_replace: 1 }, [2]],
+    ['exaone_moe', 4, { is_moe_layer: [false, true, false, true] }, [1, 3]],
+    ['exaone_moe', 3, { mlp_layer_types: ['sparse', 'dense', 'sparse'], first_k_dense_replace: 2 }, [0, 2]],
+    ['minimax_m2', 4, { moe_layers_enum: '1,3' }, [1, 3]],
+    ['hunyuan_v1_moe', 3, { num_experts: 4, moe_layer_num_skipped: 1 }, [1, 2]],
+    ['hunyuan_v1_moe', 3, { num_experts: [1, 4, 4] }, [1, 2]],
     ['gemma4', 2, {}, []],
     ['gemma4', 2, { enable_moe_block: true }, [0, 1]],
     ['switch_transformers', 12, { num_layers: 12, num_sparse_encoder_layers: 3 }, [1, 5, 9]],
@@ -121,6 +142,8 @@ describe('sparse layers', () => {
     expect(() => sparseLayers('glm_moe_dsa', 3, { mlp_layer_types: ['dense'] })).toThrow(
       /no entry for layer 1/,
     )
+    expect(() => sparseLayers('deepseek_v3', 3, { moe_layer_freq: [0, 1] })).toThrow(/no entry for layer 2/)
+    expect(() => sparseLayers('deepseek_v3', 1, { moe_layer_freq: [2] })).toThrow(/list of 1 and 0/)
     expect(() => sparseLayers('glm_moe_dsa', 1, { mlp_layer_types: ['spares'] })).toThrow(
       /unknown value 'spares'/,
     )
@@ -146,14 +169,32 @@ describe('routing', () => {
     expect(routing('deepseek_v2', { topk_method: 'greedy', n_group: 4, topk_group: 2 })).toMatchObject({
       numExpertGroups: 1,
     })
-    expect(() => routing('deepseek_v2', { topk_method: 'noaux_tc' })).toThrow(/topk_method/)
+    expect(() => routing('deepseek_v2', { topk_method: 'learned' })).toThrow(/topk_method/)
+    expect(routing('deepseek_v2', {})).toMatchObject({ numExpertGroups: 1, routedScalingFactor: 1 })
+  })
+
+  it('of DeepSeek-VL2 is deepseek_v2 with sigmoid and selection bias, renormalised, then scaled', () => {
+    const vl2 = {
+      scoring_func: 'sigmoid',
+      topk_method: 'noaux_tc',
+      norm_topk_prob: true,
+      n_group: 1,
+      topk_group: 1,
+    }
+    expect(routing('deepseek_v2', { ...vl2, routed_scaling_factor: 2 })).toMatchObject({
+      scoringFunc: 'sigmoid',
+      normTopkProb: true,
+      normValue: 1e-20,
+      routedScalingFactor: 2,
+    })
+    expect(() => routing('deepseek_v2', { ...vl2, n_group: 4, topk_group: 2 })).toThrow(/masks with 0/)
   })
 
   it('of kimi_linear and bailing_moe_v2 renormalises only above one expert', () => {
     const kimi = { moe_renormalize: true, routed_scaling_factor: 2 }
     expect(routing('kimi_linear', kimi, 8, 1).normTopkProb).toBe(false)
     expect(routing('kimi_linear', kimi, 8, 2)).toMatchObject({ normalization: 'sum', normValue: 1e-20 })
-    expect(routing('bailing_moe_v2', { routed_scaling_factor: 2 }, 8, 1).normTopkProb).toBe(false)
+    expect(routing('bailing_moe_v2', { routed_scaling_factor: 2, n_group: 1 }, 8, 1).normTopkProb).toBe(false)
   })
 
   it('of laguna folds the factor of the routed sum into the weights', () => {
@@ -191,7 +232,9 @@ describe('routing', () => {
     const nllb = { moe_token_dropout: 0.2, router_dtype: 'float32', moe_eval_capacity_token_fraction: -1 }
     const resolved = routing('nllb-moe', nllb)
     expect(resolved).toMatchObject({ normalization: 'floor', normValue: 2 ** -23, routedScalingFactor: 0.8 })
-    expect(resolved.capacity).toMatchObject({ kind: 'batch', expertCapacity: 0, tokenFraction: 0 })
+    expect(resolved.capacity).toMatchObject({ kind: 'batch', expertCapacity: 64, tokenFraction: 0 })
+    const unlimited = routing('nllb-moe', { ...nllb, expert_capacity: null })
+    expect(unlimited.capacity).toMatchObject({ expertCapacity: 0 })
   })
 
   it('of longcat counts identity experts', () => {
@@ -201,6 +244,49 @@ describe('routing', () => {
       numIdentityExperts: 4,
       normTopkProb: false,
     })
+  })
+})
+
+describe('settings that decide the arithmetic', () => {
+  const ling = {
+    ...{ architectures: ['BailingMoeV2ForCausalLM'], model_type: 'bailing_moe', score_function: 'sigmoid' },
+    ...{ n_group: 2, topk_group: 1, moe_router_enable_expert_bias: true, routed_scaling_factor: 2.5 },
+  }
+  const typeOf = (config: Record<string, unknown>) => resolveFamily(config, FILE).modelType
+
+  it('tell Ling 2.0 from older models of the same model type', () => {
+    expect(typeOf(ling)).toBe('bailing_moe_v2')
+    expect(typeOf({ ...ling, architectures: ['BailingMoeForCausalLM'] })).toBe('bailing_moe_v2')
+    expect(typeOf({ ...ling, score_function: undefined })).toBe('bailing_moe_v2')
+    expect(typeOf({ model_type: 'bailing_moe', architectures: ['BailingMoeForCausalLM'] })).toBe(
+      'bailing_moe',
+    )
+    expect(typeOf({ model_type: 'bailing_moe', score_function: 'softmax' })).toBe('bailing_moe')
+    const wrapped = { model_type: 'ming', llm_config: ling }
+    expect(resolveFamily(wrapped, FILE)).toMatchObject({ modelType: 'bailing_moe_v2', path: ['llm_config'] })
+  })
+
+  it('take the defaults of the config classes', () => {
+    expect(routing('qwen3_next', {}).normTopkProb).toBe(true)
+    expect(routing('qwen3_omni_moe', {}).normTopkProb).toBe(true)
+    expect(routing('qwen3_moe', {}).normTopkProb).toBe(false)
+    expect(routing('dots1', {}).normTopkProb).toBe(false)
+    expect(routing('lfm2_moe', {})).toMatchObject({ normTopkProb: true, routedScalingFactor: 1 })
+    expect(routing('mistral4', {})).toMatchObject({ normTopkProb: true, routedScalingFactor: 1 })
+    expect(routing('deepseek_v3', {}, 16)).toMatchObject({
+      ...{ numExpertGroups: 8, topkGroup: 4, routedScalingFactor: 2.5, normTopkProb: true },
+    })
+    const groups = { numExpertGroups: 8, topkGroup: 4, routedScalingFactor: 1 }
+    expect(routing('bailing_moe_v2', {}, 16)).toMatchObject(groups)
+    expect(routing('glm4_moe', {})).toMatchObject({ numExpertGroups: 1, routedScalingFactor: 1 })
+    expect(routing('glm4_moe_lite', {}).routedScalingFactor).toBe(1.8)
+    expect(routing('glm_moe_dsa', {}).routedScalingFactor).toBe(2.5)
+    expect(routing('exaone_moe', {}).routedScalingFactor).toBe(2.5)
+    expect(routing('hy_v3', {}).routedScalingFactor).toBe(2.826)
+    expect(routing('longcat_flash', {})).toMatchObject({ routedScalingFactor: 6, numIdentityExperts: 256 })
+    expect(routing('phimoe', {}).sparsemixerEpsilon).toBe(0.01)
+    expect(routing('deepseek_v4', {}, 8, 2, 2)).toMatchObject({ hashRouted: true, routedScalingFactor: 1.5 })
+    expect(row('deepseek_v4').shape!(reader({}), 5)).toEqual({ swigluLimit: 10, sharedSwigluLimit: 10 })
   })
 })
 

@@ -214,7 +214,7 @@ describe('faults of the layer index', () => {
 describe('faults of the config', () => {
   const faults: [string, object, RegExp][] = [
     ['a missing field', { hidden_size: undefined }, /hidden_size is missing/],
-    ['a missing number of groups', { n_group: undefined }, /n_group is missing/],
+    ['groups that the default of the model does not divide', { n_group: undefined }, /numExpertGroups/],
     [
       'a string where a number belongs',
       { num_experts_per_tok: '2' },
@@ -260,6 +260,9 @@ describe('faults of the config', () => {
     const quantizations = [
       { quant_method: 'bitsandbytes' },
       { quant_method: 'gptq', bits: 3, group_size: 128 },
+      { quant_method: 'auto-round', bits: 3, group_size: 128 },
+      { quant_method: 'auto-round', bits: 4, group_size: 128, packing_format: 'auto_round:llm_compressor' },
+      { quant_method: 'compressed-tensors', config_groups: {}, sparsity_config: { format: 'sparse-24' } },
       { quant_method: 'awq', bits: 4, group_size: 128, version: 'gemv' },
     ]
     for (const quantization_config of quantizations) {

@@ -1,12 +1,15 @@
 /** Reads the small tensors of a plan, widened to f32. */
 
 import { MoeError } from '../../block/errors.js'
+import { checkSelectionBias } from '../../block/selection-bias.js'
 import { STORED_BYTES } from '../../spec/formats.js'
 import type { VectorName, VectorTensors } from '../../spec/vectors.js'
 import { Pacer } from '../pacer.js'
 import type { LayerPlan, VectorItem } from '../plan/layer-plan.js'
 import type { Segment } from '../segment.js'
+import { rowDecoder } from './decode.js'
 import { elementReader, int32Of, int64Of } from './elements.js'
+import type { EncodedBuffers } from './encoded.js'
 import { FileSet } from './files.js'
 
 /** Elements converted between two looks at the clock. */
@@ -20,7 +23,8 @@ export interface ReadOptions {
 
 /**
  * Reads every vector of a plan. The event loop is not held for longer than a few milliseconds.
- * @throws {@link MoeError} ERR_MOE_IO, ERR_MOE_INVALID_CHECKPOINT (a hash table that names experts that do not exist); or
+ * @throws {@link MoeError} ERR_MOE_IO, ERR_MOE_INVALID_CHECKPOINT (a hash table that names experts that do not exist, a selection bias
+ * that no model has); or
  * rejects with `signal.reason`
  */
 export async function readVectors(plan: LayerPlan, options: ReadOptions = {}): Promise<VectorTensors> {
@@ -31,6 +35,10 @@ export async function readVectors(plan: LayerPlan, options: ReadOptions = {}): P
   const result: Partial<Record<VectorName, Float32Array | Int32Array>> = {}
   try {
     for (const item of plan.vectors) {
+      if (item.encoded) {
+        result[item.target] = await readEncoded(item.encoded, files, pacer, onBytes)
+        continue
+      }
       const integers = item.target === 'hashTable'
       const out = integers ? new Int32Array(item.length) : new Float32Array(item.length)
       let position = 0
@@ -48,12 +56,40 @@ export async function readVectors(plan: LayerPlan, options: ReadOptions = {}): P
       if (position !== item.length) {
         throw new MoeError('ERR_MOE_INTERNAL', `${item.target}: ${position} of ${item.length} elements read`)
       }
+      if (item.target === 'selectionBias') {
+        const [source] = item.sources
+        checkSelectionBias(out as Float32Array, plan.config, source!.name, plan.files[source!.file])
+      }
       result[item.target] = out
     }
   } finally {
     await files.close()
   }
   return result as unknown as VectorTensors
+}
+
+/** A quantised router. */
+async function readEncoded(
+  item: NonNullable<VectorItem['encoded']>,
+  files: FileSet,
+  pacer: Pacer,
+  onBytes: ReadOptions['onBytes'],
+): Promise<Float32Array> {
+  const { rows, cols, encoding } = item
+  const buffers: Partial<EncodedBuffers> = {}
+  for (const part of ['data', 'scale', 'zeroPoint', 'groupIndex', 'globalScale'] as const) {
+    const segment = item[part]
+    if (!segment) continue
+    buffers[part] = { bytes: await files.read(segment), type: segment.type }
+    onBytes?.(segment.bytes)
+  }
+  const decode = rowDecoder(encoding, buffers as EncodedBuffers, rows, cols)
+  const out = new Float32Array(rows * cols)
+  for (let row = 0; row < rows; row++) {
+    decode(row, out, row * cols)
+    if (pacer.due) await pacer.turn()
+  }
+  return out
 }
 
 /** The chunk size is even, so that every chunk begins at an even element of its source. */

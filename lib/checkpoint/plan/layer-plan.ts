@@ -10,11 +10,11 @@ import type { Segment } from '../segment.js'
 export interface MatrixEncoding {
   /** STORED_FORMATS of spec/formats.ts says what each is. */
   codec: Codec
-  /** packedInt only. @defaultValue 4 */
-  bits?: 4 | 8
-  /** float only: the file holds `[cols, rows]`. */
+  /** packedInt and gptq. @defaultValue 4 */
+  bits?: 2 | 4 | 8
+  /** float: the file holds `[cols, rows]`; e2m1: `[cols / 2, rows]`, scales alike. */
   transposed?: boolean
-  /** gptq: 1 where the file stores zero minus one. */
+  /** gptq: 1 where the file stores zeros minus one. */
   zeroOffset?: 0 | 1
   globalScaleOp?: 'multiply' | 'divide'
   /** Rows and columns that share a scale. Absent: no scale. */
@@ -39,6 +39,9 @@ export interface MatrixItem {
   globalScale?: Segment
 }
 
+/** The stored form of one matrix: how, and where its tensors are. */
+export type EncodedSource = Omit<MatrixItem, 'role' | 'expert' | 'matrix' | 'rows' | 'cols'>
+
 /** A small tensor that is read into f32 (or i32): `[…shape]`, a slice per source, concatenated in order. */
 export interface VectorItem {
   target: VectorName
@@ -48,6 +51,8 @@ export interface VectorItem {
   /** Elements expected after stepping, over all sources. */
   length: number
   sources: Segment[]
+  /** A matrix that is decoded as the experts' are; `sources` are its tensors. */
+  encoded?: EncodedSource & { rows: number; cols: number }
 }
 
 /** Everything that is needed to read one layer. */

@@ -2,26 +2,20 @@
 
 import type { MoeConfig, MoeShape, ResolvedMoeConfig } from '../../block/config.js'
 import type { DType } from '../../block/dtype.js'
-import { describeValue, invalidArgValue, MoeError } from '../../block/errors.js'
+import { describeValue, MoeError } from '../../block/errors.js'
 import { resolveConfig } from '../../block/resolve.js'
 import { type ResolvedFamily, resolveFamily } from '../../families/index.js'
 import { readActivation } from '../../families/parts/activation.js'
 import { ConfigReader } from '../../families/parts/config-reader.js'
-import type { Naming, Stack } from '../../families/parts/family.js'
+import type { Naming, SharedLayout } from '../../families/parts/family.js'
 import { type CheckpointDirectory, openCheckpoint } from '../directory.js'
 import type { Segment } from '../segment.js'
 import { TensorLookup } from '../tensor-lookup.js'
 import type { LayerPlan, MatrixItem, VectorItem } from './layer-plan.js'
 import { MatrixPlanner, type NameOf } from './matrices.js'
+import { chooseLayer, locate, type Place } from './place.js'
 import { type Quantization, readQuantization } from './quantization.js'
 import { VectorPlanner } from './vectors.js'
-
-/** One layer of a stack. */
-interface Place {
-  stack: Stack
-  /** Index within the stack. */
-  layer: number
-}
 
 /**
  * Plans the reading of one layer. Only config.json, the index and the headers of the shards that hold the layer are read.
@@ -39,7 +33,7 @@ export async function planLayer(
   const family = resolveFamily(checkpoint.config, checkpoint.configFile)
   checkSupported(family)
   const { layer, place } = chooseLayer(family, options.layer)
-  const { naming, prefix } = await findNaming(checkpoint, place)
+  const { naming, prefix } = await locate(checkpoint, family, place)
   const quantization = readQuantization(
     family.config,
     new ConfigReader(checkpoint.config, checkpoint.configFile),
@@ -51,91 +45,14 @@ function checkSupported({ row, config }: ResolvedFamily): void {
   for (const [field, allowed] of Object.entries(row.only ?? {})) {
     const value = config.raw(field)
     if (value !== undefined && !allowed.includes(value)) {
-      config.fail(field, `is ${describeValue(value)}; supported: ${allowed.map(describeValue).join(', ')}`)
+      config.fail(
+        field,
+        allowed.length === 0
+          ? `is ${describeValue(value)}, and its arithmetic is not supported`
+          : `is ${describeValue(value)}; supported: ${allowed.map(describeValue).join(', ')}`,
+      )
     }
   }
-}
-
-/** 0 where the config has no experts at all. */
-function numExpertsOf({ row, config }: ResolvedFamily, layer: number): number {
-  return config.integerOfLayer(row.numExperts, layer, 0, 0)
-}
-
-function isSparse(family: ResolvedFamily, { stack, layer }: Place): boolean {
-  if (numExpertsOf(family, layer) === 0) return false
-  // MTP (multi-token prediction) layers have indices from num_hidden_layers on, do not appear in per-layer lists, and are always sparse.
-  return layer >= family.config.integer(stack.numLayers, 0) || stack.sparse(family.config, layer)
-}
-
-function chooseLayer(family: ResolvedFamily, asked: number | undefined): { layer: number; place: Place } {
-  const { row, config, modelType } = family
-  const places: Place[] = []
-  let numOrdinary = 0
-  for (const stack of row.stacks) {
-    const count = config.integer(stack.numLayers, 0)
-    if (count > MAX_LAYERS) config.fail(stack.numLayers, `is ${count}, above the cap of ${MAX_LAYERS}`)
-    const extra = stack.numExtraLayers ? Math.min(config.integer(stack.numExtraLayers, 0, 0), MAX_LAYERS) : 0
-    for (let layer = 0; layer < count + extra; layer++) places.push({ stack, layer })
-    numOrdinary += count
-  }
-  const dense = (message: string) =>
-    new MoeError('ERR_MOE_NOT_SPARSE', `${config.file}: ${message}`, {
-      details: { file: config.file, family: modelType, layer: asked },
-    })
-  if (asked === undefined) {
-    const layer = places.findIndex((place, index) => index < numOrdinary && isSparse(family, place))
-    if (layer < 0) throw dense(`no layer of this ${modelType} model has experts`)
-    return { layer, place: places[layer]! }
-  }
-  const place = places[asked]
-  if (!place) {
-    throw invalidArgValue('layer', `an integer from 0 to ${places.length - 1} (${modelType})`, asked)
-  }
-  if (!isSparse(family, place)) {
-    const sparse = places.flatMap((candidate, index) => (isSparse(family, candidate) ? [index] : []))
-    const first = sparse.slice(0, 16).join(', ')
-    throw dense(
-      `layer ${asked} is dense; ` +
-        (sparse.length === 0
-          ? 'no layer has experts'
-          : `layers with experts: ${first}${sparse.length > 16 ? ', …' : ''}`),
-    )
-  }
-  return { layer: asked, place }
-}
-
-const MAX_LAYERS = 4096
-
-/** A layer template and the places where multimodal models keep it. */
-function templates(layer: string): string[] {
-  if (!layer.startsWith('model.')) return [layer]
-  const rest = layer.slice('model.'.length)
-  return [
-    layer,
-    `model.language_model.${rest}`,
-    `language_model.${layer}`,
-    `language_model.${rest}`,
-    `thinker.${layer}`,
-  ]
-}
-
-async function findNaming(
-  checkpoint: CheckpointDirectory,
-  { stack, layer }: Place,
-): Promise<{ naming: Naming; prefix: string }> {
-  const tried: string[] = []
-  for (const naming of stack.naming) {
-    for (const template of templates(naming.layer)) {
-      const prefix = template.replace('{L}', String(layer))
-      const names = naming.router.weight.map(name => prefix + naming.block + name)
-      if (names.some(name => checkpoint.has(name))) {
-        await checkpoint.prepare([prefix])
-        return { naming, prefix }
-      }
-      tried.push(...names)
-    }
-  }
-  throw new TensorLookup(checkpoint).missing(tried)
 }
 
 interface PlanParts {
@@ -164,12 +81,15 @@ function buildPlan(parts: PlanParts): LayerPlan {
     ...readActivation(config, row.activation ?? 'hidden_act', row.defaultActivation ?? 'silu'),
     ...row.shape?.(config, layer),
   }
+  const size = shape.latentSize || hiddenSize
   // Widths come from the tensors: configs of fine-tuned and pruned models are often stale.
-  const layout = matrices.chooseLayout(naming.experts)
+  const layout = matrices.chooseLayout(naming.experts, numExperts, size)
   const intermediateSize = matrices.intermediateSize(layout, numExperts)
-  const numSharedExperts = naming.shared?.count(config, layer) ?? 0
-  const sharedLayout = numSharedExperts > 0 ? naming.shared : undefined
-  if (naming.shared && !sharedLayout && matrices.hasShared(naming.shared)) {
+  const sharedLayouts: readonly SharedLayout[] = [naming.shared ?? []].flat()
+  const stored = matrices.chooseShared(sharedLayouts)
+  const numSharedExperts = (stored ?? sharedLayouts[0])?.count(config, layer) ?? 0
+  const sharedLayout = numSharedExperts > 0 ? (stored ?? sharedLayouts[0]) : undefined
+  if (stored && !sharedLayout) {
     config.fail(
       'model_type',
       `${family.modelType}: the config names no shared experts, but ${prefix}* holds one`,
@@ -191,8 +111,7 @@ function buildPlan(parts: PlanParts): LayerPlan {
       : {}),
   } as MoeConfig)
 
-  const size = moe.latentSize || hiddenSize
-  vectors.router(naming.router, moe)
+  vectors.router(naming.router, moe, matrices)
   matrices.experts(layout, numExperts, intermediateSize, size)
   vectors.experts(layout, numExperts, intermediateSize, size)
   if (sharedLayout) vectors.shared(sharedLayout, sharedWidth, hiddenSize)

@@ -2,29 +2,40 @@
 
 import { MoeError } from '../../block/errors.js'
 import type { ConfigReader } from '../../families/parts/config-reader.js'
+import { expertLayouts } from '../../families/parts/expert-layouts.js'
 import type { ExpertLayout, SharedLayout } from '../../families/parts/family.js'
+import { FLOAT_TYPES } from '../../spec/formats.js'
 import type { TensorLookup } from '../tensor-lookup.js'
-import { type EncodedSource, LinearReader } from './encoding.js'
-import { FusedReader } from './encoding-fused.js'
-import type { MatrixItem } from './layer-plan.js'
+import { EncodingReader } from './encoding.js'
+import type { EncodedSource, MatrixEncoding, MatrixItem } from './layer-plan.js'
+import { MatrixParts } from './parts.js'
 import type { Quantization } from './quantization.js'
 
 /** Makes the full name of a tensor from its place in a row. */
 export type NameOf = (name: string) => string
 
+type Fused = Extract<ExpertLayout, { kind: 'fused' }>
+type Major = Fused['major']
+
 /** Where matrices come from. */
 export class MatrixPlanner {
   readonly items: MatrixItem[] = []
-  private readonly linear: LinearReader
-  private readonly fused: FusedReader
+  private readonly reader: EncodingReader
   private readonly tensors: TensorLookup
   private readonly nameOf: NameOf
 
   constructor(tensors: TensorLookup, quantization: Quantization, nameOf: NameOf) {
     this.tensors = tensors
     this.nameOf = nameOf
-    this.linear = new LinearReader(tensors, quantization)
-    this.fused = new FusedReader(tensors, quantization)
+    this.reader = new EncodingReader(quantization)
+  }
+
+  private linear(name: string): MatrixParts {
+    return MatrixParts.linear(this.tensors, this.nameOf(name))
+  }
+
+  private fused(name: string, numExperts: number, major: Major, expert = 0, half?: 0 | 1): MatrixParts {
+    return MatrixParts.fused(this.tensors, this.nameOf(name), { expert, numExperts, half }, major)
   }
 
   private add(
@@ -33,9 +44,9 @@ export class MatrixPlanner {
     matrix: MatrixItem['matrix'],
     rows: number,
     cols: number,
-    source: EncodedSource,
+    parts: MatrixParts,
   ): void {
-    this.items.push({ role, expert, matrix, rows, cols, ...source })
+    this.items.push({ role, expert, matrix, rows, cols, ...this.reader.read(parts, rows, cols) })
   }
 
   /** Rows that hold gate and up: an odd number cannot. */
@@ -50,29 +61,40 @@ export class MatrixPlanner {
     )
   }
 
-  /** The first layout whose tensors are there. */
-  chooseLayout(layouts: readonly ExpertLayout[]): ExpertLayout {
+  /** The first layout whose tensors are there; a fused one the way round that its shapes tell. */
+  chooseLayout(published: readonly ExpertLayout[], numExperts: number, size: number): ExpertLayout {
     const anchors: string[] = []
-    for (const layout of layouts) {
-      const anchor = this.nameOf((layout.kind === 'fused' ? layout.gateUp : layout.up).replace('{e}', '0'))
-      anchors.push(layout.kind === 'perExpert' ? `${anchor}.weight` : anchor)
-      const there =
-        layout.kind === 'perExpert'
-          ? this.linear.has(anchor)
-          : layout.kind === 'fused'
-            ? this.fused.has(anchor)
-            : this.tensors.has(anchor)
-      if (there) return layout
+    for (const layout of expertLayouts(published)) {
+      const anchor = layout.kind === 'fused' ? (layout.gateUp ?? layout.up!) : layout.up.replace('{e}', '0')
+      const name = this.nameOf(anchor)
+      anchors.push(layout.kind === 'perExpert' ? `${name}.weight` : name)
+      if (layout.kind === 'perExpert' && this.reader.has(this.linear(anchor))) return layout
+      if (layout.kind === 'stackedRows' && this.tensors.has(name)) return layout
+      if (layout.kind === 'fused' && this.reader.has(this.fused(anchor, numExperts, layout.major)))
+        return { ...layout, major: this.majorOf(layout, numExperts, size) }
     }
     throw this.tensors.missing(anchors)
   }
 
+  /** Libraries save fused tensors of some families the other way round: the shapes tell, or else the family. */
+  private majorOf(layout: Fused, numExperts: number, size: number): Major {
+    const fits = (major: Major) => {
+      const [rows, cols] = this.reader.size(this.fused(layout.gateUp ?? layout.up!, numExperts, major))
+      const [downRows, downCols] = this.reader.size(this.fused(layout.down, numExperts, major))
+      const width = layout.gateUp === undefined ? rows : rows / 2
+      return cols === size && downRows === size && downCols === width
+    }
+    const other: Major = layout.major === 'output' ? 'input' : 'output'
+    return !fits(layout.major) && fits(other) ? other : layout.major
+  }
+
   /** Intermediate size of the experts. */
   intermediateSize(layout: ExpertLayout, numExperts: number): number {
-    if (layout.kind === 'perExpert') return this.linear.numRows(this.nameOf(layout.up.replace('{e}', '0')))
+    if (layout.kind === 'perExpert') return this.reader.size(this.linear(layout.up.replace('{e}', '0')))[0]
     if (layout.kind === 'fused') {
-      const name = this.nameOf(layout.gateUp)
-      return this.half(this.fused.numRows(name, layout.major), name)
+      const name = layout.gateUp ?? layout.up!
+      const [rows] = this.reader.size(this.fused(name, numExperts, layout.major))
+      return layout.gateUp === undefined ? rows : this.half(rows, this.nameOf(name))
     }
     const tensor = this.tensors.require(this.nameOf(layout.up))
     const rows = tensor.shape[0] ?? 0
@@ -84,45 +106,58 @@ export class MatrixPlanner {
 
   /** All experts; `size` is the dimension they work in. */
   experts(layout: ExpertLayout, numExperts: number, intermediateSize: number, size: number): void {
-    if (layout.kind === 'fused') {
-      const gateUp = this.nameOf(layout.gateUp)
-      const down = this.nameOf(layout.down)
-      const rows = 2 * intermediateSize
-      for (const [e, source] of this.fused.read(gateUp, numExperts, rows, size, layout.major).entries()) {
-        this.add('expert', e, 'gateUp', rows, size, source)
+    if (layout.kind === 'stackedRows') this.stackedExperts(layout, numExperts, intermediateSize, size)
+    else if (layout.kind === 'fused') this.fusedExperts(layout, numExperts, intermediateSize, size)
+    else {
+      for (let e = 0; e < numExperts; e++) {
+        const nameOf = (name: string) => name.replace('{e}', String(e))
+        this.triple('expert', e, layout, nameOf, intermediateSize, size)
       }
-      for (const [e, source] of this.fused
-        .read(down, numExperts, size, intermediateSize, layout.major)
-        .entries()) {
-        this.add('expert', e, 'down', size, intermediateSize, source)
-      }
-      return
     }
-    if (layout.kind === 'stackedRows') {
-      const part = (matrix: 'gate' | 'up' | 'down', rows: number, cols: number) => {
-        const sources = this.fused.readRows(
-          this.nameOf(layout[matrix]),
-          numExperts,
-          rows,
-          cols,
-          matrix === 'down',
-        )
-        for (const [e, source] of sources.entries()) this.add('expert', e, matrix, rows, cols, source)
-      }
-      part('gate', intermediateSize, size)
-      part('up', intermediateSize, size)
-      part('down', size, intermediateSize)
-      return
+  }
+
+  private fusedExperts(layout: Fused, numExperts: number, width: number, size: number): void {
+    const { gateUp, major } = layout
+    const add = (name: string, matrix: MatrixItem['matrix'], rows: number, cols: number, half?: 0 | 1) => {
+      for (let e = 0; e < numExperts; e++)
+        this.add('expert', e, matrix, rows, cols, this.fused(name, numExperts, major, e, half))
     }
-    for (let e = 0; e < numExperts; e++) {
-      this.triple(
-        'expert',
-        e,
-        layout,
-        name => this.nameOf(name.replace('{e}', String(e))),
-        intermediateSize,
-        size,
-      )
+    if (gateUp !== undefined) {
+      if (this.hasPairedScales(gateUp, numExperts, layout)) {
+        add(gateUp, 'gate', width, size, 0)
+        add(gateUp, 'up', width, size, 1)
+      } else add(gateUp, 'gateUp', 2 * width, size)
+    } else {
+      if (layout.gate !== undefined) add(layout.gate, 'gate', width, size)
+      add(layout.up!, 'up', width, size)
+    }
+    add(layout.down, 'down', size, width)
+  }
+
+  /** Gate and up have factors of their own, `[E, 2]`: the halves are read apart. */
+  private hasPairedScales(name: string, numExperts: number, { major, interleaved }: Fused): boolean {
+    const factor = this.fused(name, numExperts, major).find('weight_scale_2')
+    return factor?.shape.length === 1 && factor.shape[0] === 2 && major === 'output' && !interleaved
+  }
+
+  /** DBRX: `[E * rows, cols]`, the slices of down as `[cols, rows]` below each other. */
+  private stackedExperts(
+    layout: Extract<ExpertLayout, { kind: 'stackedRows' }>,
+    numExperts: number,
+    width: number,
+    size: number,
+  ): void {
+    const { tensors } = this
+    for (const matrix of ['gate', 'up', 'down'] as const) {
+      const transposed = matrix === 'down'
+      const [rows, cols] = transposed ? [size, width] : [width, size]
+      const data = tensors.require(this.nameOf(layout[matrix]))
+      tensors.expect(data, FLOAT_TYPES, [numExperts * width, size])
+      const encoding: MatrixEncoding = transposed ? { codec: 'float', transposed } : { codec: 'float' }
+      for (let expert = 0; expert < numExperts; expert++) {
+        const source: EncodedSource = { encoding, data: tensors.segment(data, expert, numExperts) }
+        this.items.push({ role: 'expert', expert, matrix, rows, cols, ...source })
+      }
     }
   }
 
@@ -138,37 +173,44 @@ export class MatrixPlanner {
       const name = names[matrix]
       if (name === undefined) continue
       const [rows, cols] = matrix === 'down' ? [size, width] : [width, size]
-      this.add(role, expert, matrix, rows, cols, this.linear.read(nameOf(name), rows, cols))
+      this.add(role, expert, matrix, rows, cols, this.linear(nameOf(name)))
     }
   }
 
-  /** Whether the checkpoint has a shared MLP, whatever its config says. */
-  hasShared(layout: SharedLayout): boolean {
-    return this.linear.has(this.nameOf(layout.down))
+  /** The first of a family's shared layouts whose tensors are there, whatever its config says. */
+  chooseShared(layouts: readonly SharedLayout[]): SharedLayout | undefined {
+    return layouts.find(layout => this.reader.has(this.linear(layout.down)))
   }
 
   /** The shared MLP; returns its width. */
   shared(layout: SharedLayout, hiddenSize: number): number {
     if (layout.gateUp === undefined) {
-      const width = this.linear.numRows(this.nameOf(layout.up!))
-      this.triple('shared', 0, layout, this.nameOf, width, hiddenSize)
+      const [width] = this.reader.size(this.linear(layout.up!))
+      this.triple('shared', 0, layout, name => name, width, hiddenSize)
       return width
     }
-    const gateUp = this.nameOf(layout.gateUp)
-    const rows = this.linear.numRows(gateUp)
-    const width = this.half(rows, gateUp)
-    this.add('shared', 0, 'gateUp', rows, hiddenSize, this.linear.read(gateUp, rows, hiddenSize))
-    const down = this.nameOf(layout.down)
-    this.add('shared', 0, 'down', hiddenSize, width, this.linear.read(down, hiddenSize, width))
+    const gateUp = this.linear(layout.gateUp)
+    const [rows] = this.reader.size(gateUp)
+    const width = this.half(rows, this.nameOf(layout.gateUp))
+    this.add('shared', 0, 'gateUp', rows, hiddenSize, gateUp)
+    this.add('shared', 0, 'down', hiddenSize, width, this.linear(layout.down))
     return width
   }
 
   /** The projections into and out of the dimension in which the experts work. */
   latent(names: { down: string; up: string }, latentSize: number, hiddenSize: number): void {
-    const part = (matrix: 'down' | 'up', rows: number, cols: number) =>
-      this.add('latent', 0, matrix, rows, cols, this.linear.read(this.nameOf(names[matrix]), rows, cols))
-    part('down', latentSize, hiddenSize)
-    part('up', hiddenSize, latentSize)
+    this.add('latent', 0, 'down', latentSize, hiddenSize, this.linear(names.down))
+    this.add('latent', 0, 'up', hiddenSize, latentSize, this.linear(names.up))
+  }
+
+  /** A matrix that is read with the small tensors: a router. */
+  small(name: string, rows: number, cols: number): EncodedSource {
+    return this.reader.read(this.linear(name), rows, cols)
+  }
+
+  /** Whether a linear is there, in whichever form. */
+  hasLinear(name: string): boolean {
+    return this.reader.has(this.linear(name))
   }
 }
 

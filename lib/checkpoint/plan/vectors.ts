@@ -8,7 +8,7 @@ import type { VectorName } from '../../spec/vectors.js'
 import type { Segment } from '../segment.js'
 import type { TensorLookup } from '../tensor-lookup.js'
 import type { VectorItem } from './layer-plan.js'
-import { applies, type NameOf } from './matrices.js'
+import { applies, type MatrixPlanner, type NameOf } from './matrices.js'
 
 /** Collects {@link VectorItem}s. */
 export class VectorPlanner {
@@ -46,12 +46,10 @@ export class VectorPlanner {
     if (tensor && applies(tensor.when, this.config, this.layer)) this.vector(target, tensor.names, length)
   }
 
-  router(router: Naming['router'], moe: ResolvedMoeConfig): void {
+  router(router: Naming['router'], moe: ResolvedMoeConfig, matrices: MatrixPlanner): void {
     const { hiddenSize, topK } = moe
     const numOutputs = moe.numExperts + moe.numIdentityExperts
-    const weight = this.tensors.require(...router.weight.map(this.nameOf))
-    this.tensors.expect(weight, FLOAT_TYPES, [numOutputs, hiddenSize])
-    this.add('routerWeight', numOutputs * hiddenSize, [this.tensors.segment(weight)])
+    this.routerWeight(router.weight, numOutputs, hiddenSize, matrices)
     this.optional('routerBias', router.bias, numOutputs)
     this.optional('selectionBias', router.selectionBias, numOutputs)
     this.optional('perExpertScale', router.perExpertScale, numOutputs)
@@ -62,6 +60,29 @@ export class VectorPlanner {
       this.tensors.expect(table, ['I64', 'I32'], [table.shape[0] ?? 0, topK])
       this.add('hashTable', table.shape[0]! * topK, [this.tensors.segment(table)])
     }
+  }
+
+  /** Routers are rarely quantised; one that is, is decoded with the small tensors. */
+  private routerWeight(names: readonly string[], rows: number, cols: number, matrices: MatrixPlanner): void {
+    const stems = names.map(name => name.replace(/\.weight$/, ''))
+    const stem = stems.find(name => matrices.hasLinear(name))
+    if (stem === undefined) throw this.tensors.missing(names.map(this.nameOf))
+    const source = matrices.small(stem, rows, cols)
+    const length = rows * cols
+    if (source.encoding.codec === 'float' && !source.scale) {
+      this.add('routerWeight', length, [source.data])
+      return
+    }
+    const { data, scale, zeroPoint, groupIndex, globalScale } = source
+    const sources = [data, scale, zeroPoint, groupIndex, globalScale].flatMap(segment => segment ?? [])
+    this.items.push({
+      target: 'routerWeight',
+      step: 1,
+      start: 0,
+      length,
+      sources,
+      encoded: { ...source, rows, cols },
+    })
   }
 
   outputBias(tensor: NamedTensor | undefined, hiddenSize: number): void {
@@ -93,8 +114,21 @@ export class VectorPlanner {
       gather('downBias', layout.down, size)
       return
     }
-    const gateUp = this.tensors.require(`${this.nameOf(layout.gateUp)}_bias`)
     const down = this.tensors.require(`${this.nameOf(layout.down)}_bias`)
+    if (layout.gateUp === undefined) {
+      const whole = (target: VectorName, name: string | undefined) => {
+        if (name === undefined) return
+        const bias = this.tensors.require(`${this.nameOf(name)}_bias`)
+        this.tensors.expect(bias, FLOAT_TYPES, [numExperts, width])
+        this.add(target, numExperts * width, [this.tensors.segment(bias)])
+      }
+      this.tensors.expect(down, FLOAT_TYPES, [numExperts, size])
+      whole('gateBias', layout.gate)
+      whole('upBias', layout.up)
+      this.add('downBias', numExperts * size, [this.tensors.segment(down)])
+      return
+    }
+    const gateUp = this.tensors.require(`${this.nameOf(layout.gateUp)}_bias`)
     this.tensors.expect(gateUp, FLOAT_TYPES, [numExperts, 2 * width])
     this.tensors.expect(down, FLOAT_TYPES, [numExperts, size])
     if (layout.interleaved) {

@@ -10,6 +10,7 @@ const MAX_STRING = 4096
 /** Lists of parsed configs whose elements are known to be strings or integers, and their sets: rows ask for them layer by layer. */
 const checkedLists = new WeakMap<readonly unknown[], 'string' | 'integer'>()
 const sets = new WeakMap<readonly number[], ReadonlySet<number>>()
+const flagLists = new WeakMap<readonly unknown[], readonly boolean[]>()
 
 /** One section of a config.json (the root, or a nested `text_config`). A field may be a dotted path, or a list of spellings. */
 export class ConfigReader {
@@ -130,6 +131,22 @@ export class ConfigReader {
     return value
   }
 
+  /** A list of flags, as true and false or as 1 and 0; undefined where the field is absent or is no list. */
+  flags(field: string): readonly boolean[] | undefined {
+    const value = this.raw(field)
+    if (!Array.isArray(value)) return undefined
+    let list = flagLists.get(value)
+    if (!list) {
+      list = value.map((item: unknown, index) => {
+        if (typeof item === 'boolean') return item
+        if (item === 0 || item === 1) return item === 1
+        return this.fail(field, `must be a list of 1 and 0, of which ${index} is ${describeValue(item)}`)
+      })
+      flagLists.set(value, list)
+    }
+    return list
+  }
+
   /** A list of integers as a set, made once. */
   integerSet(field: string): ReadonlySet<number> | undefined {
     const list = this.list(field, 'integer')
@@ -140,6 +157,13 @@ export class ConfigReader {
       sets.set(list, set)
     }
     return set
+  }
+
+  /** Every nested object by its key, which may hold dots: names of modules and patterns of them do. */
+  sections(): [string, ConfigReader][] {
+    return Object.entries(this.section).flatMap(([key, value]): [string, ConfigReader][] =>
+      isObject(value) ? [[key, new ConfigReader(value, this.file, `${this.path}${key}.`)]] : [],
+    )
   }
 
   /** A nested object, or undefined. */

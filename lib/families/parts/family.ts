@@ -13,6 +13,9 @@ export interface RoutingSizes {
 /** True where a condition of the config holds for a layer. */
 export type Condition = (config: ConfigReader, layer: number) => boolean
 
+/** Whether a config whose `model_type` names another row is of this one. */
+export type Claim = (config: ConfigReader, architectures: readonly string[]) => boolean
+
 /** A tensor by its alternative names, below the block unless it begins with '/': then below the layer. */
 export interface NamedTensor {
   names: readonly string[]
@@ -33,8 +36,12 @@ export type ExpertLayout =
   | {
       /** `[E, 2I, D]` and `[E, D, I]` (output-major), or `[E, D, 2I]` and `[E, I, D]` (input-major). */
       kind: 'fused'
-      gateUp: string
+      gateUp?: string
+      /** Instead of `gateUp`: tensors of their own. Without gate the experts have none. */
+      gate?: string
+      up?: string
       down: string
+      /** Where the shapes do not tell. */
       major: 'output' | 'input'
       /** Rows of gate and up alternate; else the first half is gate. */
       interleaved?: boolean
@@ -65,7 +72,7 @@ export interface SharedLayout {
 
 /** One way in which checkpoints of a family name their tensors. */
 export interface Naming {
-  /** `{L}` stands for the layer. */
+  /** Where a layer is below the language model; `{L}` stands for the layer. What stands before it is found from the tensors. */
   layer: string
   /** Below the layer. */
   block: string
@@ -78,9 +85,10 @@ export interface Naming {
     inputScale?: NamedTensor
     hashTable?: NamedTensor
   }
-  /** The first layout whose tensors are there. */
+  /** As published; `expertLayouts` adds the others that a checkpoint may have. */
   experts: readonly ExpertLayout[]
-  shared?: SharedLayout
+  /** The first whose tensors are there. */
+  shared?: SharedLayout | readonly SharedLayout[]
   latent?: { down: string; up: string }
   outputBias?: NamedTensor
 }
@@ -89,8 +97,6 @@ export interface Naming {
 export interface Stack {
   /** Field with the number of layers, or its alternatives. */
   numLayers: string | readonly string[]
-  /** Field with the number of multi-token-prediction layers behind them, sparse too. */
-  numExtraLayers?: string
   sparse: Condition
   /** The first naming whose router is there. */
   naming: readonly Naming[]
@@ -100,6 +106,8 @@ export interface Stack {
 export interface FamilyRow {
   /** Values of `model_type`, the canonical one first. */
   modelTypes: readonly string[]
+  /** Model types of other rows under which this family is published as well; `when` tells which row a config is of. */
+  alsoAs?: readonly { modelType: string; when: Claim }[]
   hiddenSize: string
   numExperts: string
   /** Field, or the only value there is. */
@@ -108,7 +116,7 @@ export interface FamilyRow {
   activation?: string
   /** Where config.json lacks the field. @defaultValue 'silu' */
   defaultActivation?: string
-  /** Settings that change the arithmetic and are not covered: any other value is an error. Absent fields pass. */
+  /** Settings that change the arithmetic: any value but these is an error. Absent fields pass; an empty list allows no value. */
   only?: Readonly<Record<string, readonly unknown[]>>
   routing: (config: ConfigReader, sizes: RoutingSizes, layer: number) => RoutingRule
   /** Arithmetic besides routing and activation. */

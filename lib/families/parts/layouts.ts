@@ -2,7 +2,7 @@
 
 import type { Condition, ExpertLayout, NamedTensor, Naming, SharedLayout } from './family.js'
 
-/** `experts.{e}.gate_proj` and so on, or the same fused by a library that saves its in-memory layout. */
+/** One tensor per expert and projection. */
 export const GATE_UP_DOWN: readonly ExpertLayout[] = [
   {
     kind: 'perExpert',
@@ -10,43 +10,58 @@ export const GATE_UP_DOWN: readonly ExpertLayout[] = [
     up: 'experts.{e}.up_proj',
     down: 'experts.{e}.down_proj',
   },
-  { kind: 'fused', gateUp: 'experts.gate_up_proj', down: 'experts.down_proj', major: 'output' },
 ]
 
 /** w1 gate, w2 down, w3 up. */
 export const W1_W2_W3: readonly ExpertLayout[] = [
   { kind: 'perExpert', gate: 'experts.{e}.w1', up: 'experts.{e}.w3', down: 'experts.{e}.w2' },
-  { kind: 'fused', gateUp: 'experts.gate_up_proj', down: 'experts.down_proj', major: 'output' },
 ]
 
-/** Mixtral's names. */
-export const BLOCK_SPARSE = { block: 'block_sparse_moe.', experts: W1_W2_W3 }
+/** Mixtral's names, and those that transformers has in memory. */
+export function blockSparse(more: Partial<Naming> = {}, router = 'gate.weight'): readonly Naming[] {
+  return [
+    mlpNaming({ block: 'block_sparse_moe.', experts: W1_W2_W3, ...more }),
+    mlpNaming({ experts: W1_W2_W3, ...more, router: { ...more.router, weight: [router] } }),
+  ]
+}
 
 /** IBM's fused linears, which JetMoE has too. */
 export const FUSED_LINEARS: readonly ExpertLayout[] = [
   { kind: 'fused', gateUp: 'input_linear.weight', down: 'output_linear.weight', major: 'output' },
 ]
 
-/** `[E, D, 2I]` and `[E, I, D]`, or one tensor per expert and projection. */
+/** `[E, D, 2I]` and `[E, I, D]`. */
 export const FUSED_INPUT_MAJOR: readonly ExpertLayout[] = [
   { kind: 'fused', gateUp: 'experts.gate_up_proj', down: 'experts.down_proj', major: 'input' },
-  GATE_UP_DOWN[0]!,
 ]
 
-/** A shared MLP below `stem`, as many experts wide as `field` says (absent: none). */
-export function sharedMlp(stem: string, field: string, more: Partial<SharedLayout> = {}): SharedLayout {
+/** A shared MLP below `stem`, as many experts wide as `field` says; absent: `default`, by the model's config class. */
+export function sharedMlp(
+  stem: string,
+  field: string,
+  more: Partial<SharedLayout> & { default?: number } = {},
+): SharedLayout {
+  const { default: fallback = 0, ...rest } = more
   return {
-    count: (config, layer) => config.integerOfLayer(field, layer, 0, 0),
+    count: (config, layer) => (config.isNull(field) ? 0 : config.integerOfLayer(field, layer, 0, fallback)),
     gate: `${stem}gate_proj`,
     up: `${stem}up_proj`,
     down: `${stem}down_proj`,
-    ...more,
+    ...rest,
   }
 }
 
-/** One shared expert, there when `field` (its width) is above 0. */
-export function sharedOfWidth(stem: string, field: string, more: Partial<SharedLayout> = {}): SharedLayout {
-  return sharedMlp(stem, field, { count: config => (config.integer(field, 0, 0) > 0 ? 1 : 0), ...more })
+/** One shared expert, there when `field` (its width) is above 0; absent: `default`. */
+export function sharedOfWidth(
+  stem: string,
+  field: string,
+  more: Partial<SharedLayout> & { default?: number } = {},
+): SharedLayout {
+  const { default: fallback = 0, ...rest } = more
+  return sharedMlp(stem, field, {
+    count: config => (config.integer(field, 0, fallback) > 0 ? 1 : 0),
+    ...rest,
+  })
 }
 
 /** A required tensor. */
@@ -76,7 +91,7 @@ export function mlpNaming(
 ): Naming {
   const { router, ...rest } = more
   return {
-    layer: 'model.layers.{L}.',
+    layer: 'layers.{L}.',
     block: 'mlp.',
     experts: GATE_UP_DOWN,
     ...rest,

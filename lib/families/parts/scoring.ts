@@ -20,16 +20,26 @@ interface ScoredOptions {
   /** Field with the factor. */
   scale?: string
   scaleDefault?: number
-  /** `required`: config.json must say how many, since the published default is not 1. */
-  groups?: { count: string; kept: string; score: 'max' | 'top2_sum'; required?: boolean }
+  groups?: GroupFields
   softcap?: string
 }
 
-/** Groups of a config; one group, or no field, is no grouping. */
-export function readGroups(config: ConfigReader, groups: NonNullable<ScoredOptions['groups']>): Grouping {
-  const numExpertGroups = config.integer(groups.count, 1, groups.required ? undefined : 1)
+/** Fields of a config that group experts. */
+export interface GroupFields {
+  count: string
+  kept: string
+  score: 'max' | 'top2_sum'
+  /** How many, and how many of them are kept, where config.json does not say. @defaultValue [1, 1] */
+  defaults?: readonly [number, number]
+}
+
+/** Groups of a config; one group, or a field that is null, is no grouping. */
+export function readGroups(config: ConfigReader, groups: GroupFields): Grouping {
+  if (config.isNull(groups.count)) return {}
+  const [count, kept] = groups.defaults ?? [1, 1]
+  const numExpertGroups = config.integer(groups.count, 1, count)
   if (numExpertGroups === 1) return {}
-  return { numExpertGroups, topkGroup: config.integer(groups.kept, 1), groupScore: groups.score }
+  return { numExpertGroups, topkGroup: config.integer(groups.kept, 1, kept), groupScore: groups.score }
 }
 
 /** Scores over all experts, top-k, weights from the scores. */
@@ -59,14 +69,29 @@ export const NORM_ALWAYS = scored({ norm: true })
 /** Softmax over all experts, renormalised where `norm_topk_prob` says so. */
 export const NORM_FLAG_OFF = scored({ norm: 'norm_topk_prob', normDefault: false })
 
+/** Softmax over all experts, renormalised unless `norm_topk_prob` says otherwise. */
+export const NORM_FLAG_ON = scored({ norm: 'norm_topk_prob', normDefault: true })
+
+/** What the config classes of DeepSeek-V3's relatives take where config.json does not say. */
+export interface NoauxDefaults {
+  /** @defaultValue true */
+  norm?: boolean
+  /** @defaultValue 1 */
+  scale?: number
+  /** @defaultValue [1, 1] */
+  groups?: readonly [number, number]
+}
+
 /** DeepSeek-V3's "noaux_tc" under its own field names. */
-export function noauxTc(options: { groupsRequired?: boolean } = {}): Routing {
+export function noauxTc(defaults: NoauxDefaults = {}): Routing {
   return scored({
     score: 'sigmoid',
     norm: 'norm_topk_prob',
+    normDefault: defaults.norm ?? true,
     epsilon: DEEPSEEK_EPSILON,
     scale: 'routed_scaling_factor',
-    groups: { count: 'n_group', kept: 'topk_group', score: 'top2_sum', required: options.groupsRequired },
+    scaleDefault: defaults.scale ?? 1,
+    groups: { count: 'n_group', kept: 'topk_group', score: 'top2_sum', defaults: defaults.groups },
   })
 }
 

@@ -1,63 +1,102 @@
-/** The ways in which configs say which layers have experts. */
+/**
+ * Which layers have experts. One function reads every field in which published configs say it; a row adds only what its model's own code
+ * takes where config.json says nothing.
+ */
 
 import type { ConfigReader } from './config-reader.js'
 import type { Condition } from './family.js'
 
-export const everyLayer: Condition = () => true
-
-/** Layers from `field` on, of which every `freqField`-th one. */
-export function fromLayer(field: string, freqField?: string): Condition {
-  return (config, layer) =>
-    layer >= config.integer(field, 0, 0) && (!freqField || layer % config.integer(freqField, 1, 1) === 0)
+/** What the model's own config class takes where config.json has no such field. */
+export interface SparseDefaults {
+  /** Dense layers before the first sparse one. @defaultValue 0 */
+  numDense?: number
+  /** `expert_layer_period` and `expert_layer_offset`. @defaultValue every layer */
+  period?: number
+  offset?: number
 }
 
-/** `mlp_layer_types`; without it `first_k_dense_replace`; without both `numDense` dense layers first. */
-export function byLayerTypes(numDense: number): Condition {
-  return (config, layer) => {
-    const types = config.list('mlp_layer_types', 'string')
-    if (!types) return layer >= config.integer('first_k_dense_replace', 0, numDense)
-    const type = types[layer]
-    if (type === undefined) config.fail('mlp_layer_types', `has no entry for layer ${layer}`)
-    if (type !== 'sparse' && type !== 'dense')
-      config.fail('mlp_layer_types', `has the unknown value '${type}'`)
-    return type === 'sparse'
+/** Fields that count the dense layers in front. */
+const FIRST_SPARSE = [
+  'first_k_dense_replace',
+  'num_dense_layers',
+  'moe_layer_num_skipped',
+  'moe_layer_start_index',
+]
+
+/** Values of `mlp_layer_types`, and whether such a layer has experts. */
+const LAYER_TYPES: Readonly<Record<string, boolean>> = {
+  sparse: true,
+  moe: true,
+  hash_moe: true,
+  dense: false,
+  mlp: false,
+}
+
+/** Entry `layer` of a list with one entry per layer. */
+function entryOf<T>(config: ConfigReader, field: string, list: readonly T[], layer: number): T {
+  const entry = list[layer]
+  if (entry === undefined) return config.fail(field, `has no entry for layer ${layer}`)
+  return entry
+}
+
+/** A list that names every layer decides alone; undefined: config.json has none. */
+function fromLists(config: ConfigReader, layer: number): boolean | undefined {
+  const types = config.list('mlp_layer_types', 'string')
+  if (types) {
+    const type = entryOf(config, 'mlp_layer_types', types, layer)
+    if (!Object.hasOwn(LAYER_TYPES, type))
+      config.fail('mlp_layer_types', `has the unknown value '${type}' for layer ${layer}`)
+    return LAYER_TYPES[type]
   }
+  const blocks = config.list('layers_block_type', 'string')
+  if (blocks) return blocks[layer] === 'moe'
+  for (const field of ['is_moe_layer', 'moe_layer_freq']) {
+    const flags = config.flags(field)
+    if (flags) return entryOf(config, field, flags, layer)
+  }
+  const listed = config.integerSet('moe_layers')
+  if (listed) return listed.has(layer)
+  if (config.has('moe_layers_enum')) {
+    const numbers = config.string('moe_layers_enum').split(',')
+    return numbers.some(number => Number.parseInt(number, 10) === layer)
+  }
+  if (config.has('hybrid_override_pattern')) return config.string('hybrid_override_pattern')[layer] === 'E'
+  return undefined
 }
 
-/** Qwen: not in `mlp_only_layers`, and (L + 1) divisible by `decoder_sparse_step`. */
-export const byDecoderSparseStep: Condition = (config, layer) =>
-  !config.integerSet('mlp_only_layers')?.has(layer) &&
-  (layer + 1) % config.integer('decoder_sparse_step', 1, 1) === 0
+/** Whether `(layer + 1)` is a multiple of a field; absent: yes. */
+function isMultiple(config: ConfigReader, field: string, layer: number): boolean {
+  return (layer + 1) % config.integer(field, 1, 1) === 0
+}
 
-/** ERNIE 4.5: (L + 1) divisible by the interval, between start and end (-1: the last layer). */
-export const byInterval: Condition = (config, layer) => {
+/** Everything else is a condition of its own, and all of them must hold. */
+function fromConditions(config: ConfigReader, layer: number, defaults: SparseDefaults): boolean {
+  const counted = FIRST_SPARSE.filter(field => config.has(field))
+  const isDenseListed = config.integerSet('mlp_only_layers')
+  const numDense = counted.length === 0 && !isDenseListed ? (defaults.numDense ?? 0) : 0
+  if (layer < numDense || counted.some(field => layer < config.integer(field, 0))) return false
+  if (isDenseListed?.has(layer)) return false
   const end = config.integer('moe_layer_end_index', -1, -1)
+  if (end >= 0 && layer > end) return false
+  const period = config.integer('expert_layer_period', 1, defaults.period ?? 1)
+  if (layer % period !== config.integer('expert_layer_offset', 0, defaults.offset ?? 0)) return false
   return (
-    (layer + 1) % config.integer('moe_layer_interval', 1, 1) === 0 &&
-    layer >= config.integer('moe_layer_start_index', 0, 0) &&
-    (end === -1 || layer <= end)
+    layer % config.integer('moe_layer_freq', 1, 1) === 0 &&
+    ['decoder_sparse_step', 'moe_layer_interval', 'interleave_moe_layer_step'].every(field =>
+      isMultiple(config, field, layer),
+    )
   )
 }
 
-/** Jamba: L mod period is the offset. */
-export const byPeriod: Condition = (config, layer) =>
-  layer % config.integer('expert_layer_period', 1) === config.integer('expert_layer_offset', 0)
-
-/** Llama 4: an explicit list, or every s-th layer. */
-export const byInterleaveStep: Condition = (config, layer) =>
-  config.integerSet('moe_layers')?.has(layer) ??
-  (layer + 1) % config.integer('interleave_moe_layer_step', 1) === 0
-
-/** Nemotron-H: a list of block types, or the older string of letters. */
-export const byBlockType: Condition = (config, layer) => {
-  const types = config.list('layers_block_type', 'string')
-  return types ? types[layer] === 'moe' : config.string('hybrid_override_pattern')[layer] === 'E'
+/** The rule of every decoder: what config.json says in whichever fields, and `defaults` where it says nothing. */
+export function sparseLayers(defaults: SparseDefaults = {}): Condition {
+  return (config, layer) => fromLists(config, layer) ?? fromConditions(config, layer, defaults)
 }
 
 /** Switch: every `floor(layers / sparse layers)`-th layer, beginning with the second. */
 export function bySparseCount(layersField: string | readonly string[], sparseField: string): Condition {
   return (config: ConfigReader, layer) => {
-    const numSparse = config.integer(sparseField, 0)
+    const numSparse = config.integer(sparseField, 0, 3)
     if (numSparse === 0) return false
     const step = Math.floor(config.integer(layersField, 1) / numSparse)
     return step === 1 || layer % step === 1
@@ -67,7 +106,7 @@ export function bySparseCount(layersField: string | readonly string[], sparseFie
 /** NLLB: (L + 1) divisible by the step; 0: none. */
 export function bySparseStep(field: string): Condition {
   return (config, layer) => {
-    const step = config.integer(field, 0)
+    const step = config.integer(field, 0, 4)
     return step > 0 && (layer + 1) % step === 0
   }
 }

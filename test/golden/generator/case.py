@@ -69,9 +69,10 @@ class Case:
         """Router weight [E, H] whose logits have a standard deviation of about `spread`."""
         return self.put(name, self.normal(num_experts, hidden_size, std=spread * hidden_size**-0.5), dtype)
 
-    def bias(self, name, num_experts, low=-1.4, high=0.5, dtype="F32", shape=None):
+    def bias(self, name, num_experts, low=-1.4, high=0.5, dtype="F32", shape=None, edit=None):
         """Selection bias [E]: wide and mostly negative, so that a mask value of 0 selects wrongly."""
         values = self.uniform(low, high, num_experts)
+        values = edit(values) if edit else values
         return self.put(name, values.reshape(shape or values.shape), dtype).reshape(-1)
 
     def input(self, num_tokens, hidden_size, std=1.0):

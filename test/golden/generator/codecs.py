@@ -84,7 +84,7 @@ def v4_fp8(case, module, values):
 
 
 def ct_packed(*, bits=4, group=None, symmetric=True, act_order=False):
-    """6.4 pack-quantized; `group` None = one scale per output channel."""
+    """6.4 pack-quantized; `group` None = one scale per output channel. `act_order` "unset": an index of -1, columns in order."""
     half = 1 << (bits - 1)
 
     def store(case, module, values):
@@ -92,7 +92,7 @@ def ct_packed(*, bits=4, group=None, symmetric=True, act_order=False):
         size = group or inn
         groups = -(-inn // size)
         index = np.arange(inn) // size
-        if act_order:
+        if act_order is True:
             index = index[case.rng.permutation(inn)]
         scale, zero = np.zeros((out, groups)), np.zeros((out, groups), dtype=np.int64)
         for g in range(groups):
@@ -113,7 +113,8 @@ def ct_packed(*, bits=4, group=None, symmetric=True, act_order=False):
             packed = nf.pack_words((zero.T + half).astype(np.uint64), bits).T.copy()
             case.raw(f"{module}.weight_zero_point", "I32", packed)
         if act_order:
-            case.raw(f"{module}.weight_g_idx", "I32", index.astype(np.int32))
+            stored_index = index if act_order is True else np.full(inn, -1)
+            case.raw(f"{module}.weight_g_idx", "I32", stored_index.astype(np.int32))
         return (q - zero[:, index]) * scale[:, index]
     return store
 
@@ -190,16 +191,16 @@ def nvfp4_modelopt(case, module, values):
     return decoded.reshape(values.shape)
 
 
-def _zero_point_quantise(case, values, index, groups, low_zero, high_zero):
-    """Input-major 4-bit codes: (q [in, out], zeros [groups, out], scales [groups, out], decoded [out, in])."""
+def _zero_point_quantise(case, values, index, groups, low_zero, high_zero, bits=4):
+    """Input-major codes: (q [in, out], zeros [groups, out], scales [groups, out], decoded [out, in])."""
     wt = values.T
     inn, out = wt.shape
     scale = np.zeros((groups, out))
     for g in range(groups):
-        scale[g] = (np.max(wt[index == g], axis=0) - np.min(wt[index == g], axis=0)) / 15.0
+        scale[g] = (np.max(wt[index == g], axis=0) - np.min(wt[index == g], axis=0)) / (2**bits - 1)
     scale = (scale * _jitter(case, scale.shape)).astype(np.float16).astype(np.float64)
     zero = case.rng.randint(low_zero, high_zero + 1, (groups, out))
-    q = np.clip(np.round(wt / scale[index]) + zero[index], 0, 15).astype(np.int64)
+    q = np.clip(np.round(wt / scale[index]) + zero[index], 0, 2**bits - 1).astype(np.int64)
     return q, zero, scale, ((q - zero[index]) * scale[index]).T
 
 
@@ -227,21 +228,81 @@ def awq(group):
     return store
 
 
-def gptq(group, *, version=1, order="natural", symmetric=False):
-    """6.7: packed along the input; v1 stores zero minus one. `order`: "natural" stores i/g as g_idx, "permuted" a
-    permutation, "absent" none."""
+def gptq(group, *, bits=4, version=1, order="natural", symmetric=None):
+    """6.7: packed along the input. v1 takes 0x11...1 from every 32-bit word of zero points, as its writer does: a zero of 0
+    borrows from its neighbour. `order`: "natural" stores i/g as g_idx, "permuted" a permutation, "absent" none.
+    `symmetric` is what an exporter stores where the zero point is the middle: "minus one", "plain", "empty" or "absent"."""
     def store(case, module, values):
         inn = values.shape[1]
         index = np.arange(inn) // group
         if order == "permuted":
             index = index[case.rng.permutation(inn)]
-        low, high = (8, 8) if symmetric else (1, 16) if version == 1 else (0, 15)
-        q, zero, scale, decoded = _zero_point_quantise(case, values, index, inn // group, low, high)
-        stored_zero = (zero - 1 if version == 1 else zero).astype(np.uint64)
-        case.raw(f"{module}.qweight", "I32", nf.pack_words(q.T.astype(np.uint64), 4).T.copy())
-        case.raw(f"{module}.qzeros", "I32", nf.pack_words(stored_zero, 4))
+        middle = 1 << (bits - 1)
+        low, high = (middle, middle) if symmetric else (0, 2 * middle - 1)
+        q, zero, scale, decoded = _zero_point_quantise(case, values, index, inn // group, low, high, bits)
+        words = nf.pack_words(zero.astype(np.uint64), bits).view(np.uint32)
+        if version == 1 and symmetric in (None, "minus one"):
+            words = words - np.uint32(0xFFFFFFFF // (2 * middle - 1))
+        case.raw(f"{module}.qweight", "I32", nf.pack_words(q.T.astype(np.uint64), bits).T.copy())
+        if symmetric == "empty":
+            case.raw(f"{module}.qzeros", "I32", np.zeros((inn // group, 0), dtype=np.int32))
+        elif symmetric != "absent":
+            case.raw(f"{module}.qzeros", "I32", words.view(np.int32))
         case.put(f"{module}.scales", scale, "F16")
         if order != "absent":
             case.raw(f"{module}.g_idx", "I32", index.astype(np.int32))
         return decoded
     return store
+
+
+def mxfp4_pack(case, module, values):
+    """6.4 mxfp4-pack-quantized: bytes of two e2m1, an e8m0 byte per 32, no scale of the whole matrix."""
+    packed, scales, decoded = mxfp4_arrays(case, values)
+    case.raw(f"{module}.weight_packed", "U8", packed.reshape(values.shape[0], -1))
+    case.raw(f"{module}.weight_scale", "U8", scales)
+    return decoded
+
+
+def mxfp4_quark(case, module, values):
+    """Quark: as mxfp4-pack-quantized, the bytes under `weight`."""
+    packed, scales, decoded = mxfp4_arrays(case, values)
+    case.raw(f"{module}.weight", "U8", packed.reshape(values.shape[0], -1))
+    case.raw(f"{module}.weight_scale", "U8", scales)
+    return decoded
+
+
+def mxfp8(scale_name="weight_scale_inv"):
+    """F8_E4M3 with an e8m0 byte per 32 columns; the last block of a row may be short."""
+    def store(case, module, values):
+        scales = _e8m0(case, _block_amax(values, (1, 32)), 448.0)
+        factor = _grid(nf.decode_e8m0(scales), (1, 32), values.shape)
+        bits = nf.e4m3_bits(values / factor)
+        case.raw(f"{module}.weight", "F8_E4M3", bits)
+        case.raw(f"{module}.{scale_name}", "U8", scales)
+        return nf.decode_e4m3(bits) * factor
+    return store
+
+
+def fp8_grid(block, scale_dtype="F32"):
+    """6.4 float-quantized with strategy block: `weight_scale` per block."""
+    def store(case, module, values):
+        bits, scale, decoded = fp8_block_arrays(case, values, block, scale_dtype)
+        case.raw(f"{module}.weight", "F8_E4M3", bits)
+        case.put(f"{module}.weight_scale", scale, scale_dtype)
+        return decoded
+    return store
+
+
+def by_module(choose):
+    """Another codec for every module; `choose` gets the module's name."""
+    def store(case, module, values):
+        return choose(module)(case, module, values)
+    return store
+
+
+def nvfp4_arrays(case, values):
+    """(bytes [rows, cols/2], e4m3 scales [rows, cols/16], the factor that multiplies them, decoded)."""
+    stored = nf.short_f32(np.max(np.abs(values)) / (448.0 * 6.0) * float(case.uniform(1.1, 2.0, 1)[0]))
+    packed, scale_bits, codes, _ = _nvfp4(case, values, stored)
+    decoded = nf.decode_e2m1(codes) * nf.decode_e4m3(scale_bits)[..., None] * stored
+    return packed.reshape(values.shape[0], -1), scale_bits, stored, decoded.reshape(values.shape)

@@ -13,13 +13,14 @@ V3_SOURCE = "HF5:deepseek_v3, DS3, vLLM grouped_topk_router, hub"
 
 def v3_block(c, *, model_type, family, source=V3_SOURCE, architecture="DeepseekV3ForCausalLM", layer=1, h=24, i=7, e=12,
              k=4, n_group=4, topk_group=2, scale=2.5, n_shared=1, norm=True, prefix="model.layers.", tokens=7,
-             codec=codecs.plain, shared_codec=codecs.plain, config=None, nest=None, gate_dtype=None, root="model."):
+             codec=codecs.plain, shared_codec=codecs.plain, config=None, nest=None, gate_dtype=None, root="model.",
+             bias_edit=None):
     """A layer with deepseek_v3 tensor names and scheme C; `nest` wraps the config of multimodal checkpoints."""
     base = f"{prefix}{layer}.mlp."
     c.decoys(prefix, layer, h, num_experts=e, root=root)
     x = c.input(tokens, h)
     gate = c.router(base + "gate.weight", e, h, gate_dtype)
-    bias = c.bias(base + "gate.e_score_correction_bias", e)
+    bias = c.bias(base + "gate.e_score_correction_bias", e, edit=bias_edit)
     experts = store_experts(c, base, e, h, i, codec=codec)
     shared = store_glu(c, base + "shared_experts.", h, n_shared * i, codec=shared_codec)
     routing = biased_topk(linear(x, gate), k, bias, n_group=n_group, topk_group=topk_group, renormalize=norm,
@@ -66,6 +67,18 @@ def _(c):
 @case("deepseek_v2_group_limited")
 def _(c):
     _v2(c, "group_limited_greedy", 24, 7, 12, 4, 16.0, (4, 2), 1)
+
+
+@case("deepseek_vl2", "BF16")
+def _(c):
+    # The language model of DeepSeek-VL2 (27B): V2's model type and names, V3's selection.
+    v3_block(c, model_type="deepseek_v2", family="deepseek_v2", source="deepseek-ai/DeepSeek-VL2 modeling_deepseek.py",
+             architecture="DeepseekV2ForCausalLM", e=8, k=3, n_group=1, topk_group=1, scale=2.0, n_shared=2,
+             prefix="language.model.layers.", root="language.model.",
+             config={"topk_method": "noaux_tc", "scoring_func": "sigmoid", "moe_layer_freq": 1},
+             nest=lambda text: {"architectures": ["DeepseekVLV2ForCausalLM"], "model_type": "deepseek_vl_v2",
+                                "torch_dtype": "bfloat16", "language_config": text,
+                                "vision_config": {"model_type": "vision", "width": 12}})
 
 
 @case("deepseek_v3", shards=3)

@@ -141,14 +141,16 @@ def _(c):
     _dbrx(c, 24, 7, 6, 2, None, "silu", 0)
 
 
-def _granite(c, model_type, architecture, shared_width, layer, h=24, i=7, e=8, k=3, **more):
+def granite_layer(c, model_type, architecture, shared_width, layer, h=24, i=7, e=8, k=3, codec=None, **more):
+    """`codec`: experts one by one."""
     moe = ".block_sparse_moe."
     base = f"model.layers.{layer}{moe}"
     c.decoys("model.layers.", layer, h, moe=moe, num_experts=e, dense=False, router="router.layer.weight",
              expert="input_linear.weight")
     x = c.input(7, h)
     gate = c.router(base + "router.layer.weight", e, h)
-    experts = store_output_major(c, base + "input_linear.weight", base + "output_linear.weight", e, h, i)
+    experts = (store_experts(c, base, e, h, i, codec=codec) if codec else
+               store_output_major(c, base + "input_linear.weight", base + "output_linear.weight", e, h, i))
     routing = topk_softmax(linear(x, gate), k)
     y = glu_block(x, routing, experts)
     config = base_config(c, model_type, architecture, h, intermediate_size=i, num_local_experts=e,
@@ -164,18 +166,18 @@ def _granite(c, model_type, architecture, shared_width, layer, h=24, i=7, e=8, k
 
 @case("granitemoe", "BF16")
 def _(c):
-    _granite(c, "granitemoe", "GraniteMoeForCausalLM", 0, 0, i=14)
+    granite_layer(c, "granitemoe", "GraniteMoeForCausalLM", 0, 0, i=14)
 
 
 @case("granitemoeshared")
 def _(c):
-    _granite(c, "granitemoeshared", "GraniteMoeSharedForCausalLM", 14, 1)
+    granite_layer(c, "granitemoeshared", "GraniteMoeSharedForCausalLM", 14, 1)
 
 
 @case("granitemoehybrid", "BF16")
 def _(c):
-    _granite(c, "granitemoehybrid", "GraniteMoeHybridForCausalLM", 28, 2,
-             layer_types=(["mamba", "mamba", "attention"] * 5)[:NUM_LAYERS])
+    granite_layer(c, "granitemoehybrid", "GraniteMoeHybridForCausalLM", 28, 2,
+                  layer_types=(["mamba", "mamba", "attention"] * 5)[:NUM_LAYERS])
 
 
 @case("jetmoe")
@@ -196,9 +198,9 @@ def _(c):
              output=glu_block(x, routing, experts) + bias)
 
 
-@case("gemma4", "BF16")
-def _(c):
-    h, i, e, k, eps = 24, 9, 8, 3, 1e-6
+def gemma4_layer(c, h, i, e, k, store, quantization=None):
+    """`store(base)` stores the experts below the layer."""
+    eps = 1e-6
     layers, root = "model.language_model.layers.", "model.language_model."
     base = layers + "1."
     c.matrix(root + "embed_tokens.weight", 5, h)
@@ -210,7 +212,7 @@ def _(c):
     proj = c.matrix(base + "router.proj.weight", e, h, std=1.5)
     scale = c.put(base + "router.scale", 1.0 + c.normal(h, std=0.3))
     per_expert = c.put(base + "router.per_expert_scale", c.uniform(0.4, 1.8, e))
-    experts = store_output_major(c, base + "experts.gate_up_proj", base + "experts.down_proj", e, h, i)
+    experts = store(base)
 
     def logits(r):
         q = r / np.sqrt(np.mean(r**2, axis=1, keepdims=True) + eps)
@@ -222,9 +224,18 @@ def _(c):
     text = base_config(c, "gemma4_text", "", h, intermediate_size=3, enable_moe_block=True, num_experts=e,
                        top_k_experts=k, moe_intermediate_size=i, hidden_activation="gelu_pytorch_tanh")
     del text["hidden_act"]
-    c.finish(family="gemma4", source="HF5:gemma4", layer=1, x=x, routerInput=residual, routing=routing,
-             config=multimodal(c, "gemma4", "Gemma4ForConditionalGeneration", text),
+    config = multimodal(c, "gemma4", "Gemma4ForConditionalGeneration", text)
+    if quantization:
+        config["quantization_config"] = quantization
+    c.finish(family="gemma4", source="HF5:gemma4", layer=1, x=x, routerInput=residual, routing=routing, config=config,
              output=glu_block(x, routing, experts, act=gelu_tanh))
+
+
+@case("gemma4", "BF16")
+def _(c):
+    h, i, e, k = 24, 9, 8, 3
+    gemma4_layer(c, h, i, e, k, lambda base: store_output_major(
+        c, base + "experts.gate_up_proj", base + "experts.down_proj", e, h, i))
 
 
 @case("mistral4")

@@ -223,7 +223,7 @@ def _gptq(group, **more):
 
 @case("qwen3_moe_gptq", "F16")
 def _(c):
-    _qwen3(c, 96, 32, 4, 2, codecs.gptq(32, symmetric=True), _gptq(32, sym=True, checkpoint_format="gptq"))
+    _qwen3(c, 96, 32, 4, 2, codecs.gptq(32, symmetric="minus one"), _gptq(32, sym=True, checkpoint_format="gptq"))
 
 
 @case("qwen3_moe_gptq_desc_act", "F16")

@@ -169,12 +169,11 @@ def _(c):
     _lfm2(c, False)
 
 
-@case("bailing_moe_v2")
-def _(c):
+def _ling2(c, model_type):
     h, i, e, k = 24, 7, 12, 4
     c.decoys("model.layers.", 1, h, num_experts=e)
     config = base_config(
-        c, "bailing_moe_v2", "BailingMoeV2ForCausalLM", h, intermediate_size=3, moe_intermediate_size=i, num_experts=e,
+        c, model_type, "BailingMoeV2ForCausalLM", h, intermediate_size=3, moe_intermediate_size=i, num_experts=e,
         num_shared_experts=1, num_experts_per_tok=k, n_group=4, topk_group=2, routed_scaling_factor=2.5,
         norm_topk_prob=True, moe_router_enable_expert_bias=True, score_function="sigmoid", first_k_dense_replace=1)
     block(c, family="bailing_moe_v2", source="hub", config=config, h=h, i=i, e=e, k=k, layer=1,
@@ -182,17 +181,67 @@ def _(c):
           n_group=4, topk_group=2, scale=2.5)
 
 
+@case("bailing_moe_v2")
+def _(c):
+    _ling2(c, "bailing_moe_v2")
+
+
+@case("bailing_moe_as_v2")
+def _(c):
+    # Ling 2.0 as it is published: the model type of the older, softmax-routed models.
+    _ling2(c, "bailing_moe")
+
+
+@case("glm4_moe_masked")
+def _(c):
+    # Experts masked out by a bias of -inf.
+    def mask(bias):
+        bias[[1, 4, 5]] = -np.inf
+        return bias
+
+    v3_block(c, model_type="glm4_moe", family="glm4_moe", source="HF5:glm4_moe", architecture="Glm4MoeForCausalLM",
+             e=10, k=3, n_group=1, topk_group=1, bias_edit=mask)
+
+
+@case("hy_v3_mtp", "BF16")
+def _(c):
+    # The layer for multi-token prediction, behind the last one; dense layers counted, as Tencent's own config does.
+    h, i, e, k, layer = 24, 7, 8, 3, NUM_LAYERS
+    c.decoys("model.layers.", 1, h, num_experts=e, router="router.gate.weight")
+    config = base_config(
+        c, "hy_v3", "HYV3ForCausalLM", h, intermediate_size=3, expert_hidden_dim=i, num_experts=e, num_shared_experts=1,
+        num_experts_per_tok=k, router_scaling_factor=2.826, first_k_dense_replace=1, route_norm=True,
+        moe_router_use_sigmoid=True, moe_router_enable_expert_bias=True, num_nextn_predict_layers=1)
+    block(c, family="hy_v3", source="HF5:hy_v3, HFmap, vLLM hy_v3", config=config, h=h, i=i, e=e, k=k, layer=layer,
+          base=f"model.layers.{layer}.mlp.", gate="router.gate.weight", bias="expert_bias", shared="shared_mlp.",
+          scale=2.826)
+
+
+@case("laguna_mlp_only_layers")
+def _(c):
+    # The larger Lagunas name their dense layers, have no soft cap and no factor.
+    h, i, e, k = 24, 7, 8, 3
+    c.decoys("model.layers.", 2, h, num_experts=e)
+    config = base_config(
+        c, "laguna", "LagunaForCausalLM", h, intermediate_size=3, moe_intermediate_size=i, num_experts=e,
+        shared_expert_intermediate_size=i, num_experts_per_tok=k, norm_topk_prob=True, decoder_sparse_step=1,
+        mlp_only_layers=[0, 1, 5])
+    block(c, family="laguna", source="HF5:laguna, vLLM laguna", config=config, h=h, i=i, e=e, k=k, layer=2,
+          base="model.layers.2.mlp.", gate="gate.weight", bias="experts.e_score_correction_bias",
+          shared="shared_expert.", eps=0.0)
+
+
 # -- nemotron_h: ungated experts --------------------------------------------------------------------------------------
 
 
-def _nemotron(c, *, latent, layer, layout, h=24, i=9, e=12, k=4, shared_width=28):
+def _nemotron(c, *, latent, layer, layout, h=24, i=9, e=12, k=4, shared_width=28, root="", nest=None):
     d = latent or h
-    base = f"backbone.layers.{layer}.mixer."
-    c.matrix("backbone.embeddings.weight", 5, h)
-    c.put(f"backbone.layers.{layer}.norm.weight", 1.0 + c.normal(h, std=0.1))
-    c.matrix(f"backbone.layers.1{layer}.mixer.gate.weight", e + 1, h)
-    c.matrix("backbone.layers.0.mixer.up_proj.weight", 6, h)
-    c.matrix("backbone.layers.0.mixer.down_proj.weight", h, 6)
+    base = f"{root}backbone.layers.{layer}.mixer."
+    c.matrix(root + "backbone.embeddings.weight", 5, h)
+    c.put(f"{root}backbone.layers.{layer}.norm.weight", 1.0 + c.normal(h, std=0.1))
+    c.matrix(f"{root}backbone.layers.1{layer}.mixer.gate.weight", e + 1, h)
+    c.matrix(root + "backbone.layers.0.mixer.up_proj.weight", 6, h)
+    c.matrix(root + "backbone.layers.0.mixer.down_proj.weight", h, 6)
     x = c.input(7, h)
     gate = c.router(base + "gate.weight", e, h)
     bias = c.bias(base + "gate.e_score_correction_bias", e)
@@ -216,7 +265,7 @@ def _nemotron(c, *, latent, layer, layout, h=24, i=9, e=12, k=4, shared_width=28
     del config["hidden_act"]
     if latent:
         config["moe_latent_size"] = latent
-    c.finish(family="nemotron_h", source="HF5:nemotron_h", config=config, layer=layer, x=x, routing=routing,
+    c.finish(family="nemotron_h", source="HF5:nemotron_h", config=nest(config) if nest else config, layer=layer, x=x, routing=routing,
              output=routed + linear(relu2(linear(x, up)), down))
 
 
@@ -229,3 +278,13 @@ def _(c):
 def _(c):
     blocks = ["mlp", "moe", "mamba", "attention"] + ["mamba", "moe"] * 5
     _nemotron(c, latent=10, layer=1, i=14, layout={"layers_block_type": blocks})
+
+
+@case("nemotron_h_omni", "BF16")
+def _(c):
+    # Wrapped in a multimodal model that no row knows: the section with a known model type is its language model.
+    _nemotron(c, latent=None, layer=3, e=8, k=3, layout={"hybrid_override_pattern": "-M*EMEM*EMEMEE"},
+              root="language_model.",
+              nest=lambda text: {"architectures": ["NemotronH_Nano_Omni_Reasoning_V3"],
+                                 "model_type": "NemotronH_Nano_Omni_Reasoning_V3", "torch_dtype": "bfloat16",
+                                 "llm_config": text, "vision_config": {"model_type": "radio", "hidden_size": 12}})

@@ -116,6 +116,17 @@ def _(c):
           base="model.layers.1.mlp.", shared="shared_expert.", shared_width=12, shared_gate="shared_expert_gate.weight")
 
 
+@case("qwen3_next_default_norm")
+def _(c):
+    # Without norm_topk_prob: true by its config class, where qwen2_moe's is false.
+    h, i, e, k = 24, 7, 8, 3
+    c.decoys("model.layers.", 1, h, num_experts=e, dense=False)
+    config = base_config(c, "qwen3_next", "Qwen3NextForCausalLM", h, **qwen_fields(
+        h, i, e, k, shared_expert_intermediate_size=12))
+    block(c, family="qwen3_next", source="HF5:qwen3_next", config=config, h=h, i=i, e=e, k=k, layer=1,
+          base="model.layers.1.mlp.", shared="shared_expert.", shared_width=12, shared_gate="shared_expert_gate.weight")
+
+
 @case("qwen3_omni_moe", "BF16")
 def _(c):
     h, i, e, k = 24, 14, 8, 3

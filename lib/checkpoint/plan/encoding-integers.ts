@@ -1,0 +1,212 @@
+/** Integers: compressed-tensors (packed, or a byte each), and the packed words of GPTQ and AWQ. */
+
+import { FLOAT_TYPES } from '../../spec/formats.js'
+import type { EncodedSource, MatrixEncoding } from './layer-plan.js'
+import type { MatrixParts, Part } from './parts.js'
+import { type Quantization, unsupportedTensor, type WeightScheme } from './quantization.js'
+
+const PACKED_BITS: readonly number[] = [2, 4, 8]
+const WORD_BITS = 32
+const ceilDiv = (a: number, b: number) => Math.ceil(a / b)
+
+const isPacked = (scheme: WeightScheme) => scheme.type === 'int' && PACKED_BITS.includes(scheme.numBits)
+
+/** A config group of integers that fit a byte. */
+const isByte = (scheme: WeightScheme) => scheme.type === 'int' && scheme.numBits <= 8
+
+/** Rows and columns that share a scale in a config group of integers. */
+function blockOf({ strategy, groupSize, block }: WeightScheme, rows: number, cols: number) {
+  if (strategy === 'tensor') return { rows, cols }
+  if (strategy === 'block' && block) return { rows: block[0], cols: block[1] }
+  return { rows: 1, cols: strategy === 'group' ? groupSize || cols : cols }
+}
+
+/** A config group as the shape of the scales tells it, for formats whose config has no groups. */
+function schemeOf(scale: Part, rows: number, cols: number): WeightScheme {
+  const numScales = scale.shape.reduce((product, length) => product * length, 1)
+  const groups = scale.shape.length === 2 && scale.shape[0] === rows ? scale.shape[1]! : 1
+  const strategy = numScales === 1 ? 'tensor' : groups > 1 ? 'group' : 'channel'
+  const groupSize = groups > 1 ? ceilDiv(cols, groups) : 0
+  return { numBits: 8, type: 'int', strategy, groupSize, symmetric: true, block: null, ordered: false }
+}
+
+/** Reads integer matrices `[rows, cols]` from their parts. */
+export class IntegerReader {
+  private readonly quantization: Quantization
+
+  constructor(quantization: Quantization) {
+    this.quantization = quantization
+  }
+
+  /** compressed-tensors "pack-quantized"; the config group is the first whose shapes fit. */
+  readPacked(parts: MatrixParts, data: Part, rows: number, cols: number): EncodedSource {
+    const scale = parts.require('weight_scale')
+    const schemes = this.quantization.schemes.filter(isPacked)
+    if (schemes.length === 0) {
+      const widths = this.quantization.schemes.map(({ numBits, type }) => `${numBits} bit ${type}`)
+      const what =
+        widths.length > 0 ? `pack-quantized ${widths.join(', ')}` : 'packed integers of unknown width'
+      throw unsupportedTensor(parts, data, this.quantization, `${what}; packed integers have 2, 4 or 8 bits`)
+    }
+    const packedCols = (scheme: WeightScheme) => ceilDiv(cols * scheme.numBits, WORD_BITS)
+    const numGroups = (scheme: WeightScheme) =>
+      scheme.strategy === 'group' ? ceilDiv(cols, scheme.groupSize || cols) : 1
+    const scheme =
+      schemes.find(
+        candidate =>
+          data.shape[1] === packedCols(candidate) &&
+          scale.shape[1] === numGroups(candidate) &&
+          scale.shape[0] === rows,
+      ) ?? schemes[0]!
+    const groups = numGroups(scheme)
+    parts.expect(data, ['I32'], [rows, packedCols(scheme)])
+    if (scheme.strategy === 'tensor') parts.expectVector(scale, FLOAT_TYPES, 1)
+    else parts.expect(scale, FLOAT_TYPES, [rows, groups])
+    const bits = scheme.numBits as 2 | 4 | 8
+
+    const zeroPoint = parts.find('weight_zero_point')
+    if (!zeroPoint && !scheme.symmetric) throw parts.missing('weight_zero_point')
+    if (zeroPoint) parts.expect(zeroPoint, ['I32'], [ceilDiv(rows * bits, WORD_BITS), groups])
+    const groupIndex = parts.find('weight_g_idx')
+    if (!groupIndex && scheme.ordered && groups > 1) throw parts.missing('weight_g_idx')
+    if (groupIndex) parts.expect(groupIndex, ['I32'], [cols])
+    return {
+      encoding: { codec: 'packedInt', bits, block: blockOf(scheme, rows, cols) },
+      data: data.segment,
+      scale: scale.segment,
+      ...(zeroPoint ? { zeroPoint: zeroPoint.segment } : {}),
+      ...(groupIndex ? { groupIndex: groupIndex.segment } : {}),
+    }
+  }
+
+  /** compressed-tensors "int-quantized" and Quark's int8; the config group is the first with as many scales as there are. */
+  readInt8(parts: MatrixParts, data: Part, rows: number, cols: number): EncodedSource {
+    const scale = parts.find('weight_scale')
+    if (!scale)
+      throw unsupportedTensor(parts, data, this.quantization, `weights in I8 without 'weight_scale'`)
+    const numScales = scale.shape.reduce((product, length) => product * length, 1)
+    const schemes = this.quantization.schemes.filter(isByte)
+    const grid = (scheme: WeightScheme) => {
+      const block = blockOf(scheme, rows, cols)
+      return [ceilDiv(rows, block.rows), ceilDiv(cols, block.cols)] as const
+    }
+    const numBlocks = (scheme: WeightScheme) => grid(scheme)[0] * grid(scheme)[1]
+    const scheme =
+      schemes.find(candidate => numBlocks(candidate) === numScales) ??
+      schemes[0] ??
+      schemeOf(scale, rows, cols)
+    const expectGrid = (part: Part, types: readonly string[]) => {
+      const [gridRows, gridCols] = grid(scheme)
+      if (gridCols === 1) parts.expectVector(part, types, gridRows)
+      else parts.expect(part, types, [gridRows, gridCols])
+    }
+    parts.expect(data, ['I8'], [rows, cols])
+    expectGrid(scale, FLOAT_TYPES)
+    const zeroPoint = parts.find('weight_zero_point')
+    if (!zeroPoint && !scheme.symmetric) throw parts.missing('weight_zero_point')
+    if (zeroPoint) expectGrid(zeroPoint, ['I8'])
+    const groupIndex = parts.find('weight_g_idx')
+    if (groupIndex)
+      throw unsupportedTensor(
+        parts,
+        groupIndex,
+        this.quantization,
+        'int-quantized weights whose columns are in another order',
+      )
+    return {
+      encoding: { codec: 'int8', block: blockOf(scheme, rows, cols) },
+      data: data.segment,
+      scale: scale.segment,
+      ...(zeroPoint ? { zeroPoint: zeroPoint.segment } : {}),
+    }
+  }
+
+  /** `[out, in]` of packed words; the input of GPTQ follows from the width, which its words alone do not tell. */
+  qweightSize(data: Part): readonly [number, number] {
+    const [first = 0, second = 0] = data.shape
+    return this.quantization.method === 'awq' ? [second * 8, first] : [second, 0]
+  }
+
+  /** GPTQ and AWQ. */
+  readQweight(parts: MatrixParts, data: Part, rows: number, cols: number): EncodedSource {
+    const { quantization } = this
+    const { method } = quantization
+    if (method !== 'awq' && method !== 'gptq') {
+      throw parts.tensors.unsupported(
+        data.tensor,
+        "packed words need quantization_config with quant_method 'awq', 'gptq' or 'auto-round'; add the config that belongs to these weights",
+      )
+    }
+    const scale = parts.require('scales')
+    const sizes = quantization.groupSizes.map(size => (size === -1 ? cols : size))
+    const groupSize = sizes.find(size => ceilDiv(cols, size) === scale.shape[0]) ?? sizes[0]!
+    const groups = ceilDiv(cols, groupSize)
+    parts.expect(scale, FLOAT_TYPES, [groups, rows])
+    const block = { rows: 1, cols: groupSize }
+    return method === 'awq'
+      ? this.readAwq(parts, data, scale, block, rows, cols)
+      : this.readGptq(parts, data, scale, block, rows, cols)
+  }
+
+  private readAwq(
+    parts: MatrixParts,
+    data: Part,
+    scale: Part,
+    block: NonNullable<MatrixEncoding['block']>,
+    rows: number,
+    cols: number,
+  ): EncodedSource {
+    if (rows % 8 !== 0)
+      throw unsupportedTensor(parts, data, this.quantization, `awq of ${rows} outputs, no multiple of 8`)
+    const zeroPoint = parts.require('qzeros')
+    parts.expect(data, ['I32'], [cols, rows / 8])
+    parts.expect(zeroPoint, ['I32'], [ceilDiv(cols, block.cols), rows / 8])
+    return {
+      encoding: { codec: 'awq', block },
+      data: data.segment,
+      scale: scale.segment,
+      zeroPoint: zeroPoint.segment,
+    }
+  }
+
+  /** The width of each module follows from its words: rules of `dynamic` change it module by module. */
+  private readGptq(
+    parts: MatrixParts,
+    data: Part,
+    scale: Part,
+    block: NonNullable<MatrixEncoding['block']>,
+    rows: number,
+    cols: number,
+  ): EncodedSource {
+    const { quantization } = this
+    const packed = (data.shape[0] ?? 0) * WORD_BITS
+    const stored = packed % cols === 0 ? packed / cols : 0
+    // A shape that no width explains is held against the general one.
+    const bits = (stored >= 1 && stored <= 8 ? stored : quantization.bits) as 2 | 4 | 8
+    if (!PACKED_BITS.includes(bits))
+      throw unsupportedTensor(parts, data, quantization, `gptq of ${bits} bits; 2, 4 and 8 are read`)
+    const perWord = WORD_BITS / bits
+    if (rows % perWord !== 0 || cols % perWord !== 0)
+      throw unsupportedTensor(
+        parts,
+        data,
+        quantization,
+        `gptq of ${rows} by ${cols}, no multiple of the ${perWord} elements of a word`,
+      )
+    parts.expect(data, ['I32'], [cols / perWord, rows])
+    const groups = ceilDiv(cols, block.cols)
+    const groupIndex = parts.find('g_idx')
+    if (!groupIndex && quantization.isReordered && groups > 1) throw parts.missing('g_idx')
+    if (groupIndex) parts.expect(groupIndex, ['I32'], [cols])
+    // Symmetric: the zero point is the middle, and what is stored in its place differs by exporter.
+    const zeroPoint = quantization.isSymmetric ? undefined : parts.require('qzeros')
+    if (zeroPoint) parts.expect(zeroPoint, ['I32'], [groups, rows / perWord])
+    return {
+      encoding: { codec: 'gptq', bits, block, zeroOffset: zeroPoint ? quantization.zeroOffset : 0 },
+      data: data.segment,
+      scale: scale.segment,
+      ...(zeroPoint ? { zeroPoint: zeroPoint.segment } : {}),
+      ...(groupIndex ? { groupIndex: groupIndex.segment } : {}),
+    }
+  }
+}

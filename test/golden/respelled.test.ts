@@ -1,0 +1,275 @@
+/** Every family loads fused and one by one, under its published names and under those of transformers, whatever wraps the model. */
+
+import { afterAll, describe, expect, it } from 'vitest'
+import { planLayer } from '../../lib/checkpoint/plan/layer.js'
+import { type GoldenCase, goldenCases } from './cases.js'
+import {
+  expectSame,
+  fused,
+  type Respelling,
+  removeRespelled,
+  renamed,
+  respell,
+  swapped,
+  tensorsOf,
+  unfused,
+} from './respelled.js'
+
+afterAll(removeRespelled)
+
+const ALL = new Map(goldenCases().map(golden => [golden.name, golden]))
+const golden = (name: string): GoldenCase => ALL.get(name)!
+
+/** The first case of every family whose experts are plain tensors without biases, one by one. */
+const plain = [...ALL.values()].filter(({ directory }) => {
+  const names = tensorsOf(directory).filter(({ name }) => /experts\.0\.(up_proj|w3)\./.test(name))
+  return (
+    names.length > 0 &&
+    names.every(({ name, dtype }) => /weight$/.test(name) && /^(BF16|F16|F32)$/.test(dtype))
+  )
+})
+const oneByOne = [...new Map([...plain].reverse().map(item => [item.expected.family, item])).values()]
+
+describe('experts in one tensor', () => {
+  it('of every family are found', async () => {
+    expect(oneByOne.length).toBeGreaterThan(25)
+    for (const item of oneByOne) {
+      const directory = await respell(item, { tensors: fused() })
+      const { matrices, config } = await planLayer(directory, { layer: item.expected.layer })
+      const routed = matrices.filter(({ role }) => role === 'expert').map(({ matrix }) => matrix)
+      const halves = routed.filter(matrix => matrix === (config.gated ? 'gateUp' : 'up'))
+      expect(halves, item.name).toHaveLength(config.numExperts)
+    }
+  })
+
+  it.each(['deepseek_v2_greedy', 'mixtral', 'minimax_m2', 'nemotron_h', 'lfm2_moe', 'longcat_flash'])(
+    '%s',
+    async name => expectSame(golden(name), { tensors: fused() }),
+  )
+
+  it.each(['mixtral', 'nemotron_h'])('%s with gate and up apart', async name =>
+    expectSame(golden(name), { tensors: fused(true) }),
+  )
+})
+
+describe('experts one by one', () => {
+  const gateUp = 'experts.gate_up_proj'
+  const down = 'experts.down_proj'
+  const halves = unfused(gateUp, down, 'experts.')
+  const turned = swapped(/experts\.(gate_up|down)_proj$/)
+  it.each<[string, Respelling]>([
+    ['gemma4', { tensors: halves }],
+    ['gemma4', { tensors: unfused(gateUp, down, 'moe.experts.') }],
+    ['mistral4', { tensors: halves }],
+    ['qwen3_5_moe_fused', { tensors: halves }],
+    ['granitemoe', { tensors: unfused('input_linear.weight', 'output_linear.weight', 'experts.') }],
+    ['jetmoe', { tensors: unfused('input_linear.weight', 'output_linear.weight', 'experts.') }],
+    ['qwen3_vl_moe', { tensors: tensors => halves(turned(tensors)) }],
+    ['llama4', { tensors: tensors => halves(turned(tensors)) }],
+    [
+      'aria',
+      {
+        tensors: tensors =>
+          unfused('experts.fc1.weight', 'experts.fc2.weight', 'experts.')(swapped(/fc\d/)(tensors)),
+      },
+    ],
+  ])('%s: %#', async (name, respelling) => expectSame(golden(name), respelling))
+})
+
+describe('fused tensors the other way round, where the shapes tell', () => {
+  it.each(['qwen3_vl_moe', 'llama4', 'gpt_oss', 'qwen3_5_moe_fused', 'gemma4'])('%s', async name =>
+    expectSame(golden(name), { tensors: swapped(/experts\.(gate_up|down)_proj$/) }),
+  )
+})
+
+describe('names that transformers has in memory', () => {
+  const mlp: [RegExp, string] = [/\.block_sparse_moe\./, '.mlp.']
+  it.each<[string, [RegExp, string][]]>([
+    ['mixtral', [mlp]],
+    ['minimax', [mlp]],
+    ['minimax_m2', [mlp]],
+    ['phimoe', [mlp, [/\.gate\.weight$/, '.router.weight']]],
+    ['ernie4_5_moe', [[/mlp\.moe_statics\./, 'mlp.gate.moe_statics.']]],
+    ['exaone_moe', [[/mlp\.e_score/, 'mlp.gate.e_score']]],
+    [
+      'hy_v3',
+      [
+        [/router\.gate\./, 'gate.'],
+        [/expert_bias/, 'e_score_correction_bias'],
+        [/shared_mlp/, 'shared_experts'],
+      ],
+    ],
+    [
+      'laguna',
+      [
+        [/experts\.e_score/, 'gate.e_score'],
+        [/shared_expert\./, 'shared_experts.'],
+      ],
+    ],
+    [
+      'deepseek_v4',
+      [
+        [/\.ffn\./, '.mlp.'],
+        [/^/, 'model.'],
+        [/gate\.bias/, 'gate.e_score_correction_bias'],
+        [/shared_experts\.w1/, 'shared_experts.gate_proj'],
+        [/shared_experts\.w3/, 'shared_experts.up_proj'],
+        [/shared_experts\.w2/, 'shared_experts.down_proj'],
+      ],
+    ],
+  ])('%s', async (name, changes) => {
+    await expectSame(golden(name), { tensors: tensors => fused()(renamed(...changes)(tensors)) })
+  })
+})
+
+describe('what wraps a language model', () => {
+  it.each(['', 'language_model.model.', 'model.language_model.', 'llm.model.'])("'%s'", async prefix =>
+    expectSame(golden('mixtral'), { tensors: renamed([/^model\./, prefix]) }),
+  )
+
+  it('two candidates are an error that names both', async () => {
+    const twice: Respelling['tensors'] = tensors => [
+      ...tensors,
+      ...renamed([/^model\./, 'other.model.'])(tensors),
+    ]
+    const directory = await respell(golden('mixtral'), { tensors: twice })
+    await expect(planLayer(directory, { layer: 0 })).rejects.toMatchObject({
+      code: 'ERR_MOE_INVALID_CHECKPOINT',
+      message: expect.stringMatching(/'model\.layers\.0\..*'other\.model\.layers\.0\./),
+    })
+  })
+
+  it('the section of config.json decides between several models', async () => {
+    const talker: Respelling['tensors'] = tensors => [
+      ...tensors,
+      ...renamed([/^thinker\./, 'other.'])(tensors.filter(({ name }) => name.startsWith('thinker.'))),
+    ]
+    await expectSame(golden('qwen3_omni_moe'), { tensors: talker })
+  })
+})
+
+describe('layers for multi-token prediction', () => {
+  it('stand in a module of their own, and are never taken for an ordinary layer', async () => {
+    // Index 14 is the first behind the last; `mtp.layers.0` beside `model.layers.0` is no second candidate.
+    const moved = renamed([/^model\.layers\.1\./, 'mtp.layers.0.'])
+    await expectSame(golden('qwen3_next'), { tensors: moved, layer: 14 })
+    const beside: Respelling['tensors'] = tensors => [
+      ...tensors,
+      ...moved(tensors).filter(({ name }) => name.startsWith('mtp.')),
+    ]
+    await expectSame(golden('qwen3_next'), { tensors: beside })
+  })
+
+  it('of DeepSeek-V4 are `mtp.N`', async () => {
+    const moved = renamed([/^layers\.3\./, 'mtp.0.'])
+    await expectSame(golden('deepseek_v4'), { tensors: moved, layer: 14 })
+  })
+
+  it('that are dense, or not there, say so', async () => {
+    const dense = renamed([/^model\.layers\.0\./, 'mtp.layers.0.'])
+    const directory = await respell(golden('qwen3_next'), { tensors: dense })
+    await expect(planLayer(directory, { layer: 14 })).rejects.toMatchObject({ code: 'ERR_MOE_NOT_SPARSE' })
+    await expect(planLayer(golden('qwen3_next').directory, { layer: 14 })).rejects.toThrow(RangeError)
+    await expect(planLayer(golden('deepseek_v3').directory, { layer: 14 })).rejects.toMatchObject({
+      code: 'ERR_MOE_MISSING_TENSOR',
+    })
+  })
+})
+
+describe('quantization_config in other words', () => {
+  const quantization = (change: (config: Record<string, unknown>) => unknown): Respelling => ({
+    config: config => ({
+      ...config,
+      quantization_config: change(config.quantization_config as Record<string, unknown>),
+    }),
+  })
+  const autoRound = { quant_method: 'auto-round', bits: 4, group_size: 16, sym: false, data_type: 'int' }
+  it.each<[string, Respelling]>([
+    [
+      'qwen3_moe_gptq_desc_act',
+      quantization(() => ({ ...autoRound, packing_format: 'auto_round:auto_gptq' })),
+    ],
+    [
+      'qwen3_moe_gptq',
+      quantization(() => ({ ...autoRound, quant_method: 'intel/auto-round', sym: true, group_size: 32 })),
+    ],
+    [
+      'qwen3_moe_awq',
+      quantization(() => ({ ...autoRound, group_size: 32, packing_format: 'auto_round:auto_awq' })),
+    ],
+    [
+      'qwen3_moe_awq',
+      quantization(() => ({ quant_method: 'awq', w_bit: 4, q_group_size: 32, version: 'GEMM' })),
+    ],
+    ['qwen3_moe_mxfp8', quantization(() => ({ quant_method: 'modelopt', quant_algo: 'MXFP8' }))],
+    ['qwen3_moe_mxfp8', quantization(() => ({ quant_method: 'quark', global_quant_config: {} }))],
+    ['qwen3_moe_int8_bytes', quantization(() => ({ quant_method: 'quark', global_quant_config: {} }))],
+    ['mixtral_fp8_modelopt', quantization(({ quant_method: _, ...rest }) => rest)],
+    ['qwen3_moe_int4_channel', quantization(({ quant_method: _, ...rest }) => rest)],
+    [
+      'qwen3_moe_fp8_channel',
+      quantization(() => ({ quant_method: 'fbgemm_fp8', activation_scale_ub: 1200 })),
+    ],
+  ])('%s: %#', async (name, respelling) => expectSame(golden(name), respelling))
+
+  const unread: [string, string, Respelling, RegExp][] = [
+    [
+      '3 bits',
+      'qwen3_moe_int4_channel',
+      quantization(config => ({
+        ...config,
+        config_groups: { a: { weights: { num_bits: 3, type: 'int' } } },
+      })),
+      /weight_packed.*3 bit int.*2, 4 or 8 bits.*use a publication/,
+    ],
+    [
+      'packed words without a method',
+      'qwen3_moe_gptq',
+      { config: ({ quantization_config: _, ...rest }) => rest },
+      /qweight.*quant_method 'awq', 'gptq'/,
+    ],
+    [
+      'rotated weights',
+      'qwen3_moe_int4_channel',
+      quantization(config => ({ ...config, transform_config: { config_groups: { R1: {} } } })),
+      /transform_config rotates/,
+    ],
+    [
+      'an unknown dtype',
+      'qwen3_moe',
+      {
+        tensors: tensors =>
+          tensors.map(tensor =>
+            /experts\.1\.up_proj/.test(tensor.name)
+              ? {
+                  ...tensor,
+                  dtype: 'F8_E5M2',
+                  shape: [tensor.shape[0]!, tensor.data.byteLength / tensor.shape[0]!],
+                }
+              : tensor,
+          ),
+      },
+      /experts\.1\.up_proj\.weight.*F8_E5M2.*use a publication/,
+    ],
+  ]
+  it.each(unread)('%s is no form that is read', async (_, name, respelling, message) => {
+    const item = golden(name)
+    const directory = await respell(item, respelling)
+    await expect(planLayer(directory, { layer: item.expected.layer })).rejects.toMatchObject({
+      code: 'ERR_MOE_UNSUPPORTED_FORMAT',
+      message: expect.stringMatching(message),
+    })
+  })
+
+  it('an order of columns that nothing tells is a missing tensor', async () => {
+    const without =
+      (pattern: RegExp): Respelling['tensors'] =>
+      tensors =>
+        tensors.filter(({ name }) => !pattern.test(name))
+    const gptq = await respell(golden('qwen3_moe_gptq_desc_act'), { tensors: without(/g_idx/) })
+    await expect(planLayer(gptq, { layer: 1 })).rejects.toMatchObject({
+      code: 'ERR_MOE_MISSING_TENSOR',
+      message: expect.stringContaining('g_idx'),
+    })
+  })
+})
