@@ -4,6 +4,7 @@ import { stat } from 'node:fs/promises'
 import path from 'node:path'
 import { MoeError } from '../block/errors.js'
 import { MAX_CONFIG_BYTES, parseConfig } from './config-json.js'
+import { fileInstead, otherThan, withoutConfig, withoutWeights } from './diagnosis.js'
 import { invalidCheckpoint } from './invalid.js'
 import { Pacer } from './pacer.js'
 import { ioError, readText, withRegularFile } from './regular-file.js'
@@ -25,6 +26,8 @@ export interface CheckpointDirectory {
   readonly configFile: string
   /** The parsed config.json. */
   readonly config: Readonly<Record<string, unknown>>
+  /** What a user should know about how the directory was read. */
+  readonly notices: readonly string[]
   has(name: string): boolean
   /** Reads the headers of all files that hold a tensor whose name begins with one of `prefixes`. */
   prepare(prefixes: readonly string[]): Promise<void>
@@ -53,33 +56,53 @@ export async function openCheckpoint(location: string, signal?: AbortSignal): Pr
   const pacer = new Pacer(signal)
   try {
     if (!(await stat(directory)).isDirectory()) {
-      throw new MoeError(
-        'ERR_MOE_IO',
-        `${directory} is not a directory; give the directory that holds config.json`,
-        {
-          details: { file: directory },
-        },
-      )
+      throw new MoeError('ERR_MOE_IO', `${directory} ${fileInstead(directory)}`, {
+        details: { file: directory },
+      })
     }
   } catch (error) {
     throw error instanceof MoeError ? error : ioError(directory, error)
   }
   const configFile = path.join(directory, 'config.json')
   const expected = `; a checkpoint directory holds config.json and ${SINGLE_FILE} (or ${INDEX_FILE} with its shards)`
-  const config = parseConfig(await readText(configFile, MAX_CONFIG_BYTES, pacer, expected), configFile)
+  if (!(await exists(configFile))) {
+    const hint = await withoutConfig(directory)
+    throw new MoeError('ERR_MOE_IO', `No config.json in ${directory}${expected}${hint}`, {
+      details: { file: configFile, errno: 'ENOENT' },
+    })
+  }
+  const text = await readText(configFile, MAX_CONFIG_BYTES, pacer)
+  const instead = otherThan(text)
+  if (instead) {
+    throw new MoeError('ERR_MOE_INVALID_CONFIG', `${configFile}: ${instead}`, {
+      details: { file: configFile },
+    })
+  }
+  const config = parseConfig(text, configFile)
 
   const headers = new Map<string, ReadonlyMap<string, TensorEntry>>()
   const single = path.join(directory, SINGLE_FILE)
   const indexFile = path.join(directory, INDEX_FILE)
+  const notices: string[] = []
   let index: ShardIndex
   if (await exists(single)) {
     const tensors = await readHeader(single, pacer)
+    if (await exists(indexFile)) {
+      notices.push(
+        `${directory} holds ${SINGLE_FILE} and ${INDEX_FILE}: ${SINGLE_FILE} is taken, as transformers takes it; ` +
+          'remove the one that does not belong to the model',
+      )
+    }
     headers.set(SINGLE_FILE, tensors)
     index = singleFile(SINGLE_FILE, tensors.keys())
   } else if (await exists(indexFile)) {
-    index = await parseIndex(await readText(indexFile, MAX_INDEX_BYTES, pacer), indexFile, pacer)
+    const indexText = await readText(indexFile, MAX_INDEX_BYTES, pacer)
+    const page = otherThan(indexText)
+    if (page) throw invalidCheckpoint(indexFile, page)
+    index = await parseIndex(indexText, indexFile, pacer)
   } else {
-    throw new MoeError('ERR_MOE_IO', `No weights in ${directory}${expected}`, {
+    const hint = await withoutWeights(directory)
+    throw new MoeError('ERR_MOE_IO', `No weights in ${directory}${expected}${hint}`, {
       details: { file: directory },
     })
   }
@@ -89,6 +112,7 @@ export async function openCheckpoint(location: string, signal?: AbortSignal): Pr
     directory,
     configFile,
     config,
+    notices,
     has: name => shardOf.has(name),
     names: () => shardOf.keys(),
     async prepare(prefixes) {
@@ -98,7 +122,8 @@ export async function openCheckpoint(location: string, signal?: AbortSignal): Pr
         if (pacer.due) await pacer.turn()
       }
       for (const shard of shards) {
-        const tensors = await readHeader(path.join(directory, shard), pacer)
+        const hint = `; ${INDEX_FILE} names it: the download is not complete, fetch that file too`
+        const tensors = await readHeader(path.join(directory, shard), pacer, hint)
         const missing = tensorsOf.get(shard)!.find(name => !tensors.has(name))
         if (missing !== undefined) {
           throw invalidCheckpoint(indexFile, `tensor '${missing}' is not in ${shard}`, { tensor: missing })
@@ -114,10 +139,11 @@ export async function openCheckpoint(location: string, signal?: AbortSignal): Pr
   }
 }
 
-function readHeader(file: string, pacer: Pacer): Promise<ReadonlyMap<string, TensorEntry>> {
+function readHeader(file: string, pacer: Pacer, hint?: string): Promise<ReadonlyMap<string, TensorEntry>> {
   return withRegularFile(
     file,
     pacer,
     async (handle, bytes) => (await readSafetensorsHeader(handle, bytes, file, pacer)).tensors,
+    hint,
   )
 }

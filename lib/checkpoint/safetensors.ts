@@ -4,6 +4,7 @@
  */
 
 import { DTYPE_BITS } from '../spec/formats.js'
+import { otherThan, PROBE_BYTES } from './diagnosis.js'
 import { invalidCheckpoint } from './invalid.js'
 import { JsonScanError, JsonScanner, quoted } from './json-scanner.js'
 import { Pacer, textOf } from './pacer.js'
@@ -19,6 +20,9 @@ export const MAX_TENSORS = 262_144
 const MAX_RANK = 64
 
 const LENGTH_BYTES = 8
+
+/** What helps where a file is shorter than it says. */
+const AGAIN = 'the download is not complete: fetch the file again'
 
 /** One tensor of a file. */
 export interface TensorEntry {
@@ -47,9 +51,12 @@ export async function readSafetensorsHeader(
   pacer = new Pacer(),
   maxTensors = MAX_TENSORS,
 ): Promise<SafetensorsHeader> {
-  if (size < LENGTH_BYTES) throw invalidCheckpoint(name, `${size} bytes are too few for a safetensors file`)
-  const prefix = new Uint8Array(LENGTH_BYTES)
+  if (size < LENGTH_BYTES)
+    throw invalidCheckpoint(name, `${size} bytes are too few for a safetensors file; ${AGAIN}`)
+  const prefix = new Uint8Array(Math.min(size, PROBE_BYTES))
   await readFully(file, prefix, 0, name, pacer.signal)
+  const instead = otherThan(prefix)
+  if (instead) throw invalidCheckpoint(name, instead, { offset: 0 })
   const declared = new DataView(prefix.buffer).getBigUint64(0, true)
   if (declared > BigInt(MAX_HEADER_BYTES)) {
     throw invalidCheckpoint(name, `header of ${declared} bytes is above the cap of ${MAX_HEADER_BYTES}`, {
@@ -58,9 +65,13 @@ export async function readSafetensorsHeader(
   }
   const headerBytes = Number(declared)
   if (LENGTH_BYTES + headerBytes > size) {
-    throw invalidCheckpoint(name, `header of ${headerBytes} bytes does not fit a file of ${size} bytes`, {
-      offset: 0,
-    })
+    throw invalidCheckpoint(
+      name,
+      `header of ${headerBytes} bytes does not fit a file of ${size} bytes; ${AGAIN}`,
+      {
+        offset: 0,
+      },
+    )
   }
   const header = new Uint8Array(headerBytes)
   await readFully(file, header, LENGTH_BYTES, name, pacer.signal)
@@ -150,7 +161,12 @@ function scanEntry(scanner: JsonScanner, name: string, dataStart: number, size: 
   if (offsets.length !== 2 || begin === undefined || end === undefined || end < begin) {
     return scanner.fail('data_offsets is not [begin, end]')
   }
-  if (end > size - dataStart) return scanner.fail('data_offsets lie outside the file')
+  if (end > size - dataStart) {
+    const missing = end - (size - dataStart)
+    return scanner.fail(
+      `data_offsets lie outside the file, which is ${missing} or more bytes too short; ${AGAIN}`,
+    )
+  }
   if (end - begin !== totalBits / 8) {
     return scanner.fail(`data_offsets span ${end - begin} bytes where dtype and shape need ${totalBits / 8}`)
   }

@@ -31,6 +31,7 @@ export async function loadRuntime(
   { threads, batchInvariant, signal, onProgress }: LoadRuntimeOptions,
 ): Promise<LayerRuntime> {
   const { totalBytes } = plan
+  for (const notice of plan.notices) log('warn', notice)
   let loadedBytes = 0
   const report = () => {
     try {

@@ -89,10 +89,16 @@ export function devices(): DeviceInfo[] {
 /** @internal The highest priority first. Never throws. */
 export function knownDevices(): KnownDevice[] {
   const native = tryLoadNative()
-  if ('error' in native) {
-    return [...WITHOUT_ADDON.map(backend => missingDevice(backend, native.error.message)), REFERENCE]
+  const without = (reason: string) => [
+    ...WITHOUT_ADDON.map(backend => missingDevice(backend, reason)),
+    REFERENCE,
+  ]
+  if ('error' in native) return without(native.error.message)
+  try {
+    return [...native.addon.backends().flatMap(devicesOf), REFERENCE]
+  } catch (error) {
+    return without(error instanceof Error ? error.message : String(error))
   }
-  return [...native.addon.backends().flatMap(devicesOf), REFERENCE]
 }
 
 function devicesOf(backend: NativeBackend): KnownDevice[] {

@@ -15,12 +15,17 @@ export function hostMemory(): HostMemory {
   const cpu = devices().find(({ id }) => id === HOST_DEVICE)
   if (cpu && cpu.totalBytes > 0) return { totalBytes: cpu.totalBytes, freeBytes: cpu.freeBytes }
   const host = process as NodeJS.Process & { constrainedMemory?(): number; availableMemory?(): number }
-  const limit = host.constrainedMemory?.() ?? 0
-  const totalBytes = os.totalmem()
-  // Without a limit the kernel reports a figure near 2^63.
-  return {
-    totalBytes: limit > 0 && limit < totalBytes ? limit : totalBytes,
-    freeBytes: host.availableMemory?.() ?? os.freemem(),
+  try {
+    const limit = host.constrainedMemory?.() ?? 0
+    const totalBytes = os.totalmem()
+    // Without a limit the kernel reports a figure near 2^63.
+    return {
+      totalBytes: limit > 0 && limit < totalBytes ? limit : totalBytes,
+      freeBytes: host.availableMemory?.() ?? os.freemem(),
+    }
+  } catch {
+    // A runtime that may not tell, as Deno without --allow-sys: an allocation that is too large says so itself.
+    return { totalBytes: 0, freeBytes: Number.POSITIVE_INFINITY }
   }
 }
 

@@ -8,6 +8,8 @@ import { sparseLayers } from './parts/sparse-layers.js'
 
 export const AI21_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'Jamba',
+    routed: 'softmax',
     modelTypes: ['jamba'],
     ...SIZES,
     routing: scored({ norm: false }),

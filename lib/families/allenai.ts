@@ -8,6 +8,8 @@ import { sparseLayers } from './parts/sparse-layers.js'
 
 export const ALLENAI_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'OLMoE, FlexOlmo',
+    routed: 'softmax',
     modelTypes: ['olmoe', 'flex_olmo'],
     ...SIZES,
     routing: NORM_FLAG_OFF,

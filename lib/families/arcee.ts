@@ -8,6 +8,8 @@ import { sparseLayers } from './parts/sparse-layers.js'
 
 export const ARCEE_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'Trinity',
+    routed: 'sigmoid with selection bias',
     modelTypes: ['afmoe'],
     ...SIZES,
     only: {

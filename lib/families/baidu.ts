@@ -7,6 +7,8 @@ import { sparseLayers } from './parts/sparse-layers.js'
 
 export const BAIDU_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'ERNIE 4.5',
+    routed: 'softmax with selection bias',
     modelTypes: ['ernie4_5_moe'],
     hiddenSize: 'hidden_size',
     numExperts: 'moe_num_experts',

@@ -5,6 +5,8 @@ import { sparseLayers } from './parts/sparse-layers.js'
 
 export const DATABRICKS_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'DBRX',
+    routed: 'softmax, p-norm',
     modelTypes: ['dbrx'],
     hiddenSize: 'd_model',
     numExperts: 'ffn_config.moe_num_experts',

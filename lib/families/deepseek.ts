@@ -101,6 +101,8 @@ const V4_NAMING: readonly Naming[] = [
 
 export const DEEPSEEK_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'DeepSeek-V2, V2-Lite, VL2',
+    routed: 'softmax, groups by their best expert; VL2 (27B): sigmoid with selection bias',
     modelTypes: ['deepseek_v2'],
     ...ROUTED_SIZES,
     only: { scoring_func: ['softmax', 'sigmoid'] },
@@ -119,12 +121,16 @@ export const DEEPSEEK_FAMILIES: readonly FamilyRow[] = [
     ],
   },
   {
+    models: 'DeepSeek-V3, R1, V3.1, V3.2',
+    routed: 'sigmoid with selection bias, groups by their two best',
     modelTypes: ['deepseek_v3', 'deepseek_v32'],
     ...ROUTED_SIZES,
     only: DEEPSEEK_V3_ONLY,
     ...DEEPSEEK_V3_DEFAULTS,
   },
   {
+    models: 'DeepSeek-V4',
+    routed: '√softplus with selection bias; first layers by token id',
     modelTypes: ['deepseek_v4'],
     ...ROUTED_SIZES,
     // With softmax scores the published implementations disagree on the renormalisation.

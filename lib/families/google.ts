@@ -23,6 +23,8 @@ function switchStack(numLayers: Stack['numLayers'], sparseField: string, layer: 
 
 export const GOOGLE_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'Gemma 4',
+    routed: 'softmax on an input of its own, per-expert scale',
     modelTypes: ['gemma4'],
     hiddenSize: 'hidden_size',
     numExperts: 'num_experts',
@@ -52,6 +54,8 @@ export const GOOGLE_FAMILIES: readonly FamilyRow[] = [
     ],
   },
   {
+    models: 'Switch Transformers',
+    routed: 'softmax with expert capacity',
     modelTypes: ['switch_transformers'],
     hiddenSize: 'd_model',
     numExperts: 'num_experts',

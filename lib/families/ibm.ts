@@ -7,8 +7,10 @@ import { topkSoftmax } from './parts/scoring.js'
 import { sparseLayers } from './parts/sparse-layers.js'
 
 /** `sharedWidth` is what the config class takes where config.json does not say. */
-function granite(modelTypes: readonly string[], sharedWidth: number): FamilyRow {
+function granite(models: string, modelTypes: readonly string[], sharedWidth: number): FamilyRow {
   return {
+    models,
+    routed: 'softmax over the selected logits',
     modelTypes,
     ...LOCAL_SIZES,
     routing: topkSoftmax,
@@ -34,6 +36,6 @@ function granite(modelTypes: readonly string[], sharedWidth: number): FamilyRow 
 }
 
 export const IBM_FAMILIES: readonly FamilyRow[] = [
-  granite(['granitemoe', 'granitemoeshared'], 0),
-  granite(['granitemoehybrid'], 1024),
+  granite('Granite 3 MoE', ['granitemoe', 'granitemoeshared'], 0),
+  granite('Granite 4', ['granitemoehybrid'], 1024),
 ]

@@ -19,6 +19,8 @@ function isV2(config: ConfigReader, architectures: readonly string[]): boolean {
 
 export const INCLUSIONAI_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'Ling, Ring (1.x)',
+    routed: 'softmax',
     modelTypes: ['bailing_moe'],
     ...SIZES,
     only: {
@@ -43,6 +45,8 @@ export const INCLUSIONAI_FAMILIES: readonly FamilyRow[] = [
     ],
   },
   {
+    models: 'Ling 2.0, Ring 2.0, LLaDA2',
+    routed: 'sigmoid with selection bias and groups',
     modelTypes: ['bailing_moe_v2', 'llada2_moe'],
     alsoAs: [{ modelType: 'bailing_moe', when: isV2 }],
     ...SIZES,

@@ -32,35 +32,37 @@ import { UPSTAGE_FAMILIES } from './upstage.js'
 import { ZHIPU_FAMILIES } from './zhipu.js'
 
 /** Every family, by publisher. */
-export const FAMILIES: readonly FamilyRow[] = [
-  ...AI21_FAMILIES,
-  ...ALLENAI_FAMILIES,
-  ...ARCEE_FAMILIES,
-  ...BAIDU_FAMILIES,
-  ...DATABRICKS_FAMILIES,
-  ...DEEPSEEK_FAMILIES,
-  ...GOOGLE_FAMILIES,
-  ...IBM_FAMILIES,
-  ...INCLUSIONAI_FAMILIES,
-  ...JETMOE_FAMILIES,
-  ...LG_FAMILIES,
-  ...LIQUID_FAMILIES,
-  ...MEITUAN_FAMILIES,
-  ...META_FAMILIES,
-  ...MICROSOFT_FAMILIES,
-  ...MINIMAX_FAMILIES,
-  ...MISTRAL_FAMILIES,
-  ...MOONSHOT_FAMILIES,
-  ...NVIDIA_FAMILIES,
-  ...OPENAI_FAMILIES,
-  ...POOLSIDE_FAMILIES,
-  ...QWEN_FAMILIES,
-  ...REDNOTE_FAMILIES,
-  ...RHYMES_FAMILIES,
-  ...TENCENT_FAMILIES,
-  ...UPSTAGE_FAMILIES,
-  ...ZHIPU_FAMILIES,
-]
+export const PUBLISHERS: Readonly<Record<string, readonly FamilyRow[]>> = {
+  AI21: AI21_FAMILIES,
+  AllenAI: ALLENAI_FAMILIES,
+  Arcee: ARCEE_FAMILIES,
+  Baidu: BAIDU_FAMILIES,
+  Databricks: DATABRICKS_FAMILIES,
+  DeepSeek: DEEPSEEK_FAMILIES,
+  Google: GOOGLE_FAMILIES,
+  IBM: IBM_FAMILIES,
+  inclusionAI: INCLUSIONAI_FAMILIES,
+  JetMoE: JETMOE_FAMILIES,
+  LG: LG_FAMILIES,
+  Liquid: LIQUID_FAMILIES,
+  Meituan: MEITUAN_FAMILIES,
+  Meta: META_FAMILIES,
+  Microsoft: MICROSOFT_FAMILIES,
+  MiniMax: MINIMAX_FAMILIES,
+  Mistral: MISTRAL_FAMILIES,
+  Moonshot: MOONSHOT_FAMILIES,
+  NVIDIA: NVIDIA_FAMILIES,
+  OpenAI: OPENAI_FAMILIES,
+  Poolside: POOLSIDE_FAMILIES,
+  Qwen: QWEN_FAMILIES,
+  rednote: REDNOTE_FAMILIES,
+  Rhymes: RHYMES_FAMILIES,
+  Tencent: TENCENT_FAMILIES,
+  Upstage: UPSTAGE_FAMILIES,
+  Zhipu: ZHIPU_FAMILIES,
+}
+
+export const FAMILIES: readonly FamilyRow[] = Object.values(PUBLISHERS).flat()
 
 const ROWS = new Map(FAMILIES.flatMap(row => row.modelTypes.map(type => [type, row] as const)))
 

@@ -8,6 +8,8 @@ import { sparseLayers } from './parts/sparse-layers.js'
 
 export const JETMOE_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'JetMoE',
+    routed: 'softmax over the selected logits',
     modelTypes: ['jetmoe'],
     ...LOCAL_SIZES,
     activation: 'activation_function',

@@ -9,6 +9,8 @@ import { sparseLayers } from './parts/sparse-layers.js'
 
 export const LG_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'K-EXAONE',
+    routed: 'sigmoid with selection bias',
     modelTypes: ['exaone_moe'],
     ...SIZES,
     only: DEEPSEEK_V3_ONLY,

@@ -8,6 +8,8 @@ import { sparseLayers } from './parts/sparse-layers.js'
 
 export const LIQUID_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'LFM2-MoE',
+    routed: 'sigmoid, optional selection bias',
     modelTypes: ['lfm2_moe'],
     ...SIZES,
     routing: scored({

@@ -8,6 +8,8 @@ import { sparseLayers } from './parts/sparse-layers.js'
 export const MEITUAN_FAMILIES: readonly FamilyRow[] = [
   {
     // The classifier's own bias, where stored, is not used by the published code.
+    models: 'LongCat-Flash',
+    routed: 'softmax with selection bias, identity experts',
     modelTypes: ['longcat_flash'],
     ...ROUTED_SIZES,
     topK: 'moe_topk',

@@ -32,6 +32,8 @@ function nllbStack(side: 'encoder' | 'decoder'): Stack {
 
 export const META_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'Llama 4',
+    routed: 'sigmoid of the selected logits, on the experts’ input',
     modelTypes: ['llama4'],
     ...LOCAL_SIZES,
     routing: (_config, sizes) => ({ scoringFunc: 'topk_sigmoid', ...sizes }),
@@ -53,6 +55,8 @@ export const META_FAMILIES: readonly FamilyRow[] = [
   },
   {
     // moe_token_dropout multiplies the output at inference too.
+    models: 'NLLB-MoE',
+    routed: 'softmax with expert capacity',
     modelTypes: ['nllb-moe', 'nllb_moe'],
     hiddenSize: 'd_model',
     numExperts: 'num_experts',

@@ -8,6 +8,8 @@ import { sparseLayers } from './parts/sparse-layers.js'
 export const MICROSOFT_FAMILIES: readonly FamilyRow[] = [
   {
     // The jitter is also the threshold at inference; two experts whatever the config says.
+    models: 'Phi-3.5-MoE',
+    routed: 'sparsemixer',
     modelTypes: ['phimoe'],
     ...LOCAL_SIZES,
     topK: 2,

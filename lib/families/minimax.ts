@@ -8,6 +8,8 @@ import { sparseLayers } from './parts/sparse-layers.js'
 
 export const MINIMAX_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'MiniMax-Text-01, M1',
+    routed: 'softmax, renormalised',
     modelTypes: ['minimax', 'minimax_text_01', 'minimax_m1'],
     ...LOCAL_SIZES,
     routing: NORM_ALWAYS,
@@ -32,6 +34,8 @@ export const MINIMAX_FAMILIES: readonly FamilyRow[] = [
     ],
   },
   {
+    models: 'MiniMax-M2',
+    routed: 'sigmoid with selection bias',
     modelTypes: ['minimax_m2'],
     ...LOCAL_SIZES,
     only: {

@@ -9,12 +9,16 @@ import { sparseLayers } from './parts/sparse-layers.js'
 
 export const MISTRAL_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'Mixtral',
+    routed: 'softmax, renormalised',
     modelTypes: ['mixtral'],
     ...LOCAL_SIZES,
     routing: NORM_ALWAYS,
     stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: blockSparse() }],
   },
   {
+    models: 'Mistral 4',
+    routed: 'softmax, groups by their two best',
     modelTypes: ['mistral4'],
     ...ROUTED_SIZES,
     only: { scoring_func: ['softmax'] },

@@ -9,12 +9,16 @@ import { sparseLayers } from './parts/sparse-layers.js'
 
 export const MOONSHOT_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'Kimi-K2, K2.5',
+    routed: 'as DeepSeek-V3',
     modelTypes: ['kimi_k2'],
     ...ROUTED_SIZES,
     only: DEEPSEEK_V3_ONLY,
     ...DEEPSEEK_V3_DEFAULTS,
   },
   {
+    models: 'Kimi Linear',
+    routed: 'as DeepSeek-V3',
     modelTypes: ['kimi_linear'],
     ...SIZES,
     topK: 'num_experts_per_token',

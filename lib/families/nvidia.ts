@@ -11,6 +11,8 @@ const BIAS = flag('mlp_bias', false)
 
 export const NVIDIA_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'Nemotron-H, Nemotron 3',
+    routed: 'as DeepSeek-V3; experts without gate, optional latent space',
     modelTypes: ['nemotron_h'],
     ...ROUTED_SIZES,
     activation: 'mlp_hidden_act',

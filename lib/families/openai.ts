@@ -32,6 +32,8 @@ function gptOssStack(interleaved: boolean): Stack {
 
 export const OPENAI_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'gpt-oss',
+    routed: 'softmax over the selected logits, router bias',
     modelTypes: ['gpt_oss'],
     ...LOCAL_SIZES,
     routing: topkSoftmax,
@@ -40,6 +42,8 @@ export const OPENAI_FAMILIES: readonly FamilyRow[] = [
   },
   {
     // Weights divided by k and the sum multiplied by k: nothing. Gate and up are halves here.
+    models: 'OpenAI privacy filter',
+    routed: 'softmax over the selected logits, router bias',
     modelTypes: ['openai_privacy_filter'],
     ...LOCAL_SIZES,
     routing: topkSoftmax,

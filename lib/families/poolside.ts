@@ -9,6 +9,8 @@ import { sparseLayers } from './parts/sparse-layers.js'
 export const POOLSIDE_FAMILIES: readonly FamilyRow[] = [
   {
     // The factor multiplies the routed sum, which is the same as multiplying each weight.
+    models: 'Laguna',
+    routed: 'sigmoid with selection bias',
     modelTypes: ['laguna'],
     ...SIZES,
     // transformers renormalises whatever `norm_topk_prob` says, vLLM does not.

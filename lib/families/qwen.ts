@@ -14,30 +14,40 @@ const SHARED = sharedMlp('shared_expert.', '', {
 
 export const QWEN_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'Qwen1.5-MoE, Qwen2-MoE',
+    routed: 'softmax; shared expert behind a sigmoid',
     modelTypes: ['qwen2_moe'],
     ...SIZES,
     routing: NORM_FLAG_OFF,
     stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: [mlpNaming({ shared: SHARED })] }],
   },
   {
+    models: 'Qwen3-Next, Qwen3-Coder-Next',
+    routed: 'softmax, renormalised; shared expert behind a sigmoid',
     modelTypes: ['qwen3_next'],
     ...SIZES,
     routing: NORM_FLAG_ON,
     stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: [mlpNaming({ shared: SHARED })] }],
   },
   {
+    models: 'Qwen3-MoE',
+    routed: 'softmax, renormalised where the config says so',
     modelTypes: ['qwen3_moe'],
     ...SIZES,
     routing: NORM_FLAG_OFF,
     stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: [mlpNaming()] }],
   },
   {
+    models: 'Qwen3-Omni',
+    routed: 'softmax, renormalised',
     modelTypes: ['qwen3_omni_moe', 'qwen3_omni_moe_thinker'],
     ...SIZES,
     routing: NORM_FLAG_ON,
     stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: [mlpNaming()] }],
   },
   {
+    models: 'Qwen3-VL',
+    routed: 'softmax, renormalised',
     modelTypes: ['qwen3_vl_moe'],
     ...SIZES,
     routing: NORM_ALWAYS,
@@ -54,6 +64,8 @@ export const QWEN_FAMILIES: readonly FamilyRow[] = [
     ],
   },
   {
+    models: 'Qwen3.5, Qwen3.6',
+    routed: 'softmax, renormalised; shared expert behind a sigmoid',
     modelTypes: ['qwen3_5_moe'],
     ...SIZES,
     routing: NORM_ALWAYS,

@@ -7,6 +7,8 @@ import { noauxTc } from './parts/scoring.js'
 
 export const REDNOTE_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'dots.llm1',
+    routed: 'as DeepSeek-V3',
     modelTypes: ['dots1'],
     ...ROUTED_SIZES,
     only: { scoring_func: ['sigmoid', 'noaux_tc'], topk_method: ['noaux_tc'] },

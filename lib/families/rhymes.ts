@@ -8,6 +8,8 @@ import { sparseLayers } from './parts/sparse-layers.js'
 
 export const RHYMES_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'Aria',
+    routed: 'softmax over the selected logits',
     modelTypes: ['aria'],
     hiddenSize: 'hidden_size',
     numExperts: 'moe_num_experts',

@@ -8,6 +8,8 @@ import { sparseLayers } from './parts/sparse-layers.js'
 
 export const TENCENT_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'Hunyuan-A13B',
+    routed: 'softmax, renormalised',
     modelTypes: ['hunyuan_v1_moe'],
     ...SIZES,
     topK: 'moe_topk',
@@ -29,6 +31,8 @@ export const TENCENT_FAMILIES: readonly FamilyRow[] = [
     ],
   },
   {
+    models: 'HY-V3',
+    routed: 'sigmoid with selection bias',
     modelTypes: ['hy_v3'],
     ...SIZES,
     only: { route_norm: [true], moe_router_use_sigmoid: [true], moe_router_enable_expert_bias: [true] },

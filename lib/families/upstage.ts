@@ -7,6 +7,8 @@ import { noauxTc } from './parts/scoring.js'
 
 export const UPSTAGE_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'Solar Open',
+    routed: 'as DeepSeek-V3',
     modelTypes: ['solar_open'],
     ...ROUTED_SIZES,
     only: DEEPSEEK_V3_ONLY,

@@ -7,6 +7,8 @@ import { noauxTc } from './parts/scoring.js'
 
 export const ZHIPU_FAMILIES: readonly FamilyRow[] = [
   {
+    models: 'GLM-4.5, 4.6, 4.7',
+    routed: 'as DeepSeek-V3',
     modelTypes: ['glm4_moe', 'glm4v_moe'],
     ...ROUTED_SIZES,
     only: { scoring_func: ['sigmoid', 'noaux_tc'], topk_method: ['noaux_tc'] },
@@ -14,6 +16,8 @@ export const ZHIPU_FAMILIES: readonly FamilyRow[] = [
     stacks: [deepseekV3Stack({ numDense: 1 })],
   },
   {
+    models: 'GLM-4.7-Flash',
+    routed: 'as DeepSeek-V3',
     modelTypes: ['glm4_moe_lite'],
     ...ROUTED_SIZES,
     only: DEEPSEEK_V3_ONLY,
@@ -21,6 +25,8 @@ export const ZHIPU_FAMILIES: readonly FamilyRow[] = [
     stacks: [deepseekV3Stack({ numDense: 1 })],
   },
   {
+    models: 'GLM-5',
+    routed: 'as DeepSeek-V3',
     modelTypes: ['glm_moe_dsa'],
     ...ROUTED_SIZES,
     only: DEEPSEEK_V3_ONLY,

@@ -248,6 +248,7 @@ describe.skipIf('error' in native)('load', () => {
       config: test.config,
       storedDtype: 'f32',
       files: [file],
+      notices: [],
       gateUpInterleaved: false,
       matrices: items,
       vectors: [],

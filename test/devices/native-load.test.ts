@@ -52,6 +52,27 @@ describe('loader of the addon', () => {
     expect((await failure()).message).toContain('SPARSE_EXPERTS_PREBUILD is set to')
   })
 
+  it('never throws where the runtime tells nothing, as Deno without permissions', async () => {
+    const refuse = (): never => {
+      throw Object.assign(new Error('Requires env access to "X", run again with the --allow-env flag'), {
+        name: 'NotCapable',
+      })
+    }
+    const own = (['env', 'report'] as const).map(
+      key => [key, Object.getOwnPropertyDescriptor(process, key)!] as const,
+    )
+    try {
+      for (const [key] of own) Object.defineProperty(process, key, { get: refuse, configurable: true })
+      vi.resetModules()
+      const { devices } = await import('../../lib/devices/device.js')
+      const listed = devices()
+      expect(listed.at(-1)).toMatchObject({ id: 'reference', available: true })
+      expect(listed.find(({ id }) => id === 'cpu')).toBeDefined()
+    } finally {
+      for (const [key, descriptor] of own) Object.defineProperty(process, key, descriptor)
+    }
+  })
+
   it('refuses a file that is no addon', async () => {
     const file = path.join(directory, 'text.node')
     writeFileSync(file, 'not an ELF file')

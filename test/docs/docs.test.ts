@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs'
 import path from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { ERROR_CODES } from '../../lib/block/errors.js'
 import { ERROR_BOUNDS } from '../../lib/devices/accuracy.js'
 import { KNOWN_VARIABLES } from '../../lib/doctor/checks.js'
-import { knownModelTypes } from '../../lib/families/index.js'
+import { knownModelTypes, PUBLISHERS } from '../../lib/families/index.js'
 import * as api from '../../lib/index.js'
 import { anchors, documents, filesBelow, links, read, root, tableRows } from './markdown.js'
 
@@ -95,22 +96,21 @@ describe('links', () => {
   })
 })
 
-describe('docs/families.md', () => {
-  // The second table, of a row's fields, has two columns.
-  const rows = tableRows('docs/families.md')
-    .filter(row => row.length === 4)
-    .slice(2)
-  const typesOf = (types: string) => [...types.matchAll(/`([\w-]+)`/g)].map(match => match[1]!)
-
-  it('lists every model type, and none that no row describes', () => {
-    const listed = rows.flatMap(([, , types]) => typesOf(types!))
-    expect(listed.sort()).toEqual(knownModelTypes().sort())
+describe('tables of families', () => {
+  it('are those of the rows (npm run build:families)', async () => {
+    const script = pathToFileURL(path.join(root, 'tools/build/families.mjs')).href
+    const { familyTables } = (await import(script)) as {
+      familyTables(publishers: typeof PUBLISHERS): Record<string, string>
+    }
+    for (const [file, table] of Object.entries(familyTables(PUBLISHERS)))
+      expect(read(file), file).toContain(`<!-- families:begin -->\n\n${table}\n\n<!-- families:end -->`)
   })
 
-  it('names the publisher in whose file the row is', () => {
-    for (const [publisher, , types] of rows) {
-      const source = read(`lib/families/${publisher!.toLowerCase()}.ts`)
-      for (const type of typesOf(types!)) expect(source, publisher).toContain(`'${type}'`)
+  it('name the publisher in whose file the row is', () => {
+    for (const [publisher, rows] of Object.entries(PUBLISHERS)) {
+      const source = read(`lib/families/${publisher.toLowerCase()}.ts`)
+      for (const type of rows.flatMap(({ modelTypes }) => modelTypes))
+        expect(source, publisher).toContain(`'${type}'`)
     }
   })
 })

@@ -62,6 +62,8 @@ export interface LayerPlan {
   config: ResolvedMoeConfig
   /** The checkpoint's own dtype (`torch_dtype`), what `dtype: 'auto'` means. */
   storedDtype: DType
+  /** What a user should know about how the directory was read. */
+  notices: readonly string[]
   /** Absolute paths. */
   files: string[]
   /** Rows of every gateUp matrix: even gate, odd up (gpt-oss); else the first half is gate. */

@@ -33,7 +33,7 @@ export async function planLayer(
   const family = resolveFamily(checkpoint.config, checkpoint.configFile)
   checkSupported(family)
   const { layer, place } = chooseLayer(family, options.layer)
-  const { naming, prefix } = await locate(checkpoint, family, place)
+  const { naming, prefix } = await locate(checkpoint, family, place, options.signal)
   const quantization = readQuantization(
     family.config,
     new ConfigReader(checkpoint.config, checkpoint.configFile),
@@ -123,6 +123,7 @@ function buildPlan(parts: PlanParts): LayerPlan {
     layer: parts.layer,
     config: moe,
     storedDtype: storedDtype(config, checkpoint, items),
+    notices: checkpoint.notices,
     files: tensors.files,
     gateUpInterleaved: layout.kind === 'fused' && layout.interleaved === true,
     matrices: items,

@@ -7,6 +7,7 @@ import { invalidArgValue, MoeError } from '../../block/errors.js'
 import type { ResolvedFamily } from '../../families/index.js'
 import type { Naming, Stack } from '../../families/parts/family.js'
 import type { CheckpointDirectory } from '../directory.js'
+import { Pacer } from '../pacer.js'
 import { TensorLookup } from '../tensor-lookup.js'
 
 const MAX_LAYERS = 4096
@@ -136,16 +137,20 @@ const isExtraModule = (root: string) => root.split('.').includes('mtp')
 
 /**
  * Finds the layer's router among all tensors, and with it the prefix of all of the layer's names.
- * @throws {@link MoeError} ERR_MOE_MISSING_TENSOR; ERR_MOE_INVALID_CHECKPOINT where two language models have such a layer
+ * @throws {@link MoeError} ERR_MOE_MISSING_TENSOR; ERR_MOE_INVALID_CHECKPOINT where two language models have such a layer; or
+ * rejects with `signal.reason`
  */
 export async function locate(
   checkpoint: CheckpointDirectory,
   family: ResolvedFamily,
   place: Place,
+  signal?: AbortSignal,
 ): Promise<Location> {
   const candidates = candidatesOf(place)
+  const pacer = new Pacer(signal)
   const found = new Map<string, { location: Location; rank: number; router: string }>()
   for (const name of checkpoint.names()) {
+    if (pacer.due) await pacer.turn()
     const rank = candidates.findIndex(({ router }) => endsWithSegments(name, router))
     if (rank < 0) continue
     const { naming, tail, router } = candidates[rank]!

@@ -37,12 +37,25 @@ export function tryLoadNative(): Loaded {
   return loaded
 }
 
+/** What a runtime may refuse to tell, as Deno does without its permission; then it counts as unknown. */
+function told<Value>(ask: () => Value, unknown: Value): Value {
+  try {
+    return ask()
+  } catch {
+    return unknown
+  }
+}
+
+const variable = (name: string) => told(() => process.env[name], undefined)
+
 function load(): Loaded {
   let file: string | undefined
   let addon: NativeAddon
+  let version: string
   try {
     file = findAddon()
     addon = requireHere(file) as NativeAddon
+    version = (requireHere(path.join(packageRoot, 'package.json')) as { version: string }).version
   } catch (cause) {
     return {
       error: new MoeError('ERR_MOE_NATIVE_LOAD', loadMessage(file, cause), {
@@ -51,7 +64,6 @@ function load(): Loaded {
       }),
     }
   }
-  const version = (requireHere(path.join(packageRoot, 'package.json')) as { version: string }).version
   if (addon.version !== version || addon.abiVersion !== NATIVE_ABI_VERSION) {
     return {
       error: new MoeError(
@@ -66,7 +78,7 @@ function load(): Loaded {
 }
 
 function findAddon(): string {
-  const named = process.env[PATH_VARIABLE]
+  const named = variable(PATH_VARIABLE)
   if (named) return path.resolve(named)
   const { path: find } = requireHere('node-gyp-build') as { path(directory: string): string }
   return find(packageRoot)
@@ -74,8 +86,8 @@ function findAddon(): string {
 
 function libc(): string {
   if (process.platform !== 'linux') return ''
-  const header = (process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined)
-    ?.header
+  const report = told(() => process.report?.getReport(), undefined)
+  const header = (report as { header?: { glibcVersionRuntime?: string } } | undefined)?.header
   return header?.glibcVersionRuntime ? `glibc ${header.glibcVersionRuntime}` : 'musl'
 }
 
@@ -97,7 +109,8 @@ function environment(file: string | undefined) {
 function loadMessage(file: string | undefined, cause: unknown): string {
   const { platform, arch, libc: libcName, node, searched } = environment(file)
   const reason = cause instanceof Error ? (cause.message.split('\n')[0] ?? '') : String(cause)
-  const tried = file ? [file] : process.env[DIRECTORY_VARIABLE] ? [process.env[DIRECTORY_VARIABLE]] : searched
+  const named = variable(DIRECTORY_VARIABLE)
+  const tried = file ? [file] : named ? [named] : searched
   return [
     `The native addon of sparse-experts did not load on ${platform}-${arch}${libcName ? ` (${libcName})` : ''}, Node ${node}: ${reason}`,
     `Tried: ${tried.join(', ')}`,
@@ -113,8 +126,13 @@ function solutions(file: string | undefined, cause: unknown, reason: string): st
       'Node was started with --no-addons, or with --permission without --allow-addons: start it with addons allowed.',
     ]
   }
-  const named = [PATH_VARIABLE, DIRECTORY_VARIABLE].find(name => process.env[name])
-  if (named) return [`${named} is set to '${process.env[named]}': correct or unset it.`]
+  if (/\b(NotCapable|PermissionDenied|requires \w+ access)\b/i.test(`${(cause as Error)?.name} ${reason}`)) {
+    return [
+      'This is Deno without permissions: start it with --allow-read --allow-env --allow-sys --allow-ffi.',
+    ]
+  }
+  const named = [PATH_VARIABLE, DIRECTORY_VARIABLE].find(variable)
+  if (named) return [`${named} is set to '${variable(named)}': correct or unset it.`]
   const build =
     "Build it here: 'npx sparse-experts build'. It needs CMake 3.24 or newer, make or ninja, and a C++17 compiler."
   const meanwhile = "Until then everything runs on the device 'reference', which is exact but slow."
@@ -127,7 +145,7 @@ function solutions(file: string | undefined, cause: unknown, reason: string): st
       meanwhile,
     ]
   }
-  if (!existsSync(path.join(packageRoot, 'CMakeLists.txt'))) {
+  if (!told(() => existsSync(path.join(packageRoot, 'CMakeLists.txt')), true)) {
     return [
       'The package was bundled or moved without its native files: mark sparse-experts as external in the bundler.',
       meanwhile,

@@ -1,5 +1,6 @@
 /** Runs generators one after the other on the JavaScript thread, in short slices between which the event loop turns. */
 
+import { setImmediate } from 'node:timers'
 import { CANCELLED, type RuntimeCall } from '../contract.js'
 
 /** Longest time that one slice holds the event loop, plus the step under way. */

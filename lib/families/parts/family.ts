@@ -104,6 +104,9 @@ export interface Stack {
 
 /** Everything about one family. */
 export interface FamilyRow {
+  /** Its publications, and how tokens are routed: for the tables of docs/families.md and the README. */
+  models: string
+  routed: string
   /** Values of `model_type`, the canonical one first. */
   modelTypes: readonly string[]
   /** Model types of other rows under which this family is published as well; `when` tells which row a config is of. */

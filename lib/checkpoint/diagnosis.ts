@@ -1,0 +1,97 @@
+/** Says in plain words what stands in the place of a checkpoint's files when a download went wrong, and what to do next. */
+
+import { type Dirent, existsSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
+import path from 'node:path'
+
+const CONFIG_FILE = 'config.json'
+const INDEX_FILE = 'model.safetensors.index.json'
+
+/** Bytes of a file's beginning that tell what it is. */
+export const PROBE_BYTES = 64
+
+/** Most entries of a directory that are looked at for a hint. */
+const MAX_ENTRIES = 4096
+
+/** What begins like this is none of the files of a checkpoint. */
+const OTHERS: readonly (readonly [RegExp, string])[] = [
+  [
+    /^version https:\/\/git-lfs/,
+    "a Git LFS pointer, not the file itself: run 'git lfs pull' in the directory, or download the model again",
+  ],
+  [
+    /^\s*<(!doctype|html|head|\?xml|!--)/i,
+    'a web page, not the file itself: the download got a login or error page; download it again, with an access token where the model asks for one',
+  ],
+  [/^GGUF/, 'a GGUF file under another name: use the publication of the model in safetensors'],
+]
+
+const ZIP = 'a zip or PyTorch file under another name: use the publication of the model in safetensors'
+
+/** What a file with this beginning is instead; undefined where it may be what it should be. */
+export function otherThan(beginning: Uint8Array | string): string | undefined {
+  const text = typeof beginning === 'string' ? beginning : Buffer.from(beginning).toString('latin1')
+  if (text.startsWith('PK\u0003\u0004')) return ZIP
+  return OTHERS.find(([pattern]) => pattern.test(text.slice(0, PROBE_BYTES)))?.[1]
+}
+
+async function entriesOf(directory: string): Promise<Dirent[]> {
+  try {
+    return (await readdir(directory, { withFileTypes: true })).slice(0, MAX_ENTRIES)
+  } catch {
+    return []
+  }
+}
+
+/** A checkpoint below the directory, at most two levels down, as in the cache of the hub; undefined: none. */
+async function checkpointBelow(directory: string): Promise<string | undefined> {
+  const folders = async (parent: string) =>
+    (await entriesOf(parent)).filter(entry => entry.isDirectory()).map(entry => path.join(parent, entry.name))
+  const below = await folders(directory)
+  const found = below.find(folder => existsSync(path.join(folder, CONFIG_FILE)))
+  if (found) return found
+  for (const folder of below) {
+    const deeper = (await folders(folder)).find(child => existsSync(path.join(child, CONFIG_FILE)))
+    if (deeper) return deeper
+  }
+  return undefined
+}
+
+/** What to do in a directory without config.json; '' where nothing in it says. */
+export async function withoutConfig(directory: string): Promise<string> {
+  const below = await checkpointBelow(directory)
+  if (below) return `; ${below} has one: give that directory`
+  const names = (await entriesOf(directory)).map(({ name }) => name)
+  const gguf = names.find(name => /\.gguf$/i.test(name))
+  if (gguf) return `; ${gguf} is GGUF: use the publication of the model in safetensors`
+  if (names.some(name => name.endsWith('.safetensors')))
+    return '; the weights are here without it: download config.json of the same model'
+  return ''
+}
+
+/** What to do in a directory without weights; '' where nothing in it says. */
+export async function withoutWeights(directory: string): Promise<string> {
+  const names = (await entriesOf(directory)).map(({ name }) => name).sort()
+  const first = (pattern: RegExp) => names.find(name => pattern.test(name))
+  const partial = first(/\.(incomplete|part|partial|crdownload|aria2|download|tmp)$/i)
+  if (partial) return `; ${partial} is a download that did not end: let it finish, or start it again`
+  const shard = first(/-\d+-of-\d+\.safetensors$/)
+  if (shard) return `; ${shard} is there but ${INDEX_FILE} is not: download that too`
+  const other = first(/\.safetensors$/)
+  if (other)
+    return `; ${other} has another name than those: rename it to model.safetensors if it holds the whole model`
+  const gguf = first(/\.gguf$/i)
+  if (gguf) return `; ${gguf} is GGUF: use the publication of the model in safetensors`
+  const torch = first(/\.(bin|pt|pth)$/i)
+  if (torch)
+    return `; ${torch} is a PyTorch file: use the publication of the model in safetensors, or save it so with transformers`
+  const below = await checkpointBelow(directory)
+  return below ? `; ${below} has a checkpoint: give that directory` : ''
+}
+
+/** Where a user gave a file instead of its directory. */
+export function fileInstead(file: string): string {
+  if (/\.gguf$/i.test(file))
+    return 'is GGUF: use the publication of the model in safetensors, and give its directory'
+  return `is not a directory; give the directory that holds ${CONFIG_FILE}`
+}

@@ -1,0 +1,183 @@
+/** Directories in which a download went wrong: each is said in plain words, with the next step. */
+
+import { mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { afterAll, afterEach, describe, expect, it } from 'vitest'
+import { planLayer } from '../../lib/checkpoint/plan/layer.js'
+import { writeSafetensors, writeShardedSafetensors } from '../../lib/checkpoint/writer.js'
+import { MoeLayer, setLogger } from '../../lib/index.js'
+import {
+  CONFIG,
+  layerTensors,
+  removeCheckpoints,
+  temporaryDirectory,
+  writeCheckpoint,
+} from '../helpers/checkpoint-tiny.js'
+
+afterAll(removeCheckpoints)
+
+const WEIGHTS = 'model.safetensors'
+const INDEX = 'model.safetensors.index.json'
+const LFS = `version https://git-lfs.github.com/spec/v1\noid sha256:${'a'.repeat(64)}\nsize 4976698672\n`
+const HTML = '<!DOCTYPE html>\n<html><head><title>Log in</title></head></html>'
+
+/** A directory with config.json and the given files. */
+function directoryWith(files: Record<string, string | Uint8Array>, config: object | null = CONFIG): string {
+  const directory = temporaryDirectory()
+  if (config) writeFileSync(path.join(directory, 'config.json'), JSON.stringify(config))
+  for (const [name, content] of Object.entries(files)) {
+    mkdirSync(path.dirname(path.join(directory, name)), { recursive: true })
+    writeFileSync(path.join(directory, name), content)
+  }
+  return directory
+}
+
+const config = JSON.stringify(CONFIG)
+
+it.each<[string, string, string, RegExp]>([
+  [
+    'a Git LFS pointer',
+    directoryWith({ [WEIGHTS]: LFS }),
+    'ERR_MOE_INVALID_CHECKPOINT',
+    /model\.safetensors: a Git LFS pointer.*git lfs pull/,
+  ],
+  [
+    'a pointer as the index',
+    directoryWith({ [INDEX]: LFS }),
+    'ERR_MOE_INVALID_CHECKPOINT',
+    /index\.json.*Git LFS pointer/,
+  ],
+  [
+    'a pointer as config.json',
+    directoryWith({ 'config.json': LFS }),
+    'ERR_MOE_INVALID_CONFIG',
+    /config\.json: a Git LFS pointer/,
+  ],
+  [
+    'a web page',
+    directoryWith({ [WEIGHTS]: HTML }),
+    'ERR_MOE_INVALID_CHECKPOINT',
+    /: a web page.*access token/,
+  ],
+  [
+    'a web page as config.json',
+    directoryWith({ 'config.json': HTML }),
+    'ERR_MOE_INVALID_CONFIG',
+    /: a web page/,
+  ],
+  [
+    'an empty file',
+    directoryWith({ [WEIGHTS]: '' }),
+    'ERR_MOE_INVALID_CHECKPOINT',
+    /0 bytes.*download is not complete/,
+  ],
+  [
+    'GGUF alone',
+    directoryWith({ 'Qwen3-Q4_K_M.gguf': 'GGUF' }),
+    'ERR_MOE_IO',
+    /No weights.*Qwen3-Q4_K_M\.gguf is GGUF.*safetensors/,
+  ],
+  [
+    'GGUF alone, without a config',
+    directoryWith({ 'a.gguf': 'GGUF' }, null),
+    'ERR_MOE_IO',
+    /No config\.json.*a\.gguf is GGUF/,
+  ],
+  [
+    'GGUF under another name',
+    directoryWith({ [WEIGHTS]: 'GGUF\u0003\0\0\0' }),
+    'ERR_MOE_INVALID_CHECKPOINT',
+    /: a GGUF file under another name/,
+  ],
+  [
+    'PyTorch alone',
+    directoryWith({ 'pytorch_model.bin': 'PK' }),
+    'ERR_MOE_IO',
+    /pytorch_model\.bin is a PyTorch file/,
+  ],
+  [
+    'a download under way',
+    directoryWith({ 'model.safetensors.incomplete': '' }),
+    'ERR_MOE_IO',
+    /did not end/,
+  ],
+  [
+    'shards without an index',
+    directoryWith({ 'model-00001-of-00002.safetensors': '' }),
+    'ERR_MOE_IO',
+    /model-00001-of-00002\.safetensors is there but model\.safetensors\.index\.json is not/,
+  ],
+  [
+    'weights of another name',
+    directoryWith({ 'consolidated.safetensors': '' }),
+    'ERR_MOE_IO',
+    /consolidated\.safetensors has another name/,
+  ],
+  [
+    'weights without a config',
+    directoryWith({ [WEIGHTS]: '' }, null),
+    'ERR_MOE_IO',
+    /the weights are here without it: download config\.json/,
+  ],
+  [
+    'a folder that has it',
+    directoryWith({ 'hf/config.json': config }, null),
+    'ERR_MOE_IO',
+    /No config\.json.*hf has one: give that directory/,
+  ],
+  [
+    'the cache of the hub',
+    directoryWith({ 'snapshots/0123abc/config.json': config }, null),
+    'ERR_MOE_IO',
+    /snapshots.0123abc has one: give that directory/,
+  ],
+])('%s', async (_, directory, code, message) => {
+  await expect(planLayer(directory)).rejects.toMatchObject({ code, message: expect.stringMatching(message) })
+})
+
+it('a file instead of its directory', async () => {
+  const directory = directoryWith({ 'a.gguf': 'GGUF' })
+  await expect(planLayer(path.join(directory, 'a.gguf'))).rejects.toMatchObject({
+    message: expect.stringContaining('is GGUF'),
+  })
+})
+
+it('a truncated download', async () => {
+  const directory = await writeCheckpoint(CONFIG, layerTensors(1))
+  const file = path.join(directory, WEIGHTS)
+  truncateSync(file, readFileSync(file).length - 100)
+  await expect(planLayer(directory)).rejects.toMatchObject({
+    code: 'ERR_MOE_INVALID_CHECKPOINT',
+    message: expect.stringMatching(/too short; the download is not complete: fetch the file again/),
+  })
+  truncateSync(file, 20)
+  await expect(planLayer(directory)).rejects.toThrow(/download is not complete/)
+})
+
+it('a shard that is not there', async () => {
+  const directory = await writeCheckpoint(CONFIG, [layerTensors(1), layerTensors(2)])
+  rmSync(path.join(directory, 'model-00001-of-00002.safetensors'))
+  await expect(planLayer(directory)).rejects.toMatchObject({
+    code: 'ERR_MOE_IO',
+    message: expect.stringMatching(/model-00001-of-00002\.safetensors.*index\.json names it/),
+  })
+})
+
+describe('a single file beside an index', () => {
+  afterEach(() => setLogger(null))
+
+  it('is taken, and the logger says so', async () => {
+    const directory = await writeCheckpoint(CONFIG, layerTensors(1))
+    await writeShardedSafetensors(directory, [layerTensors(1), layerTensors(2)])
+    const messages: string[] = []
+    setLogger((level, message) => messages.push(`${level}: ${message}`))
+    using layer = await MoeLayer.load(directory, { device: 'reference' })
+    expect(layer.config.numExperts).toBe(CONFIG.n_routed_experts)
+    expect(messages).toHaveLength(1)
+    expect(messages[0]).toMatch(
+      /^warn: .*model\.safetensors is taken, as transformers takes it; remove the one/,
+    )
+    await writeSafetensors(path.join(directory, WEIGHTS), layerTensors(2))
+    await expect(planLayer(directory)).rejects.toMatchObject({ code: 'ERR_MOE_MISSING_TENSOR' })
+  })
+})

@@ -1,0 +1,54 @@
+/**
+ * `npm run build:families`: writes the tables of families in the README and in docs/families.md from the rows of lib/families, so that
+ * neither can lag. The suite of docs compares both.
+ */
+
+import { readFileSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { root } from '../repository.mjs'
+
+const code = names => names.map(name => `\`${name}\``).join(', ')
+const table = (head, rows) =>
+  [head, head.map(() => '---'), ...rows].map(cells => `| ${cells.join(' | ')} |`).join('\n')
+
+/** How the experts of a family are published; every family is read one by one and in one tensor besides. */
+function storedForms(row) {
+  const [layout] = row.stacks[0].naming[0].experts
+  if (layout.kind === 'perExpert') return 'all, one by one'
+  if (layout.kind === 'stackedRows') return 'F32, F16, BF16 in one tensor; all, one by one'
+  return `all, in one tensor${layout.major === 'input' ? ', input-major' : ''}`
+}
+
+/** The table of each file, by its path from the repository's root. */
+export function familyTables(publishers) {
+  const rows = Object.entries(publishers).flatMap(([publisher, list]) =>
+    list.map(row => ({ publisher, row })),
+  )
+  const types = row =>
+    code(row.modelTypes) + (row.alsoAs ?? []).map(also => ` (also ${code([also.modelType])})`).join('')
+  return {
+    'README.md': table(
+      ['Model', '`model_type`', 'Routing', 'Stored formats'],
+      rows.map(({ row }) => [row.models, types(row), row.routed, storedForms(row)]),
+    ),
+    'docs/families.md': table(
+      ['Publisher', 'Models', '`model_type`', 'Routing'],
+      rows.map(({ publisher, row }) => [publisher, row.models, code(row.modelTypes), row.routed]),
+    ),
+  }
+}
+
+export const BEGIN = '<!-- families:begin -->'
+export const END = '<!-- families:end -->'
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const { PUBLISHERS } = await import(pathToFileURL(path.join(root, 'dist/families/index.js')).href)
+  for (const [name, text] of Object.entries(familyTables(PUBLISHERS))) {
+    const file = path.join(root, name)
+    const old = readFileSync(file, 'utf8')
+    const [begin, end] = [old.indexOf(BEGIN), old.indexOf(END)]
+    if (begin < 0 || end < begin) throw new Error(`${name} has no ${BEGIN} … ${END}`)
+    writeFileSync(file, `${old.slice(0, begin + BEGIN.length)}\n\n${text}\n\n${old.slice(end)}`)
+  }
+}
