@@ -6,6 +6,7 @@
  */
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
+import { allocateBytes } from '../block/allocate.js'
 import { dtypeBytes, type FloatArray } from '../block/dtype.js'
 import { IN_PLACE } from '../devices/contract.js'
 import type { Borrowed, PreparedForward } from './forward-arguments.js'
@@ -24,7 +25,7 @@ export class CopyMemory {
 
   take(bytes: number): ArrayBuffer {
     const fits = this.#spare.findIndex(buffer => buffer.byteLength >= bytes)
-    return fits >= 0 ? this.#spare.splice(fits, 1)[0]! : new ArrayBuffer(bytes)
+    return fits >= 0 ? this.#spare.splice(fits, 1)[0]! : allocateBytes(bytes)
   }
 
   /** The larger ones stay. */

@@ -1,5 +1,6 @@
 /** Checks the arguments of a forward and turns them into what a runtime takes, before anything is queued. */
 
+import { allocate } from '../block/allocate.js'
 import type { ResolvedMoeConfig } from '../block/config.js'
 import type { DType, FloatArray } from '../block/dtype.js'
 import {
@@ -185,8 +186,8 @@ export function prepareForward(
     }
     ;({ topkIds, topkWeights } = checkRecordedRouting(options.routing, config, slots))
   } else {
-    topkIds = new Int32Array(slots)
-    topkWeights = new Float32Array(slots)
+    topkIds = allocate(Int32Array, slots)
+    topkWeights = allocate(Float32Array, slots)
   }
 
   let output: HiddenStates
@@ -218,7 +219,7 @@ export function prepareForward(
       replay,
       topkIds,
       topkWeights,
-      nonFinite: new Uint8Array(numTokens),
+      nonFinite: allocate(Uint8Array, numTokens),
     },
     borrowed,
     output,
@@ -323,7 +324,7 @@ function checkRecordedRouting(routing: unknown, config: ResolvedMoeConfig, slots
     if (id < -1 || id >= experts)
       throw invalidArgValue('routing.topkIds', `ids from -1 to ${experts - 1}`, id)
   }
-  return { topkIds: new Int32Array(topkIds), topkWeights: new Float32Array(topkWeights) }
+  return { topkIds: allocate(Int32Array, topkIds), topkWeights: allocate(Float32Array, topkWeights) }
 }
 
 /** @internal Returns the signal, or throws if it is not an AbortSignal. */

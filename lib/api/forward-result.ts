@@ -1,5 +1,6 @@
 /** What a forward gives. */
 
+import { allocate } from '../block/allocate.js'
 import type { Work } from '../block/cost.js'
 import type { HiddenStates } from './forward-arguments.js'
 
@@ -22,7 +23,7 @@ export interface ForwardResult<H extends HiddenStates = HiddenStates> {
 export function flaggedRows(flags: Uint8Array): Int32Array {
   let count = 0
   for (const flag of flags) count += flag === 0 ? 0 : 1
-  const rows = new Int32Array(count)
+  const rows = allocate(Int32Array, count)
   if (count > 0) for (let row = 0, next = 0; row < flags.length; row++) if (flags[row]) rows[next++] = row
   return rows
 }

@@ -1,5 +1,6 @@
 /** What a layer counts over its calls: the figures of `layer.stats()`. */
 
+import { allocate } from '../block/allocate.js'
 import type { Work } from '../block/cost.js'
 import type { MemoryUse, PhaseSeconds } from '../devices/contract.js'
 
@@ -40,7 +41,7 @@ export class StatsCounter {
   readonly #tokensPerExpert: Float64Array
 
   constructor(numExperts: number) {
-    this.#tokensPerExpert = new Float64Array(numExperts)
+    this.#tokensPerExpert = allocate(Float64Array, numExperts)
   }
 
   add(numTokens: number, work: Work): void {

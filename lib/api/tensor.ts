@@ -1,5 +1,6 @@
 /** Dense row-major tensors that the stages and layers pass between them. */
 
+import { allocate } from '../block/allocate.js'
 import type { DType } from '../block/dtype.js'
 import {
   checkOptionKeys,
@@ -88,7 +89,7 @@ export class Tensor {
   /** Copies the elements to a new typed array on the host. */
   toHost(): TensorData {
     const data = tensorData(this)
-    return isOnHost(data) ? data.slice() : download(data, allocate(this.dtype, this.length))
+    return isOnHost(data) ? copyOf(data) : download(data, zeros(this.dtype, this.length))
   }
 
   /** Frees the memory; idempotent. A later use throws ERR_MOE_DISPOSED; calls that have the tensor already still end well. */
@@ -113,19 +114,19 @@ export function tensorData(tensor: Tensor): Stored<TensorData> {
 /** @internal Storage for a new tensor. Zeros on the host, arbitrary elsewhere. */
 export function allocateStored(device: string, dtype: TensorDType, length: number): Stored<TensorData> {
   return isHostDevice(device)
-    ? allocate(dtype, length)
+    ? zeros(dtype, length)
     : allocateBuffer(device, length * (dtype === 'f16' || dtype === 'bf16' ? 2 : 4))
 }
 
 /** `slice` would ask the array for its class, and a class of the caller's could keep a view of the copy. */
 function copyOf(data: TensorData): TensorData {
-  if (isFloat32Array(data)) return new Float32Array(data)
-  return isInt32Array(data) ? new Int32Array(data) : new Uint16Array(data)
+  if (isFloat32Array(data)) return allocate(Float32Array, data)
+  return isInt32Array(data) ? allocate(Int32Array, data) : allocate(Uint16Array, data)
 }
 
-function allocate(dtype: TensorDType, length: number): TensorData {
-  if (dtype === 'f32') return new Float32Array(length)
-  return dtype === 'i32' ? new Int32Array(length) : new Uint16Array(length)
+function zeros(dtype: TensorDType, length: number): TensorData {
+  if (dtype === 'f32') return allocate(Float32Array, length)
+  return dtype === 'i32' ? allocate(Int32Array, length) : allocate(Uint16Array, length)
 }
 
 function inferDtype(data: unknown, asked: TensorDType | undefined): TensorDType {

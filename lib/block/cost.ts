@@ -1,5 +1,6 @@
 /** What a forward computes and reads, exactly, and what a dense layer of all the experts would. */
 
+import { allocate } from './allocate.js'
 import type { ResolvedMoeConfig } from './config.js'
 import { matrixBytes, type WeightFormat } from './weight-format.js'
 
@@ -71,7 +72,7 @@ export function countWork(
   gateRan: boolean,
   topkWeights?: Float32Array,
 ): Work {
-  const expertTokens = new Int32Array(config.numExperts)
+  const expertTokens = allocate(Int32Array, config.numExperts)
   let slots = 0
   for (let slot = 0; slot < topkIds.length; slot++) {
     const expert = topkIds[slot]!

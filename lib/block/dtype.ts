@@ -1,5 +1,6 @@
 /** The dtypes f32, f16 and bf16: exact conversion between numbers and bits. */
 
+import { allocate } from './allocate.js'
 import { invalidArgType, invalidArgValue } from './errors.js'
 import { isFloat32Array, isUint16Array } from './typed-arrays.js'
 
@@ -88,7 +89,7 @@ export function writeElement(array: FloatArray, index: number, dtype: DType, val
 
 /** A new array of `length` zeros that holds `dtype`. */
 export function allocateArray(dtype: DType, length: number): FloatArray {
-  return dtype === 'f32' ? new Float32Array(length) : new Uint16Array(length)
+  return dtype === 'f32' ? allocate(Float32Array, length) : allocate(Uint16Array, length)
 }
 
 function checkDType(dtype: unknown): void {
@@ -100,7 +101,7 @@ export function toFloat32(array: FloatArray, dtype: DType): Float32Array {
   checkDType(dtype)
   if (isFloat32Array(array)) return array
   if (!isUint16Array(array)) throw invalidArgType('array', 'a Float32Array or a Uint16Array', array)
-  const out = new Float32Array(array.length)
+  const out = allocate(Float32Array, array.length)
   if (dtype === 'bf16') {
     const bits = new Uint32Array(out.buffer)
     for (let i = 0; i < array.length; i++) bits[i] = array[i]! << 16
@@ -115,7 +116,7 @@ export function fromFloat32(values: Float32Array, dtype: DType): FloatArray {
   checkDType(dtype)
   if (!isFloat32Array(values)) throw invalidArgType('values', 'a Float32Array', values)
   if (dtype === 'f32') return values
-  const out = new Uint16Array(values.length)
+  const out = allocate(Uint16Array, values.length)
   for (let i = 0; i < values.length; i++) writeElement(out, i, dtype, values[i]!)
   return out
 }

@@ -5,6 +5,7 @@
 
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
+import { allocate } from '../block/allocate.js'
 import { MoeError } from '../block/errors.js'
 import { invalidCheckpoint } from './invalid.js'
 import { type Pacer, textOf } from './pacer.js'
@@ -106,7 +107,7 @@ export function readText(file: string, maxBytes: number, pacer: Pacer, hint?: st
     pacer,
     async (handle, bytes) => {
       if (bytes > maxBytes) throw invalidCheckpoint(file, `${bytes} bytes are above the cap of ${maxBytes}`)
-      const buffer = new Uint8Array(bytes)
+      const buffer = allocate(Uint8Array, bytes)
       await readFully(handle, buffer, 0, file, pacer.signal)
       const text = await textOf(buffer, pacer, () => invalidCheckpoint(file, 'not UTF-8'))
       return text.charCodeAt(0) === BYTE_ORDER_MARK ? text.slice(1) : text

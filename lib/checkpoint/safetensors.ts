@@ -3,6 +3,7 @@
  * names, shape times dtype without overflow, data without holes or overlaps that ends exactly where the file ends.
  */
 
+import { allocate } from '../block/allocate.js'
 import { DTYPE_BITS } from '../spec/formats.js'
 import { otherThan, PROBE_BYTES } from './diagnosis.js'
 import { invalidCheckpoint } from './invalid.js'
@@ -73,7 +74,7 @@ export async function readSafetensorsHeader(
       },
     )
   }
-  const header = new Uint8Array(headerBytes)
+  const header = allocate(Uint8Array, headerBytes)
   await readFully(file, header, LENGTH_BYTES, name, pacer.signal)
   return parseSafetensorsHeader(header, size, name, pacer, maxTensors)
 }

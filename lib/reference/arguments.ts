@@ -1,6 +1,6 @@
 /** Checks of what a caller gives the oracle's functions, before anything is read in a loop or allocated. */
 
-import { invalidArgShape, invalidArgType, invalidArgValue, MoeError } from '../block/errors.js'
+import { invalidArgShape, invalidArgType, invalidArgValue } from '../block/errors.js'
 import { fieldsOf } from '../block/option-fields.js'
 import { MAX_SIZE } from '../block/resolve-routing.js'
 import { isFloat32Array, isFloat64Array, isUint16Array, typedArrayKind } from '../block/typed-arrays.js'
@@ -49,16 +49,4 @@ export function checkInteger(name: string, value: unknown, least: number, most: 
   if (!Number.isInteger(value) || value < least || value > most)
     throw invalidArgValue(name, `an integer from ${least} to ${most}`, value)
   return value
-}
-
-/** `length` zeros. @throws {@link MoeError} ERR_MOE_OUT_OF_MEMORY where the engine has no room for them */
-export function allocateDoubles(length: number): Float64Array {
-  try {
-    return new Float64Array(length)
-  } catch (cause) {
-    throw new MoeError('ERR_MOE_OUT_OF_MEMORY', `${8 * length} bytes are more than JavaScript can allocate`, {
-      cause,
-      details: { neededBytes: 8 * length },
-    })
-  }
 }

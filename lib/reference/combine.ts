@@ -1,7 +1,8 @@
 /** The weighted sum of a token's expert outputs. */
 
+import { allocate } from '../block/allocate.js'
 import { invalidArgShape } from '../block/errors.js'
-import { allocateDoubles, checkIntegers, checkNumbers, checkSizes } from './arguments.js'
+import { checkIntegers, checkNumbers, checkSizes } from './arguments.js'
 import type { Numbers } from './matrix.js'
 
 /**
@@ -28,7 +29,7 @@ export function combine(
     throw invalidArgShape('topkIds', `${numSlots} elements`, `${topkIds.length}`)
   if (expertOutput.length !== numSlots * hiddenSize)
     throw invalidArgShape('expertOutput', `[${numSlots}, ${hiddenSize}] elements`, `${expertOutput.length}`)
-  const output = allocateDoubles((numSlots / topK) * hiddenSize)
+  const output = allocate(Float64Array, (numSlots / topK) * hiddenSize)
   for (let slot = 0; slot < numSlots; slot++) {
     if (topkIds && topkIds[slot]! < 0) continue
     const row = Math.floor(slot / topK) * hiddenSize

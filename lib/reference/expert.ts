@@ -1,12 +1,13 @@
 /** One expert on one row, and the expert matmul as a stage of its own. */
 
+import { allocate } from '../block/allocate.js'
 import { invalidArgShape } from '../block/errors.js'
 import { fieldsOf } from '../block/option-fields.js'
 import { MAX_SIZE } from '../block/resolve-routing.js'
 import type { WeightMatrix } from '../block/weights.js'
 import { ACTIVATIONS } from '../spec/enums.js'
 import { type ActivationSpec, activateElement } from './activation.js'
-import { allocateDoubles, checkInteger, checkIntegers, checkNumbers } from './arguments.js'
+import { checkInteger, checkIntegers, checkNumbers } from './arguments.js'
 import type { Dispatch } from './dispatch.js'
 import { drain, type Matrix, makeWiden, multiply, type Numbers, viewMatrix } from './matrix.js'
 
@@ -34,8 +35,9 @@ export function* runExpert(
   out: Float64Array,
 ): Generator<void, Float64Array, void> {
   const width = tensors.up.rows
-  const up = yield* multiply(tensors.up, x, tensors.upBias, new Float64Array(width))
-  const gate = tensors.gate && (yield* multiply(tensors.gate, x, tensors.gateBias, new Float64Array(width)))
+  const up = yield* multiply(tensors.up, x, tensors.upBias, allocate(Float64Array, width))
+  const gate =
+    tensors.gate && (yield* multiply(tensors.gate, x, tensors.gateBias, allocate(Float64Array, width)))
   for (let i = 0; i < width; i++) up[i] = activateElement(spec, gate ? gate[i]! : 0, up[i]!)
   return yield* multiply(tensors.down, up, tensors.downBias, out)
 }
@@ -83,7 +85,7 @@ export function expertMatmul(
     throw invalidArgShape('x', `[${numInputs}, ${cols}] elements`, `${x.length}`)
   const matrixOf = expertMatrices(weights, numExperts, rows, cols)
   const size = gated ? rows / 2 : rows
-  const out = allocateDoubles(sortedSlots.length * size)
+  const out = allocate(Float64Array, sortedSlots.length * size)
   for (let e = 0; e < numExperts; e++) {
     for (let i = expertOffsets[e]!; i < expertOffsets[e + 1]!; i++) {
       const slot = sortedSlots[i]!
@@ -93,7 +95,7 @@ export function expertMatmul(
           matrixOf(e),
           x.slice(row * cols, (row + 1) * cols),
           bias?.slice(e * rows, (e + 1) * rows) ?? null,
-          new Float64Array(rows),
+          allocate(Float64Array, rows),
         ),
       )
       for (let n = 0; n < size; n++) {

@@ -1,5 +1,6 @@
 /** The whole block on plain arrays, in double precision from end to end. */
 
+import { allocate } from '../block/allocate.js'
 import type { MoeConfig, ResolvedMoeConfig } from '../block/config.js'
 import type { DType } from '../block/dtype.js'
 import { checkOptionKeys, invalidArgShape, missingInput } from '../block/errors.js'
@@ -83,8 +84,8 @@ export function forward(
   const call = replay
     ? { tokenIds: null, topK, topP: 1, sequenceLengths: null }
     : checkSelectCall(resolved, options, numTokens)
-  const topkIds = new Int32Array(numTokens * topK)
-  const topkWeights = new Float64Array(numTokens * topK)
+  const topkIds = allocate(Int32Array, numTokens * topK)
+  const topkWeights = allocate(Float64Array, numTokens * topK)
   if (options.routing) {
     const { topkIds: ids, topkWeights: given } = options.routing
     checkIntegers('options.routing.topkIds', ids)
@@ -101,10 +102,10 @@ export function forward(
       throw invalidArgShape('options.routing.topkIds', `ids from -1 to ${tensors.router.rows - 1}`, 'another')
   }
 
-  const output = new Float64Array(numTokens * hiddenSize)
+  const output = allocate(Float64Array, numTokens * hiddenSize)
   const numOutputs = tensors.router.rows
-  const routerLogits = new Float64Array(replay ? 0 : numTokens * numOutputs)
-  const nonFinite = new Uint8Array(numTokens)
+  const routerLogits = allocate(Float64Array, replay ? 0 : numTokens * numOutputs)
+  const nonFinite = allocate(Uint8Array, numTokens)
   drain(
     runLayer(resolved, tensors, {
       ...call,

@@ -1,8 +1,9 @@
 /** The router's matmul. */
 
+import { allocate } from '../block/allocate.js'
 import { invalidArgShape } from '../block/errors.js'
 import type { WeightMatrix } from '../block/weights.js'
-import { allocateDoubles, checkNumbers, checkSizes } from './arguments.js'
+import { checkNumbers, checkSizes } from './arguments.js'
 import { drain, makeWiden, multiply, type Numbers, viewMatrix } from './matrix.js'
 
 /**
@@ -37,7 +38,7 @@ export function gate(
     throw invalidArgShape('bias', `${numExperts} elements`, `${bias.length}`)
   const matrix = viewMatrix(routerWeight, numExperts, hiddenSize, 'routerWeight', makeWiden('bf16'))
   const numTokens = hidden.length / hiddenSize
-  const logits = allocateDoubles(numTokens * numExperts)
+  const logits = allocate(Float64Array, numTokens * numExperts)
   for (let t = 0; t < numTokens; t++) {
     const row = hidden.slice(t * hiddenSize, (t + 1) * hiddenSize)
     drain(multiply(matrix, row, bias ?? null, logits.subarray(t * numExperts, (t + 1) * numExperts)))

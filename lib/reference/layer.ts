@@ -3,6 +3,7 @@
  * shared experts. A generator, so that one driver runs it straight through and another lets the event loop breathe.
  */
 
+import { allocate } from '../block/allocate.js'
 import type { ResolvedMoeConfig } from '../block/config.js'
 import { runExpert } from './expert.js'
 import { normalizeRouterInput } from './gate.js'
@@ -33,8 +34,8 @@ function* routeRows(
 ): Generator<void, void, void> {
   const selector = new Selector(config, tensors.routing, pass, pass)
   const read = pass.readRouterInput ?? pass.readHidden
-  const row = new Float64Array(config.hiddenSize)
-  const logits = new Float64Array(tensors.router.rows)
+  const row = allocate(Float64Array, config.hiddenSize)
+  const logits = allocate(Float64Array, tensors.router.rows)
   for (let token = 0; token < pass.numTokens; token++) {
     read(token, row)
     const scale = tensors.routerInputScale
@@ -57,7 +58,7 @@ function* routedSum(
   sum: Float64Array,
 ): Generator<void, void, void> {
   const { topK, numExperts, weightOn } = config
-  const expertOutput = new Float64Array(x.length)
+  const expertOutput = allocate(Float64Array, x.length)
   sum.fill(0)
   for (let slot = token * topK; slot < (token + 1) * topK; slot++) {
     const id = pass.topkIds[slot]!
@@ -89,7 +90,12 @@ function* addShared(
   y: Float64Array,
 ): Generator<void, void, void> {
   if (!tensors.shared) return
-  const shared = yield* runExpert(tensors.shared, sharedActivation(config), x, new Float64Array(x.length))
+  const shared = yield* runExpert(
+    tensors.shared,
+    sharedActivation(config),
+    x,
+    allocate(Float64Array, x.length),
+  )
   let c = 1
   if (tensors.sharedGate) {
     const logit = yield* multiply(tensors.sharedGate, x, null, new Float64Array(1))
@@ -106,10 +112,10 @@ export function* runLayer(
   pass: LayerPass,
 ): Generator<void, void, void> {
   if (!pass.replay) yield* routeRows(config, tensors, pass)
-  const x = new Float64Array(config.hiddenSize)
-  const y = new Float64Array(config.hiddenSize)
-  const latent = config.latentSize > 0 ? new Float64Array(config.latentSize) : null
-  const latentSum = latent && new Float64Array(latent.length)
+  const x = allocate(Float64Array, config.hiddenSize)
+  const y = allocate(Float64Array, config.hiddenSize)
+  const latent = config.latentSize > 0 ? allocate(Float64Array, config.latentSize) : null
+  const latentSum = latent && allocate(Float64Array, latent.length)
   for (let token = 0; token < pass.numTokens; token++) {
     if (pass.nonFinite[token]) {
       pass.writeOutput(token, y.fill(Number.NaN))

@@ -1,5 +1,6 @@
 /** How close each decision of a selection was, so that comparisons can skip tokens whose experts depend on rounding. */
 
+import { allocate } from '../block/allocate.js'
 import { checkOptionKeys } from '../block/errors.js'
 import { resolveRoutingConfig } from '../block/resolve.js'
 import type { ResolvedRouting, RoutingConfig, RoutingVectors } from '../block/routing.js'
@@ -39,8 +40,8 @@ export function selectionMargins(
   const { routing: rule, vectors } = resolveRoutingConfig(routing)
   const rows = rowsOfLogits(routerLogits, rule)
   const call = checkSelectCall(rule, options, rows.length)
-  const margin = new Float64Array(rows.length)
-  const orderGap = new Float64Array(rows.length)
+  const margin = allocate(Float64Array, rows.length)
+  const orderGap = allocate(Float64Array, rows.length)
   rows.forEach((row, t) => {
     const limit = typeof call.topK === 'number' ? call.topK : call.topK[t]!
     const finite = Array.from(row).every(Number.isFinite)

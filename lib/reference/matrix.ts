@@ -1,5 +1,6 @@
 /** Views of matrices that lie dense or strided in memory, and the one matrix-vector product that the reference uses. */
 
+import { allocate } from '../block/allocate.js'
 import type { DType } from '../block/dtype.js'
 import { toFloat32 } from '../block/dtype.js'
 import { invalidArgShape, invalidArgType } from '../block/errors.js'
@@ -104,7 +105,7 @@ export function* multiply(
   out: Float64Array,
 ): Generator<void, Float64Array, void> {
   const { rows, cols } = matrix
-  const row = isFloat64Array(x) ? x : new Float64Array(x)
+  const row = isFloat64Array(x) ? x : allocate(Float64Array, x)
   const wide = matrix.roundRow ? matrix.roundRow(row) : row
   let pending = 0
   for (let r = 0; r < rows; ) {

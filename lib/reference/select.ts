@@ -1,5 +1,6 @@
 /** From router logits to the experts of each token and their weights. */
 
+import { allocate } from '../block/allocate.js'
 import { invalidArgValue } from '../block/errors.js'
 import type { ResolvedRouting, RoutingVectors } from '../block/routing.js'
 import {
@@ -185,5 +186,13 @@ export class Selector {
 
 /** Indices of the flags that are set. */
 export function flaggedRows(flags: Uint8Array): Int32Array {
-  return Int32Array.from([...flags.keys()].filter(row => flags[row]))
+  const rows = allocate(
+    Int32Array,
+    flags.reduce((count, flag) => count + flag, 0),
+  )
+  let count = 0
+  flags.forEach((flag, row) => {
+    if (flag) rows[count++] = row
+  })
+  return rows
 }

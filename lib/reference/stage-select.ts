@@ -1,5 +1,6 @@
 /** `reference.selectExperts`: checks its arguments and selects for every token. */
 
+import { allocate } from '../block/allocate.js'
 import {
   checkOptionKeys,
   invalidArgShape,
@@ -96,9 +97,9 @@ export function selectExperts(
   const { routing: rule, vectors } = resolveRoutingConfig(routing)
   const rows = rowsOfLogits(routerLogits, rule)
   const output = {
-    topkIds: new Int32Array(rows.length * rule.topK),
-    topkWeights: new Float64Array(rows.length * rule.topK),
-    nonFinite: new Uint8Array(rows.length),
+    topkIds: allocate(Int32Array, rows.length * rule.topK),
+    topkWeights: allocate(Float64Array, rows.length * rule.topK),
+    nonFinite: allocate(Uint8Array, rows.length),
   }
   const selector = new Selector(rule, vectors, checkSelectCall(rule, options, rows.length), output)
   rows.forEach((row, token) => {

@@ -4,6 +4,7 @@
  * integers (q - zero) times scale.
  */
 
+import { allocate } from '../../block/allocate.js'
 import { STORED_FORMATS, type StoredPart } from '../../spec/formats.js'
 import type { MatrixEncoding } from '../plan/layer-plan.js'
 import { awqRows, e2m1Rows, gptqRows, int8Rows, packedIntRows } from './decode-packed.js'
@@ -80,7 +81,7 @@ export function decodeMatrix(
   cols: number,
 ): Float32Array {
   const decode = rowDecoder(encoding, buffers, rows, cols)
-  const out = new Float32Array(rows * cols)
+  const out = allocate(Float32Array, rows * cols)
   for (let row = 0; row < rows; row++) decode(row, out, row * cols)
   return out
 }

@@ -1,5 +1,6 @@
 /** Decodes single elements of the stored number formats into f32, exactly. */
 
+import { allocate } from '../../block/allocate.js'
 import { bf16ToNumber, f16ToNumber } from '../../block/dtype.js'
 import type { StoredType } from '../../spec/formats.js'
 
@@ -27,7 +28,7 @@ type Constructor<T> = {
 
 function viewAs<T>(bytes: Uint8Array, type: Constructor<T>): T {
   const size = type.BYTES_PER_ELEMENT
-  const aligned = bytes.byteOffset % size === 0 ? bytes : bytes.slice()
+  const aligned = bytes.byteOffset % size === 0 ? bytes : allocate(Uint8Array, bytes)
   return new type(aligned.buffer, aligned.byteOffset, aligned.byteLength / size)
 }
 

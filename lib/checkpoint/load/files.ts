@@ -1,6 +1,7 @@
 /** Reads segments of the files of a plan without blocking the event loop. */
 
 import type { FileHandle } from 'node:fs/promises'
+import { allocate } from '../../block/allocate.js'
 import { MoeError } from '../../block/errors.js'
 import { openRegular } from '../regular-file.js'
 import type { Segment } from '../segment.js'
@@ -24,7 +25,7 @@ export class FileSet {
    * @throws {@link MoeError} ERR_MOE_IO; or `signal.reason`
    */
   async read(segment: Segment, start = 0, bytes = segment.bytes - start): Promise<Uint8Array<ArrayBuffer>> {
-    const target = new Uint8Array(bytes)
+    const target = allocate(Uint8Array, bytes)
     const file = this.paths[segment.file]!
     try {
       let handle = this.handles.get(segment.file)

@@ -1,5 +1,6 @@
 /** Reads and decodes the matrices of a plan in TypeScript, for the device `reference`. */
 
+import { allocate } from '../../block/allocate.js'
 import { bf16ToNumber, type DType, f16ToNumber, numberToBf16, numberToF16 } from '../../block/dtype.js'
 import { MoeError } from '../../block/errors.js'
 import type { WeightMatrix } from '../../block/weights.js'
@@ -103,7 +104,7 @@ async function readMatrix(
     buffers[part] = { bytes: await files.read(segment), type: segment.type }
   }
   const decode = rowDecoder(item.encoding, buffers as EncodedBuffers, rows, cols)
-  const out = new Float32Array(rows * cols)
+  const out = allocate(Float32Array, rows * cols)
   for (let row = 0; row < rows; row++) {
     decode(row, out, row * cols)
     if (round) for (let i = row * cols; i < (row + 1) * cols; i++) out[i] = round(out[i]!)

@@ -1,5 +1,6 @@
 /** Reads the small tensors of a plan, widened to f32. */
 
+import { allocate } from '../../block/allocate.js'
 import { MoeError } from '../../block/errors.js'
 import { checkSelectionBias } from '../../block/selection-bias.js'
 import { STORED_BYTES } from '../../spec/formats.js'
@@ -40,7 +41,7 @@ export async function readVectors(plan: LayerPlan, options: ReadOptions = {}): P
         continue
       }
       const integers = item.target === 'hashTable'
-      const out = integers ? new Int32Array(item.length) : new Float32Array(item.length)
+      const out = integers ? allocate(Int32Array, item.length) : allocate(Float32Array, item.length)
       let position = 0
       for (const source of item.sources) {
         const step = CHUNK_ELEMENTS * STORED_BYTES[source.type]

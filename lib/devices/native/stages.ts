@@ -1,5 +1,6 @@
 /** The five stages on a device of the addon. */
 
+import { allocate } from '../../block/allocate.js'
 import type { StageRuntime } from '../contract.js'
 import type { NativeBuffer, Stored } from '../device-array.js'
 import type { NativeAddon } from './binding-contract.js'
@@ -21,8 +22,8 @@ export function nativeStages(addon: NativeAddon, device: string, isHost: boolean
       return buffer
     }
     const allocators: Allocators = {
-      f32: length => (isHost ? new Float32Array(length) : block(length)),
-      i32: length => (isHost ? new Int32Array(length) : block(length)),
+      f32: length => (isHost ? allocate(Float32Array, length) : block(length)),
+      i32: length => (isHost ? allocate(Int32Array, length) : block(length)),
     }
     try {
       return body(allocators)

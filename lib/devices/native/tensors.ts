@@ -3,6 +3,7 @@
  * with those of the oracle, because a defect that both had would not show in a comparison.
  */
 
+import { allocate } from '../../block/allocate.js'
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import { type DType, type FloatArray, readElement } from '../../block/dtype.js'
 import { invalidArgShape, invalidArgType, invalidArgValue } from '../../block/errors.js'
@@ -191,7 +192,7 @@ function vectorOf(
 function widened(source: WeightMatrix, rows: number, cols: number, bits: DType, name: string): Float32Array {
   const { data, offset, rowStride, colStride } = viewOf(source, rows, cols, name)
   const dtype = dtypeOf(data, bits)
-  const out = new Float32Array(rows * cols)
+  const out = allocate(Float32Array, rows * cols)
   for (let r = 0; r < rows; r++) {
     for (let c = 0; c < cols; c++)
       out[r * cols + c] = readElement(data, offset + r * rowStride + c * colStride, dtype)
@@ -207,7 +208,7 @@ function gathered(
 ): Float32Array | undefined {
   const rows = experts.map((expert, e) => vectorOf(expert[bias], length, `weights.experts[${e}].${bias}`))
   if (!rows.some(row => row)) return undefined
-  const all = new Float32Array(experts.length * length)
+  const all = allocate(Float32Array, experts.length * length)
   rows.forEach((row, e) => {
     if (row) all.set(row, e * length)
   })

@@ -1,5 +1,6 @@
 /** The device `reference`: the double-precision oracle behind the interface of every other device. Slow, exact, runs anywhere. */
 
+import { allocate } from '../../block/allocate.js'
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import { allocateArray, type DType, type FloatArray, readElement, writeElement } from '../../block/dtype.js'
 import { MoeError } from '../../block/errors.js'
@@ -198,9 +199,9 @@ function copyOf(tensors: LayerTensors, dtype: DType): LayerTensors {
     routerBias: vector(tensors.routerBias),
     routerInputScale: vector(tensors.routerInputScale),
     routing: {
-      selectionBias: routing.selectionBias?.slice(),
-      perExpertScale: routing.perExpertScale?.slice(),
-      hashTable: routing.hashTable?.slice(),
+      selectionBias: routing.selectionBias && allocate(Float32Array, routing.selectionBias),
+      perExpertScale: routing.perExpertScale && allocate(Float32Array, routing.perExpertScale),
+      hashTable: routing.hashTable && allocate(Int32Array, routing.hashTable),
     },
     experts: experts.map(mlp),
     shared: shared && mlp(shared),
@@ -214,7 +215,7 @@ function copyOf(tensors: LayerTensors, dtype: DType): LayerTensors {
 /** A dense copy in f32 of values rounded to `dtype`. */
 function denseCopy(matrix: Matrix, dtype: DType): Matrix {
   const { rows, cols, data, offset, rowStride, colStride } = matrix
-  const out = new Float32Array(rows * cols)
+  const out = allocate(Float32Array, rows * cols)
   const cell = allocateArray(dtype, 1)
   for (let r = 0; r < rows; r++) {
     for (let c = 0; c < cols; c++) {

@@ -1,5 +1,6 @@
 /** The five stages of the device `reference` on host arrays. */
 
+import { allocate } from '../../block/allocate.js'
 import { toFloat32 } from '../../block/dtype.js'
 import { invalidArgShape } from '../../block/errors.js'
 import { combine } from '../../reference/combine.js'
@@ -40,9 +41,9 @@ export const referenceStages: StageRuntime = {
         `[${numTokens}, ${numOutputs}] elements`,
         `${routerLogits.length}`,
       )
-    const topkIds = new Int32Array(numTokens * routing.topK)
-    const topkWeights = new Float32Array(numTokens * routing.topK)
-    const nonFinite = new Uint8Array(numTokens)
+    const topkIds = allocate(Int32Array, numTokens * routing.topK)
+    const topkWeights = allocate(Float32Array, numTokens * routing.topK)
+    const nonFinite = allocate(Uint8Array, numTokens)
     const selector = new Selector(routing, vectors, call, { topkIds, topkWeights, nonFinite })
     for (let token = 0; token < numTokens; token++)
       selector.row(token, routerLogits.subarray(token * numOutputs, (token + 1) * numOutputs))
@@ -67,7 +68,7 @@ export const referenceStages: StageRuntime = {
   combine(expertOutput, dispatched, topkWeights, sizes) {
     const offsets = onHost(dispatched.expertOffsets)
     const slots = onHost(dispatched.sortedSlots)
-    const used = new Int32Array(slots.length).fill(-1)
+    const used = allocate(Int32Array, slots.length).fill(-1)
     for (let i = 0; i < offsets.at(-1)!; i++) used[slots[i]!] = 0
     return Float32Array.from(combine(onHost(expertOutput), used, onHost(topkWeights), sizes))
   },
