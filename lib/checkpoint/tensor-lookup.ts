@@ -13,6 +13,8 @@ export class TensorLookup {
   /** Absolute paths, in the order of {@link Segment.file}. */
   readonly files: string[] = []
   private readonly fileIndex = new Map<string, number>()
+  /** Names of the tensors that have become segments. */
+  private readonly read = new Set<string>()
 
   constructor(checkpoint: CheckpointDirectory) {
     this.checkpoint = checkpoint
@@ -89,6 +91,24 @@ export class TensorLookup {
     return tensor
   }
 
+  /**
+   * Every tensor below `prefix` whose rest of the name `pattern` matches has been made a segment of.
+   * @throws {@link MoeError} ERR_MOE_INVALID_CONFIG
+   */
+  requireRead(prefix: string, pattern: RegExp): void {
+    for (const name of this.checkpoint.names()) {
+      if (!name.startsWith(prefix) || this.read.has(name) || !pattern.test(name.slice(prefix.length)))
+        continue
+      const { configFile } = this.checkpoint
+      throw new MoeError(
+        'ERR_MOE_INVALID_CONFIG',
+        `${configFile}: the checkpoint holds '${name}', which a model of this config does not compute with; ` +
+          'config.json and the weights do not belong together, or the model is newer than this package',
+        { details: { file: configFile, tensor: name } },
+      )
+    }
+  }
+
   /** The whole tensor, or part `index` of `count` equal parts along its first dimension. */
   segment(tensor: LocatedTensor, index = 0, count = 1): Segment {
     let file = this.fileIndex.get(tensor.file)
@@ -96,6 +116,7 @@ export class TensorLookup {
       file = this.files.push(tensor.file) - 1
       this.fileIndex.set(tensor.file, file)
     }
+    this.read.add(tensor.name)
     const bytes = tensor.bytes / count
     return {
       file,

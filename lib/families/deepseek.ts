@@ -106,6 +106,8 @@ export const DEEPSEEK_FAMILIES: readonly FamilyRow[] = [
     modelTypes: ['deepseek_v2'],
     ...ROUTED_SIZES,
     only: { scoring_func: ['softmax', 'sigmoid'] },
+    // With topk_method greedy.
+    ignored: ['n_group', 'topk_group'],
     routing: v2Routing,
     stacks: [
       {

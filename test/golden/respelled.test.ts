@@ -47,6 +47,15 @@ describe('experts in one tensor', () => {
     async name => expectSame(golden(name), { tensors: fused() }),
   )
 
+  it.each([
+    ...['qwen3_moe_fp8_bf16_scales', 'qwen3_moe_fp8_channel', 'mixtral_fp8_modelopt'],
+    ...['deepseek_v3_nvfp4_modelopt', 'qwen3_moe_nvfp4', 'deepseek_v4_fp4'],
+    ...['kimi_k2_int4', 'qwen3_moe_int4_asym', 'qwen3_moe_int8_channel', 'qwen3_moe_int8_bytes_asym'],
+  ])('%s, quantised', async name => {
+    // Blocks of 128 rows do not end where gate does.
+    await expectSame(golden(name), { tensors: fused(name === 'qwen3_moe_fp8_bf16_scales') })
+  })
+
   it.each(['mixtral', 'nemotron_h'])('%s with gate and up apart', async name =>
     expectSame(golden(name), { tensors: fused(true) }),
   )
@@ -176,6 +185,53 @@ describe('layers for multi-token prediction', () => {
   })
 })
 
+describe('arithmetic of another model', () => {
+  const f32 = (name: string, ...shape: number[]) => ({
+    ...{ name, dtype: 'F32', shape },
+    data: new Float32Array(shape.reduce((product, length) => product * length, 1)),
+  })
+  it.each<[string, Record<string, unknown>, string]>([
+    ['qwen3_moe', { routed_scaling_factor: 2.5 }, 'routed_scaling_factor'],
+    ['qwen3_moe', { scoring_func: 'sigmoid' }, 'scoring_func'],
+    ['mixtral', { n_group: 4, topk_group: 2 }, 'n_group'],
+    ['olmoe', { swiglu_limit: 7 }, 'swiglu_limit'],
+    ['bailing_moe', { routed_scaling_factor: 2.5 }, 'routed_scaling_factor'],
+    ['bailing_moe_v2', { score_function: 'softmax' }, 'score_function'],
+    ['minimax_m2', { moe_latent_size: 8 }, 'moe_latent_size'],
+    ['kimi_linear', { routed_expert_hidden_size: 8 }, 'routed_expert_hidden_size'],
+    ['hy_v3', { route_norm: false }, 'route_norm'],
+    ['hunyuan_v1_moe', { norm_topk_prob: false }, 'norm_topk_prob'],
+  ])('%s with %o is refused', async (name, change, field) => {
+    const item = golden(name)
+    const directory = await respell(item, { config: config => ({ ...config, ...change }) })
+    await expect(planLayer(directory, { layer: item.expected.layer })).rejects.toMatchObject({
+      code: 'ERR_MOE_INVALID_CONFIG',
+      message: expect.stringContaining(field),
+    })
+  })
+
+  it.each<[string, Record<string, unknown>]>([
+    ['qwen3_moe', { routed_scaling_factor: 1, n_group: 1, scoring_func: 'softmax', swiglu_limit: null }],
+    ['deepseek_v2_greedy', { n_group: 4, topk_group: 2 }],
+    ['granitemoe', { score_function: 'softmax' }],
+  ])('%s with %o is not', async (name, change) =>
+    expectSame(golden(name), { config: config => ({ ...config, ...change }) }),
+  )
+
+  it.each([
+    ['qwen3_moe', f32('model.layers.0.mlp.gate.e_score_correction_bias', 8)],
+    ['qwen3_moe', f32('model.layers.0.mlp.shared_expert.up_proj.weight', 4, 4)],
+    ['mixtral', f32('model.layers.0.block_sparse_moe.shared_experts.up_proj.weight', 4, 4)],
+  ])('%s with a tensor that it does not read is refused', async (name, tensor) => {
+    const item = golden(name)
+    const directory = await respell(item, { tensors: tensors => [...tensors, tensor] })
+    await expect(planLayer(directory, { layer: item.expected.layer })).rejects.toMatchObject({
+      code: 'ERR_MOE_INVALID_CONFIG',
+      message: expect.stringContaining(tensor.name),
+    })
+  })
+})
+
 describe('quantization_config in other words', () => {
   const quantization = (change: (config: Record<string, unknown>) => unknown): Respelling => ({
     config: config => ({
@@ -258,6 +314,24 @@ describe('quantization_config in other words', () => {
     await expect(planLayer(directory, { layer: item.expected.layer })).rejects.toMatchObject({
       code: 'ERR_MOE_UNSUPPORTED_FORMAT',
       message: expect.stringMatching(message),
+    })
+  })
+
+  it('what would multiply the activations is no form that is read', async () => {
+    const smoothed: Respelling['tensors'] = tensors => [
+      ...tensors,
+      {
+        name: 'model.layers.1.mlp.experts.0.up_proj.pre_quant_scale',
+        dtype: 'F32',
+        shape: [1],
+        data: new Float32Array(1),
+      },
+    ]
+    const item = golden('deepseek_v3_nvfp4_modelopt')
+    const directory = await respell(item, { tensors: smoothed })
+    await expect(planLayer(directory, { layer: item.expected.layer })).rejects.toMatchObject({
+      code: 'ERR_MOE_UNSUPPORTED_FORMAT',
+      message: expect.stringContaining('pre_quant_scale'),
     })
   })
 

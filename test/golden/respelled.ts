@@ -104,44 +104,55 @@ function joined(name: string, shape: number[], parts: WritableTensor[]): Writabl
   return { name, dtype: parts[0]!.dtype, shape, data: Buffer.concat(parts.map(bytesOf)) }
 }
 
-/** `stem.{e}.gate_proj.weight` (or w1, w3, w2) of every layer as `stem.gate_up_proj` and `stem.down_proj`, or gate and up apart. */
+/**
+ * `stem.{e}.gate_proj.weight` (or w1, w3, w2) of every layer as `stem.gate_up_proj` and `stem.down_proj`, or gate and up apart; scales
+ * and what else stands beside a weight likewise.
+ */
 export function fused(apart = false): NonNullable<Respelling['tensors']> {
   return tensors => {
     const groups = new Map<string, WritableTensor[]>()
     const rest: WritableTensor[] = []
     for (const tensor of tensors) {
-      const match = /^(.*experts\.)(\d+)\.(gate_proj|up_proj|down_proj|w1|w2|w3)\.weight$/.exec(tensor.name)
+      const match = /^(.*experts\.)(\d+)\.(gate_proj|up_proj|down_proj|w1|w2|w3)\.(\w+)$/.exec(tensor.name)
       if (!match) {
         rest.push(tensor)
         continue
       }
-      const [, stem = '', expert, matrix = ''] = match
+      const [, stem = '', expert, matrix = '', part = ''] = match
       const role = { w1: 'gate_proj', w3: 'up_proj', w2: 'down_proj' }[matrix] ?? matrix
-      const key = `${stem}${role}`
+      const key = `${stem} ${role} ${part}`
       const group = groups.get(key) ?? []
       group[Number(expert)] = tensor
       groups.set(key, group)
     }
     for (const [key, ups] of groups) {
-      if (!key.endsWith('up_proj')) continue
-      const stem = key.slice(0, -'up_proj'.length)
-      const [gates, downs] = [groups.get(`${stem}gate_proj`), groups.get(`${stem}down_proj`)]
+      const [stem = '', role, part = ''] = key.split(' ')
+      if (role !== 'up_proj') continue
+      const [gates, downs] = [
+        groups.get(`${stem} gate_proj ${part}`),
+        groups.get(`${stem} down_proj ${part}`),
+      ]
       // The decoys of other layers have no complete experts.
       if (!downs || downs.length !== ups.length) {
         rest.push(...ups)
         continue
       }
-      const [rows = 0, cols = 0] = ups[0]!.shape
+      const suffix = part === 'weight' ? '' : `_${part}`
+      const [rows, ...inner] = ups[0]!.shape
       const count = ups.length
-      const shape = [count, rows, cols]
+      const all = (name: string, parts: WritableTensor[]) =>
+        rest.push(joined(`${stem}${name}${suffix}`, [count, ...parts[0]!.shape], parts))
       if (!gates || apart) {
-        if (gates) rest.push(joined(`${stem}gate_proj`, shape, gates))
-        rest.push(joined(`${stem}up_proj`, shape, ups))
+        if (gates) all('gate_proj', gates)
+        all('up_proj', ups)
       } else {
         const both = ups.flatMap((up, e) => [gates[e]!, up])
-        rest.push(joined(`${stem}gate_up_proj`, [count, 2 * rows, cols], both))
+        // One scale of a whole matrix becomes a pair.
+        const shape =
+          rows === undefined || ups[0]!.data.byteLength <= 4 ? [count, 2] : [count, 2 * rows, ...inner]
+        rest.push(joined(`${stem}gate_up_proj${suffix}`, shape, both))
       }
-      rest.push(joined(`${stem}down_proj`, [count, ...downs[0]!.shape], downs))
+      all('down_proj', downs)
     }
     return rest
   }

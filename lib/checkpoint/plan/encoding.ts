@@ -14,6 +14,9 @@ const E8M0_TYPES = ['U8', 'F8_E8M0']
 /** The parts that can hold a matrix's elements. */
 const DATA = ['weight', 'weight_packed', 'qweight', 'blocks'] as const
 
+/** More to do than decoding: ModelOpt's scales of the input, and what SVDQuant adds. */
+const BESIDE = ['pre_quant_scale', 'svdquant_lora_a', 'weight_lora_a'] as const
+
 type Block = readonly [number, number]
 export const ceilDiv = (a: number, b: number) => Math.ceil(a / b)
 const isFloat = (dtype: string) => (FLOAT_TYPES as readonly string[]).includes(dtype)
@@ -65,6 +68,13 @@ export class EncodingReader {
     const data = this.dataOf(parts)
     if (!data) throw parts.missing('weight')
     const { name, part } = data
+    for (const extra of BESIDE) {
+      const beside = parts.find(extra)
+      if (beside) {
+        const what = `weights with '${beside.tensor.name}' beside them, which multiplies activations or adds to the product,`
+        throw unsupportedTensor(parts, part, this.quantization, what)
+      }
+    }
     if (name === 'blocks') return this.readBlocks(parts, part, rows, cols)
     if (name === 'qweight') return this.integers.readQweight(parts, part, rows, cols)
     if (isFloat(part.dtype)) return this.readFloat(parts, part, rows, cols)
@@ -167,6 +177,8 @@ export class EncodingReader {
     parts.expect(data, ['U8', 'I8'], oriented(cols / 2))
     const scale = parts.require('weight_scale', 'scale', 'weight_scale_inv')
     const isMx = E8M0_TYPES.includes(scale.dtype)
+    if (!isMx && scale.dtype !== 'F8_E4M3')
+      throw unsupportedTensor(parts, data, this.quantization, `pairs in bytes with scales in ${scale.dtype}`)
     const width = isMx ? MX_BLOCK : NV_BLOCK
     parts.expect(scale, isMx ? E8M0_TYPES : ['F8_E4M3'], oriented(ceilDiv(cols, width)))
     const encoding: MatrixEncoding = {

@@ -6,6 +6,7 @@ import { describeValue, MoeError } from '../../block/errors.js'
 import { resolveConfig } from '../../block/resolve.js'
 import { type ResolvedFamily, resolveFamily } from '../../families/index.js'
 import { readActivation } from '../../families/parts/activation.js'
+import { checkArithmetic } from '../../families/parts/arithmetic.js'
 import { ConfigReader } from '../../families/parts/config-reader.js'
 import type { Naming, SharedLayout } from '../../families/parts/family.js'
 import { type CheckpointDirectory, openCheckpoint } from '../directory.js'
@@ -55,6 +56,11 @@ function checkSupported({ row, config }: ResolvedFamily): void {
   }
 }
 
+/** Tensors of a block that change what it computes: one that is there and was not read is not left out silently. */
+const DECISIVE_BIAS = /(^|\.)(e_score_correction_bias|expert_bias|router_bias)$/
+const DECISIVE =
+  /(^|\.)(tid2eid|per_expert_scale)$|(^|\.)(shared_experts?|shared_mlp|shared_expert_gate|fc[12]_latent_proj|routed_expert_\w+)\.(\w+\.)?(weight|weight_packed|qweight)$/
+
 interface PlanParts {
   checkpoint: CheckpointDirectory
   family: ResolvedFamily
@@ -96,8 +102,10 @@ function buildPlan(parts: PlanParts): LayerPlan {
     )
   }
   const sharedWidth = sharedLayout ? matrices.shared(sharedLayout, hiddenSize) : 0
+  const rule = row.routing(config, { numExperts, topK }, layer)
+  checkArithmetic(row, config, rule)
   const moe = resolve(config.file, {
-    ...row.routing(config, { numExperts, topK }, layer),
+    ...rule,
     family: family.modelType,
     hiddenSize,
     intermediateSize,
@@ -117,6 +125,10 @@ function buildPlan(parts: PlanParts): LayerPlan {
   if (sharedLayout) vectors.shared(sharedLayout, sharedWidth, hiddenSize)
   if (moe.latentSize > 0 && naming.latent) matrices.latent(naming.latent, moe.latentSize, hiddenSize)
   vectors.outputBias(naming.outputBias, hiddenSize)
+  const block = prefix + naming.block
+  tensors.requireRead(block, DECISIVE)
+  // The layers of DeepSeek-V4 that choose by token id may hold a bias, and none of its code reads it there.
+  if (!moe.hashRouted) tensors.requireRead(block, DECISIVE_BIAS)
 
   const items = [...matrices.items].sort((a, b) => a.data.file - b.data.file || a.data.offset - b.data.offset)
   return {

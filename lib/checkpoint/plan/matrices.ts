@@ -134,10 +134,15 @@ export class MatrixPlanner {
     add(layout.down, 'down', size, width)
   }
 
-  /** Gate and up have factors of their own, `[E, 2]`: the halves are read apart. */
+  /** Gate and up have one scale each, `[E, 2]`: the halves are read apart. */
   private hasPairedScales(name: string, numExperts: number, { major, interleaved }: Fused): boolean {
-    const factor = this.fused(name, numExperts, major).find('weight_scale_2')
-    return factor?.shape.length === 1 && factor.shape[0] === 2 && major === 'output' && !interleaved
+    if (major === 'input' || interleaved) return false
+    const parts = this.fused(name, numExperts, major)
+    const isPair = (part: string) => {
+      const shape = parts.find(part)?.shape
+      return shape?.length === 1 && shape[0] === 2
+    }
+    return ['weight_scale', 'weight_scale_2', 'weight_global_scale'].some(isPair)
   }
 
   /** DBRX: `[E * rows, cols]`, the slices of down as `[cols, rows]` below each other. */

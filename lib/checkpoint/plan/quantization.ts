@@ -215,7 +215,7 @@ type Gptq = Pick<Quantization, 'groupSizes' | 'bits' | 'zeroOffset' | 'isSymmetr
 /** Sizes of groups, and whether all is symmetric, under overrides by module: which applies to a module follows from its tensors. */
 function readOverrides(config: ConfigReader, field: string): Pick<Gptq, 'groupSizes' | 'isSymmetric'> {
   const groupSizes = new Set([readGroupSize(config)])
-  let isSymmetric = config.boolean('sym', true)
+  let isSymmetric = config.boolean('sym', false)
   const overrides = config.nested(field)
   for (const [, override] of overrides?.sections() ?? []) {
     const size = override.raw('group_size')
@@ -253,7 +253,10 @@ function readGptq(config: ConfigReader): Gptq {
 /** AutoRound packs as GPTQ does, or as AWQ does. */
 function readAutoRound(config: ConfigReader): Partial<Quantization> & Pick<Quantization, 'method'> {
   const packing = config.string(['packing_format', 'backend'], 'auto_round:auto_gptq')
-  if (config.string('data_type', 'int') === 'int') {
+  const type = config.string('data_type', 'int')
+  // Floats are stored as compressed-tensors stores them, and their tensors tell all.
+  if (/^(mx_|nv_)?fp/.test(type)) return { method: 'compressed-tensors' }
+  if (type === 'int') {
     if (packing.includes('awq')) return { method: 'awq', ...readAwq(config) }
     if (packing.includes('gptq')) {
       const gptq = { ...readOverrides(config, 'extra_config'), bits: readWidth(config) }

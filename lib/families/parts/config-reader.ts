@@ -17,6 +17,7 @@ export class ConfigReader {
   readonly section: Section
   readonly file: string
   private readonly path: string
+  private readonly asked = new Set<string>()
 
   constructor(section: Section, file: string, path = '') {
     this.section = section
@@ -24,9 +25,15 @@ export class ConfigReader {
     this.path = path
   }
 
+  /** Whether anything has asked for a field of this section. */
+  wasRead(field: string): boolean {
+    return this.asked.has(field)
+  }
+
   /** The first spelling that is present and not null. */
   raw(field: string | readonly string[]): unknown {
     for (const spelling of typeof field === 'string' ? [field] : field) {
+      this.asked.add(spelling)
       let value: unknown = this.section
       for (const key of spelling.split('.')) {
         value = isObject(value) && Object.hasOwn(value, key) ? value[key] : undefined

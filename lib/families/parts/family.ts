@@ -121,6 +121,8 @@ export interface FamilyRow {
   defaultActivation?: string
   /** Settings that change the arithmetic: any value but these is an error. Absent fields pass; an empty list allows no value. */
   only?: Readonly<Record<string, readonly unknown[]>>
+  /** Fields that change the arithmetic of other families, and that this one's own code does not look at. */
+  ignored?: readonly string[]
   routing: (config: ConfigReader, sizes: RoutingSizes, layer: number) => RoutingRule
   /** Arithmetic besides routing and activation. */
   shape?: (config: ConfigReader, layer: number) => Partial<MoeShape>
