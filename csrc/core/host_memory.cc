@@ -50,7 +50,24 @@ void* map_pages(uint64_t bytes) {
 
 #endif
 
+// Of all pledges of the process.
+std::atomic<uint64_t> pledged_bytes{0};
+
 }  // namespace
+
+void HostPledge::add(uint64_t bytes) {
+  bytes_ += bytes;
+  pledged_bytes += bytes;
+}
+
+void HostPledge::fulfil(uint64_t bytes) {
+  uint64_t held = bytes_;
+  while (!bytes_.compare_exchange_weak(held, held - std::min(held, bytes))) {
+  }
+  pledged_bytes -= std::min(held, bytes);
+}
+
+void HostPledge::release() { pledged_bytes -= bytes_.exchange(0); }
 
 HostMemoryInfo host_memory_info() {
   HostMemoryInfo info;
@@ -74,6 +91,7 @@ HostMemoryInfo host_memory_info() {
   const MemoryLimit limit = memory_limit();
   info.total_bytes = std::min(info.total_bytes, limit.limit_bytes);
   info.free_bytes = std::min(info.free_bytes, limit.left_bytes);
+  info.free_bytes -= std::min<uint64_t>(info.free_bytes, pledged_bytes);
   return info;
 }
 

@@ -99,9 +99,15 @@ MatrixSlot LayerState::matrix_slot(MatrixRole role, int64_t expert, MatrixKind k
 void LayerState::mark_written(MatrixRole role, int64_t expert, MatrixKind kind) {
   const MlpShape* shape = nullptr;
   Mlp& mlp = const_cast<Mlp&>(find_mlp(role, expert, &shape));
-  if (kind == MatrixKind::kGate || kind == MatrixKind::kGateUp) mlp.gate_written = true;
-  if (kind == MatrixKind::kUp || kind == MatrixKind::kGateUp) mlp.up_written = true;
-  if (kind == MatrixKind::kDown) mlp.down_written = true;
+  const auto mark = [&](bool* written, int64_t rows, int64_t cols) {
+    if (!*written) pledge_.fulfil(matrix_bytes(rows, cols));
+    *written = true;
+  };
+  const int64_t rows = shape->intermediate;
+  const int64_t cols = shape->width;
+  if (kind == MatrixKind::kGate || kind == MatrixKind::kGateUp) mark(&mlp.gate_written, rows, cols);
+  if (kind == MatrixKind::kUp || kind == MatrixKind::kGateUp) mark(&mlp.up_written, rows, cols);
+  if (kind == MatrixKind::kDown) mark(&mlp.down_written, cols, rows);
 }
 
 void LayerState::zero_unwritten(std::vector<Mlp>* mlps, const MlpShape& shape) {
@@ -119,6 +125,7 @@ void LayerState::zero_unwritten() {
   zero_unwritten(&experts_, expert_shape_);
   zero_unwritten(&shared_, shared_shape_);
   zero_unwritten(&latent_, latent_shape_);
+  pledge_.release();
   all_written_ = true;
 }
 

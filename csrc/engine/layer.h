@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/host_memory.h"
 #include "core/matrix_format.h"
 #include "engine/executor.h"
 #include "engine/layer_description.h"
@@ -90,6 +91,7 @@ class LayerState {
   uint64_t place(uint64_t bytes);
   uint64_t place(int64_t elements, int64_t element_bytes);
   uint64_t place_matrix(int64_t rows, int64_t cols);
+  uint64_t matrix_bytes(int64_t rows, int64_t cols) const;
   std::vector<Mlp> place_mlps(int64_t count, const MlpShape& shape, uint64_t* tables);
   MatrixSlot slot_of(const Mlp& mlp, const MlpShape& shape, MatrixKind kind) const;
   void zero_unwritten(std::vector<Mlp>* mlps, const MlpShape& shape);
@@ -113,6 +115,8 @@ class LayerState {
   uint64_t expert_tables_ = 0, shared_tables_ = 0, latent_tables_ = 0;
   void* arena_ = nullptr;
   uint64_t arena_bytes_ = 0;
+  uint64_t unwritten_bytes_ = 0;  // of the matrices, when nothing is written yet
+  HostPledge pledge_;             // of those that are not written
   bool counted_ = false;
   std::atomic<bool> all_written_{false};
 };

@@ -1,6 +1,7 @@
 // A layer's memory: where each matrix, vector and table lies in one allocation, and the SeMoeLayer that
 // points into it.
 #include <limits>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -47,8 +48,15 @@ uint64_t LayerState::place(int64_t elements, int64_t element_bytes) {
 uint64_t LayerState::place_matrix(int64_t rows, int64_t cols) {
   // Checked by the description: both are at most 2^31. A backend may pad them.
   if (rows > kTooLarge / 16 / cols) fail_too_large();
-  return place(executor_->backend().matrix_bytes(executor_->device(), rows, cols, held_.dtype,
-                                                 &held_.format));
+  const uint64_t bytes = matrix_bytes(rows, cols);
+  const uint64_t offset = place(bytes);
+  unwritten_bytes_ += bytes;
+  return offset;
+}
+
+uint64_t LayerState::matrix_bytes(int64_t rows, int64_t cols) const {
+  return executor_->backend().matrix_bytes(executor_->device(), rows, cols, held_.dtype,
+                                           &held_.format);
 }
 
 std::vector<LayerState::Mlp> LayerState::place_mlps(int64_t count, const MlpShape& shape,
@@ -84,6 +92,10 @@ void LayerState::plan(const LayerDescription& description) {
 }
 
 void LayerState::allocate() {
+  // Matrices are not touched before they are written. Of two layers that come at the same time the
+  // second sees what the first will take.
+  static std::mutex mutex;
+  const std::lock_guard<std::mutex> lock(mutex);
   throw_if_failed(
       executor_->call([&](const SeBackend& backend, SeDevice* device, SeStatus* status) {
         void* arena = nullptr;
@@ -91,6 +103,7 @@ void LayerState::allocate() {
         if (code == SE_OK) arena_ = arena;
         return code;
       }));
+  if (executor_->has_host_memory()) pledge_.add(unwritten_bytes_);
   executor_->add_layer();
   counted_ = true;
 }

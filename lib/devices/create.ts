@@ -9,7 +9,7 @@ import { readVectors } from '../checkpoint/load/vectors.js'
 import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
 import type { LayerRuntime, StageRuntime } from './contract.js'
 import { type ChosenDevice, chooseDevice, isHostDevice } from './device.js'
-import { requireHostMemory } from './host-memory.js'
+import { reserveHostMemory } from './host-memory.js'
 import { log } from './log.js'
 import { createNativeLayer, loadNativeLayer, nativeStages } from './native/runtime.js'
 import { ReferenceLayerRuntime, referenceStages } from './reference/runtime.js'
@@ -40,31 +40,42 @@ export async function loadRuntime(
       log('error', `onProgress threw: ${error instanceof Error ? error.message : error}`)
     }
   }
+  report()
+  const tensors = `The tensors of layer ${plan.layer}`
+  const reservation = reserveHostMemory(heldBytes(plan, !device.addon), tensors)
+  const storedBytes = device.addon ? vectorBytes(plan) : totalBytes
   const onBytes = (bytes: number) => {
     loadedBytes += bytes
+    reservation.keep(Math.max(0, 1 - loadedBytes / storedBytes))
     report()
   }
-  report()
-  requireHostMemory(heldBytes(plan, !device.addon), `The tensors of layer ${plan.layer}`)
-  const vectors = await readVectors(plan, { signal, onBytes })
-  signal?.throwIfAborted()
-  if (!device.addon) {
-    const matrices = await loadMatrices(plan, dtype, { signal, onBytes })
+  try {
+    const vectors = await readVectors(plan, { signal, onBytes })
     signal?.throwIfAborted()
-    return ReferenceLayerRuntime.fromTensors(plan.config, dtype, vectors, matrices)
+    if (!device.addon) {
+      const matrices = await loadMatrices(plan, dtype, { signal, onBytes })
+      signal?.throwIfAborted()
+      return ReferenceLayerRuntime.fromTensors(plan.config, dtype, vectors, matrices)
+    }
+    const readBytes = loadedBytes
+    return await loadNativeLayer(device.addon, plan, vectors, {
+      device: device.id,
+      dtype,
+      threads,
+      batchInvariant,
+      signal,
+      onProgress: matrixBytes => {
+        loadedBytes = readBytes + matrixBytes
+        report()
+      },
+    })
+  } finally {
+    reservation.release()
   }
-  const vectorBytes = loadedBytes
-  return loadNativeLayer(device.addon, plan, vectors, {
-    device: device.id,
-    dtype,
-    threads,
-    batchInvariant,
-    signal,
-    onProgress: matrixBytes => {
-      loadedBytes = vectorBytes + matrixBytes
-      report()
-    },
-  })
+}
+
+function vectorBytes({ vectors }: LayerPlan): number {
+  return vectors.flatMap(({ sources }) => sources).reduce((sum, { bytes }) => sum + bytes, 0)
 }
 
 /** Bytes that a load holds as typed arrays: the small tensors, and for the reference all others. All elements have four bytes there. */

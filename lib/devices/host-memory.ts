@@ -29,13 +29,35 @@ export function hostMemory(): HostMemory {
   }
 }
 
-/** @throws {@link MoeError} ERR_MOE_OUT_OF_MEMORY where `neededBytes` are more than the host has left; `what` names them */
-export function requireHostMemory(neededBytes: number, what: string): void {
-  const { freeBytes } = hostMemory()
-  if (neededBytes <= freeBytes) return
-  throw new MoeError(
-    'ERR_MOE_OUT_OF_MEMORY',
-    `${what} need ${neededBytes} bytes of host memory, and ${freeBytes} are free`,
-    { details: { neededBytes, freeBytes } },
-  )
+/**
+ * Bytes that the loads of this thread will still take as typed arrays. The system counts memory as free until it is touched. What the addon
+ * will take for layers it counts itself, for all threads.
+ */
+let reservedBytes = 0
+
+/** Memory that a load takes bit by bit. Until it is released no other load is promised the rest of it. */
+export interface HostReservation {
+  /** @param share of it that is still to be taken, 0 to 1 */
+  keep(share: number): void
+  /** To be called in a `finally`. */
+  release(): void
+}
+
+/** @throws {@link MoeError} ERR_MOE_OUT_OF_MEMORY where the host has less than `neededBytes` left that is not reserved; `what` names them */
+export function reserveHostMemory(neededBytes: number, what: string): HostReservation {
+  const freeBytes = Math.max(0, hostMemory().freeBytes - reservedBytes)
+  if (neededBytes > freeBytes) {
+    throw new MoeError(
+      'ERR_MOE_OUT_OF_MEMORY',
+      `${what} need ${neededBytes} bytes of host memory, and ${freeBytes} are free`,
+      { details: { neededBytes, freeBytes } },
+    )
+  }
+  let held = 0
+  const hold = (bytes: number) => {
+    reservedBytes += bytes - held
+    held = bytes
+  }
+  hold(neededBytes)
+  return { keep: share => hold(Math.round(neededBytes * share)), release: () => hold(0) }
 }

@@ -293,6 +293,23 @@ describe.skipIf('error' in native)('load', () => {
     test.layer.dispose()
   })
 
+  it.skipIf(isCard)(
+    'of two layers that are not written yet, the second is told what the first will take',
+    () => {
+      const { freeBytes } = addon.backends().find(({ name }) => name === 'cpu')!.devices[0]!
+      const [hiddenSize, intermediateSize] = [4096, 4096]
+      const numExperts = Math.ceil((0.6 * freeBytes) / (3 * 4 * hiddenSize * intermediateSize))
+      const description = makeDescription(makeConfig({ hiddenSize, intermediateSize, numExperts }))
+      // Neither touches its memory.
+      const first = addon.createLayer(description)
+      expect(() => addon.createLayer(description)).toThrow(
+        expect.objectContaining({ moeCode: 'OUT_OF_MEMORY', freeBytes: expect.any(Number) }),
+      )
+      first.dispose()
+      addon.createLayer(description).dispose()
+    },
+  )
+
   it.skipIf(process.platform !== 'linux' || Boolean(process.env.SPARSE_EXPERTS_SANITIZED)).each([
     ['F32', 'f32'],
     ['BF16', 'bf16'],

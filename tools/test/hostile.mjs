@@ -42,6 +42,17 @@ const ATTACKS = [
     check: ({ numWrong }) => numWrong === 0,
   },
   { name: 'aborts', program: 'hostile/aborts.js', args: seed => [100 * times, seed] },
+  // Limits of address space, and figures of /proc, are Linux's.
+  ...(process.platform === 'linux'
+    ? [
+        {
+          name: 'small machine',
+          program: 'hostile/small-machine.js',
+          args: () => [],
+          check: outcomes => Object.values(outcomes).every(outcome => outcome === 'ERR_MOE_OUT_OF_MEMORY'),
+        },
+      ]
+    : []),
   {
     name: 'sudden ends',
     program: 'hostile/sudden-end.js',
