@@ -13,7 +13,7 @@ export const BAIDU_FAMILIES: readonly FamilyRow[] = [
     hiddenSize: 'hidden_size',
     numExperts: 'moe_num_experts',
     topK: 'moe_k',
-    only: { moe_gate_act: ['softmax'], moe_use_aux_free: [true] },
+    only: { moe_gate_act: ['softmax'], moe_use_aux_free: [true], moe_norm_gate_logits: [true] },
     routing: (config, sizes) => ({
       scoringFunc: 'softmax',
       ...sizes,

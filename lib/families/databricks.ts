@@ -30,6 +30,12 @@ export const DATABRICKS_FAMILIES: readonly FamilyRow[] = [
             router: { weight: ['router.layer.weight'] },
             experts: [
               { kind: 'stackedRows', gate: 'experts.mlp.w1', up: 'experts.mlp.v1', down: 'experts.mlp.w2' },
+              {
+                kind: 'perExpert',
+                gate: 'experts.mlp.{e}.w1',
+                up: 'experts.mlp.{e}.v1',
+                down: 'experts.mlp.{e}.w2',
+              },
             ],
           },
         ],

@@ -101,9 +101,9 @@ const V4_NAMING: readonly Naming[] = [
 
 export const DEEPSEEK_FAMILIES: readonly FamilyRow[] = [
   {
-    models: 'DeepSeek-V2, V2-Lite, VL2',
+    models: 'DeepSeek-V2, V2-Lite, VL2, OCR, MoE (v1)',
     routed: 'softmax, groups by their best expert; VL2 (27B): sigmoid with selection bias',
-    modelTypes: ['deepseek_v2'],
+    modelTypes: ['deepseek_v2', 'deepseek', 'deepseek_vl_v2', 'deepseek_ocr2'],
     ...ROUTED_SIZES,
     only: { scoring_func: ['softmax', 'sigmoid'] },
     // With topk_method greedy.

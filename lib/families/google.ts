@@ -23,9 +23,9 @@ function switchStack(numLayers: Stack['numLayers'], sparseField: string, layer: 
 
 export const GOOGLE_FAMILIES: readonly FamilyRow[] = [
   {
-    models: 'Gemma 4',
+    models: 'Gemma 4, DiffusionGemma',
     routed: 'softmax on an input of its own, per-expert scale',
-    modelTypes: ['gemma4'],
+    modelTypes: ['gemma4', 'diffusion_gemma'],
     hiddenSize: 'hidden_size',
     numExperts: 'num_experts',
     topK: 'top_k_experts',
@@ -41,9 +41,13 @@ export const GOOGLE_FAMILIES: readonly FamilyRow[] = [
           mlpNaming({
             block: '',
             router: {
-              weight: ['router.proj.weight'],
-              inputScale: tensor('router.scale'),
-              perExpertScale: tensor('router.per_expert_scale'),
+              weight: ['router.proj.weight', 'moe.router.proj.weight'],
+              inputScale: tensor('router.scale', 'moe.router.scale'),
+              perExpertScale: tensor(
+                'router.per_expert_scale',
+                'moe.router.per_expert_scale',
+                'moe.per_expert_scale',
+              ),
             },
             experts: [
               { kind: 'fused', gateUp: 'experts.gate_up_proj', down: 'experts.down_proj', major: 'output' },

@@ -10,6 +10,7 @@ import { DEEPSEEK_FAMILIES } from './deepseek.js'
 import { GOOGLE_FAMILIES } from './google.js'
 import { IBM_FAMILIES } from './ibm.js'
 import { INCLUSIONAI_FAMILIES } from './inclusionai.js'
+import { JETBRAINS_FAMILIES } from './jetbrains.js'
 import { JETMOE_FAMILIES } from './jetmoe.js'
 import { LG_FAMILIES } from './lg.js'
 import { LIQUID_FAMILIES } from './liquid.js'
@@ -29,6 +30,7 @@ import { REDNOTE_FAMILIES } from './rednote.js'
 import { RHYMES_FAMILIES } from './rhymes.js'
 import { TENCENT_FAMILIES } from './tencent.js'
 import { UPSTAGE_FAMILIES } from './upstage.js'
+import { XIAOMI_FAMILIES } from './xiaomi.js'
 import { ZHIPU_FAMILIES } from './zhipu.js'
 
 /** Every family, by publisher. */
@@ -42,6 +44,7 @@ export const PUBLISHERS: Readonly<Record<string, readonly FamilyRow[]>> = {
   Google: GOOGLE_FAMILIES,
   IBM: IBM_FAMILIES,
   inclusionAI: INCLUSIONAI_FAMILIES,
+  JetBrains: JETBRAINS_FAMILIES,
   JetMoE: JETMOE_FAMILIES,
   LG: LG_FAMILIES,
   Liquid: LIQUID_FAMILIES,
@@ -59,6 +62,7 @@ export const PUBLISHERS: Readonly<Record<string, readonly FamilyRow[]>> = {
   Rhymes: RHYMES_FAMILIES,
   Tencent: TENCENT_FAMILIES,
   Upstage: UPSTAGE_FAMILIES,
+  Xiaomi: XIAOMI_FAMILIES,
   Zhipu: ZHIPU_FAMILIES,
 }
 
@@ -89,11 +93,20 @@ type Found = { row: FamilyRow; modelType: string }
 /** Rows that claim some of the configs of another row's model type. */
 const CLAIMS = FAMILIES.flatMap(row => (row.alsoAs ?? []).map(claim => ({ row, ...claim })))
 
+const plain = (name: string) => name.toLowerCase().replace(/[^a-z0-9]/g, '')
+
+/** The model type of `DeepseekV2ForCausalLM`, for sections of a wrapper that name their architecture alone. */
+function typeOfArchitecture(name: string | undefined): string | undefined {
+  const stem = name && plain(name.replace(/For\w+$/, ''))
+  return stem ? knownModelTypes().find(type => plain(type) === stem) : undefined
+}
+
 function rowOf(section: ConfigReader, root: ConfigReader): Found | undefined {
-  const type = section.raw('model_type')
+  const own = section.list('architectures', 'string') ?? []
+  const type = section.raw('model_type') ?? typeOfArchitecture(own[0])
   if (typeof type !== 'string') return undefined
   const modelType = ROWS.has(type) ? type : type.replace(/_text$/, '')
-  const architectures = [section, root].flatMap(reader => reader.list('architectures', 'string') ?? [])
+  const architectures = [...own, ...(root.list('architectures', 'string') ?? [])]
   const claim = CLAIMS.find(
     candidate => candidate.modelType === modelType && candidate.when(section, architectures),
   )
@@ -146,7 +159,6 @@ function onlyKnownSection(root: ConfigReader): ResolvedFamily | undefined {
 }
 
 function nearest(type: string): string[] {
-  const plain = (name: string) => name.toLowerCase().replace(/[^a-z0-9]/g, '')
   const wanted = plain(type.slice(0, 64))
   return knownModelTypes()
     .map(name => ({ name, distance: editDistance(plain(name), wanted) }))

@@ -10,7 +10,7 @@ export const MEITUAN_FAMILIES: readonly FamilyRow[] = [
     // The classifier's own bias, where stored, is not used by the published code.
     models: 'LongCat-Flash',
     routed: 'softmax with selection bias, identity experts',
-    modelTypes: ['longcat_flash'],
+    modelTypes: ['longcat_flash', 'longcat_flash_ngram'],
     ...ROUTED_SIZES,
     topK: 'moe_topk',
     only: { zero_expert_type: ['identity'], norm_topk_prob: [false] },

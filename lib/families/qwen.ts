@@ -22,9 +22,9 @@ export const QWEN_FAMILIES: readonly FamilyRow[] = [
     stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: [mlpNaming({ shared: SHARED })] }],
   },
   {
-    models: 'Qwen3-Next, Qwen3-Coder-Next',
+    models: 'Qwen3-Next, Qwen3-Coder-Next, Qwen3.8-Flash-Next',
     routed: 'softmax, renormalised; shared expert behind a sigmoid',
-    modelTypes: ['qwen3_next'],
+    modelTypes: ['qwen3_next', 'qwen4_exp'],
     ...SIZES,
     routing: NORM_FLAG_ON,
     stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: [mlpNaming({ shared: SHARED })] }],

@@ -24,7 +24,12 @@ export const TENCENT_FAMILIES: readonly FamilyRow[] = [
         naming: [
           mlpNaming({
             router: { weight: ['gate.wg.weight'] },
-            shared: sharedMlp('shared_mlp.', 'num_shared_expert', { default: 1 }),
+            shared: sharedMlp('shared_mlp.', 'num_shared_expert', {
+              count: (config, layer) =>
+                config.boolean('use_mixed_mlp_moe', true)
+                  ? config.integerOfLayer('num_shared_expert', layer, 0, 1)
+                  : 0,
+            }),
           }),
         ],
       },

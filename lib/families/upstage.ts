@@ -9,7 +9,7 @@ export const UPSTAGE_FAMILIES: readonly FamilyRow[] = [
   {
     models: 'Solar Open',
     routed: 'as DeepSeek-V3',
-    modelTypes: ['solar_open'],
+    modelTypes: ['solar_open', 'solar_open2'],
     ...ROUTED_SIZES,
     only: DEEPSEEK_V3_ONLY,
     routing: noauxTc(),

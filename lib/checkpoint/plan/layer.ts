@@ -84,7 +84,9 @@ function buildPlan(parts: PlanParts): LayerPlan {
   const topK = typeof row.topK === 'number' ? row.topK : config.integerOfLayer(row.topK, layer, 1)
   const hiddenSize = config.integer(row.hiddenSize, 1)
   const shape: Partial<MoeShape> = {
-    ...readActivation(config, row.activation ?? 'hidden_act', row.defaultActivation ?? 'silu'),
+    ...(row.activation === null
+      ? {}
+      : readActivation(config, row.activation ?? 'hidden_act', row.defaultActivation ?? 'silu')),
     ...row.shape?.(config, layer),
   }
   const size = shape.latentSize || hiddenSize

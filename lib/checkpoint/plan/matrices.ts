@@ -184,7 +184,9 @@ export class MatrixPlanner {
 
   /** The first of a family's shared layouts whose tensors are there, whatever its config says. */
   chooseShared(layouts: readonly SharedLayout[]): SharedLayout | undefined {
-    return layouts.find(layout => this.reader.has(this.linear(layout.down)))
+    return layouts.find(layout =>
+      [layout.gateUp ?? layout.up!, layout.down].every(name => this.reader.has(this.linear(name))),
+    )
   }
 
   /** The shared MLP; returns its width. */

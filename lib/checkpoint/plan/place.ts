@@ -13,7 +13,12 @@ import { TensorLookup } from '../tensor-lookup.js'
 const MAX_LAYERS = 4096
 
 /** Fields that count the layers for multi-token prediction behind the last one. */
-const EXTRA_FIELDS = ['num_nextn_predict_layers', 'mtp_num_hidden_layers', 'num_mtp_modules']
+const EXTRA_FIELDS = [
+  'num_nextn_predict_layers',
+  'mtp_num_hidden_layers',
+  'num_mtp_modules',
+  'num_mtp_layers',
+]
 
 /** What stands for `.weight` where a router is quantised. */
 const STORED_SUFFIXES = ['weight', 'qweight', 'weight_packed']

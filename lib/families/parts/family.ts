@@ -115,8 +115,8 @@ export interface FamilyRow {
   numExperts: string
   /** Field, or the only value there is. */
   topK: string | number
-  /** @defaultValue 'hidden_act' */
-  activation?: string
+  /** Field, or null where the model's own code does not look at one. @defaultValue 'hidden_act' */
+  activation?: string | null
   /** Where config.json lacks the field. @defaultValue 'silu' */
   defaultActivation?: string
   /** Settings that change the arithmetic: any value but these is an error. Absent fields pass; an empty list allows no value. */

@@ -136,6 +136,53 @@ def _(c):
           base="model.layers.0" + moe, gate="gate.weight", bias="e_score_correction_bias", names=W132, eps=0.0)
 
 
+@case("minimax_m3", "BF16")
+def _(c):
+    # Published with the model type of M2 on the inside; dense layers in a list; the shared expert has the same activation.
+    h, i, e, k, limit, alpha = 24, 14, 8, 3, 1.5, 1.702
+    layers, moe = "language_model.model.layers.", ".block_sparse_moe."
+    base = f"{layers}2{moe}"
+    c.decoys(layers, 2, h, moe=moe, num_experts=e, dense=False, expert="experts.0.w1.weight", root="language_model.model.")
+    x = c.input(7, h)
+    gate = c.router(base + "gate.weight", e, h)
+    bias = c.bias(base + "e_score_correction_bias", e)
+    experts = store_experts(c, base, e, h, i, W132)
+    shared = store_glu(c, base + "shared_experts.", h, 20)
+    routing = biased_topk(linear(x, gate), k, bias, eps=0.0, scale=2.0)
+
+    def mlp(row, w):
+        g = np.minimum(linear(row, w["gate"]), limit)
+        u = np.clip(linear(row, w["up"]), -limit, limit)
+        return linear((u + 1.0) * g * sigmoid(alpha * g), w["down"])
+
+    for w in [shared] + experts:
+        c.require(np.any(linear(x, w["gate"]) > limit) and np.any(np.abs(linear(x, w["up"])) > limit), "clamps unused")
+    text = base_config(
+        c, "minimax_m2", "", h, intermediate_size=i, dense_intermediate_size=3, shared_intermediate_size=20,
+        num_local_experts=e, num_experts_per_tok=k, n_shared_experts=1, use_routing_bias=True, scoring_func="sigmoid",
+        swiglu_alpha=alpha, swiglu_limit=limit, moe_layer_freq=[0, 0] + [1] * (NUM_LAYERS - 2))
+    text["hidden_act"] = "swigluoai"
+    del text["architectures"]
+    config = {"architectures": ["MiniMaxM3SparseForConditionalGeneration"], "model_type": "minimax_m3_vl",
+              "torch_dtype": "bfloat16", "text_config": text, "vision_config": {"model_type": "clip_vision_model"}}
+    c.finish(family="minimax_m3_vl", source="transformers minimax_m3_vl", config=config, layer=2, x=x, routing=routing,
+             output=routed_sum(x, routing, lambda n, row: mlp(row, experts[n])) + mlp(x, shared))
+
+
+@case("mimo_v2_flash")
+def _(c):
+    # DeepSeek-V3's routing without a shared expert; a factor of null is 1.
+    h, i, e, k = 24, 7, 8, 3
+    c.decoys("model.layers.", 3, h, num_experts=e)
+    config = base_config(
+        c, "mimo_v2_flash", "MiMoV2FlashForCausalLM", h, intermediate_size=3, moe_intermediate_size=i,
+        n_routed_experts=e, n_shared_experts=None, num_experts_per_tok=k, n_group=1, topk_group=1,
+        routed_scaling_factor=None, norm_topk_prob=True, scoring_func="sigmoid", topk_method="noaux_tc",
+        moe_layer_freq=[0, 1, 0] + [1] * (NUM_LAYERS - 3))
+    block(c, family="mimo_v2_flash", source="transformers mimo_v2_flash", config=config, h=h, i=i, e=e, k=k, layer=3,
+          base="model.layers.3.mlp.", gate="gate.weight", bias="gate.e_score_correction_bias")
+
+
 def _lfm2(c, use_bias):
     h, i, e, k = 24, 7, 8, 3
     moe = ".feed_forward."
@@ -169,16 +216,32 @@ def _(c):
     _lfm2(c, False)
 
 
-def _ling2(c, model_type):
-    h, i, e, k = 24, 7, 12, 4
+def _ling2(c, model_type, *, e=12, n_group=4, topk_group=2, architecture="BailingMoeV2ForCausalLM", family="bailing_moe_v2",
+           without=()):
+    """`without`: fields that config.json lacks, whose values are those of the config class."""
+    h, i, k = 24, 7, 4
     c.decoys("model.layers.", 1, h, num_experts=e)
     config = base_config(
-        c, model_type, "BailingMoeV2ForCausalLM", h, intermediate_size=3, moe_intermediate_size=i, num_experts=e,
-        num_shared_experts=1, num_experts_per_tok=k, n_group=4, topk_group=2, routed_scaling_factor=2.5,
+        c, model_type, architecture, h, intermediate_size=3, moe_intermediate_size=i, num_experts=e,
+        num_shared_experts=1, num_experts_per_tok=k, n_group=n_group, topk_group=topk_group, routed_scaling_factor=2.5,
         norm_topk_prob=True, moe_router_enable_expert_bias=True, score_function="sigmoid", first_k_dense_replace=1)
-    block(c, family="bailing_moe_v2", source="hub", config=config, h=h, i=i, e=e, k=k, layer=1,
+    for field in without:
+        del config[field]
+    block(c, family=family, source="hub", config=config, h=h, i=i, e=e, k=k, layer=1,
           base="model.layers.1.mlp.", gate="gate.weight", bias="gate.expert_bias", shared="shared_experts.",
-          n_group=4, topk_group=2, scale=2.5)
+          n_group=n_group, topk_group=topk_group, scale=2.5)
+
+
+@case("llada2_moe")
+def _(c):
+    _ling2(c, "llada2_moe", e=16, n_group=8, topk_group=4, architecture="LLaDA2MoeModelLM", family="llada2_moe",
+           without=("n_group", "topk_group", "routed_scaling_factor", "norm_topk_prob", "first_k_dense_replace"))
+
+
+@case("sarvam_moe", "BF16")
+def _(c):
+    _ling2(c, "sarvam_moe", e=8, n_group=1, topk_group=1, architecture="SarvamMoEForCausalLM", family="sarvam_moe",
+           without=("n_group", "topk_group", "routed_scaling_factor", "num_shared_experts"))
 
 
 @case("bailing_moe_v2")

@@ -127,6 +127,16 @@ def _(c):
           base="model.layers.1.mlp.", shared="shared_expert.", shared_width=12, shared_gate="shared_expert_gate.weight")
 
 
+@case("mellum", "BF16")
+def _(c):
+    h, i, e, k = 24, 7, 8, 3
+    c.decoys("model.layers.", 1, h, num_experts=e, dense=False)
+    config = base_config(c, "mellum", "MellumForCausalLM", h, mlp_layer_types=["sparse"] * NUM_LAYERS,
+                         **qwen_fields(h, i, e, k))
+    block(c, family="mellum", source="transformers mellum", config=config, h=h, i=i, e=e, k=k, layer=1,
+          base="model.layers.1.mlp.")
+
+
 @case("qwen3_omni_moe", "BF16")
 def _(c):
     h, i, e, k = 24, 14, 8, 3
