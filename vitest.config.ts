@@ -31,7 +31,10 @@ const project = (name: string, options: TestOptions): TestProjectInlineConfigura
   test: {
     name,
     exclude,
-    setupFiles: process.env.SE_TEST_SHARD ? ['test/helpers/shard.ts'] : [],
+    setupFiles: [
+      ...(process.env.SE_TEST_SHARD ? ['test/helpers/shard.ts'] : []),
+      ...(process.env.SE_TEST_STEAL ? ['test/helpers/steal-buffers.ts'] : []),
+    ],
     // The backends' debug contract runs in all suites but those that attack the addon as it is used (docs/architecture.md).
     env: { SPARSE_EXPERTS_CHECK: '1' },
     pool: 'forks',

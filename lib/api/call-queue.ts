@@ -72,7 +72,7 @@ export class CallQueue {
       lease.checkStillThere()
       if (this.#leaving || copies) await this.#leave(copies?.giveBack(lease))
     } catch (error) {
-      const reason = error !== CANCELLED ? error : signal?.aborted ? signal.reason : disposedError()
+      const reason = reasonOf(error, lease, signal)
       onFailure(reason)
       throw reason
     } finally {
@@ -123,6 +123,19 @@ export class CallQueue {
     await leaving
     if (this.#leaving === leaving) this.#leaving = null
     await copied
+  }
+}
+
+/** What a call rejects with whose end was `error`. */
+function reasonOf(error: unknown, lease: Lease, signal: AbortSignal | undefined): unknown {
+  if (error === CANCELLED) return signal?.aborted ? signal.reason : disposedError()
+  if (error instanceof MoeError || error === signal?.reason) return error
+  // A device on this thread reads undefined where memory is gone, and takes it for a wrong value.
+  try {
+    lease.checkStillThere()
+    return error
+  } catch (gone) {
+    return gone
   }
 }
 

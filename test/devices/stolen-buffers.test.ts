@@ -2,7 +2,8 @@
 
 import { afterEach, describe, expect, it } from 'vitest'
 import { isInSharedMemory } from '../../lib/block/typed-arrays.js'
-import { type MoeLayer, Tensor } from '../../lib/index.js'
+import { MoeLayer, Tensor } from '../../lib/index.js'
+import { goldenCases } from '../golden/cases.js'
 import { runProgram } from '../helpers/run-program.js'
 import { expectSame } from '../helpers/same.js'
 import { isEmulated, tinyLayer } from '../helpers/tiny-layer.js'
@@ -104,6 +105,20 @@ describe('large arrays of a caller', () => {
     expectSame(new Float32Array(output), expected)
     const tensor = Tensor.from(hidden, [ROWS, config.hiddenSize], { device: testDevice })
     expectSame((await layer.forward(tensor)).output.toHost(), expected)
+  })
+})
+
+describe('ids on the reference', () => {
+  it('that are gone are not taken for wrong ones', async () => {
+    const { directory, expected } = goldenCases().find(({ name }) => name === 'deepseek_v4_hash')!
+    const layer = await MoeLayer.load(directory, { layer: expected.layer, device: 'reference' })
+    layers.push(layer)
+    // Several slices of the event loop, however fast the machine is.
+    const numTokens = 20_000
+    const tokenIds = new Int32Array(numTokens)
+    const call = layer.forward(new Float32Array(numTokens * layer.config.hiddenSize).fill(0.5), { tokenIds })
+    setImmediate(() => structuredClone(tokenIds.buffer, { transfer: [tokenIds.buffer] }))
+    await expect(call).rejects.toEqual(code('ERR_MOE_BUFFER_DETACHED'))
   })
 })
 

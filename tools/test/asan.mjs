@@ -1,6 +1,7 @@
 /**
  * `npm run test:asan`: builds the addon with AddressSanitizer and UndefinedBehaviorSanitizer and runs the suites on it.
- * `--shard I/N` runs part I of the tests (test/helpers/shard.ts); further arguments go to vitest. Tests about time or memory figures may skip
+ * `--shard I/N` runs part I of the tests (test/helpers/shard.ts); further arguments go to vitest. Buffers of some suites are stolen at random
+ * moments (test/helpers/steal-buffers.ts), which SE_TEST_STEAL=SEED repeats. Tests about time or memory figures may skip
  * themselves where SPARSE_EXPERTS_SANITIZED is set.
  */
 
@@ -24,6 +25,8 @@ const rest = process.argv.slice(2)
 const at = rest.indexOf('--shard')
 const shard = at >= 0 ? rest.splice(at, 2)[1] : undefined
 const named = rest.some(argument => !argument.startsWith('-') && existsSync(path.join(root, argument)))
+const seed = process.env.SE_TEST_STEAL ?? String(Math.floor(Math.random() * 2 ** 31))
+console.log(`test:asan: SE_TEST_STEAL=${seed}`)
 const reports = path.join(tree, 'reports')
 const vitest = path.join(root, 'node_modules/vitest/vitest.mjs')
 const { status } = spawnSync(
@@ -38,6 +41,7 @@ const { status } = spawnSync(
       LD_PRELOAD: addressSanitizerRuntime('test:asan'),
       SPARSE_EXPERTS_NATIVE_PATH: path.join(tree, 'Release/sparse_experts.node'),
       SPARSE_EXPERTS_SANITIZED: 'address',
+      SE_TEST_STEAL: seed,
       ...(shard && { SE_TEST_SHARD: shard }),
     },
   },
