@@ -24,9 +24,12 @@ void decode_int8_tile(const CheckedMatrix& matrix, const Tile& tile) {
     const int64_t grid = row / source.block_rows * matrix.grid_cols;
     float* to = tile.out + i * tile.stride;
     for (int64_t j = 0; j < tile.cols;) {
-      const int64_t block = grid + (tile.col + j) / block_cols;
-      const int64_t left = block_cols - (tile.col + j) % block_cols;
-      const int64_t end = left < tile.cols - j ? j + left : tile.cols;
+      const int64_t block = grid + group_of(matrix, tile.col + j);
+      int64_t end = j + 1;
+      if (matrix.group_index.empty()) {
+        const int64_t left = block_cols - (tile.col + j) % block_cols;
+        end = left < tile.cols - j ? j + left : tile.cols;
+      }
       const float scale = matrix.scales[static_cast<size_t>(block)];
       const int32_t zero =
           source.zero_point.bytes == 0 ? 0 : static_cast<int8_t>(source.zero_point.data[block]);

@@ -66,7 +66,7 @@ enum class Codec : int32_t {
   // is one
   kGptq,
   // one signed byte each, [rows, cols]; a scale per block; zero points I8 where there are
-  // some, one per scale
+  // some, one per scale; a group per column where there is one
   kInt8,
 };
 
@@ -102,7 +102,7 @@ constexpr CodecRow kCodecs[] = {
      types_of({StoredType::kF32, StoredType::kF16, StoredType::kBF16}), true, true, false, true,
      true, false},
     {"int8", types_of({StoredType::kI8}),
-     types_of({StoredType::kF32, StoredType::kF16, StoredType::kBF16}), true, false, false, false,
+     types_of({StoredType::kF32, StoredType::kF16, StoredType::kBF16}), true, true, false, false,
      false, false},
 };
 constexpr int32_t kNumCodecs = 6;

@@ -69,7 +69,9 @@ export function parseConfig(text: string, file: string): Record<string, unknown>
   try {
     value = JSON.parse(json)
   } catch (cause) {
-    throw invalid(file, `is not JSON: ${(cause as Error).message}`, cause)
+    const isCut = !json.trimEnd().endsWith('}')
+    const hint = isCut ? '; the download is not complete: fetch the file again' : ''
+    throw invalid(file, `is not JSON: ${(cause as Error).message}${hint}`, cause)
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalid(file, 'does not hold a JSON object')

@@ -5,6 +5,7 @@ import { readdir } from 'node:fs/promises'
 import path from 'node:path'
 
 const CONFIG_FILE = 'config.json'
+const SINGLE_FILE = 'model.safetensors'
 const INDEX_FILE = 'model.safetensors.index.json'
 
 /** Bytes of a file's beginning that tell what it is. */
@@ -43,15 +44,16 @@ async function entriesOf(directory: string): Promise<Dirent[]> {
   }
 }
 
-/** A checkpoint below the directory, at most two levels down, as in the cache of the hub; undefined: none. */
-async function checkpointBelow(directory: string): Promise<string | undefined> {
+/** A folder below the directory that has one of the files, at most two levels down, as in the cache of the hub; undefined: none. */
+async function folderBelow(directory: string, files: readonly string[]): Promise<string | undefined> {
+  const has = (folder: string) => files.some(file => existsSync(path.join(folder, file)))
   const folders = async (parent: string) =>
     (await entriesOf(parent)).filter(entry => entry.isDirectory()).map(entry => path.join(parent, entry.name))
   const below = await folders(directory)
-  const found = below.find(folder => existsSync(path.join(folder, CONFIG_FILE)))
+  const found = below.find(has)
   if (found) return found
   for (const folder of below) {
-    const deeper = (await folders(folder)).find(child => existsSync(path.join(child, CONFIG_FILE)))
+    const deeper = (await folders(folder)).find(has)
     if (deeper) return deeper
   }
   return undefined
@@ -59,7 +61,7 @@ async function checkpointBelow(directory: string): Promise<string | undefined> {
 
 /** What to do in a directory without config.json; '' where nothing in it says. */
 export async function withoutConfig(directory: string): Promise<string> {
-  const below = await checkpointBelow(directory)
+  const below = await folderBelow(directory, [CONFIG_FILE])
   if (below) return `; ${below} has one: give that directory`
   const names = (await entriesOf(directory)).map(({ name }) => name)
   const gguf = names.find(name => /\.gguf$/i.test(name))
@@ -85,8 +87,8 @@ export async function withoutWeights(directory: string): Promise<string> {
   const torch = first(/\.(bin|pt|pth)$/i)
   if (torch)
     return `; ${torch} is a PyTorch file: use the publication of the model in safetensors, or save it so with transformers`
-  const below = await checkpointBelow(directory)
-  return below ? `; ${below} has a checkpoint: give that directory` : ''
+  const below = await folderBelow(directory, [SINGLE_FILE, INDEX_FILE])
+  return below ? `; ${below} has some: give that directory, with the config.json of the model` : ''
 }
 
 /** Where a user gave a file instead of its directory. */

@@ -54,7 +54,7 @@ export async function readSafetensorsHeader(
 ): Promise<SafetensorsHeader> {
   if (size < LENGTH_BYTES)
     throw invalidCheckpoint(name, `${size} bytes are too few for a safetensors file; ${AGAIN}`)
-  const prefix = new Uint8Array(Math.min(size, PROBE_BYTES))
+  const prefix = allocate(Uint8Array, Math.min(size, PROBE_BYTES))
   await readFully(file, prefix, 0, name, pacer.signal)
   const instead = otherThan(prefix)
   if (instead) throw invalidCheckpoint(name, instead, { offset: 0 })

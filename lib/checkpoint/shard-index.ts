@@ -66,7 +66,9 @@ export async function parseIndex(
     scanner.end()
   } catch (error) {
     if (!(error instanceof JsonScanError)) throw error
-    throw invalidCheckpoint(file, `malformed index: ${error.message}`, { offset: error.position })
+    const isCut = !text.trimEnd().endsWith('}')
+    const hint = isCut ? '; the download is not complete: fetch the file again' : ''
+    throw invalidCheckpoint(file, `malformed index: ${error.message}${hint}`, { offset: error.position })
   }
   if (!shardOf) throw invalidCheckpoint(file, 'the index has no weight_map')
   return { shardOf, tensorsOf }

@@ -46,6 +46,7 @@ export const OPENAI_FAMILIES: readonly FamilyRow[] = [
     routed: 'softmax over the selected logits, router bias',
     modelTypes: ['openai_privacy_filter'],
     ...LOCAL_SIZES,
+    only: { swiglu_limit: [GPT_OSS_LIMIT] },
     routing: topkSoftmax,
     shape: () => ({ ...GPT_OSS_SHAPE, swigluLimit: GPT_OSS_LIMIT }),
     stacks: [gptOssStack(false)],

@@ -83,6 +83,6 @@ export const STORED_FORMATS: Readonly<Record<Codec, StoredFormat>> = {
   awq: { data: ['I32'], scale: ['F32', 'F16', 'BF16'], parts: ['data', 'scale', 'zeroPoint'] },
   /** 2, 4 or 8 bit, input-major: I32 [cols*bits/32, rows]; zero points I32 [groups, rows*bits/32] where there are some, scales [groups, rows]; a group per column where there is one */
   gptq: { data: ['I32'], scale: ['F32', 'F16', 'BF16'], parts: ['data', 'scale', 'zeroPoint', 'groupIndex'] },
-  /** one signed byte each, [rows, cols]; a scale per block; zero points I8 where there are some, one per scale */
-  int8: { data: ['I8'], scale: ['F32', 'F16', 'BF16'], parts: ['data', 'scale', 'zeroPoint'] },
+  /** one signed byte each, [rows, cols]; a scale per block; zero points I8 where there are some, one per scale; a group per column where there is one */
+  int8: { data: ['I8'], scale: ['F32', 'F16', 'BF16'], parts: ['data', 'scale', 'zeroPoint', 'groupIndex'] },
 }

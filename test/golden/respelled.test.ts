@@ -214,6 +214,7 @@ describe('arithmetic of another model', () => {
     ['qwen3_moe', { routed_scaling_factor: 1, n_group: 1, scoring_func: 'softmax', swiglu_limit: null }],
     ['deepseek_v2_greedy', { n_group: 4, topk_group: 2 }],
     ['granitemoe', { score_function: 'softmax' }],
+    ['glm4_moe', { n_group: 1, topk_group: 4 }],
   ])('%s with %o is not', async (name, change) =>
     expectSame(golden(name), { config: config => ({ ...config, ...change }) }),
   )

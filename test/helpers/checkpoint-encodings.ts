@@ -152,13 +152,19 @@ export function encodedCases(seed: number): EncodedCase[] {
   }
 
   for (const [rows, cols] of shapes) {
-    for (const hasZeroPoint of [false, true]) {
+    for (const [hasZeroPoint, hasIndex] of [
+      [false, false],
+      [true, false],
+      [true, true],
+    ]) {
       const block = { rows: 1 + random.integer(3), cols: 1 + random.integer(140) }
       const numScales = ceilDiv(rows, block.rows) * ceilDiv(cols, block.cols)
       const bytes = (count: number) => ({ type: 'I8' as const, bytes: randomBytes(random, count) })
       const scale = randomFloats(random, (['F32', 'F16', 'BF16'] as const)[random.integer(3)]!, numScales)
       const zeroPoint = hasZeroPoint ? bytes(numScales) : undefined
-      add('int8', rows, cols, { codec: 'int8', block }, { data: bytes(rows * cols), scale, zeroPoint })
+      const index = hasIndex ? groupIndex(random, cols, ceilDiv(cols, block.cols)) : undefined
+      const data = bytes(rows * cols)
+      add('int8', rows, cols, { codec: 'int8', block }, { data, scale, zeroPoint, groupIndex: index })
     }
   }
 

@@ -66,6 +66,18 @@ it.each<[string, string, string, RegExp]>([
     /: a web page/,
   ],
   [
+    'an index that was cut off',
+    directoryWith({ [INDEX]: '{"weight_map": {"a": "model-0' }),
+    'ERR_MOE_INVALID_CHECKPOINT',
+    /malformed index.*download is not complete/,
+  ],
+  [
+    'a config that was cut off',
+    directoryWith({ 'config.json': config.slice(0, 40) }),
+    'ERR_MOE_INVALID_CONFIG',
+    /not JSON.*download is not complete/,
+  ],
+  [
     'an empty file',
     directoryWith({ [WEIGHTS]: '' }),
     'ERR_MOE_INVALID_CHECKPOINT',
@@ -124,6 +136,12 @@ it.each<[string, string, string, RegExp]>([
     directoryWith({ 'hf/config.json': config }, null),
     'ERR_MOE_IO',
     /No config\.json.*hf has one: give that directory/,
+  ],
+  [
+    'weights in a folder below',
+    directoryWith({ 'fp8/model.safetensors': '' }),
+    'ERR_MOE_IO',
+    /No weights.*fp8 has some: give that directory/,
   ],
   [
     'the cache of the hub',

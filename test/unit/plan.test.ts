@@ -269,7 +269,8 @@ describe('faults of the config', () => {
       const directory = await writeCheckpoint({ ...CONFIG, quantization_config }, layerTensors(1))
       await expect(planLayer(directory)).rejects.toMatchObject({
         code: 'ERR_MOE_UNSUPPORTED_FORMAT',
-        message: expect.stringContaining('supported:'),
+        message: expect.stringMatching(/supported:.*'model\.layers\.1\.mlp\.experts\.0\./),
+        details: { tensor: expect.stringContaining('experts.0.') },
       })
     }
   })

@@ -126,10 +126,11 @@ export function int8Rows(
   const readScale = elementReader(scale.bytes, scale.type)
   const zeros =
     buffers.zeroPoint && signed(requireBuffer(buffers.zeroPoint, 'zero point', ['I8'], numScales).bytes)
+  const group = groupsOf(buffers, cols, grid)
   return (row, out, offset) => {
     const base = Math.floor(row / grid.blockRows) * grid.numCols
     for (let j = 0; j < cols; j++) {
-      const block = base + Math.floor(j / grid.blockCols)
+      const block = base + group(j)
       out[offset + j] = (data[row * cols + j]! - (zeros?.[block] ?? 0)) * readScale(block)
     }
   }

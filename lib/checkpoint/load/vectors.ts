@@ -85,7 +85,7 @@ async function readEncoded(
     onBytes?.(segment.bytes)
   }
   const decode = rowDecoder(encoding, buffers as EncodedBuffers, rows, cols)
-  const out = new Float32Array(rows * cols)
+  const out = allocate(Float32Array, rows * cols)
   for (let row = 0; row < rows; row++) {
     decode(row, out, row * cols)
     if (pacer.due) await pacer.turn()

@@ -106,18 +106,14 @@ export class IntegerReader {
     if (!zeroPoint && !scheme.symmetric) throw parts.missing('weight_zero_point')
     if (zeroPoint) expectGrid(zeroPoint, ['I8'])
     const groupIndex = parts.find('weight_g_idx')
-    if (groupIndex)
-      throw unsupportedTensor(
-        parts,
-        groupIndex,
-        this.quantization,
-        'int-quantized weights whose columns are in another order',
-      )
+    if (!groupIndex && scheme.ordered && grid(scheme)[1] > 1) throw parts.missing('weight_g_idx')
+    if (groupIndex) parts.expect(groupIndex, ['I32'], [cols])
     return {
       encoding: { codec: 'int8', block: blockOf(scheme, rows, cols) },
       data: data.segment,
       scale: scale.segment,
       ...(zeroPoint ? { zeroPoint: zeroPoint.segment } : {}),
+      ...(groupIndex ? { groupIndex: groupIndex.segment } : {}),
     }
   }
 

@@ -75,6 +75,14 @@ export class EncodingReader {
         throw unsupportedTensor(parts, part, this.quantization, what)
       }
     }
+    const isOrdered = this.quantization.schemes.some(scheme => scheme.ordered && scheme.type !== 'int')
+    if (isOrdered && part.dtype !== 'I32' && part.dtype !== 'I8' && parts.has('weight_g_idx'))
+      throw unsupportedTensor(
+        parts,
+        part,
+        this.quantization,
+        'floats whose columns are grouped in another order',
+      )
     if (name === 'blocks') return this.readBlocks(parts, part, rows, cols)
     if (name === 'qweight') return this.integers.readQweight(parts, part, rows, cols)
     if (isFloat(part.dtype)) return this.readFloat(parts, part, rows, cols)

@@ -35,11 +35,26 @@ export async function planLayer(
   checkSupported(family)
   const { layer, place } = chooseLayer(family, options.layer)
   const { naming, prefix } = await locate(checkpoint, family, place, options.signal)
-  const quantization = readQuantization(
-    family.config,
-    new ConfigReader(checkpoint.config, checkpoint.configFile),
-  )
+  const quantization = quantizationOf(checkpoint, family, prefix + naming.block)
   return buildPlan({ checkpoint, family, layer, place, naming, prefix, quantization })
+}
+
+/** The quantisation of a checkpoint; a method that is not read is an error that names a tensor of it, below `block`. */
+function quantizationOf(
+  checkpoint: CheckpointDirectory,
+  { config }: ResolvedFamily,
+  block: string,
+): Quantization {
+  try {
+    return readQuantization(config, new ConfigReader(checkpoint.config, checkpoint.configFile))
+  } catch (error) {
+    if (!(error instanceof MoeError) || error.code !== 'ERR_MOE_UNSUPPORTED_FORMAT') throw error
+    const below = [...checkpoint.names()].filter(name => name.startsWith(block)).sort()
+    const tensor = below.find(name => /experts|linear/.test(name)) ?? below[0]
+    throw new MoeError(error.code, `${error.message}; a tensor so stored is '${tensor}'`, {
+      details: { ...error.details, tensor },
+    })
+  }
 }
 
 function checkSupported({ row, config }: ResolvedFamily): void {

@@ -35,11 +35,11 @@ export interface GroupFields {
 
 /** Groups of a config; one group, or a field that is null, is no grouping. */
 export function readGroups(config: ConfigReader, groups: GroupFields): Grouping {
-  if (config.isNull(groups.count)) return {}
   const [count, kept] = groups.defaults ?? [1, 1]
+  const topkGroup = config.integer(groups.kept, 1, kept)
+  if (config.isNull(groups.count)) return {}
   const numExpertGroups = config.integer(groups.count, 1, count)
-  if (numExpertGroups === 1) return {}
-  return { numExpertGroups, topkGroup: config.integer(groups.kept, 1, kept), groupScore: groups.score }
+  return numExpertGroups === 1 ? {} : { numExpertGroups, topkGroup, groupScore: groups.score }
 }
 
 /** Scores over all experts, top-k, weights from the scores. */

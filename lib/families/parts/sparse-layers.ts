@@ -48,8 +48,11 @@ function fromLists(config: ConfigReader, layer: number): boolean | undefined {
       config.fail('mlp_layer_types', `has the unknown value '${type}' for layer ${layer}`)
     return LAYER_TYPES[type]
   }
-  const blocks = config.list('layers_block_type', 'string')
-  if (blocks) return blocks[layer] === 'moe'
+  for (const field of ['layers_block_type', 'layer_types']) {
+    const blocks = config.list(field, 'string')
+    // Most lists of layer types are about attention.
+    if (blocks && (field === 'layers_block_type' || blocks.includes('moe'))) return blocks[layer] === 'moe'
+  }
   for (const field of ['is_moe_layer', 'moe_layer_freq']) {
     const flags = config.flags(field)
     if (flags) return entryOf(config, field, flags, layer)
