@@ -9,6 +9,7 @@ import { DATABRICKS_FAMILIES } from './databricks.js'
 import { DEEPSEEK_FAMILIES } from './deepseek.js'
 import { GOOGLE_FAMILIES } from './google.js'
 import { IBM_FAMILIES } from './ibm.js'
+import { IFM_FAMILIES } from './ifm.js'
 import { INCLUSIONAI_FAMILIES } from './inclusionai.js'
 import { JETBRAINS_FAMILIES } from './jetbrains.js'
 import { JETMOE_FAMILIES } from './jetmoe.js'
@@ -43,6 +44,7 @@ export const PUBLISHERS: Readonly<Record<string, readonly FamilyRow[]>> = {
   DeepSeek: DEEPSEEK_FAMILIES,
   Google: GOOGLE_FAMILIES,
   IBM: IBM_FAMILIES,
+  IFM: IFM_FAMILIES,
   inclusionAI: INCLUSIONAI_FAMILIES,
   JetBrains: JETBRAINS_FAMILIES,
   JetMoE: JETMOE_FAMILIES,

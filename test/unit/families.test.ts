@@ -285,6 +285,9 @@ describe('settings that decide the arithmetic', () => {
     expect(routing('hy_v3', {}).routedScalingFactor).toBe(2.826)
     expect(routing('longcat_flash', {})).toMatchObject({ routedScalingFactor: 6, numIdentityExperts: 256 })
     expect(routing('phimoe', {}).sparsemixerEpsilon).toBe(0.01)
+    const horizon = { scoringFunc: 'softmax', normTopkProb: false, routedScalingFactor: 1 }
+    expect(routing('k2_horizon', {})).toMatchObject(horizon)
+    expect(routing('k2_horizon', { router_scaling_factor: null })).toMatchObject(horizon)
     expect(routing('deepseek_v4', {}, 8, 2, 2)).toMatchObject({ hashRouted: true, routedScalingFactor: 1.5 })
     expect(row('deepseek_v4').shape!(reader({}), 5)).toEqual({ swigluLimit: 10, sharedSwigluLimit: 10 })
   })

@@ -232,6 +232,22 @@ def _ling2(c, model_type, *, e=12, n_group=4, topk_group=2, architecture="Bailin
           n_group=n_group, topk_group=topk_group, scale=2.5)
 
 
+@case("k2_horizon", "BF16")
+def _(c):
+    # The gate's bias is that of the selection, whatever its name says.
+    h, i, e, k = 24, 7, 8, 3
+    c.decoys("model.layers.", 4, h, num_experts=e)
+    c.matrix("model.layers.4.self_attn.v_router.weight", 4, h)
+    c.matrix("model.layers.4.self_attn.v_experts.0.weight", 5, h)
+    config = base_config(
+        c, "k2_horizon", "K2HorizonForCausalLM", h, intermediate_size=3, moe_intermediate_size=i, num_experts=e,
+        num_experts_per_tok=k, num_shared_experts=1, norm_topk_prob=True, router_score_func="sigmoid",
+        router_scaling_factor=2.5, moe_gate_bias=True, mlp_only_layers=[0, 1, 2], decoder_sparse_step=1,
+        mova_num_experts=4, mova_num_experts_per_tok=2, attention_gate_func="softplus", layernorm_num_groups=2)
+    block(c, family="k2_horizon", source="hub", config=config, h=h, i=i, e=e, k=k, layer=4,
+          base="model.layers.4.mlp.", gate="gate.weight", bias="gate.bias", shared="shared_experts.", eps=0.0, scale=2.5)
+
+
 @case("llada2_moe")
 def _(c):
     _ling2(c, "llada2_moe", e=16, n_group=8, topk_group=4, architecture="LLaDA2MoeModelLM", family="llada2_moe",
