@@ -33,7 +33,7 @@ extern "C" {
 
 /* Raised on any change of a struct or a meaning in this file; the addon refuses a library with
  * another number. */
-#define SE_BACKEND_ABI_VERSION 7u
+#define SE_BACKEND_ABI_VERSION 8u
 
 typedef enum SeCode {
   SE_OK = 0,
@@ -113,7 +113,8 @@ typedef struct SeSelectArgs {
 /* ---- experts --------------------------------------------------------------------------------- */
 
 /* gated:   h = act(g) * (u + up_offset), g = min(gate x, limit), u = clamp(up x, -limit, limit)
- * when limit > 0 ungated: h = act(up x). SILU is g * sigmoid(alpha * g). */
+ * when limit > 0 ungated: h = act(up x). SILU is g * sigmoid(alpha * g). SITU caps nothing: its
+ * gate is alpha * tanh(g / alpha) * sigmoid(g), its up limit * tanh(u / limit) when limit > 0. */
 typedef struct SeActivationSpec {
   int32_t kind; /* SeActivation */
   int32_t gated;
@@ -201,12 +202,16 @@ typedef struct SeMoeLayer {
   double router_norm_epsilon;
   int32_t weight_on_input; /* the routing weight multiplies the expert's input (Llama 4) */
   SeExperts experts;
-  SeExperts shared;          /* num_experts 1, or 0 where the family has none */
-  int32_t shared_gate_mode;  /* SeSharedGate */
-  const float* shared_gate;  /* [hidden_size] or NULL */
-  SeMatrixTable latent_down; /* one matrix [latent_size, hidden_size], of the experts' dtype */
-  SeMatrixTable latent_up;   /* one matrix [hidden_size, latent_size] */
-  const float* output_bias;  /* [hidden_size] or NULL */
+  SeExperts shared;               /* num_experts 1, or 0 where the family has none */
+  int32_t shared_gate_mode;       /* SeSharedGate */
+  const float* shared_gate;       /* [hidden_size] or NULL */
+  const float* shared_logit_bias; /* [1] or NULL: added to shared_gate . x */
+  SeMatrixTable latent_down;      /* one matrix [latent_size, hidden_size], of the experts' dtype */
+  SeMatrixTable latent_up;        /* one matrix [hidden_size, latent_size] */
+  const float* latent_norm; /* [latent_size] or NULL: s = s / rms(s) * latent_norm of the sum over
+                                the experts, before latent_up */
+  double latent_norm_epsilon;
+  const float* output_bias; /* [hidden_size] or NULL */
 } SeMoeLayer;
 
 typedef enum SeForwardArray {

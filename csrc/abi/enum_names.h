@@ -81,6 +81,7 @@ constexpr EnumName kCapacityNames[] = {
 constexpr EnumName kActivationNames[] = {
     {"silu", SE_SILU}, {"gelu", SE_GELU},   {"gelu_pytorch_tanh", SE_GELU_TANH},
     {"relu", SE_RELU}, {"relu2", SE_RELU2}, {"identity", SE_IDENTITY},
+    {"situ", SE_SITU},
 };
 
 constexpr EnumName kSharedGateNames[] = {

@@ -65,7 +65,8 @@ typedef enum SeActivation {
   SE_GELU_TANH = 2, /* the tanh form */
   SE_RELU = 3,
   SE_RELU2 = 4, /* max(v, 0)^2 */
-  SE_IDENTITY = 5
+  SE_IDENTITY = 5,
+  SE_SITU = 6 /* alpha * tanh(v / alpha) * sigmoid(v); up becomes limit * tanh(up / limit) */
 } SeActivation;
 
 /* How the shared expert joins the routed sum. */

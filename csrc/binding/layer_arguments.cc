@@ -20,12 +20,15 @@ std::array<int64_t, kNumVectors> vector_lengths(const LayerDescription& layer) {
   lengths[kSelectionBias] = outputs;
   lengths[kPerExpertScale] = outputs;
   lengths[kRouterInputScale] = hidden;
+  lengths[kLatentNorm] = layer.latent_norm_epsilon > 0 ? layer.latent_size : 0;
   lengths[kOutputBias] = hidden;
   lengths[kUpBias] = multiply(layer.num_experts, layer.intermediate_size, "upBias");
   lengths[kGateBias] = gated ? lengths[kUpBias] : 0;
   lengths[kDownBias] = multiply(layer.num_experts, layer.expert_width(), "downBias");
   if (shared > 0) {
-    lengths[kSharedGate] = layer.shared_gate_mode == SE_SHARED_PLAIN ? 0 : hidden;
+    const bool has_gate = layer.shared_gate_mode != SE_SHARED_PLAIN;
+    lengths[kSharedGate] = has_gate ? hidden : 0;
+    lengths[kSharedLogitBias] = has_gate ? 1 : 0;
     lengths[kSharedUpBias] = shared;
     lengths[kSharedGateBias] = layer.shared_activation.gated != 0 ? shared : 0;
     lengths[kSharedDownBias] = hidden;
@@ -41,6 +44,8 @@ bool is_required(int role, const LayerDescription& layer) {
       return layer.routing.hash_routed != 0;
     case kSharedGate:
       return layer.shared_intermediate_size > 0 && layer.shared_gate_mode != SE_SHARED_PLAIN;
+    case kLatentNorm:
+      return layer.latent_norm_epsilon > 0;
     default:
       return false;
   }
@@ -119,6 +124,7 @@ LayerDescription parse_layer_config(const Napi::Object& config, int32_t dtype) {
   if (integer_property(config, "numSharedExperts", 0, kMaxCount) == 0) {
     layer.shared_intermediate_size = 0;
   }
+  layer.latent_norm_epsilon = number_property(config, "latentNormEpsilon");
   layer.activation = parse_activation(config, "swigluLimit");
   layer.shared_activation = parse_activation(config, "sharedSwigluLimit");
   layer.shared_gate_mode = choice_property(config, "sharedGate", kSharedGateNames);

@@ -12,6 +12,8 @@ enum VectorRole {
   kRouterInputScale,  // [H]
   kHashTable,         // [vocabSize, topK]
   kSharedGate,        // [H]
+  kSharedLogitBias,   // [1]
+  kLatentNorm,        // [latentSize]
   kOutputBias,        // [H]
   kGateBias,          // [numExperts, I], gate and up apart, whatever the checkpoint's layout
   kUpBias,            // [numExperts, I]
@@ -24,9 +26,10 @@ enum VectorRole {
 
 // Their names in JavaScript, by role.
 constexpr const char* kVectorNames[kNumVectors] = {
-    "routerWeight", "routerBias",     "selectionBias", "perExpertScale", "routerInputScale",
-    "hashTable",    "sharedGate",     "outputBias",    "gateBias",       "upBias",
-    "downBias",     "sharedGateBias", "sharedUpBias",  "sharedDownBias",
+    "routerWeight",     "routerBias",     "selectionBias", "perExpertScale",
+    "routerInputScale", "hashTable",      "sharedGate",    "sharedLogitBias",
+    "latentNorm",       "outputBias",     "gateBias",      "upBias",
+    "downBias",         "sharedGateBias", "sharedUpBias",  "sharedDownBias",
 };
 
 }  // namespace sparse_experts

@@ -46,7 +46,7 @@ void add_float_cells(const FloatType& own, std::vector<KernelCell>* cells) {
     router.kernels.push_back(instance("router_tile_kernel", pair.c_str()));
   }
   if (own.type == kFloats[0].type) {
-    router.kernels.insert(router.kernels.end(), {"router_sum_kernel", "router_norm_kernel"});
+    router.kernels.insert(router.kernels.end(), {"router_sum_kernel", "row_norm_kernel"});
   }
   cells->push_back(router);
   // The dtype of the output.

@@ -48,6 +48,8 @@ SeMoeLayer layer_without_memory(const LayerDescription& description) {
     const int64_t latent = description.latent_size;
     layer.latent_down = matrices(latent, hidden);
     layer.latent_up = matrices(hidden, latent);
+    layer.latent_norm_epsilon = description.latent_norm_epsilon;
+    if (layer.latent_norm_epsilon > 0) layer.latent_norm = reinterpret_cast<const float*>(nowhere);
   }
   return layer;
 }

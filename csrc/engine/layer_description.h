@@ -31,6 +31,7 @@ struct LayerDescription {
   int32_t shared_gate_mode = SE_SHARED_PLAIN;
   int32_t weight_on_input = 0;
   double router_norm_epsilon = 0;
+  double latent_norm_epsilon = 0;  // 0: the latent sum is not normalised
   bool gate_up_interleaved = false;
   int32_t num_threads = 0;
   SeLayerOptions options = {};

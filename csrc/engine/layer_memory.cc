@@ -176,6 +176,7 @@ void LayerState::fill(const LayerDescription& description) {
     fill_experts(shared_, shared_shape_, shared_tables_, kSharedGateBias, kSharedUpBias,
                  kSharedDownBias, &layer_.shared);
     layer_.shared_gate = vector(kSharedGate);
+    layer_.shared_logit_bias = vector(kSharedLogitBias);
   }
   if (!latent_.empty()) {
     // Two matrices without biases, each a table of one.
@@ -185,6 +186,7 @@ void LayerState::fill(const LayerDescription& description) {
     const auto* const* table = reinterpret_cast<const void* const*>(at(latent_tables_));
     layer_.latent_down.data = table;
     layer_.latent_up.data = table + 1;
+    layer_.latent_norm = vector(kLatentNorm);
     layer_.latent_down.formats = layer_.latent_up.formats = &held_.format;
   }
 }

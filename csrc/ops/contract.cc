@@ -82,6 +82,8 @@ Status validate_layer(const SeMoeLayer& layer) {
                     "layer: unknown shared gate");
   SE_CHECK_ARGUMENT(layer.router_input_scale == nullptr || std::isfinite(layer.router_norm_epsilon),
                     "layer: router_norm_epsilon must be finite");
+  SE_CHECK_ARGUMENT(layer.latent_norm == nullptr || std::isfinite(layer.latent_norm_epsilon),
+                    "layer: latent_norm_epsilon must be finite");
   return Status::ok();
 }
 

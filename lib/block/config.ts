@@ -3,7 +3,10 @@
 import type { Activation, SharedGate } from '../spec/enums.js'
 import type { ResolvedRouting, RoutingRule } from './routing.js'
 
-/** Expert activation. `silu` is `g * sigmoid(swigluAlpha * g)`; `gelu` the erf form; `relu2` is `max(v, 0)²`. */
+/**
+ * Expert activation. `silu` is `g * sigmoid(swigluAlpha * g)`; `gelu` the erf form; `relu2` is `max(v, 0)²`; `situ` (Kimi-K3) is
+ * `a * tanh(g / a) * sigmoid(g)` with a = swigluAlpha, and makes `l * tanh(u / l)` of up, l = swigluLimit.
+ */
 export type { Activation }
 
 /** Sizes and arithmetic besides routing. H = hiddenSize, I = intermediateSize. */
@@ -18,9 +21,9 @@ export interface MoeShape {
   activation?: Activation
   /** `true`: `act(gate x) * (up x)`; `false`: `act(up x)`. @defaultValue true */
   gated?: boolean
-  /** Gate is capped from above, up clamped to ±limit, before the activation. @defaultValue none */
+  /** Gate is capped from above, up clamped to ±limit, before the activation; with `situ` the bound of up. @defaultValue none */
   swigluLimit?: number
-  /** gpt-oss: 1.702. @defaultValue 1 */
+  /** gpt-oss: 1.702; Kimi-K3: 4. @defaultValue 1 */
   swigluAlpha?: number
   /** Added to up before the product (gpt-oss: 1). @defaultValue 0 */
   swigluUpOffset?: number
@@ -29,7 +32,7 @@ export interface MoeShape {
   /** Width of the fused shared MLP. @defaultValue numSharedExperts * intermediateSize */
   sharedIntermediateSize?: number
   /**
-   * `plain`: y = routed + shared; `sigmoid`: y = routed + c·shared; `mix`: y = (1−c)·routed + c·shared, c = σ(sharedGate · x).
+   * `plain`: y = routed + shared; `sigmoid`: y = routed + c·shared; `mix`: y = (1−c)·routed + c·shared, c = σ(sharedGate · x + sharedLogitBias).
    * @defaultValue 'plain'
    */
   sharedGate?: SharedGate
@@ -39,6 +42,8 @@ export interface MoeShape {
   weightOn?: 'output' | 'input'
   /** Experts work in this smaller dimension, between two projections (Nemotron-H). @defaultValue none */
   latentSize?: number
+  /** The sum over the experts becomes `s / sqrt(mean(s²) + eps) * latentNorm` before it is projected up (Kimi-K3). @defaultValue none */
+  latentNormEpsilon?: number
   /** `separate`: every call must bring `routerInput` (Gemma 4). @defaultValue 'hidden' */
   routerInput?: 'hidden' | 'separate'
   /** The router reads `r / sqrt(mean(r²) + eps) * inputScale * H^-0.5` instead of r (Gemma 4). @defaultValue none */
@@ -66,6 +71,8 @@ export interface ResolvedMoeConfig extends ResolvedRouting {
   readonly weightOn: 'output' | 'input'
   /** 0: experts work in hiddenSize. */
   readonly latentSize: number
+  /** 0: the sum is projected as it is. */
+  readonly latentNormEpsilon: number
   readonly routerInput: 'hidden' | 'separate'
   /** 0: the router reads its input as it is. */
   readonly routerNormEpsilon: number

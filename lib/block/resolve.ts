@@ -23,6 +23,7 @@ const SHAPE_KEYS = [
   'sharedSwigluLimit',
   'weightOn',
   'latentSize',
+  'latentNormEpsilon',
   'routerInput',
   'routerNormEpsilon',
 ] as const
@@ -49,8 +50,12 @@ export function resolveConfig(config: MoeConfig | ResolvedMoeConfig): ResolvedMo
     const why = 'nothing with gated false (there is no gate to cap and no product)'
     fields.refuseUnless(0, why, 'swigluLimit', 'swigluUpOffset', 'sharedSwigluLimit')
   }
-  if (activation !== 'silu')
-    fields.refuseUnless(1, `1 with activation '${activation}' (only silu has an alpha)`, 'swigluAlpha')
+  if (activation !== 'silu' && activation !== 'situ')
+    fields.refuseUnless(
+      1,
+      `1 with activation '${activation}' (only silu and situ have an alpha)`,
+      'swigluAlpha',
+    )
 
   const numSharedExperts = fields.integer('numSharedExperts', 0, MAX_SIZE, 0)
   if (numSharedExperts === 0) {
@@ -66,6 +71,7 @@ export function resolveConfig(config: MoeConfig | ResolvedMoeConfig): ResolvedMo
   const latentSize = fields.integer('latentSize', 0, MAX_SIZE, 0)
   if (latentSize > 0 && routing.numIdentityExperts > 0)
     fields.refuse('latentSize', 'nothing with identity experts, which pass hiddenSize through,')
+  if (latentSize === 0) fields.refuseUnless(0, 'nothing without latentSize', 'latentNormEpsilon')
 
   return Object.freeze({
     family,
@@ -83,6 +89,7 @@ export function resolveConfig(config: MoeConfig | ResolvedMoeConfig): ResolvedMo
     sharedSwigluLimit: fields.nonNegative('sharedSwigluLimit', 0),
     weightOn: fields.oneOf('weightOn', ['output', 'input'], 'output'),
     latentSize,
+    latentNormEpsilon: fields.nonNegative('latentNormEpsilon', 0),
     routerInput: fields.oneOf('routerInput', ['hidden', 'separate'], 'hidden'),
     routerNormEpsilon: fields.nonNegative('routerNormEpsilon', 0),
   })

@@ -57,10 +57,14 @@ export interface MoeWeights {
   shared?: ExpertWeights
   /** `[1, H]`, with `sharedGate` 'sigmoid' or 'mix'. */
   sharedGate?: WeightMatrix
+  /** `[1]` added to the logit of `sharedGate` (Klear). */
+  sharedLogitBias?: Float32Array
   /** `[latentSize, H]` */
   latentDown?: WeightMatrix
   /** `[H, latentSize]` */
   latentUp?: WeightMatrix
+  /** `[latentSize]`, with `latentNormEpsilon` (Kimi-K3). */
+  latentNorm?: Float32Array
   /** `[H]` added to the output (JetMoE). */
   outputBias?: Float32Array
 }

@@ -43,7 +43,10 @@ export function erfc(x: number): number {
   return x > 0 ? erfcFraction(x) : 2 - erfcFraction(-x)
 }
 
-/** One activation. `silu` is `v * σ(alpha * v)` (gpt-oss: alpha 1.702); alpha is 1 for every other kind. */
+/**
+ * One activation. `silu` is `v * σ(alpha * v)` (gpt-oss: alpha 1.702), `situ` is `alpha * tanh(v / alpha) * σ(v)` (Kimi-K3: alpha 4); alpha
+ * is 1 for every other kind.
+ */
 export function activate(kind: Activation, v: number, alpha = 1): number {
   if (typeof v !== 'number') throw invalidArgType('v', 'a number', v)
   if (typeof alpha !== 'number') throw invalidArgType('alpha', 'a number', alpha)
@@ -60,6 +63,8 @@ export function activate(kind: Activation, v: number, alpha = 1): number {
       return Math.max(v, 0) ** 2
     case 'identity':
       return v
+    case 'situ':
+      return alpha * Math.tanh(v / alpha) * sigmoid(v)
     default:
       throw invalidArgValue('kind', `one of ${ACTIVATIONS.join(', ')}`, kind)
   }
@@ -67,10 +72,15 @@ export function activate(kind: Activation, v: number, alpha = 1): number {
 
 /**
  * One element between the matmuls. Gated: `act(min(gate, limit)) * (clamp(up, ±limit) + upOffset)`, the gate capped from above only
- * (gpt-oss `swiglu`, DeepSeek-V4 `swiglu_limit`); not gated: `act(up)`.
+ * (gpt-oss `swiglu`, DeepSeek-V4 `swiglu_limit`); not gated: `act(up)`. `situ` bounds up by `limit * tanh(up / limit)`, and the gate by
+ * itself (Kimi-K3 `SituAndMul`).
  */
 export function activateElement(spec: ActivationSpec, gate: number, up: number): number {
   if (!spec.gated) return activate(spec.activation, up, spec.swigluAlpha)
+  if (spec.activation === 'situ') {
+    const bounded = spec.swigluLimit > 0 ? spec.swigluLimit * Math.tanh(up / spec.swigluLimit) : up
+    return activate('situ', gate, spec.swigluAlpha) * (bounded + spec.swigluUpOffset)
+  }
   const limit = spec.swigluLimit > 0 ? spec.swigluLimit : Number.POSITIVE_INFINITY
   const g = Math.min(gate, limit)
   const u = Math.max(-limit, Math.min(up, limit))

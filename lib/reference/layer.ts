@@ -98,11 +98,18 @@ function* addShared(
   )
   let c = 1
   if (tensors.sharedGate) {
-    const logit = yield* multiply(tensors.sharedGate, x, null, new Float64Array(1))
+    const logit = yield* multiply(tensors.sharedGate, x, tensors.sharedLogitBias, new Float64Array(1))
     c = sigmoid(logit[0]!)
   }
   const routedPart = config.sharedGate === 'mix' ? 1 - c : 1
   for (let h = 0; h < y.length; h++) y[h] = routedPart * y[h]! + c * shared[h]!
+}
+
+/** RMSNorm of a row, in place. */
+function normalizeRow(row: Float64Array, scale: Float32Array, epsilon: number): void {
+  const squares = row.reduce((sum, value) => sum + value * value, 0)
+  const factor = 1 / Math.sqrt(squares / row.length + epsilon)
+  for (let i = 0; i < row.length; i++) row[i] = row[i]! * factor * scale[i]!
 }
 
 /** Runs a block. Each row's result depends on that row alone, save where experts have a capacity. */
@@ -125,6 +132,7 @@ export function* runLayer(
     if (latent && latentSum) {
       yield* multiply(tensors.latentDown!, x, null, latent)
       yield* routedSum(config, tensors, pass, token, latent, latentSum)
+      if (tensors.latentNorm) normalizeRow(latentSum, tensors.latentNorm, config.latentNormEpsilon)
       yield* multiply(tensors.latentUp!, latentSum, null, y)
     } else yield* routedSum(config, tensors, pass, token, x, y)
     yield* addShared(config, tensors, x, y)

@@ -23,10 +23,14 @@ export interface LayerTensors {
   readonly shared: ExpertTensors | null
   /** `[1, H]` */
   readonly sharedGate: Matrix | null
+  /** `[1]` */
+  readonly sharedLogitBias: Float32Array | null
   /** `[D, H]` */
   readonly latentDown: Matrix | null
   /** `[H, D]` */
   readonly latentUp: Matrix | null
+  /** `[D]` */
+  readonly latentNorm: Float32Array | null
   /** `[H]` */
   readonly outputBias: Float32Array | null
 }
@@ -101,7 +105,7 @@ export function layerTensors(
   const numOutputs = numExperts + config.numIdentityExperts
   const size = latentSize || hiddenSize
   const widen = asNumbers ?? makeWiden(weights.dtype ?? 'bf16')
-  const { router, shared, sharedGate, latentDown, latentUp } = weights
+  const { router, shared, sharedGate, sharedLogitBias, latentDown, latentUp, latentNorm } = weights
   const { selectionBias, perExpertScale, hashTable, inputScale } = router
   const routing = { selectionBias, perExpertScale, hashTable }
   checkRoutingVectors(config, routing)
@@ -136,6 +140,20 @@ export function layerTensors(
     latentDown,
   )
   checkPresence(latentUp != null, latentSize > 0, 'weights.latentUp', 'config.latentSize is set', latentUp)
+  checkPresence(
+    sharedLogitBias != null,
+    sharedLogitBias != null && hasGate,
+    'weights.sharedLogitBias',
+    "config.sharedGate is not 'plain'",
+    sharedLogitBias,
+  )
+  checkPresence(
+    latentNorm != null,
+    config.latentNormEpsilon > 0,
+    'weights.latentNorm',
+    'config.latentNormEpsilon is set',
+    latentNorm,
+  )
   const optional = (matrix: WeightMatrix | undefined, rows: number, cols: number, name: string) =>
     matrix == null ? null : viewMatrix(matrix, rows, cols, name, widen)
   return {
@@ -150,8 +168,10 @@ export function layerTensors(
       ? expertTensors(shared, config, sharedIntermediateSize, hiddenSize, 'weights.shared', widen)
       : null,
     sharedGate: optional(sharedGate, 1, hiddenSize, 'weights.sharedGate'),
+    sharedLogitBias: vector(sharedLogitBias, 1, 'weights.sharedLogitBias'),
     latentDown: optional(latentDown, latentSize, hiddenSize, 'weights.latentDown'),
     latentUp: optional(latentUp, hiddenSize, latentSize, 'weights.latentUp'),
+    latentNorm: vector(latentNorm, latentSize, 'weights.latentNorm'),
     outputBias: vector(weights.outputBias, hiddenSize, 'weights.outputBias'),
   }
 }

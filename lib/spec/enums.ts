@@ -53,7 +53,7 @@ export const CAPACITIES = ['per_sequence', 'batch'] as const
 export type CapacityKind = (typeof CAPACITIES)[number]
 
 /** Activation of an expert's intermediate values. */
-export const ACTIVATIONS = ['silu', 'gelu', 'gelu_pytorch_tanh', 'relu', 'relu2', 'identity'] as const
+export const ACTIVATIONS = ['silu', 'gelu', 'gelu_pytorch_tanh', 'relu', 'relu2', 'identity', 'situ'] as const
 export type Activation = (typeof ACTIVATIONS)[number]
 
 /** How the shared expert joins the routed sum. */

@@ -16,6 +16,10 @@ export interface VectorTensors {
   hashTable?: Int32Array
   /** `[H]` */
   sharedGate?: Float32Array
+  /** `[1]` */
+  sharedLogitBias?: Float32Array
+  /** `[latentSize]` */
+  latentNorm?: Float32Array
   /** `[H]` */
   outputBias?: Float32Array
   /** `[numExperts, I]`, gate and up apart, whatever the checkpoint's layout */
@@ -41,6 +45,8 @@ export const VECTOR_NAMES = [
   'routerInputScale',
   'hashTable',
   'sharedGate',
+  'sharedLogitBias',
+  'latentNorm',
   'outputBias',
   'gateBias',
   'upBias',

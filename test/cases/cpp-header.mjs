@@ -53,6 +53,7 @@ const ACTIVATIONS = {
   relu: 'SE_RELU',
   relu2: 'SE_RELU2',
   identity: 'SE_IDENTITY',
+  situ: 'SE_SITU',
 }
 const SHARED_GATES = { plain: 'SE_SHARED_PLAIN', sigmoid: 'SE_SHARED_SIGMOID', mix: 'SE_SHARED_MIX' }
 const one = (table, value, what) => {
@@ -75,8 +76,10 @@ const FIELDS = {
   numSharedExperts: (value, config) =>
     `o.shared = ${number(config.sharedIntermediateSize ?? value * config.intermediateSize)};`,
   sharedIntermediateSize: () => '',
+  sharedSwigluLimit: () => '',
   sharedGate: value => `o.shared_mode = ${one(SHARED_GATES, value, 'sharedGate')};`,
   latentSize: value => `o.latent = ${number(value)};`,
+  latentNormEpsilon: value => `o.latent_norm_epsilon = ${number(value)};`,
   weightOn: value => `o.weight_on_input = ${value === 'input'};`,
   routerNormEpsilon: value => `o.router_norm_epsilon = ${number(value)};`,
 }
@@ -85,6 +88,7 @@ const EXTRAS = {
   routerBias: 'o.router_bias = true;',
   inputScale: 'o.input_scale = true;',
   outputBias: 'o.output_bias = true;',
+  sharedLogitBias: 'o.shared_logit_bias = true;',
 }
 
 function kind({ name, config, with: extras = [], rowPadding = 0 }) {

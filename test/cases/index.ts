@@ -85,6 +85,7 @@ export interface LayerCase {
     | 'routerBias'
     | 'perExpertScale'
     | 'inputScale'
+    | 'sharedLogitBias'
     | 'expertBias'
     | 'outputBias'
     | 'interleaved'

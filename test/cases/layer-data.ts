@@ -69,6 +69,8 @@ export function makeLayerData(layerCase: LayerCase, dtype: DType, seed = 1): Lay
     ),
     ...(config.numSharedExperts > 0 ? { shared: expert(sharedIntermediateSize, hiddenSize, false) } : {}),
     ...(config.sharedGate !== 'plain' ? { sharedGate: normal(hiddenSize, hiddenSize ** -0.5) } : {}),
+    ...(extras.has('sharedLogitBias') ? { sharedLogitBias: normal(1, 0.7) } : {}),
+    ...(config.latentNormEpsilon > 0 ? { latentNorm: normal(latentSize, 0.3).map(v => 1 + v) } : {}),
     ...(latentSize
       ? { latentDown: matrix(latentSize, hiddenSize), latentUp: matrix(hiddenSize, latentSize) }
       : {}),

@@ -434,22 +434,27 @@ TEST_CASE("coefficients") {
       const std::vector<double> hidden = random_values(random, dtype, tokens * stride);
       const std::vector<float> gate =
           random_array<float>(random, columns, 2 / std::sqrt(static_cast<double>(columns)));
+      // Of every other width: a layer may have none.
+      const bool is_biased = columns % 2 == 1;
+      const std::vector<float> bias = random_array<float>(random, 1);
+      const DeviceArray<float> device_bias(bias);
+      const float* with_bias = is_biased ? static_cast<const float*>(device_bias) : nullptr;
       std::vector<std::vector<float>> results;
       for (const int64_t shift : {0, 1}) {
         DeviceArray<uint8_t> x(shifted_bytes(dtype, hidden, shift));
         DeviceArray<float> weights(shifted(gate, shift));
         DeviceArray<float> out(tokens);
-        if (!synced(
-                launch_shared_coefficients(x.data() + shift * dtype_bytes(dtype), dtype, stride,
-                                           weights.data() + shift, tokens, columns, out, nullptr),
-                what))
+        if (!synced(launch_shared_coefficients(x.data() + shift * dtype_bytes(dtype), dtype, stride,
+                                               weights.data() + shift, with_bias, tokens, columns,
+                                               out, nullptr),
+                    what))
           continue;
         results.push_back(out.download());
         // The last row alone.
         DeviceArray<float> alone(1);
         if (!synced(launch_shared_coefficients(
                         x.data() + (shift + (tokens - 1) * stride) * dtype_bytes(dtype), dtype,
-                        stride, weights.data() + shift, 1, columns, alone, nullptr),
+                        stride, weights.data() + shift, with_bias, 1, columns, alone, nullptr),
                     what))
           continue;
         CHECK_MESSAGE(alone.download()[0] == results.back()[tokens - 1], what, ": a row alone");
@@ -458,7 +463,7 @@ TEST_CASE("coefficients") {
       check_same_bits(results[0], results[1], what + ": misaligned, same bits");
       std::vector<double> expected;
       for (int64_t row = 0; row < tokens; ++row) {
-        double sum = 0;
+        double sum = is_biased ? bias[0] : 0;
         for (int64_t column = 0; column < columns; ++column)
           sum += hidden[static_cast<size_t>(row * stride + column)] *
                  static_cast<double>(gate[static_cast<size_t>(column)]);
@@ -467,8 +472,8 @@ TEST_CASE("coefficients") {
       check_close(to_doubles(results[0]), expected, 5e-7, what);
     }
   }
-  CHECK_MESSAGE(launch_shared_coefficients(nullptr, SE_F32, 1, nullptr, 0, 1, nullptr, nullptr) ==
-                    cudaSuccess,
+  CHECK_MESSAGE(launch_shared_coefficients(nullptr, SE_F32, 1, nullptr, nullptr, 0, 1, nullptr,
+                                           nullptr) == cudaSuccess,
                 "coefficients: no tokens");
 }
 

@@ -84,6 +84,8 @@ DeviceLayer::DeviceLayer(SeDevice* device, const SeMoeLayer& host, int32_t batch
   layer_.router_bias = put_floats(layer_.router_bias, routing.num_experts);
   layer_.router_input_scale = put_floats(layer_.router_input_scale, layer_.hidden_size);
   layer_.shared_gate = put_floats(layer_.shared_gate, layer_.hidden_size);
+  layer_.shared_logit_bias = put_floats(layer_.shared_logit_bias, 1);
+  layer_.latent_norm = put_floats(layer_.latent_norm, layer_.latent_size);
   layer_.output_bias = put_floats(layer_.output_bias, layer_.hidden_size);
   put_experts(&layer_.experts);
   put_experts(&layer_.shared);

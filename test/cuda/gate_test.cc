@@ -14,12 +14,12 @@ namespace {
 TEST_SUITE_BEGIN("gate");
 
 using sparse_experts::cuda::launch_router;
-using sparse_experts::cuda::launch_router_norm;
 using sparse_experts::cuda::launch_router_sum;
+using sparse_experts::cuda::launch_row_norm;
 using sparse_experts::cuda::router_splits;
 using sparse_experts::cuda::RouterKernel;
 using sparse_experts::cuda::RouterKernelArgs;
-using sparse_experts::cuda::RouterNormArgs;
+using sparse_experts::cuda::RowNormArgs;
 using sparse_experts::cuda::SplitLogits;
 
 constexpr int32_t kDtypes[] = {SE_F32, SE_F16, SE_BF16};
@@ -255,18 +255,19 @@ TEST_CASE("router rows") {
       const Matrix input(dtype, num_tokens, hidden_size, stride, 1, x);
       const DeviceArray<float> device_scale(scale);
       const DeviceArray<float> rows(num_tokens * hidden_size);
-      RouterNormArgs args = {};
+      RowNormArgs args = {};
       args.input = input.data();
       args.input_dtype = dtype;
       args.input_stride = stride;
       args.scale = device_scale;
       args.epsilon = epsilon;
+      args.gain = 1 / std::sqrt(static_cast<double>(hidden_size));
       args.num_tokens = num_tokens;
       args.hidden_size = hidden_size;
       args.rows = rows;
       const std::string what =
           std::string("router rows ") + dtype_name(dtype) + " H " + std::to_string(hidden_size);
-      if (!synced(launch_router_norm(args, nullptr), what)) continue;
+      if (!synced(launch_row_norm(args, nullptr), what)) continue;
       std::vector<double> expected;
       for (int64_t t = 0; t < num_tokens; ++t) {
         double squares = 0;
@@ -286,11 +287,21 @@ TEST_CASE("router rows") {
       args.input = static_cast<const uint8_t*>(input.data()) + 2 * stride * dtype_bytes(dtype);
       args.num_tokens = 1;
       args.rows = alone;
-      if (!synced(launch_router_norm(args, nullptr), what)) continue;
+      if (!synced(launch_row_norm(args, nullptr), what)) continue;
       const std::vector<float> all = rows.download();
       check_same_bits(alone.download(),
                       std::vector<float>(all.begin() + 2 * hidden_size, all.end()),
                       what + ": a row alone has the batch's bits");
+      // Rows where they were read.
+      args.input = alone;
+      args.input_dtype = SE_F32;
+      args.input_stride = hidden_size;
+      const DeviceArray<float> twice(hidden_size);
+      args.rows = twice;
+      if (!synced(launch_row_norm(args, nullptr), what)) continue;
+      args.rows = alone;
+      if (!synced(launch_row_norm(args, nullptr), what)) continue;
+      check_same_bits(alone.download(), twice.download(), what + ": in place");
     }
   }
 }
@@ -309,7 +320,7 @@ TEST_CASE("refusals") {
   CHECK_MESSAGE(launch_router(args, nullptr) == cudaSuccess, "gate: no tokens");
   CHECK_MESSAGE(launch_router_sum({}, 0, 4, nullptr, nullptr) == cudaSuccess,
                 "gate sum: no tokens");
-  CHECK_MESSAGE(launch_router_norm({}, nullptr) == cudaSuccess, "router rows: no tokens");
+  CHECK_MESSAGE(launch_row_norm({}, nullptr) == cudaSuccess, "router rows: no tokens");
   args.num_tokens = 1;
   args.hidden_dtype = SE_I32;
   CHECK_MESSAGE(launch_router(args, nullptr) == cudaErrorInvalidValue,

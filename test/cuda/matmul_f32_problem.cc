@@ -32,13 +32,19 @@ double activated(const Case& c, double gate, double up) {
         return v > 0 ? v : 0;
       case SE_RELU2:
         return v > 0 ? v * v : 0;
+      case SE_SITU:
+        return static_cast<double>(c.alpha) * std::tanh(v / static_cast<double>(c.alpha)) /
+               (1 + std::exp(-v));
       default:
         return v;
     }
   };
   if (c.activation < 0) return up;
   if (!c.gated) return act(up);
-  if (c.limit > 0) {
+  if (c.activation == SE_SITU) {
+    const auto limit = static_cast<double>(c.limit);
+    if (limit > 0) up = limit * std::tanh(up / limit);
+  } else if (c.limit > 0) {
     gate = std::min(gate, static_cast<double>(c.limit));
     up = std::clamp(up, -static_cast<double>(c.limit), static_cast<double>(c.limit));
   }

@@ -98,7 +98,8 @@ TEST_CASE("options") {
   uint64_t seed = 100;
   Case c = {"plain", 4, 9, 2, 96, 96};
   run_case(limits, c, ++seed);
-  for (const int32_t kind : {SE_SILU, SE_GELU, SE_GELU_TANH, SE_RELU, SE_RELU2, SE_IDENTITY}) {
+  for (const int32_t kind :
+       {SE_SILU, SE_GELU, SE_GELU_TANH, SE_RELU, SE_RELU2, SE_IDENTITY, SE_SITU}) {
     for (const bool gated : {false, true}) {
       const std::string name = "activation " + std::to_string(kind) + (gated ? " gated" : "");
       Case a = {name.c_str(), 3, 7, 2, 31, 40};

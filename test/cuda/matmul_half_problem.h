@@ -66,6 +66,8 @@ inline double reference_activation(int32_t kind, double v, double alpha) {
       return std::max(v, 0.0);
     case SE_RELU2:
       return std::max(v, 0.0) * std::max(v, 0.0);
+    case SE_SITU:
+      return alpha * std::tanh(v / alpha) / (1 + std::exp(-v));
     default:
       return v;
   }
@@ -343,7 +345,10 @@ class MatmulProblem {
         if (spec_.gated) {
           double g = product(spec_.interleaved ? 2 * r : r);
           double u = product(spec_.interleaved ? 2 * r + 1 : rows + r);
-          if (act.limit > 0) {
+          if (act.kind == SE_SITU) {
+            const double limit = static_cast<double>(act.limit);
+            if (limit > 0) u = limit * std::tanh(u / limit);
+          } else if (act.limit > 0) {
             const double limit = static_cast<double>(act.limit);
             g = std::min(g, limit);
             u = std::max(-limit, std::min(u, limit));

@@ -73,6 +73,7 @@ describe.skipIf('error' in native)('raw addon', () => {
       'logitSoftcap',
       'sparsemixerEpsilon',
       'routerNormEpsilon',
+      'latentNormEpsilon',
     ])
     const vectors = makeDescription(config).vectors
     for (const field of Object.keys(config)) {

@@ -67,10 +67,13 @@ TEST_CASE("conversions") {
 TEST_CASE("activations") {
   const Context& context = current();
   const IsaKernels& kernels = kernels_of(context);
-  for (const int32_t kind : {SE_SILU, SE_GELU, SE_GELU_TANH, SE_RELU, SE_RELU2, SE_IDENTITY}) {
+  for (const int32_t kind :
+       {SE_SILU, SE_GELU, SE_GELU_TANH, SE_RELU, SE_RELU2, SE_IDENTITY, SE_SITU}) {
     for (const int32_t gated : {0, 1}) {
-      SeActivationSpec spec{kind, gated, kind == SE_SILU && gated ? 1.702f : 1.0f,
-                            gated ? 1.0f : 0.0f, gated ? 7.0f : 0.0f};
+      const float alpha = kind == SE_SITU ? 4.0f : kind == SE_SILU && gated ? 1.702f : 1.0f;
+      // SITU rounds up before the offset, which would cancel it somewhere.
+      const float offset = gated && kind != SE_SITU ? 1.0f : 0.0f;
+      SeActivationSpec spec{kind, gated, alpha, offset, gated ? 7.0f : 0.0f};
       const int64_t n = 40001;
       std::vector<float> gate(n), up(n), out(n, NAN), single(n, NAN);
       double worst = 0;

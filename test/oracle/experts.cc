@@ -67,6 +67,12 @@ double element(const void* data, int32_t dtype, int64_t index) {
 }
 
 double oracle_activation(const SeActivationSpec& spec, double gate, double up) {
+  if (spec.kind == SE_SITU) {
+    if (spec.gated && spec.limit > 0) up = spec.limit * std::tanh(up / spec.limit);
+    const double a = spec.alpha * std::tanh((spec.gated ? gate : up) / spec.alpha) *
+                     sigmoid(spec.gated ? gate : up);
+    return spec.gated ? a * (up + spec.up_offset) : a;
+  }
   double v = spec.gated ? gate : up;
   if (spec.gated && spec.limit > 0) {
     v = std::min(v, static_cast<double>(spec.limit));
@@ -134,11 +140,18 @@ std::vector<double> oracle_experts(const SeMoeLayer& layer, const SeTensor& hidd
       const bool on_output = !layer.weight_on_input || id >= layer.experts.num_experts;
       for (size_t i = 0; i < sum.size(); ++i) sum[i] += (on_output ? weight : 1) * y[i];
     }
+    if (layer.latent_norm != nullptr) {
+      double squares = 0;
+      for (const double v : sum) squares += v * v;
+      const double rms =
+          std::sqrt(squares / static_cast<double>(sum.size()) + layer.latent_norm_epsilon);
+      for (size_t i = 0; i < sum.size(); ++i) sum[i] *= layer.latent_norm[i] / rms;
+    }
     if (layer.latent_size > 0)
       sum = matrix_times(layer.latent_up, 0, layer.experts.dtype, sum, nullptr, 1);
     if (layer.shared.num_experts > 0) {
       const Row shared = expert(layer.shared, 0, x);
-      double z = 0;
+      double z = layer.shared_logit_bias != nullptr ? layer.shared_logit_bias[0] : 0;
       if (layer.shared_gate != nullptr)
         for (int64_t i = 0; i < layer.hidden_size; ++i) z += layer.shared_gate[i] * x[i];
       const double c = layer.shared_gate_mode == SE_SHARED_PLAIN ? 1 : sigmoid(z);

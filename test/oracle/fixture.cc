@@ -145,9 +145,12 @@ LayerFixture::LayerFixture(const LayerOptions& options) : random(options.seed * 
   if (options.shared > 0) layer.shared = experts(options, 1, hidden_size, options.shared);
   layer.shared_gate_mode = options.shared_mode;
   if (options.shared_mode != SE_SHARED_PLAIN) layer.shared_gate = floats(hidden_size, 0.1);
+  if (options.shared_logit_bias) layer.shared_logit_bias = floats(1, 0.7);
   if (options.latent > 0) {
     layer.latent_down =
         matrices(1, options.latent, hidden_size, options.dtype, options.row_padding);
+    layer.latent_norm_epsilon = options.latent_norm_epsilon;
+    if (options.latent_norm_epsilon > 0) layer.latent_norm = floats(options.latent, 0.3, 1);
     layer.latent_up = matrices(1, hidden_size, options.latent, options.dtype, options.row_padding);
   }
   if (options.output_bias) layer.output_bias = floats(hidden_size, 0.5);

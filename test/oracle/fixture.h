@@ -33,8 +33,10 @@ struct LayerOptions {
   bool output_bias = false;
   int64_t shared = 0;
   int32_t shared_mode = SE_SHARED_PLAIN;
+  bool shared_logit_bias = false;
   int64_t latent = 0;
-  int64_t row_padding = 0;  // extra elements between matrix rows, NaN
+  double latent_norm_epsilon = 0;  // 0: no norm
+  int64_t row_padding = 0;         // extra elements between matrix rows, NaN
   uint64_t seed = 1;
 };
 

@@ -39,7 +39,7 @@ const CONFIG: MoeConfig = {
   sharedGate: 'sigmoid',
   routerNormEpsilon: 1e-6,
 }
-const LATENT: MoeConfig = { ...CONFIG, latentSize: 1 }
+const LATENT: MoeConfig = { ...CONFIG, latentSize: 1, latentNormEpsilon: 1e-6 }
 
 let next: number
 /** Values of both signs that occur once in a layer. */
@@ -67,7 +67,10 @@ function makeWeights(config: MoeConfig): MoeWeights {
     shared: mlp(2 * I, H),
     sharedGate: values(H),
     outputBias: values(H),
-    ...(config.latentSize ? { latentDown: values(size * H), latentUp: values(H * size) } : {}),
+    sharedLogitBias: values(1),
+    ...(config.latentSize
+      ? { latentDown: values(size * H), latentUp: values(H * size), latentNorm: values(size) }
+      : {}),
   }
 }
 
@@ -90,6 +93,8 @@ describe('tensors of the addon', () => {
       routerInputScale: weights.router.inputScale,
       hashTable: undefined,
       sharedGate: weights.sharedGate,
+      sharedLogitBias: weights.sharedLogitBias,
+      latentNorm: weights.latentNorm,
       outputBias: weights.outputBias,
       gateBias: join('gateBias'),
       upBias: join('upBias'),
@@ -163,10 +168,9 @@ const TENSORS: [string, (weights: MoeWeights, value: unknown) => MoeWeights][] =
       (weights, value) => ({ ...weights, shared: { ...weights.shared!, [key]: value } as never }),
     ],
   ]),
-  ...['sharedGate', 'latentDown', 'latentUp', 'outputBias'].map((key): (typeof TENSORS)[number] => [
-    `weights.${key}`,
-    (weights, value) => ({ ...weights, [key]: value }),
-  ]),
+  ...['sharedGate', 'sharedLogitBias', 'latentDown', 'latentUp', 'latentNorm', 'outputBias'].map(
+    (key): (typeof TENSORS)[number] => [`weights.${key}`, (weights, value) => ({ ...weights, [key]: value })],
+  ),
 ]
 
 describe.each(TENSORS)('%s', (name, replaced) => {
@@ -214,6 +218,14 @@ const REFUSED: [string, MoeConfig, Partial<MoeWeights>, string][] = [
   ['without the shared MLP', CONFIG, { shared: undefined }, 'weights.shared'],
   ['without the shared gate', CONFIG, { sharedGate: undefined }, 'weights.sharedGate'],
   ['without a latent projection', LATENT, { latentUp: undefined }, 'weights.latentUp'],
+  ['without the norm of its latent sum', LATENT, { latentNorm: undefined }, 'weights.latentNorm'],
+  ['with a norm and no latent space', CONFIG, { latentNorm: new Float32Array(1) }, 'weights.latentNorm'],
+  [
+    'with a bias of a gate that it has not',
+    { ...CONFIG, sharedGate: 'plain' },
+    { sharedGate: undefined },
+    'weights.sharedLogitBias',
+  ],
   ['with a latent projection too many', CONFIG, { latentDown: new Float32Array(H) }, 'weights.latentDown'],
   ['without experts', CONFIG, { experts: undefined }, 'weights.experts'],
   ['with one expert too few', CONFIG, { experts: [mlp(I, H)] }, 'weights.experts'],

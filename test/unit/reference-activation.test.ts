@@ -70,7 +70,12 @@ describe('activations', () => {
     expect(activate('silu', 2, 1.702)).toBe(2 / (1 + Math.exp(-3.404)))
   })
 
-  it.each<Activation>(['silu', 'gelu', 'gelu_pytorch_tanh', 'relu', 'relu2', 'identity'])(
+  it('take situ with alpha as alpha * tanh(v / alpha) * sigmoid(v)', () => {
+    expectClose([activate('situ', 2, 4)], [(4 * Math.tanh(0.5)) / (1 + Math.exp(-2))], 1e-15)
+    expect([activate('situ', -1e4, 4), activate('situ', 1e4, 4)]).toEqual([-0, 4])
+  })
+
+  it.each<Activation>(['silu', 'gelu', 'gelu_pytorch_tanh', 'relu', 'relu2', 'identity', 'situ'])(
     '%s keeps NaN',
     kind => {
       expect(activate(kind, Number.NaN)).toBeNaN()
@@ -101,6 +106,14 @@ describe('gate and up', () => {
     const spec: ActivationSpec = { ...plain, swigluLimit: 7, swigluAlpha: 1.702, swigluUpOffset: 1 }
     expect(activateElement(spec, 2, 3)).toBe((2 / (1 + Math.exp(-1.702 * 2))) * 4)
     expect(activateElement(spec, 100, 100)).toBe((7 / (1 + Math.exp(-1.702 * 7))) * 8)
+  })
+
+  it('follow Kimi-K3: beta * tanh(gate / beta) * sigmoid(gate) * linearBeta * tanh(up / linearBeta)', () => {
+    const spec: ActivationSpec = { ...plain, activation: 'situ', swigluLimit: 25, swigluAlpha: 4 }
+    const gate = (4 * Math.tanh(7.5)) / (1 + Math.exp(-30))
+    expectClose([activateElement(spec, 30, -50)], [gate * 25 * Math.tanh(-2)], 1e-15)
+    // Without a bound up is as it is.
+    expectClose([activateElement({ ...spec, swigluLimit: 0 }, 30, -50)], [gate * -50], 1e-15)
   })
 
   it('leave the gate out when there is none', () => {

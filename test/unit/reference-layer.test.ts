@@ -98,6 +98,10 @@ describe('a block by hand', () => {
     }
     const y = w0 * 4 + w1 * 8
     expectClose(run({ latentSize: 1 }, latent).output, [y, -y], 1e-15)
+    // RMSNorm of one number is its sign, but for epsilon.
+    const normalised = run({ latentSize: 1, latentNormEpsilon: 9 }, { ...latent, latentNorm: f32(3) }).output
+    const row = (3 * y) / Math.sqrt(y * y + 9)
+    expectClose(normalised, [row, -row], 1e-15)
   })
 
   it('reads the router input of its own, normalised when told to', () => {
@@ -130,6 +134,15 @@ describe('shared experts', () => {
   it('are mixed with the routed part (MiniMax-Text-01)', () => {
     const c = sigmoid(0.5)
     const mixed = run({ ...parts, sharedGate: 'mix' }, { shared, sharedGate: f32(0, 0.5) })
+    expectClose(mixed.output, [(1 - c) * routed[0]! + c * 4, (1 - c) * routed[1]! + c], 1e-15)
+  })
+
+  it('are mixed with a bias (Klear)', () => {
+    const c = sigmoid(0.5 + 0.75)
+    const mixed = run(
+      { ...parts, sharedGate: 'mix' },
+      { shared, sharedGate: f32(0, 0.5), sharedLogitBias: f32(0.75) },
+    )
     expectClose(mixed.output, [(1 - c) * routed[0]! + c * 4, (1 - c) * routed[1]! + c], 1e-15)
   })
 

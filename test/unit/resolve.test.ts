@@ -99,6 +99,7 @@ describe('defaults', () => {
       sharedSwigluLimit: 0,
       weightOn: 'output',
       latentSize: 0,
+      latentNormEpsilon: 0,
       routerInput: 'hidden',
       routerNormEpsilon: 0,
     })
@@ -226,6 +227,7 @@ describe('impossible shapes', () => {
     ['alpha with gelu', { activation: 'gelu', swigluAlpha: 1.7 }, /only silu/],
     ['a shared width without shared experts', { sharedIntermediateSize: 4 }, /sharedIntermediateSize/],
     ['a shared gate without shared experts', { sharedGate: 'sigmoid' }, /sharedGate/],
+    ['a norm without a latent space', { latentNormEpsilon: 1e-6 }, /without latentSize.*latentNormEpsilon/],
     ['an unknown activation', { activation: 'swish' }, /activation/],
     ['a negative clamp', { swigluLimit: -1 }, /swigluLimit/],
     ['no family', { family: '' }, /family/],

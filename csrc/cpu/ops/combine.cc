@@ -66,6 +66,7 @@ float shared_coefficient(const CombineWave& wave, int64_t row) {
   tile.out = &z;
   tile.out_stride = 1;
   find_matmul(*wave.context.kernels, SE_F32, float_format(hidden.dtype).code)->rows(tile);
+  if (wave.layer.shared_logit_bias != nullptr) z += wave.layer.shared_logit_bias[0];
   return static_cast<float>(1 / (1 + std::exp(-static_cast<double>(z))));
 }
 
@@ -107,21 +108,47 @@ void combine_row(const CombineWave& wave, int64_t row) {
 
 }  // namespace
 
+namespace {
+
+// Sums of one token in the latent space, in pieces: body(col, n, sum).
+template <typename Body>
+void for_latent_pieces(const CombineWave& wave, int64_t row, const Body& body) {
+  float sum[kSlab];
+  for (int64_t col = 0; col < wave.width; col += kSlab) {
+    const int64_t n = std::min(kSlab, wave.width - col);
+    if (is_flagged(wave, row)) {  // its slots were not computed; the row ends as NaN
+      std::memset(sum, 0, n * sizeof(float));
+    } else {
+      sum_slots(wave, row, col, n, sum);
+    }
+    body(col, n, sum);
+  }
+}
+
+// 1 / sqrt(mean of squares + epsilon) of a token's sums. They are added up twice rather than kept:
+// that is little beside the matmuls, and needs no memory.
+double latent_factor(const CombineWave& wave, int64_t row) {
+  double squares = 0;
+  for_latent_pieces(wave, row, [&](int64_t, int64_t n, const float* sum) {
+    for (int64_t i = 0; i < n; ++i) squares += static_cast<double>(sum[i]) * sum[i];
+  });
+  return 1 / std::sqrt(squares / static_cast<double>(wave.width) + wave.layer.latent_norm_epsilon);
+}
+
+}  // namespace
+
 void sum_latent(const CombineWave& wave, void* sums, const RowLayout& layout, int32_t dtype) {
   wave.context.for_rows(
       wave.num_tokens, wave.width * wave.layer.routing.top_k, [&](int64_t first, int64_t last) {
-        float sum[kSlab];
+        const float* scale = wave.layer.latent_norm;
         for (int64_t row = first; row < last; ++row) {
-          for (int64_t col = 0; col < wave.width; col += kSlab) {
-            const int64_t n = std::min(kSlab, wave.width - col);
-            if (is_flagged(wave, row)) {  // its slots were not computed; the row ends as NaN
-              std::memset(sum, 0, n * sizeof(float));
-            } else {
-              sum_slots(wave, row, col, n, sum);
-            }
+          const double factor = scale != nullptr ? latent_factor(wave, row) : 1;
+          for_latent_pieces(wave, row, [&](int64_t col, int64_t n, float* sum) {
+            for (int64_t i = 0; scale != nullptr && i < n; ++i)
+              sum[i] = static_cast<float>(sum[i] * factor * scale[col + i]);
             char* out = static_cast<char*>(sums) + layout.offset(row, col) * dtype_bytes(dtype);
             wave.context.kernels->narrow(out, dtype, sum, n);
-          }
+          });
         }
       });
 }

@@ -24,7 +24,8 @@ struct CombineWave {
       nullptr;  // [num_tokens, hidden_size]: the routed sum out of the latent space, or NULL
 };
 
-// Sums of each token's slots in the latent space, [num_tokens, width] of `dtype`.
+// Sums of each token's slots in the latent space, normalised where the layer says so,
+// [num_tokens, width] of `dtype`.
 void sum_latent(const CombineWave& wave, void* sums, const RowLayout& layout, int32_t dtype);
 
 // Writes the output rows of the wave and raises non_finite where one is not finite.

@@ -88,6 +88,7 @@ std::string experts_text(const SeMoeLayer& layer, const ForwardPlan& plan,
 
 std::string combine_text(const SeMoeLayer& layer, const WaveConfigs& configs) {
   std::string text = "f32 sums in slot order";
+  if (layer.latent_norm != nullptr) text += ", latent sum normalised";
   if (layer.latent_size > 0) text += ", latent up " + matmul_text(configs.latent_up);
   if (layer.shared.num_experts > 0) text += ", shared expert added";
   if (layer.output_bias != nullptr) text += ", bias added";

@@ -4,6 +4,7 @@
 #include "cuda/layer/forward.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "cuda/layer/forward_queue.h"
 #include "cuda/layer/forward_wave.h"
@@ -37,16 +38,17 @@ Status queue_chunk(const ForwardQueue& queue, const SeForwardArgs& args,
   router.hidden_dtype = arrays.router_input_dtype;
   router.hidden_stride = arrays.router_input_stride;
   if (layer.router_input_scale != nullptr) {
-    RouterNormArgs rows{};
+    RowNormArgs rows{};
     rows.input = router.hidden;
     rows.input_dtype = router.hidden_dtype;
     rows.input_stride = router.hidden_stride;
     rows.scale = layer.router_input_scale;
     rows.epsilon = layer.router_norm_epsilon;
+    rows.gain = 1 / std::sqrt(static_cast<double>(layer.hidden_size));
     rows.num_tokens = count;
     rows.hidden_size = layer.hidden_size;
     rows.rows = at<float>(queue, plan.router_rows);
-    SE_RETURN_IF_ERROR(launched(queue, launch_router_norm(rows, queue.stream), "router_norm"));
+    SE_RETURN_IF_ERROR(launched(queue, launch_row_norm(rows, queue.stream), "router_norm"));
     router.hidden = rows.rows;
     router.hidden_dtype = SE_F32;
     router.hidden_stride = layer.hidden_size;

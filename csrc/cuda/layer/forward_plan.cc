@@ -75,6 +75,8 @@ ForwardPlan plan_forward(const SeMoeLayer& layer, const PlanLimits& limits, int6
   if (has_shared) token_bytes += plan.shared_intermediate * shared_act + hidden_size * 4 + 4;
   if (has_shared_input) token_bytes += hidden_size * shared_act;
   if (has_latent) token_bytes += 2 * plan.width * act + hidden_size * 4;
+  const bool has_latent_rows = has_latent && layer.latent_norm != nullptr && plan.dtype != SE_F32;
+  if (has_latent_rows) token_bytes += plan.width * 4;
   const auto wave_bytes = static_cast<int64_t>(std::min<uint64_t>(limits.wave_bytes, INT64_MAX));
   plan.wave_tokens =
       std::min(num_tokens_or_one, std::max(kLeastWaveTokens, wave_bytes / token_bytes));
@@ -121,6 +123,7 @@ ForwardPlan plan_forward(const SeMoeLayer& layer, const PlanLimits& limits, int6
   }
   if (has_latent) {
     plan.latent_sum = layout.take(tokens * plan.width * act);
+    if (has_latent_rows) plan.latent_rows = layout.take(tokens * plan.width * 4);
     plan.projected = layout.take(tokens * hidden_size * 4);
   }
   plan.total_bytes = std::max(layout.at, routing_end);

@@ -46,6 +46,7 @@ struct ForwardPlan {
   uint64_t shared_output = kNone;        // [T, H] f32
   uint64_t shared_coefficients = kNone;  // [T] f32
   uint64_t latent_sum = kNone;           // [T, D] act
+  uint64_t latent_rows = kNone;          // [T, D] f32, before a norm; none where act is f32
   uint64_t projected = kNone;            // [T, H] f32
   uint64_t expert_offsets = kNone;       // [num real experts + 1] i32
   uint64_t sorted_slots = kNone;         // [T * K] i32

@@ -10,6 +10,7 @@
 #include "cuda/ops/dispatch.h"
 #include "cuda/ops/elementwise.h"
 #include "cuda/ops/expert_matmul.h"
+#include "cuda/ops/router.h"
 #include "ops/checks.h"
 
 namespace sparse_experts::cuda {
@@ -288,17 +289,46 @@ class Wave {
     return combine;
   }
 
+  // The norm of the latent sums, f32, and their rounding to the experts' dtype.
+  Status normalize_latent(float* rows) const {
+    RowNormArgs norm{};
+    norm.input = rows;
+    norm.input_dtype = SE_F32;
+    norm.input_stride = plan_.width;
+    norm.scale = layer_.latent_norm;
+    norm.epsilon = layer_.latent_norm_epsilon;
+    norm.gain = 1;
+    norm.num_tokens = num_tokens_;
+    norm.hidden_size = plan_.width;
+    norm.rows = rows;
+    SE_RETURN_IF_ERROR(launched(launch_row_norm(norm, stream()), "latent norm"));
+    if (plan_.dtype == SE_F32) return Status::ok();
+    ConvertArgs args{};
+    args.from = rows;
+    args.from_dtype = SE_F32;
+    args.from_stride = plan_.width;
+    args.to = at<void>(plan_.latent_sum);
+    args.to_dtype = plan_.dtype;
+    args.to_stride = plan_.width;
+    args.rows = num_tokens_;
+    args.cols = plan_.width;
+    return launched(launch_convert(args, stream()), "latent sum");
+  }
+
   Status finish() const {
     CombineKernelArgs combine = slot_sum();
     if (has_latent()) {
       combine.hidden_size = plan_.width;
-      combine.output = at<void>(plan_.latent_sum);
-      combine.output_dtype = plan_.dtype;
+      const bool has_rows = plan_.latent_rows != ForwardPlan::kNone;
+      combine.output = at<void>(has_rows ? plan_.latent_rows : plan_.latent_sum);
+      combine.output_dtype = has_rows ? static_cast<int32_t>(SE_F32) : plan_.dtype;
       combine.output_stride = plan_.width;
       SE_RETURN_IF_ERROR(launched(launch_combine(combine, stream()), "latent sum"));
-      SE_RETURN_IF_ERROR(project(layer_.latent_up, {combine.output, plan_.dtype, plan_.width},
-                                 at<void>(plan_.projected), SE_F32, configs_.latent_up,
-                                 "latent_up"));
+      if (layer_.latent_norm != nullptr)
+        SE_RETURN_IF_ERROR(normalize_latent(static_cast<float*>(combine.output)));
+      const Rows sums = {at<void>(plan_.latent_sum), plan_.dtype, plan_.width};
+      SE_RETURN_IF_ERROR(project(layer_.latent_up, sums, at<void>(plan_.projected), SE_F32,
+                                 configs_.latent_up, "latent_up"));
       combine.projected = at<float>(plan_.projected);
     }
     combine.hidden_size = layer_.hidden_size;
@@ -312,11 +342,11 @@ class Wave {
       if (layer_.shared_gate_mode != SE_SHARED_PLAIN) {
         auto* coefficients = at<float>(plan_.shared_coefficients);
         combine.shared_coefficients = coefficients;
-        SE_RETURN_IF_ERROR(
-            launched(launch_shared_coefficients(hidden_.data, hidden_.dtype, hidden_.stride,
-                                                layer_.shared_gate, num_tokens_, layer_.hidden_size,
-                                                coefficients, stream()),
-                     "shared_coefficients"));
+        SE_RETURN_IF_ERROR(launched(
+            launch_shared_coefficients(hidden_.data, hidden_.dtype, hidden_.stride,
+                                       layer_.shared_gate, layer_.shared_logit_bias, num_tokens_,
+                                       layer_.hidden_size, coefficients, stream()),
+            "shared_coefficients"));
       }
     }
     return launched(launch_combine(combine, stream()), "combine");

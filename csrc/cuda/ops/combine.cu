@@ -51,15 +51,15 @@ cudaError_t launch_output(const CombineKernelArgs& args, cudaStream_t stream) {
 
 template <typename Input>
 cudaError_t launch_coefficients(const Input* hidden, int64_t hidden_stride, const float* gate,
-                                int64_t num_tokens, int64_t hidden_size, float* coefficients,
-                                cudaStream_t stream) {
+                                const float* bias, int64_t num_tokens, int64_t hidden_size,
+                                float* coefficients, cudaStream_t stream) {
   const bool quads = hidden_size % kQuad == 0 &&
                      is_vector_aligned(hidden, hidden_stride, sizeof(Input), kQuad) &&
                      rows_aligned(gate, 0);
   return launch(
       quads ? shared_coefficients_kernel<Input, true> : shared_coefficients_kernel<Input, false>,
       dim3(static_cast<unsigned>(std::min(num_tokens, kMaxBlocks))), dim3(kCoefficientThreads), 0,
-      stream, hidden, hidden_stride, gate, num_tokens, hidden_size, coefficients);
+      stream, hidden, hidden_stride, gate, bias, num_tokens, hidden_size, coefficients);
 }
 
 }  // namespace
@@ -81,18 +81,18 @@ cudaError_t launch_combine(const CombineKernelArgs& args, cudaStream_t stream) {
 
 cudaError_t launch_shared_coefficients(const void* hidden, int32_t hidden_dtype,
                                        int64_t hidden_stride, const float* shared_gate,
-                                       int64_t num_tokens, int64_t hidden_size, float* coefficients,
-                                       cudaStream_t stream) {
+                                       const float* bias, int64_t num_tokens, int64_t hidden_size,
+                                       float* coefficients, cudaStream_t stream) {
   if (num_tokens <= 0) return cudaSuccess;
   switch (hidden_dtype) {
     case SE_F32:
       return launch_coefficients(static_cast<const float*>(hidden), hidden_stride, shared_gate,
-                                 num_tokens, hidden_size, coefficients, stream);
+                                 bias, num_tokens, hidden_size, coefficients, stream);
     case SE_F16:
-      return launch_coefficients(static_cast<const F16*>(hidden), hidden_stride, shared_gate,
+      return launch_coefficients(static_cast<const F16*>(hidden), hidden_stride, shared_gate, bias,
                                  num_tokens, hidden_size, coefficients, stream);
     case SE_BF16:
-      return launch_coefficients(static_cast<const Bf16*>(hidden), hidden_stride, shared_gate,
+      return launch_coefficients(static_cast<const Bf16*>(hidden), hidden_stride, shared_gate, bias,
                                  num_tokens, hidden_size, coefficients, stream);
     default:
       return cudaErrorInvalidValue;

@@ -40,11 +40,11 @@ struct CombineKernelArgs {
 };
 cudaError_t launch_combine(const CombineKernelArgs& args, cudaStream_t stream);
 
-// coefficient = sigmoid(shared_gate . x); fixed order, the same for a row in every batch.
+// coefficient = sigmoid(shared_gate . x + bias[0]), bias may be null; fixed order, the same for a row in every batch.
 cudaError_t launch_shared_coefficients(const void* hidden, int32_t hidden_dtype,
                                        int64_t hidden_stride, const float* shared_gate,
-                                       int64_t num_tokens, int64_t hidden_size, float* coefficients,
-                                       cudaStream_t stream);
+                                       const float* bias, int64_t num_tokens, int64_t hidden_size,
+                                       float* coefficients, cudaStream_t stream);
 
 // ids[slot] = 0 for the slots that dispatch listed, -1 for all others.
 cudaError_t launch_listed_slots(const int32_t* expert_offsets, int64_t num_experts,

@@ -112,11 +112,11 @@ cudaError_t launch_router_sum(const SplitLogits& split, int64_t num_tokens, int6
                 stream, split, size, num_experts, logits);
 }
 
-cudaError_t launch_router_norm(const RouterNormArgs& args, cudaStream_t stream) {
+cudaError_t launch_row_norm(const RowNormArgs& args, cudaStream_t stream) {
   if (args.num_tokens == 0) return cudaSuccess;
   if (args.num_tokens > INT32_MAX) return cudaErrorInvalidValue;
-  return launch(router_norm_kernel, dim3(static_cast<unsigned>(args.num_tokens)),
-                dim3(kRouterNormThreads), 0, stream, args);
+  return launch(row_norm_kernel, dim3(static_cast<unsigned>(args.num_tokens)),
+                dim3(kRowNormThreads), 0, stream, args);
 }
 
 }  // namespace sparse_experts::cuda

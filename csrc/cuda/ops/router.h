@@ -41,16 +41,17 @@ cudaError_t launch_router_sum(const SplitLogits& split, int64_t num_tokens, int6
                               float* logits, cudaStream_t stream);
 
 // Gemma 4: rows = x / rms(x) * scale * hidden_size^-0.5, the mean square plus epsilon, f32.
-struct RouterNormArgs {
+struct RowNormArgs {
   const void* input;  // [num_tokens, hidden_size]
   int32_t input_dtype;
   int64_t input_stride;
   const float* scale;  // [hidden_size]
   double epsilon;
+  double gain;
   int64_t num_tokens;
   int64_t hidden_size;
   float* rows;  // out [num_tokens, hidden_size]
 };
-cudaError_t launch_router_norm(const RouterNormArgs& args, cudaStream_t stream);
+cudaError_t launch_row_norm(const RowNormArgs& args, cudaStream_t stream);
 
 }  // namespace sparse_experts::cuda

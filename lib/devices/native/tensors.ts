@@ -43,7 +43,7 @@ export function nativeTensors(
   const numOutputs = numExperts + config.numIdentityExperts
   const expertSize = latentSize || H
   requireObject(weights, 'weights', 'an object')
-  const { router, experts, shared, sharedGate, latentDown, latentUp } = weights
+  const { router, experts, shared, sharedGate, sharedLogitBias, latentDown, latentUp, latentNorm } = weights
   requireObject(router, 'weights.router', 'an object with the router weight')
   if (!Array.isArray(experts))
     throw invalidArgType('weights.experts', 'an array with one entry per expert', experts)
@@ -65,6 +65,19 @@ export function nativeTensors(
     "config.sharedGate is not 'plain'",
     sharedGate,
     'weights.sharedGate',
+  )
+  isPresent(
+    sharedLogitBias,
+    'weights.sharedLogitBias',
+    false,
+    config.sharedGate !== 'plain',
+    "config.sharedGate is not 'plain'",
+  )
+  neededWhen(
+    config.latentNormEpsilon > 0,
+    'config.latentNormEpsilon is set',
+    latentNorm,
+    'weights.latentNorm',
   )
   neededWhen(latentSize > 0, 'config.latentSize is set', latentDown, 'weights.latentDown')
   neededWhen(latentSize > 0, 'config.latentSize is set', latentUp, 'weights.latentUp')
@@ -112,6 +125,8 @@ export function nativeTensors(
     routerInputScale: vectorOf(inputScale, H, 'weights.router.inputScale'),
     hashTable: hashTable ?? undefined,
     sharedGate: sharedGate ? widened(sharedGate, 1, H, bits, 'weights.sharedGate') : undefined,
+    sharedLogitBias: vectorOf(sharedLogitBias, 1, 'weights.sharedLogitBias'),
+    latentNorm: vectorOf(latentNorm, latentSize, 'weights.latentNorm'),
     outputBias: vectorOf(weights.outputBias, H, 'weights.outputBias'),
     gateBias: gathered(experts, 'gateBias', I),
     upBias: gathered(experts, 'upBias', I),

@@ -70,8 +70,10 @@ export function assembleWeights(
       downBias: vectors.sharedDownBias,
     },
     sharedGate: vectors.sharedGate,
+    sharedLogitBias: vectors.sharedLogitBias,
     latentDown: matrices.latentDown,
     latentUp: matrices.latentUp,
+    latentNorm: vectors.latentNorm,
     outputBias: vectors.outputBias,
   }
 }
@@ -206,8 +208,10 @@ function copyOf(tensors: LayerTensors, dtype: DType): LayerTensors {
     experts: experts.map(mlp),
     shared: shared && mlp(shared),
     sharedGate: sharedGate && denseCopy(sharedGate, 'f32'),
+    sharedLogitBias: vector(tensors.sharedLogitBias),
     latentDown: latentDown && denseCopy(latentDown, dtype),
     latentUp: latentUp && denseCopy(latentUp, dtype),
+    latentNorm: vector(tensors.latentNorm),
     outputBias: vector(tensors.outputBias),
   }
 }

@@ -2,6 +2,7 @@
 //   gated:   act(min(gate, limit)) * (clamp(up, -limit, limit) + up_offset), the limits only where
 //            limit > 0
 //   ungated: act(up)
+// SITU caps neither: its up is limit * tanh(up / limit).
 // Comparisons are written so that a NaN stays one. The exponentials are the accurate ones: an
 // approximate tanh or exp would show beside the f32 accumulators.
 #pragma once
@@ -32,8 +33,11 @@ __device__ __forceinline__ float gelu_tanh(float v) {
 
 __device__ __forceinline__ float relu(float v) { return v < 0.0f ? 0.0f : v; }
 
+__device__ __forceinline__ float bounded(float v, float bound) { return bound * tanhf(v / bound); }
+
 template <int kKind>
 __device__ __forceinline__ float activate(float v, float alpha) {
+  if constexpr (kKind == SE_SITU) return bounded(v, alpha) / (1.0f + expf(-v));
   if constexpr (kKind == SE_SILU) return silu(v, alpha);
   if constexpr (kKind == SE_GELU) return gelu(v);
   if constexpr (kKind == SE_GELU_TANH) return gelu_tanh(v);
@@ -45,7 +49,9 @@ __device__ __forceinline__ float activate(float v, float alpha) {
 template <int kKind>
 __device__ __forceinline__ float activate_gated(float gate, float up,
                                                 const SeActivationSpec& spec) {
-  if (spec.limit > 0.0f) {
+  if constexpr (kKind == SE_SITU) {
+    if (spec.limit > 0.0f) up = bounded(up, spec.limit);
+  } else if (spec.limit > 0.0f) {
     gate = gate > spec.limit ? spec.limit : gate;
     up = up > spec.limit ? spec.limit : up;
     up = up < -spec.limit ? -spec.limit : up;
@@ -83,6 +89,8 @@ __device__ __forceinline__ void activate_elements(const SeActivationSpec& spec,
       return activate_kind<kGated, SE_RELU>(spec, gate, up);
     case SE_RELU2:
       return activate_kind<kGated, SE_RELU2>(spec, gate, up);
+    case SE_SITU:
+      return activate_kind<kGated, SE_SITU>(spec, gate, up);
     default:
       return activate_kind<kGated, SE_IDENTITY>(spec, gate, up);
   }

@@ -173,7 +173,8 @@ constexpr int kCoefficientColumns = 4;  // contiguous columns of a thread
 template <typename Input, bool kVector>
 __global__ void __launch_bounds__(kCoefficientThreads)
     shared_coefficients_kernel(const Input* hidden, int64_t hidden_stride, const float* gate,
-                               int64_t num_tokens, int64_t hidden_size, float* coefficients) {
+                               const float* bias, int64_t num_tokens, int64_t hidden_size,
+                               float* coefficients) {
   SE_SHARED(float, partials, 32);
   for (int64_t row = blockIdx.x; row < num_tokens; row += gridDim.x) {
     const Input* x = hidden + row * hidden_stride;
@@ -192,9 +193,11 @@ __global__ void __launch_bounds__(kCoefficientThreads)
           sum = fmaf(to_float(x[c]), gate[c], sum);
       }
     }
-    const float total = block_sum(sum, partials);
-    if (threadIdx.x == 0)
+    float total = block_sum(sum, partials);
+    if (threadIdx.x == 0) {
+      if (bias != nullptr) total += bias[0];
       coefficients[row] = static_cast<float>(1.0 / (1.0 + exp(-static_cast<double>(total))));
+    }
     __syncthreads();
   }
 }
