@@ -112,15 +112,16 @@ typedef struct SeSelectArgs {
 
 /* ---- experts --------------------------------------------------------------------------------- */
 
-/* gated:   h = act(g) * (u + up_offset), g = min(gate x, limit), u = clamp(up x, -limit, limit)
- * when limit > 0 ungated: h = act(up x). SILU is g * sigmoid(alpha * g). SITU caps nothing: its
+/* gated:   h = act(g) * (u + up_offset), g = min(gate x, gate_limit), u = clamp(up x, -limit,
+ * limit) when limit > 0; gate_limit 0: limit. ungated: h = act(up x). SILU is g * sigmoid(alpha * g). SITU caps nothing: its
  * gate is alpha * tanh(g / alpha) * sigmoid(g), its up limit * tanh(u / limit) when limit > 0. */
 typedef struct SeActivationSpec {
   int32_t kind; /* SeActivation */
   int32_t gated;
   float alpha;
   float up_offset;
-  float limit; /* 0 = none */
+  float limit;      /* 0 = none */
+  float gate_limit; /* 0 = limit */
 } SeActivationSpec;
 
 /* How a matrix lies: what is stored for each weight, and how that becomes a value. It is not the

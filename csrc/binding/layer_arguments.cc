@@ -102,13 +102,15 @@ SeRouting parse_routing(const Napi::Object& config) {
   return routing;
 }
 
-SeActivationSpec parse_activation(const Napi::Object& config, const char* limit_name) {
+SeActivationSpec parse_activation(const Napi::Object& config, const char* limit_name,
+                                  const char* gate_limit_name) {
   SeActivationSpec spec = {};
   spec.kind = choice_property(config, "activation", kActivationNames);
   spec.gated = boolean_property(config, "gated") ? 1 : 0;
   spec.alpha = static_cast<float>(number_property(config, "swigluAlpha"));
   spec.up_offset = static_cast<float>(number_property(config, "swigluUpOffset"));
   spec.limit = static_cast<float>(number_property(config, limit_name));
+  spec.gate_limit = static_cast<float>(number_property(config, gate_limit_name));
   return spec;
 }
 
@@ -125,8 +127,8 @@ LayerDescription parse_layer_config(const Napi::Object& config, int32_t dtype) {
     layer.shared_intermediate_size = 0;
   }
   layer.latent_norm_epsilon = number_property(config, "latentNormEpsilon");
-  layer.activation = parse_activation(config, "swigluLimit");
-  layer.shared_activation = parse_activation(config, "sharedSwigluLimit");
+  layer.activation = parse_activation(config, "swigluLimit", "swigluGateLimit");
+  layer.shared_activation = parse_activation(config, "sharedSwigluLimit", "sharedSwigluGateLimit");
   layer.shared_gate_mode = choice_property(config, "sharedGate", kSharedGateNames);
   layer.weight_on_input = choice_property(config, "weightOn", {{"output", 0}, {"input", 1}});
   layer.router_norm_epsilon = number_property(config, "routerNormEpsilon");

@@ -16,6 +16,7 @@ LayerDescription parse_layer_config(const Napi::Object& config, int32_t dtype);
 // Fields of a ResolvedRouting; the pointers stay null.
 SeRouting parse_routing(const Napi::Object& config);
 // 'activation', 'gated', 'swigluAlpha', 'swigluUpOffset' and the limit under `limit_name`.
-SeActivationSpec parse_activation(const Napi::Object& config, const char* limit_name);
+SeActivationSpec parse_activation(const Napi::Object& config, const char* limit_name,
+                                  const char* gate_limit_name);
 
 }  // namespace sparse_experts::binding

@@ -163,7 +163,8 @@ void expert_matmul(const Napi::CallbackInfo& info) {
   const Napi::Value activation = request.Get("activation");
   if (!is_absent(activation)) {
     args.apply_activation = 1;
-    args.activation = parse_activation(object_argument(activation, "activation"), "swigluLimit");
+    args.activation = parse_activation(object_argument(activation, "activation"), "swigluLimit",
+                                       "swigluGateLimit");
   }
   const Napi::Value x_value = request.Get("x");
   const Napi::Value weights_value = request.Get("weights");

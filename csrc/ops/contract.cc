@@ -47,8 +47,9 @@ Status validate_routing(const SeRouting& routing) {
 Status validate_activation(const SeActivationSpec& spec) {
   SE_CHECK_ARGUMENT(find_name(kActivationNames, spec.kind), "activation: unknown kind");
   SE_CHECK_ARGUMENT(std::isfinite(spec.alpha) && std::isfinite(spec.up_offset) &&
-                        std::isfinite(spec.limit) && spec.limit >= 0,
-                    "activation: alpha, up_offset and limit must be finite, limit not negative");
+                        std::isfinite(spec.limit) && spec.limit >= 0 &&
+                        std::isfinite(spec.gate_limit) && spec.gate_limit >= 0,
+                    "activation: alpha, up_offset and limits must be finite, limits not negative");
   return Status::ok();
 }
 

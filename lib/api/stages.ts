@@ -51,6 +51,8 @@ export interface ExpertMatmulOptions {
   /** Gated weights alternate gate and up rows instead of holding two halves. @defaultValue false */
   interleaved?: boolean
   swigluLimit?: number
+  /** @defaultValue swigluLimit */
+  swigluGateLimit?: number
   swigluAlpha?: number
   swigluUpOffset?: number
   /** `[E, N]`, or `[E, 2N]` when gated; f32. */
@@ -213,6 +215,7 @@ export function expertMatmul(
     'gated',
     'interleaved',
     'swigluLimit',
+    'swigluGateLimit',
     'swigluAlpha',
     'swigluUpOffset',
     'bias',
@@ -259,6 +262,7 @@ export function expertMatmul(
             activation,
             gated,
             swigluLimit: options.swigluLimit ?? 0,
+            swigluGateLimit: options.swigluGateLimit ?? 0,
             swigluAlpha: options.swigluAlpha ?? 1,
             swigluUpOffset: options.swigluUpOffset ?? 0,
           },

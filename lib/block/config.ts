@@ -23,6 +23,11 @@ export interface MoeShape {
   gated?: boolean
   /** Gate is capped from above, up clamped to ±limit, before the activation; with `situ` the bound of up. @defaultValue none */
   swigluLimit?: number
+  /**
+   * Cap of the gate where it is another than of up. A cap L that follows silu (Step-3.5) is one before it, at the g with silu(g) = L.
+   * @defaultValue swigluLimit
+   */
+  swigluGateLimit?: number
   /** gpt-oss: 1.702; Kimi-K3: 4. @defaultValue 1 */
   swigluAlpha?: number
   /** Added to up before the product (gpt-oss: 1). @defaultValue 0 */
@@ -38,6 +43,8 @@ export interface MoeShape {
   sharedGate?: SharedGate
   /** The same clamp in the shared MLP (DeepSeek-V4). @defaultValue none */
   sharedSwigluLimit?: number
+  /** @defaultValue sharedSwigluLimit */
+  sharedSwigluGateLimit?: number
   /** Where the routing weight multiplies an expert: its output, or its input (Llama 4). @defaultValue 'output' */
   weightOn?: 'output' | 'input'
   /** Experts work in this smaller dimension, between two projections (Nemotron-H). @defaultValue none */
@@ -62,12 +69,16 @@ export interface ResolvedMoeConfig extends ResolvedRouting {
   readonly gated: boolean
   /** 0: none. */
   readonly swigluLimit: number
+  /** 0: swigluLimit. */
+  readonly swigluGateLimit: number
   readonly swigluAlpha: number
   readonly swigluUpOffset: number
   readonly numSharedExperts: number
   readonly sharedIntermediateSize: number
   readonly sharedGate: SharedGate
   readonly sharedSwigluLimit: number
+  /** 0: sharedSwigluLimit. */
+  readonly sharedSwigluGateLimit: number
   readonly weightOn: 'output' | 'input'
   /** 0: experts work in hiddenSize. */
   readonly latentSize: number

@@ -15,12 +15,14 @@ const SHAPE_KEYS = [
   'activation',
   'gated',
   'swigluLimit',
+  'swigluGateLimit',
   'swigluAlpha',
   'swigluUpOffset',
   'numSharedExperts',
   'sharedIntermediateSize',
   'sharedGate',
   'sharedSwigluLimit',
+  'sharedSwigluGateLimit',
   'weightOn',
   'latentSize',
   'latentNormEpsilon',
@@ -57,6 +59,13 @@ export function resolveConfig(config: MoeConfig | ResolvedMoeConfig): ResolvedMo
       'swigluAlpha',
     )
 
+  const swigluLimit = fields.nonNegative('swigluLimit', 0)
+  const sharedSwigluLimit = fields.nonNegative('sharedSwigluLimit', 0)
+  if (swigluLimit === 0 || activation === 'situ')
+    fields.refuseUnless(0, 'nothing without a clamp (swigluLimit)', 'swigluGateLimit')
+  if (sharedSwigluLimit === 0 || activation === 'situ')
+    fields.refuseUnless(0, 'nothing without a clamp (sharedSwigluLimit)', 'sharedSwigluGateLimit')
+
   const numSharedExperts = fields.integer('numSharedExperts', 0, MAX_SIZE, 0)
   if (numSharedExperts === 0) {
     const why = 'nothing with numSharedExperts 0'
@@ -80,13 +89,15 @@ export function resolveConfig(config: MoeConfig | ResolvedMoeConfig): ResolvedMo
     intermediateSize,
     activation,
     gated,
-    swigluLimit: fields.nonNegative('swigluLimit', 0),
+    swigluLimit,
+    swigluGateLimit: fields.nonNegative('swigluGateLimit', 0),
     swigluAlpha: fields.positive('swigluAlpha', 1),
     swigluUpOffset: fields.number('swigluUpOffset', 'a finite number', () => true, 0),
     numSharedExperts,
     sharedIntermediateSize,
     sharedGate: fields.oneOf('sharedGate', SHARED_GATES, 'plain'),
-    sharedSwigluLimit: fields.nonNegative('sharedSwigluLimit', 0),
+    sharedSwigluLimit,
+    sharedSwigluGateLimit: fields.nonNegative('sharedSwigluGateLimit', 0),
     weightOn: fields.oneOf('weightOn', ['output', 'input'], 'output'),
     latentSize,
     latentNormEpsilon: fields.nonNegative('latentNormEpsilon', 0),

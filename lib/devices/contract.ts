@@ -133,7 +133,7 @@ export interface ExpertMatmulRequest {
   /** null: out = x Wᵀ + b. */
   activation: Pick<
     ResolvedMoeConfig,
-    'activation' | 'gated' | 'swigluLimit' | 'swigluAlpha' | 'swigluUpOffset'
+    'activation' | 'gated' | 'swigluLimit' | 'swigluGateLimit' | 'swigluAlpha' | 'swigluUpOffset'
   > | null
   /** `[E+1]` and `[T*K]`. */
   expertOffsets: Stored<Int32Array>

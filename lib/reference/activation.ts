@@ -9,7 +9,8 @@ import { sigmoid } from './scores.js'
 export type ActivationSpec = Pick<
   ResolvedMoeConfig,
   'activation' | 'gated' | 'swigluLimit' | 'swigluAlpha' | 'swigluUpOffset'
->
+> &
+  Partial<Pick<ResolvedMoeConfig, 'swigluGateLimit'>>
 
 /** `erf(x)` for |x| < 2: `2/√π · e^(−x²) · Σ 2ⁿ x^(2n+1) / (2n+1)!!`, whose terms all have one sign (Abramowitz & Stegun 7.1.6). */
 function erfSeries(x: number): number {
@@ -71,7 +72,7 @@ export function activate(kind: Activation, v: number, alpha = 1): number {
 }
 
 /**
- * One element between the matmuls. Gated: `act(min(gate, limit)) * (clamp(up, ±limit) + upOffset)`, the gate capped from above only
+ * One element between the matmuls. Gated: `act(min(gate, gateLimit or limit)) * (clamp(up, ±limit) + upOffset)`, the gate capped from above only
  * (gpt-oss `swiglu`, DeepSeek-V4 `swiglu_limit`); not gated: `act(up)`. `situ` bounds up by `limit * tanh(up / limit)`, and the gate by
  * itself (Kimi-K3 `SituAndMul`).
  */
@@ -82,7 +83,7 @@ export function activateElement(spec: ActivationSpec, gate: number, up: number):
     return activate('situ', gate, spec.swigluAlpha) * (bounded + spec.swigluUpOffset)
   }
   const limit = spec.swigluLimit > 0 ? spec.swigluLimit : Number.POSITIVE_INFINITY
-  const g = Math.min(gate, limit)
+  const g = Math.min(gate, spec.swigluGateLimit ? spec.swigluGateLimit : limit)
   const u = Math.max(-limit, Math.min(up, limit))
   return activate(spec.activation, g, spec.swigluAlpha) * (u + spec.swigluUpOffset)
 }

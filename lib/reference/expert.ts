@@ -118,6 +118,7 @@ function checkMatmulOptions(options: ExpertMatmulOptions) {
     spec.boolean('gated')
     for (const key of ['swigluLimit', 'swigluAlpha', 'swigluUpOffset'])
       spec.number(key, 'a finite number', () => true)
+    spec.nonNegative('swigluGateLimit', 0)
   }
   return {
     rows: fields.integer('rows', 1, MAX_SIZE),

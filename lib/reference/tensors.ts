@@ -37,8 +37,9 @@ export interface LayerTensors {
 
 /** What the shared MLP does between its matmuls: the experts' activation with a clamp of its own. */
 export function sharedActivation(config: ResolvedMoeConfig): ActivationSpec {
-  const { activation, gated, swigluAlpha, swigluUpOffset, sharedSwigluLimit } = config
-  return { activation, gated, swigluAlpha, swigluUpOffset, swigluLimit: sharedSwigluLimit }
+  const { activation, gated, swigluAlpha, swigluUpOffset } = config
+  const limits = { swigluLimit: config.sharedSwigluLimit, swigluGateLimit: config.sharedSwigluGateLimit }
+  return { activation, gated, swigluAlpha, swigluUpOffset, ...limits }
 }
 
 function vector(value: Float32Array | undefined | null, length: number, name: string): Float32Array | null {

@@ -42,7 +42,7 @@ struct MatmulSpec {
   bool slot_weights = false;
   bool no_offsets = false;  // one expert, entry i is row i
   bool activate = true;     // ungated only
-  SeActivationSpec activation = {SE_SILU, 1, 1.0f, 0.0f, 0.0f};
+  SeActivationSpec activation = {SE_SILU, 1, 1.0f, 0.0f, 0.0f, 0.0f};
   uint64_t seed = 1;
 };
 
@@ -350,7 +350,7 @@ class MatmulProblem {
             if (limit > 0) u = limit * std::tanh(u / limit);
           } else if (act.limit > 0) {
             const double limit = static_cast<double>(act.limit);
-            g = std::min(g, limit);
+            g = std::min(g, act.gate_limit > 0 ? static_cast<double>(act.gate_limit) : limit);
             u = std::max(-limit, std::min(u, limit));
           }
           y = reference_activation(act.kind, g, static_cast<double>(act.alpha)) *

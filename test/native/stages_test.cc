@@ -73,7 +73,7 @@ TEST_CASE("activations") {
       const float alpha = kind == SE_SITU ? 4.0f : kind == SE_SILU && gated ? 1.702f : 1.0f;
       // SITU rounds up before the offset, which would cancel it somewhere.
       const float offset = gated && kind != SE_SITU ? 1.0f : 0.0f;
-      SeActivationSpec spec{kind, gated, alpha, offset, gated ? 7.0f : 0.0f};
+      SeActivationSpec spec{kind, gated, alpha, offset, gated ? 7.0f : 0.0f, gated ? 8.5f : 0.0f};
       const int64_t n = 40001;
       std::vector<float> gate(n), up(n), out(n, NAN), single(n, NAN);
       double worst = 0;

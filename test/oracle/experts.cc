@@ -75,7 +75,7 @@ double oracle_activation(const SeActivationSpec& spec, double gate, double up) {
   }
   double v = spec.gated ? gate : up;
   if (spec.gated && spec.limit > 0) {
-    v = std::min(v, static_cast<double>(spec.limit));
+    v = std::min(v, static_cast<double>(spec.gate_limit > 0 ? spec.gate_limit : spec.limit));
     up = std::clamp(up, -static_cast<double>(spec.limit), static_cast<double>(spec.limit));
   }
   const double y = std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v);

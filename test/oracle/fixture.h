@@ -24,7 +24,7 @@ struct LayerOptions {
   int64_t num_identity = 0;
   int64_t top_k = 2;
   int32_t dtype = SE_F32;
-  SeActivationSpec activation = {SE_SILU, 1, 1.0f, 0.0f, 0.0f};
+  SeActivationSpec activation = {SE_SILU, 1, 1.0f, 0.0f, 0.0f, 0.0f};
   bool biases = false;
   bool router_bias = false;
   bool input_scale = false;

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { Activation } from '../../lib/block/config.js'
+import { gateOfSilu } from '../../lib/families/parts/activation.js'
 import { type ActivationSpec, activate, activateElement, erf, erfc } from '../../lib/reference/activation.js'
 import { sigmoid, softmax, softplus } from '../../lib/reference/scores.js'
 import { expectClose } from '../helpers/relative-error.js'
@@ -100,6 +101,14 @@ describe('gate and up', () => {
     expect(activateElement(capped, -9, 1)).toBe(-9)
     expect(activateElement(capped, 1, 9)).toBe(7)
     expect(activateElement(capped, 1, -9)).toBe(-7)
+  })
+
+  it('cap the gate after silu as before it, at the gate whose silu is the cap (Step-3.5)', () => {
+    const spec: ActivationSpec = { ...plain, swigluLimit: 7, swigluGateLimit: gateOfSilu(7) }
+    for (const gate of [-9, 0.5, 6.9, 7.004, 12]) {
+      const expected = Math.min(gate / (1 + Math.exp(-gate)), 7) * 7
+      expectClose([activateElement(spec, gate, 9)], [expected], 1e-14)
+    }
   })
 
   it('follow gpt-oss: (up + 1) * gate * sigmoid(1.702 * gate)', () => {

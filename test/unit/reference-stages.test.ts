@@ -8,13 +8,14 @@ import { type ActivationSpec, reference } from '../../lib/reference/index.js'
 import { Random } from '../cases/random.js'
 import { expectClose, relativeError } from '../helpers/relative-error.js'
 
-const swiglu: ActivationSpec = {
+const swiglu = {
   activation: 'silu',
   gated: true,
   swigluLimit: 0,
+  swigluGateLimit: 0,
   swigluAlpha: 1,
   swigluUpOffset: 0,
-}
+} as const
 
 describe('gate', () => {
   it('multiplies rows by the router and adds the bias', () => {

@@ -127,7 +127,7 @@ static inline V::Float expert_activation(const SeActivationSpec& spec, V::Float 
   if (!spec.gated) return activate_vector<kKind>(up, alpha);
   if (spec.limit > 0.0f) {
     const V::Float limit = V::set(spec.limit);
-    gate = V::min(limit, gate);
+    gate = V::min(V::set(spec.gate_limit > 0.0f ? spec.gate_limit : spec.limit), gate);
     up = V::max(V::set(-spec.limit), V::min(limit, up));
   }
   return V::mul(activate_vector<kKind>(gate, alpha), V::add(up, V::set(spec.up_offset)));

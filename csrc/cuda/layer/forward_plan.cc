@@ -28,7 +28,7 @@ struct Layout {
 
 bool same_activation(const SeActivationSpec& a, const SeActivationSpec& b) {
   return a.kind == b.kind && a.gated == b.gated && a.alpha == b.alpha &&
-         a.up_offset == b.up_offset && a.limit == b.limit;
+         a.up_offset == b.up_offset && a.limit == b.limit && a.gate_limit == b.gate_limit;
 }
 
 MatmulShape plain_shape(int32_t dtype, int64_t rows, int64_t cols, int64_t num_tokens,

@@ -31,3 +31,18 @@ export function readActivation(
   }
   return ACTIVATIONS[name]!
 }
+
+/**
+ * The gate whose silu is `cap` > 0: `min(silu(g), cap)` is silu of g capped there, because silu rises wherever it is positive. Newton's
+ * method from above, where silu is convex enough for it to fall towards the root and not past it.
+ */
+export function gateOfSilu(cap: number): number {
+  let gate = cap + 1
+  for (let step = 0; step < 60; step++) {
+    const sigmoid = 1 / (1 + Math.exp(-gate))
+    const next = gate - (gate * sigmoid - cap) / (sigmoid * (1 + gate * (1 - sigmoid)))
+    if (next === gate) break
+    gate = next
+  }
+  return gate
+}

@@ -1,5 +1,5 @@
 // What stands between an expert's two matmuls, one element at a time in f32:
-//   gated:   act(min(gate, limit)) * (clamp(up, -limit, limit) + up_offset), the limits only where
+//   gated:   act(min(gate, gate_limit or limit)) * (clamp(up, -limit, limit) + up_offset), the limits only where
 //            limit > 0
 //   ungated: act(up)
 // SITU caps neither: its up is limit * tanh(up / limit).
@@ -52,7 +52,8 @@ __device__ __forceinline__ float activate_gated(float gate, float up,
   if constexpr (kKind == SE_SITU) {
     if (spec.limit > 0.0f) up = bounded(up, spec.limit);
   } else if (spec.limit > 0.0f) {
-    gate = gate > spec.limit ? spec.limit : gate;
+    const float cap = spec.gate_limit > 0.0f ? spec.gate_limit : spec.limit;
+    gate = gate > cap ? cap : gate;
     up = up > spec.limit ? spec.limit : up;
     up = up < -spec.limit ? -spec.limit : up;
   }
