@@ -5,6 +5,7 @@ import { AI21_FAMILIES } from './ai21.js'
 import { ALLENAI_FAMILIES } from './allenai.js'
 import { ARCEE_FAMILIES } from './arcee.js'
 import { BAIDU_FAMILIES } from './baidu.js'
+import { COHERE_FAMILIES } from './cohere.js'
 import { DATABRICKS_FAMILIES } from './databricks.js'
 import { DEEPSEEK_FAMILIES } from './deepseek.js'
 import { GOOGLE_FAMILIES } from './google.js'
@@ -13,6 +14,7 @@ import { IFM_FAMILIES } from './ifm.js'
 import { INCLUSIONAI_FAMILIES } from './inclusionai.js'
 import { JETBRAINS_FAMILIES } from './jetbrains.js'
 import { JETMOE_FAMILIES } from './jetmoe.js'
+import { KWAI_FAMILIES } from './kwai.js'
 import { LG_FAMILIES } from './lg.js'
 import { LIQUID_FAMILIES } from './liquid.js'
 import { MEITUAN_FAMILIES } from './meituan.js'
@@ -29,6 +31,7 @@ import { POOLSIDE_FAMILIES } from './poolside.js'
 import { QWEN_FAMILIES } from './qwen.js'
 import { REDNOTE_FAMILIES } from './rednote.js'
 import { RHYMES_FAMILIES } from './rhymes.js'
+import { STEPFUN_FAMILIES } from './stepfun.js'
 import { TENCENT_FAMILIES } from './tencent.js'
 import { UPSTAGE_FAMILIES } from './upstage.js'
 import { XIAOMI_FAMILIES } from './xiaomi.js'
@@ -40,6 +43,7 @@ export const PUBLISHERS: Readonly<Record<string, readonly FamilyRow[]>> = {
   AllenAI: ALLENAI_FAMILIES,
   Arcee: ARCEE_FAMILIES,
   Baidu: BAIDU_FAMILIES,
+  Cohere: COHERE_FAMILIES,
   Databricks: DATABRICKS_FAMILIES,
   DeepSeek: DEEPSEEK_FAMILIES,
   Google: GOOGLE_FAMILIES,
@@ -48,6 +52,7 @@ export const PUBLISHERS: Readonly<Record<string, readonly FamilyRow[]>> = {
   inclusionAI: INCLUSIONAI_FAMILIES,
   JetBrains: JETBRAINS_FAMILIES,
   JetMoE: JETMOE_FAMILIES,
+  Kwai: KWAI_FAMILIES,
   LG: LG_FAMILIES,
   Liquid: LIQUID_FAMILIES,
   Meituan: MEITUAN_FAMILIES,
@@ -62,6 +67,7 @@ export const PUBLISHERS: Readonly<Record<string, readonly FamilyRow[]>> = {
   Qwen: QWEN_FAMILIES,
   rednote: REDNOTE_FAMILIES,
   Rhymes: RHYMES_FAMILIES,
+  StepFun: STEPFUN_FAMILIES,
   Tencent: TENCENT_FAMILIES,
   Upstage: UPSTAGE_FAMILIES,
   Xiaomi: XIAOMI_FAMILIES,

@@ -198,7 +198,6 @@ describe('arithmetic of another model', () => {
     ['bailing_moe', { routed_scaling_factor: 2.5 }, 'routed_scaling_factor'],
     ['bailing_moe_v2', { score_function: 'softmax' }, 'score_function'],
     ['minimax_m2', { moe_latent_size: 8 }, 'moe_latent_size'],
-    ['kimi_linear', { routed_expert_hidden_size: 8 }, 'routed_expert_hidden_size'],
     ['hy_v3', { route_norm: false }, 'route_norm'],
     ['hunyuan_v1_moe', { norm_topk_prob: false }, 'norm_topk_prob'],
   ])('%s with %o is refused', async (name, change, field) => {

@@ -40,6 +40,10 @@ export async function readVectors(plan: LayerPlan, options: ReadOptions = {}): P
         result[item.target] = await readEncoded(item.encoded, files, pacer, onBytes)
         continue
       }
+      if (item.made === 'zeros') {
+        result[item.target] = allocate(Float32Array, item.length)
+        continue
+      }
       const integers = item.target === 'hashTable'
       const out = integers ? allocate(Int32Array, item.length) : allocate(Float32Array, item.length)
       let position = 0
@@ -61,12 +65,18 @@ export async function readVectors(plan: LayerPlan, options: ReadOptions = {}): P
         const [source] = item.sources
         checkSelectionBias(out as Float32Array, plan.config, source!.name, plan.files[source!.file])
       }
-      result[item.target] = out
+      result[item.target] = item.made === 'difference' ? differenceOfHalves(out as Float32Array) : out
     }
   } finally {
     await files.close()
   }
   return result as unknown as VectorTensors
+}
+
+/** The second half less the first: softmax over two logits is the sigmoid of their difference. */
+function differenceOfHalves(both: Float32Array): Float32Array {
+  const length = both.length / 2
+  return both.subarray(length).map((value, i) => value - both[i]!)
 }
 
 /** A quantised router. */

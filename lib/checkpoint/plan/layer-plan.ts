@@ -51,6 +51,8 @@ export interface VectorItem {
   /** Elements expected after stepping, over all sources. */
   length: number
   sources: Segment[]
+  /** `difference`: the second half of what is read, less the first. `zeros`: no sources. */
+  made?: 'difference' | 'zeros'
   /** A matrix that is decoded as the experts' are; `sources` are its tensors. */
   encoded?: EncodedSource & { rows: number; cols: number }
 }

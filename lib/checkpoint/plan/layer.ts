@@ -9,6 +9,7 @@ import { readActivation } from '../../families/parts/activation.js'
 import { checkArithmetic } from '../../families/parts/arithmetic.js'
 import { ConfigReader } from '../../families/parts/config-reader.js'
 import type { Naming, SharedLayout } from '../../families/parts/family.js'
+import type { SharedGate } from '../../spec/enums.js'
 import { type CheckpointDirectory, openCheckpoint } from '../directory.js'
 import type { Segment } from '../segment.js'
 import { TensorLookup } from '../tensor-lookup.js'
@@ -131,7 +132,7 @@ function buildPlan(parts: PlanParts): LayerPlan {
       ? {
           numSharedExperts,
           sharedIntermediateSize: sharedWidth,
-          sharedGate: sharedLayout.weight?.mode ?? 'plain',
+          sharedGate: sharedGateOf(sharedLayout, config, layer),
         }
       : {}),
   } as MoeConfig)
@@ -140,7 +141,11 @@ function buildPlan(parts: PlanParts): LayerPlan {
   matrices.experts(layout, numExperts, intermediateSize, size)
   vectors.experts(layout, numExperts, intermediateSize, size)
   if (sharedLayout) vectors.shared(sharedLayout, sharedWidth, hiddenSize)
-  if (moe.latentSize > 0 && naming.latent) matrices.latent(naming.latent, moe.latentSize, hiddenSize)
+  if (moe.latentSize > 0 && naming.latent) {
+    matrices.latent(naming.latent, moe.latentSize, hiddenSize)
+    if (moe.latentNormEpsilon > 0 && naming.latent.norm)
+      vectors.latentNorm(naming.latent.norm, moe.latentSize)
+  }
   vectors.outputBias(naming.outputBias, hiddenSize)
   const block = prefix + naming.block
   tensors.requireRead(block, DECISIVE)
@@ -159,6 +164,11 @@ function buildPlan(parts: PlanParts): LayerPlan {
     vectors: vectors.items,
     totalBytes: countBytes(items, vectors.items),
   }
+}
+
+function sharedGateOf({ weight, averaged }: SharedLayout, config: ConfigReader, layer: number): SharedGate {
+  if (weight) return weight.mode === 'softmax' ? 'mix' : weight.mode
+  return averaged?.(config, layer) ? 'mix' : 'plain'
 }
 
 /** A config that the family row accepted can still be one that no block has: its fields contradict each other. */

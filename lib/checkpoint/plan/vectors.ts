@@ -89,8 +89,44 @@ export class VectorPlanner {
     this.optional('outputBias', tensor, hiddenSize)
   }
 
+  /** The norm of the sum over the experts. */
+  latentNorm(name: string, latentSize: number): void {
+    this.vector('latentNorm', [`${name}.weight`], latentSize)
+  }
+
+  private sharedGate(layout: SharedLayout, hiddenSize: number): void {
+    if (layout.weight?.mode === 'softmax') {
+      const part = (target: VectorName, names: readonly string[], shape: number[], length: number) => {
+        const tensor = this.tensors.require(...names.map(this.nameOf))
+        this.tensors.expect(tensor, FLOAT_TYPES, shape)
+        const sources = [this.tensors.segment(tensor)]
+        this.items.push({ target, step: 1, start: 0, length: 2 * length, sources, made: 'difference' })
+      }
+      const { names } = layout.weight
+      part('sharedGate', names, [2, hiddenSize], hiddenSize)
+      part(
+        'sharedLogitBias',
+        names.map(name => name.replace(/weight$/, 'bias')),
+        [2],
+        1,
+      )
+    } else if (layout.weight) {
+      this.vector('sharedGate', layout.weight.names, hiddenSize)
+    } else if (layout.averaged?.(this.config, this.layer)) {
+      // The sigmoid of 0.
+      this.items.push({
+        target: 'sharedGate',
+        step: 1,
+        start: 0,
+        length: hiddenSize,
+        sources: [],
+        made: 'zeros',
+      })
+    }
+  }
+
   shared(layout: SharedLayout, width: number, hiddenSize: number): void {
-    if (layout.weight) this.vector('sharedGate', layout.weight.names, hiddenSize)
+    this.sharedGate(layout, hiddenSize)
     if (!layout.bias?.(this.config, this.layer)) return
     if (layout.gate) this.vector('sharedGateBias', [`${layout.gate}.bias`], width)
     if (layout.up) this.vector('sharedUpBias', [`${layout.up}.bias`], width)

@@ -17,6 +17,7 @@ const ACTIVATIONS: Readonly<Record<string, { activation: Activation; swigluAlpha
   relu2: { activation: 'relu2' },
   relu_squared: { activation: 'relu2' },
   linear: { activation: 'identity' },
+  situ: { activation: 'situ' },
 }
 
 /** Reads an activation field; an unknown name is ERR_MOE_INVALID_CONFIG that lists the known ones. */

@@ -66,8 +66,13 @@ export interface SharedLayout {
   gateUp?: string
   down: string
   bias?: Condition
-  /** `[1, H]`, and what its sigmoid does. */
-  weight?: { names: readonly string[]; mode: 'sigmoid' | 'mix' }
+  /**
+   * How the shared part joins the routed one; absent: it is added. `sigmoid` and `mix`: `[1, H]`, and what its sigmoid does; `softmax`:
+   * `[2, H]` and a bias `[2]`, the shares of the routed and the shared part.
+   */
+  weight?: { names: readonly string[]; mode: 'sigmoid' | 'mix' | 'softmax' }
+  /** Both parts count half. */
+  averaged?: Condition
 }
 
 /** One way in which checkpoints of a family name their tensors. */
@@ -89,7 +94,8 @@ export interface Naming {
   experts: readonly ExpertLayout[]
   /** The first whose tensors are there. */
   shared?: SharedLayout | readonly SharedLayout[]
-  latent?: { down: string; up: string }
+  /** Projections into and out of the width in which experts work, and the norm of their sum, where the config has one. */
+  latent?: { down: string; up: string; norm?: string }
   outputBias?: NamedTensor
 }
 
