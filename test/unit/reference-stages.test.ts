@@ -4,7 +4,7 @@ import { resolveRouting } from '../../lib/block/resolve.js'
 import { onHost } from '../../lib/devices/device-array.js'
 import { referenceStages } from '../../lib/devices/reference/runtime.js'
 import { normalizeRouterInput } from '../../lib/reference/gate.js'
-import { type ActivationSpec, reference } from '../../lib/reference/index.js'
+import { reference } from '../../lib/reference/index.js'
 import { Random } from '../cases/random.js'
 import { expectClose, relativeError } from '../helpers/relative-error.js'
 
