@@ -119,6 +119,8 @@ describe('sparse layers', () => {
     ['exaone_moe', 4, { is_moe_layer: [false, true, false, true] }, [1, 3]],
     ['exaone_moe', 3, { mlp_layer_types: ['sparse', 'dense', 'sparse'], first_k_dense_replace: 2 }, [0, 2]],
     ['minimax_m2', 4, { moe_layers_enum: '1,3' }, [1, 3]],
+    ['step3p5', 4, { moe_layers_enum: [1, 3] }, [1, 3]],
+    ['step3p5', 3, {}, [1, 2]],
     ['hunyuan_v1_moe', 3, { num_experts: 4, moe_layer_num_skipped: 1 }, [1, 2]],
     ['hunyuan_v1_moe', 3, { num_experts: [1, 4, 4] }, [1, 2]],
     ['gemma4', 2, {}, []],

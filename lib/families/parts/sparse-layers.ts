@@ -60,6 +60,7 @@ function fromLists(config: ConfigReader, layer: number): boolean | undefined {
   const listed = config.integerSet('moe_layers')
   if (listed) return listed.has(layer)
   if (config.has('moe_layers_enum')) {
+    if (Array.isArray(config.raw('moe_layers_enum'))) return config.integerSet('moe_layers_enum')!.has(layer)
     const numbers = config.string('moe_layers_enum').split(',')
     return numbers.some(number => Number.parseInt(number, 10) === layer)
   }
