@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { configDefaults, defineConfig, type TestProjectInlineConfiguration } from 'vitest/config'
 
-const exclude = [...configDefaults.exclude, 'test/package/**', 'test/tools/**']
+const exclude = [...configDefaults.exclude, 'test/package/**']
 
 /** On an emulated card, and under a sanitizer, what a file leaves behind is counted: each file has a process. */
 const isolateAll = Boolean(
@@ -26,6 +26,11 @@ const ALONE = [
   'test/unit/native-tensors.test.ts',
 ]
 
+/** What is not the library: this repository's tools, its benchmarks and its examples. `npm run test:programs`. */
+const PROGRAMS = ['bench', 'examples', 'tools', 'tiny'].map(name => `test/${name}/**/*.test.ts`)
+/** The trained model's logits on every device, which say something about the library. */
+const TRAINED = 'test/tiny/golden.test.ts'
+
 type TestOptions = NonNullable<TestProjectInlineConfiguration['test']>
 const project = (name: string, options: TestOptions): TestProjectInlineConfiguration => ({
   test: {
@@ -47,8 +52,8 @@ const project = (name: string, options: TestOptions): TestProjectInlineConfigura
 })
 
 /**
- * All suites of the library. test/package, which packs, installs and builds, and test/tools, which is about this repository's own tools, have
- * configs of their own; test/types is checked by `npm run typecheck`.
+ * All suites but test/package, which packs, installs and builds, and has a config of its own; test/types is checked by `npm run typecheck`.
+ * `npm test` leaves out the project of programs, which says nothing about an installed library and takes a third of the time.
  */
 export default defineConfig({
   test: {
@@ -61,8 +66,13 @@ export default defineConfig({
       project('alone', { include: ALONE }),
       // Loading the library takes most of the time of most files: those that change nothing but what they make share two processes.
       project('together', {
-        include: ['test/**/*.test.ts'],
+        include: ['test/!(bench|examples|tools|tiny)/**/*.test.ts', TRAINED],
         exclude: [...exclude, ...ALONE],
+        isolate: isolateAll,
+      }),
+      project('programs', {
+        include: PROGRAMS,
+        exclude: [...exclude, ...ALONE, TRAINED],
         isolate: isolateAll,
       }),
     ],
