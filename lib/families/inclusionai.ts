@@ -1,4 +1,4 @@
-/** Ling and Ring, LLaDA2, and Sarvam, which has Ling's block. */
+/** Ling and Ring, LLaDA2, and Sarvam and Param2, which have Ling's block. */
 
 import type { ConfigReader } from './parts/config-reader.js'
 import type { FamilyRow } from './parts/family.js'
@@ -102,6 +102,12 @@ export const INCLUSIONAI_FAMILIES: readonly FamilyRow[] = [
     modelTypes: ['llada2_moe'],
     ...SIZES,
     ...ling({ scale: 2.5, groups: [8, 4], numShared: 0, numDense: 0 }),
+  },
+  {
+    models: 'Param2',
+    modelTypes: ['param2moe'],
+    ...SIZES,
+    ...ling({ scale: 2.5, groups: [1, 1], numShared: 2, numDense: 1 }),
   },
   {
     models: 'Sarvam',

@@ -30,9 +30,11 @@ import type { FamilyRow } from './parts/family.js'
 import { POOLSIDE_FAMILIES } from './poolside.js'
 import { QWEN_FAMILIES } from './qwen.js'
 import { REDNOTE_FAMILIES } from './rednote.js'
+import { refusalOf } from './refused.js'
 import { RHYMES_FAMILIES } from './rhymes.js'
 import { STEPFUN_FAMILIES } from './stepfun.js'
 import { TENCENT_FAMILIES } from './tencent.js'
+import { THINKING_MACHINES_FAMILIES } from './thinking-machines.js'
 import { UPSTAGE_FAMILIES } from './upstage.js'
 import { XIAOMI_FAMILIES } from './xiaomi.js'
 import { ZHIPU_FAMILIES } from './zhipu.js'
@@ -69,6 +71,7 @@ export const PUBLISHERS: Readonly<Record<string, readonly FamilyRow[]>> = {
   Rhymes: RHYMES_FAMILIES,
   StepFun: STEPFUN_FAMILIES,
   Tencent: TENCENT_FAMILIES,
+  'Thinking Machines': THINKING_MACHINES_FAMILIES,
   Upstage: UPSTAGE_FAMILIES,
   Xiaomi: XIAOMI_FAMILIES,
   Zhipu: ZHIPU_FAMILIES,
@@ -148,6 +151,14 @@ export function resolveFamily(json: Readonly<Record<string, unknown>>, file: str
   const wrapped = onlyKnownSection(root)
   if (wrapped) return wrapped
   const type = root.string('model_type')
+  const reason = refusalOf(type)
+  if (reason) {
+    throw new MoeError(
+      'ERR_MOE_UNSUPPORTED_FAMILY',
+      `${file}: model_type '${type}' is not supported: ${reason}. What its layers compute can be given to MoeLayer.create where that suffices`,
+      { details: { file, modelType: type, near: [], supported: knownModelTypes() } },
+    )
+  }
   const near = nearest(type)
   const hint = near.length > 0 ? `; near it: ${near.join(', ')}` : ''
   throw new MoeError(

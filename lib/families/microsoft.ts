@@ -1,4 +1,4 @@
-/** Phi-3.5-MoE. */
+/** Phi-3.5-MoE, and GRIN, whose block it took over. */
 
 import type { FamilyRow, RoutingSizes } from './parts/family.js'
 import { LAYERS, LOCAL_SIZES } from './parts/fields.js'
@@ -8,9 +8,9 @@ import { sparseLayers } from './parts/sparse-layers.js'
 export const MICROSOFT_FAMILIES: readonly FamilyRow[] = [
   {
     // The jitter is also the threshold at inference; two experts whatever the config says.
-    models: 'Phi-3.5-MoE',
+    models: 'Phi-3.5-MoE, GRIN',
     routed: 'sparsemixer',
-    modelTypes: ['phimoe'],
+    modelTypes: ['phimoe', 'grinmoe'],
     ...LOCAL_SIZES,
     topK: 2,
     only: { num_experts_per_tok: [2] },

@@ -30,9 +30,9 @@ export const QWEN_FAMILIES: readonly FamilyRow[] = [
     stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: [mlpNaming({ shared: SHARED })] }],
   },
   {
-    models: 'Qwen3-MoE',
+    models: 'Qwen3-MoE, SDAR',
     routed: 'softmax, renormalised where the config says so',
-    modelTypes: ['qwen3_moe'],
+    modelTypes: ['qwen3_moe', 'sdar_moe'],
     ...SIZES,
     routing: NORM_FLAG_OFF,
     stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: [mlpNaming()] }],

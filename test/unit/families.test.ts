@@ -76,6 +76,33 @@ describe('model types', () => {
     expect(failure(undefined)).toMatchObject({ code: 'ERR_MOE_INVALID_CONFIG' })
     expect(failure(3)).toMatchObject({ code: 'ERR_MOE_INVALID_CONFIG' })
   })
+
+  it.each([
+    ['ernie4_5_vl_moe', /two sets of experts/],
+    ['ernie4_5_moe_vl', /two sets of experts/],
+    ['zaya1', /state that passes from layer to layer/],
+    ['zaya1_vl', /state that passes from layer to layer/],
+    ['axk1', /score of 0/],
+  ])('refuses %s by name, with the reason', (modelType, reason) => {
+    for (const config of [
+      { model_type: modelType },
+      { model_type: modelType, text_config: { model_type: modelType } },
+    ]) {
+      expect(() => resolveFamily(config, FILE)).toThrow(
+        expect.objectContaining({
+          code: 'ERR_MOE_UNSUPPORTED_FAMILY',
+          message: expect.stringMatching(reason),
+        }),
+      )
+    }
+  })
+
+  it('knows models whose language model is a covered one, whatever wraps it', () => {
+    const nested = { model_type: 'intern_s2_preview', text_config: { model_type: 'qwen3_5_moe_text' } }
+    expect(resolveFamily(nested, FILE)).toMatchObject({ modelType: 'qwen3_5_moe', path: ['text_config'] })
+    expect(resolveFamily({ model_type: 'grinmoe' }, FILE).row.modelTypes).toContain('phimoe')
+    expect(resolveFamily({ model_type: 'sdar_moe' }, FILE).row.modelTypes).toContain('qwen3_moe')
+  })
 })
 
 describe('sparse layers', () => {

@@ -58,6 +58,8 @@ export async function readVectors(plan: LayerPlan, options: ReadOptions = {}): P
           if (pacer.due) await pacer.turn()
         }
       }
+      for (const value of item.tail ?? []) out[position++] = value
+      if (item.made === 'repeated') position = out.fill(out[0]!).length
       if (position !== item.length) {
         throw new MoeError('ERR_MOE_INTERNAL', `${item.target}: ${position} of ${item.length} elements read`)
       }

@@ -51,8 +51,10 @@ export interface VectorItem {
   /** Elements expected after stepping, over all sources. */
   length: number
   sources: Segment[]
-  /** `difference`: the second half of what is read, less the first. `zeros`: no sources. */
-  made?: 'difference' | 'zeros'
+  /** `difference`: the second half of what is read, less the first. `repeated`: its one element. `zeros`: no sources. */
+  made?: 'difference' | 'repeated' | 'zeros'
+  /** Behind what is read. */
+  tail?: readonly number[]
   /** A matrix that is decoded as the experts' are; `sources` are its tensors. */
   encoded?: EncodedSource & { rows: number; cols: number }
 }

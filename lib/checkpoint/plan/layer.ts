@@ -8,7 +8,7 @@ import { type ResolvedFamily, resolveFamily } from '../../families/index.js'
 import { readActivation } from '../../families/parts/activation.js'
 import { checkArithmetic } from '../../families/parts/arithmetic.js'
 import { ConfigReader } from '../../families/parts/config-reader.js'
-import type { Naming, SharedLayout } from '../../families/parts/family.js'
+import type { FamilyRow, Naming, SharedLayout } from '../../families/parts/family.js'
 import type { SharedGate } from '../../spec/enums.js'
 import { type CheckpointDirectory, openCheckpoint } from '../directory.js'
 import type { Segment } from '../segment.js'
@@ -96,8 +96,10 @@ function buildPlan(parts: PlanParts): LayerPlan {
   const matrices = new MatrixPlanner(tensors, quantization, nameOf)
   const vectors = new VectorPlanner(tensors, nameOf, config, layer)
 
-  const numExperts = config.integerOfLayer(row.numExperts, layer, 1)
-  const topK = typeof row.topK === 'number' ? row.topK : config.integerOfLayer(row.topK, layer, 1)
+  const numRouted = config.integerOfLayer(row.numExperts, layer, 1)
+  const numConstant = naming.constant?.count(config, layer) ?? 0
+  const numExperts = numRouted + numConstant
+  const topK = topKOf(row, config, layer) + numConstant
   const hiddenSize = config.integer(row.hiddenSize, 1)
   const shape: Partial<MoeShape> = {
     ...(row.activation === null
@@ -107,8 +109,8 @@ function buildPlan(parts: PlanParts): LayerPlan {
   }
   const size = shape.latentSize || hiddenSize
   // Widths come from the tensors: configs of fine-tuned and pruned models are often stale.
-  const layout = matrices.chooseLayout(naming.experts, numExperts, size)
-  const intermediateSize = matrices.intermediateSize(layout, numExperts)
+  const layout = matrices.chooseLayout(naming.experts, numRouted, size)
+  const intermediateSize = matrices.intermediateSize(layout, numRouted)
   const sharedLayouts: readonly SharedLayout[] = [naming.shared ?? []].flat()
   const stored = matrices.chooseShared(sharedLayouts)
   const numSharedExperts = (stored ?? sharedLayouts[0])?.count(config, layer) ?? 0
@@ -137,9 +139,11 @@ function buildPlan(parts: PlanParts): LayerPlan {
       : {}),
   } as MoeConfig)
 
-  vectors.router(naming.router, moe, matrices)
-  matrices.experts(layout, numExperts, intermediateSize, size)
-  vectors.experts(layout, numExperts, intermediateSize, size)
+  vectors.router(naming.router, moe, matrices, numConstant)
+  matrices.experts(layout, numRouted, intermediateSize, size)
+  if (naming.constant && numConstant > 0)
+    matrices.experts(naming.constant.layout, numConstant, intermediateSize, size, numRouted)
+  vectors.experts(layout, numRouted, intermediateSize, size)
   if (sharedLayout) vectors.shared(sharedLayout, sharedWidth, hiddenSize)
   if (moe.latentSize > 0 && naming.latent) {
     matrices.latent(naming.latent, moe.latentSize, hiddenSize)
@@ -164,6 +168,11 @@ function buildPlan(parts: PlanParts): LayerPlan {
     vectors: vectors.items,
     totalBytes: countBytes(items, vectors.items),
   }
+}
+
+function topKOf({ topK }: FamilyRow, config: ConfigReader, layer: number): number {
+  if (typeof topK === 'number') return topK
+  return typeof topK === 'string' ? config.integerOfLayer(topK, layer, 1) : topK(config, layer)
 }
 
 function sharedGateOf({ weight, averaged }: SharedLayout, config: ConfigReader, layer: number): SharedGate {

@@ -104,10 +104,10 @@ export class MatrixPlanner {
     return rows / numExperts
   }
 
-  /** All experts; `size` is the dimension they work in. */
-  experts(layout: ExpertLayout, numExperts: number, intermediateSize: number, size: number): void {
+  /** All experts of a layout, numbered from `first`; `size` is the dimension they work in. */
+  experts(layout: ExpertLayout, numExperts: number, intermediateSize: number, size: number, first = 0): void {
     if (layout.kind === 'stackedRows') this.stackedExperts(layout, numExperts, intermediateSize, size)
-    else if (layout.kind === 'fused') this.fusedExperts(layout, numExperts, intermediateSize, size)
+    else if (layout.kind === 'fused') this.fusedExperts(layout, numExperts, intermediateSize, size, first)
     else {
       for (let e = 0; e < numExperts; e++) {
         const nameOf = (name: string) => name.replace('{e}', String(e))
@@ -116,11 +116,11 @@ export class MatrixPlanner {
     }
   }
 
-  private fusedExperts(layout: Fused, numExperts: number, width: number, size: number): void {
+  private fusedExperts(layout: Fused, numExperts: number, width: number, size: number, first: number): void {
     const { gateUp, major } = layout
     const add = (name: string, matrix: MatrixItem['matrix'], rows: number, cols: number, half?: 0 | 1) => {
       for (let e = 0; e < numExperts; e++)
-        this.add('expert', e, matrix, rows, cols, this.fused(name, numExperts, major, e, half))
+        this.add('expert', first + e, matrix, rows, cols, this.fused(name, numExperts, major, e, half))
     }
     if (gateUp !== undefined) {
       if (this.hasPairedScales(gateUp, numExperts, layout)) {

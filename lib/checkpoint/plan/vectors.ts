@@ -1,6 +1,7 @@
 /** Plans the small tensors of a layer: router, biases, scales, gates. */
 
 import type { ResolvedMoeConfig } from '../../block/config.js'
+import { MoeError } from '../../block/errors.js'
 import type { ConfigReader } from '../../families/parts/config-reader.js'
 import type { ExpertLayout, NamedTensor, Naming, SharedLayout } from '../../families/parts/family.js'
 import { FLOAT_TYPES } from '../../spec/formats.js'
@@ -9,6 +10,9 @@ import type { Segment } from '../segment.js'
 import type { TensorLookup } from '../tensor-lookup.js'
 import type { VectorItem } from './layer-plan.js'
 import { applies, type MatrixPlanner, type NameOf } from './matrices.js'
+
+/** Far above the scores of routed experts, and small enough that steps of 16 are exact in f32. */
+const CONSTANT_BIAS = 2 ** 16
 
 /** Collects {@link VectorItem}s. */
 export class VectorPlanner {
@@ -46,13 +50,20 @@ export class VectorPlanner {
     if (tensor && applies(tensor.when, this.config, this.layer)) this.vector(target, tensor.names, length)
   }
 
-  router(router: Naming['router'], moe: ResolvedMoeConfig, matrices: MatrixPlanner): void {
+  /** @param numConstant of the router's outputs, the last ones: experts that every token uses */
+  router(
+    router: Naming['router'],
+    moe: ResolvedMoeConfig,
+    matrices: MatrixPlanner,
+    numConstant: number,
+  ): void {
     const { hiddenSize, topK } = moe
     const numOutputs = moe.numExperts + moe.numIdentityExperts
     this.routerWeight(router.weight, numOutputs, hiddenSize, matrices)
     this.optional('routerBias', router.bias, numOutputs)
-    this.optional('selectionBias', router.selectionBias, numOutputs)
+    this.selectionBias(router.selectionBias, numOutputs, numConstant)
     this.optional('perExpertScale', router.perExpertScale, numOutputs)
+    this.commonScale(router.commonScale, numOutputs)
     this.optional('routerInputScale', router.inputScale, hiddenSize)
     const { hashTable } = router
     if (hashTable && applies(hashTable.when, this.config, this.layer)) {
@@ -60,6 +71,23 @@ export class VectorPlanner {
       this.tensors.expect(table, ['I64', 'I32'], [table.shape[0] ?? 0, topK])
       this.add('hashTable', table.shape[0]! * topK, [this.tensors.segment(table)])
     }
+  }
+
+  /** Constant experts are selected before all others by a bias that no score comes near, in the order of their numbers. */
+  private selectionBias(tensor: NamedTensor | undefined, numOutputs: number, numConstant: number): void {
+    const target = 'selectionBias'
+    this.optional(target, tensor, numOutputs - numConstant)
+    if (numConstant === 0) return
+    const tail = Array.from({ length: numConstant }, (_, i) => CONSTANT_BIAS - 16 * i)
+    const item = this.items.at(-1)
+    if (item?.target === target) Object.assign(item, { length: numOutputs, tail })
+    else throw new MoeError('ERR_MOE_INTERNAL', 'constant experts need a selection bias')
+  }
+
+  private commonScale(tensor: NamedTensor | undefined, numOutputs: number): void {
+    if (!tensor) return
+    this.vector('perExpertScale', tensor.names, 1)
+    Object.assign(this.items.at(-1)!, { length: numOutputs, made: 'repeated' })
   }
 
   /** Routers are rarely quantised; one that is, is decoded with the small tensors. */

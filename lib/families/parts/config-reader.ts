@@ -173,6 +173,15 @@ export class ConfigReader {
     )
   }
 
+  /** Object `index` of a list of objects, or undefined where the field is absent. */
+  item(field: string, index: number): ConfigReader | undefined {
+    const value = this.raw(field)
+    if (value === undefined) return undefined
+    const item: unknown = Array.isArray(value) ? value[index] : undefined
+    if (!isObject(item)) return this.fail(field, `must be a list of objects, and has none for layer ${index}`)
+    return new ConfigReader(item, this.file, `${this.path}${field}[${index}].`)
+  }
+
   /** A nested object, or undefined. */
   nested(field: string): ConfigReader | undefined {
     const value = this.raw(field)

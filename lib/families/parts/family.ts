@@ -87,11 +87,15 @@ export interface Naming {
     bias?: NamedTensor
     selectionBias?: NamedTensor
     perExpertScale?: NamedTensor
+    /** `[1]`, of all experts. */
+    commonScale?: NamedTensor
     inputScale?: NamedTensor
     hashTable?: NamedTensor
   }
   /** As published; `expertLayouts` adds the others that a checkpoint may have. */
   experts: readonly ExpertLayout[]
+  /** Experts that every token uses, scored and weighed together with the routed ones, as many as they are wide. They come last. */
+  constant?: { count: (config: ConfigReader, layer: number) => number; layout: ExpertLayout }
   /** The first whose tensors are there. */
   shared?: SharedLayout | readonly SharedLayout[]
   /** Projections into and out of the width in which experts work, and the norm of their sum, where the config has one. */
@@ -119,8 +123,8 @@ export interface FamilyRow {
   alsoAs?: readonly { modelType: string; when: Claim }[]
   hiddenSize: string
   numExperts: string
-  /** Field, or the only value there is. */
-  topK: string | number
+  /** Field, the only value there is, or where a layer's own is. */
+  topK: string | number | ((config: ConfigReader, layer: number) => number)
   /** Field, or null where the model's own code does not look at one. @defaultValue 'hidden_act' */
   activation?: string | null
   /** Where config.json lacks the field. @defaultValue 'silu' */

@@ -21,6 +21,7 @@ const FIRST_SPARSE = [
   'num_dense_layers',
   'moe_layer_num_skipped',
   'moe_layer_start_index',
+  'dense_mlp_idx',
 ]
 
 /** Values of `mlp_layer_types`, and whether such a layer has experts. */
@@ -48,6 +49,8 @@ function fromLists(config: ConfigReader, layer: number): boolean | undefined {
       config.fail('mlp_layer_types', `has the unknown value '${type}' for layer ${layer}`)
     return LAYER_TYPES[type]
   }
+  const block = config.item('block_configs', layer)
+  if (block) return block.string('block_type') === 'moe'
   for (const field of ['layers_block_type', 'layer_types']) {
     const blocks = config.list(field, 'string')
     // Most lists of layer types are about attention.

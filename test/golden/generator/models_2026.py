@@ -168,3 +168,37 @@ def _(c):
 @case("step3p5_no_limit")
 def _(c):
     _step(c, 1, 0.0, 1.25, False)
+
+
+@case("inkling", "BF16")
+def _(c):
+    h, i, e, shared, k, scale = 24, 7, 10, 2, 3, 2.5
+    base = "model.llm.layers.2.mlp."
+    c.decoys("model.llm.layers.", 2, h, num_experts=e, root="model.llm.", expert="experts.w2_weight")
+    x = c.input(7, h)
+    gate = c.router(base + "gate.weight", e + shared, h)
+    bias = c.bias(base + "gate.bias", e)
+    common = c.put(base + "gate.global_scale", [1.375], "F32")[0]
+
+    def stack(name, n):
+        w13 = c.put(f"{base}{name}w13_weight", c.normal(n, 2 * i, h, std=1.5 * h**-0.5))
+        w2 = c.put(f"{base}{name}w2_weight", c.normal(n, h, i, std=1.5 * i**-0.5))
+        # Rows of gate and up alternate.
+        return [{"gate": w13[j, 0::2], "up": w13[j, 1::2], "down": w2[j]} for j in range(n)]
+
+    experts = stack("experts.", e) + stack("shared_experts.shared_", shared)
+    z = linear(x, gate)
+    routing = biased_topk(z[:, :e], k, bias, renormalize=False)
+    constant = list(range(e, e + shared))
+    for t, row in enumerate(sigmoid(z)):
+        # The shared experts first: a bias selects them before all others.
+        routing.ids[t] = constant + routing.ids[t]
+        routing.weights[t] = row[routing.ids[t]] / np.sum(row[routing.ids[t]]) * scale * common
+    text = base_config(
+        c, "inkling_text", "InklingForCausalLM", h, intermediate_size=3, moe_intermediate_size=i, n_routed_experts=e,
+        n_shared_experts=shared, num_experts_per_tok=k, route_scale=scale, norm_after_topk=True, use_gate_bias=True,
+        use_global_scale=True, shared_expert_sink=True, dense_mlp_idx=2)
+    config = {"architectures": ["InklingForConditionalGeneration"], "model_type": "inkling_mm_model",
+              "text_config": text, "torch_dtype": text["torch_dtype"]}
+    c.finish(family="inkling_mm_model", source="transformers inkling (InklingTopkRouter, InklingSharedExperts)",
+             config=config, layer=2, x=x, routing=routing, output=glu_block(x, routing, experts))

@@ -313,14 +313,15 @@ def _(c):
 # -- nemotron_h: ungated experts --------------------------------------------------------------------------------------
 
 
-def _nemotron(c, *, latent, layer, layout, h=24, i=9, e=12, k=4, shared_width=28, root="", nest=None):
+def _nemotron(c, *, latent, layer, layout, h=24, i=9, e=12, k=4, shared_width=28, root="backbone.", nest=None, groups=(4, 2),
+              model_type="nemotron_h"):
     d = latent or h
-    base = f"{root}backbone.layers.{layer}.mixer."
-    c.matrix(root + "backbone.embeddings.weight", 5, h)
-    c.put(f"{root}backbone.layers.{layer}.norm.weight", 1.0 + c.normal(h, std=0.1))
-    c.matrix(f"{root}backbone.layers.1{layer}.mixer.gate.weight", e + 1, h)
-    c.matrix(root + "backbone.layers.0.mixer.up_proj.weight", 6, h)
-    c.matrix(root + "backbone.layers.0.mixer.down_proj.weight", h, 6)
+    base = f"{root}layers.{layer}.mixer."
+    c.matrix(root + "embeddings.weight", 5, h)
+    c.put(f"{root}layers.{layer}.norm.weight", 1.0 + c.normal(h, std=0.1))
+    c.matrix(f"{root}layers.1{layer}.mixer.gate.weight", e + 1, h)
+    c.matrix(root + "layers.0.mixer.up_proj.weight", 6, h)
+    c.matrix(root + "layers.0.mixer.down_proj.weight", h, 6)
     x = c.input(7, h)
     gate = c.router(base + "gate.weight", e, h)
     bias = c.bias(base + "gate.e_score_correction_bias", e)
@@ -332,19 +333,22 @@ def _nemotron(c, *, latent, layer, layout, h=24, i=9, e=12, k=4, shared_width=28
     if latent:
         inner = linear(x, c.matrix(base + "fc1_latent_proj.weight", d, h))
         fc2 = c.matrix(base + "fc2_latent_proj.weight", h, d)
-    routing = biased_topk(linear(x, gate), k, bias, n_group=4, topk_group=2, scale=2.5)
+    routing = biased_topk(linear(x, gate), k, bias, n_group=groups[0], topk_group=groups[1], scale=2.5)
     routed = routed_sum(inner, routing, lambda n, row: linear(relu2(linear(row, experts[n][0])), experts[n][1]))
     if latent:
         routed = linear(routed, fc2)
     config = base_config(
-        c, "nemotron_h", "NemotronHForCausalLM", h, intermediate_size=3, moe_intermediate_size=i, n_routed_experts=e,
-        n_shared_experts=1, moe_shared_expert_intermediate_size=shared_width, num_experts_per_tok=k, n_group=4,
-        topk_group=2, routed_scaling_factor=2.5, norm_topk_prob=True, mlp_hidden_act="relu2", mlp_bias=False,
-        layer_norm_epsilon=1e-5, **layout)
+        c, model_type, "NemotronHForCausalLM", h, intermediate_size=3, moe_intermediate_size=i, n_routed_experts=e,
+        n_shared_experts=1, moe_shared_expert_intermediate_size=shared_width, num_experts_per_tok=k, n_group=groups[0],
+        topk_group=groups[1], routed_scaling_factor=2.5, norm_topk_prob=True, mlp_hidden_act="relu2", mlp_bias=False,
+        layer_norm_epsilon=1e-5)
+    config.update(layout)
     del config["hidden_act"]
     if latent:
         config["moe_latent_size"] = latent
-    c.finish(family="nemotron_h", source="HF5:nemotron_h", config=nest(config) if nest else config, layer=layer, x=x, routing=routing,
+    for name in [name for name, value in config.items() if value is Ellipsis]:
+        del config[name]
+    c.finish(family=model_type, source="HF5:nemotron_h", config=nest(config) if nest else config, layer=layer, x=x, routing=routing,
              output=routed + linear(relu2(linear(x, up)), down))
 
 
@@ -363,7 +367,23 @@ def _(c):
 def _(c):
     # Wrapped in a multimodal model that no row knows: the section with a known model type is its language model.
     _nemotron(c, latent=None, layer=3, e=8, k=3, layout={"hybrid_override_pattern": "-M*EMEM*EMEMEE"},
-              root="language_model.",
+              root="language_model.backbone.",
               nest=lambda text: {"architectures": ["NemotronH_Nano_Omni_Reasoning_V3"],
                                  "model_type": "NemotronH_Nano_Omni_Reasoning_V3", "torch_dtype": "bfloat16",
                                  "llm_config": text, "vision_config": {"model_type": "radio", "hidden_size": 12}})
+
+
+@case("nemotron_h_puzzle", "BF16")
+def _(c):
+    # Widths and k of each layer stand in block_configs, and nowhere else.
+    blocks = [{"block_type": "mlp"}, {"block_type": "moe", "moe_intermediate_size": 5, "num_experts_per_tok": 2},
+              {"block_type": "mamba"}, {"block_type": "moe", "moe_intermediate_size": 9, "num_experts_per_tok": 3}]
+    blocks += [{"block_type": "attention"}] * (NUM_LAYERS - len(blocks))
+    _nemotron(c, latent=12, layer=3, e=8, k=3, groups=(1, 1), root="model.", model_type="nemotron_h_puzzle",
+              layout={"block_configs": blocks, "moe_intermediate_size": ..., "num_experts_per_tok": ...})
+
+
+@case("param2moe", "BF16")
+def _(c):
+    _ling2(c, "param2moe", e=8, n_group=1, topk_group=1, architecture="Param2MoEForCausalLM", family="param2moe",
+           without=("n_group", "topk_group", "routed_scaling_factor"))
