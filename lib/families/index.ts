@@ -34,7 +34,7 @@ import { refusalOf } from './refused.js'
 import { RHYMES_FAMILIES } from './rhymes.js'
 import { STEPFUN_FAMILIES } from './stepfun.js'
 import { TENCENT_FAMILIES } from './tencent.js'
-import { THINKING_MACHINES_FAMILIES } from './thinking-machines.js'
+import { THINKING_MACHINES_FAMILIES } from './thinkingmachines.js'
 import { UPSTAGE_FAMILIES } from './upstage.js'
 import { XIAOMI_FAMILIES } from './xiaomi.js'
 import { ZHIPU_FAMILIES } from './zhipu.js'
@@ -71,7 +71,7 @@ export const PUBLISHERS: Readonly<Record<string, readonly FamilyRow[]>> = {
   Rhymes: RHYMES_FAMILIES,
   StepFun: STEPFUN_FAMILIES,
   Tencent: TENCENT_FAMILIES,
-  'Thinking Machines': THINKING_MACHINES_FAMILIES,
+  ThinkingMachines: THINKING_MACHINES_FAMILIES,
   Upstage: UPSTAGE_FAMILIES,
   Xiaomi: XIAOMI_FAMILIES,
   Zhipu: ZHIPU_FAMILIES,
