@@ -26,8 +26,8 @@ const ALONE = [
   'test/unit/native-tensors.test.ts',
 ]
 
-/** What is not the library: this repository's tools, its benchmarks and its examples. `npm run test:programs`. */
-const PROGRAMS = ['bench', 'examples', 'tools', 'tiny'].map(name => `test/${name}/**/*.test.ts`)
+/** What is not the library: this repository's tools, benchmarks, examples and pages. `npm run test:programs`. */
+const PROGRAMS = ['bench', 'docs', 'examples', 'tools', 'tiny'].map(name => `test/${name}/**/*.test.ts`)
 /** The trained model's logits on every device, which say something about the library. */
 const TRAINED = 'test/tiny/golden.test.ts'
 
@@ -66,7 +66,7 @@ export default defineConfig({
       project('alone', { include: ALONE }),
       // Loading the library takes most of the time of most files: those that change nothing but what they make share two processes.
       project('together', {
-        include: ['test/!(bench|examples|tools|tiny)/**/*.test.ts', TRAINED],
+        include: ['test/!(bench|docs|examples|tools|tiny)/**/*.test.ts', TRAINED],
         exclude: [...exclude, ...ALONE],
         isolate: isolateAll,
       }),

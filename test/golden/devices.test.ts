@@ -12,7 +12,8 @@ import { goldenCases } from './cases.js'
 describe.each(allDevices)('%s', device => {
   it.each(goldenCases())('$name', async ({ directory, expected }) => {
     expect(Math.min(...expected.margins)).toBeGreaterThan(SELECTION_MARGIN)
-    for (const dtype of DTYPES) {
+    // What the reference makes of 16-bit dtypes is what the native decoders make, bit by bit (test/unit/decode-native.test.ts).
+    for (const dtype of device === 'reference' ? (['f32'] as const) : DTYPES) {
       let progress = { loadedBytes: 0, totalBytes: -1 }
       const layer = await MoeLayer.load(directory, {
         device: device as DeviceOption,
