@@ -116,6 +116,14 @@ function rowOf(section: ConfigReader, root: ConfigReader): Found | undefined {
   const own = section.list('architectures', 'string') ?? []
   const type = section.raw('model_type') ?? typeOfArchitecture(own[0])
   if (typeof type !== 'string') return undefined
+  const reason = refusalOf(type)
+  if (reason) {
+    throw unsupported(
+      section.file,
+      type,
+      `: ${reason}. What its layers compute can be given to MoeLayer.create where that suffices`,
+    )
+  }
   const modelType = ROWS.has(type) ? type : type.replace(/_text$/, '')
   const architectures = [...own, ...(root.list('architectures', 'string') ?? [])]
   const claim = CLAIMS.find(
@@ -151,20 +159,18 @@ export function resolveFamily(json: Readonly<Record<string, unknown>>, file: str
   const wrapped = onlyKnownSection(root)
   if (wrapped) return wrapped
   const type = root.string('model_type')
-  const reason = refusalOf(type)
-  if (reason) {
-    throw new MoeError(
-      'ERR_MOE_UNSUPPORTED_FAMILY',
-      `${file}: model_type '${type}' is not supported: ${reason}. What its layers compute can be given to MoeLayer.create where that suffices`,
-      { details: { file, modelType: type, near: [], supported: knownModelTypes() } },
-    )
-  }
   const near = nearest(type)
   const hint = near.length > 0 ? `; near it: ${near.join(', ')}` : ''
-  throw new MoeError(
+  throw unsupported(file, type, ` as a mixture-of-experts family${hint}`, near)
+}
+
+function unsupported(file: string, modelType: string, why: string, near: string[] = []): MoeError {
+  return new MoeError(
     'ERR_MOE_UNSUPPORTED_FAMILY',
-    `${file}: model_type '${type}' is not a supported mixture-of-experts family${hint}`,
-    { details: { file, modelType: type, near, supported: knownModelTypes() } },
+    `${file}: model_type '${modelType}' is not supported${why}`,
+    {
+      details: { file, modelType, near, supported: knownModelTypes() },
+    },
   )
 }
 

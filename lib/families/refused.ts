@@ -2,7 +2,7 @@
 
 const REASONS: readonly [pattern: RegExp, reason: string][] = [
   [
-    /^ernie4_5_(vl_)?moe_vl$|^ernie4_5_vl_moe$/,
+    /^ernie4_5_(moe_vl|vl_moe)$/,
     'it has two sets of experts, and the type of each token (text or vision) decides between them, which a forward is not told',
   ],
   [

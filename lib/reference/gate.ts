@@ -11,11 +11,15 @@ import { drain, makeWiden, multiply, type Numbers, viewMatrix } from './matrix.j
  * published modelling code).
  */
 export function normalizeRouterInput(row: Numbers, scale: Numbers, epsilon: number): Float64Array {
-  const size = row.length
+  return normalizeRow(row, scale, epsilon, 1 / Math.sqrt(row.length))
+}
+
+/** `r / sqrt(mean(r²) + epsilon) * scale * gain`: RMSNorm with gain 1. */
+export function normalizeRow(row: Numbers, scale: Numbers, epsilon: number, gain = 1): Float64Array {
   let squares = 0
-  for (let i = 0; i < size; i++) squares += row[i]! * row[i]!
-  const factor = 1 / Math.sqrt(squares / size + epsilon) / Math.sqrt(size)
-  return Float64Array.from({ length: size }, (_, i) => row[i]! * factor * scale[i]!)
+  for (let i = 0; i < row.length; i++) squares += row[i]! * row[i]!
+  const factor = gain / Math.sqrt(squares / row.length + epsilon)
+  return Float64Array.from({ length: row.length }, (_, i) => row[i]! * factor * scale[i]!)
 }
 
 /**

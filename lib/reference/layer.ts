@@ -6,7 +6,7 @@
 import { allocate } from '../block/allocate.js'
 import type { ResolvedMoeConfig } from '../block/config.js'
 import { runExpert } from './expert.js'
-import { normalizeRouterInput } from './gate.js'
+import { normalizeRouterInput, normalizeRow } from './gate.js'
 import { multiply } from './matrix.js'
 import { sigmoid } from './scores.js'
 import { type SelectCall, type SelectOutput, Selector } from './select.js'
@@ -105,13 +105,6 @@ function* addShared(
   for (let h = 0; h < y.length; h++) y[h] = routedPart * y[h]! + c * shared[h]!
 }
 
-/** RMSNorm of a row, in place. */
-function normalizeRow(row: Float64Array, scale: Float32Array, epsilon: number): void {
-  const squares = row.reduce((sum, value) => sum + value * value, 0)
-  const factor = 1 / Math.sqrt(squares / row.length + epsilon)
-  for (let i = 0; i < row.length; i++) row[i] = row[i]! * factor * scale[i]!
-}
-
 /** Runs a block. Each row's result depends on that row alone, save where experts have a capacity. */
 export function* runLayer(
   config: ResolvedMoeConfig,
@@ -132,8 +125,9 @@ export function* runLayer(
     if (latent && latentSum) {
       yield* multiply(tensors.latentDown!, x, null, latent)
       yield* routedSum(config, tensors, pass, token, latent, latentSum)
-      if (tensors.latentNorm) normalizeRow(latentSum, tensors.latentNorm, config.latentNormEpsilon)
-      yield* multiply(tensors.latentUp!, latentSum, null, y)
+      const norm = tensors.latentNorm
+      const sum = norm ? normalizeRow(latentSum, norm, config.latentNormEpsilon) : latentSum
+      yield* multiply(tensors.latentUp!, sum, null, y)
     } else yield* routedSum(config, tensors, pass, token, x, y)
     yield* addShared(config, tensors, x, y)
     const bias = tensors.outputBias

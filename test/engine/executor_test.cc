@@ -20,6 +20,26 @@ void wait_for_cancel(Task& task) {
   wait_until([&] { return task.is_cancelled(); });
 }
 
+// A device on which task 1 runs until `release`, and task 2 waits. `order` says whose turn came when.
+struct BusyDevice {
+  Stub stub;
+  std::shared_ptr<DeviceExecutor> executor = make_executor();
+  Inbox inbox;
+  std::atomic<bool> release{false};
+  std::vector<int> order;  // written by whoever has the device
+
+  BusyDevice() {
+    std::atomic<bool> started{false};
+    executor->submit(make_task(inbox, 1, [this, &started](Task& /*task*/) {
+      started = true;
+      wait_until([&] { return release.load(); });
+      order.push_back(1);
+    }));
+    executor->submit(make_task(inbox, 2, [this](Task& /*task*/) { order.push_back(2); }));
+    REQUIRE(wait_until([&] { return started.load(); }));
+  }
+};
+
 }  // namespace
 
 TEST_SUITE_BEGIN("executor");
@@ -97,70 +117,48 @@ TEST_CASE("an owner that leaves takes its tasks along, and no others") {
 }
 
 TEST_CASE("a watched task goes before those that wait, and ends when it is not wanted") {
-  Stub stub;
-  const auto executor = make_executor();
-  Inbox inbox;
-  std::atomic<bool> started{false};
-  std::atomic<bool> release{false};
-  std::vector<int> order;  // written by whoever has the device
-  executor->submit(make_task(inbox, 1, [&](Task& /*task*/) {
-    started = true;
-    wait_until([&] { return release.load(); });
-    order.push_back(1);
-  }));
-  executor->submit(make_task(inbox, 2, [&](Task& /*task*/) { order.push_back(2); }));
-  REQUIRE(wait_until([&] { return started.load(); }));
+  BusyDevice device;
   SUBCASE("it runs") {
-    const auto watched = make_task(inbox, 3, [&](Task& /*task*/) { order.push_back(3); });
-    CHECK(executor->run_watched(watched, [&] {
-      release = true;
+    const auto watched =
+        make_task(device.inbox, 3, [&](Task& /*task*/) { device.order.push_back(3); });
+    CHECK(device.executor->run_watched(watched, [&] {
+      device.release = true;
       return true;
     }));
-    inbox.wait_done(2);
-    CHECK(order == std::vector<int>{1, 3, 2});
+    device.inbox.wait_done(2);
+    CHECK(device.order == std::vector<int>{1, 3, 2});
   }
   SUBCASE("it is dropped while another one runs") {
-    const auto watched = make_task(inbox, 3, [&](Task& /*task*/) { order.push_back(3); });
-    CHECK_FALSE(executor->run_watched(watched, [] { return false; }));
-    release = true;
-    inbox.wait_done(2);
-    CHECK(order == std::vector<int>{1, 2});
+    const auto watched =
+        make_task(device.inbox, 3, [&](Task& /*task*/) { device.order.push_back(3); });
+    CHECK_FALSE(device.executor->run_watched(watched, [] { return false; }));
+    device.release = true;
+    device.inbox.wait_done(2);
+    CHECK(device.order == std::vector<int>{1, 2});
   }
   SUBCASE("it is told to stop while it runs") {
-    release = true;
+    device.release = true;
     std::atomic<bool> runs{false};
-    const auto watched = make_task(inbox, 3, [&](Task& task) {
+    const auto watched = make_task(device.inbox, 3, [&](Task& task) {
       runs = true;
       wait_for_cancel(task);
     });
-    CHECK(executor->run_watched(watched, [&] { return !runs; }));
+    CHECK(device.executor->run_watched(watched, [&] { return !runs; }));
     CHECK(watched->is_cancelled());
-    inbox.wait_done(2);
-    CHECK(order == std::vector<int>{1, 2});
+    device.inbox.wait_done(2);
+    CHECK(device.order == std::vector<int>{1, 2});
   }
 }
 
 TEST_CASE("exclusive work excludes tasks and goes before those that wait") {
-  Stub stub;
-  const auto executor = make_executor();
-  Inbox inbox;
-  std::atomic<bool> started{false};
-  std::atomic<bool> release{false};
-  std::vector<int> order;  // written by whoever has the device
-  executor->submit(make_task(inbox, 1, [&](Task& /*task*/) {
-    started = true;
-    wait_until([&] { return release.load(); });
-    order.push_back(1);
-  }));
-  executor->submit(make_task(inbox, 2, [&](Task& /*task*/) { order.push_back(2); }));
-  REQUIRE(wait_until([&] { return started.load(); }));
-  std::thread caller([&] { executor->run_exclusive([&] { order.push_back(3); }); });
+  BusyDevice device;
+  std::thread caller([&] { device.executor->run_exclusive([&] { device.order.push_back(3); }); });
   // The caller is waiting by the time that the running task ends.
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  release = true;
+  device.release = true;
   caller.join();
-  inbox.wait_done(2);
-  CHECK(order == std::vector<int>{1, 3, 2});
+  device.inbox.wait_done(2);
+  CHECK(device.order == std::vector<int>{1, 3, 2});
 }
 
 TEST_CASE("what is discarded beside a running task is freed when it has ended, else at once") {

@@ -4,6 +4,7 @@
  * a device has a bound of its own in every case.
  */
 
+import type { ResolvedMoeConfig } from '../../lib/block/config.js'
 import type { DType } from '../../lib/block/dtype.js'
 import { loadMatrices } from '../../lib/checkpoint/load/matrices.js'
 import { readVectors } from '../../lib/checkpoint/load/vectors.js'
@@ -18,14 +19,20 @@ import { type LayerTensors, layerTensors } from '../../lib/reference/tensors.js'
 /** Bits of the significand, and the exponent of the least spacing. */
 const FORMATS = { bf16: { bits: 8, least: -133 }, f16: { bits: 11, least: -24 } }
 
-/** Where a value lies so close to the middle of two neighbours that a sum in f32 may fall on either side: to even, or all one way. */
-export type Ties = 'even' | 'up' | 'down'
-
 /** How far a device's row, summed in f32, may be from the exact one, beside the row's largest element. */
 const ROW_ERROR = 2e-6
 
-/** Rounds a row to `dtype`. */
-export function roundRow(row: Float64Array, dtype: 'bf16' | 'f16', ties: Ties): Float64Array {
+/**
+ * Values met so close to the middle of two neighbours that a sum in f32 may fall on either side: how many so far, and the number of the one
+ * that goes the other way.
+ */
+interface Ties {
+  met: number
+  readonly flipped: number
+}
+
+/** Rounds a row to `dtype`, to nearest even. */
+function roundRow(row: Float64Array, dtype: 'bf16' | 'f16', ties: Ties): Float64Array {
   const { bits, least } = FORMATS[dtype]
   const largest = row.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
   return row.map(value => {
@@ -33,8 +40,8 @@ export function roundRow(row: Float64Array, dtype: 'bf16' | 'f16', ties: Ties): 
     const spacing = 2 ** Math.max(Math.floor(Math.log2(Math.abs(value))) - bits + 1, least)
     const below = Math.floor(value / spacing)
     const past = value / spacing - below - 0.5
-    if (Math.abs(past) * spacing > ROW_ERROR * largest) return (past > 0 ? below + 1 : below) * spacing
-    const isUp = ties === 'even' ? past > 0 || (past === 0 && below % 2 !== 0) : ties === 'up'
+    let isUp = past > 0 || (past === 0 && below % 2 !== 0)
+    if (Math.abs(past) * spacing <= ROW_ERROR * largest && ties.met++ === ties.flipped) isUp = !isUp
     return (isUp ? below + 1 : below) * spacing
   })
 }
@@ -54,48 +61,62 @@ export interface ReplayedRows {
   topkWeights: Float32Array
 }
 
-/** The layers of a checkpoint that round rows to `rowDtype`, one for each treatment of ties. */
+/**
+ * What a checkpoint's layer computes whose rows are rounded to `rowDtype`.
+ *
+ * @returns of a replayed forward: the output, and those that differ from it by one value each that may as well be rounded the other way
+ */
 export async function loadRounded(
   directory: string,
   layer: number,
   dtype: DType,
   rowDtype: 'bf16' | 'f16',
-): Promise<Record<Ties, (rows: ReplayedRows) => Float64Array>> {
+): Promise<(rows: ReplayedRows) => { output: Float64Array; others: Float64Array[] }> {
   const plan = await planLayer(directory, { layer })
   const vectors = await readVectors(plan, {})
   const matrices = await loadMatrices(plan, dtype, {})
   const tensors = layerTensors(plan.config, assembleWeights(plan.config, dtype, vectors, matrices))
-  const with_ = (ties: Ties) => {
-    const round = (row: Float64Array) => roundRow(row, rowDtype, ties)
-    const rounding = roundingOf(tensors, round)
-    // Where the weight multiplies the input, that is a row already rounded, and is rounded again.
-    const isScaled = plan.config.weightOn === 'input'
-    return ({ hidden, topkIds, topkWeights }: ReplayedRows) => {
-      const { hiddenSize } = plan.config
-      const output = new Float64Array(hidden.length)
-      drain(
-        runLayer(plan.config, rounding, {
-          numTokens: hidden.length / hiddenSize,
-          replay: true,
-          topkIds,
-          topkWeights: Float64Array.from(topkWeights),
-          nonFinite: new Uint8Array(hidden.length / hiddenSize),
-          ...{ topK: plan.config.topK, topP: 1, tokenIds: null, sequenceLengths: null },
-          readHidden: (token, row) => {
-            row.set(hidden.subarray(token * hiddenSize, (token + 1) * hiddenSize))
-            if (isScaled) row.set(round(row))
-          },
-          readRouterInput: null,
-          writeOutput: (token, row) => {
-            output.set(row, token * hiddenSize)
-            return true
-          },
-        }),
-      )
-      return output
-    }
+  return rows => {
+    const ties: Ties = { met: 0, flipped: -1 }
+    const output = runRounded(plan.config, tensors, rows, row => roundRow(row, rowDtype, ties))
+    const others = Array.from({ length: ties.met }, (_, flipped) => {
+      const one: Ties = { met: 0, flipped }
+      return runRounded(plan.config, tensors, rows, row => roundRow(row, rowDtype, one))
+    })
+    return { output, others }
   }
-  return { even: with_('even'), up: with_('up'), down: with_('down') }
+}
+
+function runRounded(
+  config: ResolvedMoeConfig,
+  tensors: LayerTensors,
+  { hidden, topkIds, topkWeights }: ReplayedRows,
+  round: NonNullable<Matrix['roundRow']>,
+): Float64Array {
+  const { hiddenSize, topK } = config
+  const numTokens = hidden.length / hiddenSize
+  const output = new Float64Array(hidden.length)
+  drain(
+    runLayer(config, roundingOf(tensors, round), {
+      numTokens,
+      replay: true,
+      topkIds,
+      topkWeights: Float64Array.from(topkWeights),
+      nonFinite: new Uint8Array(numTokens),
+      ...{ topK, topP: 1, tokenIds: null, sequenceLengths: null },
+      readHidden: (token, row) => {
+        row.set(hidden.subarray(token * hiddenSize, (token + 1) * hiddenSize))
+        // Where the weight multiplies the input, that is a row already rounded, and is rounded again.
+        if (config.weightOn === 'input') row.set(round(row))
+      },
+      readRouterInput: null,
+      writeOutput: (token, row) => {
+        output.set(row, token * hiddenSize)
+        return true
+      },
+    }),
+  )
+  return output
 }
 
 /** Tensors whose expert and latent matrices round their rows. Router and shared gate multiply rows as they are. */

@@ -7,29 +7,16 @@ import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promi
 import { MoeLayer, setLogger } from 'sparse-experts'
 import { Random } from '../cases/random.js'
 import { goldenCases } from '../golden/cases.js'
+import { smallLayer } from './small-layer.js'
 import { watchCases } from './watch-cases.js'
 
 const [numCases = '200', seed = '1', device = 'auto'] = process.argv.slice(2)
 const random = new Random(Number(seed))
 const checkpoints = goldenCases()
-const [hiddenSize, intermediateSize, numExperts, topK] = [64, 96, 8, 2]
-const matrix = (rows: number, cols: number) => random.normals(rows * cols, 0.1)
-const weights = {
-  router: { weight: matrix(numExperts, hiddenSize) },
-  experts: Array.from({ length: numExperts }, () => ({
-    gate: matrix(intermediateSize, hiddenSize),
-    up: matrix(intermediateSize, hiddenSize),
-    down: matrix(hiddenSize, intermediateSize),
-  })),
-}
-const config = {
-  scoringFunc: 'softmax',
-  normTopkProb: true,
-  hiddenSize,
-  intermediateSize,
-  numExperts,
-  topK,
-} as const
+const hiddenSize = 64
+const { config, weights } = smallLayer({ hiddenSize, intermediateSize: 96, numExperts: 8 }, (rows, cols) =>
+  random.normals(rows * cols, 0.1),
+)
 
 /** At once, after some turns of the loop, or after some time. */
 async function someTime(): Promise<void> {

@@ -6,30 +6,16 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fromFloat32, MoeLayer, reference, setLogger, stages, Tensor, toFloat32 } from 'sparse-experts'
+import { smallLayer } from './small-layer.js'
 
 /** What is left for the engine and its threads, and what is asked for. */
 const [LEFT, ASKED] = [512 * 2 ** 20, 1024 * 2 ** 20]
-const [hiddenSize, intermediateSize, numExperts, topK] = [64, 32, 4, 2]
+const [hiddenSize, numExperts] = [64, 4]
 const numTokens = ASKED / (4 * hiddenSize)
 
 setLogger(null)
 const matrix = (rows: number, cols: number) => new Float32Array(rows * cols).fill(0.01)
-const config = {
-  scoringFunc: 'softmax',
-  normTopkProb: true,
-  hiddenSize,
-  intermediateSize,
-  numExperts,
-  topK,
-} as const
-const weights = {
-  router: { weight: matrix(numExperts, hiddenSize) },
-  experts: Array.from({ length: numExperts }, () => ({
-    gate: matrix(intermediateSize, hiddenSize),
-    up: matrix(intermediateSize, hiddenSize),
-    down: matrix(hiddenSize, intermediateSize),
-  })),
-}
+const { config, weights } = smallLayer({ hiddenSize, intermediateSize: 32, numExperts }, matrix)
 const layers = (['auto', 'reference'] as const).map(device => MoeLayer.create(config, weights, { device }))
 const few = new Float32Array(4 * hiddenSize).fill(0.5)
 for (const layer of layers) await layer.forward(few)

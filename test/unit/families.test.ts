@@ -86,7 +86,9 @@ describe('model types', () => {
   ])('refuses %s by name, with the reason', (modelType, reason) => {
     for (const config of [
       { model_type: modelType },
-      { model_type: modelType, text_config: { model_type: modelType } },
+      { model_type: 'wrapper', text_config: { model_type: modelType } },
+      // A part that would load by itself does not make the whole loadable.
+      { model_type: modelType, text_config: { model_type: 'ernie4_5_moe' } },
     ]) {
       expect(() => resolveFamily(config, FILE)).toThrow(
         expect.objectContaining({

@@ -85,7 +85,7 @@ function markFresh(output) {
   utimesSync(output, now, now)
 }
 
-const tscPath = path.join(root, 'node_modules/typescript/bin/tsc')
+export const tscPath = path.join(root, 'node_modules/typescript/bin/tsc')
 
 /** False after an install without development dependencies: nothing can be built then. */
 export function hasDevelopmentDependencies() {

@@ -86,16 +86,17 @@ class Wave {
     return configs_.down.tile_tokens != configs_.gate_up.tile_tokens;
   }
 
-  Status convert(const Rows& rows, int32_t dtype, uint64_t offset, Rows* converted) const {
+  Status convert(const Rows& rows, int64_t cols, int32_t dtype, uint64_t offset,
+                 Rows* converted) const {
     ConvertArgs args{};
     args.from = rows.data;
     args.from_dtype = rows.dtype;
     args.from_stride = rows.stride;
     args.to = at<void>(offset);
     args.to_dtype = dtype;
-    args.to_stride = layer_.hidden_size;
+    args.to_stride = cols;
     args.rows = num_tokens_;
-    args.cols = layer_.hidden_size;
+    args.cols = cols;
     *converted = {args.to, dtype, args.to_stride};
     return launched(launch_convert(args, stream()), "convert");
   }
@@ -103,14 +104,14 @@ class Wave {
   Status prepare_inputs() {
     Rows act = hidden_;
     if (hidden_.dtype != plan_.dtype && (has_routed() || has_latent()))
-      SE_RETURN_IF_ERROR(convert(hidden_, plan_.dtype, plan_.hidden, &act));
+      SE_RETURN_IF_ERROR(convert(hidden_, layer_.hidden_size, plan_.dtype, plan_.hidden, &act));
     shared_input_ = act;
     if (has_shared() && layer_.shared.dtype != act.dtype) {
       if (layer_.shared.dtype == hidden_.dtype) {
         shared_input_ = hidden_;
       } else {
         const bool own = plan_.shared_input != ForwardPlan::kNone;
-        SE_RETURN_IF_ERROR(convert(hidden_, layer_.shared.dtype,
+        SE_RETURN_IF_ERROR(convert(hidden_, layer_.hidden_size, layer_.shared.dtype,
                                    own ? plan_.shared_input : plan_.hidden, &shared_input_));
       }
     }
@@ -303,16 +304,8 @@ class Wave {
     norm.rows = rows;
     SE_RETURN_IF_ERROR(launched(launch_row_norm(norm, stream()), "latent norm"));
     if (plan_.dtype == SE_F32) return Status::ok();
-    ConvertArgs args{};
-    args.from = rows;
-    args.from_dtype = SE_F32;
-    args.from_stride = plan_.width;
-    args.to = at<void>(plan_.latent_sum);
-    args.to_dtype = plan_.dtype;
-    args.to_stride = plan_.width;
-    args.rows = num_tokens_;
-    args.cols = plan_.width;
-    return launched(launch_convert(args, stream()), "latent sum");
+    Rows sums{};
+    return convert({rows, SE_F32, plan_.width}, plan_.width, plan_.dtype, plan_.latent_sum, &sums);
   }
 
   Status finish() const {

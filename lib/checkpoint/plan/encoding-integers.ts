@@ -30,6 +30,16 @@ function schemeOf(scale: Part, rows: number, cols: number): WeightScheme {
   return { numBits: 8, type: 'int', strategy, groupSize, symmetric: true, block: null, ordered: false }
 }
 
+/** A matrix of packed words with a row of scales for each group of columns. */
+interface PackedMatrix {
+  parts: MatrixParts
+  data: Part
+  scale: Part
+  block: NonNullable<MatrixEncoding['block']>
+  rows: number
+  cols: number
+}
+
 /** Reads integer matrices `[rows, cols]` from their parts. */
 export class IntegerReader {
   private readonly quantization: Quantization
@@ -138,20 +148,11 @@ export class IntegerReader {
     const groupSize = sizes.find(size => ceilDiv(cols, size) === scale.shape[0]) ?? sizes[0]!
     const groups = ceilDiv(cols, groupSize)
     parts.expect(scale, FLOAT_TYPES, [groups, rows])
-    const block = { rows: 1, cols: groupSize }
-    return method === 'awq'
-      ? this.readAwq(parts, data, scale, block, rows, cols)
-      : this.readGptq(parts, data, scale, block, rows, cols)
+    const matrix = { parts, data, scale, block: { rows: 1, cols: groupSize }, rows, cols }
+    return method === 'awq' ? this.readAwq(matrix) : this.readGptq(matrix)
   }
 
-  private readAwq(
-    parts: MatrixParts,
-    data: Part,
-    scale: Part,
-    block: NonNullable<MatrixEncoding['block']>,
-    rows: number,
-    cols: number,
-  ): EncodedSource {
+  private readAwq({ parts, data, scale, block, rows, cols }: PackedMatrix): EncodedSource {
     if (rows % 8 !== 0)
       throw unsupportedTensor(parts, data, this.quantization, `awq of ${rows} outputs, no multiple of 8`)
     const zeroPoint = parts.require('qzeros')
@@ -166,14 +167,7 @@ export class IntegerReader {
   }
 
   /** The width of each module follows from its words: rules of `dynamic` change it module by module. */
-  private readGptq(
-    parts: MatrixParts,
-    data: Part,
-    scale: Part,
-    block: NonNullable<MatrixEncoding['block']>,
-    rows: number,
-    cols: number,
-  ): EncodedSource {
+  private readGptq({ parts, data, scale, block, rows, cols }: PackedMatrix): EncodedSource {
     const { quantization } = this
     const packed = (data.shape[0] ?? 0) * WORD_BITS
     const stored = packed % cols === 0 ? packed / cols : 0
