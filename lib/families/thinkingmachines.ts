@@ -27,18 +27,22 @@ export const THINKING_MACHINES_FAMILIES: readonly FamilyRow[] = [
       shared_experts_size: [1],
       gate_activation: ['sigmoid'],
     },
-    routing: scored({ score: 'sigmoid', norm: true, scale: 'route_scale', scaleDefault: 1 }),
+    routing: scored({ score: 'sigmoid', norm: true, scale: 'route_scale', scaleDefault: 8 }),
     stacks: [
       {
         ...LAYERS,
         sparse: sparseLayers(),
         naming: [
           mlpNaming({
-            router: { selectionBias: tensor('gate.bias'), commonScale: tensor('gate.global_scale') },
+            router: {
+              selectionBias: tensor('gate.bias', 'gate.e_score_correction_bias'),
+              commonScale: tensor('gate.global_scale'),
+            },
             experts: [interleaved('experts.w13_weight', 'experts.w2_weight')],
             constant: {
-              count: config => config.integer('n_shared_experts', 0),
-              layout: interleaved('shared_experts.shared_w13_weight', 'shared_experts.shared_w2_weight'),
+              count: config => config.integer('n_shared_experts', 0, 2),
+              stem: 'shared_experts.',
+              experts: [interleaved('shared_experts.shared_w13_weight', 'shared_experts.shared_w2_weight')],
             },
           }),
         ],

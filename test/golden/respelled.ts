@@ -158,12 +158,13 @@ export function fused(apart = false): NonNullable<Respelling['tensors']> {
   }
 }
 
-/** Fused tensors of floats, output-major, one by one. */
+/** Fused tensors of rows, output-major, one by one; `part` is what each is of its matrix. */
 export function unfused(
   gateUp: string,
   down: string,
   stem: string,
   interleaved = false,
+  part = 'weight',
 ): NonNullable<Respelling['tensors']> {
   return tensors =>
     tensors.flatMap(tensor => {
@@ -174,8 +175,8 @@ export function unfused(
       const root = tensor.name.slice(0, -(isGateUp ? gateUp : down).length)
       const bytes = bytesOf(tensor)
       const rowBytes = bytes.length / (count * rows)
-      const part = (e: number, matrix: string, first: number, step: number, length: number) => ({
-        ...{ name: `${root}${stem}${e}.${matrix}.weight`, dtype: tensor.dtype, shape: [length, cols] },
+      const slice = (e: number, matrix: string, first: number, step: number, length: number) => ({
+        ...{ name: `${root}${stem}${e}.${matrix}.${part}`, dtype: tensor.dtype, shape: [length, cols] },
         data: Buffer.concat(
           Array.from({ length }, (_, row) => {
             const at = (e * rows + first + row * step) * rowBytes
@@ -184,9 +185,9 @@ export function unfused(
         ),
       })
       return Array.from({ length: count }, (_, e) => {
-        if (!isGateUp) return [part(e, 'down_proj', 0, 1, rows)]
+        if (!isGateUp) return [slice(e, 'down_proj', 0, 1, rows)]
         const [second, step] = interleaved ? [1, 2] : [rows / 2, 1]
-        return [part(e, 'gate_proj', 0, step, rows / 2), part(e, 'up_proj', second, step, rows / 2)]
+        return [slice(e, 'gate_proj', 0, step, rows / 2), slice(e, 'up_proj', second, step, rows / 2)]
       }).flat()
     })
 }

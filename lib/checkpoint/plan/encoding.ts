@@ -195,7 +195,7 @@ export class EncodingReader {
       block: { rows: 1, cols: width },
     }
     if (isMx) return { encoding, data: data.segment, scale: scale.segment }
-    const multiplied = parts.find('weight_scale_2')
+    const multiplied = parts.find('weight_scale_2') ?? parts.find('scale2')
     const globalScale = multiplied ?? parts.require('weight_global_scale', 'weight_scale_2')
     parts.expectVector(globalScale, ['F32'], 1)
     return {

@@ -8,7 +8,7 @@ import { type ResolvedFamily, resolveFamily } from '../../families/index.js'
 import { readActivation } from '../../families/parts/activation.js'
 import { checkArithmetic } from '../../families/parts/arithmetic.js'
 import { ConfigReader } from '../../families/parts/config-reader.js'
-import type { FamilyRow, Naming, SharedLayout } from '../../families/parts/family.js'
+import type { ExpertLayout, FamilyRow, Naming, SharedLayout } from '../../families/parts/family.js'
 import type { SharedGate } from '../../spec/enums.js'
 import { type CheckpointDirectory, openCheckpoint } from '../directory.js'
 import type { Segment } from '../segment.js'
@@ -140,9 +140,14 @@ function buildPlan(parts: PlanParts): LayerPlan {
   } as MoeConfig)
 
   vectors.router(naming.router, moe, matrices, numConstant)
+  const together = [layout]
   matrices.experts(layout, numRouted, intermediateSize, size)
-  if (naming.constant && numConstant > 0)
-    matrices.experts(naming.constant.layout, numConstant, intermediateSize, size, numRouted)
+  if (naming.constant && numConstant > 0) {
+    const { experts, stem } = naming.constant
+    const constant = matrices.chooseLayout(experts, numConstant, size, [stem])
+    matrices.experts(constant, numConstant, intermediateSize, size, numRouted)
+    together.push(constant)
+  }
   vectors.experts(layout, numRouted, intermediateSize, size)
   if (sharedLayout) vectors.shared(sharedLayout, sharedWidth, hiddenSize)
   if (moe.latentSize > 0 && naming.latent) {
@@ -163,11 +168,25 @@ function buildPlan(parts: PlanParts): LayerPlan {
     storedDtype: storedDtype(config, checkpoint, items),
     notices: checkpoint.notices,
     files: tensors.files,
-    gateUpInterleaved: layout.kind === 'fused' && layout.interleaved === true,
+    gateUpInterleaved: isInterleaved(together, nameOf, tensors),
     matrices: items,
     vectors: vectors.items,
     totalBytes: countBytes(items, vectors.items),
   }
+}
+
+/** Whether rows of gate and up alternate in the tensors that hold both: a layer has one order. */
+function isInterleaved(layouts: readonly ExpertLayout[], nameOf: NameOf, tensors: TensorLookup): boolean {
+  const both = layouts.flatMap(layout => (layout.kind === 'fused' && layout.gateUp ? [layout] : []))
+  const interleaved = both.some(layout => layout.interleaved)
+  const other = both.find(layout => interleaved && !layout.interleaved)
+  if (other) {
+    throw tensors.unsupported(
+      tensors.require(nameOf(other.gateUp!)),
+      'holds gate and up one after the other, where other experts of the layer have their rows alternate; store all in one order',
+    )
+  }
+  return interleaved
 }
 
 function topKOf({ topK }: FamilyRow, config: ConfigReader, layer: number): number {

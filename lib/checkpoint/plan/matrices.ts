@@ -62,9 +62,14 @@ export class MatrixPlanner {
   }
 
   /** The first layout whose tensors are there; a fused one the way round that its shapes tell. */
-  chooseLayout(published: readonly ExpertLayout[], numExperts: number, size: number): ExpertLayout {
+  chooseLayout(
+    published: readonly ExpertLayout[],
+    numExperts: number,
+    size: number,
+    stems?: readonly string[],
+  ): ExpertLayout {
     const anchors: string[] = []
-    for (const layout of expertLayouts(published)) {
+    for (const layout of expertLayouts(published, stems)) {
       const anchor = layout.kind === 'fused' ? (layout.gateUp ?? layout.up!) : layout.up.replace('{e}', '0')
       const name = this.nameOf(anchor)
       anchors.push(layout.kind === 'perExpert' ? `${name}.weight` : name)
@@ -111,7 +116,7 @@ export class MatrixPlanner {
     else {
       for (let e = 0; e < numExperts; e++) {
         const nameOf = (name: string) => name.replace('{e}', String(e))
-        this.triple('expert', e, layout, nameOf, intermediateSize, size)
+        this.triple('expert', first + e, layout, nameOf, intermediateSize, size)
       }
     }
   }

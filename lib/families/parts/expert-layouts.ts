@@ -17,13 +17,24 @@ const STEMS = ['experts.', 'moe.experts.'] as const
 const isGated = (layout: ExpertLayout) =>
   layout.kind === 'stackedRows' || layout.gate !== undefined || (layout.kind === 'fused' && !!layout.gateUp)
 
-/** The published layouts of a family, then all others that its experts can have. */
-export function expertLayouts(published: readonly ExpertLayout[]): ExpertLayout[] {
+/**
+ * The published layouts of a family, then all others that its experts can have.
+ *
+ * @param stems places below the block where the others stand
+ */
+export function expertLayouts(
+  published: readonly ExpertLayout[],
+  stems: readonly string[] = STEMS,
+): ExpertLayout[] {
   const bias = published.flatMap(layout => (layout.kind !== 'stackedRows' && layout.bias) || [])[0]
-  const fused = published.flatMap(layout => (layout.kind === 'fused' ? [layout] : []))[0]
-  const { major = 'output', interleaved = false } = fused ?? {}
+  const fused = published.flatMap(layout => (layout.kind === 'fused' ? [layout] : []))
+  const { major = 'output' } = fused[0] ?? {}
+  // Only a tensor of this very name is known to alternate: under another name transformers holds the halves one after the other.
+  const interleaved = fused.some(
+    ({ gateUp, interleaved }) => gateUp?.endsWith('gate_up_proj') && interleaved === true,
+  )
   const gated = published.every(isGated)
-  const more = STEMS.flatMap((stem): ExpertLayout[] => {
+  const more = stems.flatMap((stem): ExpertLayout[] => {
     const together: ExpertLayout = {
       kind: 'fused',
       gateUp: `${stem}gate_up_proj`,

@@ -94,8 +94,15 @@ export interface Naming {
   }
   /** As published; `expertLayouts` adds the others that a checkpoint may have. */
   experts: readonly ExpertLayout[]
-  /** Experts that every token uses, scored and weighed together with the routed ones, as many as they are wide. They come last. */
-  constant?: { count: (config: ConfigReader, layer: number) => number; layout: ExpertLayout }
+  /**
+   * Experts that every token uses, scored and weighed together with the routed ones, as many as they are wide. They come last. `experts` as
+   * published; `expertLayouts` adds the others below `stem`.
+   */
+  constant?: {
+    count: (config: ConfigReader, layer: number) => number
+    stem: string
+    experts: readonly ExpertLayout[]
+  }
   /** The first whose tensors are there. */
   shared?: SharedLayout | readonly SharedLayout[]
   /** Projections into and out of the width in which experts work, and the norm of their sum, where the config has one. */

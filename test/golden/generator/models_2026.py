@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from . import codecs
 from .block import glu, linear, routed_sum
 from .case import NUM_LAYERS
+from .fused import halves_output_major
 from .numerics import sigmoid, silu, softmax
 from .registry import W132, base_config, case, glu_block, store_experts, store_glu
 from .routers import biased_topk, topk_softmax
@@ -170,23 +172,15 @@ def _(c):
     _step(c, 1, 0.0, 1.25, False)
 
 
-@case("inkling", "BF16")
-def _(c):
-    h, i, e, shared, k, scale = 24, 7, 10, 2, 3, 2.5
-    base = "model.llm.layers.2.mlp."
-    c.decoys("model.llm.layers.", 2, h, num_experts=e, root="model.llm.", expert="experts.w2_weight")
+def _inkling(c, h, i, e, shared, k, layers, bias_name, put_routed, put_shared, **more):
+    """`put_*(name of the group, number of experts)` store experts and return them."""
+    scale, base = 2.5, layers + "2.mlp."
+    c.decoys(layers, 2, h, num_experts=e, root=layers.removesuffix("layers."), expert="experts.w2_weight")
     x = c.input(7, h)
     gate = c.router(base + "gate.weight", e + shared, h)
-    bias = c.bias(base + "gate.bias", e)
+    bias = c.bias(base + bias_name, e)
     common = c.put(base + "gate.global_scale", [1.375], "F32")[0]
-
-    def stack(name, n):
-        w13 = c.put(f"{base}{name}w13_weight", c.normal(n, 2 * i, h, std=1.5 * h**-0.5))
-        w2 = c.put(f"{base}{name}w2_weight", c.normal(n, h, i, std=1.5 * i**-0.5))
-        # Rows of gate and up alternate.
-        return [{"gate": w13[j, 0::2], "up": w13[j, 1::2], "down": w2[j]} for j in range(n)]
-
-    experts = stack("experts.", e) + stack("shared_experts.shared_", shared)
+    experts = put_routed(base + "experts.", e) + put_shared(base + "shared_experts.", shared)
     z = linear(x, gate)
     routing = biased_topk(z[:, :e], k, bias, renormalize=False)
     constant = list(range(e, e + shared))
@@ -199,6 +193,63 @@ def _(c):
         n_shared_experts=shared, num_experts_per_tok=k, route_scale=scale, norm_after_topk=True, use_gate_bias=True,
         use_global_scale=True, shared_expert_sink=True, dense_mlp_idx=2)
     config = {"architectures": ["InklingForConditionalGeneration"], "model_type": "inkling_mm_model",
-              "text_config": text, "torch_dtype": text["torch_dtype"]}
+              "text_config": text, "torch_dtype": text["torch_dtype"], **more}
     c.finish(family="inkling_mm_model", source="transformers inkling (InklingTopkRouter, InklingSharedExperts)",
              config=config, layer=2, x=x, routing=routing, output=glu_block(x, routing, experts))
+
+
+def _alternating(w13, w2):
+    """Rows of gate and up alternate."""
+    return [{"gate": w13[j, 0::2], "up": w13[j, 1::2], "down": w2[j]} for j in range(len(w2))]
+
+
+def _inkling_stack(c, h, i, first, second):
+    def put(group, n):
+        w13 = c.put(group + first, c.normal(n, 2 * i, h, std=1.5 * h**-0.5))
+        return _alternating(w13, c.put(group + second, c.normal(n, h, i, std=1.5 * i**-0.5)))
+    return put
+
+
+@case("inkling", "BF16")
+def _(c):
+    h, i = 24, 7
+    _inkling(c, h, i, 10, 2, 3, "model.llm.layers.", "gate.bias", _inkling_stack(c, h, i, "w13_weight", "w2_weight"),
+             _inkling_stack(c, h, i, "shared_w13_weight", "shared_w2_weight"))
+
+
+@case("inkling_hf", "BF16")
+def _(c):
+    # As transformers has it in memory: halves of the routed experts after one another, shared experts in three tensors.
+    h, i = 24, 7
+
+    def routed(group, n):
+        both = c.put(group + "gate_up_proj", c.normal(n, 2 * i, h, std=1.5 * h**-0.5))
+        return halves_output_major(both, c.put(group + "down_proj", c.normal(n, h, i, std=1.5 * i**-0.5)))
+
+    def shared(group, n):
+        parts = {part: c.put(f"{group}{part}_proj", c.normal(n, *shape, std=1.5 * shape[1] ** -0.5))
+                 for part, shape in (("gate", (i, h)), ("up", (i, h)), ("down", (h, i)))}
+        return [{part: values[j] for part, values in parts.items()} for j in range(n)]
+
+    _inkling(c, h, i, 10, 2, 3, "model.language_model.layers.", "gate.e_score_correction_bias", routed, shared)
+
+
+@case("inkling_nvfp4", "BF16")
+def _(c):
+    # As published: `.scale` and `.scale2` stand below the tensor with all experts, beside metadata that nothing needs.
+    h, i = 48, 16
+
+    def routed(group, n):
+        def stack(name, rows, cols):
+            parts = [codecs.nvfp4_arrays(c, c.normal(rows, cols, std=1.5 * cols**-0.5)) for _ in range(n)]
+            c.raw(group + name, "U8", np.stack([part[0] for part in parts]))
+            c.raw(f"{group}{name}.scale", "F8_E4M3", np.stack([part[1] for part in parts]))
+            c.put(f"{group}{name}.scale2", [part[2] for part in parts], "F32")
+            c.put(f"{group}{name}.input_amax", [3.5], "F32")
+            c.raw(f"{group}{name}.original_shape", "I64", np.array([n, rows, cols]))
+            return np.stack([part[3] for part in parts])
+        return _alternating(stack("w13_weight", 2 * i, h), stack("w2_weight", h, i))
+
+    _inkling(c, h, i, 6, 2, 3, "model.llm.layers.", "gate.bias", routed,
+             _inkling_stack(c, h, i, "shared_w13_weight", "shared_w2_weight"),
+             quantization_config={"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head"]})
