@@ -26,6 +26,11 @@ export interface LayerOptions {
 export interface LoadOptions extends LayerOptions {
   /** Index of the decoder layer. @defaultValue the first one that has experts */
   layer?: number
+  /**
+   * Which language model, where the checkpoint holds several whose layers have experts: what the names of its tensors begin with, as
+   * 'talker' or 'talker.model' of Qwen3-Omni. @defaultValue the one that config.json describes first (the thinker)
+   */
+  module?: string
   signal?: AbortSignal
   /** Called as weights are read. */
   onProgress?: (progress: LoadProgress) => void
@@ -61,13 +66,14 @@ export function checkLayerOptions(options: LayerOptions, more: readonly string[]
 }
 
 export function checkLoadOptions(options: LoadOptions): void {
-  checkLayerOptions(options, ['layer', 'signal', 'onProgress'])
-  const { layer, onProgress } = options
+  checkLayerOptions(options, ['layer', 'module', 'signal', 'onProgress'])
+  const { layer, module, onProgress } = options
   if (layer !== undefined && (!Number.isInteger(layer) || layer < 0)) {
     throw typeof layer === 'number'
       ? invalidArgValue('layer', 'a non-negative integer', layer)
       : invalidArgType('layer', 'a number', layer)
   }
+  if (module !== undefined && typeof module !== 'string') throw invalidArgType('module', 'a string', module)
   if (onProgress !== undefined && typeof onProgress !== 'function') {
     throw invalidArgType('onProgress', 'a function', onProgress)
   }

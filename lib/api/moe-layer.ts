@@ -83,10 +83,10 @@ export class MoeLayer {
   static async load(directory: string, options: LoadOptions = {}): Promise<MoeLayer> {
     if (typeof directory !== 'string') throw invalidArgType('directory', 'a string', directory)
     checkLoadOptions(options)
-    const { layer, signal, onProgress } = options
+    const { layer, module, signal, onProgress } = options
     signal?.throwIfAborted()
     const device = chooseDevice(options.device ?? 'auto')
-    const plan = await planLayer(directory, { layer, signal })
+    const plan = await planLayer(directory, { layer, module, signal })
     signal?.throwIfAborted()
     const dtype = options.dtype === undefined || options.dtype === 'auto' ? plan.storedDtype : options.dtype
     const runtime = await loadRuntime(device, plan, dtype, {

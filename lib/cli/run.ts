@@ -22,6 +22,11 @@ import { type RunReport, renderRun } from './run-report.js'
 
 const OPTIONS = {
   layer: { type: 'string', value: 'N', help: 'decoder layer (default: the first one that has experts)' },
+  module: {
+    type: 'string',
+    value: 'NAME',
+    help: "the language model, where there are several: 'talker' of Qwen3-Omni",
+  },
   device: { type: 'string', value: 'D', help: 'auto, cpu, cuda, cuda:N or reference (default: auto)' },
   dtype: {
     type: 'string',
@@ -79,7 +84,8 @@ export async function runCommand(args: string[], context: CommandContext): Promi
   const directory = positionals[0]!
   const { signal } = context
 
-  const plan = await planLayer(directory, { layer: layerIndex })
+  const { module } = values
+  const plan = await planLayer(directory, { layer: layerIndex, module })
   const load = async (
     label: string,
     options: { device: DeviceOption; dtype?: 'auto' | 'f32' | 'f16' | 'bf16' },
@@ -89,6 +95,7 @@ export async function runCommand(args: string[], context: CommandContext): Promi
       return await MoeLayer.load(directory, {
         ...options,
         layer: plan.layer,
+        module,
         threads,
         signal,
         onProgress: bar.update,

@@ -134,16 +134,35 @@ function rowOf(section: ConfigReader, root: ConfigReader): Found | undefined {
   return row && { row, modelType }
 }
 
+/** Sections that describe the language model of a module: `talker_config`, or the language model inside it, is that of `talker`. */
+function sectionsOf(module: string): string[][] {
+  return module.split('.').flatMap(segment => [[`${segment}_config`, 'text_config'], [`${segment}_config`]])
+}
+
+const sectionAt = (root: ConfigReader, path: readonly string[]) =>
+  path.reduce<ConfigReader | undefined>((section, key) => section?.nested(key), root)
+
 /**
  * Finds the family of a parsed config.json. Multimodal configs nest the language model; its own `model_type` decides, or the
  * root's where that one is unknown.
+ *
+ * @param module the language model that is meant, where there are several; its section is named like it
  * @throws {@link MoeError} ERR_MOE_UNSUPPORTED_FAMILY, ERR_MOE_INVALID_CONFIG
  */
-export function resolveFamily(json: Readonly<Record<string, unknown>>, file: string): ResolvedFamily {
+export function resolveFamily(
+  json: Readonly<Record<string, unknown>>,
+  file: string,
+  module?: string,
+): ResolvedFamily {
   const root = new ConfigReader(json, file)
+  for (const path of module === undefined ? [] : sectionsOf(module)) {
+    const config = sectionAt(root, path)
+    const own = config && rowOf(config, root)
+    if (own) return { ...own, config, path }
+  }
   const outer = rowOf(root, root)
   for (const path of NESTED) {
-    const nested = path.reduce<ConfigReader | undefined>((section, key) => section?.nested(key), root)
+    const nested = sectionAt(root, path)
     if (!nested) continue
     const inner = rowOf(nested, root)
     const found = inner ?? outer

@@ -46,6 +46,14 @@ export const QWEN_FAMILIES: readonly FamilyRow[] = [
     stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: [mlpNaming()] }],
   },
   {
+    models: 'Qwen3-Omni, its talker (option `module`)',
+    routed: 'softmax, renormalised where the config says so; shared expert behind a sigmoid',
+    modelTypes: ['qwen3_omni_moe_talker'],
+    ...SIZES,
+    routing: NORM_FLAG_OFF,
+    stacks: [{ ...LAYERS, sparse: sparseLayers(), naming: [mlpNaming({ shared: SHARED })] }],
+  },
+  {
     models: 'Qwen3-VL',
     routed: 'softmax, renormalised',
     modelTypes: ['qwen3_vl_moe'],

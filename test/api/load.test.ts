@@ -188,6 +188,9 @@ describe('load refuses with a code', () => {
     await expect(MoeLayer.load(checkpoint, { device: 'cuda:97' })).rejects.toEqual(
       code('ERR_MOE_DEVICE_UNAVAILABLE'),
     )
+    await expect(MoeLayer.load(checkpoint, { module: 1 as never })).rejects.toEqual(
+      code('ERR_MOE_INVALID_ARG_TYPE'),
+    )
     await expect(MoeLayer.load(checkpoint, { onProgress: 1 as never })).rejects.toEqual(
       code('ERR_MOE_INVALID_ARG_TYPE'),
     )

@@ -9,6 +9,8 @@ const CASES = path.join(import.meta.dirname, 'cases')
 export interface GoldenResult {
   family: string
   layer: number
+  /** The language model, where the checkpoint holds several. */
+  module?: string
   numTokens: number
   hiddenSize: number
   topK: number

@@ -19,6 +19,7 @@ describe.each(allDevices)('%s', device => {
         device: device as DeviceOption,
         dtype,
         layer: expected.layer,
+        module: expected.module,
         onProgress: state => {
           progress = state
         },

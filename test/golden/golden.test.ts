@@ -26,7 +26,7 @@ it('there are golden cases, for every family row', () => {
 
 describe.each(cases)('$name', ({ directory, expected }) => {
   it('loads and computes what the generator computed', async () => {
-    const plan = await planLayer(directory, { layer: expected.layer })
+    const plan = await planLayer(directory, { layer: expected.layer, module: expected.module })
     const row = FAMILIES.find(({ modelTypes }) => modelTypes.includes(expected.family))
     expect(row?.modelTypes).toContain(plan.config.family)
     expect(plan.config.hiddenSize).toBe(expected.hiddenSize)

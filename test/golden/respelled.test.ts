@@ -36,7 +36,7 @@ describe('experts in one tensor', () => {
     expect(oneByOne.length).toBeGreaterThan(25)
     for (const item of oneByOne) {
       const directory = await respell(item, { tensors: fused() })
-      const { matrices, config } = await planLayer(directory, { layer: item.expected.layer })
+      const { matrices, config } = await planLayer(directory, item.expected)
       const routed = matrices.filter(({ role }) => role === 'expert').map(({ matrix }) => matrix)
       const halves = routed.filter(matrix => matrix === (config.gated ? 'gateUp' : 'up'))
       expect(halves, item.name).toHaveLength(config.numExperts)
@@ -218,15 +218,18 @@ describe('what wraps a language model', () => {
     expectSame(golden('mixtral'), { tensors: renamed([/^model\./, prefix]) }),
   )
 
+  const twice: Respelling['tensors'] = tensors => [
+    ...tensors,
+    ...renamed([/^model\./, 'other.model.'])(tensors),
+  ]
+
   it('two candidates are an error that names both', async () => {
-    const twice: Respelling['tensors'] = tensors => [
-      ...tensors,
-      ...renamed([/^model\./, 'other.model.'])(tensors),
-    ]
     const directory = await respell(golden('mixtral'), { tensors: twice })
     await expect(planLayer(directory, { layer: 0 })).rejects.toMatchObject({
       code: 'ERR_MOE_INVALID_CHECKPOINT',
-      message: expect.stringMatching(/'model\.layers\.0\..*'other\.model\.layers\.0\./),
+      message: expect.stringMatching(
+        /'model\.layers\.0\..*'other\.model\.layers\.0\..*option module: 'model' or 'other\.model'/,
+      ),
     })
   })
 
@@ -236,6 +239,39 @@ describe('what wraps a language model', () => {
       ...renamed([/^thinker\./, 'other.'])(tensors.filter(({ name }) => name.startsWith('thinker.'))),
     ]
     await expectSame(golden('qwen3_omni_moe'), { tensors: talker })
+  })
+
+  it.each(['model', 'other', 'other.model'])("module '%s' chooses where nothing else does", async module =>
+    expectSame(golden('mixtral'), { tensors: twice, module }),
+  )
+
+  it("module '' is the language model whose layers have nothing before them", async () => {
+    const bare: Respelling['tensors'] = tensors => [...tensors, ...renamed([/^model\./, ''])(tensors)]
+    await expectSame(golden('mixtral'), { tensors: bare, module: '' })
+  })
+
+  it('a module chooses config and tensors, and what was chosen unasked is said', async () => {
+    const { directory } = golden('qwen3_omni_moe')
+    const { config, notices } = await planLayer(directory, { layer: 1 })
+    expect(config).toMatchObject({ family: 'qwen3_omni_moe', topK: 3 })
+    expect(notices).toEqual([
+      expect.stringMatching(/'talker\.model', 'thinker\.model': 'thinker\.model' is taken.*option module/),
+    ])
+    const { directory: other } = golden('qwen3_omni_moe_talker')
+    const talker = await planLayer(other, { layer: 1, module: 'talker' })
+    expect(talker.config).toMatchObject({ family: 'qwen3_omni_moe_talker', topK: 2, numSharedExperts: 1 })
+    expect(talker.notices).toEqual([])
+    // The talker has three layers, the thinker fourteen.
+    await expect(planLayer(other, { layer: 3, module: 'talker' })).rejects.toThrow(/from 0 to 2/)
+  })
+
+  it('a module that is not there is a RangeError that lists those that are', async () => {
+    const { directory } = golden('qwen3_omni_moe')
+    await expect(planLayer(directory, { layer: 1, module: 'talk' })).rejects.toMatchObject({
+      name: 'RangeError',
+      code: 'ERR_MOE_INVALID_ARG_VALUE',
+      message: expect.stringMatching(/'talker\.model', 'thinker\.model'.*'talk'/),
+    })
   })
 })
 

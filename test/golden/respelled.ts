@@ -21,6 +21,7 @@ export interface Respelling {
   tensors?: (tensors: WritableTensor[]) => WritableTensor[]
   config?: (config: Config) => Config
   layer?: number
+  module?: string
 }
 
 interface Header {
@@ -73,6 +74,7 @@ export async function expectSame(golden: GoldenCase, respelling: Respelling): Pr
   const { expected } = golden
   const plan = await planLayer(await respell(golden, respelling), {
     layer: respelling.layer ?? expected.layer,
+    module: respelling.module ?? expected.module,
   })
   const weights = assembleWeights(
     plan.config,

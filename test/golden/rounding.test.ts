@@ -37,10 +37,15 @@ describe.each(nativeDevices)('%s', device => {
     const random = new Random(SEED)
     for (const dtype of device === 'cpu' ? (['bf16'] as const) : (['bf16', 'f16'] as const)) {
       const load = (on: string) =>
-        MoeLayer.load(directory, { device: on as DeviceOption, dtype, layer: expected.layer })
+        MoeLayer.load(directory, {
+          device: on as DeviceOption,
+          dtype,
+          layer: expected.layer,
+          module: expected.module,
+        })
       const [layer, exact] = [await load(device), await load('reference')]
       const rowDtype = roundedDtype(device, dtype)
-      const rounded = rowDtype && (await loadRounded(directory, expected.layer, dtype, rowDtype))
+      const rounded = rowDtype && (await loadRounded(directory, expected, dtype, rowDtype))
       for (const numTokens of [1, 2]) {
         const hidden = random.normals(numTokens * expected.hiddenSize, 1)
         const options = optionsOf(golden, numTokens, random)

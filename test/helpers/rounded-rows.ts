@@ -68,11 +68,11 @@ export interface ReplayedRows {
  */
 export async function loadRounded(
   directory: string,
-  layer: number,
+  from: { layer: number; module?: string },
   dtype: DType,
   rowDtype: 'bf16' | 'f16',
 ): Promise<(rows: ReplayedRows) => { output: Float64Array; others: Float64Array[] }> {
-  const plan = await planLayer(directory, { layer })
+  const plan = await planLayer(directory, from)
   const vectors = await readVectors(plan, {})
   const matrices = await loadMatrices(plan, dtype, {})
   const tensors = layerTensors(plan.config, assembleWeights(plan.config, dtype, vectors, matrices))

@@ -23,21 +23,24 @@ import { VectorPlanner } from './vectors.js'
  * Plans the reading of one layer. Only config.json, the index and the headers of the shards that hold the layer are read.
  *
  * @param options.layer decoder layer; encoder-decoder models count the encoder's layers first @defaultValue the first with experts
+ * @param options.module what the names of the language model's tensors begin with, where there are several
+ * @defaultValue the one that config.json describes first
  * @throws {@link MoeError} ERR_MOE_IO, ERR_MOE_INVALID_CONFIG, ERR_MOE_INVALID_CHECKPOINT, ERR_MOE_UNSUPPORTED_FAMILY,
  * ERR_MOE_UNSUPPORTED_FORMAT, ERR_MOE_NOT_SPARSE, ERR_MOE_MISSING_TENSOR, ERR_MOE_TENSOR_MISMATCH; RangeError with
- * ERR_MOE_INVALID_ARG_VALUE for a layer that does not exist; or rejects with `options.signal.reason`
+ * ERR_MOE_INVALID_ARG_VALUE for a layer or a module that does not exist; or rejects with `options.signal.reason`
  */
 export async function planLayer(
   directory: string,
-  options: { layer?: number; signal?: AbortSignal } = {},
+  options: { layer?: number; module?: string; signal?: AbortSignal } = {},
 ): Promise<LayerPlan> {
   const checkpoint = await openCheckpoint(directory, options.signal)
-  const family = resolveFamily(checkpoint.config, checkpoint.configFile)
+  const family = resolveFamily(checkpoint.config, checkpoint.configFile, options.module)
   checkSupported(family)
   const { layer, place } = chooseLayer(family, options.layer)
-  const { naming, prefix } = await locate(checkpoint, family, place, options.signal)
+  const { naming, prefix, notice } = await locate(checkpoint, family, place, options)
   const quantization = quantizationOf(checkpoint, family, prefix + naming.block)
-  return buildPlan({ checkpoint, family, layer, place, naming, prefix, quantization })
+  const plan = buildPlan({ checkpoint, family, layer, place, naming, prefix, quantization })
+  return { ...plan, notices: [...checkpoint.notices, ...(notice ? [notice] : [])] }
 }
 
 /** The quantisation of a checkpoint; a method that is not read is an error that names a tensor of it, below `block`. */
@@ -87,7 +90,7 @@ interface PlanParts {
   quantization: Quantization
 }
 
-function buildPlan(parts: PlanParts): LayerPlan {
+function buildPlan(parts: PlanParts): Omit<LayerPlan, 'notices'> {
   const { checkpoint, family, naming, prefix, quantization } = parts
   const { row, config } = family
   const { layer } = parts.place
@@ -166,7 +169,6 @@ function buildPlan(parts: PlanParts): LayerPlan {
     layer: parts.layer,
     config: moe,
     storedDtype: storedDtype(config, checkpoint, items),
-    notices: checkpoint.notices,
     files: tensors.files,
     gateUpInterleaved: isInterleaved(together, nameOf, tensors),
     matrices: items,

@@ -37,6 +37,8 @@ export interface Location {
   naming: Naming
   /** Of every name of the layer. */
   prefix: string
+  /** What a user should know about the choice between several language models. */
+  notice?: string
 }
 
 /** 0 where the config has no experts at all. */
@@ -142,18 +144,19 @@ const isExtraModule = (root: string) => root.split('.').includes('mtp')
 
 /**
  * Finds the layer's router among all tensors, and with it the prefix of all of the layer's names.
- * @throws {@link MoeError} ERR_MOE_MISSING_TENSOR; ERR_MOE_INVALID_CHECKPOINT where two language models have such a layer; or
+ * @throws {@link MoeError} ERR_MOE_MISSING_TENSOR; ERR_MOE_INVALID_CHECKPOINT where two language models have such a layer; RangeError
+ * with ERR_MOE_INVALID_ARG_VALUE where none is in `options.module`; or
  * rejects with `signal.reason`
  */
 export async function locate(
   checkpoint: CheckpointDirectory,
   family: ResolvedFamily,
   place: Place,
-  signal?: AbortSignal,
+  options: { module?: string; signal?: AbortSignal } = {},
 ): Promise<Location> {
   const candidates = candidatesOf(place)
-  const pacer = new Pacer(signal)
-  const found = new Map<string, { location: Location; rank: number; router: string }>()
+  const pacer = new Pacer(options.signal)
+  const found = new Map<string, Found>()
   for (const name of checkpoint.names()) {
     if (pacer.due) await pacer.turn()
     const rank = candidates.findIndex(({ router }) => endsWithSegments(name, router))
@@ -163,28 +166,62 @@ export async function locate(
     if (isExtraModule(root)) continue
     const prefix = root + tail
     const known = found.get(prefix)
-    if (!known || rank < known.rank) found.set(prefix, { location: { naming, prefix }, rank, router: name })
+    if (!known || rank < known.rank)
+      found.set(prefix, { location: { naming, prefix }, rank, router: name, root })
   }
-  const places = preferred([...found.values()], family)
+  const all = [...found.values()]
+  if (!isFilled(all)) throw notFound(checkpoint, family, place, candidates)
+  const { module } = options
+  const places = module === undefined ? preferred(all, family) : ofModule(all, module)
   const [first, second] = places
-  if (!first) throw notFound(checkpoint, family, place, candidates)
   if (second) {
     throw new MoeError(
       'ERR_MOE_INVALID_CHECKPOINT',
       `${checkpoint.directory} has two layers ${place.layer} with experts: '${first.router}' and '${second.router}'; ` +
-        'keep one language model in the directory',
+        `choose one with the option module: '${moduleOf(first)}' or '${moduleOf(second)}'`,
       { details: { directory: checkpoint.directory, tensors: places.map(({ router }) => router) } },
     )
   }
   await checkpoint.prepare([first.location.prefix])
-  return first.location
+  if (module !== undefined || all.length === 1) return first.location
+  const notice =
+    `${checkpoint.directory} holds several language models whose layer ${place.layer} has experts, in ${listOf(all)}: ` +
+    `'${moduleOf(first)}' is taken, which config.json describes first; the option module chooses`
+  return { ...first.location, notice }
 }
 
+/** Where a layer of a language model stands; `root` is what comes before its layers, a dot at its end. */
+interface Found {
+  location: Location
+  rank: number
+  router: string
+  root: string
+}
+
+type AtLeastOne<T> = readonly [T, ...T[]]
+
+const isFilled = <T>(list: readonly T[]): list is AtLeastOne<T> => list.length > 0
+
+/** What the option `module` calls a language model. */
+const moduleOf = ({ root }: Found) => root.replace(/\.$/, '')
+const listOf = (found: readonly Found[]) =>
+  found
+    .map(item => `'${moduleOf(item)}'`)
+    .sort()
+    .join(', ')
+
 /** A model with several language models inside names its sections as its modules: `thinker_config` is that of `thinker.`. */
-function preferred<T extends { location: Location }>(found: T[], family: ResolvedFamily): T[] {
+function preferred(found: AtLeastOne<Found>, family: ResolvedFamily): AtLeastOne<Found> {
   const section = family.path[0]?.replace(/_config$/, '')
-  const own = found.filter(({ location }) => section && location.prefix.split('.').includes(section))
-  return own.length > 0 ? own : found
+  const own = found.filter(({ root }) => section && root.split('.').includes(section))
+  return isFilled(own) ? own : found
+}
+
+/** The language models that a user means: an empty name is that of layers without anything before them. */
+function ofModule(found: readonly Found[], module: string): AtLeastOne<Found> {
+  const own = found.filter(({ root }) => (module === '' ? root === '' : root.startsWith(`${module}.`)))
+  if (isFilled(own)) return own
+  throw invalidArgValue('module', `what the names of a language model begin with: ${listOf(found)}`, module)
 }
 
 function notFound(

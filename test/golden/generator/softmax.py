@@ -137,24 +137,44 @@ def _(c):
           base="model.layers.1.mlp.")
 
 
+def _omni(c, h, thinker, talker):
+    """config.json of Qwen3-Omni; each model's own fields of its text model."""
+    fields = {"decoder_sparse_step": 1, "mlp_only_layers": []}
+    text = base_config(c, "qwen3_omni_moe_text", "Qwen3OmniMoeThinkerForConditionalGeneration", h, **fields, **thinker)
+    speech = base_config(c, "qwen3_omni_moe_talker_text", "", talker.pop("hidden_size", h), **fields, **talker)
+    del text["architectures"], speech["architectures"]
+    return {"architectures": ["Qwen3OmniMoeForConditionalGeneration"], "model_type": "qwen3_omni_moe",
+            "torch_dtype": "bfloat16",
+            "thinker_config": {"model_type": "qwen3_omni_moe_thinker", "torch_dtype": "bfloat16", "text_config": text},
+            "talker_config": {"model_type": "qwen3_omni_moe_talker", "text_config": speech}}
+
+
 @case("qwen3_omni_moe", "BF16")
 def _(c):
     h, i, e, k = 24, 14, 8, 3
     prefix = "thinker.model.layers."
     c.decoys(prefix, 1, h, num_experts=e, root="thinker.model.")
     c.matrix("talker.model.layers.1.mlp.gate.weight", e + 3, h)
-    text = base_config(c, "qwen3_omni_moe_text", "Qwen3OmniMoeThinkerForConditionalGeneration", h, **qwen_fields(
-        h, i, e, k, norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[]))
-    del text["architectures"]
-    config = {"architectures": ["Qwen3OmniMoeForConditionalGeneration"], "model_type": "qwen3_omni_moe",
-              "torch_dtype": "bfloat16",
-              "thinker_config": {"model_type": "qwen3_omni_moe_thinker", "torch_dtype": "bfloat16",
-                                 "text_config": text},
-              "talker_config": {"model_type": "qwen3_omni_moe_talker",
-                                "text_config": {"model_type": "qwen3_omni_moe_talker_text", "hidden_size": h,
-                                                "num_hidden_layers": 3, **qwen_fields(h, i, e + 3, k + 1)}}}
+    config = _omni(c, h, qwen_fields(h, i, e, k, norm_topk_prob=True),
+                   {"num_hidden_layers": 3, **qwen_fields(h, i, e + 3, k + 1)})
     block(c, family="qwen3_omni_moe", source="HF5:qwen3_omni_moe", config=config, h=h, i=i, e=e, k=k, layer=1,
           base=prefix + "1.mlp.")
+
+
+@case("qwen3_omni_moe_talker", "BF16")
+def _(c):
+    # The second language model of the checkpoint: other widths, another k, and a shared expert.
+    h, i, e, k = 20, 9, 6, 2
+    prefix = "talker.model.layers."
+    c.decoys(prefix, 1, h, num_experts=e, root="talker.model.")
+    c.matrix("thinker.model.layers.1.mlp.gate.weight", 8, 24)
+    config = _omni(c, 24, qwen_fields(24, 14, 8, 3, norm_topk_prob=True), {
+        "hidden_size": h, "num_hidden_layers": 3,
+        **qwen_fields(h, i, e, k, norm_topk_prob=True, shared_expert_intermediate_size=13)})
+    block(c, family="qwen3_omni_moe_talker", source="HF5:qwen3_omni_moe (Talker)", config=config, h=h, i=i, e=e, k=k,
+          layer=1, base=prefix + "1.mlp.", shared="shared_expert.", shared_width=13,
+          shared_gate="shared_expert_gate.weight")
+    c.expected["module"] = "talker"
 
 
 def _olmo(c, model_type, architecture, h, i, e, k):
