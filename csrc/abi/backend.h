@@ -33,7 +33,7 @@ extern "C" {
 
 /* Raised on any change of a struct or a meaning in this file; the addon refuses a library with
  * another number. */
-#define SE_BACKEND_ABI_VERSION 8u
+#define SE_BACKEND_ABI_VERSION 9u
 
 typedef enum SeCode {
   SE_OK = 0,
@@ -125,18 +125,33 @@ typedef struct SeActivationSpec {
 } SeActivationSpec;
 
 /* How a matrix lies: what is stored for each weight, and how that becomes a value. It is not the
- * arithmetic that reads it, which is a dtype. A float code is the value; the block sizes are 0 where
- * there is no scale. */
+ * arithmetic that reads it, which is a dtype. With v = table[code], or the code where there is no
+ * table, a weight is
+ *
+ *   no offset        v * s              SE_OFFSET_F16   v * s + m
+ *   SE_OFFSET_ZERO   (v - zero) * s     SE_OFFSET_U8    v * s - m * second super scale
+ *
+ * where s is the block's scale, times the super block's scale (SE_SCALE_U8, SE_SCALE_I8), times or
+ * divided by the matrix's own. Each product, quotient and difference is rounded to f32, that of
+ * the scales first; v - zero is exact. A float code without a scale is the value by itself. */
 typedef struct SeMatrixFormat {
   int32_t code;       /* SeMatrixCode */
-  int32_t table;      /* SeValueTable: code -> value */
-  int32_t scale;      /* SeScale: multiplies the value */
-  int32_t offset;     /* SeOffset: is added to the product */
-  int64_t block_rows; /* rows and columns of a block, which shares a scale and an offset */
-  int64_t block_cols;
-  int64_t super_cols; /* columns that share a scale of scales; 0: none */
-  int64_t flags;      /* 0 */
+  int32_t table;      /* SeValueTable: code -> value; none for floats, i8 and e4m3 */
+  int32_t scale;      /* SeScale */
+  int32_t offset;     /* SeOffset */
+  int64_t block_rows; /* rows of this matrix, from its first on, that share scales; 1: each has its
+                         own. 0 where there is no scale */
+  int64_t block_cols; /* columns that share a scale and an offset, a multiple of 16; cols or more:
+                         all. 0 where there is no scale */
+  int64_t super_cols; /* columns that share a scale of scales, a multiple of block_cols; 0: none */
+  int64_t flags;      /* SeFormatFlag bits */
 } SeMatrixFormat;
+
+typedef enum SeFormatFlag {
+  SE_FORMAT_GLOBAL_MULTIPLIES = 1, /* a scale of the whole matrix multiplies the blocks' scales */
+  SE_FORMAT_GLOBAL_DIVIDES = 2,    /* it divides them */
+  SE_FORMAT_PERMUTED = 4           /* stored column c is column permutation[c] of the layer */
+} SeFormatFlag;
 
 /* One matrix of every expert, as SeBackend.matrix_write wrote it: one opaque allocation each.
  * Backends without a layout of their own (matrix_granule 0) hold row r of a float matrix of expert
@@ -149,8 +164,8 @@ typedef struct SeMatrixTable {
   int64_t cols;
   int64_t row_stride;            /* elements */
   const SeMatrixFormat* formats; /* host; NULL: one format, the values of SeExperts.dtype */
+  int64_t num_formats;           /* 1 to 256 where there are formats */
   const uint8_t* format_of;      /* host: [num_experts] index into formats; NULL: all formats[0] */
-  const float* global;           /* host: [num_experts] scale of a whole matrix, or NULL */
 } SeMatrixTable;
 
 typedef struct SeBiasTable {
@@ -180,14 +195,18 @@ typedef struct SeMatrixRows {
   const SeMatrixFormat* format; /* of the matrix and of the source; as matrix_format answered */
   int64_t first_row; /* a multiple of matrix_granule, and so is num_rows but at the matrix's end */
   int64_t num_rows;
-  const void* source;    /* host, codes: row r at (r - first_row) * source_stride elements */
-  int64_t source_stride; /* elements, at least cols */
-  /* Host, of these rows; NULL where the format has none. */
-  const void* scales;
-  const void* supers;
-  const void* offsets;
-  const int32_t* permutation; /* [cols]: the column of the layer that each stored column is */
-  float global;               /* a scale of the whole matrix; 1: none */
+  /* Host. Row r of the codes begins at (r - first_row) * source_stride codes; floats lie as they
+   * are, every other code takes a byte. */
+  const void* source;
+  int64_t source_stride; /* codes, at least cols */
+  /* Host, dense, of these rows; NULL where the format has none. A block that several rows share is
+   * repeated for each of them. */
+  const void* scales;            /* [num_rows, blocks] of the format's scale */
+  const void* offsets;           /* [num_rows, blocks] of the format's offset */
+  const uint16_t* super_scales;  /* [num_rows, super blocks] f16 */
+  const uint16_t* super_offsets; /* [num_rows, super blocks] f16: the second ones */
+  const int32_t* permutation;    /* [cols], the same in every call for one matrix */
+  float global;                  /* the scale of the whole matrix; 1: none */
 } SeMatrixRows;
 
 /* One MoE block: everything that does not change from call to call. All pointers are device

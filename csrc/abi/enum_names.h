@@ -29,21 +29,30 @@ constexpr EnumName kDtypeNames[] = {
 };
 
 constexpr EnumName kMatrixCodeNames[] = {
-    {"f32", SE_CODE_F32},
-    {"f16", SE_CODE_F16},
-    {"bf16", SE_CODE_BF16},
+    {"f32", SE_CODE_F32}, {"f16", SE_CODE_F16},   {"bf16", SE_CODE_BF16}, {"u2", SE_CODE_U2},
+    {"u3", SE_CODE_U3},   {"u4", SE_CODE_U4},     {"u5", SE_CODE_U5},     {"u6", SE_CODE_U6},
+    {"i8", SE_CODE_I8},   {"e4m3", SE_CODE_E4M3},
 };
 
 constexpr EnumName kValueTableNames[] = {
-    {"none", SE_TABLE_NONE},
+    {"none", SE_TABLE_NONE},   {"q", SE_TABLE_Q},       {"q-2", SE_TABLE_Q2},
+    {"q-4", SE_TABLE_Q4},      {"q-8", SE_TABLE_Q8},    {"q-16", SE_TABLE_Q16},
+    {"q-32", SE_TABLE_Q32},    {"e2m1", SE_TABLE_E2M1}, {"iq4_nl", SE_TABLE_IQ4_NL},
+    {"iq1", SE_TABLE_IQ1},     {"iq2", SE_TABLE_IQ2},   {"iq3_xxs", SE_TABLE_IQ3_XXS},
+    {"iq3_s", SE_TABLE_IQ3_S},
 };
 
 constexpr EnumName kScaleNames[] = {
-    {"none", SE_SCALE_NONE},
+    {"none", SE_SCALE_NONE}, {"f32", SE_SCALE_F32},   {"f16", SE_SCALE_F16},
+    {"bf16", SE_SCALE_BF16}, {"e8m0", SE_SCALE_E8M0}, {"e4m3", SE_SCALE_E4M3},
+    {"u8", SE_SCALE_U8},     {"i8", SE_SCALE_I8},
 };
 
 constexpr EnumName kOffsetNames[] = {
     {"none", SE_OFFSET_NONE},
+    {"zero", SE_OFFSET_ZERO},
+    {"f16", SE_OFFSET_F16},
+    {"u8", SE_OFFSET_U8},
 };
 
 constexpr EnumName kFormatSupportNames[] = {
@@ -95,6 +104,33 @@ constexpr int64_t code_bits(int32_t code) {
   if (code == SE_CODE_F32) return 32;
   if (code == SE_CODE_F16) return 16;
   if (code == SE_CODE_BF16) return 16;
+  if (code == SE_CODE_U2) return 2;
+  if (code == SE_CODE_U3) return 3;
+  if (code == SE_CODE_U4) return 4;
+  if (code == SE_CODE_U5) return 5;
+  if (code == SE_CODE_U6) return 6;
+  if (code == SE_CODE_I8) return 8;
+  if (code == SE_CODE_E4M3) return 8;
+  return 0;
+}
+
+// Bytes of one scale; 0 for a number that is none.
+constexpr int64_t scale_bytes(int32_t scale) {
+  if (scale == SE_SCALE_F32) return 4;
+  if (scale == SE_SCALE_F16) return 2;
+  if (scale == SE_SCALE_BF16) return 2;
+  if (scale == SE_SCALE_E8M0) return 1;
+  if (scale == SE_SCALE_E4M3) return 1;
+  if (scale == SE_SCALE_U8) return 1;
+  if (scale == SE_SCALE_I8) return 1;
+  return 0;
+}
+
+// Bytes of one offset; 0 for a number that is none.
+constexpr int64_t offset_bytes(int32_t offset) {
+  if (offset == SE_OFFSET_ZERO) return 1;
+  if (offset == SE_OFFSET_F16) return 2;
+  if (offset == SE_OFFSET_U8) return 1;
   return 0;
 }
 

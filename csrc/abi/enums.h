@@ -7,18 +7,55 @@
 typedef enum SeDtype { SE_F32 = 0, SE_F16 = 1, SE_BF16 = 2, SE_I32 = 3, SE_U8 = 4 } SeDtype;
 
 /* What a matrix stores for each weight. Only the float codes are values by themselves. */
-typedef enum SeMatrixCode { SE_CODE_F32 = 0, SE_CODE_F16 = 1, SE_CODE_BF16 = 2 } SeMatrixCode;
+typedef enum SeMatrixCode {
+  SE_CODE_F32 = 0,
+  SE_CODE_F16 = 1,
+  SE_CODE_BF16 = 2,
+  SE_CODE_U2 = 3,  /* an index into the value table */
+  SE_CODE_U3 = 4,  /* an index into the value table */
+  SE_CODE_U4 = 5,  /* an index into the value table */
+  SE_CODE_U5 = 6,  /* an index into the value table */
+  SE_CODE_U6 = 7,  /* an index into the value table */
+  SE_CODE_I8 = 8,  /* a signed integer */
+  SE_CODE_E4M3 = 9 /* e4m3fn: bias 7, no infinity, 0x7f and 0xff are NaN */
+} SeMatrixCode;
 
 /* How a code becomes a value before it is scaled. */
 typedef enum SeValueTable {
-  SE_TABLE_NONE = 0 /* the code is the value */
+  SE_TABLE_NONE = 0,     /* the code is the value */
+  SE_TABLE_Q = 1,        /* the index */
+  SE_TABLE_Q2 = 2,       /* the index less 2 */
+  SE_TABLE_Q4 = 3,       /* the index less 4 */
+  SE_TABLE_Q8 = 4,       /* the index less 8 */
+  SE_TABLE_Q16 = 5,      /* the index less 16 */
+  SE_TABLE_Q32 = 6,      /* the index less 32 */
+  SE_TABLE_E2M1 = 7,     /* floats of 4 bits */
+  SE_TABLE_IQ4_NL = 8,   /* ggml's values of 4 bits */
+  SE_TABLE_IQ1 = 9,      /* -1, 0 and 1, each plus or minus an eighth */
+  SE_TABLE_IQ2 = 10,     /* ggml's values of 2 bits and a sign */
+  SE_TABLE_IQ3_XXS = 11, /* ggml's values of 3 bits and a sign */
+  SE_TABLE_IQ3_S = 12    /* odd numbers to 15 and a sign */
 } SeValueTable;
 
 /* What multiplies the values of one block. */
-typedef enum SeScale { SE_SCALE_NONE = 0 } SeScale;
+typedef enum SeScale {
+  SE_SCALE_NONE = 0,
+  SE_SCALE_F32 = 1,
+  SE_SCALE_F16 = 2,
+  SE_SCALE_BF16 = 3,
+  SE_SCALE_E8M0 = 4, /* 2^(byte - 127); 255 is NaN */
+  SE_SCALE_E4M3 = 5,
+  SE_SCALE_U8 = 6, /* times the f16 scale of its super block */
+  SE_SCALE_I8 = 7  /* times the f16 scale of its super block */
+} SeScale;
 
-/* What is added to the scaled values of one block. */
-typedef enum SeOffset { SE_OFFSET_NONE = 0 } SeOffset;
+/* What shifts the values of one block. */
+typedef enum SeOffset {
+  SE_OFFSET_NONE = 0,
+  SE_OFFSET_ZERO = 1, /* i8, taken from the table's value before it is scaled */
+  SE_OFFSET_F16 = 2,  /* added to the scaled value */
+  SE_OFFSET_U8 = 3 /* times the second f16 scale of its super block, taken from the scaled value */
+} SeOffset;
 
 /* What a device does with a format under a dtype (SeBackend.matrix_format). */
 typedef enum SeFormatSupport {

@@ -213,7 +213,7 @@ int32_t layer_open(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptio
                    SeLayer** opened, SeStatus* status) {
   return guarded(status, [&]() -> Status {
     *opened = nullptr;
-    SE_RETURN_IF_ERROR(check_layer(*layer));
+    SE_RETURN_IF_ERROR(check_layer(*layer, is_own_dtype));
     SE_RETURN_IF_ERROR(check_layer_contents(*layer));
     SE_RETURN_IF_ERROR(check_hash_table(layer->routing));
     SE_RETURN_IF_ERROR(validate_layer(*layer));

@@ -143,6 +143,7 @@ void LayerState::fill_experts(const std::vector<Mlp>& mlps, const MlpShape& shap
     matrices.cols = slot.cols;
     matrices.row_stride = slot.cols;
     matrices.formats = &held_.format;
+    matrices.num_formats = 1;
     return matrices;
   };
   auto bias_table = [&](int index) -> SeBiasTable {
@@ -188,6 +189,7 @@ void LayerState::fill(const LayerDescription& description) {
     layer_.latent_up.data = table + 1;
     layer_.latent_norm = vector(kLatentNorm);
     layer_.latent_down.formats = layer_.latent_up.formats = &held_.format;
+    layer_.latent_down.num_formats = layer_.latent_up.num_formats = 1;
   }
 }
 

@@ -5,19 +5,29 @@
 namespace sparse_experts {
 namespace {
 
-// Backends compute the layer's own dtype only; every other format has been converted to it.
-Status check_format(const std::string& label, const SeMatrixTable& matrix, int32_t dtype) {
+// Of one layer.
+struct Formats {
+  int32_t dtype;
+  HoldsFormat holds;
+};
+
+Status check_formats(const std::string& label, const SeMatrixTable& matrix, int64_t count,
+                     const Formats& formats) {
   if (matrix.formats == nullptr) return Status::ok();
-  const SeMatrixFormat& format = matrix.formats[0];
-  SE_CHECK_ARGUMENT(matrix.format_of == nullptr && matrix.global == nullptr &&
-                        is_float_format(format) && element_dtype(format) == dtype,
-                    label + ": the format of the matrices is not computed in place");
+  SE_CHECK_ARGUMENT(matrix.num_formats >= 1 && matrix.num_formats <= 256,
+                    label + ": num_formats out of range");
+  for (int64_t i = 0; i < matrix.num_formats; ++i)
+    SE_CHECK_ARGUMENT(formats.holds(formats.dtype, matrix.formats[i]),
+                      label + ": the format of the matrices is not computed in place");
+  if (matrix.format_of == nullptr) return Status::ok();
+  for (int64_t e = 0; e < count; ++e)
+    SE_CHECK_ARGUMENT(matrix.format_of[e] < matrix.num_formats,
+                      label + ": no such format: " + std::to_string(matrix.format_of[e]));
   return Status::ok();
 }
 
-Status check_matrix(const char* name, const SeMatrixTable& matrix, int64_t rows, int64_t cols,
-                    int32_t dtype) {
-  const std::string label(name);
+Status check_matrix(const std::string& label, const SeMatrixTable& matrix, int64_t count,
+                    int64_t rows, int64_t cols, const Formats& formats) {
   SE_CHECK_ARGUMENT(matrix.data != nullptr, label + ": no matrices");
   SE_CHECK_ARGUMENT(matrix.rows == rows && matrix.cols == cols,
                     label + ": expected [" + std::to_string(rows) + ", " + std::to_string(cols) +
@@ -25,21 +35,23 @@ Status check_matrix(const char* name, const SeMatrixTable& matrix, int64_t rows,
                         std::to_string(matrix.cols) + "]");
   SE_CHECK_ARGUMENT(matrix.row_stride >= cols && matrix.row_stride <= kMaxExtent,
                     label + ": row_stride is below the number of columns");
-  return check_format(label, matrix, dtype);
+  return check_formats(label, matrix, count, formats);
 }
 
-Status check_experts(const std::string& name, const SeExperts& experts, int64_t width) {
+Status check_experts(const std::string& name, const SeExperts& experts, int64_t width,
+                     HoldsFormat holds) {
   SE_CHECK_ARGUMENT(is_float_dtype(experts.dtype), name + ": dtype must be f32, f16 or bf16");
   const int64_t intermediate = experts.up.rows;
   SE_CHECK_ARGUMENT(intermediate >= 1 && is_extent(intermediate),
                     name + ": intermediate size out of range");
+  const Formats formats = {experts.dtype, holds};
+  const int64_t count = experts.num_experts;
+  SE_RETURN_IF_ERROR(check_matrix(name + " up", experts.up, count, intermediate, width, formats));
   SE_RETURN_IF_ERROR(
-      check_matrix((name + " up").c_str(), experts.up, intermediate, width, experts.dtype));
-  SE_RETURN_IF_ERROR(
-      check_matrix((name + " down").c_str(), experts.down, width, intermediate, experts.dtype));
+      check_matrix(name + " down", experts.down, count, width, intermediate, formats));
   if (experts.activation.gated)
     SE_RETURN_IF_ERROR(
-        check_matrix((name + " gate").c_str(), experts.gate, intermediate, width, experts.dtype));
+        check_matrix(name + " gate", experts.gate, count, intermediate, width, formats));
   const SeBiasTable* biases[] = {&experts.gate_bias, &experts.up_bias, &experts.down_bias};
   for (const SeBiasTable* bias : biases)
     SE_CHECK_ARGUMENT(bias->data == nullptr || bias->stride >= 1,
@@ -72,7 +84,7 @@ Status check_routing(const SeRouting& routing) {
   return Status::ok();
 }
 
-Status check_layer(const SeMoeLayer& layer) {
+Status check_layer(const SeMoeLayer& layer, HoldsFormat holds) {
   const SeRouting& routing = layer.routing;
   SE_RETURN_IF_ERROR(check_routing(routing));
   SE_CHECK_ARGUMENT(layer.hidden_size >= 1 && is_extent(layer.hidden_size),
@@ -85,17 +97,18 @@ Status check_layer(const SeMoeLayer& layer) {
                     "layer: the router has " + std::to_string(num_real) + " experts, the tables " +
                         std::to_string(layer.experts.num_experts));
   const int64_t width = layer.latent_size > 0 ? layer.latent_size : layer.hidden_size;
-  if (num_real > 0) SE_RETURN_IF_ERROR(check_experts("experts", layer.experts, width));
+  if (num_real > 0) SE_RETURN_IF_ERROR(check_experts("experts", layer.experts, width, holds));
   if (layer.latent_size > 0) {
-    SE_RETURN_IF_ERROR(check_matrix("latent_down", layer.latent_down, layer.latent_size,
-                                    layer.hidden_size, layer.experts.dtype));
-    SE_RETURN_IF_ERROR(check_matrix("latent_up", layer.latent_up, layer.hidden_size,
-                                    layer.latent_size, layer.experts.dtype));
+    const Formats formats = {layer.experts.dtype, holds};
+    SE_RETURN_IF_ERROR(check_matrix("latent_down", layer.latent_down, 1, layer.latent_size,
+                                    layer.hidden_size, formats));
+    SE_RETURN_IF_ERROR(check_matrix("latent_up", layer.latent_up, 1, layer.hidden_size,
+                                    layer.latent_size, formats));
   }
   SE_CHECK_ARGUMENT(layer.shared.num_experts == 0 || layer.shared.num_experts == 1,
                     "layer: shared experts are one fused expert");
   if (layer.shared.num_experts == 1) {
-    SE_RETURN_IF_ERROR(check_experts("shared experts", layer.shared, layer.hidden_size));
+    SE_RETURN_IF_ERROR(check_experts("shared experts", layer.shared, layer.hidden_size, holds));
     SE_CHECK_ARGUMENT(layer.shared_gate_mode == SE_SHARED_PLAIN || layer.shared_gate != nullptr,
                       "layer: the gate of the shared experts is missing");
   }

@@ -25,7 +25,9 @@ bool is_contract_checked();
 Status check_routing(const SeRouting& routing);
 // Each id of the whole hash table names a router output.
 Status check_hash_table(const SeRouting& routing);
-Status check_layer(const SeMoeLayer& layer);
+// Whether a backend computes matrices in a format in place.
+using HoldsFormat = bool (*)(int32_t dtype, const SeMatrixFormat& format);
+Status check_layer(const SeMoeLayer& layer, HoldsFormat holds);
 // Matrices that must be there: latent projections, shared experts.
 Status check_layer_contents(const SeMoeLayer& layer);
 Status validate_layer(const SeMoeLayer& layer);

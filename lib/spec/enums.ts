@@ -1,7 +1,7 @@
 /** Generated from spec/enums.json by tools/build/spec.mjs: do not edit. */
 
 /** What a matrix stores for each weight. Only the float codes are values by themselves. */
-export const MATRIX_CODES = ['f32', 'f16', 'bf16'] as const
+export const MATRIX_CODES = ['f32', 'f16', 'bf16', 'u2', 'u3', 'u4', 'u5', 'u6', 'i8', 'e4m3'] as const
 export type MatrixCode = (typeof MATRIX_CODES)[number]
 
 /** Bits of one code. */
@@ -9,6 +9,13 @@ export const MATRIX_CODE_BITS: Readonly<Record<MatrixCode, number>> = {
   f32: 32,
   f16: 16,
   bf16: 16,
+  u2: 2,
+  u3: 3,
+  u4: 4,
+  u5: 5,
+  u6: 6,
+  i8: 8,
+  e4m3: 8,
 }
 
 /** What becomes of router logits: what experts are selected by, and what weighs them. */

@@ -63,13 +63,17 @@ TEST_CASE("a layer opens with tables of its own format alone") {
   const SeMatrixFormat own = float_format(dtype);
   const SeMatrixFormat other = float_format(dtype == SE_F32 ? SE_BF16 : SE_F32);
   fixture.layer.experts.down.formats = &own;
+  CHECK(opens() == SE_INVALID_ARGUMENT);
+  fixture.layer.experts.down.num_formats = 1;
   CHECK(opens() == SE_OK);
   fixture.layer.experts.down.formats = &other;
   CHECK(opens() == SE_INVALID_ARGUMENT);
-  const std::vector<uint8_t> format_of(static_cast<size_t>(fixture.layer.experts.num_experts),
-                                       uint8_t{0});
+  std::vector<uint8_t> format_of(static_cast<size_t>(fixture.layer.experts.num_experts),
+                                 uint8_t{0});
   fixture.layer.experts.down.formats = &own;
   fixture.layer.experts.down.format_of = format_of.data();
+  CHECK(opens() == SE_OK);
+  format_of.back() = 1;
   CHECK(opens() == SE_INVALID_ARGUMENT);
 }
 

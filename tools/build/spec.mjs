@@ -8,7 +8,13 @@ import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { root } from '../repository.mjs'
-import { enumNamesHeader, enumsHeader, storedTypesHeader, vectorsHeader } from './spec/cpp.mjs'
+import {
+  enumNamesHeader,
+  enumsHeader,
+  storedTypesHeader,
+  valueTablesHeader,
+  vectorsHeader,
+} from './spec/cpp.mjs'
 import { DOCUMENTS, documentWith } from './spec/docs.mjs'
 import { enumsModule, formatsModule, vectorsModule } from './spec/typescript.mjs'
 
@@ -47,6 +53,7 @@ export function generatedFiles() {
   const headers = {
     'csrc/abi/enums.h': enumsHeader,
     'csrc/abi/enum_names.h': enumNamesHeader,
+    'csrc/core/value_tables.h': valueTablesHeader,
     'csrc/core/vectors.h': vectorsHeader,
     'csrc/formats/stored_types.h': storedTypesHeader,
   }

@@ -41,7 +41,7 @@ Layer::~Layer() {
 }
 
 Status Layer::open() {
-  SE_RETURN_IF_ERROR(check_layer(layer_));
+  SE_RETURN_IF_ERROR(check_layer(layer_, is_own_dtype));
   SE_RETURN_IF_ERROR(validate_layer(layer_));
   SE_RETURN_IF_ERROR(check_strides("experts", layer_.experts));
   SE_RETURN_IF_ERROR(check_strides("shared experts", layer_.shared));

@@ -64,15 +64,24 @@ export function enumNamesHeader({ enums }) {
       lines.push(`  {${quoted(name)}, ${c}${explain ? `, ${quoted(explain)}` : ''}},`)
     lines.push('};')
   }
-  const codes = enums.find(group => group.values[0].bits)
-  lines.push(
-    '',
-    '// Bits of one code; 0 for a number that is none.',
-    'constexpr int64_t code_bits(int32_t code) {',
-    ...codes.values.map(({ c, bits }) => `  if (code == ${c}) return ${bits};`),
-    '  return 0;',
-    '}',
-  )
+  const sizes = [
+    ['SeMatrixCode', 'bits', 'Bits of one code', 'code'],
+    ['SeScale', 'bytes', 'Bytes of one scale', 'scale'],
+    ['SeOffset', 'bytes', 'Bytes of one offset', 'offset'],
+  ]
+  for (const [group, unit, doc, name] of sizes) {
+    const { values } = enums.find(({ c }) => c === group)
+    lines.push(
+      '',
+      `// ${doc}; 0 for a number that is none.`,
+      `constexpr int64_t ${name}_${unit}(int32_t ${name}) {`,
+      ...values
+        .filter(value => value[unit])
+        .map(value => `  if (${name} == ${value.c}) return ${value[unit]};`),
+      '  return 0;',
+      '}',
+    )
+  }
   const scoring = enums.find(group => group.scored)
   lines.push(
     '',
@@ -88,6 +97,43 @@ export function enumNamesHeader({ enums }) {
     '',
   )
   return lines.join('\n')
+}
+
+/** core/value_tables.h: what the codes of a matrix stand for. */
+export function valueTablesHeader({ enums }) {
+  const { values } = enums.find(({ c }) => c === 'SeValueTable')
+  const entries = ({ bias, integers }) =>
+    integers ?? (bias === undefined ? [] : Array.from({ length: 64 }, (_, index) => index - bias))
+  return [
+    HEAD('enums.json'),
+    '// What the codes of a matrix stand for: table[code] * factor, which is exact in f16, bf16 and f32.',
+    '#pragma once',
+    '',
+    '#include <stdint.h>',
+    '',
+    '#include "abi/enums.h"',
+    '',
+    'namespace sparse_experts {',
+    '',
+    'struct ValueTable {',
+    '  int8_t integers[64];',
+    '  int32_t size;    // codes from here on are invalid; 64: the code may have any of its bits',
+    '  int32_t bias;    // integers[code] = code - bias, where is_affine',
+    '  bool is_affine;',
+    '  float factor;    // a power of two',
+    '};',
+    '',
+    '// By SeValueTable.',
+    'constexpr ValueTable kValueTables[] = {',
+    ...values.map(value => {
+      const integers = entries(value)
+      return `  {{${integers.join(', ')}}, ${integers.length}, ${value.bias ?? 0}, ${value.bias !== undefined}, ${(value.factor ?? 1).toFixed(3)}f}, // ${value.name}`
+    }),
+    '};',
+    '',
+    '}  // namespace sparse_experts',
+    '',
+  ].join('\n')
 }
 
 /** core/vectors.h: the small tensors of a block. */
