@@ -1,5 +1,5 @@
 // Decoding of stored weight matrices (F32, F16, BF16, FP8, MXFP4, NVFP4, packed integers, AWQ,
-// GPTQ) into f32, f16 or bf16. Pure functions over byte spans: every length is checked against the
+// GPTQ, ggml's blocks) into f32, f16 or bf16. Pure functions over byte spans: every length is checked against the
 // shape before a byte is read, so hostile input is an error.
 #pragma once
 
@@ -34,6 +34,7 @@ enum class GlobalScale : int32_t { kNone, kMultiply, kDivide };
 //   kAwq        (q - zero) * scale
 //   kGptq       as kPackedInt; with zero_offset, 1 per zero point is added to its 32-bit word, modulo 2^32
 //   kInt8       (q - zero) * scale, zero = 0 where there is no zero point
+//   kGgml       as ggml/block.h says; NVFP4's scales times global_scale first
 struct EncodedMatrix {
   Codec codec = Codec::kFloat;
   int32_t bits = 0;  // kPackedInt, kGptq: 2, 4 or 8

@@ -48,6 +48,7 @@ extern const StoredFormat kPackedIntFormat;
 extern const StoredFormat kAwqFormat;
 extern const StoredFormat kGptqFormat;
 extern const StoredFormat kInt8Format;
+extern const StoredFormat kGgmlFormat;
 
 // The row of a codec in the table of formats; NULL for a number that is none.
 const StoredFormat* stored_format(Codec codec);

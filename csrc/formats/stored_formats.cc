@@ -6,7 +6,8 @@ namespace {
 
 // In the order of Codec (spec/formats.json).
 const StoredFormat* const kStoredFormats[kNumCodecs] = {
-    &kFloatFormat, &kE2M1Format, &kPackedIntFormat, &kAwqFormat, &kGptqFormat, &kInt8Format};
+    &kFloatFormat, &kE2M1Format, &kPackedIntFormat, &kAwqFormat,
+    &kGptqFormat,  &kInt8Format, &kGgmlFormat};
 
 }  // namespace
 

@@ -3,8 +3,9 @@
 import { numberToBf16, numberToF16 } from '../../lib/block/dtype.js'
 import type { EncodedBuffer, EncodedBuffers } from '../../lib/checkpoint/load/encoded.js'
 import type { MatrixEncoding } from '../../lib/checkpoint/plan/layer-plan.js'
-import type { StoredType } from '../../lib/spec/formats.js'
+import { STORED_BYTES, STORED_ELEMENTS, STORED_FORMATS, type StoredType } from '../../lib/spec/formats.js'
 import { Random } from '../cases/random.js'
+import { ggmlGolden } from './ggml-golden.js'
 
 export interface EncodedCase {
   label: string
@@ -48,7 +49,7 @@ function groupIndex(random: Random, cols: number, numGroups: number): EncodedBuf
   return { type: 'I32', bytes: new Uint8Array(index.buffer) }
 }
 
-/** About two hundred matrices. */
+/** About three hundred matrices. */
 export function encodedCases(seed: number): EncodedCase[] {
   const random = new Random(seed)
   const cases: EncodedCase[] = []
@@ -195,5 +196,23 @@ export function encodedCases(seed: number): EncodedCase[] {
       }
     }
   }
+
+  // Blocks whose values are ggml's own, and random ones in rows that cross the tiles of the native decoder.
+  for (const { type, elements, blocks, stored } of ggmlGolden()) {
+    const data = { type, bytes: stored }
+    add('ggml golden', blocks, elements, { codec: 'ggml' }, { data })
+  }
+  for (const type of STORED_FORMATS.ggml.data) {
+    for (const [rows, perRow] of [
+      [1, 1],
+      [35, 11],
+    ] as const) {
+      const bytes = randomBytes(random, rows * perRow * STORED_BYTES[type])
+      add('ggml', rows, perRow * STORED_ELEMENTS[type], { codec: 'ggml' }, { data: { type, bytes } })
+    }
+  }
+  const nvfp4 = { type: 'NVFP4', bytes: randomBytes(random, 33 * 5 * STORED_BYTES.NVFP4) } as const
+  const globalScale = randomFloats(random, 'F32', 1)
+  add('ggml', 33, 320, { codec: 'ggml', globalScaleOp: 'multiply' }, { data: nvfp4, globalScale })
   return cases
 }

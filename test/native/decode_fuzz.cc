@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <random>
 #include <vector>
@@ -35,6 +36,7 @@ using sparse_experts::StoredTypes;
 constexpr int64_t kMaxOutputElements = 1 << 16;
 constexpr uint64_t kMaxSpanBytes = 1 << 16;
 constexpr uint8_t kGuard = 0xa5;
+constexpr auto kNumStoredTypes = static_cast<int32_t>(std::size(sparse_experts::kStoredTypes));
 
 class Input {
  public:
@@ -76,19 +78,9 @@ class Input {
   size_t next_ = 0;
 };
 
+// At least 1: one of the types is none.
 uint64_t type_bytes(StoredType type) {
-  switch (type) {
-    case StoredType::kF32:
-    case StoredType::kI32:
-      return 4;
-    case StoredType::kF16:
-    case StoredType::kBF16:
-      return 2;
-    case StoredType::kI64:
-      return 8;
-    default:
-      return 1;
-  }
+  return static_cast<uint64_t>(std::max<int64_t>(1, sparse_experts::stored_type_bytes(type)));
 }
 
 // A span of `fitting` elements, or of some other length.
@@ -96,7 +88,8 @@ Span make_span(Input& input, StoredType usual, int64_t fitting,
                std::vector<std::unique_ptr<uint8_t[]>>& blocks) {
   const uint8_t kind = input.byte();
   Span span;
-  span.type = kind % 16 == 0 ? static_cast<StoredType>(input.byte() % 10) : usual;
+  span.type =
+      kind % 16 == 0 ? static_cast<StoredType>(input.byte() % (kNumStoredTypes + 1)) : usual;
   if (kind % 16 == 1) return span;
   uint64_t bytes = static_cast<uint64_t>(fitting) * type_bytes(span.type);
   if (kind % 16 == 2) bytes = input.byte();
@@ -110,7 +103,7 @@ Span make_span(Input& input, StoredType usual, int64_t fitting,
 
 // Number `index` of a set, around and around.
 StoredType pick(StoredTypes types, uint8_t index) {
-  for (int32_t type = 0;; type = (type + 1) % 32) {
+  for (int32_t type = 0;; type = (type + 1) % kNumStoredTypes) {
     if (contains(types, static_cast<StoredType>(type)) && index-- == 0) {
       return static_cast<StoredType>(type);
     }
@@ -142,13 +135,13 @@ EncodedMatrix make_matrix(Input& input, int64_t rows, int64_t cols,
   if (row.has_global_scale) {
     matrix.global_scale_op = static_cast<GlobalScale>((flags >> 3) % 3);
   }
-  const bool has_scale = !row.is_scale_optional || (flags & 32) != 0;
+  const bool has_scale = !row.is_scale_optional || (row.scale != 0 && (flags & 32) != 0);
   if (has_scale) {
     matrix.block_rows = row.is_input_major ? 1 : input.block(16);
     matrix.block_cols = input.block(64);
   }
   const uint8_t types = input.byte();
-  matrix.data.type = pick(row.data, types % 4);
+  matrix.data.type = pick(row.data, matrix.codec == Codec::kGgml ? types : types % 4);
   const uint64_t data_bytes = encoded_data_bytes(matrix, rows, cols);
   matrix.data = make_span(input, matrix.data.type,
                           static_cast<int64_t>(data_bytes / type_bytes(matrix.data.type)), blocks);
@@ -197,10 +190,13 @@ void run(const uint8_t* data, size_t size) {
   // Multiples of eight decode in every codec; others must be refused or cope.
   int64_t rows = input.size(80);
   int64_t cols = input.size(255);
-  if (input.byte() % 2 == 0) {
+  const uint8_t rounding = input.byte();
+  if (rounding % 2 == 0) {
     rows = rows / 8 * 8;
     cols = cols / 8 * 8;
   }
+  // Whole blocks of every ggml type.
+  if (rounding % 8 == 0 && cols < 1024) cols = (1 + (cols & 3)) * 256;
   const EncodedMatrix matrix = make_matrix(input, rows, cols, blocks);
   const int32_t dtypes[] = {SE_F32, SE_F16, SE_BF16, SE_I32};
   const int32_t dtype = dtypes[input.byte() % 31 == 0 ? 3 : input.byte() % 3];

@@ -32,6 +32,7 @@ describe('the tarball', () => {
       'LICENSE',
       'README.md',
       'CHANGELOG.md',
+      'NOTICE.md',
       'CMakeLists.txt',
       'CMakePresets.json',
       'tools/build/native.mjs',

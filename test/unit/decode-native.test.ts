@@ -64,7 +64,7 @@ describe.skipIf(!hasCompiler)(`native decoder (skipped without a C++ compiler; C
     const { isOlderThan } = (await import(steps)) as {
       isOlderThan(output: string, inputs: string[]): boolean
     }
-    const sources = readdirSync(path.join(ROOT, 'csrc/formats'))
+    const sources = readdirSync(path.join(ROOT, 'csrc/formats'), { recursive: true, encoding: 'utf8' })
       .filter(name => name.endsWith('.cc'))
       .map(name => path.join(ROOT, 'csrc/formats', name))
     const flags = ['-std=c++17', '-O2', '-ffp-contract=off', `-I${path.join(ROOT, 'csrc')}`]

@@ -1,6 +1,6 @@
 /**
  * Writes what TypeScript, C++ and the docs must agree on from one source, spec/*.json: enums and their names, the formats of stored
- * matrices, the small tensors of a block. The results are committed; `npm run check:spec` (part of lint) fails where one is stale.
+ * matrices, the grids of ggml's types, the small tensors of a block. The results are committed; `npm run check:spec` (part of lint) fails where one is stale.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -11,12 +11,13 @@ import { root } from '../repository.mjs'
 import {
   enumNamesHeader,
   enumsHeader,
+  gridsHeader,
   storedTypesHeader,
   valueTablesHeader,
   vectorsHeader,
 } from './spec/cpp.mjs'
 import { DOCUMENTS, documentWith } from './spec/docs.mjs'
-import { enumsModule, formatsModule, vectorsModule } from './spec/typescript.mjs'
+import { enumsModule, formatsModule, gridsModule, vectorsModule } from './spec/typescript.mjs'
 
 const read = file => readFileSync(path.join(root, file), 'utf8')
 
@@ -48,6 +49,7 @@ export function generatedFiles() {
   const spec = {
     enums: JSON.parse(read('spec/enums.json')),
     formats: JSON.parse(read('spec/formats.json')),
+    grids: JSON.parse(read('spec/ggml-grids.json')),
     vectors: JSON.parse(read('spec/vectors.json')),
   }
   const headers = {
@@ -55,11 +57,13 @@ export function generatedFiles() {
     'csrc/abi/enum_names.h': enumNamesHeader,
     'csrc/core/value_tables.h': valueTablesHeader,
     'csrc/core/vectors.h': vectorsHeader,
+    'csrc/formats/ggml/grids.h': gridsHeader,
     'csrc/formats/stored_types.h': storedTypesHeader,
   }
   const modules = {
     'lib/spec/enums.ts': enumsModule,
     'lib/spec/formats.ts': formatsModule,
+    'lib/spec/ggml-grids.ts': gridsModule,
     'lib/spec/vectors.ts': vectorsModule,
   }
   const files = new Map()

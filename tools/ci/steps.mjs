@@ -36,7 +36,16 @@ const APART = [
     '.gitignore',
     'biome.json',
   ],
-  ...['CHANGELOG.md', 'CONTRIBUTING.md', 'LICENSE', 'README.md', 'SECURITY.md', 'binding.gyp', 'docs'],
+  ...[
+    'CHANGELOG.md',
+    'CONTRIBUTING.md',
+    'LICENSE',
+    'NOTICE.md',
+    'README.md',
+    'SECURITY.md',
+    'binding.gyp',
+    'docs',
+  ],
   ...['test/docs', 'test/package', 'test/tools', 'tools/check', 'tools/ci', 'tools/release'],
 ]
 /** Everything in the repository but what stands apart, less `kept`, and the named. */

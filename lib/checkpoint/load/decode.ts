@@ -10,6 +10,7 @@ import type { MatrixEncoding } from '../plan/layer-plan.js'
 import { awqRows, e2m1Rows, gptqRows, int8Rows, packedIntRows } from './decode-packed.js'
 import { elementReader } from './elements.js'
 import { type EncodedBuffers, gridOf, malformed, type RowDecoder, requireBuffer } from './encoded.js'
+import { ggmlRows } from './ggml/rows.js'
 
 /** Checks an encoding against its buffers and returns what decodes its rows. */
 export function rowDecoder(
@@ -34,6 +35,8 @@ export function rowDecoder(
       return packedIntRows(encoding, buffers, rows, cols)
     case 'int8':
       return int8Rows(encoding, buffers, rows, cols)
+    case 'ggml':
+      return ggmlRows(encoding, buffers, rows, cols)
     case 'awq':
       return awqRows(encoding, buffers, rows, cols)
     default:

@@ -42,6 +42,7 @@ export function enumsModule({ enums }) {
 /** lib/spec/formats.ts */
 export function formatsModule({ formats: { elements, formats } }) {
   const stored = elements.filter(element => element.c)
+  const numbered = elements.filter(element => element.gguf !== undefined)
   const floats = stored.filter(element => element.dtype)
   return [
     HEAD('formats.json'),
@@ -49,17 +50,30 @@ export function formatsModule({ formats: { elements, formats } }) {
     '/** Bits of one element, by dtype string of safetensors. */',
     'export const DTYPE_BITS: Readonly<Record<string, number>> = Object.freeze({',
     '  __proto__: null as never,',
-    ...elements.map(({ name, bits }) => `  ${name}: ${bits},`),
+    ...elements.filter(({ bits }) => bits).map(({ name, bits }) => `  ${name}: ${bits},`),
     '})',
     '',
-    '/** dtype strings of safetensors that a plan may read, in the order of the addon. */',
+    '/** Names of the types that a plan may read, as safetensors and ggml spell them, in the order of the addon. */',
     `export const STORED_TYPES = ${list(stored.map(({ name }) => name))}`,
     'export type StoredType = (typeof STORED_TYPES)[number]',
     '',
-    '/** Bytes of one stored element. */',
+    '/** Bytes of one stored element; where elements are stored in blocks, of one block. */',
     'export const STORED_BYTES: Readonly<Record<StoredType, number>> = {',
-    ...stored.map(({ name, bits }) => `  ${name}: ${bits / 8},`),
+    ...stored.map(({ name, bits, blockBytes = bits / 8 }) => `  ${name}: ${blockBytes},`),
     '}',
+    '',
+    '/** Elements of one block; 1 where each is stored by itself. */',
+    'export const STORED_ELEMENTS: Readonly<Record<StoredType, number>> = {',
+    ...stored.map(({ name, perBlock = 1 }) => `  ${name}: ${perBlock},`),
+    '}',
+    '',
+    '/** Types of tensors of a GGUF file by their number. */',
+    'export const GGUF_TYPES: ReadonlyMap<number, { name: string; blockBytes: number; perBlock: number }> = new Map([',
+    ...numbered.map(
+      ({ name, gguf, bits, blockBytes = bits / 8, perBlock = 1 }) =>
+        `  [${gguf}, { name: ${quoted(name)}, blockBytes: ${blockBytes}, perBlock: ${perBlock} }],`,
+    ),
+    '])',
     '',
     '/** dtypes that plain values may have. */',
     `export const FLOAT_TYPES = ${list(floats.map(({ name }) => name))}`,
@@ -87,6 +101,22 @@ export function formatsModule({ formats: { elements, formats } }) {
       `  ${name}: { data: [${data.map(quoted)}], scale: [${scale.map(quoted)}], parts: [${parts.map(quoted)}] },`,
     ]),
     '}',
+    '',
+  ].join('\n')
+}
+
+/** lib/spec/ggml-grids.ts */
+export function gridsModule({ grids: { grids, source } }) {
+  return [
+    HEAD('ggml-grids.json'),
+    '',
+    `/** ${source}. Of each entry \`width\` numbers of \`bits\` bits, the first lowest, are indices into \`levels\`. */`,
+    'export const GGML_GRIDS = {',
+    ...grids.map(
+      ({ name, levels, bits, width, rows }) =>
+        `  ${name}: { levels: [${levels}], bits: ${bits}, width: ${width}, entries: '${rows.join('')}' },`,
+    ),
+    '} as const',
     '',
   ].join('\n')
 }
