@@ -34,7 +34,7 @@ enum class GlobalScale : int32_t { kNone, kMultiply, kDivide };
 //   kAwq        (q - zero) * scale
 //   kGptq       as kPackedInt; with zero_offset, 1 per zero point is added to its 32-bit word, modulo 2^32
 //   kInt8       (q - zero) * scale, zero = 0 where there is no zero point
-//   kGgml       as ggml/block.h says; NVFP4's scales times global_scale first
+//   kGgml       as SeMatrixFormat says (abi/backend.h), with global_scale for NVFP4
 struct EncodedMatrix {
   Codec codec = Codec::kFloat;
   int32_t bits = 0;  // kPackedInt, kGptq: 2, 4 or 8

@@ -1,37 +1,36 @@
-// Blocks of ggml's tensor types, taken apart: codes, scales and offsets, which are what a kernel
-// that computes on stored weights holds, and what decoding multiplies.
+// Blocks of ggml's tensor types, taken apart into codes, scales and offsets as SeMatrixFormat has
+// them: what a kernel that computes on stored weights holds, and what decoding multiplies.
 // NOTE: never include this from cpu/isa/ (see core/dtype.h).
 #pragma once
 
 #include <array>
 #include <cstdint>
 
+#include "abi/enums.h"
 #include "formats/stored_types.h"
 
 namespace sparse_experts {
 
 constexpr int64_t kMaxGgmlElements = 256;
-constexpr int64_t kMaxGgmlGroups = 16;
+constexpr int64_t kMaxGgmlScaleBytes = 16;
 
-// Weight j of a block is, with g = j / group_size,
-//   table[codes[j]] * (scale * scales[g])  [+ offset * offsets[g], where the type has offsets]
-// each operation rounded to f32. The entries of `table` and of `scales` are exact in bf16; those of
-// `offsets` are whole numbers below 64.
+// One block. What a type does not have is left as it was.
 struct GgmlBlock {
-  std::array<uint8_t, kMaxGgmlElements> codes;
-  std::array<float, kMaxGgmlGroups> scales;
-  std::array<float, kMaxGgmlGroups> offsets;  // unset where the type has none
-  float scale;
-  float offset;  // unset where the type has none
+  std::array<uint8_t, kMaxGgmlElements> codes;      // a byte each
+  std::array<uint8_t, kMaxGgmlScaleBytes> scales;   // of each group, in the layout's SeScale
+  std::array<uint8_t, kMaxGgmlScaleBytes> offsets;  // of each group, in the layout's SeOffset
+  uint16_t super_scale;   // f16, of the whole block, where scales are SE_SCALE_U8 or SE_SCALE_I8
+  uint16_t super_offset;  // f16, of the whole block, where offsets are SE_OFFSET_U8
 };
 
 // How one type lays out its blocks. Bytes and elements of a block are in kStoredTypes.
 struct GgmlLayout {
   StoredType type;
-  int32_t code_bits;   // every code is below 1 << code_bits
+  int32_t code;        // SeMatrixCode
+  int32_t table;       // SeValueTable
+  int32_t scale;       // SeScale
+  int32_t offset;      // SeOffset
   int32_t group_size;  // elements that share a scale
-  bool has_offset;
-  const float* table;  // [1 << code_bits]
   // Reads exactly one block. Every byte pattern is a block.
   void (*unpack)(const uint8_t* from, GgmlBlock* to);
 };

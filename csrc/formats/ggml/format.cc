@@ -1,6 +1,8 @@
 // The stored format of GGUF files: rows of blocks, each of which holds its scales.
 #include <algorithm>
+#include <iterator>
 
+#include "core/value_tables.h"
 #include "formats/ggml/block.h"
 #include "formats/scalars.h"
 #include "formats/stored_format.h"
@@ -41,14 +43,67 @@ uint64_t ggml_bytes(const EncodedMatrix& source, int64_t rows, int64_t cols) {
          static_cast<uint64_t>(stored_type_bytes(type));
 }
 
-void write_block(const GgmlLayout& layout, const GgmlBlock& block, int64_t elements, float* to) {
+using Values = std::array<float, 256>;
+
+// What the codes of a table stand for.
+Values values_of(int32_t table) {
+  Values values{};
+  for (std::size_t code = 0; code < values.size(); ++code) {
+    if (table == SE_TABLE_NONE) {
+      values[code] = static_cast<int8_t>(code);
+    } else if (table == SE_TABLE_E2M1) {
+      // Not from the table of integers, which has no negative zero.
+      values[code] = kE2M1Values[code % std::size(kE2M1Values)];
+    } else {
+      const ValueTable& row = kValueTables[table];
+      values[code] = static_cast<float>(row.integers[code % std::size(row.integers)]) * row.factor;
+    }
+  }
+  return values;
+}
+
+const Values& cached_values(int32_t table) {
+  constexpr std::size_t kNumTables = std::size(kValueTables);
+  static const auto kAll = [] {
+    std::array<Values, kNumTables> all{};
+    for (std::size_t i = 0; i < kNumTables; ++i) all[i] = values_of(static_cast<int32_t>(i));
+    return all;
+  }();
+  return kAll[static_cast<std::size_t>(table)];
+}
+
+float scale_of(const GgmlLayout& layout, const GgmlBlock& block, std::size_t group) {
+  const uint8_t byte = block.scales[group];
+  switch (layout.scale) {
+    case SE_SCALE_F16:
+      return decode_f16(load_u16(&block.scales[2 * group]));
+    case SE_SCALE_E8M0:
+      return decode_e8m0(byte);
+    case SE_SCALE_E4M3:
+      return decode_e4m3(byte);
+    case SE_SCALE_I8:
+      return decode_f16(block.super_scale) * static_cast<float>(static_cast<int8_t>(byte));
+    default:
+      return decode_f16(block.super_scale) * static_cast<float>(byte);
+  }
+}
+
+// What is added to the values of a group.
+float offset_of(const GgmlLayout& layout, const GgmlBlock& block, std::size_t group) {
+  if (layout.offset == SE_OFFSET_F16) return decode_f16(load_u16(&block.offsets[2 * group]));
+  return -(decode_f16(block.super_offset) * static_cast<float>(block.offsets[group]));
+}
+
+void write_block(const GgmlLayout& layout, const GgmlBlock& block, float global, float* to) {
+  const Values& values = cached_values(layout.table);
+  const int64_t elements = stored_type_elements(layout.type);
   for (int64_t begin = 0; begin < elements; begin += layout.group_size) {
     const auto group = static_cast<std::size_t>(begin / layout.group_size);
-    const float scale = block.scale * block.scales[group];
+    const float scale = scale_of(layout, block, group) * global;
     const uint8_t* codes = block.codes.data() + begin;
-    for (int32_t j = 0; j < layout.group_size; ++j) to[begin + j] = layout.table[codes[j]] * scale;
-    if (!layout.has_offset) continue;
-    const float offset = block.offset * block.offsets[group];
+    for (int32_t j = 0; j < layout.group_size; ++j) to[begin + j] = values[codes[j]] * scale;
+    if (layout.offset == SE_OFFSET_NONE) continue;
+    const float offset = offset_of(layout, block, group);
     for (int32_t j = 0; j < layout.group_size; ++j) to[begin + j] += offset;
   }
 }
@@ -68,8 +123,7 @@ void decode_ggml_tile(const CheckedMatrix& matrix, const Tile& tile) {
     const uint8_t* from = source.data.data + (tile.row + i) * row_bytes;
     for (int64_t j = 0; j < tile.cols; j += elements) {
       layout.unpack(from + (tile.col + j) / elements * block_bytes, &block);
-      block.scale *= global;
-      write_block(layout, block, elements, tile.out + i * tile.stride + j);
+      write_block(layout, block, global, tile.out + i * tile.stride + j);
     }
   }
 }

@@ -1,27 +1,23 @@
 // ggml's types of e2m1 elements: MXFP4 (32, an e8m0 scale) and NVFP4 (64, four e4m3 scales). The low
 // nibble of byte j is element j, the high one lies half a group behind it.
 #include "formats/ggml/block.h"
-#include "formats/scalars.h"
 
 namespace sparse_experts {
 namespace {
 
 void unpack_mxfp4(const uint8_t* from, GgmlBlock* to) {
-  to->scale = decode_e8m0(from[0]);
-  to->scales[0] = 1.0f;
+  to->scales[0] = from[0];
   for (std::size_t j = 0; j < 16; ++j) {
     to->codes[j] = from[1 + j] & 15;
     to->codes[j + 16] = from[1 + j] >> 4;
   }
 }
 
-// The factor of the whole matrix is a tensor of its own: `scale` is 1 here.
 void unpack_nvfp4(const uint8_t* from, GgmlBlock* to) {
-  to->scale = 1.0f;
   for (std::size_t group = 0; group < 4; ++group) {
     // Scales have no sign, and what is NaN in e4m3 is 0.
-    const uint8_t code = from[group] & 0x7f;
-    to->scales[group] = code == 0x7f ? 0.0f : decode_e4m3(code);
+    const auto code = static_cast<uint8_t>(from[group] & 0x7f);
+    to->scales[group] = code == 0x7f ? 0 : code;
     const uint8_t* bytes = from + 4 + 8 * group;
     for (std::size_t j = 0; j < 8; ++j) {
       to->codes[16 * group + j] = bytes[j] & 15;
@@ -33,8 +29,10 @@ void unpack_nvfp4(const uint8_t* from, GgmlBlock* to) {
 }  // namespace
 
 const std::array<GgmlLayout, 2> kGgmlFloatLayouts = {{
-    {StoredType::kMXFP4, 4, 32, false, kE2M1Values, unpack_mxfp4},
-    {StoredType::kNVFP4, 4, 16, false, kE2M1Values, unpack_nvfp4},
+    {StoredType::kMXFP4, SE_CODE_U4, SE_TABLE_E2M1, SE_SCALE_E8M0, SE_OFFSET_NONE, 32,
+     unpack_mxfp4},
+    {StoredType::kNVFP4, SE_CODE_U4, SE_TABLE_E2M1, SE_SCALE_E4M3, SE_OFFSET_NONE, 16,
+     unpack_nvfp4},
 }};
 
 }  // namespace sparse_experts
