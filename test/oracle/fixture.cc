@@ -90,7 +90,12 @@ SeMatrixTable LayerFixture::matrices(int64_t count, int64_t rows, int64_t cols, 
     table.push_back(bytes_.back().data());
   }
   tables_.push_back(std::move(table));
-  return {tables_.back().data(), rows, cols, cols + padding, nullptr, nullptr, nullptr};
+  SeMatrixTable matrices{};
+  matrices.data = tables_.back().data();
+  matrices.rows = rows;
+  matrices.cols = cols;
+  matrices.row_stride = cols + padding;
+  return matrices;
 }
 
 SeBiasTable LayerFixture::bias_table(int64_t count, int64_t size) {
