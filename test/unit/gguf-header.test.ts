@@ -301,7 +301,10 @@ const BROKEN: readonly (readonly [string, GgufFile, RegExp, string?])[] = [
 ]
 
 describe('files that break a rule', () => {
-  it.each(BROKEN)('%s', async (_, file, message, code = 'ERR_MOE_INVALID_CHECKPOINT') => {
+  const cases = BROKEN.map(
+    ([name, file, message, code = 'ERR_MOE_INVALID_CHECKPOINT']) => [name, file, message, code] as const,
+  )
+  it.each(cases)('%s', async (_, file, message, code) => {
     const error = await refusal(ggufBytes(file))
     expect(error.message).toMatch(message)
     expect(error.code).toBe(code)
