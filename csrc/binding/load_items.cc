@@ -33,6 +33,8 @@ EncodedMatrix parse_encoding(const Napi::Object& object) {
   if (!is_absent(bits)) encoding.bits = static_cast<int32_t>(integer_argument(bits, "bits", 2, 8));
   const Napi::Value transposed = object.Get("transposed");
   if (!is_absent(transposed)) encoding.transposed = boolean_argument(transposed, "transposed");
+  const Napi::Value is_signed = object.Get("signed");
+  if (!is_absent(is_signed)) encoding.is_signed = boolean_argument(is_signed, "signed");
   const Napi::Value zero_offset = object.Get("zeroOffset");
   if (!is_absent(zero_offset)) {
     encoding.zero_offset = static_cast<int32_t>(integer_argument(zero_offset, "zeroOffset", 0, 1));
@@ -73,6 +75,7 @@ LoadItem parse_item(const Napi::Object& object, const LayerState& layer, size_t 
   item.zero_point = parse_segment(object, "zeroPoint", num_files);
   item.group_index = parse_segment(object, "groupIndex", num_files);
   item.global_scale = parse_segment(object, "globalScale", num_files);
+  item.column_scale = parse_segment(object, "columnScale", num_files);
   // encoded_data_bytes needs the element type, which a span carries.
   item.encoding.data.type = item.data.type;
   return item;

@@ -113,7 +113,7 @@ void LoadTask::load_item(const LoadItem& item, Scratch& scratch) {
                   " bytes, its shape needs " + std::to_string(expected));
   }
   if (is_plain(encoding, element_dtype(layer_->held().format)) && item.scale.bytes == 0 &&
-      item.global_scale.bytes == 0) {
+      item.global_scale.bytes == 0 && item.column_scale.bytes == 0) {
     load_plain(item, slot, scratch);
   } else {
     load_encoded(item, slot, scratch);
@@ -135,8 +135,8 @@ void LoadTask::load_plain(const LoadItem& item, const MatrixSlot& slot, Scratch&
 }
 
 void LoadTask::load_encoded(const LoadItem& item, const MatrixSlot& slot, Scratch& scratch) {
-  const LoadSegment* segments[] = {&item.data, &item.scale, &item.zero_point, &item.group_index,
-                                   &item.global_scale};
+  const LoadSegment* segments[] = {&item.data,        &item.scale,        &item.zero_point,
+                                   &item.group_index, &item.global_scale, &item.column_scale};
   uint64_t bytes =
       static_cast<uint64_t>(slot.rows * code_row_bytes(layer_->held().format.code, slot.cols));
   for (const LoadSegment* segment : segments) {
@@ -151,6 +151,7 @@ void LoadTask::load_encoded(const LoadItem& item, const MatrixSlot& slot, Scratc
   matrix.zero_point = read_into(item.zero_point, &next);
   matrix.group_index = read_into(item.group_index, &next);
   matrix.global_scale = read_into(item.global_scale, &next);
+  matrix.column_scale = read_into(item.column_scale, &next);
   const Status status = decode_matrix(matrix, slot.rows, slot.cols,
                                       element_dtype(layer_->held().format), next, slot.cols);
   if (!status.is_ok()) {

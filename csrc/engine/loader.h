@@ -32,7 +32,7 @@ struct LoadItem {
   int64_t expert = 0;
   MatrixKind kind = MatrixKind::kDown;
   EncodedMatrix encoding;  // its spans are set while decoding
-  LoadSegment data, scale, zero_point, group_index, global_scale;
+  LoadSegment data, scale, zero_point, group_index, global_scale, column_scale;
 };
 
 class LoadTask {

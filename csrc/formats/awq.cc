@@ -1,4 +1,5 @@
-// AWQ: 4 bit, input-major, eight outputs to a word in an order of their own.
+// AWQ: 4 bit, input-major, eight outputs to a word in an order of their own; Quark's signed integers
+// in the same order.
 #include <array>
 
 #include "formats/groups.h"
@@ -15,19 +16,30 @@ uint64_t awq_bytes(const EncodedMatrix&, int64_t rows, int64_t cols) {
   return rows % 8 == 0 ? static_cast<uint64_t>(rows * cols / 2) : 0;
 }
 
+Status check_zero_point(const EncodedMatrix& source, const CheckedMatrix& matrix) {
+  if (source.zero_point.bytes == 0) return Status::ok();
+  return check_span("zero point", source.zero_point, types_of({StoredType::kI32}), matrix.grid_cols,
+                    matrix.rows / 8);
+}
+
 void decode_awq_tile(const CheckedMatrix& matrix, const Tile& tile) {
   const EncodedMatrix& source = *matrix.source;
   const int64_t words_per_line = matrix.rows / 8;
+  // Flipping the sign of two's complement counts from -8: q - zero is the same.
+  const uint32_t flipped = source.is_signed ? 0x88888888u : 0;
+  const bool has_zeros = source.zero_point.bytes > 0;
   for (int64_t j = 0; j < tile.cols; ++j) {
     const int64_t col = tile.col + j;
     const int64_t group = group_of(matrix, col);
     const uint8_t* words = source.data.data + col * words_per_line * 4;
-    const uint8_t* zeros = source.zero_point.data + group * words_per_line * 4;
+    const uint8_t* zeros =
+        has_zeros ? source.zero_point.data + group * words_per_line * 4 : nullptr;
     const float* scales = matrix.scales.data() + group * matrix.rows;
     for (int64_t i = 0; i < tile.rows; i += 8) {
       const int64_t row = tile.row + i;
-      const uint32_t word = load_u32(words + row / 8 * 4);
-      const uint32_t zero_word = load_u32(zeros + row / 8 * 4);
+      const uint32_t word = load_u32(words + row / 8 * 4) ^ flipped;
+      const uint32_t zero_word =
+          has_zeros ? load_u32(zeros + row / 8 * 4) ^ flipped : 0x88888888u;
       for (int64_t n = 0; n < 8; ++n) {
         const int32_t shift = 4 * kAwqNibble[static_cast<size_t>(n)];
         const auto q = static_cast<int32_t>(word >> shift & 15);
@@ -40,6 +52,6 @@ void decode_awq_tile(const CheckedMatrix& matrix, const Tile& tile) {
 
 }  // namespace
 
-const StoredFormat kAwqFormat = {awq_bytes, check_input_major_zero_point, decode_awq_tile};
+const StoredFormat kAwqFormat = {awq_bytes, check_zero_point, decode_awq_tile};
 
 }  // namespace sparse_experts::decode_detail

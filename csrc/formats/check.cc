@@ -59,6 +59,21 @@ void read_scales(const EncodedMatrix& source, CheckedMatrix* out) {
   }
 }
 
+Status read_column_scale(const EncodedMatrix& source, CheckedMatrix* out) {
+  const Span& span = source.column_scale;
+  if (span.bytes == 0) return Status::ok();
+  if (!codec_row(source.codec).has_column_scale) return check_absent("column scale", span);
+  Status status = check_span("column scale", span,
+                             types_of({StoredType::kF32, StoredType::kF16, StoredType::kBF16}),
+                             out->cols, 1);
+  if (!status.is_ok()) return status;
+  out->column_scale.resize(static_cast<size_t>(out->cols));
+  for (int64_t col = 0; col < out->cols; ++col) {
+    out->column_scale[static_cast<size_t>(col)] = decode_element(span, col);
+  }
+  return Status::ok();
+}
+
 Status read_group_index(const EncodedMatrix& source, CheckedMatrix* out) {
   if (source.group_index.bytes == 0) return Status::ok();
   Status status =
@@ -129,6 +144,11 @@ Status check_matrix(const EncodedMatrix& source, int64_t rows, int64_t cols, Che
     default:
       status = Status::invalid("unknown global scale operation");
   }
+  if (!status.is_ok()) return status;
+  if (source.is_signed && !row.has_signs) {
+    return Status::invalid("signed elements do not belong to this codec");
+  }
+  status = read_column_scale(source, out);
   if (!status.is_ok()) return status;
 
   if (source.block_rows == 0 && source.block_cols == 0 && row.is_scale_optional) {

@@ -19,6 +19,14 @@ using decode_detail::kTileCols;
 using decode_detail::kTileRows;
 using decode_detail::Tile;
 
+void multiply_columns(const CheckedMatrix& matrix, const Tile& tile) {
+  const float* scales = matrix.column_scale.data() + tile.col;
+  for (int64_t i = 0; i < tile.rows; ++i) {
+    float* to = tile.out + i * tile.stride;
+    for (int64_t j = 0; j < tile.cols; ++j) to[j] *= scales[j];
+  }
+}
+
 void copy_tile(const Tile& tile, float* out, int64_t stride) {
   for (int64_t i = 0; i < tile.rows; ++i) {
     std::memcpy(out + (tile.row + i) * stride + tile.col, tile.out + i * tile.stride,
@@ -64,7 +72,7 @@ Status check_output(int64_t rows, int64_t cols, int32_t dtype, const void* out, 
 
 bool is_plain(const EncodedMatrix& source, int32_t dtype) {
   return source.codec == Codec::kFloat && !source.transposed && source.block_rows == 0 &&
-         source.block_cols == 0 && is_float_dtype(dtype) &&
+         source.block_cols == 0 && source.column_scale.bytes == 0 && is_float_dtype(dtype) &&
          source.data.type == stored_type_of(dtype);
 }
 
@@ -93,6 +101,7 @@ Status decode_matrix(const EncodedMatrix& source, int64_t rows, int64_t cols, in
       tile.out = values.data();
       tile.stride = kTileCols;
       format.decode_tile(matrix, tile);
+      if (!matrix.column_scale.empty()) multiply_columns(matrix, tile);
       if (out_dtype == SE_F32) {
         copy_tile(tile, static_cast<float*>(out), out_row_stride);
       } else {
@@ -102,7 +111,9 @@ Status decode_matrix(const EncodedMatrix& source, int64_t rows, int64_t cols, in
   }
   return Status::ok();
 } catch (const std::bad_alloc&) {
-  return Status::out_of_memory(source.scale.bytes * sizeof(float) + source.group_index.bytes, 0);
+  return Status::out_of_memory(source.scale.bytes * sizeof(float) + source.group_index.bytes +
+                                   static_cast<uint64_t>(cols) * sizeof(float),
+                               0);
 }
 
 }  // namespace sparse_experts

@@ -1,4 +1,4 @@
-// Elements as they are: F32, F16, BF16, F8_E4M3, in rows or transposed; optional scales, multiplied.
+// Elements as they are: F32, F16, BF16, F8_E4M3, F8_E5M2, in rows or transposed; optional scales, multiplied.
 #include <array>
 
 #include "core/numeric.h"
@@ -39,6 +39,11 @@ struct ReadE4M3 {
   static constexpr int64_t kBytes = 1;
   const float* table;
   float operator()(const uint8_t* from) const { return table[*from]; }
+};
+
+struct ReadE5M2 {
+  static constexpr int64_t kBytes = 1;
+  float operator()(const uint8_t* from) const { return decode_e5m2(*from); }
 };
 
 template <typename Read>
@@ -91,6 +96,9 @@ void decode_float_tile(const CheckedMatrix& matrix, const Tile& tile) {
       break;
     case StoredType::kBF16:
       read_rows(matrix, tile, ReadBF16{});
+      break;
+    case StoredType::kF8E5M2:
+      read_rows(matrix, tile, ReadE5M2{});
       break;
     default:
       read_rows(matrix, tile, ReadE4M3{e4m3_table().data()});

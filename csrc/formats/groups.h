@@ -16,11 +16,4 @@ inline float scaled(int32_t difference, float scale) {
   return static_cast<float>(difference) * scale;
 }
 
-// Zero points of the input-major formats: I32 [groups, rows / 8].
-inline Status check_input_major_zero_point(const EncodedMatrix& source,
-                                           const CheckedMatrix& matrix) {
-  return check_span("zero point", source.zero_point, types_of({StoredType::kI32}), matrix.grid_cols,
-                    matrix.rows / 8);
-}
-
 }  // namespace sparse_experts::decode_detail

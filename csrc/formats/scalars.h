@@ -55,6 +55,9 @@ inline float decode_e4m3(uint8_t code) {
   return bits_to_f32(sign | f32_to_bits(static_cast<float>(magnitude) * 0x1p-9f));
 }
 
+// e5m2: the upper byte of an f16, infinities and NaN too.
+inline float decode_e5m2(uint8_t code) { return decode_f16(static_cast<uint16_t>(code << 8)); }
+
 // e8m0: 2^(code - 127); 255 is NaN, 0 a subnormal of f32.
 inline float decode_e8m0(uint8_t code) {
   if (code == 255) return bits_to_f32(0x7fc00000);

@@ -21,6 +21,7 @@ struct CheckedMatrix {
   int64_t grid_cols = 0;
   std::vector<float> scales;         // in the order of the file, the global scale applied
   std::vector<int32_t> group_index;  // [cols]; empty: col / block_cols
+  std::vector<float> column_scale;   // [cols]; empty: none
 };
 
 struct Tile {
@@ -49,6 +50,7 @@ extern const StoredFormat kAwqFormat;
 extern const StoredFormat kGptqFormat;
 extern const StoredFormat kInt8Format;
 extern const StoredFormat kGgmlFormat;
+extern const StoredFormat kInt4RowsFormat;
 
 // The row of a codec in the table of formats; NULL for a number that is none.
 const StoredFormat* stored_format(Codec codec);

@@ -7,7 +7,7 @@ namespace {
 // In the order of Codec (spec/formats.json).
 const StoredFormat* const kStoredFormats[kNumCodecs] = {
     &kFloatFormat, &kE2M1Format, &kPackedIntFormat, &kAwqFormat,
-    &kGptqFormat,  &kInt8Format, &kGgmlFormat};
+    &kGptqFormat,  &kInt8Format, &kGgmlFormat,      &kInt4RowsFormat};
 
 }  // namespace
 

@@ -7,6 +7,7 @@ export const DTYPE_BITS: Readonly<Record<string, number>> = Object.freeze({
   F16: 16,
   BF16: 16,
   F8_E4M3: 8,
+  F8_E5M2: 8,
   F8_E8M0: 8,
   I8: 8,
   U8: 8,
@@ -16,7 +17,6 @@ export const DTYPE_BITS: Readonly<Record<string, number>> = Object.freeze({
   F4: 4,
   F6_E2M3: 6,
   F6_E3M2: 6,
-  F8_E5M2: 8,
   F8_E4M3FNUZ: 8,
   F8_E5M2FNUZ: 8,
   I16: 16,
@@ -33,6 +33,7 @@ export const STORED_TYPES = [
   'F16',
   'BF16',
   'F8_E4M3',
+  'F8_E5M2',
   'F8_E8M0',
   'I8',
   'U8',
@@ -68,6 +69,7 @@ export const STORED_BYTES: Readonly<Record<StoredType, number>> = {
   F16: 2,
   BF16: 2,
   F8_E4M3: 1,
+  F8_E5M2: 1,
   F8_E8M0: 1,
   I8: 1,
   U8: 1,
@@ -102,6 +104,7 @@ export const STORED_ELEMENTS: Readonly<Record<StoredType, number>> = {
   F16: 1,
   BF16: 1,
   F8_E4M3: 1,
+  F8_E5M2: 1,
   F8_E8M0: 1,
   I8: 1,
   U8: 1,
@@ -168,11 +171,19 @@ export const GGUF_TYPES: ReadonlyMap<number, { name: string; blockBytes: number;
 export const FLOAT_TYPES = ['F32', 'F16', 'BF16'] as const
 
 /** Formats in which checkpoints store a matrix. */
-export const CODECS = ['float', 'e2m1', 'packedInt', 'awq', 'gptq', 'int8', 'ggml'] as const
+export const CODECS = ['float', 'e2m1', 'packedInt', 'awq', 'gptq', 'int8', 'ggml', 'int4Rows'] as const
 export type Codec = (typeof CODECS)[number]
 
-/** The tensors of a stored matrix. */
-export type StoredPart = 'data' | 'scale' | 'zeroPoint' | 'groupIndex' | 'globalScale'
+/** The tensors of a stored matrix, in the order in which they are read. */
+export const STORED_PARTS = [
+  'data',
+  'scale',
+  'zeroPoint',
+  'groupIndex',
+  'globalScale',
+  'columnScale',
+] as const
+export type StoredPart = (typeof STORED_PARTS)[number]
 
 /** What a format is made of. */
 export interface StoredFormat {
@@ -187,24 +198,36 @@ export interface StoredFormat {
 export const STORED_FORMATS: Readonly<Record<Codec, StoredFormat>> = {
   /** elements as they are, [rows, cols] or transposed; a scale per block where there is one, multiplied (U8: the bytes of e8m0) */
   float: {
-    data: ['F32', 'F16', 'BF16', 'F8_E4M3'],
+    data: ['F32', 'F16', 'BF16', 'F8_E4M3', 'F8_E5M2'],
     scale: ['F32', 'F16', 'BF16', 'F8_E8M0', 'U8'],
-    parts: ['data', 'scale'],
+    parts: ['data', 'scale', 'columnScale'],
   },
   /** two per byte, low nibble first: [rows, cols/2], or transposed; a scale per block in e8m0 (or its bytes) or e4m3; a scale of the whole matrix where there is one */
-  e2m1: { data: ['U8', 'I8'], scale: ['F8_E8M0', 'U8', 'F8_E4M3'], parts: ['data', 'scale', 'globalScale'] },
+  e2m1: {
+    data: ['U8', 'I8'],
+    scale: ['F8_E8M0', 'U8', 'F8_E4M3'],
+    parts: ['data', 'scale', 'globalScale', 'columnScale'],
+  },
   /** compressed-tensors, 2, 4 or 8 bit: I32 [rows, ceil(cols*bits/32)], offset 2^(bits-1); zero points packed along rows; a group per column where there is one */
   packedInt: {
     data: ['I32'],
     scale: ['F32', 'F16', 'BF16'],
-    parts: ['data', 'scale', 'zeroPoint', 'groupIndex'],
+    parts: ['data', 'scale', 'zeroPoint', 'groupIndex', 'columnScale'],
   },
-  /** 4 bit, input-major: I32 [cols, rows/8], nibble order 0,4,1,5,2,6,3,7; zero points I32 [groups, rows/8], scales [groups, rows] */
-  awq: { data: ['I32'], scale: ['F32', 'F16', 'BF16'], parts: ['data', 'scale', 'zeroPoint'] },
-  /** 2, 4 or 8 bit, input-major: I32 [cols*bits/32, rows]; zero points I32 [groups, rows*bits/32] where there are some, scales [groups, rows]; a group per column where there is one */
-  gptq: { data: ['I32'], scale: ['F32', 'F16', 'BF16'], parts: ['data', 'scale', 'zeroPoint', 'groupIndex'] },
+  /** 4 bit, input-major: I32 [cols, rows/8], nibble order 0,4,1,5,2,6,3,7; zero points I32 [groups, rows/8] where there are some, scales [groups, rows]; unsigned around 8, or signed */
+  awq: { data: ['I32'], scale: ['F32', 'F16', 'BF16'], parts: ['data', 'scale', 'zeroPoint', 'columnScale'] },
+  /** 2, 3, 4 or 8 bit without gaps, input-major: I32 [cols*bits/32, rows]; zero points I32 [groups, rows*bits/32] where there are some, scales [groups, rows]; a group per column where there is one */
+  gptq: {
+    data: ['I32'],
+    scale: ['F32', 'F16', 'BF16'],
+    parts: ['data', 'scale', 'zeroPoint', 'groupIndex', 'columnScale'],
+  },
   /** one signed byte each, [rows, cols]; a scale per block; zero points I8 where there are some, one per scale; a group per column where there is one */
-  int8: { data: ['I8'], scale: ['F32', 'F16', 'BF16'], parts: ['data', 'scale', 'zeroPoint', 'groupIndex'] },
+  int8: {
+    data: ['I8'],
+    scale: ['F32', 'F16', 'BF16'],
+    parts: ['data', 'scale', 'zeroPoint', 'groupIndex', 'columnScale'],
+  },
   /** blocks of a GGUF file's type, which hold their scales, [rows, cols / elements of a block]; NVFP4: a scale of the whole matrix where there is one */
   ggml: {
     data: [
@@ -233,4 +256,6 @@ export const STORED_FORMATS: Readonly<Record<Codec, StoredFormat>> = {
     scale: [],
     parts: ['data', 'globalScale'],
   },
+  /** ModelOpt's int4: two rows to a byte, the even one in the lower nibble, two's complement: U8 [rows/2, cols]; a scale per block */
+  int4Rows: { data: ['U8'], scale: ['F32', 'F16', 'BF16'], parts: ['data', 'scale', 'columnScale'] },
 }

@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from generator import deepseek, encoder_decoder, fused, llama4_gpt_oss, models_2026, publications, quantized, scheme_c, softmax  # noqa: E402,F401
+from generator import deepseek, encoder_decoder, fused, llama4_gpt_oss, models_2026, other_tools, publications, quantized, scheme_c, softmax  # noqa: E402,F401
 from generator.case import Case, Rejected  # noqa: E402
 from generator.registry import CASES  # noqa: E402
 

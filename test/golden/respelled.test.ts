@@ -52,14 +52,16 @@ describe('experts in one tensor', () => {
     ...['qwen3_moe_fp8_bf16_scales', 'qwen3_moe_fp8_channel', 'mixtral_fp8_modelopt'],
     ...['deepseek_v3_nvfp4_modelopt', 'qwen3_moe_nvfp4', 'deepseek_v4_fp4'],
     ...['kimi_k2_int4', 'qwen3_moe_int4_asym', 'qwen3_moe_int8_channel', 'qwen3_moe_int8_bytes_asym'],
+    ...['qwen3_moe_gptq', 'qwen3_moe_gptq_v2', 'qwen3_moe_gptq3', 'qwen3_moe_awq'],
   ])('%s, quantised', async name => {
     // Blocks of 128 rows do not end where gate does.
     await expectSame(golden(name), { tensors: fused(name === 'qwen3_moe_fp8_bf16_scales') })
   })
 
-  it.each(['mixtral', 'nemotron_h'])('%s with gate and up apart', async name =>
-    expectSame(golden(name), { tensors: fused(true) }),
-  )
+  it.each([
+    ...['mixtral', 'nemotron_h', 'qwen3_moe_gptq_desc_act', 'qwen3_moe_gptq3_sym', 'qwen3_moe_awq'],
+    ...['qwen3_moe_nvfp4_awq', 'qwen3_moe_int4_awq_modelopt', 'qwen3_moe_fp8_e5m2'],
+  ])('%s with gate and up apart', async name => expectSame(golden(name), { tensors: fused(true) }))
 })
 
 describe('experts one by one', () => {
@@ -375,6 +377,11 @@ describe('quantization_config in other words', () => {
       'qwen3_moe_awq',
       quantization(() => ({ quant_method: 'awq', w_bit: 4, q_group_size: 32, version: 'GEMM' })),
     ],
+    [
+      'qwen3_moe_gptq3',
+      quantization(() => ({ ...autoRound, bits: 3, group_size: 32, packing_format: 'auto_round:auto_gptq' })),
+    ],
+    ['qwen3_moe_quark_int4', quantization(config => ({ ...config, export: undefined }))],
     ['qwen3_moe_mxfp8', quantization(() => ({ quant_method: 'modelopt', quant_algo: 'MXFP8' }))],
     ['qwen3_moe_mxfp8', quantization(() => ({ quant_method: 'quark', global_quant_config: {} }))],
     ['qwen3_moe_int8_bytes', quantization(() => ({ quant_method: 'quark', global_quant_config: {} }))],
@@ -417,13 +424,58 @@ describe('quantization_config in other words', () => {
             /experts\.1\.up_proj/.test(tensor.name)
               ? {
                   ...tensor,
-                  dtype: 'F8_E5M2',
+                  dtype: 'F8_E4M3FNUZ',
                   shape: [tensor.shape[0]!, tensor.data.byteLength / tensor.shape[0]!],
                 }
               : tensor,
           ),
       },
-      /experts\.1\.up_proj\.weight.*F8_E5M2.*use a publication/,
+      /experts\.1\.up_proj\.weight.*F8_E4M3FNUZ.*use a publication/,
+    ],
+    [
+      "zero points of 3 bits with GPTQModel's constants",
+      'qwen3_moe_gptq3',
+      quantization(config => ({ ...config, meta: { quantizer: ['gptqmodel:2.2.0'] } })),
+      /qzeros.*zero points of 3 bits that GPTQModel stores.*gptq_v2/,
+    ],
+    ...[
+      [{ dtype: 'int3' }, /Quark's int3 is no form/],
+      [
+        { dtype: 'int4', qscheme: 'per_channel' },
+        /Quark's int4 with qscheme 'per_channel'; per_group is read/,
+      ],
+      [{ dtype: 'int8' }, /Quark's int8 with qscheme 'per_group', which lies input-major/],
+      [{ dtype: 'fp4' }, /weights in I32 of which config\.json's weight\.dtype/],
+    ].map(([weight, message]): [string, string, Respelling, RegExp] => [
+      `Quark's ${JSON.stringify(weight)}`,
+      'qwen3_moe_quark_int4',
+      quantization(config => ({
+        ...config,
+        global_quant_config: { weight: { qscheme: 'per_group', ...(weight as object) } },
+      })),
+      message as RegExp,
+    ]),
+    [
+      "Quark's other order",
+      'qwen3_moe_quark_uint4',
+      quantization(config => ({ ...config, export: { pack_method: 'order' } })),
+      /pack_method 'order'; reorder is read/,
+    ],
+    [
+      'integers of ModelOpt with a second scale',
+      'qwen3_moe_int4_awq_modelopt',
+      {
+        tensors: tensors => [
+          ...tensors,
+          {
+            name: 'model.layers.1.mlp.experts.0.up_proj.weight_scale_2',
+            dtype: 'F32',
+            shape: [],
+            data: Float32Array.of(1),
+          },
+        ],
+      },
+      /up_proj\.weight'.*second scale/,
     ],
   ]
   it.each(unread)('%s is no form that is read', async (_, name, respelling, message) => {
@@ -435,21 +487,21 @@ describe('quantization_config in other words', () => {
     })
   })
 
-  it('what would multiply the activations is no form that is read', async () => {
-    const smoothed: Respelling['tensors'] = tensors => [
+  it('what adds to the product is no form that is read', async () => {
+    const lora: Respelling['tensors'] = tensors => [
       ...tensors,
       {
-        name: 'model.layers.1.mlp.experts.0.up_proj.pre_quant_scale',
+        name: 'model.layers.1.mlp.experts.0.up_proj.svdquant_lora_a',
         dtype: 'F32',
         shape: [1],
         data: new Float32Array(1),
       },
     ]
     const item = golden('deepseek_v3_nvfp4_modelopt')
-    const directory = await respell(item, { tensors: smoothed })
+    const directory = await respell(item, { tensors: lora })
     await expect(planLayer(directory, { layer: item.expected.layer })).rejects.toMatchObject({
       code: 'ERR_MOE_UNSUPPORTED_FORMAT',
-      message: expect.stringContaining('pre_quant_scale'),
+      message: expect.stringContaining('svdquant_lora_a'),
     })
   })
 

@@ -102,6 +102,21 @@ export function renamed(...changes: [RegExp, string][]): NonNullable<Respelling[
 
 const bytesOf = ({ data }: WritableTensor) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
 
+/** Parts that lie input-major in every layout. */
+const INPUT_MAJOR = ['qweight', 'qzeros', 'scales']
+
+/** Matrices of gate and up as one, side by side. */
+function beside(a: WritableTensor, b: WritableTensor): WritableTensor {
+  const [rows = 0, cols = 0] = a.shape
+  const lines = Array.from({ length: rows }, (_, row) =>
+    [a, b].map(part => {
+      const bytes = bytesOf(part)
+      return bytes.subarray((row * bytes.length) / rows, ((row + 1) * bytes.length) / rows)
+    }),
+  )
+  return { ...a, shape: [rows, 2 * cols], data: Buffer.concat(lines.flat()) }
+}
+
 function joined(name: string, shape: number[], parts: WritableTensor[]): WritableTensor {
   return { name, dtype: parts[0]!.dtype, shape, data: Buffer.concat(parts.map(bytesOf)) }
 }
@@ -147,6 +162,13 @@ export function fused(apart = false): NonNullable<Respelling['tensors']> {
       if (!gates || apart) {
         if (gates) all('gate_proj', gates)
         all('up_proj', ups)
+      } else if (INPUT_MAJOR.includes(part)) {
+        all(
+          'gate_up_proj',
+          gates.map((gate, e) => beside(gate, ups[e]!)),
+        )
+      } else if (part === 'g_idx') {
+        all('gate_up_proj', gates)
       } else {
         const both = ups.flatMap((up, e) => [gates[e]!, up])
         // One scale of a whole matrix becomes a pair.

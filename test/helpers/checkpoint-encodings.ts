@@ -72,11 +72,11 @@ export function encodedCases(seed: number): EncodedCase[] {
     [130, 260],
   ] as const
   for (const [rows, cols] of shapes) {
-    for (const type of ['F32', 'F16', 'BF16', 'F8_E4M3'] as const) {
+    for (const type of ['F32', 'F16', 'BF16', 'F8_E4M3', 'F8_E5M2'] as const) {
       for (const transposed of [false, true]) {
         const everyBit = {
           type,
-          bytes: randomBytes(random, rows * cols * (type === 'F32' ? 4 : type === 'F8_E4M3' ? 1 : 2)),
+          bytes: randomBytes(random, rows * cols * STORED_BYTES[type]),
         }
         add('plain', rows, cols, { codec: 'float', transposed }, { data: everyBit })
         for (const scaleType of ['F32', 'BF16', 'F16', 'F8_E8M0', 'U8'] as const) {
@@ -174,23 +174,27 @@ export function encodedCases(seed: number): EncodedCase[] {
     [24, 40],
     [40, 264],
     [72, 520],
+    [64, 288],
   ] as const) {
-    const codecs = [{ codec: 'awq' }, ...([2, 4, 8] as const).map(bits => ({ codec: 'gptq', bits }) as const)]
-    for (const kind of codecs as readonly Pick<MatrixEncoding, 'codec' | 'bits'>[]) {
-      const perWord = 32 / (kind.bits ?? 4)
-      if (rows % perWord !== 0 || cols % perWord !== 0) continue
+    const codecs = [
+      ...([false, true] as const).map(signed => ({ codec: 'awq', signed }) as const),
+      ...([2, 3, 4, 8] as const).map(bits => ({ codec: 'gptq', bits }) as const),
+    ]
+    for (const kind of codecs as readonly Pick<MatrixEncoding, 'codec' | 'bits' | 'signed'>[]) {
+      const bits = kind.bits ?? 4
+      if ((rows * bits) % 32 !== 0 || (cols * bits) % 32 !== 0) continue
       for (const variant of [0, 1, 2, 3] as const) {
         const isGptq = kind.codec === 'gptq'
         const block = { rows: 1, cols: variant === 2 ? cols : 1 + random.integer(64) }
         const numGroups = ceilDiv(cols, block.cols)
         const encoding: MatrixEncoding = { ...kind, block }
         if (isGptq) encoding.zeroOffset = variant === 0 ? 0 : 1
-        // One of the gptq variants is symmetric: it has no zero points.
-        const isSymmetric = isGptq && variant === 3
+        // One of the variants is symmetric: it has no zero points.
+        const isSymmetric = variant === 3
         add(kind.codec, rows, cols, encoding, {
-          data: randomWords(random, (rows * cols) / perWord),
+          data: randomWords(random, (rows * cols * bits) / 32),
           scale: randomFloats(random, variant === 1 ? 'BF16' : 'F16', numGroups * rows),
-          zeroPoint: isSymmetric ? undefined : randomWords(random, (numGroups * rows) / perWord),
+          zeroPoint: isSymmetric ? undefined : randomWords(random, (numGroups * rows * bits) / 32),
           groupIndex: isGptq && variant === 1 ? groupIndex(random, cols, numGroups) : undefined,
         })
       }
@@ -214,5 +218,33 @@ export function encodedCases(seed: number): EncodedCase[] {
   const nvfp4 = { type: 'NVFP4', bytes: randomBytes(random, 33 * 5 * STORED_BYTES.NVFP4) } as const
   const globalScale = randomFloats(random, 'F32', 1)
   add('ggml', 33, 320, { codec: 'ggml', globalScaleOp: 'multiply' }, { data: nvfp4, globalScale })
+
+  for (const [rows, cols] of [
+    [2, 1],
+    [6, 17],
+    [66, 300],
+  ] as const) {
+    for (const type of ['F32', 'F16', 'BF16'] as const) {
+      const block = { rows: 1 + random.integer(3), cols: 1 + random.integer(140) }
+      const data = { type: 'U8' as const, bytes: randomBytes(random, (rows * cols) / 2) }
+      const scale = randomFloats(random, type, ceilDiv(rows, block.rows) * ceilDiv(cols, block.cols))
+      add('int4 by rows', rows, cols, { codec: 'int4Rows', block }, { data, scale })
+    }
+  }
+
+  // Every tenth once more, with a scale of its columns.
+  const scalable = cases.filter(({ encoding }) =>
+    STORED_FORMATS[encoding.codec].parts.includes('columnScale'),
+  )
+  for (const { label, encoding, buffers, rows, cols } of scalable.filter((_, index) => index % 10 === 0)) {
+    const columnScale = randomFloats(random, (['F32', 'F16', 'BF16'] as const)[random.integer(3)]!, cols)
+    cases.push({
+      label: `${label} columns/${columnScale.type}`,
+      encoding,
+      buffers: { ...buffers, columnScale },
+      rows,
+      cols,
+    })
+  }
   return cases
 }

@@ -129,9 +129,11 @@ EncodedMatrix make_matrix(Input& input, int64_t rows, int64_t cols,
   matrix.bits = flags & 1 ? 4 : flags & 2 ? 2 : 8;
   if ((flags & 0xc0) == 0xc0) matrix.bits = static_cast<int32_t>(input.byte()) - 8;
   matrix.transposed = (flags & 2) != 0;
+  if ((flags & 0x44) == 0x44 && matrix.codec == Codec::kGptq) matrix.bits = 3;
   const bool is_codec = static_cast<int32_t>(matrix.codec) < sparse_experts::kNumCodecs;
   const CodecRow& row = sparse_experts::kCodecs[is_codec ? static_cast<int32_t>(matrix.codec) : 0];
   matrix.zero_offset = row.has_zero_offset ? (flags >> 2) & 1 : 0;
+  matrix.is_signed = row.has_signs && (flags & 8) != 0;
   if (row.has_global_scale) {
     matrix.global_scale_op = static_cast<GlobalScale>((flags >> 3) % 3);
   }
@@ -151,11 +153,11 @@ EncodedMatrix make_matrix(Input& input, int64_t rows, int64_t cols,
     const StoredType type = pick(row.scale, (types >> 2) % 8);
     matrix.scale = make_span(input, type, product(grid_rows, grid_cols), blocks);
   }
-  if (row.has_zero_point && (matrix.codec == Codec::kAwq || (types & 32) != 0)) {
+  if (row.has_zero_point && ((types & 32) != 0)) {
     const int64_t bits = matrix.codec == Codec::kAwq ? 4 : std::max(1, matrix.bits);
     const int64_t per_word = matrix.codec == Codec::kInt8 ? 1 : 32 / bits;
     const int64_t lines =
-        row.is_input_major ? rows / std::max<int64_t>(1, per_word) : grid_size(grid_rows, per_word);
+        row.is_input_major ? product(rows, bits) / 32 : grid_size(grid_rows, per_word);
     matrix.zero_point = make_span(input, matrix.data.type, product(lines, grid_cols), blocks);
   }
   if ((types & 64) != 0 && row.has_group_index) {
@@ -170,6 +172,9 @@ EncodedMatrix make_matrix(Input& input, int64_t rows, int64_t cols,
         std::memcpy(index + i, &value, 4);
       }
     }
+  }
+  if ((flags & 16) != 0 && row.has_column_scale) {
+    matrix.column_scale = make_span(input, StoredType::kBF16, cols, blocks);
   }
   if (matrix.global_scale_op != GlobalScale::kNone) {
     matrix.global_scale = make_span(input, StoredType::kF32, 1, blocks);

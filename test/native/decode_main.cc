@@ -1,8 +1,8 @@
 // Decodes matrices from stdin to stdout, so that a test can compare decode_matrix with the
-// TypeScript decoder bit by bit. A request is ten int64 (codec, bits, transposed, zero_offset,
-// global scale operation, block_rows, block_cols, rows, cols, output dtype), then five spans (type,
-// bytes: int64 each, and the bytes): data, scale, zero point, group index, global scale. The answer
-// is int64 1 and the dense output, or int64 0 for a refusal. The program ends with its input.
+// TypeScript decoder bit by bit. A request is eleven int64 (codec, bits, transposed, zero_offset,
+// global scale operation, block_rows, block_cols, rows, cols, output dtype, signed), then six spans
+// (type, bytes: int64 each, and the bytes): data, scale, zero point, group index, global scale,
+// column scale. The answer is int64 1 and the dense output, or int64 0 for a refusal. The program ends with its input.
 #include <cstdint>
 #include <cstdio>
 #include <vector>
@@ -31,7 +31,7 @@ void write_bytes(const void* from, size_t bytes) { std::fwrite(from, 1, bytes, s
 }  // namespace
 
 int main() {
-  int64_t head[10];
+  int64_t head[11];
   while (read_bytes(head, sizeof head)) {
     EncodedMatrix matrix;
     matrix.codec = static_cast<sparse_experts::Codec>(head[0]);
@@ -44,10 +44,11 @@ int main() {
     const int64_t rows = head[7];
     const int64_t cols = head[8];
     const auto dtype = static_cast<int32_t>(head[9]);
-    std::vector<uint8_t> bytes[5];
-    Span* spans[] = {&matrix.data, &matrix.scale, &matrix.zero_point, &matrix.group_index,
-                     &matrix.global_scale};
-    for (int i = 0; i < 5; ++i) {
+    matrix.is_signed = head[10] != 0;
+    std::vector<uint8_t> bytes[6];
+    Span* spans[] = {&matrix.data,        &matrix.scale,        &matrix.zero_point,
+                     &matrix.group_index, &matrix.global_scale, &matrix.column_scale};
+    for (int i = 0; i < 6; ++i) {
       if (!read_span(spans[i], &bytes[i])) return 1;
     }
     std::vector<uint8_t> out(static_cast<size_t>(rows * cols * sparse_experts::dtype_bytes(dtype)));

@@ -8,8 +8,8 @@ import { pathToFileURL } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { DTYPES, type DType, dtypeBytes, fromFloat32 } from '../../lib/block/dtype.js'
 import { decodeMatrix } from '../../lib/checkpoint/load/decode.js'
-import type { EncodedBuffer, EncodedBuffers } from '../../lib/checkpoint/load/encoded.js'
-import { CODECS, STORED_TYPES } from '../../lib/spec/formats.js'
+import type { EncodedBuffer } from '../../lib/checkpoint/load/encoded.js'
+import { CODECS, STORED_PARTS, STORED_TYPES } from '../../lib/spec/formats.js'
 import { type EncodedCase, encodedCases } from '../helpers/checkpoint-encodings.js'
 
 const ROOT = path.join(import.meta.dirname, '../..')
@@ -29,7 +29,6 @@ function span(buffer: EncodedBuffer | undefined): Buffer[] {
 }
 
 function request({ encoding, buffers, rows, cols }: EncodedCase, dtype: DType): Buffer {
-  const { data, scale, zeroPoint, groupIndex, globalScale }: EncodedBuffers = buffers
   return Buffer.concat([
     int64s(
       CODECS.indexOf(encoding.codec),
@@ -42,8 +41,9 @@ function request({ encoding, buffers, rows, cols }: EncodedCase, dtype: DType): 
       rows,
       cols,
       DTYPES.indexOf(dtype),
+      encoding.signed ? 1 : 0,
     ),
-    ...[data, scale, zeroPoint, groupIndex, globalScale].flatMap(span),
+    ...STORED_PARTS.flatMap(part => span(buffers[part])),
   ])
 }
 

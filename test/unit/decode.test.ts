@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest'
 import { numberToBf16, numberToF16 } from '../../lib/block/dtype.js'
 import { decodeMatrix } from '../../lib/checkpoint/load/decode.js'
-import { E2M1, E4M3, E8M0 } from '../../lib/checkpoint/load/elements.js'
+import { E2M1, E4M3, E5M2, E8M0 } from '../../lib/checkpoint/load/elements.js'
 import type { EncodedBuffer, EncodedBuffers } from '../../lib/checkpoint/load/encoded.js'
 import type { MatrixEncoding } from '../../lib/checkpoint/plan/layer-plan.js'
 import type { StoredType } from '../../lib/spec/formats.js'
@@ -29,6 +29,17 @@ describe('number formats', () => {
     expect(E4M3.filter(Number.isNaN)).toHaveLength(2)
   })
 
+  it('e5m2: all 256 codes', () => {
+    for (let code = 0; code < 128; code++) {
+      const [exponent, mantissa] = [code >> 2, code & 3]
+      const value = exponent === 0 ? (mantissa / 4) * 2 ** -14 : 2 ** (exponent - 15) * (1 + mantissa / 4)
+      const special = mantissa === 0 ? Number.POSITIVE_INFINITY : Number.NaN
+      const expected = exponent === 31 ? special : value
+      expect(E5M2[code]).toBe(expected)
+      expect(E5M2[code | 0x80]).toBe(-expected)
+    }
+  })
+
   it('e8m0: all 256 codes', () => {
     for (let code = 0; code < 255; code++) expect(E8M0[code]).toBe(2 ** (code - 127))
     expect(E8M0[0]).toBeGreaterThan(0)
@@ -49,6 +60,25 @@ describe('float', () => {
       const transposed = decodeMatrix({ codec: 'float', transposed: true }, { data }, 2, 3)
       expect(Array.from(transposed)).toEqual([1, 0.5, 8, -2, 4, -16])
     }
+  })
+
+  it('multiplies the scale of each column last, of whatever codec', () => {
+    const columnScale = bf16(2, -1, 0.5)
+    const data = fp8(0x38, 0x40, 0x44, 0xb8, 0xc0, 0xc4)
+    const block = { rows: 2, cols: 3 }
+    const out = decodeMatrix({ codec: 'float', block }, { data, scale: f32(10), columnScale }, 2, 3)
+    expect(Array.from(out)).toEqual([20, -20, 15, -20, 20, -15])
+    // (3 * fl(1/3)) is rounded to f32 before the column's 3 multiplies it: two roundings, not one.
+    const third = Math.fround(1 / 3)
+    const pairs = stored('U8', Uint8Array.of(0x55))
+    const e2m1 = decodeMatrix(
+      { codec: 'e2m1', block: { rows: 1, cols: 2 }, globalScaleOp: 'multiply' },
+      { data: pairs, scale: fp8(0x38), globalScale: f32(third), columnScale: f32(3, third) },
+      1,
+      2,
+    )
+    const once = Math.fround(3 * third)
+    expect(Array.from(e2m1)).toEqual([Math.fround(once * 3), Math.fround(once * third)])
   })
 
   it('multiplies the scale of each block, ragged ones at the edges too', () => {
@@ -135,6 +165,15 @@ describe('int8', () => {
   })
 })
 
+describe('int4 of ModelOpt', () => {
+  it('has two rows to a byte, with the sign in the nibble', () => {
+    const data = stored('U8', Uint8Array.of(0x81, 0x7f, 0xe0))
+    const scale = f32(1, 10, 2, 20)
+    const out = decodeMatrix({ codec: 'int4Rows', block: { rows: 1, cols: 2 } }, { data, scale }, 2, 3)
+    expect(Array.from(out)).toEqual([1, -1, 0, -16, 14, -40])
+  })
+})
+
 describe('awq and gptq', () => {
   it('awq spreads eight outputs over a word in its own order', () => {
     const buffers = { data: words(0x76543210), zeroPoint: words(0), scale: f16(1, 1, 1, 1, 1, 1, 1, 1) }
@@ -150,6 +189,58 @@ describe('awq and gptq', () => {
     }
     const out = decodeMatrix({ codec: 'awq', block: { rows: 1, cols: 1 } }, buffers, 8, 2)
     expect(Array.from(out.subarray(0, 2))).toEqual([8, 3.5])
+  })
+
+  it('awq with the sign in the nibble, as Quark stores it; without zero points it is symmetric', () => {
+    const data = words(0xfedcba98)
+    const scale = f16(...Array.from({ length: 8 }, () => 0.5))
+    const block = { rows: 1, cols: 1 }
+    const signed = decodeMatrix({ codec: 'awq', signed: true, block }, { data, scale }, 8, 1)
+    expect(Array.from(signed)).toEqual([-4, -2, -3.5, -1.5, -3, -1, -2.5, -0.5])
+    // Every zero point is -1.
+    const zeroPoint = words(0xffffffff)
+    const shifted = decodeMatrix({ codec: 'awq', signed: true, block }, { data, scale, zeroPoint }, 8, 1)
+    expect(Array.from(shifted)).toEqual(Array.from(signed, value => value + 0.5))
+    const unsigned = decodeMatrix({ codec: 'awq', block }, { data, scale }, 8, 1)
+    expect(Array.from(unsigned)).toEqual([0, 2, 0.5, 2.5, 1, 3, 1.5, 3.5])
+  })
+
+  it('gptq of three bits lies in words without gaps', () => {
+    // Input i of output 0 is i mod 8, of output 1 it is 7 - i mod 8: 96 bits each, the first input lowest.
+    const pack = (values: number[]) => {
+      const all = values.reduce((sum, value, i) => sum | (BigInt(value) << BigInt(3 * i)), 0n)
+      return Array.from({ length: (3 * values.length) / 32 }, (_, i) =>
+        Number((all >> BigInt(32 * i)) & 0xffffffffn),
+      )
+    }
+    const inputs = Array.from({ length: 32 }, (_, i) => i % 8)
+    const [up, down] = [pack(inputs), pack(inputs.map(value => 7 - value))]
+    const data = words(...up.flatMap((word, i) => [word, down[i]!]))
+    const block = { rows: 1, cols: 32 }
+    const out = decodeMatrix({ codec: 'gptq', bits: 3, block }, { data, scale: f16(1, 2) }, 2, 32)
+    expect(Array.from(out)).toEqual([...inputs.map(q => q - 4), ...inputs.map(q => (7 - q - 4) * 2)])
+
+    // 32 outputs of zeros, whose zero points are 0 … 7 in turn, as they are and less one.
+    const zeros = (stored: number[], zeroOffset: 0 | 1) =>
+      Array.from(
+        decodeMatrix(
+          { codec: 'gptq', bits: 3, block, zeroOffset },
+          {
+            data: words(...Array.from({ length: 96 }, () => 0)),
+            scale: f16(...Array.from({ length: 32 }, () => -1)),
+            zeroPoint: words(...pack(stored)),
+          },
+          32,
+          32,
+        ),
+      ).flatMap((value, i) => (i % 32 === 5 ? [Math.abs(value)] : []))
+    expect(zeros(inputs, 0)).toEqual(inputs)
+    expect(
+      zeros(
+        inputs.map(value => (value + 7) % 8),
+        1,
+      ),
+    ).toEqual(inputs)
   })
 
   it('gptq packs eight inputs into a word in plain order; zeros are stored minus one, or not', () => {
@@ -241,7 +332,10 @@ describe('what does not fit is refused', () => {
     ['an fp8 scale of fp8', { codec: 'float', block: { rows: 2, cols: 2 } }, { data, scale: fp8(1) }, 2, 2],
     ['a stray zero point', { codec: 'float' }, { data, zeroPoint: words(1) }, 2, 2],
     ['an odd row of nibbles', { codec: 'e2m1', block: { rows: 1, cols: 32 } }, { data, scale: fp8(1) }, 1, 3],
-    ['no zero point', { ...gptq, codec: 'awq' }, { data: word8, scale: scale8 }, 8, 8],
+    ['signed elements of gptq', { ...gptq, signed: true }, { data: word8, scale: scale8 }, 8, 8],
+    ['too few scales of columns', { codec: 'float' }, { data, columnScale: f32(1) }, 2, 2],
+    ['integers as scales of columns', { codec: 'float' }, { data, columnScale: words(1, 1) }, 2, 2],
+    ['24 inputs of 3 bits', { ...gptq, bits: 3 }, { data: words(0, 0), scale: f16(1) }, 1, 24],
     ['rows that do not pack', gptq, { data: word8, scale: scale8, zeroPoint: words(1) }, 9, 8],
     [
       'a group that does not exist',

@@ -259,8 +259,8 @@ describe('faults of the config', () => {
   it('include quantisation that no decoder covers', async () => {
     const quantizations = [
       { quant_method: 'bitsandbytes' },
-      { quant_method: 'gptq', bits: 3, group_size: 128 },
-      { quant_method: 'auto-round', bits: 3, group_size: 128 },
+      { quant_method: 'gptq', bits: 5, group_size: 128 },
+      { quant_method: 'auto-round', bits: 1, group_size: 128 },
       { quant_method: 'auto-round', bits: 4, group_size: 128, packing_format: 'auto_round:llm_compressor' },
       { quant_method: 'compressed-tensors', config_groups: {}, sparsity_config: { format: 'sparse-24' } },
       { quant_method: 'awq', bits: 4, group_size: 128, version: 'gemv' },

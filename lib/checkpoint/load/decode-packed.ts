@@ -76,6 +76,7 @@ export function packedIntRows(
   cols: number,
 ): RowDecoder {
   const bits = encoding.bits ?? 4
+  if (32 % bits !== 0) throw malformed(`${bits} bits do not fill words`)
   const perWord = 32 / bits
   const mask = 2 ** bits - 1
   const middle = (mask + 1) / 2
@@ -136,6 +137,28 @@ export function int8Rows(
   }
 }
 
+/** ModelOpt's int4: two rows to a byte, the even one in the lower nibble, two's complement. */
+export function int4Rows(
+  encoding: MatrixEncoding,
+  buffers: EncodedBuffers,
+  rows: number,
+  cols: number,
+): RowDecoder {
+  if (rows % 2 !== 0) throw malformed(`${rows} rows do not fill pairs`)
+  const grid = requireGrid(encoding, rows, cols)
+  const { data, scale: types } = STORED_FORMATS.int4Rows
+  const { bytes } = requireBuffer(buffers.data, 'data', data, (rows / 2) * cols)
+  const scale = requireBuffer(buffers.scale, 'scale', types, grid.numRows * grid.numCols)
+  const readScale = elementReader(scale.bytes, scale.type)
+  return (row, out, offset) => {
+    const base = Math.floor(row / grid.blockRows) * grid.numCols
+    for (let j = 0; j < cols; j++) {
+      const nibble = (bytes[(row >>> 1) * cols + j]! >> (4 * (row & 1))) & 15
+      out[offset + j] = ((nibble ^ 8) - 8) * readScale(base + Math.floor(j / grid.blockCols))
+    }
+  }
+}
+
 /** Scales and zero points of the formats that are packed input-major: one per output feature and group. */
 function inputMajorGrid(encoding: MatrixEncoding, buffers: EncodedBuffers, rows: number, cols: number) {
   const grid = requireGrid(encoding, rows, cols)
@@ -145,7 +168,7 @@ function inputMajorGrid(encoding: MatrixEncoding, buffers: EncodedBuffers, rows:
   return { grid, readScale: elementReader(scale.bytes, scale.type) }
 }
 
-/** AWQ packs along the output in its own order. */
+/** AWQ packs along the output in its own order; Quark's signed integers lie in the same one. */
 export function awqRows(
   encoding: MatrixEncoding,
   buffers: EncodedBuffers,
@@ -157,7 +180,10 @@ export function awqRows(
   if (buffers.groupIndex) throw malformed('awq has no group index')
   const words = wordsOf(requireBuffer(buffers.data, 'data', STORED_FORMATS.awq.data, (rows * cols) / 8).bytes)
   const numZeros = (grid.numCols * rows) / 8
-  const zeros = wordsOf(requireBuffer(buffers.zeroPoint, 'zero point', ['I32'], numZeros).bytes)
+  const zeros =
+    buffers.zeroPoint && wordsOf(requireBuffer(buffers.zeroPoint, 'zero point', ['I32'], numZeros).bytes)
+  // Flipping the sign of two's complement counts from -8: q - zero is the same.
+  const flipped = encoding.signed ? 8 : 0
   const group = groupsOf(buffers, cols, grid)
   const wordsPerLine = rows / 8
   return (row, out, offset) => {
@@ -165,16 +191,27 @@ export function awqRows(
     const shift = 4 * AWQ_NIBBLE[row & 7]!
     for (let j = 0; j < cols; j++) {
       const g = group(j)
-      const q = (words[j * wordsPerLine + column]! >>> shift) & 15
-      const zero = (zeros[g * wordsPerLine + column]! >>> shift) & 15
+      const q = ((words[j * wordsPerLine + column]! >>> shift) & 15) ^ flipped
+      const zero = zeros ? ((zeros[g * wordsPerLine + column]! >>> shift) & 15) ^ flipped : 8
       out[offset + j] = (q - zero) * readScale(g * rows + row)
     }
   }
 }
 
+/** Element `index` of elements without gaps between words, the first in the lowest bits; the words of a line are `stride` apart. */
+function elementAt(words: Uint32Array, first: number, stride: number, index: number, bits: number): number {
+  const bit = index * bits
+  const at = first + Math.floor(bit / 32) * stride
+  const shift = bit % 32
+  const low = words[at]! >>> shift
+  const value = shift + bits > 32 ? low | (words[at + stride]! << (32 - shift)) : low
+  return value & (2 ** bits - 1)
+}
+
 /**
  * GPTQ packs along the input in plain order, its zero points along the output; none: 2^(bits - 1). The format `gptq` takes 1 from every
  * zero point by taking 0x11…1 from the whole word, where a 0 borrows from its neighbour: adding it to the whole word gives all of them back.
+ * Three bits cross words, and are taken one by one.
  */
 export function gptqRows(
   encoding: MatrixEncoding,
@@ -183,27 +220,28 @@ export function gptqRows(
   cols: number,
 ): RowDecoder {
   const bits = encoding.bits ?? 4
-  const perWord = 32 / bits
   const mask = 2 ** bits - 1
-  if (rows % perWord !== 0 || cols % perWord !== 0)
-    throw malformed(`${rows} by ${cols} does not pack into words of ${perWord}`)
+  const numWords = (cols * bits) / 32
+  const wordsPerLine = (rows * bits) / 32
+  if (!Number.isInteger(numWords)) throw malformed(`${cols} columns of ${bits} bits fill no words`)
+  if (buffers.zeroPoint && !Number.isInteger(wordsPerLine))
+    throw malformed(`zero points of ${rows} rows of ${bits} bits fill no words`)
   const { grid, readScale } = inputMajorGrid(encoding, buffers, rows, cols)
-  const words = wordsOf(
-    requireBuffer(buffers.data, 'data', STORED_FORMATS.gptq.data, (rows * cols) / perWord).bytes,
-  )
-  const wordsPerLine = rows / perWord
-  const zeros =
+  const words = wordsOf(requireBuffer(buffers.data, 'data', STORED_FORMATS.gptq.data, numWords * rows).bytes)
+  const stored =
     buffers.zeroPoint &&
     wordsOf(requireBuffer(buffers.zeroPoint, 'zero point', ['I32'], grid.numCols * wordsPerLine).bytes)
-  const added = encoding.zeroOffset ? 0xffffffff / mask : 0
+  const inWords = encoding.zeroOffset && bits !== 3 ? 0xffffffff / mask : 0
+  const inElements = encoding.zeroOffset && bits === 3 ? 1 : 0
+  const zeros = stored?.map(word => word + inWords)
   const group = groupsOf(buffers, cols, grid)
   return (row, out, offset) => {
-    const column = Math.floor(row / perWord)
-    const shift = bits * (row % perWord)
     for (let j = 0; j < cols; j++) {
       const g = group(j)
-      const q = (words[Math.floor(j / perWord) * rows + row]! >>> (bits * (j % perWord))) & mask
-      const zero = zeros ? ((zeros[g * wordsPerLine + column]! + added) >>> shift) & mask : (mask + 1) / 2
+      const q = elementAt(words, row, rows, j, bits)
+      const zero = zeros
+        ? (elementAt(zeros, g * wordsPerLine, 1, row, bits) + inElements) & mask
+        : (mask + 1) / 2
       out[offset + j] = (q - zero) * readScale(g * rows + row)
     }
   }

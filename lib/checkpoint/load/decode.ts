@@ -1,13 +1,13 @@
 /**
  * Decodes stored matrices row by row: the oracle of the native decoder, bit for bit. Each value is formed in f32 by single rounded
  * operations, in the order that csrc/formats/decode.h states: element, times scale; NVFP4's factor (scale op global scale) first; packed
- * integers (q - zero) times scale.
+ * integers (q - zero) times scale; the scale of the column last.
  */
 
 import { allocate } from '../../block/allocate.js'
-import { STORED_FORMATS, type StoredPart } from '../../spec/formats.js'
+import { FLOAT_TYPES, STORED_FORMATS, type StoredPart } from '../../spec/formats.js'
 import type { MatrixEncoding } from '../plan/layer-plan.js'
-import { awqRows, e2m1Rows, gptqRows, int8Rows, packedIntRows } from './decode-packed.js'
+import { awqRows, e2m1Rows, gptqRows, int4Rows, int8Rows, packedIntRows } from './decode-packed.js'
 import { elementReader } from './elements.js'
 import { type EncodedBuffers, gridOf, malformed, type RowDecoder, requireBuffer } from './encoded.js'
 import { ggmlRows } from './ggml/rows.js'
@@ -26,6 +26,24 @@ export function rowDecoder(
   }
   if (encoding.globalScaleOp === undefined && buffers.globalScale)
     throw malformed('global scale without an operation')
+  if (encoding.signed && encoding.codec !== 'awq') throw malformed(`${encoding.codec} has no signed elements`)
+  const decode = codecRows(encoding, buffers, rows, cols)
+  const { columnScale } = buffers
+  if (!columnScale) return decode
+  const { bytes, type } = requireBuffer(columnScale, 'column scale', FLOAT_TYPES, cols)
+  const scaleOf = elementReader(bytes, type)
+  return (row, out, offset) => {
+    decode(row, out, offset)
+    for (let j = 0; j < cols; j++) out[offset + j] = out[offset + j]! * scaleOf(j)
+  }
+}
+
+function codecRows(
+  encoding: MatrixEncoding,
+  buffers: EncodedBuffers,
+  rows: number,
+  cols: number,
+): RowDecoder {
   switch (encoding.codec) {
     case 'float':
       return floatRows(encoding, buffers, rows, cols)
@@ -37,6 +55,8 @@ export function rowDecoder(
       return int8Rows(encoding, buffers, rows, cols)
     case 'ggml':
       return ggmlRows(encoding, buffers, rows, cols)
+    case 'int4Rows':
+      return int4Rows(encoding, buffers, rows, cols)
     case 'awq':
       return awqRows(encoding, buffers, rows, cols)
     default:

@@ -13,6 +13,9 @@ export const E4M3 = Float32Array.from({ length: 256 }, (_, code) => {
   return code & 0x80 ? -magnitude : magnitude
 })
 
+/** e5m2: the upper byte of an f16, infinities and NaN too. */
+export const E5M2 = Float32Array.from({ length: 256 }, (_, code) => f16ToNumber(code << 8))
+
 /** e8m0: 2^(code - 127), 255 is NaN. */
 export const E8M0 = Float32Array.from({ length: 256 }, (_, code) =>
   code === 255 ? Number.NaN : 2 ** (code - 127),
@@ -64,6 +67,8 @@ export function elementReader(bytes: Uint8Array, type: StoredType): (index: numb
     }
     case 'F8_E4M3':
       return index => E4M3[bytes[index]!]!
+    case 'F8_E5M2':
+      return index => E5M2[bytes[index]!]!
     case 'F8_E8M0':
     case 'U8':
       return index => E8M0[bytes[index]!]!

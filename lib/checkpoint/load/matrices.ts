@@ -5,8 +5,7 @@ import { bf16ToNumber, type DType, f16ToNumber, numberToBf16, numberToF16 } from
 import { MoeError } from '../../block/errors.js'
 import type { WeightMatrix } from '../../block/weights.js'
 import { Pacer } from '../pacer.js'
-import type { LayerPlan, MatrixItem } from '../plan/layer-plan.js'
-import type { Segment } from '../segment.js'
+import { type LayerPlan, type MatrixItem, partsOf } from '../plan/layer-plan.js'
 import { rowDecoder } from './decode.js'
 import type { EncodedBuffers } from './encoded.js'
 import { FileSet } from './files.js'
@@ -60,7 +59,7 @@ export async function loadMatrices(
       if (item.role === 'latent') latent[item.matrix as 'down' | 'up'] = matrix
       else
         place(item.role === 'shared' ? shared : experts[item.expert]!, item, matrix, plan.gateUpInterleaved)
-      onBytes?.(segmentsOf(item).reduce((sum, [, segment]) => sum + segment.bytes, 0))
+      onBytes?.(partsOf(item).reduce((sum, [, segment]) => sum + segment.bytes, 0))
     }
   } finally {
     await files.close()
@@ -85,13 +84,6 @@ function rounder(dtype: DType): ((value: number) => number) | null {
     : value => f16ToNumber(numberToF16(value))
 }
 
-type Part = keyof EncodedBuffers
-
-function segmentsOf(item: MatrixItem): [Part, Segment][] {
-  const parts: Part[] = ['data', 'scale', 'zeroPoint', 'groupIndex', 'globalScale']
-  return parts.flatMap(part => (item[part] ? [[part, item[part]]] : []))
-}
-
 async function readMatrix(
   item: MatrixItem,
   files: FileSet,
@@ -100,7 +92,7 @@ async function readMatrix(
 ): Promise<Float32Array> {
   const { rows, cols } = item
   const buffers: Partial<EncodedBuffers> = {}
-  for (const [part, segment] of segmentsOf(item)) {
+  for (const [part, segment] of partsOf(item)) {
     buffers[part] = { bytes: await files.read(segment), type: segment.type }
   }
   const decode = rowDecoder(item.encoding, buffers as EncodedBuffers, rows, cols)

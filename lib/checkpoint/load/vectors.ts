@@ -6,7 +6,7 @@ import { checkSelectionBias } from '../../block/selection-bias.js'
 import { STORED_BYTES } from '../../spec/formats.js'
 import type { VectorName, VectorTensors } from '../../spec/vectors.js'
 import { Pacer } from '../pacer.js'
-import type { LayerPlan, VectorItem } from '../plan/layer-plan.js'
+import { type LayerPlan, partsOf, type VectorItem } from '../plan/layer-plan.js'
 import type { Segment } from '../segment.js'
 import { rowDecoder } from './decode.js'
 import { elementReader, int32Of, int64Of } from './elements.js'
@@ -90,9 +90,7 @@ async function readEncoded(
 ): Promise<Float32Array> {
   const { rows, cols, encoding } = item
   const buffers: Partial<EncodedBuffers> = {}
-  for (const part of ['data', 'scale', 'zeroPoint', 'groupIndex', 'globalScale'] as const) {
-    const segment = item[part]
-    if (!segment) continue
+  for (const [part, segment] of partsOf(item)) {
     buffers[part] = { bytes: await files.read(segment), type: segment.type }
     onBytes?.(segment.bytes)
   }

@@ -6,6 +6,7 @@ import type { MatrixParts, Part } from './parts.js'
 import { type Quantization, unsupportedTensor, type WeightScheme } from './quantization.js'
 
 const PACKED_BITS: readonly number[] = [2, 4, 8]
+const GPTQ_BITS: readonly number[] = [2, 3, 4, 8]
 const WORD_BITS = 32
 const ceilDiv = (a: number, b: number) => Math.ceil(a / b)
 
@@ -133,6 +134,63 @@ export class IntegerReader {
     return this.quantization.method === 'awq' ? [second * 8, first] : [second, 0]
   }
 
+  /** `[out, in]` of Quark's int4, whose words hold eight outputs. */
+  quarkSize(data: Part): readonly [number, number] {
+    const [first = 0, second = 0] = data.shape
+    return [second * 8, first]
+  }
+
+  /** Quark's int4 and uint4 in groups: as AWQ packs, under other names. */
+  readQuarkInt4(parts: MatrixParts, data: Part, rows: number, cols: number): EncodedSource {
+    const int4 = this.quantization.quarkInt4
+    const refuse = (what: string) => unsupportedTensor(parts, data, this.quantization, what)
+    if (!int4) throw refuse("weights in I32 of which config.json's weight.dtype says neither int4 nor uint4")
+    if (rows % 8 !== 0) throw refuse(`int4 of ${rows} outputs, no multiple of 8`)
+    parts.expect(data, ['I32'], [cols, rows / 8])
+    const scale = parts.require('weight_scale')
+    const [first = 0, second = 0] = scale.shape
+    if (second !== rows && first === rows)
+      throw refuse('int4 with scales by output, as Quark below 1.0 wrote them,')
+    // Groups are as wide as their number tells: the config may describe other layers otherwise.
+    const groupSize = ceilDiv(cols, first)
+    const groups = ceilDiv(cols, groupSize)
+    parts.expect(scale, FLOAT_TYPES, [groups, rows])
+    const zeroPoint = parts.find('weight_zero_point')
+    if (!zeroPoint && !int4.signed) throw parts.missing('weight_zero_point')
+    if (zeroPoint) parts.expect(zeroPoint, ['I32'], [groups, rows / 8])
+    return {
+      encoding: {
+        codec: 'awq',
+        ...(int4.signed ? { signed: true } : {}),
+        block: { rows: 1, cols: groupSize },
+      },
+      data: data.segment,
+      scale: scale.segment,
+      ...(zeroPoint ? { zeroPoint: zeroPoint.segment } : {}),
+    }
+  }
+
+  /** ModelOpt's int4: two outputs to a byte, a scale per group of inputs. */
+  readInt4Rows(parts: MatrixParts, data: Part, rows: number, cols: number): EncodedSource {
+    const second = parts.find('weight_scale_2')
+    if (second)
+      throw unsupportedTensor(
+        parts,
+        data,
+        this.quantization,
+        `int4 with a second scale '${second.tensor.name}'`,
+      )
+    parts.expect(data, ['U8'], [rows / 2, cols])
+    const scale = parts.require('weight_scale')
+    const groupSize = ceilDiv(cols, scale.shape[1] || 1)
+    parts.expect(scale, FLOAT_TYPES, [rows, ceilDiv(cols, groupSize)])
+    return {
+      encoding: { codec: 'int4Rows', block: { rows: 1, cols: groupSize } },
+      data: data.segment,
+      scale: scale.segment,
+    }
+  }
+
   /** GPTQ and AWQ. */
   readQweight(parts: MatrixParts, data: Part, rows: number, cols: number): EncodedSource {
     const { quantization } = this
@@ -172,25 +230,32 @@ export class IntegerReader {
     const packed = (data.shape[0] ?? 0) * WORD_BITS
     const stored = packed % cols === 0 ? packed / cols : 0
     // A shape that no width explains is held against the general one.
-    const bits = (stored >= 1 && stored <= 8 ? stored : quantization.bits) as 2 | 4 | 8
-    if (!PACKED_BITS.includes(bits))
-      throw unsupportedTensor(parts, data, quantization, `gptq of ${bits} bits; 2, 4 and 8 are read`)
-    const perWord = WORD_BITS / bits
-    if (rows % perWord !== 0 || cols % perWord !== 0)
+    const bits = (stored >= 1 && stored <= 8 ? stored : quantization.bits) as 2 | 3 | 4 | 8
+    if (!GPTQ_BITS.includes(bits))
+      throw unsupportedTensor(parts, data, quantization, `gptq of ${bits} bits; 2, 3, 4 and 8 are read`)
+    const numWords = (length: number) => (length * bits) / WORD_BITS
+    if (!Number.isInteger(numWords(rows)) || !Number.isInteger(numWords(cols)))
       throw unsupportedTensor(
         parts,
         data,
         quantization,
-        `gptq of ${rows} by ${cols}, no multiple of the ${perWord} elements of a word`,
+        `gptq of ${rows} by ${cols}, whose ${bits} bits fill no whole words,`,
       )
-    parts.expect(data, ['I32'], [cols / perWord, rows])
+    parts.expect(data, ['I32'], [numWords(cols), rows])
     const groups = ceilDiv(cols, block.cols)
     const groupIndex = parts.find('g_idx')
     if (!groupIndex && quantization.isReordered && groups > 1) throw parts.missing('g_idx')
     if (groupIndex) parts.expect(groupIndex, ['I32'], [cols])
     // Symmetric: the zero point is the middle, and what is stored in its place differs by exporter.
     const zeroPoint = quantization.isSymmetric ? undefined : parts.require('qzeros')
-    if (zeroPoint) parts.expect(zeroPoint, ['I32'], [groups, rows / perWord])
+    if (zeroPoint) parts.expect(zeroPoint, ['I32'], [groups, numWords(rows)])
+    if (zeroPoint && bits === 3 && quantization.hasOddZeros)
+      throw unsupportedTensor(
+        parts,
+        zeroPoint,
+        quantization,
+        "zero points of 3 bits that GPTQModel stores in checkpoint_format 'gptq'; sym or gptq_v2",
+      )
     return {
       encoding: { codec: 'gptq', bits, block, zeroOffset: zeroPoint ? quantization.zeroOffset : 0 },
       data: data.segment,

@@ -14,8 +14,10 @@ const E8M0_TYPES = ['U8', 'F8_E8M0']
 /** The parts that can hold a matrix's elements. */
 const DATA = ['weight', 'weight_packed', 'qweight', 'blocks'] as const
 
-/** More to do than decoding: ModelOpt's scales of the input, and what SVDQuant adds. */
-const BESIDE = ['pre_quant_scale', 'svdquant_lora_a', 'weight_lora_a'] as const
+/** More to do than decoding: what SVDQuant adds to the product. */
+const BESIDE = ['svdquant_lora_a', 'weight_lora_a'] as const
+
+const FP8_TYPES = ['F8_E4M3', 'F8_E5M2']
 
 type Block = readonly [number, number]
 export const ceilDiv = (a: number, b: number) => Math.ceil(a / b)
@@ -54,6 +56,8 @@ export class EncodingReader {
     if (part.shape.length !== 2)
       throw parts.tensors.mismatch(part.tensor, 'a matrix for each expert or linear')
     if (name === 'qweight') return this.integers.qweightSize(part)
+    if (this.isQuarkInt4(name, part)) return this.integers.quarkSize(part)
+    if (part.dtype === 'U8' && this.isInt4Rows(parts)) return [2 * first, second]
     const perElement = part.dtype === 'U8' || (part.dtype === 'I8' && this.isFp4(parts)) ? 2 : 1
     if (part.dtype === 'I32') return [first, 0]
     return parts.transposed ? [second, first * perElement] : [first, second * perElement]
@@ -64,14 +68,32 @@ export class EncodingReader {
     return parts.find('scale')?.dtype === 'F8_E8M0'
   }
 
+  private isQuarkInt4(name: string, part: Part): boolean {
+    return name === 'weight' && part.dtype === 'I32' && this.quantization.method === 'quark'
+  }
+
+  /** Bytes whose scales are plain floats are ModelOpt's pairs of integers; those of e2m1 have scales in e4m3 or e8m0. */
+  private isInt4Rows(parts: MatrixParts): boolean {
+    return isFloat(parts.find('weight_scale')?.dtype ?? '') && this.quantization.method === 'modelopt'
+  }
+
   read(parts: MatrixParts, rows: number, cols: number): EncodedSource {
+    const source = this.readElements(parts, rows, cols)
+    // ModelOpt's AWQ multiplies the input by it before the product: the same as the columns of the weights.
+    const columnScale = parts.find('pre_quant_scale')
+    if (!columnScale) return source
+    parts.expectVector(columnScale, FLOAT_TYPES, cols)
+    return { ...source, columnScale: columnScale.segment }
+  }
+
+  private readElements(parts: MatrixParts, rows: number, cols: number): EncodedSource {
     const data = this.dataOf(parts)
     if (!data) throw parts.missing('weight')
     const { name, part } = data
     for (const extra of BESIDE) {
       const beside = parts.find(extra)
       if (beside) {
-        const what = `weights with '${beside.tensor.name}' beside them, which multiplies activations or adds to the product,`
+        const what = `weights with '${beside.tensor.name}' beside them, which adds to the product,`
         throw unsupportedTensor(parts, part, this.quantization, what)
       }
     }
@@ -86,10 +108,13 @@ export class EncodingReader {
     if (name === 'blocks') return this.readBlocks(parts, part, rows, cols)
     if (name === 'qweight') return this.integers.readQweight(parts, part, rows, cols)
     if (isFloat(part.dtype)) return this.readFloat(parts, part, rows, cols)
-    if (part.dtype === 'F8_E4M3') return this.readFp8(parts, part, rows, cols)
-    if (part.dtype === 'U8' || (part.dtype === 'I8' && this.isFp4(parts)))
+    if (FP8_TYPES.includes(part.dtype)) return this.readFp8(parts, part, rows, cols)
+    const isInt4Rows = part.dtype === 'U8' && this.isInt4Rows(parts)
+    if (!isInt4Rows && (part.dtype === 'U8' || (part.dtype === 'I8' && this.isFp4(parts))))
       return this.readFp4(parts, part, rows, cols)
     if (parts.transposed) throw unsupportedTensor(parts, part, this.quantization, 'integers, input-major')
+    if (isInt4Rows) return this.integers.readInt4Rows(parts, part, rows, cols)
+    if (this.isQuarkInt4(name, part)) return this.integers.readQuarkInt4(parts, part, rows, cols)
     if (part.dtype === 'I8') return this.integers.readInt8(parts, part, rows, cols)
     if (name === 'weight_packed' && part.dtype === 'I32')
       return this.integers.readPacked(parts, part, rows, cols)
@@ -113,7 +138,7 @@ export class EncodingReader {
 
   private readFp8(parts: MatrixParts, data: Part, rows: number, cols: number): EncodedSource {
     const { transposed } = parts
-    parts.expect(data, ['F8_E4M3'], transposed ? [cols, rows] : [rows, cols])
+    parts.expect(data, FP8_TYPES, transposed ? [cols, rows] : [rows, cols])
     const scale = parts.require('weight_scale_inv', 'weight_scale', 'scale')
     const [blockRows, blockCols] = this.fp8Block(parts, data, scale, rows, cols)
     return {

@@ -2,7 +2,7 @@
 
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType } from '../../block/dtype.js'
-import type { Codec } from '../../spec/formats.js'
+import { type Codec, STORED_PARTS, type StoredPart } from '../../spec/formats.js'
 import type { VectorName } from '../../spec/vectors.js'
 import type { Segment } from '../segment.js'
 
@@ -10,10 +10,12 @@ import type { Segment } from '../segment.js'
 export interface MatrixEncoding {
   /** STORED_FORMATS of spec/formats.ts says what each is. */
   codec: Codec
-  /** packedInt and gptq. @defaultValue 4 */
-  bits?: 2 | 4 | 8
+  /** packedInt (not 3) and gptq. @defaultValue 4 */
+  bits?: 2 | 3 | 4 | 8
   /** float: the file holds `[cols, rows]`; e2m1: `[cols / 2, rows]`, scales alike. */
   transposed?: boolean
+  /** awq: elements and zero points are two's complement. */
+  signed?: boolean
   /** gptq: 1 where the file stores zeros minus one. */
   zeroOffset?: 0 | 1
   globalScaleOp?: 'multiply' | 'divide'
@@ -37,10 +39,20 @@ export interface MatrixItem {
   zeroPoint?: Segment
   groupIndex?: Segment
   globalScale?: Segment
+  /** `[cols]`: multiplies the columns, as it would the input. */
+  columnScale?: Segment
 }
 
 /** The stored form of one matrix: how, and where its tensors are. */
 export type EncodedSource = Omit<MatrixItem, 'role' | 'expert' | 'matrix' | 'rows' | 'cols'>
+
+/** The tensors of a matrix that are there, in the order in which they are read. */
+export function partsOf(source: Pick<EncodedSource, StoredPart>): [StoredPart, Segment][] {
+  return STORED_PARTS.flatMap((part): [StoredPart, Segment][] => {
+    const segment = source[part]
+    return segment ? [[part, segment]] : []
+  })
+}
 
 /** A small tensor that is read into f32 (or i32): `[…shape]`, a slice per source, concatenated in order. */
 export interface VectorItem {

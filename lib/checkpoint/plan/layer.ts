@@ -13,7 +13,7 @@ import type { SharedGate } from '../../spec/enums.js'
 import { type CheckpointDirectory, openCheckpoint } from '../directory.js'
 import type { Segment } from '../segment.js'
 import { TensorLookup } from '../tensor-lookup.js'
-import type { LayerPlan, MatrixItem, VectorItem } from './layer-plan.js'
+import { type LayerPlan, type MatrixItem, partsOf, type VectorItem } from './layer-plan.js'
 import { MatrixPlanner, type NameOf } from './matrices.js'
 import { chooseLayer, locate, type Place } from './place.js'
 import { type Quantization, readQuantization } from './quantization.js'
@@ -235,9 +235,9 @@ function storedDtype(
 }
 
 function countBytes(matrices: readonly MatrixItem[], vectors: readonly VectorItem[]): number {
-  const segments: (Segment | undefined)[] = [
-    ...matrices.flatMap(item => [item.data, item.scale, item.zeroPoint, item.groupIndex, item.globalScale]),
+  const segments: Segment[] = [
+    ...matrices.flatMap(item => partsOf(item).map(([, segment]) => segment)),
     ...vectors.flatMap(item => item.sources),
   ]
-  return segments.reduce((sum, segment) => sum + (segment?.bytes ?? 0), 0)
+  return segments.reduce((sum, { bytes }) => sum + bytes, 0)
 }

@@ -4,10 +4,9 @@ import { MoeError } from '../../block/errors.js'
 import type { ConfigReader } from '../../families/parts/config-reader.js'
 import { expertLayouts } from '../../families/parts/expert-layouts.js'
 import type { ExpertLayout, SharedLayout } from '../../families/parts/family.js'
-import { FLOAT_TYPES } from '../../spec/formats.js'
 import type { TensorLookup } from '../tensor-lookup.js'
 import { EncodingReader } from './encoding.js'
-import type { EncodedSource, MatrixEncoding, MatrixItem } from './layer-plan.js'
+import type { EncodedSource, MatrixItem } from './layer-plan.js'
 import { MatrixParts } from './parts.js'
 import type { Quantization } from './quantization.js'
 
@@ -74,7 +73,8 @@ export class MatrixPlanner {
       const name = this.nameOf(anchor)
       anchors.push(layout.kind === 'perExpert' ? `${name}.weight` : name)
       if (layout.kind === 'perExpert' && this.reader.has(this.linear(anchor))) return layout
-      if (layout.kind === 'stackedRows' && this.tensors.has(name)) return layout
+      if (layout.kind === 'stackedRows' && this.reader.has(this.stacked(layout.up, 'up', numExperts)))
+        return layout
       if (layout.kind === 'fused' && this.reader.has(this.fused(anchor, numExperts, layout.major)))
         return { ...layout, major: this.majorOf(layout, numExperts, size) }
     }
@@ -101,12 +101,7 @@ export class MatrixPlanner {
       const [rows] = this.reader.size(this.fused(name, numExperts, layout.major))
       return layout.gateUp === undefined ? rows : this.half(rows, this.nameOf(name))
     }
-    const tensor = this.tensors.require(this.nameOf(layout.up))
-    const rows = tensor.shape[0] ?? 0
-    if (tensor.shape.length !== 2 || rows % numExperts !== 0) {
-      throw this.tensors.mismatch(tensor, `[${numExperts} * intermediateSize, hiddenSize]`)
-    }
-    return rows / numExperts
+    return this.reader.size(this.stacked(layout.up, 'up', numExperts))[0]
   }
 
   /** All experts of a layout, numbered from `first`; `size` is the dimension they work in. */
@@ -151,22 +146,22 @@ export class MatrixPlanner {
   }
 
   /** DBRX: `[E * rows, cols]`, the slices of down as `[cols, rows]` below each other. */
+  private stacked(name: string, matrix: 'gate' | 'up' | 'down', numExperts: number, expert = 0): MatrixParts {
+    const slice = { expert, numExperts, stacked: true }
+    return MatrixParts.fused(this.tensors, this.nameOf(name), slice, matrix === 'down' ? 'input' : 'output')
+  }
+
   private stackedExperts(
     layout: Extract<ExpertLayout, { kind: 'stackedRows' }>,
     numExperts: number,
     width: number,
     size: number,
   ): void {
-    const { tensors } = this
     for (const matrix of ['gate', 'up', 'down'] as const) {
-      const transposed = matrix === 'down'
-      const [rows, cols] = transposed ? [size, width] : [width, size]
-      const data = tensors.require(this.nameOf(layout[matrix]))
-      tensors.expect(data, FLOAT_TYPES, [numExperts * width, size])
-      const encoding: MatrixEncoding = transposed ? { codec: 'float', transposed } : { codec: 'float' }
+      const [rows, cols] = matrix === 'down' ? [size, width] : [width, size]
       for (let expert = 0; expert < numExperts; expert++) {
-        const source: EncodedSource = { encoding, data: tensors.segment(data, expert, numExperts) }
-        this.items.push({ role: 'expert', expert, matrix, rows, cols, ...source })
+        const parts = this.stacked(layout[matrix], matrix, numExperts, expert)
+        this.add('expert', expert, matrix, rows, cols, parts)
       }
     }
   }

@@ -18,6 +18,8 @@ interface Slice {
   numExperts: number
   /** Upper or lower half of the rows: gate or up. */
   half?: 0 | 1
+  /** The experts are below each other, `[E * rows, …]`. */
+  stacked?: boolean
 }
 
 /** Finds the parts of one matrix by what they are (`weight`, `weight_scale` …), whatever the tensors are called. */
@@ -58,7 +60,7 @@ export class MatrixParts {
     const stem = name.replace(/\.weight$/, '')
     const namesOf = (part: string) =>
       part === 'weight'
-        ? [name, `${stem}.weight`]
+        ? [name, `${stem}.weight`, `${stem}_weight`]
         : [`${stem}_${part}`, `${stem}_${part.replace(/^weight_/, '')}`, `${stem}.${part}`]
     return new MatrixParts(tensors, namesOf, major === 'input', slice)
   }
@@ -95,7 +97,14 @@ export class MatrixParts {
     if (!slice || (numElements === 1 && slice.numExperts !== 1)) {
       return { tensor, dtype, shape, segment: tensors.segment(tensor) }
     }
-    const { expert, numExperts, half } = slice
+    const { expert, numExperts, half, stacked } = slice
+    if (stacked) {
+      const [rows = 0, ...rest] = shape
+      if (rows % numExperts !== 0)
+        throw tensors.mismatch(tensor, `of ${numExperts} experts, [${numExperts} * rows, …],`)
+      const segment = tensors.segment(tensor, expert, numExperts)
+      return { tensor, dtype, shape: [rows / numExperts, ...rest], segment }
+    }
     if (shape[0] !== numExperts)
       throw tensors.mismatch(tensor, `of ${numExperts} experts, [${numExperts}, …],`)
     const [rows = 1, ...rest] = shape.slice(1)
@@ -128,7 +137,8 @@ export class MatrixParts {
 
   private mismatch(part: Part, dtypes: readonly string[], shape: readonly number[]): Error {
     const { slice } = this
-    const full = slice && part.tensor.shape.length > part.shape.length ? [slice.numExperts, ...shape] : shape
+    const whole = part.tensor.shape.length > part.shape.length ? [slice?.numExperts, ...shape] : shape
+    const full = slice?.stacked ? [slice.numExperts * (shape[0] ?? 1), ...shape.slice(1)] : whole
     return this.tensors.mismatch(part.tensor, `${dtypes.join(' or ')} [${full.join(', ')}]`)
   }
 }

@@ -3,6 +3,7 @@
 import { MoeError } from '../../block/errors.js'
 import type { ConfigReader } from '../../families/parts/config-reader.js'
 import type { MatrixParts, Part } from './parts.js'
+import { type QuarkInt4, readQuark } from './quantization-quark.js'
 
 /** Weights of one compressed-tensors config group. */
 export interface WeightScheme {
@@ -36,6 +37,10 @@ export interface Quantization {
   isSymmetric: boolean
   /** gptq: columns were quantised in another order, so that `g_idx` must be there. */
   isReordered: boolean
+  /** gptq of 3 bits: what was taken from the zero points is no 1 for each. */
+  hasOddZeros: boolean
+  /** quark: how weights of four bits are packed; null where config.json names none. */
+  quarkInt4: QuarkInt4 | null
 }
 
 const METHODS = [
@@ -62,6 +67,8 @@ const NONE: Quantization = {
   zeroOffset: 0,
   isSymmetric: false,
   isReordered: false,
+  hasOddZeros: false,
+  quarkInt4: null,
 }
 
 /** What reads where a publication's own form does not. */
@@ -114,7 +121,7 @@ export function readQuantization(section: ConfigReader, root: ConfigReader): Qua
     case 'modelopt-mixed':
       return { ...none, method: 'modelopt' }
     case 'quark':
-      return { ...none, method: 'quark' }
+      return { ...none, method: 'quark', quarkInt4: readQuark(config, refusedForm(config)) }
     case 'compressed-tensors':
       requirePlain(config)
       return { ...none, method: 'compressed-tensors', schemes: readSchemes(config) }
@@ -130,6 +137,11 @@ export function readQuantization(section: ConfigReader, root: ConfigReader): Qua
         `quant_method '${name}' is not supported; supported: ${METHODS.join(', ')}; ${HELP}`,
       )
   }
+}
+
+/** A form of a method that is read otherwise. */
+function refusedForm(config: ConfigReader): (what: string) => MoeError {
+  return what => unsupported(config, `${what} is no form that is read; ${HELP}`)
 }
 
 function unsupported(config: ConfigReader, problem: string): MoeError {
@@ -210,7 +222,10 @@ function readAwq(config: ConfigReader): Pick<Quantization, 'groupSizes' | 'bits'
   return { groupSizes: [readGroupSize(config)], bits }
 }
 
-type Gptq = Pick<Quantization, 'groupSizes' | 'bits' | 'zeroOffset' | 'isSymmetric' | 'isReordered'>
+type Gptq = Pick<
+  Quantization,
+  'groupSizes' | 'bits' | 'zeroOffset' | 'isSymmetric' | 'isReordered' | 'hasOddZeros'
+>
 
 /** Sizes of groups, and whether all is symmetric, under overrides by module: which applies to a module follows from its tensors. */
 function readOverrides(config: ConfigReader, field: string): Pick<Gptq, 'groupSizes' | 'isSymmetric'> {
@@ -229,8 +244,8 @@ function readOverrides(config: ConfigReader, field: string): Pick<Gptq, 'groupSi
 /** The general width; `dynamic` may give modules another one. */
 function readWidth(config: ConfigReader): number {
   const bits = config.integer('bits', 1)
-  if (![2, 4, 8].includes(bits))
-    throw unsupported(config, `${bits} bits are not supported; supported: 2, 4, 8; ${HELP}`)
+  if (![2, 3, 4, 8].includes(bits))
+    throw unsupported(config, `${bits} bits are not supported; supported: 2, 3, 4, 8; ${HELP}`)
   return bits
 }
 
@@ -246,6 +261,8 @@ function readGptq(config: ConfigReader): Gptq {
     ...readOverrides(config, 'dynamic'),
     bits: readWidth(config),
     zeroOffset: format === 'gptq' ? 1 : 0,
+    // GPTQModel takes constants from words of three bits that are no 1 for each zero point, and adds them again; others take 1 from each.
+    hasOddZeros: format === 'gptq' && /gptqmodel/i.test(JSON.stringify(config.raw('meta.quantizer') ?? '')),
     isReordered: config.boolean('desc_act', false) && !config.boolean('static_groups', false),
   }
 }

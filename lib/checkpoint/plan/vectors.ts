@@ -8,7 +8,7 @@ import { FLOAT_TYPES } from '../../spec/formats.js'
 import type { VectorName } from '../../spec/vectors.js'
 import type { Segment } from '../segment.js'
 import type { TensorLookup } from '../tensor-lookup.js'
-import type { VectorItem } from './layer-plan.js'
+import { partsOf, type VectorItem } from './layer-plan.js'
 import { applies, type MatrixPlanner, type NameOf } from './matrices.js'
 
 /** Far above the scores of routed experts, and small enough that steps of 16 are exact in f32. */
@@ -97,12 +97,11 @@ export class VectorPlanner {
     if (stem === undefined) throw this.tensors.missing(names.map(this.nameOf))
     const source = matrices.small(stem, rows, cols)
     const length = rows * cols
-    if (source.encoding.codec === 'float' && !source.scale) {
+    if (source.encoding.codec === 'float' && partsOf(source).length === 1) {
       this.add('routerWeight', length, [source.data])
       return
     }
-    const { data, scale, zeroPoint, groupIndex, globalScale } = source
-    const sources = [data, scale, zeroPoint, groupIndex, globalScale].flatMap(segment => segment ?? [])
+    const sources = partsOf(source).map(([, segment]) => segment)
     this.items.push({
       target: 'routerWeight',
       step: 1,

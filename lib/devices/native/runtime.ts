@@ -5,7 +5,7 @@ import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType } from '../../block/dtype.js'
 import { MoeError } from '../../block/errors.js'
 import type { MoeWeights } from '../../block/weights.js'
-import type { LayerPlan, MatrixItem } from '../../checkpoint/plan/layer-plan.js'
+import { type LayerPlan, type MatrixItem, partsOf } from '../../checkpoint/plan/layer-plan.js'
 import type { VectorTensors } from '../../spec/vectors.js'
 import {
   CANCELLED,
@@ -188,9 +188,6 @@ export async function loadNativeLayer(
   }
 }
 
-function itemBytes({ data, scale, zeroPoint, groupIndex, globalScale }: MatrixItem): number {
-  return [data, scale, zeroPoint, groupIndex, globalScale].reduce(
-    (sum, segment) => sum + (segment?.bytes ?? 0),
-    0,
-  )
+function itemBytes(item: MatrixItem): number {
+  return partsOf(item).reduce((sum, [, { bytes }]) => sum + bytes, 0)
 }

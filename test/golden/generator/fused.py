@@ -102,7 +102,9 @@ def _(c):
     _qwen3_vl(c, 24, 12, 0, norm_topk_prob=False)
 
 
-def _dbrx(c, h, i, e, k, p, activation, layer):
+def dbrx_layer(c, h, i, e, k, p, activation, layer, stacked=None, **more):
+    """`stacked(name, parts)` stores experts below each other and returns what it stored."""
+    stacked = stacked or (lambda name, parts: c.put(name, np.concatenate(parts)))
     base = f"transformer.blocks.{layer}.ffn."
     c.matrix("transformer.wte.weight", 5, h)
     c.put(f"transformer.blocks.{layer}.norm_attn_norm.norm_2.weight", 1.0 + c.normal(h, std=0.1))
@@ -110,8 +112,8 @@ def _dbrx(c, h, i, e, k, p, activation, layer):
     c.matrix(f"transformer.blocks.1{layer}.ffn.experts.mlp.w1", 6, h)
     x = c.input(7, h)
     gate = c.router(base + "router.layer.weight", e, h)
-    w1, v1 = (c.put(f"{base}experts.mlp.{n}", c.normal(e * i, h, std=1.5 * h**-0.5)) for n in ("w1", "v1"))
-    w2 = c.put(base + "experts.mlp.w2", c.normal(e * i, h, std=1.5 * i**-0.5))
+    w1, v1, w2 = (stacked(f"{base}experts.mlp.{n}", np.split(c.normal(e * i, h, std=1.5 * fan**-0.5), e))
+                  for n, fan in (("w1", h), ("v1", h), ("w2", i)))
     experts = [{"gate": w1[n * i:(n + 1) * i], "up": v1[n * i:(n + 1) * i], "down": w2[n * i:(n + 1) * i].T}
                for n in range(e)]
     norm = None if p is None else lambda w: w / np.sum(np.abs(w) ** p) ** (1.0 / p)
@@ -121,24 +123,24 @@ def _dbrx(c, h, i, e, k, p, activation, layer):
               "attn_config": {"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 500000},
               "ffn_config": {"ffn_hidden_size": i, "moe_num_experts": e, "moe_top_k": k,
                              "moe_normalize_expert_weights": p, "ffn_act_fn": {"name": activation},
-                             "moe_jitter_eps": 0, "moe_loss_weight": 0.05}}
+                             "moe_jitter_eps": 0, "moe_loss_weight": 0.05}, **more}
     c.finish(family="dbrx", source="HF4:dbrx", config=config, layer=layer, x=x, routing=routing,
              output=glu_block(x, routing, experts, act=ACTIVATIONS[activation]))
 
 
 @case("dbrx", "BF16")
 def _(c):
-    _dbrx(c, 24, 9, 8, 3, 1.0, "silu", 1)
+    dbrx_layer(c, 24, 9, 8, 3, 1.0, "silu", 1)
 
 
 @case("dbrx_square")
 def _(c):
-    _dbrx(c, 16, 16, 8, 3, 2.0, "gelu", 0)
+    dbrx_layer(c, 16, 16, 8, 3, 2.0, "gelu", 0)
 
 
 @case("dbrx_no_norm")
 def _(c):
-    _dbrx(c, 24, 7, 6, 2, None, "silu", 0)
+    dbrx_layer(c, 24, 7, 6, 2, None, "silu", 0)
 
 
 def granite_layer(c, model_type, architecture, shared_width, layer, h=24, i=7, e=8, k=3, codec=None, **more):

@@ -4,7 +4,7 @@ import json
 import os
 import struct
 
-_ITEM_SIZE = {"I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E8M0": 1, "U8": 1, "I8": 1}
+_ITEM_SIZE = {"I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U8": 1, "I8": 1}
 
 
 def write_checkpoint(directory, tensors, shards):

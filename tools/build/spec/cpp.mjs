@@ -162,7 +162,7 @@ export function vectorsHeader({ vectors }) {
 }
 
 /** Parts that only some formats have, in the order of CodecRow. */
-const OPTIONAL_PARTS = ['zeroPoint', 'groupIndex', 'globalScale']
+export const OPTIONAL_PARTS = ['zeroPoint', 'groupIndex', 'globalScale', 'columnScale']
 
 /** formats/stored_types.h: elements and formats of checkpoints. */
 export function storedTypesHeader({ formats: { elements, formats } }) {
@@ -242,16 +242,18 @@ export function storedTypesHeader({ formats: { elements, formats } }) {
     '  bool has_zero_point;',
     '  bool has_group_index;',
     '  bool has_global_scale;',
+    '  bool has_column_scale;',
     '  bool is_input_major;  // scales and zero points lie along the rows of the matrix',
     '  bool has_zero_offset;  // files may store the zero point minus one',
     '  bool is_scale_optional;',
+    "  bool has_signs;  // elements may be two's complement",
     '};',
     '',
     '// By Codec.',
     'constexpr CodecRow kCodecs[] = {',
     ...formats.map(
-      ({ name, data, scale, parts, inputMajor, zeroOffset, scaleOptional }) =>
-        `  {${quoted(name)}, ${set(data)}, ${set(scale)}, ${OPTIONAL_PARTS.map(part => parts.includes(part)).join(', ')}, ${[inputMajor, zeroOffset, scaleOptional].map(flag => flag === true).join(', ')}},`,
+      ({ name, data, scale, parts, inputMajor, zeroOffset, scaleOptional, signs }) =>
+        `  {${quoted(name)}, ${set(data)}, ${set(scale)}, ${OPTIONAL_PARTS.map(part => parts.includes(part)).join(', ')}, ${[inputMajor, zeroOffset, scaleOptional, signs].map(flag => flag === true).join(', ')}},`,
     ),
     '};',
     `constexpr int32_t kNumCodecs = ${formats.length};`,

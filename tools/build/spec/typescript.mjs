@@ -1,6 +1,9 @@
 /** The TypeScript modules of spec/. biome lays them out. */
 
+import { OPTIONAL_PARTS } from './cpp.mjs'
+
 const HEAD = source => `/** Generated from spec/${source} by tools/build/spec.mjs: do not edit. */`
+const PARTS = ['data', 'scale', ...OPTIONAL_PARTS]
 const quoted = text => `'${text.replaceAll("'", "\\'")}'`
 const list = names => `[${names.map(quoted).join(', ')}] as const`
 
@@ -82,8 +85,9 @@ export function formatsModule({ formats: { elements, formats } }) {
     `export const CODECS = ${list(formats.map(({ name }) => name))}`,
     'export type Codec = (typeof CODECS)[number]',
     '',
-    '/** The tensors of a stored matrix. */',
-    "export type StoredPart = 'data' | 'scale' | 'zeroPoint' | 'groupIndex' | 'globalScale'",
+    '/** The tensors of a stored matrix, in the order in which they are read. */',
+    `export const STORED_PARTS = ${list(PARTS)}`,
+    'export type StoredPart = (typeof STORED_PARTS)[number]',
     '',
     '/** What a format is made of. */',
     'export interface StoredFormat {',
