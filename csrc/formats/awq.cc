@@ -38,8 +38,7 @@ void decode_awq_tile(const CheckedMatrix& matrix, const Tile& tile) {
     for (int64_t i = 0; i < tile.rows; i += 8) {
       const int64_t row = tile.row + i;
       const uint32_t word = load_u32(words + row / 8 * 4) ^ flipped;
-      const uint32_t zero_word =
-          has_zeros ? load_u32(zeros + row / 8 * 4) ^ flipped : 0x88888888u;
+      const uint32_t zero_word = has_zeros ? load_u32(zeros + row / 8 * 4) ^ flipped : 0x88888888u;
       for (int64_t n = 0; n < 8; ++n) {
         const int32_t shift = 4 * kAwqNibble[static_cast<size_t>(n)];
         const auto q = static_cast<int32_t>(word >> shift & 15);

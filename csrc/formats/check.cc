@@ -63,9 +63,9 @@ Status read_column_scale(const EncodedMatrix& source, CheckedMatrix* out) {
   const Span& span = source.column_scale;
   if (span.bytes == 0) return Status::ok();
   if (!codec_row(source.codec).has_column_scale) return check_absent("column scale", span);
-  Status status = check_span("column scale", span,
-                             types_of({StoredType::kF32, StoredType::kF16, StoredType::kBF16}),
-                             out->cols, 1);
+  Status status =
+      check_span("column scale", span,
+                 types_of({StoredType::kF32, StoredType::kF16, StoredType::kBF16}), out->cols, 1);
   if (!status.is_ok()) return status;
   out->column_scale.resize(static_cast<size_t>(out->cols));
   for (int64_t col = 0; col < out->cols; ++col) {

@@ -65,8 +65,8 @@ void decode_gptq_tile(const CheckedMatrix& matrix, const Tile& tile) {
         source.zero_point.bytes == 0 ? nullptr : source.zero_point.data + group * zero_words * 4;
     for (int64_t i = 0; i < tile.rows; ++i) {
       const int64_t row = tile.row + i;
-      const auto q = static_cast<int32_t>(
-          element_at(source.data.data + row * 4, matrix.rows * 4, col, bits));
+      const auto q =
+          static_cast<int32_t>(element_at(source.data.data + row * 4, matrix.rows * 4, col, bits));
       tile.out[i * tile.stride + j] = scaled(q - zero_of(source, zeros, row), scales[row]);
     }
   }
