@@ -43,7 +43,7 @@ struct EncodedMatrix {
   Codec codec = Codec::kFloat;
   int32_t bits = 0;  // kPackedInt, kGptq: 2, 4 or 8; kGptq: 3
   bool transposed =
-      false;  // kFloat: the file holds [cols, rows]; kE2M1: [cols / 2, rows], scales alike
+      false;  // kFloat: the file holds [cols, rows]; kE2M1: [cols / 2, rows]; scales alike
   bool is_signed = false;   // kAwq
   int32_t zero_offset = 0;  // kGptq: 1 = checkpoint_format "gptq" stores zeros minus one
   GlobalScale global_scale_op = GlobalScale::kNone;

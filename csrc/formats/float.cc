@@ -67,14 +67,18 @@ void read_rows(const CheckedMatrix& matrix, const Tile& tile, Read read) {
 void multiply_scales(const CheckedMatrix& matrix, const Tile& tile) {
   const int64_t block_rows = matrix.source->block_rows;
   const int64_t block_cols = matrix.source->block_cols;
+  // The grid lies as the elements do.
+  const bool transposed = matrix.source->transposed;
+  const int64_t row_stride = transposed ? 1 : matrix.grid_cols;
+  const int64_t col_stride = transposed ? matrix.grid_rows : 1;
   for (int64_t i = 0; i < tile.rows; ++i) {
-    const float* scales = matrix.scales.data() + (tile.row + i) / block_rows * matrix.grid_cols;
+    const float* scales = matrix.scales.data() + (tile.row + i) / block_rows * row_stride;
     float* to = tile.out + i * tile.stride;
     for (int64_t j = 0; j < tile.cols;) {
       const int64_t block = (tile.col + j) / block_cols;
       const int64_t left = block_cols - (tile.col + j) % block_cols;
       const int64_t end = left < tile.cols - j ? j + left : tile.cols;
-      const float scale = scales[block];
+      const float scale = scales[block * col_stride];
       for (; j < end; ++j) to[j] *= scale;
     }
   }

@@ -170,6 +170,11 @@ describe('Inkling in NVFP4', () => {
 })
 
 describe('fused tensors the other way round, where the shapes tell', () => {
+  it('with the grid of their scales', async () =>
+    expectSame(golden('qwen3_5_moe_fp8_fused'), {
+      tensors: swapped(/experts\.(gate_up|down)_proj(_scale_inv)?$/),
+    }))
+
   it.each(['qwen3_vl_moe', 'llama4', 'gpt_oss', 'qwen3_5_moe_fused', 'gemma4'])('%s', async name =>
     expectSame(golden(name), { tensors: swapped(/experts\.(gate_up|down)_proj$/) }),
   )
@@ -369,6 +374,10 @@ describe('quantization_config in other words', () => {
       'qwen3_moe_gptq',
       quantization(() => ({ ...autoRound, quant_method: 'intel/auto-round', sym: true, group_size: 32 })),
     ],
+    ...['auto_round', 'auto_round:exllamav2'].map((packing_format): [string, Respelling] => [
+      'qwen3_moe_gptq_sym',
+      quantization(() => ({ ...autoRound, sym: true, group_size: 32, packing_format })),
+    ]),
     [
       'qwen3_moe_awq',
       quantization(() => ({ ...autoRound, group_size: 32, packing_format: 'auto_round:auto_awq' })),
@@ -455,6 +464,25 @@ describe('quantization_config in other words', () => {
       })),
       message as RegExp,
     ]),
+    [
+      "compressed-tensors' Marlin tiles",
+      'qwen3_moe_int4_channel',
+      quantization(config => ({ ...config, format: 'marlin-24' })),
+      /format 'marlin-24' is not supported; use a publication/,
+    ],
+    [
+      'scales of integers in fp8',
+      'qwen3_moe_int4_channel',
+      {
+        tensors: tensors =>
+          tensors.map(tensor =>
+            /experts\.1\.up_proj\.weight_scale$/.test(tensor.name)
+              ? { ...tensor, dtype: 'F8_E4M3', shape: [tensor.shape[0]!, 2 * tensor.shape[1]!] }
+              : tensor,
+          ),
+      },
+      /experts\.1\.up_proj\.weight_scale'.*F8_E4M3 is no form that is read here.*use a publication/,
+    ],
     [
       "Quark's other order",
       'qwen3_moe_quark_uint4',

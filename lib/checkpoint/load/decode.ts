@@ -83,8 +83,11 @@ function floatRows(
   const scale = requireBuffer(buffers.scale, 'scale', STORED_FORMATS.float.scale, grid.numRows * grid.numCols)
   const readScale = elementReader(scale.bytes, scale.type)
   return (row, out, offset) => {
-    const base = Math.floor(row / grid.blockRows) * grid.numCols
-    for (let begin = 0, block = base; begin < cols; begin += grid.blockCols, block++) {
+    // The grid lies as the elements do.
+    const [base, step] = encoding.transposed
+      ? [Math.floor(row / grid.blockRows), grid.numRows]
+      : [Math.floor(row / grid.blockRows) * grid.numCols, 1]
+    for (let begin = 0, block = base; begin < cols; begin += grid.blockCols, block += step) {
       const factor = readScale(block)
       const end = Math.min(begin + grid.blockCols, cols)
       // Storing into the f32 array is the one rounding of the product.

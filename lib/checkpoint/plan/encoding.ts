@@ -140,7 +140,7 @@ export class EncodingReader {
     const { transposed } = parts
     parts.expect(data, FP8_TYPES, transposed ? [cols, rows] : [rows, cols])
     const scale = parts.require('weight_scale_inv', 'weight_scale', 'scale')
-    const [blockRows, blockCols] = this.fp8Block(parts, data, scale, rows, cols)
+    const [blockRows, blockCols] = this.fp8Block(parts, scale, rows, cols)
     return {
       encoding: {
         codec: 'float',
@@ -153,20 +153,20 @@ export class EncodingReader {
   }
 
   /** One scale for all, one per output, or a grid. */
-  private fp8Block(parts: MatrixParts, data: Part, scale: Part, rows: number, cols: number): Block {
+  private fp8Block(parts: MatrixParts, scale: Part, rows: number, cols: number): Block {
     const { transposed } = parts
     const types = STORED_FORMATS.float.scale
     if (product(scale.shape) === 1) {
       parts.expectVector(scale, types, 1)
       return [rows, cols]
     }
-    const [first = 0, second] =
-      transposed && scale.shape.length === 2 ? [...scale.shape].reverse() : scale.shape
-    if (first === rows && (second === undefined || (second === 1 && scale.shape.length === 2))) {
+    // As the elements lie, so does the grid.
+    const shape = transposed && scale.shape.length === 2 ? [...scale.shape].reverse() : scale.shape
+    const [first = 0, second] = shape
+    if (first === rows && (second === undefined || (second === 1 && shape.length === 2))) {
       parts.expectVector(scale, types, rows)
       return [1, cols]
     }
-    if (transposed) throw unsupportedTensor(parts, data, this.quantization, 'fp8 in blocks, input-major')
     const { schemes, block } = this.quantization
     const grid = ([r, c]: Block) => [ceilDiv(rows, r), ceilDiv(cols, c)]
     const named: Block[] = schemes.flatMap(scheme =>
@@ -178,9 +178,9 @@ export class EncodingReader {
     )
     const mx: Block[] = E8M0_TYPES.includes(scale.dtype) ? [[1, MX_BLOCK]] : []
     const candidates: Block[] = [...named, ...(block ? [block] : []), ...mx, [128, 128]]
-    const fits = (candidate: Block) => grid(candidate).every((length, i) => scale.shape[i] === length)
+    const fits = (candidate: Block) => grid(candidate).every((length, i) => shape[i] === length)
     const chosen = candidates.find(fits) ?? candidates[0]!
-    parts.expect(scale, types, grid(chosen))
+    parts.expect(scale, types, transposed ? grid(chosen).reverse() : grid(chosen))
     return chosen
   }
 

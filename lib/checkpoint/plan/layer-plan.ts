@@ -12,7 +12,7 @@ export interface MatrixEncoding {
   codec: Codec
   /** packedInt (not 3) and gptq. @defaultValue 4 */
   bits?: 2 | 3 | 4 | 8
-  /** float: the file holds `[cols, rows]`; e2m1: `[cols / 2, rows]`, scales alike. */
+  /** float: the file holds `[cols, rows]`; e2m1: `[cols / 2, rows]`; scales alike. */
   transposed?: boolean
   /** awq: elements and zero points are two's complement. */
   signed?: boolean

@@ -3,6 +3,7 @@
 import type { LocatedTensor } from '../directory.js'
 import type { Segment } from '../segment.js'
 import type { TensorLookup } from '../tensor-lookup.js'
+import { HELP } from './quantization.js'
 
 /** One tensor, or a slice of one, as if it were a tensor of its own. */
 export interface Part {
@@ -123,15 +124,26 @@ export class MatrixParts {
   expect(part: Part, dtypes: readonly string[], shape: readonly number[]): Part {
     const sameShape =
       part.shape.length === shape.length && shape.every((length, i) => part.shape[i] === length)
-    if (!dtypes.includes(part.dtype) || !sameShape) throw this.mismatch(part, dtypes, shape)
+    this.expectType(part, dtypes)
+    if (!sameShape) throw this.mismatch(part, dtypes, shape)
     return part
+  }
+
+  /** Elements of another kind are another format, whatever the shape. */
+  private expectType({ tensor, dtype }: Part, dtypes: readonly string[]): void {
+    if (dtypes.includes(dtype)) return
+    throw this.tensors.unsupported(
+      tensor,
+      `${dtype} is no form that is read here, ${dtypes.join(' or ')} is; ${HELP}`,
+    )
   }
 
   /** `length` elements along one dimension, all others being 1. */
   expectVector(part: Part, dtypes: readonly string[], length: number): Part {
     const others = part.shape.filter(size => size !== 1)
     const fits = length === 1 ? others.length === 0 : others.length === 1 && others[0] === length
-    if (!dtypes.includes(part.dtype) || !fits) throw this.mismatch(part, dtypes, [length])
+    this.expectType(part, dtypes)
+    if (!fits) throw this.mismatch(part, dtypes, [length])
     return part
   }
 

@@ -72,7 +72,7 @@ const NONE: Quantization = {
 }
 
 /** What reads where a publication's own form does not. */
-const HELP =
+export const HELP =
   'use a publication of the model in bf16, fp8, mxfp8, mxfp4, nvfp4, compressed-tensors, GPTQ or AWQ integers'
 
 /** The stored form of a tensor is one that nothing here reads: ERR_MOE_UNSUPPORTED_FORMAT. */
@@ -150,8 +150,16 @@ function unsupported(config: ConfigReader, problem: string): MoeError {
   })
 }
 
+/** Formats of compressed-tensors whose tensors are not what their names say: tiles of a kernel, or without their zeros. */
+const UNREAD_FORMATS = /marlin|sparse/
+
 /** compressed-tensors can leave more to do than decoding: rotations of the activations, and zeros that were left out. */
 function requirePlain(config: ConfigReader): void {
+  const groups = config.nested('config_groups')?.sections() ?? []
+  for (const section of [config, ...groups.map(([, group]) => group)]) {
+    const format = section.string('format', '')
+    if (UNREAD_FORMATS.test(format)) throw unsupported(config, `format '${format}' is not supported; ${HELP}`)
+  }
   const transforms = config.nested('transform_config')
   if (transforms && Object.keys(transforms.nested('config_groups')?.section ?? {}).length > 0) {
     throw unsupported(config, `transform_config rotates activations, which is not supported; ${HELP}`)
@@ -275,7 +283,9 @@ function readAutoRound(config: ConfigReader): Partial<Quantization> & Pick<Quant
   if (/^(mx_|nv_)?fp/.test(type)) return { method: 'compressed-tensors' }
   if (type === 'int') {
     if (packing.includes('awq')) return { method: 'awq', ...readAwq(config) }
-    if (packing.includes('gptq')) {
+    // AutoRound's own forms differ from GPTQ's in the zero points alone.
+    const isOwn = config.boolean('sym', false) && /^auto_round(:exllamav2)?$/.test(packing)
+    if (packing.includes('gptq') || isOwn) {
       const gptq = { ...readOverrides(config, 'extra_config'), bits: readWidth(config) }
       return { method: 'gptq', zeroOffset: 1, ...gptq }
     }
