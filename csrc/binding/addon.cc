@@ -5,6 +5,7 @@
 #include "binding/build_info.h"
 #include "binding/environment.h"
 #include "binding/layer_arguments.h"
+#include "binding/matrix_formats.h"
 #include "binding/moe_layer_wrap.h"
 #include "binding/native_buffer.h"
 #include "binding/stages.h"
@@ -169,6 +170,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("createLayer", Napi::Function::New<create_layer>(env, "createLayer"));
   exports.Set("workspaceBytes", Napi::Function::New<workspace_bytes>(env, "workspaceBytes"));
   exports.Set("describeForward", Napi::Function::New<describe_forward>(env, "describeForward"));
+  define_matrix_formats(env, exports);
   define_stages(env, exports);
   return exports;
 }

@@ -1,6 +1,7 @@
 #include "binding/layer_arguments.h"
 
 #include "binding/errors.h"
+#include "binding/matrix_formats.h"
 
 namespace sparse_experts::binding {
 namespace {
@@ -144,6 +145,7 @@ LayerDescription parse_layer_description(const Napi::Value& value) {
   layer.gate_up_interleaved = boolean_property(object, "gateUpInterleaved");
   layer.num_threads = static_cast<int32_t>(integer_property(object, "threads", 0, 4096));
   layer.options.batch_invariant = boolean_property(object, "batchInvariant") ? 1 : 0;
+  take_held_formats(object, &layer);
   const Napi::Object vectors = object_argument(object.Get("vectors"), "vectors");
   std::array<Napi::Value, kNumVectors> values;
   for (int role = 0; role < kNumVectors; ++role) values[role] = vectors.Get(kVectorNames[role]);

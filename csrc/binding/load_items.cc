@@ -55,19 +55,24 @@ EncodedMatrix parse_encoding(const Napi::Object& object) {
   return encoding;
 }
 
-LoadItem parse_item(const Napi::Object& object, const LayerState& layer, size_t num_files) {
+// Of a span only what headers tell: its type and length.
+Span without_data(const LoadSegment& segment) { return {nullptr, segment.bytes, segment.type}; }
+
+// What an item says of itself, and its sizes.
+struct ParsedItem {
   LoadItem item;
+  int64_t rows = 0;
+  int64_t cols = 0;
+};
+
+ParsedItem parse_item(const Napi::Object& object, size_t num_files) {
+  ParsedItem parsed;
+  LoadItem& item = parsed.item;
   item.role = matrix_role_argument(object.Get("role"));
   item.kind = matrix_kind_argument(object.Get("matrix"));
   item.expert = integer_property(object, "expert", 0, kMaxCount);
-  const MatrixSlot slot = layer.matrix_slot(item.role, item.expert, item.kind);
-  const int64_t rows = integer_property(object, "rows", 1, kMaxCount);
-  const int64_t cols = integer_property(object, "cols", 1, kMaxCount);
-  if (rows != slot.rows || cols != slot.cols) {
-    fail_argument("A matrix is [" + std::to_string(rows) + ", " + std::to_string(cols) +
-                  "] where the layer has [" + std::to_string(slot.rows) + ", " +
-                  std::to_string(slot.cols) + "]");
-  }
+  parsed.rows = integer_property(object, "rows", 1, kMaxCount);
+  parsed.cols = integer_property(object, "cols", 1, kMaxCount);
   item.encoding = parse_encoding(object_argument(object.Get("encoding"), "encoding"));
   item.data = parse_segment(object, "data", num_files);
   if (item.data.bytes == 0) fail_argument("Expected data of a matrix");
@@ -76,9 +81,13 @@ LoadItem parse_item(const Napi::Object& object, const LayerState& layer, size_t 
   item.group_index = parse_segment(object, "groupIndex", num_files);
   item.global_scale = parse_segment(object, "globalScale", num_files);
   item.column_scale = parse_segment(object, "columnScale", num_files);
-  // encoded_data_bytes needs the element type, which a span carries.
-  item.encoding.data.type = item.data.type;
-  return item;
+  item.encoding.data = without_data(item.data);
+  item.encoding.scale = without_data(item.scale);
+  item.encoding.zero_point = without_data(item.zero_point);
+  item.encoding.group_index = without_data(item.group_index);
+  item.encoding.global_scale = without_data(item.global_scale);
+  item.encoding.column_scale = without_data(item.column_scale);
+  return parsed;
 }
 
 }  // namespace
@@ -116,9 +125,30 @@ std::vector<LoadItem> parse_load_items(const Napi::Value& value, const LayerStat
   const Napi::Array array = array_argument(value, "items");
   std::vector<LoadItem> items;
   for (uint32_t i = 0; i < array.Length(); ++i) {
-    items.push_back(parse_item(object_argument(array.Get(i), "items"), layer, num_files));
+    ParsedItem parsed = parse_item(object_argument(array.Get(i), "items"), num_files);
+    LoadItem& item = parsed.item;
+    const MatrixSlot slot = layer.matrix_slot(item.role, item.expert, item.kind);
+    if (parsed.rows != slot.rows || parsed.cols != slot.cols) {
+      fail_argument("A matrix is [" + std::to_string(parsed.rows) + ", " +
+                    std::to_string(parsed.cols) + "] where the layer has [" +
+                    std::to_string(slot.rows) + ", " + std::to_string(slot.cols) + "]");
+    }
+    items.push_back(std::move(item));
   }
   return items;
+}
+
+std::vector<StoredSource> parse_stored_sources(const Napi::Value& value) {
+  // No file is read.
+  constexpr size_t kAnyFile = size_t{1} << 31;
+  const Napi::Array array = array_argument(value, "items");
+  std::vector<StoredSource> sources;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const ParsedItem parsed = parse_item(object_argument(array.Get(i), "items"), kAnyFile);
+    const LoadItem& item = parsed.item;
+    sources.push_back({item.role, item.expert, item.kind, parsed.rows, parsed.cols, item.encoding});
+  }
+  return sources;
 }
 
 }  // namespace sparse_experts::binding

@@ -127,7 +127,7 @@ Napi::Value MoeLayerWrap::set_matrix(const Napi::CallbackInfo& info) {
     store_matrix(
         layer->executor(),
         {data.as<const uint8_t>() + offset * dtype_bytes(dtype), dtype, row_stride, col_stride},
-        slot, layer->held());
+        slot);
     layer->mark_written(role, expert, kind);
     return info.Env().Undefined();
   });

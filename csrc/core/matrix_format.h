@@ -95,10 +95,10 @@ inline int32_t only_own_dtype(int32_t dtype, SeMatrixFormat* format) {
   return SE_FORMAT_CONVERTED;
 }
 
-// How a layer holds its matrices.
-struct HeldFormat {
-  int32_t dtype;  // the arithmetic that reads them
-  SeMatrixFormat format;
-};
+inline bool is_same_format(const SeMatrixFormat& a, const SeMatrixFormat& b) {
+  return a.code == b.code && a.table == b.table && a.scale == b.scale && a.offset == b.offset &&
+         a.block_rows == b.block_rows && a.block_cols == b.block_cols &&
+         a.super_cols == b.super_cols && a.flags == b.flags;
+}
 
 }  // namespace sparse_experts

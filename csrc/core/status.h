@@ -9,6 +9,13 @@
 
 #include "abi/backend.h"
 
+// Returns the status from the calling function unless it is ok.
+#define SE_RETURN_IF_ERROR(expression)                  \
+  do {                                                  \
+    ::sparse_experts::Status se_status_ = (expression); \
+    if (!se_status_.is_ok()) return se_status_;         \
+  } while (false)
+
 namespace sparse_experts {
 
 class Status {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/dtype.h"
+#include "engine/matrix_formats.h"
 #include "engine/store_matrix.h"
 
 namespace sparse_experts::engine {
@@ -11,7 +12,7 @@ namespace sparse_experts::engine {
 std::shared_ptr<LayerState> LayerState::create(const LayerDescription& description,
                                                std::shared_ptr<DeviceExecutor> executor) {
   std::shared_ptr<LayerState> layer(new LayerState(description, std::move(executor)));
-  layer->choose_format();
+  layer->take_formats(description);
   layer->plan(description);
   layer->allocate();
   layer->fill(description);
@@ -22,7 +23,7 @@ std::shared_ptr<LayerState> LayerState::create(const LayerDescription& descripti
 LayerState::LayerState(const LayerDescription& description,
                        std::shared_ptr<DeviceExecutor> executor)
     : executor_(std::move(executor)),
-      held_{description.dtype, float_format(description.dtype)},
+      dtype_(description.dtype),
       num_threads_(description.num_threads),
       options_(description.options),
       interleaved_(description.gate_up_interleaved) {}
@@ -32,13 +33,30 @@ LayerState::~LayerState() {
   if (counted_) executor_->remove_layer();
 }
 
-// The layer asks for its matrices as values of its dtype; the backend says how it holds those.
-void LayerState::choose_format() {
-  const int32_t support =
-      executor_->backend().matrix_format(executor_->device(), held_.dtype, &held_.format);
-  // Of formats that are not floats nothing here can write rows.
-  if (support == SE_FORMAT_NO || !is_float_format(held_.format)) {
-    fail_argument("The device does not hold matrices of this dtype");
+std::vector<LayerState::Mlp>& LayerState::mlps_of(MatrixRole role) {
+  return role == MatrixRole::kShared ? shared_ : role == MatrixRole::kLatent ? latent_ : experts_;
+}
+
+void LayerState::take_formats(const LayerDescription& description) {
+  formats_.push_back(expanded_format(*executor_, dtype_));
+  if (description.formats.size() > 255) fail_argument("A layer holds at most 255 formats");
+  formats_.insert(formats_.end(), description.formats.begin(), description.formats.end());
+  experts_.resize(static_cast<size_t>(description.num_experts));
+  shared_.resize(description.shared_intermediate_size > 0 ? 1 : 0);
+  latent_.resize(description.latent_size > 0 ? 1 : 0);
+  for (const HeldMatrix& held : description.held) {
+    std::vector<Mlp>& mlps = mlps_of(held.role);
+    if (held.expert < 0 || static_cast<uint64_t>(held.expert) >= mlps.size() ||
+        held.format >= description.formats.size()) {
+      fail_argument("No such matrix or format: " + std::to_string(held.expert) + ", " +
+                    std::to_string(held.format));
+    }
+    Mlp& mlp = mlps[static_cast<size_t>(held.expert)];
+    const auto format = static_cast<uint8_t>(held.format + 1);
+    if (held.kind == MatrixKind::kGate || held.kind == MatrixKind::kGateUp)
+      mlp.gate_format = format;
+    if (held.kind == MatrixKind::kUp || held.kind == MatrixKind::kGateUp) mlp.up_format = format;
+    if (held.kind == MatrixKind::kDown) mlp.down_format = format;
   }
 }
 
@@ -55,17 +73,32 @@ void LayerState::open() {
 MatrixSlot LayerState::slot_of(const Mlp& mlp, const MlpShape& shape, MatrixKind kind) const {
   const int64_t rows = shape.intermediate;
   const int64_t cols = shape.width;
+  const auto slot = [&](uint64_t offset, int64_t of_rows, int64_t of_cols, uint8_t format) {
+    MatrixSlot one;
+    one.data = at(offset);
+    one.rows = of_rows;
+    one.cols = of_cols;
+    one.dtype = dtype_;
+    one.format = &formats_[format];
+    return one;
+  };
   switch (kind) {
     case MatrixKind::kDown:
-      return {at(mlp.down_offset), nullptr, false, cols, rows};
+      return slot(mlp.down_offset, cols, rows, mlp.down_format);
     case MatrixKind::kUp:
-      return {at(mlp.up_offset), nullptr, false, rows, cols};
+      return slot(mlp.up_offset, rows, cols, mlp.up_format);
     case MatrixKind::kGate:
       if (!shape.gated) break;
-      return {at(mlp.gate_offset), nullptr, false, rows, cols};
-    case MatrixKind::kGateUp:
+      return slot(mlp.gate_offset, rows, cols, mlp.gate_format);
+    case MatrixKind::kGateUp: {
       if (!shape.gated) break;
-      return {at(mlp.gate_offset), at(mlp.up_offset), interleaved_, 2 * rows, cols};
+      if (mlp.gate_format != mlp.up_format)
+        fail_argument("Gate and up are held in two formats: write them one by one");
+      MatrixSlot fused = slot(mlp.gate_offset, 2 * rows, cols, mlp.gate_format);
+      fused.up_data = at(mlp.up_offset);
+      fused.is_interleaved = interleaved_;
+      return fused;
+    }
   }
   return {};
 }
@@ -99,23 +132,25 @@ MatrixSlot LayerState::matrix_slot(MatrixRole role, int64_t expert, MatrixKind k
 void LayerState::mark_written(MatrixRole role, int64_t expert, MatrixKind kind) {
   const MlpShape* shape = nullptr;
   Mlp& mlp = const_cast<Mlp&>(find_mlp(role, expert, &shape));
-  const auto mark = [&](bool* written, int64_t rows, int64_t cols) {
-    if (!*written) pledge_.fulfil(matrix_bytes(rows, cols));
+  const auto mark = [&](bool* written, int64_t rows, int64_t cols, uint8_t format) {
+    if (!*written) pledge_.fulfil(matrix_bytes(rows, cols, format));
     *written = true;
   };
   const int64_t rows = shape->intermediate;
   const int64_t cols = shape->width;
-  if (kind == MatrixKind::kGate || kind == MatrixKind::kGateUp) mark(&mlp.gate_written, rows, cols);
-  if (kind == MatrixKind::kUp || kind == MatrixKind::kGateUp) mark(&mlp.up_written, rows, cols);
-  if (kind == MatrixKind::kDown) mark(&mlp.down_written, cols, rows);
+  if (kind == MatrixKind::kGate || kind == MatrixKind::kGateUp)
+    mark(&mlp.gate_written, rows, cols, mlp.gate_format);
+  if (kind == MatrixKind::kUp || kind == MatrixKind::kGateUp)
+    mark(&mlp.up_written, rows, cols, mlp.up_format);
+  if (kind == MatrixKind::kDown) mark(&mlp.down_written, cols, rows, mlp.down_format);
 }
 
 void LayerState::zero_unwritten(std::vector<Mlp>* mlps, const MlpShape& shape) {
   for (Mlp& mlp : *mlps) {
     if (shape.gated && !mlp.gate_written)
-      zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kGate), held_);
-    if (!mlp.up_written) zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kUp), held_);
-    if (!mlp.down_written) zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kDown), held_);
+      zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kGate));
+    if (!mlp.up_written) zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kUp));
+    if (!mlp.down_written) zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kDown));
     mlp.gate_written = mlp.up_written = mlp.down_written = true;
   }
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -10,21 +11,9 @@
 #include "core/matrix_format.h"
 #include "engine/executor.h"
 #include "engine/layer_description.h"
+#include "engine/matrix_slot.h"
 
 namespace sparse_experts::engine {
-
-enum class MatrixRole : int32_t { kExpert, kShared, kLatent };
-enum class MatrixKind : int32_t { kGate, kUp, kGateUp, kDown };
-
-// Where one matrix of a checkpoint goes: into one matrix of the device, or, fused gate and up, into
-// two. What lies there is the backend's affair (SeBackend.matrix_write).
-struct MatrixSlot {
-  uint8_t* data = nullptr;
-  uint8_t* up_data = nullptr;   // kGateUp: the second half, or the odd rows
-  bool is_interleaved = false;  // kGateUp: even rows gate, odd rows up; else the first half is gate
-  int64_t rows = 0;             // kGateUp: of both
-  int64_t cols = 0;
-};
 
 class LayerState {
  public:
@@ -40,8 +29,7 @@ class LayerState {
   const SeMoeLayer& layer() const { return layer_; }
   const SeLayerOptions& options() const { return options_; }
   SeLayer* opened() const { return opened_; }
-  // The arithmetic of the layer, and the format that the backend holds its matrices in.
-  const HeldFormat& held() const { return held_; }
+  int32_t dtype() const { return dtype_; }
   int32_t num_threads() const { return num_threads_; }
   uint64_t bytes() const { return arena_bytes_; }
 
@@ -69,6 +57,10 @@ class LayerState {
     uint64_t gate_offset = 0;
     uint64_t up_offset = 0;
     uint64_t down_offset = 0;
+    // Indices into formats_.
+    uint8_t gate_format = 0;
+    uint8_t up_format = 0;
+    uint8_t down_format = 0;
     bool gate_written = false;
     bool up_written = false;
     bool down_written = false;
@@ -80,19 +72,22 @@ class LayerState {
   };
 
   LayerState(const LayerDescription& description, std::shared_ptr<DeviceExecutor> executor);
-  void choose_format();
+  void take_formats(const LayerDescription& description);
   void plan(const LayerDescription& description);
   void allocate();
   void open();
   void fill(const LayerDescription& description);
+  // What a table of the backend says of formats; `matrix` 0: gate, 1: up, 2: down.
+  void fill_formats(const std::vector<Mlp>& mlps, int matrix, SeMatrixTable* table);
   void fill_experts(const std::vector<Mlp>& mlps, const MlpShape& shape, uint64_t tables,
                     VectorRole gate_bias, VectorRole up_bias, VectorRole down_bias,
                     SeExperts* experts);
   uint64_t place(uint64_t bytes);
   uint64_t place(int64_t elements, int64_t element_bytes);
-  uint64_t place_matrix(int64_t rows, int64_t cols);
-  uint64_t matrix_bytes(int64_t rows, int64_t cols) const;
-  std::vector<Mlp> place_mlps(int64_t count, const MlpShape& shape, uint64_t* tables);
+  uint64_t place_matrix(int64_t rows, int64_t cols, uint8_t format);
+  uint64_t matrix_bytes(int64_t rows, int64_t cols, uint8_t format) const;
+  void place_mlps(std::vector<Mlp>* mlps, const MlpShape& shape, uint64_t* tables);
+  std::vector<Mlp>& mlps_of(MatrixRole role);
   MatrixSlot slot_of(const Mlp& mlp, const MlpShape& shape, MatrixKind kind) const;
   void zero_unwritten(std::vector<Mlp>* mlps, const MlpShape& shape);
   const Mlp& find_mlp(MatrixRole role, int64_t expert, const MlpShape** shape) const;
@@ -101,7 +96,8 @@ class LayerState {
   const float* vector(VectorRole role) const;
 
   std::shared_ptr<DeviceExecutor> executor_;
-  HeldFormat held_;
+  const int32_t dtype_;
+  std::vector<SeMatrixFormat> formats_;  // [0]: the dtype's own values, as the backend holds them
   const int32_t num_threads_;
   const SeLayerOptions options_;
   const bool interleaved_;
@@ -110,6 +106,7 @@ class LayerState {
 
   MlpShape expert_shape_, shared_shape_, latent_shape_;
   std::vector<Mlp> experts_, shared_, latent_;  // shared_ and latent_: one entry or none
+  std::deque<std::vector<uint8_t>> format_tables_;
   uint64_t vector_offsets_[kNumVectors] = {};
   uint64_t vector_lengths_[kNumVectors] = {};
   uint64_t expert_tables_ = 0, shared_tables_ = 0, latent_tables_ = 0;

@@ -5,9 +5,11 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "abi/backend.h"
 #include "core/vectors.h"
+#include "engine/matrix_slot.h"
 
 namespace sparse_experts::engine {
 
@@ -15,6 +17,14 @@ namespace sparse_experts::engine {
 struct HostVector {
   const void* data = nullptr;
   uint64_t length = 0;
+};
+
+// A matrix that is not held in its dtype's own values.
+struct HeldMatrix {
+  MatrixRole role = MatrixRole::kExpert;
+  int64_t expert = 0;
+  MatrixKind kind = MatrixKind::kDown;
+  size_t format = 0;  // index into LayerDescription.formats
 };
 
 struct LayerDescription {
@@ -35,6 +45,9 @@ struct LayerDescription {
   bool gate_up_interleaved = false;
   int32_t num_threads = 0;
   SeLayerOptions options = {};
+  std::vector<SeMatrixFormat>
+      formats;  // 255 at most; that the backend holds, or the layer is refused
+  std::vector<HeldMatrix> held;
   std::array<HostVector, kNumVectors> vectors;  // borrowed from the caller
 
   int64_t expert_width() const { return latent_size > 0 ? latent_size : hidden_size; }

@@ -1,5 +1,6 @@
 // A layer's memory: where each matrix, vector and table lies in one allocation, and the SeMoeLayer that
 // points into it.
+#include <algorithm>
 #include <limits>
 #include <mutex>
 #include <utility>
@@ -45,45 +46,43 @@ uint64_t LayerState::place(int64_t elements, int64_t element_bytes) {
   return place(bytes);
 }
 
-uint64_t LayerState::place_matrix(int64_t rows, int64_t cols) {
+uint64_t LayerState::place_matrix(int64_t rows, int64_t cols, uint8_t format) {
   // Checked by the description: both are at most 2^31. A backend may pad them.
   if (rows > kTooLarge / 16 / cols) fail_too_large();
-  const uint64_t bytes = matrix_bytes(rows, cols);
+  const uint64_t bytes = matrix_bytes(rows, cols, format);
   const uint64_t offset = place(bytes);
   unwritten_bytes_ += bytes;
   return offset;
 }
 
-uint64_t LayerState::matrix_bytes(int64_t rows, int64_t cols) const {
-  return executor_->backend().matrix_bytes(executor_->device(), rows, cols, held_.dtype,
-                                           &held_.format);
+uint64_t LayerState::matrix_bytes(int64_t rows, int64_t cols, uint8_t format) const {
+  return executor_->backend().matrix_bytes(executor_->device(), rows, cols, dtype_,
+                                           &formats_[format]);
 }
 
-std::vector<LayerState::Mlp> LayerState::place_mlps(int64_t count, const MlpShape& shape,
-                                                    uint64_t* tables) {
-  std::vector<Mlp> mlps(static_cast<size_t>(count));
-  for (Mlp& mlp : mlps) {
-    if (shape.gated) mlp.gate_offset = place_matrix(shape.intermediate, shape.width);
-    mlp.up_offset = place_matrix(shape.intermediate, shape.width);
-    mlp.down_offset = place_matrix(shape.width, shape.intermediate);
+void LayerState::place_mlps(std::vector<Mlp>* mlps, const MlpShape& shape, uint64_t* tables) {
+  for (Mlp& mlp : *mlps) {
+    if (shape.gated)
+      mlp.gate_offset = place_matrix(shape.intermediate, shape.width, mlp.gate_format);
+    mlp.up_offset = place_matrix(shape.intermediate, shape.width, mlp.up_format);
+    mlp.down_offset = place_matrix(shape.width, shape.intermediate, mlp.down_format);
   }
-  *tables = place(count * kNumTables, sizeof(void*));
-  return mlps;
+  *tables = place(static_cast<int64_t>(mlps->size()) * kNumTables, sizeof(void*));
 }
 
 void LayerState::plan(const LayerDescription& description) {
   const bool gated = description.activation.gated != 0;
   expert_shape_ = {description.intermediate_size, description.expert_width(), gated};
-  experts_ = place_mlps(description.num_experts, expert_shape_, &expert_tables_);
+  place_mlps(&experts_, expert_shape_, &expert_tables_);
   if (description.shared_intermediate_size > 0) {
     shared_shape_ = {description.shared_intermediate_size, description.hidden_size, gated};
-    shared_ = place_mlps(1, shared_shape_, &shared_tables_);
+    place_mlps(&shared_, shared_shape_, &shared_tables_);
   }
   if (description.latent_size > 0) {
     // up is [hidden, latent] and down [latent, hidden]: an MLP without a gate whose "intermediate"
     // is the hidden size.
     latent_shape_ = {description.hidden_size, description.latent_size, false};
-    latent_ = place_mlps(1, latent_shape_, &latent_tables_);
+    place_mlps(&latent_, latent_shape_, &latent_tables_);
   }
   for (int role = 0; role < kNumVectors; ++role) {
     vector_lengths_[role] = description.vectors[role].length;
@@ -111,6 +110,25 @@ void LayerState::allocate() {
 const float* LayerState::vector(VectorRole role) const {
   if (vector_lengths_[role] == 0) return nullptr;
   return reinterpret_cast<const float*>(at(vector_offsets_[role]));
+}
+
+void LayerState::fill_formats(const std::vector<Mlp>& mlps, int matrix, SeMatrixTable* table) {
+  std::vector<uint8_t> indices;
+  for (const Mlp& mlp : mlps)
+    indices.push_back(matrix == 0   ? mlp.gate_format
+                      : matrix == 1 ? mlp.up_format
+                                    : mlp.down_format);
+  const bool is_uniform = std::all_of(indices.begin(), indices.end(),
+                                      [&](uint8_t index) { return index == indices[0]; });
+  if (is_uniform) {
+    table->formats = &formats_[indices[0]];
+    table->num_formats = 1;
+    return;
+  }
+  table->formats = formats_.data();
+  table->num_formats = static_cast<int64_t>(formats_.size());
+  format_tables_.push_back(std::move(indices));
+  table->format_of = format_tables_.back().data();
 }
 
 void LayerState::fill_experts(const std::vector<Mlp>& mlps, const MlpShape& shape, uint64_t tables,
@@ -142,8 +160,7 @@ void LayerState::fill_experts(const std::vector<Mlp>& mlps, const MlpShape& shap
     matrices.rows = slot.rows;
     matrices.cols = slot.cols;
     matrices.row_stride = slot.cols;
-    matrices.formats = &held_.format;
-    matrices.num_formats = 1;
+    fill_formats(mlps, index, &matrices);
     return matrices;
   };
   auto bias_table = [&](int index) -> SeBiasTable {
@@ -188,8 +205,8 @@ void LayerState::fill(const LayerDescription& description) {
     layer_.latent_down.data = table;
     layer_.latent_up.data = table + 1;
     layer_.latent_norm = vector(kLatentNorm);
-    layer_.latent_down.formats = layer_.latent_up.formats = &held_.format;
-    layer_.latent_down.num_formats = layer_.latent_up.num_formats = 1;
+    fill_formats(latent_, 1, &layer_.latent_up);
+    fill_formats(latent_, 2, &layer_.latent_down);
   }
 }
 

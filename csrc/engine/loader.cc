@@ -8,9 +8,12 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/dtype.h"
 #include "core/matrix_format.h"
 #include "core/numeric.h"
+#include "engine/matrix_formats.h"
 #include "engine/store_matrix.h"
+#include "formats/stored_matrix.h"
 
 namespace sparse_experts::engine {
 namespace {
@@ -22,6 +25,15 @@ constexpr uint64_t kScratchAlignment = 64;
 // One thread copies from the page cache at a part of the memory's speed; more than a few gain
 // nothing.
 constexpr size_t kMaxReaders = 4;
+
+// Whether the slot holds the weights as they are stored.
+bool holds(const StoredMatrix& stored, const MatrixSlot& slot) {
+  if (stored.format() == nullptr) return false;
+  const SeMatrixFormat format = slot.up_data == nullptr
+                                    ? *stored.format()
+                                    : half_format(*stored.format(), slot.rows, slot.is_interleaved);
+  return is_same_format(format, *slot.format);
+}
 
 [[noreturn]] void fail_io(const std::string& path, const std::string& what) {
   fail(ErrorCode::kIo, "cannot read " + path + ": " + what);
@@ -112,8 +124,10 @@ void LoadTask::load_item(const LoadItem& item, Scratch& scratch) {
     fail_argument(item.data.name + " has " + std::to_string(item.data.bytes) +
                   " bytes, its shape needs " + std::to_string(expected));
   }
-  if (is_plain(encoding, element_dtype(layer_->held().format)) && item.scale.bytes == 0 &&
-      item.global_scale.bytes == 0 && item.column_scale.bytes == 0) {
+  const bool has_only_data = item.scale.bytes == 0 && item.global_scale.bytes == 0 &&
+                             item.column_scale.bytes == 0;
+  if (has_only_data && is_float_format(*slot.format) &&
+      is_plain(encoding, element_dtype(*slot.format))) {
     load_plain(item, slot, scratch);
   } else {
     load_encoded(item, slot, scratch);
@@ -123,44 +137,64 @@ void LoadTask::load_item(const LoadItem& item, Scratch& scratch) {
 
 void LoadTask::load_plain(const LoadItem& item, const MatrixSlot& slot, Scratch& scratch) {
   DeviceExecutor& executor = layer_->executor();
-  const int64_t row_bytes = code_row_bytes(layer_->held().format.code, slot.cols);
+  const int64_t row_bytes = source_row_bytes(slot);
   open_file(item.data);
   const int64_t at_once = std::min(chunk_rows(executor, slot, row_bytes), slot.rows);
   uint8_t* rows = scratch.take(static_cast<uint64_t>(at_once * row_bytes));
   for_chunks(executor, slot, row_bytes, [&](int64_t begin, int64_t count) {
     read_range(item.data, static_cast<uint64_t>(begin * row_bytes),
                static_cast<uint64_t>(count * row_bytes), rows);
-    write_rows(executor, slot, layer_->held(), begin, count, rows);
+    write_rows(executor, slot, begin, count, rows);
   });
 }
 
 void LoadTask::load_encoded(const LoadItem& item, const MatrixSlot& slot, Scratch& scratch) {
   const LoadSegment* segments[] = {&item.data,        &item.scale,        &item.zero_point,
                                    &item.group_index, &item.global_scale, &item.column_scale};
-  uint64_t bytes =
-      static_cast<uint64_t>(slot.rows * code_row_bytes(layer_->held().format.code, slot.cols));
+  DeviceExecutor& executor = layer_->executor();
+  // Rows are formed in the dtype that is held; in f32 where they are quantised.
+  const bool is_float = is_float_format(*slot.format);
+  const int32_t dtype = is_float ? element_dtype(*slot.format) : SE_F32;
+  const int64_t row_bytes = slot.cols * dtype_bytes(dtype);
+  const int64_t at_once = std::min(chunk_rows(executor, slot, row_bytes), slot.rows);
+  auto bytes = static_cast<uint64_t>(at_once * row_bytes);
   for (const LoadSegment* segment : segments) {
     // Also checks the length against the file's, before memory is taken for it.
     if (segment->bytes > 0) open_file(*segment);
     bytes += round_up(segment->bytes, kScratchAlignment);
   }
   uint8_t* next = scratch.take(bytes);
-  EncodedMatrix matrix = item.encoding;
-  matrix.data = read_into(item.data, &next);
-  matrix.scale = read_into(item.scale, &next);
-  matrix.zero_point = read_into(item.zero_point, &next);
-  matrix.group_index = read_into(item.group_index, &next);
-  matrix.global_scale = read_into(item.global_scale, &next);
-  matrix.column_scale = read_into(item.column_scale, &next);
-  const Status status = decode_matrix(matrix, slot.rows, slot.cols,
-                                      element_dtype(layer_->held().format), next, slot.cols);
+  EncodedMatrix encoding = item.encoding;
+  encoding.data = read_into(item.data, &next);
+  encoding.scale = read_into(item.scale, &next);
+  encoding.zero_point = read_into(item.zero_point, &next);
+  encoding.group_index = read_into(item.group_index, &next);
+  encoding.global_scale = read_into(item.global_scale, &next);
+  encoding.column_scale = read_into(item.column_scale, &next);
+  std::unique_ptr<StoredMatrix> stored;
+  const Status status = StoredMatrix::open(encoding, slot.rows, slot.cols, &stored);
   if (!status.is_ok()) {
     Failure failure = Failure::from(status);
     failure.message = item.data.name + ": " + failure.message;
     throw_if_failed(failure);
   }
-  check_stopped();
-  write_rows(layer_->executor(), slot, layer_->held(), 0, slot.rows, next);
+  const bool is_stored = !is_float && holds(*stored, slot);
+  for_chunks(executor, slot, row_bytes, [&](int64_t begin, int64_t count) {
+    check_stopped();
+    if (is_float) {
+      stored->decode({begin, 1, count}, dtype, next);
+      write_rows(executor, slot, begin, count, next);
+      return;
+    }
+    write_canonical(executor, slot, begin, count, [&](const RowRun& run, CanonicalRows* rows) {
+      if (is_stored) {
+        stored->read(run, rows);
+        return;
+      }
+      stored->decode(run, SE_F32, next);
+      quantize_run(slot, run, reinterpret_cast<const float*>(next), rows);
+    });
+  });
 }
 
 Span LoadTask::read_into(const LoadSegment& segment, uint8_t** scratch) {

@@ -1,7 +1,7 @@
 // Reading a layer's matrices from checkpoint files on threads of its own: pread, decode, and into
 // the backend's layout, while what was read is still in cache. Each thread takes the next matrix.
-// Its scratch: half a mebibyte (or the rows that the backend packs together) for a matrix stored in
-// the layer's dtype, else the encoded matrix, its scales and the decoded one.
+// Its scratch: half a mebibyte (or the rows that the backend packs together) for a matrix of floats that is
+// held as it is stored; else the encoded matrix, its scales, and as many decoded rows.
 #pragma once
 
 #include <atomic>

@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "core/matrix_format.h"
 #include "engine/device_memory.h"
 #include "formats/decode.h"
+#include "formats/quantize.h"
 
 namespace sparse_experts::engine {
 namespace {
@@ -17,12 +19,11 @@ namespace {
 constexpr int64_t kHostBytes = int64_t{1} << 19;
 constexpr int64_t kDeviceBytes = int64_t{8} << 20;
 
-// Gathers rows [begin, begin + count) into dense memory.
-void gather_rows(const StridedSource& source, int64_t begin, int64_t count, int64_t cols,
-                 uint8_t* to) {
+// Gathers rows into dense memory.
+void gather_rows(const StridedSource& source, const RowRun& run, int64_t cols, uint8_t* to) {
   const int64_t element = dtype_bytes(source.dtype);
-  for (int64_t row = begin; row < begin + count; ++row) {
-    const uint8_t* from = source.data + row * source.row_stride * element;
+  for (int64_t i = 0; i < run.count; ++i) {
+    const uint8_t* from = source.data + (run.first + i * run.step) * source.row_stride * element;
     if (source.col_stride == 1) {
       std::memcpy(to, from, static_cast<size_t>(cols * element));
       to += cols * element;
@@ -58,47 +59,108 @@ int64_t chunk_rows(const DeviceExecutor& executor, const MatrixSlot& slot, int64
   return std::max<int64_t>(1, bytes / std::max<int64_t>(1, row_bytes) / granule) * granule;
 }
 
-void store_matrix(DeviceExecutor& executor, const StridedSource& source, const MatrixSlot& slot,
-                  const HeldFormat& held) {
-  const int32_t dtype = element_dtype(held.format);
+int64_t source_row_bytes(const MatrixSlot& slot) {
+  return is_float_format(*slot.format) ? code_row_bytes(slot.format->code, slot.cols) : slot.cols;
+}
+
+namespace {
+
+// Dense rows of one float dtype in another.
+void convert(const uint8_t* rows, int32_t from, int64_t count, int64_t cols, int32_t to,
+             void* out) {
+  EncodedMatrix matrix;
+  matrix.data = {rows, static_cast<uint64_t>(count * cols * dtype_bytes(from)),
+                 stored_type_of(from)};
+  throw_if_failed(Failure::from(decode_matrix(matrix, count, cols, to, out, cols)));
+}
+
+QuantizedBits quantized_bits(const MatrixSlot& slot) {
+  for (const QuantizedBits bits : {QuantizedBits::k8, QuantizedBits::k4}) {
+    if (is_same_format(*slot.format, quantized_format(bits, slot.cols))) return bits;
+  }
+  fail_argument("A matrix of floats cannot become one of this format");
+}
+
+}  // namespace
+
+void quantize_run(const MatrixSlot& slot, const RowRun& run, const float* rows,
+                  CanonicalRows* out) {
+  quantize_rows(quantized_bits(slot), rows, run.count, slot.cols, out);
+}
+
+void store_matrix(DeviceExecutor& executor, const StridedSource& source, const MatrixSlot& slot) {
+  const bool is_float = is_float_format(*slot.format);
+  const int32_t dtype = is_float ? element_dtype(*slot.format) : SE_F32;
   const int64_t row_bytes = slot.cols * dtype_bytes(source.dtype);
-  const int64_t converted_row_bytes = slot.cols * dtype_bytes(dtype);
   const int64_t at_once = std::min(chunk_rows(executor, slot, row_bytes), slot.rows);
   std::vector<uint8_t> rows(static_cast<size_t>(at_once * row_bytes));
-  std::vector<uint8_t> converted;
   const bool is_direct = source.dtype == dtype;
-  if (!is_direct) converted.resize(static_cast<size_t>(at_once * converted_row_bytes));
+  std::vector<uint8_t> converted(
+      is_direct ? 0 : static_cast<size_t>(at_once * slot.cols * dtype_bytes(dtype)));
   for_chunks(executor, slot, row_bytes, [&](int64_t begin, int64_t count) {
-    gather_rows(source, begin, count, slot.cols, rows.data());
-    if (!is_direct) {
-      EncodedMatrix matrix;
-      matrix.data = {rows.data(), static_cast<uint64_t>(count * row_bytes),
-                     stored_type_of(source.dtype)};
-      throw_if_failed(Failure::from(
-          decode_matrix(matrix, count, slot.cols, dtype, converted.data(), slot.cols)));
+    if (is_float) {
+      gather_rows(source, {begin, 1, count}, slot.cols, rows.data());
+      if (!is_direct) convert(rows.data(), source.dtype, count, slot.cols, dtype, converted.data());
+      write_rows(executor, slot, begin, count, is_direct ? rows.data() : converted.data());
+      return;
     }
-    write_rows(executor, slot, held, begin, count, is_direct ? rows.data() : converted.data());
+    write_canonical(executor, slot, begin, count, [&](const RowRun& run, CanonicalRows* out) {
+      gather_rows(source, run, slot.cols, rows.data());
+      if (!is_direct)
+        convert(rows.data(), source.dtype, run.count, slot.cols, dtype, converted.data());
+      const uint8_t* floats = is_direct ? rows.data() : converted.data();
+      quantize_run(slot, run, reinterpret_cast<const float*>(floats), out);
+    });
   });
 }
 
 namespace {
 
-// Rows [first_row, first_row + num_rows) of one of the device's matrices.
-void write_part(DeviceExecutor& executor, const MatrixSlot& slot, const HeldFormat& held,
-                uint8_t* matrix, int64_t matrix_rows, int64_t first_row, int64_t num_rows,
-                const uint8_t* source, int64_t source_stride) {
-  if (num_rows <= 0) return;
+// A run of a slot's rows that are consecutive rows of one of the device's matrices.
+struct Part {
+  uint8_t* matrix;
+  int64_t matrix_rows;
+  int64_t first_row;
+  RowRun run;
+};
+
+// Rows [begin, begin + count) of a slot, as parts.
+template <typename Body>
+void for_parts(const MatrixSlot& slot, int64_t begin, int64_t count, const Body& body) {
+  if (slot.up_data == nullptr) {
+    body(Part{slot.data, slot.rows, begin, {begin, 1, count}});
+    return;
+  }
+  const int64_t half = slot.rows / 2;
+  if (slot.is_interleaved) {
+    body(Part{slot.data, half, begin / 2, {begin, 2, count / 2}});
+    body(Part{slot.up_data, half, begin / 2, {begin + 1, 2, count / 2}});
+    return;
+  }
+  const int64_t of_gate = std::clamp<int64_t>(half - begin, 0, count);
+  if (of_gate > 0) body(Part{slot.data, half, begin, {begin, 1, of_gate}});
+  if (count > of_gate)
+    body(Part{slot.up_data,
+              half,
+              std::max<int64_t>(0, begin - half),
+              {begin + of_gate, 1, count - of_gate}});
+}
+
+SeMatrixRows rows_of(const MatrixSlot& slot, const Part& part) {
   SeMatrixRows rows = {};
-  rows.matrix = matrix;
-  rows.rows = matrix_rows;
+  rows.matrix = part.matrix;
+  rows.rows = part.matrix_rows;
   rows.cols = slot.cols;
-  rows.dtype = held.dtype;
-  rows.format = &held.format;
-  rows.first_row = first_row;
-  rows.num_rows = num_rows;
-  rows.source = source;
-  rows.source_stride = source_stride;
+  rows.dtype = slot.dtype;
+  rows.format = slot.format;
+  rows.first_row = part.first_row;
+  rows.num_rows = part.run.count;
+  rows.source_stride = slot.cols;
   rows.global = 1;
+  return rows;
+}
+
+void write(DeviceExecutor& executor, const SeMatrixRows& rows) {
   throw_if_failed(executor.call([&](const SeBackend& backend, SeDevice* device, SeStatus* status) {
     return backend.matrix_write(device, &rows, status);
   }));
@@ -106,32 +168,60 @@ void write_part(DeviceExecutor& executor, const MatrixSlot& slot, const HeldForm
 
 }  // namespace
 
-void write_rows(DeviceExecutor& executor, const MatrixSlot& slot, const HeldFormat& held,
-                int64_t begin, int64_t count, const uint8_t* rows) {
-  const int64_t row_bytes = code_row_bytes(held.format.code, slot.cols);
-  if (slot.up_data == nullptr) {
-    write_part(executor, slot, held, slot.data, slot.rows, begin, count, rows, slot.cols);
-    return;
-  }
-  const int64_t half = slot.rows / 2;
-  if (slot.is_interleaved) {
-    write_part(executor, slot, held, slot.data, half, begin / 2, count / 2, rows, 2 * slot.cols);
-    write_part(executor, slot, held, slot.up_data, half, begin / 2, count / 2, rows + row_bytes,
-               2 * slot.cols);
-    return;
-  }
-  const int64_t of_gate = std::clamp<int64_t>(half - begin, 0, count);
-  write_part(executor, slot, held, slot.data, half, begin, of_gate, rows, slot.cols);
-  write_part(executor, slot, held, slot.up_data, half, std::max<int64_t>(0, begin - half),
-             count - of_gate, rows + of_gate * row_bytes, slot.cols);
+void write_rows(DeviceExecutor& executor, const MatrixSlot& slot, int64_t begin, int64_t count,
+                const uint8_t* source) {
+  const int64_t row_bytes = source_row_bytes(slot);
+  for_parts(slot, begin, count, [&](const Part& part) {
+    SeMatrixRows rows = rows_of(slot, part);
+    rows.source = source + (part.run.first - begin) * row_bytes;
+    rows.source_stride = part.run.step * slot.cols;
+    write(executor, rows);
+  });
 }
 
-void zero_matrix(DeviceExecutor& executor, const MatrixSlot& slot, const HeldFormat& held) {
-  const int64_t row_bytes = code_row_bytes(held.format.code, slot.cols);
-  const int64_t at_once = std::min(chunk_rows(executor, slot, row_bytes), slot.rows);
-  const std::vector<uint8_t> zeros(static_cast<size_t>(at_once * row_bytes));
+void write_canonical(DeviceExecutor& executor, const MatrixSlot& slot, int64_t begin, int64_t count,
+                     const ReadRows& read) {
+  CanonicalRows canonical;
+  for_parts(slot, begin, count, [&](const Part& part) {
+    read(part.run, &canonical);
+    SeMatrixRows rows = rows_of(slot, part);
+    rows.source = canonical.codes.data();
+    rows.scales = canonical.scales.data();
+    if (!canonical.offsets.empty()) rows.offsets = canonical.offsets.data();
+    if (!canonical.super_scales.empty()) rows.super_scales = canonical.super_scales.data();
+    if (!canonical.super_offsets.empty()) rows.super_offsets = canonical.super_offsets.data();
+    rows.global = canonical.global;
+    write(executor, rows);
+  });
+}
+
+void zero_matrix(DeviceExecutor& executor, const MatrixSlot& slot) {
+  const int64_t row_bytes = source_row_bytes(slot);
+  if (is_float_format(*slot.format)) {
+    const int64_t at_once = std::min(chunk_rows(executor, slot, row_bytes), slot.rows);
+    const std::vector<uint8_t> zeros(static_cast<size_t>(at_once * row_bytes));
+    for_chunks(executor, slot, row_bytes, [&](int64_t begin, int64_t count) {
+      write_rows(executor, slot, begin, count, zeros.data());
+    });
+    return;
+  }
+  const SeMatrixFormat& format = *slot.format;
+  const int64_t blocks = num_blocks(format, slot.cols);
+  const int64_t supers = num_super_blocks(format, slot.cols);
+  // Of every table code 0 times a scale of 0 is zero; scales that are powers of two have none, and
+  // meet codes whose value is zero.
+  const auto zeros = [&](const RowRun& run, CanonicalRows* out) {
+    const auto assign = [&](auto* part, int64_t of_row) {
+      part->assign(static_cast<size_t>(of_row * run.count), 0);
+    };
+    assign(&out->codes, slot.cols);
+    assign(&out->scales, blocks * scale_bytes(format.scale));
+    assign(&out->offsets, blocks * offset_bytes(format.offset));
+    assign(&out->super_scales, has_super_scales(format) ? supers : 0);
+    assign(&out->super_offsets, format.offset == SE_OFFSET_U8 ? supers : 0);
+  };
   for_chunks(executor, slot, row_bytes, [&](int64_t begin, int64_t count) {
-    write_rows(executor, slot, held, begin, count, zeros.data());
+    write_canonical(executor, slot, begin, count, zeros);
   });
 }
 

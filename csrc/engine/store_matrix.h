@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 
-#include "engine/layer.h"
+#include "engine/executor.h"
+#include "engine/matrix_slot.h"
+#include "formats/stored_matrix.h"
 
 namespace sparse_experts::engine {
 
@@ -20,15 +23,26 @@ struct StridedSource {
 // All four corners of a strided matrix must lie inside of its array, or INVALID_ARGUMENT.
 void check_inside(int64_t offset, int64_t row_span, int64_t col_span, uint64_t length);
 
-// Rounds once to the format that the layer holds, a float one. A few mebibytes (or a few rows) of scratch.
-void store_matrix(DeviceExecutor& executor, const StridedSource& source, const MatrixSlot& slot,
-                  const HeldFormat& held);
+// Rounds once to the floats that the slot holds, or quantises. A few mebibytes (or a few rows) of
+// scratch.
+void store_matrix(DeviceExecutor& executor, const StridedSource& source, const MatrixSlot& slot);
 
-// Rows [begin, begin + count) of a slot from dense rows of the layer's format. A range of
-// for_chunks, or all rows.
-void write_rows(DeviceExecutor& executor, const MatrixSlot& slot, const HeldFormat& held,
-                int64_t begin, int64_t count, const uint8_t* rows);
-void zero_matrix(DeviceExecutor& executor, const MatrixSlot& slot, const HeldFormat& held);
+// Rows [begin, begin + count) of a slot of floats, from dense rows of them. A range of for_chunks, or
+// all rows.
+void write_rows(DeviceExecutor& executor, const MatrixSlot& slot, int64_t begin, int64_t count,
+                const uint8_t* rows);
+
+// Reads runs of a slot's rows in the format that it holds.
+using ReadRows = std::function<void(const RowRun& run, CanonicalRows* rows)>;
+// The same rows of a slot of codes with scales.
+void write_canonical(DeviceExecutor& executor, const MatrixSlot& slot, int64_t begin, int64_t count,
+                     const ReadRows& read);
+// Rows of f32 in the format of a slot, which is one of quantized_format.
+void quantize_run(const MatrixSlot& slot, const RowRun& run, const float* rows, CanonicalRows* out);
+void zero_matrix(DeviceExecutor& executor, const MatrixSlot& slot);
+
+// Bytes of one row as it comes to the backend.
+int64_t source_row_bytes(const MatrixSlot& slot);
 
 // Rows of a slot that are converted and written at a time: what the backend packs together, as many
 // as are worth a call. `row_bytes` of scratch each.

@@ -22,11 +22,13 @@ Status check_zero_point(const EncodedMatrix& source, const CheckedMatrix& matrix
                     matrix.rows / 8);
 }
 
+// Flipping the sign of two's complement counts from -8: q - zero is the same.
+uint32_t flip_of(const EncodedMatrix& source) { return source.is_signed ? 0x88888888u : 0; }
+
 void decode_awq_tile(const CheckedMatrix& matrix, const Tile& tile) {
   const EncodedMatrix& source = *matrix.source;
   const int64_t words_per_line = matrix.rows / 8;
-  // Flipping the sign of two's complement counts from -8: q - zero is the same.
-  const uint32_t flipped = source.is_signed ? 0x88888888u : 0;
+  const uint32_t flipped = flip_of(source);
   const bool has_zeros = source.zero_point.bytes > 0;
   for (int64_t j = 0; j < tile.cols; ++j) {
     const int64_t col = tile.col + j;
@@ -49,8 +51,44 @@ void decode_awq_tile(const CheckedMatrix& matrix, const Tile& tile) {
   }
 }
 
+bool awq_canonical(const EncodedMatrix& source, int64_t rows, int64_t cols,
+                   SeMatrixFormat* format) {
+  format->code = SE_CODE_U4;
+  const bool has_zeros = source.zero_point.bytes > 0;
+  format->table = has_zeros ? SE_TABLE_Q : SE_TABLE_Q8;
+  format->offset = has_zeros ? SE_OFFSET_ZERO : SE_OFFSET_NONE;
+  return canonical_grid(source, rows, cols, format);
+}
+
+// Outputs lie eight to a word: those of one line from `row` on, `stride` bytes apart.
+void read_line(const uint8_t* words, uint32_t flipped, int64_t row, int64_t num_rows, uint8_t* to,
+               int64_t stride) {
+  for (int64_t i = 0; i < num_rows; ++i) {
+    const int64_t r = row + i;
+    const int32_t shift = 4 * kAwqNibble[static_cast<size_t>(r % 8)];
+    to[i * stride] = static_cast<uint8_t>((load_u32(words + r / 8 * 4) ^ flipped) >> shift & 15);
+  }
+}
+
+void read_awq_rows(const CheckedMatrix& matrix, int64_t row, int64_t num_rows,
+                   const CanonicalTarget& to) {
+  const EncodedMatrix& source = *matrix.source;
+  const int64_t line_bytes = matrix.rows / 2;
+  const uint32_t flipped = flip_of(source);
+  for (int64_t col = 0; col < matrix.cols; ++col)
+    read_line(source.data.data + col * line_bytes, flipped, row, num_rows, to.codes + col,
+              matrix.cols);
+  copy_grid_scales(matrix, row, num_rows, to.scales);
+  if (source.zero_point.bytes == 0) return;
+  const int64_t groups = matrix.grid_cols;
+  for (int64_t group = 0; group < groups; ++group)
+    read_line(source.zero_point.data + group * line_bytes, flipped, row, num_rows,
+              to.offsets + group, groups);
+}
+
 }  // namespace
 
-const StoredFormat kAwqFormat = {awq_bytes, check_zero_point, decode_awq_tile};
+const StoredFormat kAwqFormat = {awq_bytes, check_zero_point, decode_awq_tile, awq_canonical,
+                                 read_awq_rows};
 
 }  // namespace sparse_experts::decode_detail

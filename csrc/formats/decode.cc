@@ -27,31 +27,17 @@ void multiply_columns(const CheckedMatrix& matrix, const Tile& tile) {
   }
 }
 
-void copy_tile(const Tile& tile, float* out, int64_t stride) {
-  for (int64_t i = 0; i < tile.rows; ++i) {
-    std::memcpy(out + (tile.row + i) * stride + tile.col, tile.out + i * tile.stride,
-                static_cast<size_t>(tile.cols) * sizeof(float));
+// One row of a tile, rounded to the output's dtype.
+void round_row(const float* from, int64_t count, int32_t dtype, uint8_t* out) {
+  if (dtype == SE_F32) {
+    std::memcpy(out, from, static_cast<size_t>(count) * sizeof(float));
+    return;
   }
-}
-
-void round_tile(const Tile& tile, int32_t dtype, uint16_t* out, int64_t stride) {
-  for (int64_t i = 0; i < tile.rows; ++i) {
-    const float* from = tile.out + i * tile.stride;
-    uint16_t* to = out + (tile.row + i) * stride + tile.col;
-    if (dtype == SE_BF16) {
-      for (int64_t j = 0; j < tile.cols; ++j) to[j] = encode_bf16(from[j]);
-    } else {
-      for (int64_t j = 0; j < tile.cols; ++j) to[j] = encode_f16(from[j]);
-    }
-  }
-}
-
-void copy_rows(const CheckedMatrix& matrix, int32_t dtype, uint8_t* out, int64_t stride) {
-  const int64_t element = dtype_bytes(dtype);
-  const int64_t row_bytes = matrix.cols * element;
-  for (int64_t row = 0; row < matrix.rows; ++row) {
-    std::memcpy(out + row * stride * element, matrix.source->data.data + row * row_bytes,
-                static_cast<size_t>(row_bytes));
+  auto* to = reinterpret_cast<uint16_t*>(out);
+  if (dtype == SE_BF16) {
+    for (int64_t j = 0; j < count; ++j) to[j] = encode_bf16(from[j]);
+  } else {
+    for (int64_t j = 0; j < count; ++j) to[j] = encode_f16(from[j]);
   }
 }
 
@@ -76,39 +62,54 @@ bool is_plain(const EncodedMatrix& source, int32_t dtype) {
          source.data.type == stored_type_of(dtype);
 }
 
+namespace decode_detail {
+
+void decode_rows(const CheckedMatrix& matrix, const RowRun& run, int32_t dtype, void* out,
+                 int64_t stride) {
+  auto* to = static_cast<uint8_t*>(out);
+  const int64_t element = dtype_bytes(dtype);
+  if (is_plain(*matrix.source, dtype)) {
+    const int64_t row_bytes = matrix.cols * element;
+    for (int64_t i = 0; i < run.count; ++i) {
+      std::memcpy(to + i * stride * element,
+                  matrix.source->data.data + (run.first + i * run.step) * row_bytes,
+                  static_cast<size_t>(row_bytes));
+    }
+    return;
+  }
+  const StoredFormat& format = *stored_format(matrix.source->codec);
+  std::array<float, kTileRows * kTileCols> values;
+  for (int64_t i = 0; i < run.count;) {
+    // Tiles begin at multiples of their height, because some formats pack rows.
+    const int64_t first = run.first + i * run.step;
+    Tile tile;
+    tile.row = first / kTileRows * kTileRows;
+    tile.rows = std::min(kTileRows, matrix.rows - tile.row);
+    tile.out = values.data();
+    tile.stride = kTileCols;
+    const int64_t count =
+        std::min(run.count - i, (tile.row + tile.rows - first + run.step - 1) / run.step);
+    for (tile.col = 0; tile.col < matrix.cols; tile.col += kTileCols) {
+      tile.cols = std::min(kTileCols, matrix.cols - tile.col);
+      format.decode_tile(matrix, tile);
+      if (!matrix.column_scale.empty()) multiply_columns(matrix, tile);
+      for (int64_t n = 0; n < count; ++n) {
+        round_row(tile.out + (first + n * run.step - tile.row) * kTileCols, tile.cols, dtype,
+                  to + ((i + n) * stride + tile.col) * element);
+      }
+    }
+    i += count;
+  }
+}
+
+}  // namespace decode_detail
+
 Status decode_matrix(const EncodedMatrix& source, int64_t rows, int64_t cols, int32_t out_dtype,
                      void* out, int64_t out_row_stride) try {
   CheckedMatrix matrix;
-  Status status = decode_detail::check_matrix(source, rows, cols, &matrix);
-  if (!status.is_ok()) return status;
-  status = check_output(rows, cols, out_dtype, out, out_row_stride);
-  if (!status.is_ok()) return status;
-
-  if (is_plain(source, out_dtype)) {
-    copy_rows(matrix, out_dtype, static_cast<uint8_t*>(out), out_row_stride);
-    return Status::ok();
-  }
-
-  const decode_detail::StoredFormat& format = *decode_detail::stored_format(source.codec);
-  std::array<float, kTileRows * kTileCols> values;
-  for (int64_t row = 0; row < rows; row += kTileRows) {
-    for (int64_t col = 0; col < cols; col += kTileCols) {
-      Tile tile;
-      tile.row = row;
-      tile.col = col;
-      tile.rows = std::min(kTileRows, rows - row);
-      tile.cols = std::min(kTileCols, cols - col);
-      tile.out = values.data();
-      tile.stride = kTileCols;
-      format.decode_tile(matrix, tile);
-      if (!matrix.column_scale.empty()) multiply_columns(matrix, tile);
-      if (out_dtype == SE_F32) {
-        copy_tile(tile, static_cast<float*>(out), out_row_stride);
-      } else {
-        round_tile(tile, out_dtype, static_cast<uint16_t*>(out), out_row_stride);
-      }
-    }
-  }
+  SE_RETURN_IF_ERROR(decode_detail::check_matrix(source, rows, cols, &matrix));
+  SE_RETURN_IF_ERROR(check_output(rows, cols, out_dtype, out, out_row_stride));
+  decode_detail::decode_rows(matrix, {0, 1, rows}, out_dtype, out, out_row_stride);
   return Status::ok();
 } catch (const std::bad_alloc&) {
   return Status::out_of_memory(source.scale.bytes * sizeof(float) + source.group_index.bytes +

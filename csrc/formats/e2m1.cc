@@ -56,8 +56,37 @@ void decode_e2m1_tile(const CheckedMatrix& matrix, const Tile& tile) {
   return matrix.source->transposed ? decode_transposed(matrix, tile) : decode_rows(matrix, tile);
 }
 
+bool e2m1_canonical(const EncodedMatrix& source, int64_t rows, int64_t cols,
+                    SeMatrixFormat* format) {
+  format->code = SE_CODE_U4;
+  format->table = SE_TABLE_E2M1;
+  return canonical_grid(source, rows, cols, format);
+}
+
+void read_e2m1_rows(const CheckedMatrix& matrix, int64_t row, int64_t num_rows,
+                    const CanonicalTarget& to) {
+  const int64_t cols = matrix.cols;
+  const uint8_t* data = matrix.source->data.data;
+  if (matrix.source->transposed) {
+    for (int64_t col = 0; col < cols; ++col) {
+      const uint8_t* from = data + col / 2 * matrix.rows + row;
+      const int shift = col % 2 != 0 ? 4 : 0;
+      for (int64_t i = 0; i < num_rows; ++i)
+        to.codes[i * cols + col] = static_cast<uint8_t>(from[i] >> shift & 15);
+    }
+  } else {
+    const uint8_t* from = data + row * (cols / 2);
+    for (int64_t i = 0; i < num_rows * cols / 2; ++i) {
+      to.codes[2 * i] = from[i] & 15;
+      to.codes[2 * i + 1] = static_cast<uint8_t>(from[i] >> 4);
+    }
+  }
+  copy_grid_scales(matrix, row, num_rows, to.scales);
+}
+
 }  // namespace
 
-const StoredFormat kE2M1Format = {e2m1_bytes, nullptr, decode_e2m1_tile};
+const StoredFormat kE2M1Format = {e2m1_bytes, nullptr, decode_e2m1_tile, e2m1_canonical,
+                                  read_e2m1_rows};
 
 }  // namespace sparse_experts::decode_detail

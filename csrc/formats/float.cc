@@ -1,6 +1,8 @@
 // Elements as they are: F32, F16, BF16, F8_E4M3, F8_E5M2, in rows or transposed; optional scales, multiplied.
 #include <array>
+#include <cstring>
 
+#include "core/matrix_format.h"
 #include "core/numeric.h"
 #include "formats/scalars.h"
 #include "formats/stored_format.h"
@@ -110,8 +112,43 @@ void decode_float_tile(const CheckedMatrix& matrix, const Tile& tile) {
   if (!matrix.scales.empty()) multiply_scales(matrix, tile);
 }
 
+// Floats without scales, and e4m3 with them.
+bool float_canonical(const EncodedMatrix& source, int64_t rows, int64_t cols,
+                     SeMatrixFormat* format) {
+  const bool is_scaled = source.block_rows > 0;
+  if (source.data.type == StoredType::kF8E4M3) {
+    format->code = SE_CODE_E4M3;
+    return is_scaled && canonical_grid(source, rows, cols, format);
+  }
+  if (is_scaled || source.data.type == StoredType::kF8E5M2) return false;
+  *format = float_format(source.data.type == StoredType::kF32   ? SE_F32
+                         : source.data.type == StoredType::kF16 ? SE_F16
+                                                                : SE_BF16);
+  return true;
+}
+
+void read_float_rows(const CheckedMatrix& matrix, int64_t row, int64_t num_rows,
+                     const CanonicalTarget& to) {
+  const auto bytes = static_cast<size_t>(stored_type_bytes(matrix.source->data.type));
+  const auto cols = static_cast<size_t>(matrix.cols);
+  const auto rows = static_cast<size_t>(num_rows);
+  const auto first = static_cast<size_t>(row);
+  const uint8_t* data = matrix.source->data.data;
+  if (!matrix.source->transposed) {
+    std::memcpy(to.codes, data + first * cols * bytes, rows * cols * bytes);
+  } else {
+    for (size_t col = 0; col < cols; ++col) {
+      const uint8_t* from = data + (col * static_cast<size_t>(matrix.rows) + first) * bytes;
+      for (size_t i = 0; i < rows; ++i)
+        std::memcpy(to.codes + (i * cols + col) * bytes, from + i * bytes, bytes);
+    }
+  }
+  if (!matrix.scales.empty()) copy_grid_scales(matrix, row, num_rows, to.scales);
+}
+
 }  // namespace
 
-const StoredFormat kFloatFormat = {float_bytes, nullptr, decode_float_tile};
+const StoredFormat kFloatFormat = {float_bytes, nullptr, decode_float_tile, float_canonical,
+                                   read_float_rows};
 
 }  // namespace sparse_experts::decode_detail

@@ -72,8 +72,36 @@ void decode_gptq_tile(const CheckedMatrix& matrix, const Tile& tile) {
   }
 }
 
+bool gptq_canonical(const EncodedMatrix& source, int64_t rows, int64_t cols,
+                    SeMatrixFormat* format) {
+  return canonical_integers(source, format) && canonical_grid(source, rows, cols, format);
+}
+
+void read_gptq_rows(const CheckedMatrix& matrix, int64_t row, int64_t num_rows,
+                    const CanonicalTarget& to) {
+  const EncodedMatrix& source = *matrix.source;
+  const int32_t bits = source.bits;
+  const uint8_t flip = byte_flip(bits);
+  for (int64_t col = 0; col < matrix.cols; ++col) {
+    const uint8_t* words = source.data.data + row * 4;
+    for (int64_t i = 0; i < num_rows; ++i)
+      to.codes[i * matrix.cols + col] =
+          static_cast<uint8_t>(element_at(words + i * 4, matrix.rows * 4, col, bits)) ^ flip;
+  }
+  copy_grid_scales(matrix, row, num_rows, to.scales);
+  if (source.zero_point.bytes == 0) return;
+  const int64_t groups = matrix.grid_cols;
+  for (int64_t group = 0; group < groups; ++group) {
+    const uint8_t* zeros = source.zero_point.data + group * (matrix.rows * bits / 32) * 4;
+    for (int64_t i = 0; i < num_rows; ++i)
+      to.offsets[i * groups + group] =
+          static_cast<uint8_t>(zero_of(source, zeros, row + i)) ^ flip;
+  }
+}
+
 }  // namespace
 
-const StoredFormat kGptqFormat = {gptq_bytes, check_zero_point, decode_gptq_tile};
+const StoredFormat kGptqFormat = {gptq_bytes, check_zero_point, decode_gptq_tile, gptq_canonical,
+                                  read_gptq_rows};
 
 }  // namespace sparse_experts::decode_detail

@@ -16,4 +16,33 @@ inline float scaled(int32_t difference, float scale) {
   return static_cast<float>(difference) * scale;
 }
 
+// Unsigned integers of 2, 3, 4 or 8 bits whose zero point is stored or the middle: code, table and
+// offset of their canonical form. Those of 8 bits are held as signed bytes, 128 less.
+inline bool canonical_integers(const EncodedMatrix& source, SeMatrixFormat* format) {
+  const bool has_zero = source.zero_point.bytes > 0;
+  format->offset = has_zero ? SE_OFFSET_ZERO : SE_OFFSET_NONE;
+  switch (source.bits) {
+    case 2:
+      format->code = SE_CODE_U2;
+      format->table = has_zero ? SE_TABLE_Q : SE_TABLE_Q2;
+      return true;
+    case 3:
+      format->code = SE_CODE_U3;
+      format->table = has_zero ? SE_TABLE_Q : SE_TABLE_Q4;
+      return true;
+    case 4:
+      format->code = SE_CODE_U4;
+      format->table = has_zero ? SE_TABLE_Q : SE_TABLE_Q8;
+      return true;
+    case 8:
+      format->code = SE_CODE_I8;
+      return true;
+    default:
+      return false;
+  }
+}
+
+// What turns an unsigned integer or zero point into the canonical one.
+inline uint8_t byte_flip(int32_t bits) { return bits == 8 ? 0x80 : 0; }
+
 }  // namespace sparse_experts::decode_detail

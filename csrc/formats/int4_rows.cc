@@ -25,8 +25,29 @@ void decode_int4_rows_tile(const CheckedMatrix& matrix, const Tile& tile) {
   }
 }
 
+bool int4_rows_canonical(const EncodedMatrix& source, int64_t rows, int64_t cols,
+                         SeMatrixFormat* format) {
+  format->code = SE_CODE_U4;
+  format->table = SE_TABLE_Q8;
+  return canonical_grid(source, rows, cols, format);
+}
+
+void read_int4_rows(const CheckedMatrix& matrix, int64_t row, int64_t num_rows,
+                    const CanonicalTarget& to) {
+  for (int64_t i = 0; i < num_rows; ++i) {
+    const int64_t r = row + i;
+    const uint8_t* bytes = matrix.source->data.data + r / 2 * matrix.cols;
+    const auto shift = static_cast<uint32_t>(r % 2 * 4);
+    uint8_t* codes = to.codes + i * matrix.cols;
+    for (int64_t col = 0; col < matrix.cols; ++col)
+      codes[col] = static_cast<uint8_t>((bytes[col] >> shift & 15) ^ 8);
+  }
+  copy_grid_scales(matrix, row, num_rows, to.scales);
+}
+
 }  // namespace
 
-const StoredFormat kInt4RowsFormat = {int4_rows_bytes, nullptr, decode_int4_rows_tile};
+const StoredFormat kInt4RowsFormat = {int4_rows_bytes, nullptr, decode_int4_rows_tile,
+                                      int4_rows_canonical, read_int4_rows};
 
 }  // namespace sparse_experts::decode_detail

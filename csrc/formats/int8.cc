@@ -1,4 +1,6 @@
 // compressed-tensors "int-quantized": one signed byte per element.
+#include <cstring>
+
 #include "formats/groups.h"
 #include "formats/stored_format.h"
 
@@ -38,8 +40,30 @@ void decode_int8_tile(const CheckedMatrix& matrix, const Tile& tile) {
   }
 }
 
+bool int8_canonical(const EncodedMatrix& source, int64_t rows, int64_t cols,
+                    SeMatrixFormat* format) {
+  format->code = SE_CODE_I8;
+  format->offset = source.zero_point.bytes > 0 ? SE_OFFSET_ZERO : SE_OFFSET_NONE;
+  return canonical_grid(source, rows, cols, format);
+}
+
+void read_int8_rows(const CheckedMatrix& matrix, int64_t row, int64_t num_rows,
+                    const CanonicalTarget& to) {
+  const EncodedMatrix& source = *matrix.source;
+  std::memcpy(to.codes, source.data.data + row * matrix.cols,
+              static_cast<size_t>(num_rows * matrix.cols));
+  copy_grid_scales(matrix, row, num_rows, to.scales);
+  if (source.zero_point.bytes == 0) return;
+  const int64_t groups = matrix.grid_cols;
+  for (int64_t i = 0; i < num_rows; ++i)
+    std::memcpy(to.offsets + i * groups,
+                source.zero_point.data + (row + i) / source.block_rows * groups,
+                static_cast<size_t>(groups));
+}
+
 }  // namespace
 
-const StoredFormat kInt8Format = {int8_bytes, check_zero_point, decode_int8_tile};
+const StoredFormat kInt8Format = {int8_bytes, check_zero_point, decode_int8_tile, int8_canonical,
+                                  read_int8_rows};
 
 }  // namespace sparse_experts::decode_detail

@@ -1,4 +1,6 @@
 // compressed-tensors "pack-quantized": integers of 2, 4 or 8 bits in words of 32, along the columns.
+#include <algorithm>
+
 #include "core/numeric.h"
 #include "formats/groups.h"
 #include "formats/scalars.h"
@@ -67,8 +69,44 @@ void decode_packed_int_tile(const CheckedMatrix& matrix, const Tile& tile) {
   }
 }
 
+bool packed_int_canonical(const EncodedMatrix& source, int64_t rows, int64_t cols,
+                          SeMatrixFormat* format) {
+  return canonical_integers(source, format) && canonical_grid(source, rows, cols, format);
+}
+
+void read_packed_int_rows(const CheckedMatrix& matrix, int64_t row, int64_t num_rows,
+                          const CanonicalTarget& to) {
+  const EncodedMatrix& source = *matrix.source;
+  const int32_t bits = source.bits;
+  const int64_t per_word = 32 / bits;
+  const uint32_t mask = (uint32_t{1} << bits) - 1;
+  const uint8_t flip = byte_flip(bits);
+  const int64_t cols = matrix.cols;
+  const int64_t words_per_row = ceil_div(cols, per_word);
+  for (int64_t i = 0; i < num_rows; ++i) {
+    const uint8_t* words = source.data.data + (row + i) * words_per_row * 4;
+    uint8_t* codes = to.codes + i * cols;
+    for (int64_t col = 0; col < cols;) {
+      uint32_t word = load_u32(words + col / per_word * 4);
+      for (const int64_t end = std::min(col + per_word, cols); col < end; ++col, word >>= bits)
+        codes[col] = static_cast<uint8_t>(word & mask) ^ flip;
+    }
+  }
+  copy_grid_scales(matrix, row, num_rows, to.scales);
+  if (source.zero_point.bytes == 0) return;
+  const int64_t groups = matrix.grid_cols;
+  for (int64_t i = 0; i < num_rows; ++i) {
+    const int64_t r = row + i;
+    const uint8_t* zeros = source.zero_point.data + r / per_word * groups * 4;
+    for (int64_t group = 0; group < groups; ++group)
+      to.offsets[i * groups + group] =
+          static_cast<uint8_t>(load_u32(zeros + group * 4) >> (r % per_word * bits) & mask) ^ flip;
+  }
+}
+
 }  // namespace
 
-const StoredFormat kPackedIntFormat = {packed_int_bytes, check_zero_point, decode_packed_int_tile};
+const StoredFormat kPackedIntFormat = {packed_int_bytes, check_zero_point, decode_packed_int_tile,
+                                       packed_int_canonical, read_packed_int_rows};
 
 }  // namespace sparse_experts::decode_detail

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "formats/decode.h"
+#include "formats/stored_matrix.h"
 
 namespace sparse_experts::decode_detail {
 
@@ -33,6 +34,15 @@ struct Tile {
   int64_t stride = 0;  // in elements
 };
 
+// Where the canonical form of rows goes: dense, the first byte of the first row each.
+struct CanonicalTarget {
+  uint8_t* codes;
+  uint8_t* scales;
+  uint8_t* offsets;
+  uint16_t* super_scales;
+  uint16_t* super_offsets;
+};
+
 // What a format does; what it is made of is its row in kCodecs. One file per format.
 struct StoredFormat {
   // Bytes of the weights; 0 when the shape does not fit the format or they overflow. The type of
@@ -41,6 +51,13 @@ struct StoredFormat {
   // What its zero points must be; NULL where it has none.
   Status (*check_zero_point)(const EncodedMatrix& source, const CheckedMatrix& matrix);
   void (*decode_tile)(const CheckedMatrix& matrix, const Tile& tile);
+  // Its format without decoding (formats/canonical.h), from the types of its tensors alone; false:
+  // it has none.
+  bool (*canonical)(const EncodedMatrix& source, int64_t rows, int64_t cols,
+                    SeMatrixFormat* format);
+  // Rows [row, row + num_rows) of that form.
+  void (*read_rows)(const CheckedMatrix& matrix, int64_t row, int64_t num_rows,
+                    const CanonicalTarget& to);
 };
 
 extern const StoredFormat kFloatFormat;
@@ -58,6 +75,16 @@ inline const CodecRow& codec_row(Codec codec) { return kCodecs[static_cast<int32
 
 // `a * b` elements of one of `types`, exactly.
 Status check_span(const char* name, const Span& span, StoredTypes types, int64_t a, int64_t b);
+
+// For formats whose scales are a grid: scale, blocks and flags of the canonical form (false where
+// there are no scales), and the scales of rows.
+bool canonical_grid(const EncodedMatrix& source, int64_t rows, int64_t cols,
+                    SeMatrixFormat* format);
+void copy_grid_scales(const CheckedMatrix& matrix, int64_t row, int64_t num_rows, uint8_t* to);
+
+// Rows of a checked matrix in a float dtype; `stride` in elements.
+void decode_rows(const CheckedMatrix& matrix, const RowRun& run, int32_t dtype, void* out,
+                 int64_t stride);
 
 // Fills the checked form; reads nothing outside the spans.
 Status check_matrix(const EncodedMatrix& source, int64_t rows, int64_t cols, CheckedMatrix* out);

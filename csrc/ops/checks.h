@@ -9,13 +9,6 @@
 #include "core/dtype.h"
 #include "core/status.h"
 
-// Returns the status from the calling function unless it is ok.
-#define SE_RETURN_IF_ERROR(expression)                  \
-  do {                                                  \
-    ::sparse_experts::Status se_status_ = (expression); \
-    if (!se_status_.is_ok()) return se_status_;         \
-  } while (false)
-
 #define SE_CHECK_ARGUMENT(condition, message)                            \
   do {                                                                   \
     if (!(condition)) return ::sparse_experts::Status::invalid(message); \

@@ -40,8 +40,7 @@ TEST_CASE("strides, negative ones too, say where an element is") {
   const MatrixSlot slot = layer->matrix_slot(MatrixRole::kExpert, 0, MatrixKind::kUp);
   const auto values = counting(8 * 6);
   const auto store = [&](int64_t offset, int64_t row_stride, int64_t col_stride) {
-    store_matrix(*executor, {bytes_of(values) + offset * 4, SE_F32, row_stride, col_stride}, slot,
-                 layer->held());
+    store_matrix(*executor, {bytes_of(values) + offset * 4, SE_F32, row_stride, col_stride}, slot);
   };
   store(0, 6, 1);
   CHECK(element(slot.data, 7, 5, 6) == 47);
@@ -63,7 +62,7 @@ TEST_CASE("values are rounded to the format that the backend holds") {
     const auto layer = LayerState::create(description, executor);
     const MatrixSlot slot = layer->matrix_slot(MatrixRole::kExpert, 0, MatrixKind::kDown);
     const std::vector<float> values(6 * 8, 1.00390625F);  // halfway: rounds to even, 1
-    store_matrix(*executor, {bytes_of(values), SE_F32, 8, 1}, slot, layer->held());
+    store_matrix(*executor, {bytes_of(values), SE_F32, 8, 1}, slot);
     uint16_t stored = 0;
     std::memcpy(&stored, slot.data + (6 * 8 - 1) * 2, 2);
     CHECK(stored == 0x3f80);
@@ -83,7 +82,7 @@ TEST_CASE("fused gate and up come apart, in halves or in alternate rows") {
       const auto layer = LayerState::create(description, executor);
       const MatrixSlot slot = layer->matrix_slot(MatrixRole::kExpert, 1, MatrixKind::kGateUp);
       const auto values = counting(16 * 6);
-      store_matrix(*executor, {bytes_of(values), SE_F32, 6, 1}, slot, layer->held());
+      store_matrix(*executor, {bytes_of(values), SE_F32, 6, 1}, slot);
       for (int64_t row = 0; row < 8; ++row) {
         const int64_t gate = interleaved ? 2 * row : row;
         const int64_t up = interleaved ? 2 * row + 1 : row + 8;
@@ -109,12 +108,12 @@ TEST_CASE("a long matrix goes in pieces that break no granule") {
     const auto layer = LayerState::create(description, executor);
     const MatrixSlot slot = layer->matrix_slot(MatrixRole::kExpert, 0, MatrixKind::kGateUp);
     const auto values = counting(2002 * 1024);
-    store_matrix(*executor, {bytes_of(values), SE_F32, 1024, 1}, slot, layer->held());
+    store_matrix(*executor, {bytes_of(values), SE_F32, 1024, 1}, slot);
     CHECK(element(slot.data, 1000, 1023, 1024) == values[1000 * 1024 + 1023]);
     CHECK(element(slot.up_data, 0, 0, 1024) == values[1001 * 1024]);
     CHECK(element(slot.up_data, 1000, 1023, 1024) == values.back());
     CHECK(stub.breaches() == 0);
-    zero_matrix(*executor, slot, layer->held());
+    zero_matrix(*executor, slot);
     CHECK(element(slot.up_data, 1000, 1023, 1024) == 0);
     CHECK(stub.breaches() == 0);
   }
@@ -128,7 +127,7 @@ TEST_CASE("a write that fails half-way is told") {
   const auto values = counting(16 * 6);
   stub.fail(Call::kMatrixWrite, SE_DEVICE_LOST, 1);
   const StridedSource source = {bytes_of(values), SE_F32, 6, 1};
-  const auto store = [&] { store_matrix(*executor, source, slot, layer->held()); };
+  const auto store = [&] { store_matrix(*executor, source, slot); };
   CHECK(failure_of(store).code == ErrorCode::kDeviceLost);
 }
 

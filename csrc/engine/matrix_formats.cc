@@ -1,0 +1,54 @@
+#include "engine/matrix_formats.h"
+
+#include <cstring>
+#include <numeric>
+
+#include "core/matrix_format.h"
+#include "formats/quantize.h"
+
+namespace sparse_experts::engine {
+
+SeMatrixFormat expanded_format(const DeviceExecutor& executor, int32_t dtype) {
+  SeMatrixFormat format = float_format(dtype);
+  const int32_t support = executor.backend().matrix_format(executor.device(), dtype, &format);
+  // Values are written as floats.
+  if (support == SE_FORMAT_NO || !is_float_format(format)) {
+    fail_argument("The device does not hold matrices of this dtype");
+  }
+  return format;
+}
+
+SeMatrixFormat half_format(SeMatrixFormat format, int64_t rows, bool is_interleaved) {
+  if (format.block_rows == 0 || format.block_rows >= rows) return format;
+  if (is_interleaved) {
+    format.block_rows = format.block_rows % 2 == 0 ? format.block_rows / 2 : 1;
+  } else {
+    // A block may end in the middle of another one, counted from the first row of the second half.
+    format.block_rows = std::gcd(format.block_rows, rows / 2);
+  }
+  return format;
+}
+
+ChosenFormat choose_format(const DeviceExecutor& executor, int32_t dtype, WeightsMode mode,
+                           const StoredSource& source, bool is_interleaved) {
+  ChosenFormat chosen;
+  const bool has_form = canonical_format(source.encoding, source.rows, source.cols, &chosen.format);
+  if (has_form && source.kind == MatrixKind::kGateUp)
+    chosen.format = half_format(chosen.format, source.rows, is_interleaved);
+  if (mode == WeightsMode::kInt8 || mode == WeightsMode::kInt4) {
+    const auto bits = mode == WeightsMode::kInt8 ? QuantizedBits::k8 : QuantizedBits::k4;
+    const SeMatrixFormat wanted = quantized_format(bits, source.cols);
+    chosen.is_stored = has_form && is_same_format(chosen.format, wanted);
+    chosen.format = wanted;
+  } else if (has_form && mode != WeightsMode::kExpand) {
+    chosen.is_stored = true;
+  } else {
+    return {expanded_format(executor, dtype), false};
+  }
+  SeMatrixFormat held = chosen.format;
+  const int32_t support = executor.backend().matrix_format(executor.device(), dtype, &held);
+  if (support == SE_FORMAT_AS_IS) return chosen;
+  return {expanded_format(executor, dtype), false};
+}
+
+}  // namespace sparse_experts::engine
