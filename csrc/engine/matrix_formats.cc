@@ -18,6 +18,19 @@ SeMatrixFormat expanded_format(const DeviceExecutor& executor, int32_t dtype) {
   return format;
 }
 
+namespace {
+
+// Floats are converted to the layer's dtype unless they are narrower, because reading wider ones
+// costs more than their exactness is worth to most; kStored keeps them.
+bool is_expanded(const SeMatrixFormat& format, int32_t dtype, WeightsMode mode) {
+  if (mode == WeightsMode::kExpand) return true;
+  const int32_t own = float_format(dtype).code;
+  return mode == WeightsMode::kAuto && is_float_format(format) && format.code != own &&
+         code_bits(format.code) >= code_bits(own);
+}
+
+}  // namespace
+
 SeMatrixFormat half_format(SeMatrixFormat format, int64_t rows, bool is_interleaved) {
   if (format.block_rows == 0 || format.block_rows >= rows) return format;
   if (is_interleaved) {
@@ -40,7 +53,7 @@ ChosenFormat choose_format(const DeviceExecutor& executor, int32_t dtype, Weight
     const SeMatrixFormat wanted = quantized_format(bits, source.cols);
     chosen.is_stored = has_form && is_same_format(chosen.format, wanted);
     chosen.format = wanted;
-  } else if (has_form && mode != WeightsMode::kExpand) {
+  } else if (has_form && !is_expanded(chosen.format, dtype, mode)) {
     chosen.is_stored = true;
   } else {
     return {expanded_format(executor, dtype), false};

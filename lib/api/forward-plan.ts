@@ -5,7 +5,7 @@ import { expectedExperts, unitCosts } from '../block/cost.js'
 import { DTYPES, type DType } from '../block/dtype.js'
 import { invalidArgType, invalidArgValue } from '../block/errors.js'
 import { resolveConfig } from '../block/resolve.js'
-import { heldFormat, matrixBytes } from '../block/weight-format.js'
+import { dtypeFormat, type LayerWeightFormat, uniformFormat } from '../block/weight-format.js'
 import type { LayerRuntime, StageKernels } from '../devices/contract.js'
 import { chooseDevice, type DeviceOption, forwardNeeds } from '../devices/device.js'
 
@@ -63,16 +63,18 @@ export function plan(
   checkNumTokens(numTokens)
   const chosen = chooseDevice(device)
   const needs = forwardNeeds(chosen, resolved, dtype, numTokens, options.batchInvariant ?? false)
-  return makePlan(resolved, dtype, chosen.id, numTokens, needs.kernels, needs.workspaceBytes)
+  const format = uniformFormat(resolved, dtypeFormat(dtype))
+  return makePlan(resolved, dtype, format, chosen.id, numTokens, needs.kernels, needs.workspaceBytes)
 }
 
 /** @internal The same of a layer that is loaded. */
 export function explainForward(runtime: LayerRuntime, numTokens: number): ForwardPlan {
   checkNumTokens(numTokens)
-  const { config, dtype, device } = runtime
+  const { config, dtype, weightFormat, device } = runtime
   return makePlan(
     config,
     dtype,
+    weightFormat,
     device,
     numTokens,
     runtime.kernels(numTokens),
@@ -90,20 +92,19 @@ function checkNumTokens(numTokens: unknown): void {
 function makePlan(
   config: ResolvedMoeConfig,
   dtype: DType,
+  format: LayerWeightFormat,
   device: string,
   numTokens: number,
   kernels: StageKernels,
   workspace: number,
 ): ForwardPlan {
-  const format = heldFormat(dtype)
   const unit = unitCosts(config, format)
   const { hiddenSize, intermediateSize, numExperts, topK } = config
   const width = config.latentSize || hiddenSize
   const outputs = numExperts + config.numIdentityExperts
   const slots = (numTokens * topK * numExperts) / outputs
   const hit = expectedExperts(outputs, topK, numTokens) * (numExperts / outputs)
-  const gateBytes = matrixBytes(format, intermediateSize, width)
-  const downBytes = matrixBytes(format, width, intermediateSize)
+  const downBytes = unit.expertBytes - unit.gateUpBytes
   const upMatrices = config.gated ? 2 : 1
   const upFlops = 2 * upMatrices * width * intermediateSize
   const sharedFlops = numTokens * (unit.sharedFlops + unit.latentFlops)
@@ -126,7 +127,7 @@ function makePlan(
       stage: 'gateUp',
       kernel: kernels.gateUp,
       flops: slots * upFlops,
-      bytes: hit * upMatrices * gateBytes + 4 * slots * (width + intermediateSize),
+      bytes: hit * unit.gateUpBytes + 4 * slots * (width + intermediateSize),
     },
     {
       stage: 'down',
@@ -147,7 +148,7 @@ function makePlan(
     numTokens,
     stages,
     workspaceBytes: workspace,
-    residentBytes: numExperts * unit.expertBytes + unit.alwaysBytes + unit.routerBytes,
+    residentBytes: unit.expertsBytes + unit.alwaysBytes + unit.routerBytes,
     expectedExperts: hit,
     expectedWeightBytes: numTokens === 0 ? 0 : hit * unit.expertBytes + always + unit.routerBytes,
     flops: slots * unit.expertFlops + sharedFlops + numTokens * unit.routerFlops,

@@ -2,6 +2,7 @@
 
 import { DTYPES, type DType } from '../block/dtype.js'
 import { checkOptionKeys, invalidArgType, invalidArgValue } from '../block/errors.js'
+import { WEIGHTS_OPTIONS, type WeightsOption } from '../block/weight-format.js'
 import type { DeviceOption } from '../devices/device.js'
 import { checkSignal } from './forward-arguments.js'
 
@@ -11,6 +12,17 @@ export interface LayerOptions {
   device?: DeviceOption
   /** Arithmetic of the expert matmuls. @defaultValue 'auto': the dtype of the checkpoint, or of the given arrays */
   dtype?: 'auto' | DType
+  /**
+   * How the matrices of the experts are held.
+   * - 'stored': the codes, scales and offsets of the checkpoint, multiplied in place, exactly. ERR_MOE_UNSUPPORTED_FORMAT where the
+   *   device does not read that form
+   * - 'auto': as 'stored' where the device reads the form, else as 'expand'
+   * - 'expand': every weight decoded and rounded once to `dtype`
+   * - 'int8', 'int4': quantised while they are read, in blocks of 32 columns with an f16 scale; a loss (see docs/numerics.md)
+   *
+   * {@link MoeLayer.weightFormat} says what became of each. @defaultValue 'auto'
+   */
+  weights?: WeightsOption
   /** CPU threads that one forward may use. @defaultValue all of the device's (SPARSE_EXPERTS_THREADS, else the cores) */
   threads?: number
   /**
@@ -41,13 +53,16 @@ export interface LoadProgress {
   totalBytes: number
 }
 
-const LAYER_KEYS = ['device', 'dtype', 'threads', 'batchInvariant', 'maxQueuedTokens']
+const LAYER_KEYS = ['device', 'dtype', 'weights', 'threads', 'batchInvariant', 'maxQueuedTokens']
 
 /** Options that {@link LayerOptions} names, and `more`. */
 export function checkLayerOptions(options: LayerOptions, more: readonly string[] = []): void {
   if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options)
   checkOptionKeys(options, [...LAYER_KEYS, ...more])
-  const { dtype, threads, batchInvariant, maxQueuedTokens } = options
+  const { dtype, weights, threads, batchInvariant, maxQueuedTokens } = options
+  if (weights !== undefined && !WEIGHTS_OPTIONS.includes(weights)) {
+    throw invalidArgValue('weights', "'auto', 'stored', 'expand', 'int8' or 'int4'", weights)
+  }
   if (batchInvariant !== undefined && typeof batchInvariant !== 'boolean') {
     throw invalidArgType('batchInvariant', 'a boolean', batchInvariant)
   }

@@ -2,11 +2,11 @@
 
 import { channel } from 'node:diagnostics_channel'
 import type { MoeConfig, ResolvedMoeConfig } from '../block/config.js'
-import { countWork, type Work } from '../block/cost.js'
+import { countWork, type UnitCosts, unitCosts, type Work } from '../block/cost.js'
 import type { DType } from '../block/dtype.js'
 import { invalidArgType, invalidArgValue, MoeError } from '../block/errors.js'
 import { resolveConfig } from '../block/resolve.js'
-import { heldFormat } from '../block/weight-format.js'
+import type { LayerWeightFormat } from '../block/weight-format.js'
 import type { MoeWeights } from '../block/weights.js'
 import { planLayer } from '../checkpoint/plan/layer.js'
 import type { LayerRuntime } from '../devices/contract.js'
@@ -53,10 +53,13 @@ export class MoeLayer {
   readonly device: string
   /** Arithmetic of the expert matmuls, and what a `Uint16Array` of hidden states holds. */
   readonly dtype: DType
+  /** What each matrix was stored as, what is held for each weight, and the bits per weight; a list where experts differ. */
+  readonly weightFormat: LayerWeightFormat
 
   readonly #runtime: LayerRuntime
   readonly #stats: StatsCounter
   readonly #calls: CallQueue
+  readonly #unit: UnitCosts
   #disposed = false
   #failure: MoeError | null = null
 
@@ -65,6 +68,8 @@ export class MoeLayer {
     this.config = runtime.config
     this.device = runtime.device
     this.dtype = runtime.dtype
+    this.weightFormat = runtime.weightFormat
+    this.#unit = unitCosts(this.config, this.weightFormat)
     this.#stats = new StatsCounter(runtime.config.numExperts)
     this.#calls = new CallQueue(runtime, options.maxQueuedTokens ?? DEFAULT_MAX_QUEUED_TOKENS)
   }
@@ -90,6 +95,7 @@ export class MoeLayer {
     signal?.throwIfAborted()
     const dtype = options.dtype === undefined || options.dtype === 'auto' ? plan.storedDtype : options.dtype
     const runtime = await loadRuntime(device, plan, dtype, {
+      weights: options.weights ?? 'auto',
       threads: options.threads ?? 0,
       batchInvariant: options.batchInvariant ?? false,
       signal,
@@ -113,8 +119,13 @@ export class MoeLayer {
     const resolved = resolveConfig(config)
     const device = chooseDevice(options.device ?? 'auto')
     const dtype = options.dtype === undefined ? 'auto' : options.dtype
-    const { threads = 0, batchInvariant = false } = options
-    return new MoeLayer(createRuntime(device, resolved, dtype, weights, { threads, batchInvariant }), options)
+    const { weights: held = 'auto', threads = 0, batchInvariant = false } = options
+    const runtime = createRuntime(device, resolved, dtype, weights, {
+      weights: held,
+      threads,
+      batchInvariant,
+    })
+    return new MoeLayer(runtime, options)
   }
 
   /** `true` once {@link dispose} was called. */
@@ -236,7 +247,7 @@ export class MoeLayer {
 
   #finish<H extends HiddenStates>({ request, output }: PreparedForward, began: number): ForwardResult<H> {
     const { numTokens, topkIds, topkWeights, nonFinite, replay } = request
-    const work = countWork(this.config, heldFormat(this.dtype), topkIds, numTokens, !replay, topkWeights)
+    const work = countWork(this.config, this.#unit, topkIds, numTokens, !replay, topkWeights)
     const nonFiniteRows = flaggedRows(nonFinite)
     this.#stats.add(numTokens, work)
     this.#publish(numTokens, began, work, nonFiniteRows.length)

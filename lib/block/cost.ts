@@ -2,7 +2,7 @@
 
 import { allocate } from './allocate.js'
 import type { ResolvedMoeConfig } from './config.js'
-import { matrixBytes, type WeightFormat } from './weight-format.js'
+import { countMatrixBytes, type LayerWeightFormat } from './weight-format.js'
 
 /** The ledger of one call. A multiply-add counts as two FLOPs; weight bytes count each distinct expert once. */
 export interface Work {
@@ -25,13 +25,19 @@ export interface UnitCosts {
   sharedFlops: number
   latentFlops: number
   routerBytes: number
+  /** Of gate and up of one expert, and of all its matrices: the mean where experts are held differently. */
+  gateUpBytes: number
   expertBytes: number
+  /** Of each expert; `null`: all alike. */
+  bytesOfExperts: Float64Array | null
+  /** Of all experts. */
+  expertsBytes: number
   /** Shared experts, latent projections, shared gate: read by every call with tokens. */
   alwaysBytes: number
 }
 
 /** FLOPs per token and bytes of each part, the matrices held in `format`. */
-export function unitCosts(config: ResolvedMoeConfig, format: WeightFormat): UnitCosts {
+export function unitCosts(config: ResolvedMoeConfig, format: LayerWeightFormat): UnitCosts {
   const width = config.latentSize || config.hiddenSize
   const matrices = config.gated ? 3 : 2
   const outputs = config.numExperts + config.numIdentityExperts
@@ -39,34 +45,34 @@ export function unitCosts(config: ResolvedMoeConfig, format: WeightFormat): Unit
   const sharedElements = matrices * config.hiddenSize * config.sharedIntermediateSize
   const sharedGateElements = config.sharedGate === 'plain' ? 0 : config.hiddenSize
   const latentElements = 2 * config.hiddenSize * config.latentSize
-  const mlpBytes = (intermediate: number, outer: number) =>
-    (matrices - 1) * matrixBytes(format, intermediate, outer) + matrixBytes(format, outer, intermediate)
-  const latentBytes =
-    matrixBytes(format, config.latentSize, config.hiddenSize) +
-    matrixBytes(format, config.hiddenSize, config.latentSize)
+  const bytes = countMatrixBytes(config, format)
   return {
     routerFlops: 2 * config.hiddenSize * outputs,
     expertFlops: 2 * expertElements,
     sharedFlops: 2 * (sharedElements + sharedGateElements),
     latentFlops: 2 * latentElements,
     routerBytes: 4 * config.hiddenSize * outputs,
-    expertBytes: mlpBytes(config.intermediateSize, width),
-    alwaysBytes:
-      mlpBytes(config.sharedIntermediateSize, config.hiddenSize) + latentBytes + 4 * sharedGateElements,
+    gateUpBytes: bytes.gateUp,
+    expertBytes: bytes.gateUp + bytes.down,
+    bytesOfExperts: bytes.experts,
+    expertsBytes:
+      bytes.experts?.reduce((sum, ofOne) => sum + ofOne, 0) ??
+      config.numExperts * (bytes.gateUp + bytes.down),
+    alwaysBytes: bytes.shared + bytes.latent + 4 * sharedGateElements,
   }
 }
 
 /**
  * Counts the work of a call from its routing.
  *
- * @param format that the layer holds its matrices in
+ * @param unit {@link unitCosts} of the layer
  * @param topkIds `[numTokens, topK]`, −1 in dropped slots
  * @param gateRan `false` for a replayed routing
  * @param topkWeights where the gate made a NaN (a row without finite logits) no expert ran
  */
 export function countWork(
   config: ResolvedMoeConfig,
-  format: WeightFormat,
+  unit: UnitCosts,
   topkIds: Int32Array,
   numTokens: number,
   gateRan: boolean,
@@ -81,16 +87,15 @@ export function countWork(
     expertTokens[expert]!++
     slots++
   }
-  let distinct = 0
-  for (const count of expertTokens) if (count > 0) distinct++
-  const unit = unitCosts(config, format)
+  let expertBytes = 0
+  for (let e = 0; e < expertTokens.length; e++)
+    if (expertTokens[e]! > 0) expertBytes += unit.bytesOfExperts?.[e] ?? unit.expertBytes
   const perToken = unit.sharedFlops + unit.latentFlops
   return {
     flops: slots * unit.expertFlops + numTokens * (perToken + (gateRan ? unit.routerFlops : 0)),
     denseFlops: numTokens * (config.numExperts * unit.expertFlops + perToken + unit.routerFlops),
-    weightBytes:
-      numTokens === 0 ? 0 : distinct * unit.expertBytes + unit.alwaysBytes + (gateRan ? unit.routerBytes : 0),
-    denseWeightBytes: config.numExperts * unit.expertBytes + unit.alwaysBytes + unit.routerBytes,
+    weightBytes: numTokens === 0 ? 0 : expertBytes + unit.alwaysBytes + (gateRan ? unit.routerBytes : 0),
+    denseWeightBytes: unit.expertsBytes + unit.alwaysBytes + unit.routerBytes,
     expertTokens,
   }
 }

@@ -4,6 +4,7 @@ import type { ResolvedMoeConfig } from '../block/config.js'
 import type { DType, FloatArray } from '../block/dtype.js'
 import type { MoeError } from '../block/errors.js'
 import type { ResolvedRouting, RoutingVectors } from '../block/routing.js'
+import type { LayerWeightFormat } from '../block/weight-format.js'
 import type { Stored } from './device-array.js'
 
 /**
@@ -83,8 +84,10 @@ export interface LayerRuntime {
   /** 'reference', 'cpu', 'cuda:0' … */
   readonly device: string
   readonly config: ResolvedMoeConfig
-  /** Of the expert weights. */
+  /** Arithmetic of the expert matmuls. */
   readonly dtype: DType
+  /** How its matrices are held. */
+  readonly weightFormat: LayerWeightFormat
   /** Queues a forward behind those before it; never blocks, never throws synchronously. */
   forward(request: ForwardRequest): RuntimeCall
   /** Runs on the calling thread as soon as the device is free. */

@@ -3,8 +3,9 @@
 import type { ResolvedMoeConfig } from '../block/config.js'
 import type { DType } from '../block/dtype.js'
 import { isUint16Array } from '../block/typed-arrays.js'
+import type { WeightsOption } from '../block/weight-format.js'
 import type { MoeWeights, WeightMatrix } from '../block/weights.js'
-import { loadMatrices } from '../checkpoint/load/matrices.js'
+import { decodedFormats, loadMatrices } from '../checkpoint/load/matrices.js'
 import { readVectors } from '../checkpoint/load/vectors.js'
 import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
 import type { LayerRuntime, StageRuntime } from './contract.js'
@@ -16,6 +17,8 @@ import { ReferenceLayerRuntime, referenceStages } from './reference/runtime.js'
 
 /** What loading may be told. */
 export interface LoadRuntimeOptions {
+  /** How matrices are held. */
+  weights: WeightsOption
   /** 0: all of the device's. */
   threads: number
   batchInvariant: boolean
@@ -28,7 +31,7 @@ export async function loadRuntime(
   device: ChosenDevice,
   plan: LayerPlan,
   dtype: DType,
-  { threads, batchInvariant, signal, onProgress }: LoadRuntimeOptions,
+  { weights, threads, batchInvariant, signal, onProgress }: LoadRuntimeOptions,
 ): Promise<LayerRuntime> {
   const { totalBytes } = plan
   for (const notice of plan.notices) log('warn', notice)
@@ -53,14 +56,16 @@ export async function loadRuntime(
     const vectors = await readVectors(plan, { signal, onBytes })
     signal?.throwIfAborted()
     if (!device.addon) {
-      const matrices = await loadMatrices(plan, dtype, { signal, onBytes })
+      const matrices = await loadMatrices(plan, dtype, { weights, signal, onBytes })
       signal?.throwIfAborted()
-      return ReferenceLayerRuntime.fromTensors(plan.config, dtype, vectors, matrices)
+      const format = decodedFormats(plan, dtype, weights)
+      return ReferenceLayerRuntime.fromTensors(plan.config, dtype, vectors, matrices, format)
     }
     const readBytes = loadedBytes
     return await loadNativeLayer(device.addon, plan, vectors, {
       device: device.id,
       dtype,
+      weights,
       threads,
       batchInvariant,
       signal,
@@ -91,10 +96,10 @@ export function createRuntime(
   config: ResolvedMoeConfig,
   asked: 'auto' | DType,
   weights: MoeWeights,
-  options: { threads: number; batchInvariant: boolean },
+  options: { weights: WeightsOption; threads: number; batchInvariant: boolean },
 ): LayerRuntime {
   const dtype = asked === 'auto' ? storedDtype(weights) : asked
-  if (!device.addon) return ReferenceLayerRuntime.fromWeights(config, dtype, weights)
+  if (!device.addon) return ReferenceLayerRuntime.fromWeights(config, dtype, weights, options.weights)
   return createNativeLayer(device.addon, config, weights, { ...options, device: device.id, dtype })
 }
 

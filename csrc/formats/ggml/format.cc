@@ -1,7 +1,9 @@
 // The stored format of GGUF files: rows of blocks, each of which holds its scales.
 #include <algorithm>
+#include <cstring>
 #include <iterator>
 
+#include "core/matrix_format.h"
 #include "core/value_tables.h"
 #include "formats/ggml/block.h"
 #include "formats/scalars.h"
@@ -128,9 +130,50 @@ void decode_ggml_tile(const CheckedMatrix& matrix, const Tile& tile) {
   }
 }
 
+bool ggml_canonical(const EncodedMatrix& source, int64_t /*rows*/, int64_t /*cols*/,
+                    SeMatrixFormat* format) {
+  const GgmlLayout* layout = ggml_layout(source.data.type);
+  if (layout == nullptr) return false;
+  format->code = layout->code;
+  format->table = layout->table;
+  format->scale = layout->scale;
+  format->offset = layout->offset;
+  format->block_rows = 1;
+  format->block_cols = layout->group_size;
+  if (has_super_scales(*format) || layout->offset == SE_OFFSET_U8)
+    format->super_cols = stored_type_elements(layout->type);
+  if (source.global_scale_op == GlobalScale::kMultiply)
+    format->flags = SE_FORMAT_GLOBAL_MULTIPLIES;
+  return true;
+}
+
+void read_ggml_rows(const CheckedMatrix& matrix, int64_t row, int64_t num_rows,
+                    const CanonicalTarget& to) {
+  const GgmlLayout& layout = *ggml_layout(matrix.source->data.type);
+  const auto elements = static_cast<size_t>(stored_type_elements(layout.type));
+  const auto block_bytes = static_cast<size_t>(stored_type_bytes(layout.type));
+  const size_t groups = elements / static_cast<size_t>(layout.group_size);
+  const size_t scales = groups * static_cast<size_t>(scale_bytes(layout.scale));
+  const size_t offsets = groups * static_cast<size_t>(offset_bytes(layout.offset));
+  const size_t blocks_per_row = static_cast<size_t>(matrix.cols) / elements;
+  const uint8_t* from =
+      matrix.source->data.data + static_cast<size_t>(row) * blocks_per_row * block_bytes;
+  GgmlBlock block;
+  for (size_t i = 0; i < static_cast<size_t>(num_rows) * blocks_per_row; ++i) {
+    layout.unpack(from + i * block_bytes, &block);
+    std::memcpy(to.codes + i * elements, block.codes.data(), elements);
+    std::memcpy(to.scales + i * scales, block.scales.data(), scales);
+    if (offsets > 0) std::memcpy(to.offsets + i * offsets, block.offsets.data(), offsets);
+    if (layout.scale == SE_SCALE_U8 || layout.scale == SE_SCALE_I8)
+      to.super_scales[i] = block.super_scale;
+    if (layout.offset == SE_OFFSET_U8) to.super_offsets[i] = block.super_offset;
+  }
+}
+
 }  // namespace
 
-const StoredFormat kGgmlFormat = {ggml_bytes, nullptr, decode_ggml_tile};
+const StoredFormat kGgmlFormat = {ggml_bytes, nullptr, decode_ggml_tile, ggml_canonical,
+                                  read_ggml_rows};
 
 }  // namespace decode_detail
 }  // namespace sparse_experts

@@ -8,7 +8,7 @@
 
 import type { DType, ResolvedMoeConfig } from 'sparse-experts'
 import { type UnitCosts, unitCosts } from '../../../lib/block/cost.js'
-import { heldFormat } from '../../../lib/block/weight-format.js'
+import { dtypeFormat, uniformFormat } from '../../../lib/block/weight-format.js'
 import type { LayerRouting } from './decoder.js'
 
 /** What one request has taken. */
@@ -26,7 +26,7 @@ export class RequestLedger {
 
   /** @param config of the sparse layers, which are alike */
   constructor(config: Readonly<ResolvedMoeConfig>, dtype: DType, numRequests: number) {
-    this.#unit = unitCosts(config, heldFormat(dtype))
+    this.#unit = unitCosts(config, uniformFormat(config, dtypeFormat(dtype)))
     this.accounts = Array.from({ length: numRequests }, () => ({
       tokens: 0,
       flops: 0,

@@ -3,7 +3,9 @@
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType, FloatArray } from '../../block/dtype.js'
 import type { ResolvedRouting, RoutingVectors } from '../../block/routing.js'
+import type { WeightsOption } from '../../block/weight-format.js'
 import type { MatrixItem } from '../../checkpoint/plan/layer-plan.js'
+import type { MatrixCode } from '../../spec/enums.js'
 import type { VectorTensors } from '../../spec/vectors.js'
 import type {
   ExpertMatmulRequest,
@@ -69,6 +71,25 @@ export interface NativeBackend {
   devices: NativeDeviceInfo[]
 }
 
+/** A format of matrices: SeMatrixFormat of csrc/abi/backend.h, its enums by name. */
+export interface NativeMatrixFormat {
+  code: MatrixCode
+  table: string
+  scale: string
+  offset: string
+  blockRows: number
+  blockCols: number
+  superCols: number
+  flags: number
+}
+
+/** How matrices are held: an index into `formats` for each, and whether its weights are those of its source, exactly. */
+export interface ChosenFormats {
+  formats: NativeMatrixFormat[]
+  formatOf: number[]
+  isStored: boolean[]
+}
+
 export interface NativeLayerDescription {
   /** 'cpu', 'cuda:0' … */
   device: string
@@ -80,6 +101,10 @@ export interface NativeLayerDescription {
   threads: number
   /** A row's bits never depend on the rows beside it. */
   batchInvariant: boolean
+  /** Formats of `matrices`, an index each; the others hold values of `dtype`. */
+  formats?: readonly NativeMatrixFormat[]
+  formatOf?: readonly number[]
+  matrices?: readonly Pick<MatrixItem, 'role' | 'expert' | 'matrix'>[]
 }
 
 /** What a device has done since it was opened, and what it holds. Zeros on 'cpu'. */
@@ -111,6 +136,16 @@ export interface NativeAddon {
   counters(device: string): NativeCounters
   /** Contents are arbitrary. Throws OUT_OF_MEMORY, DEVICE_UNAVAILABLE or DEVICE_LOST. */
   allocate(device: string, bytes: number): NativeBuffer
+  /** The formats in which a device would hold matrices; of a fused gateUp, those of both halves. Reads headers only. */
+  chooseFormats(
+    device: string,
+    dtype: DType,
+    weights: WeightsOption,
+    gateUpInterleaved: boolean,
+    items: readonly MatrixItem[],
+  ): ChosenFormats
+  /** Memory of a matrix in a format that the device holds. */
+  matrixBytes(device: string, dtype: DType, format: NativeMatrixFormat, rows: number, cols: number): number
   /**
    * Allocates all weight memory; throws OUT_OF_MEMORY, DEVICE_UNAVAILABLE or INVALID_ARGUMENT. Matrices count as zero until they are
    * written, but their memory is not touched before (the first forward zeroes what nobody wrote).

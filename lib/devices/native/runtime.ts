@@ -4,8 +4,11 @@ import { isMainThread } from 'node:worker_threads'
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType } from '../../block/dtype.js'
 import { MoeError } from '../../block/errors.js'
+import type { LayerWeightFormat, WeightsOption } from '../../block/weight-format.js'
 import type { MoeWeights } from '../../block/weights.js'
+import { withoutTrivialGroups } from '../../checkpoint/load/group-order.js'
 import { type LayerPlan, type MatrixItem, partsOf } from '../../checkpoint/plan/layer-plan.js'
+import { STORED_BYTES, type StoredType } from '../../spec/formats.js'
 import type { VectorTensors } from '../../spec/vectors.js'
 import {
   CANCELLED,
@@ -18,7 +21,8 @@ import {
 } from '../contract.js'
 import type { NativeAddon, NativeError, NativeLayer } from './binding-contract.js'
 import { captureCallSite, fromNativeError } from './errors.js'
-import { nativeTensors } from './tensors.js'
+import { type NativeMatrix, nativeTensors } from './tensors.js'
+import { chooseWeightFormats } from './weight-formats.js'
 
 export { nativeStages } from './stages.js'
 
@@ -26,8 +30,10 @@ export { nativeStages } from './stages.js'
 export interface NativeLayerOptions {
   /** 'cpu', 'cuda:0' … */
   device: string
-  /** Of the expert weights. */
+  /** Arithmetic of the expert matmuls. */
   dtype: DType
+  /** How the matrices are held. */
+  weights: WeightsOption
   /** Participants in a forward at most; 0: all. */
   threads: number
   /** A row's bits never depend on the rows beside it. */
@@ -38,6 +44,7 @@ export interface NativeLayerOptions {
 export class NativeLayerRuntime implements LayerRuntime {
   readonly device: string
   readonly dtype: DType
+  readonly weightFormat: LayerWeightFormat
   #addon: NativeAddon
   #native: NativeLayer
 
@@ -46,9 +53,11 @@ export class NativeLayerRuntime implements LayerRuntime {
     native: NativeLayer,
     readonly config: ResolvedMoeConfig,
     { device, dtype }: NativeLayerOptions,
+    weightFormat: LayerWeightFormat,
   ) {
     this.device = device
     this.dtype = dtype
+    this.weightFormat = weightFormat
     this.#addon = addon
     this.#native = native
   }
@@ -130,7 +139,15 @@ export function createNativeLayer(
 ): LayerRuntime {
   const { vectors, matrices } = nativeTensors(config, weights)
   return translated('run', () => {
-    const native = addon.createLayer({ ...options, config, vectors, gateUpInterleaved: false })
+    const items = matrices.map(matrix => itemOf(config, matrix))
+    const held = chooseWeightFormats(addon, options, config, items, false)
+    const native = addon.createLayer({
+      ...options,
+      ...held.native,
+      config,
+      vectors,
+      gateUpInterleaved: false,
+    })
     try {
       for (const { role, expert, name, dtype, matrix } of matrices) {
         const { data, offset, rowStride, colStride } = matrix
@@ -140,8 +157,21 @@ export function createNativeLayer(
       native.dispose()
       throw error
     }
-    return new NativeLayerRuntime(addon, native, config, options)
+    return new NativeLayerRuntime(addon, native, config, options, held.format)
   })
+}
+
+/** A caller's matrix as a plan would list it. */
+function itemOf(config: ResolvedMoeConfig, { role, expert, name, dtype }: NativeMatrix): MatrixItem {
+  const { hiddenSize, intermediateSize, sharedIntermediateSize, latentSize } = config
+  const outer = role === 'expert' ? latentSize || hiddenSize : hiddenSize
+  const inner = role === 'expert' ? intermediateSize : role === 'shared' ? sharedIntermediateSize : latentSize
+  // A latent 'up' leads out of the latent space, a 'down' into it.
+  const isDown = (name === 'down') !== (role === 'latent')
+  const [rows, cols] = isDown ? [outer, inner] : [inner, outer]
+  const type = dtype.toUpperCase() as StoredType
+  const data = { file: 0, offset: 0, bytes: rows * cols * STORED_BYTES[type], type, name }
+  return { role, expert, matrix: name, rows, cols, encoding: { codec: 'float' }, data }
 }
 
 /**
@@ -162,12 +192,20 @@ export async function loadNativeLayer(
     onProgress?: (loadedBytes: number) => void
   },
 ): Promise<LayerRuntime> {
-  const { device, dtype, threads, batchInvariant, signal, onProgress } = options
-  const { config, files, matrices, gateUpInterleaved } = plan
+  const { device, dtype, weights, threads, batchInvariant, signal, onProgress } = options
+  const { config, files, gateUpInterleaved } = plan
   const site = captureCallSite(loadNativeLayer)
   signal?.throwIfAborted()
+  const matrices =
+    weights === 'expand' ? plan.matrices : await withoutTrivialGroups(files, plan.matrices, signal)
+  const held = translated('run', () =>
+    chooseWeightFormats(addon, { device, dtype, weights }, config, matrices, gateUpInterleaved),
+  )
   const native = translated('run', () =>
-    addon.createLayer({ device, dtype, threads, batchInvariant, config, vectors, gateUpInterleaved }),
+    addon.createLayer({
+      ...{ device, dtype, threads, batchInvariant, config, vectors, gateUpInterleaved },
+      ...held.native,
+    }),
   )
   let onAbort: (() => void) | undefined
   try {
@@ -179,7 +217,7 @@ export async function loadNativeLayer(
     })
     onProgress?.(matrices.reduce((sum, item) => sum + itemBytes(item), 0))
     signal?.throwIfAborted()
-    return new NativeLayerRuntime(addon, native, config, options)
+    return new NativeLayerRuntime(addon, native, config, options, held.format)
   } catch (error) {
     native.dispose()
     throw signal?.aborted ? signal.reason : fromNativeError(error, 'load', site)

@@ -4,6 +4,13 @@ import { allocate } from '../../block/allocate.js'
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import { allocateArray, type DType, type FloatArray, readElement, writeElement } from '../../block/dtype.js'
 import { MoeError } from '../../block/errors.js'
+import { roundThroughCodes } from '../../block/quantize.js'
+import {
+  dtypeFormat,
+  type LayerWeightFormat,
+  uniformFormat,
+  type WeightsOption,
+} from '../../block/weight-format.js'
 import type { MoeWeights, WeightMatrix } from '../../block/weights.js'
 import type { ExpertTensors } from '../../reference/expert.js'
 import { type LayerPass, runLayer } from '../../reference/layer.js'
@@ -101,6 +108,7 @@ export class ReferenceLayerRuntime implements LayerRuntime {
     readonly config: ResolvedMoeConfig,
     readonly dtype: DType,
     tensors: LayerTensors,
+    readonly weightFormat: LayerWeightFormat = uniformFormat(config, dtypeFormat(dtype)),
   ) {
     this.#tensors = tensors
     this.#hostBytes = bytesHeld(tensors)
@@ -117,14 +125,26 @@ export class ReferenceLayerRuntime implements LayerRuntime {
     dtype: DType,
     vectors: VectorTensors,
     matrices: LayerMatrices,
+    format?: LayerWeightFormat,
   ): ReferenceLayerRuntime {
     const tensors = layerTensors(config, assembleWeights(config, dtype, vectors, matrices))
-    return new ReferenceLayerRuntime(config, dtype, tensors)
+    return new ReferenceLayerRuntime(config, dtype, tensors, format)
   }
 
-  /** Makes a runtime from a caller's weights: every array is copied, and matrices (not the router) are rounded to `dtype`. */
-  static fromWeights(config: ResolvedMoeConfig, dtype: DType, weights: MoeWeights): ReferenceLayerRuntime {
-    return new ReferenceLayerRuntime(config, dtype, copyOf(layerTensors(config, weights), dtype))
+  /**
+   * Makes a runtime from a caller's weights: every array is copied, and matrices (not the router) are rounded to `dtype`, or to codes of
+   * 8 or 4 bits; 'stored' leaves them as they are.
+   */
+  static fromWeights(
+    config: ResolvedMoeConfig,
+    dtype: DType,
+    weights: MoeWeights,
+    held: WeightsOption = 'auto',
+  ): ReferenceLayerRuntime {
+    const tensors = copyOf(layerTensors(config, weights), roundingOf(dtype, held))
+    const format =
+      held === 'auto' || held === 'expand' ? dtypeFormat(dtype) : { ...dtypeFormat('f32'), stored: dtype }
+    return new ReferenceLayerRuntime(config, dtype, tensors, uniformFormat(config, format))
   }
 
   forward(request: ForwardRequest): RuntimeCall {
@@ -183,21 +203,43 @@ function disposedError(): MoeError {
   return new MoeError('ERR_MOE_DISPOSED', 'The layer has been disposed')
 }
 
-/** Copies of all tensors; values of the matrices, but of router and shared gate, rounded to `dtype`. */
-function copyOf(tensors: LayerTensors, dtype: DType): LayerTensors {
+/** What becomes of the values of a dense matrix in f32. */
+type Rounding = (values: Float32Array, cols: number) => void
+
+function roundingOf(dtype: DType, held: WeightsOption): Rounding {
+  if (held === 'stored' || (dtype === 'f32' && (held === 'auto' || held === 'expand'))) return asIs
+  if (held === 'int8' || held === 'int4') {
+    const bits = held === 'int8' ? 8 : 4
+    return (values, cols) => {
+      for (let row = 0; row < values.length; row += cols) roundThroughCodes(bits, values, row, cols)
+    }
+  }
+  const cell = allocateArray(dtype, 1)
+  return values => {
+    for (let i = 0; i < values.length; i++) {
+      writeElement(cell, 0, dtype, values[i]!)
+      values[i] = readElement(cell, 0, dtype)
+    }
+  }
+}
+
+const asIs: Rounding = () => {}
+
+/** Copies of all tensors; values of the matrices, but of router and shared gate, are rounded. */
+function copyOf(tensors: LayerTensors, round: Rounding): LayerTensors {
   const { router, routing, experts, shared, sharedGate, latentDown, latentUp } = tensors
   const vector = <Value extends ArrayLike<number> | null>(values: Value) =>
     values && Float32Array.from(values)
   const mlp = ({ gate, up, down, gateBias, upBias, downBias }: ExpertTensors): ExpertTensors => ({
-    gate: gate && denseCopy(gate, dtype),
-    up: denseCopy(up, dtype),
-    down: denseCopy(down, dtype),
+    gate: gate && denseCopy(gate, round),
+    up: denseCopy(up, round),
+    down: denseCopy(down, round),
     gateBias: vector(gateBias),
     upBias: vector(upBias),
     downBias: vector(downBias),
   })
   return {
-    router: denseCopy(router, 'f32'),
+    router: denseCopy(router, asIs),
     routerBias: vector(tensors.routerBias),
     routerInputScale: vector(tensors.routerInputScale),
     routing: {
@@ -207,26 +249,23 @@ function copyOf(tensors: LayerTensors, dtype: DType): LayerTensors {
     },
     experts: experts.map(mlp),
     shared: shared && mlp(shared),
-    sharedGate: sharedGate && denseCopy(sharedGate, 'f32'),
+    sharedGate: sharedGate && denseCopy(sharedGate, asIs),
     sharedLogitBias: vector(tensors.sharedLogitBias),
-    latentDown: latentDown && denseCopy(latentDown, dtype),
-    latentUp: latentUp && denseCopy(latentUp, dtype),
+    latentDown: latentDown && denseCopy(latentDown, round),
+    latentUp: latentUp && denseCopy(latentUp, round),
     latentNorm: vector(tensors.latentNorm),
     outputBias: vector(tensors.outputBias),
   }
 }
 
-/** A dense copy in f32 of values rounded to `dtype`. */
-function denseCopy(matrix: Matrix, dtype: DType): Matrix {
+/** A dense copy in f32, rounded. */
+function denseCopy(matrix: Matrix, round: Rounding): Matrix {
   const { rows, cols, data, offset, rowStride, colStride } = matrix
   const out = allocate(Float32Array, rows * cols)
-  const cell = allocateArray(dtype, 1)
   for (let r = 0; r < rows; r++) {
-    for (let c = 0; c < cols; c++) {
-      writeElement(cell, 0, dtype, data[offset + r * rowStride + c * colStride]!)
-      out[r * cols + c] = readElement(cell, 0, dtype)
-    }
+    for (let c = 0; c < cols; c++) out[r * cols + c] = data[offset + r * rowStride + c * colStride]!
   }
+  round(out, cols)
   return { rows, cols, data: out, offset: 0, rowStride: cols, colStride: 1 }
 }
 

@@ -1,0 +1,91 @@
+/** In which formats the addon holds the matrices of a layer. */
+
+import type { ResolvedMoeConfig } from '../../block/config.js'
+import type { DType } from '../../block/dtype.js'
+import { MoeError } from '../../block/errors.js'
+import {
+  dtypeFormat,
+  type LayerWeightFormat,
+  type MatrixWeightFormat,
+  type WeightsOption,
+} from '../../block/weight-format.js'
+import { assembleFormats } from '../../checkpoint/plan/layer-formats.js'
+import type { MatrixItem } from '../../checkpoint/plan/layer-plan.js'
+import { storedName } from '../../checkpoint/plan/stored-name.js'
+import { FLOAT_TYPES } from '../../spec/formats.js'
+import type { ChosenFormats, NativeAddon, NativeMatrixFormat } from './binding-contract.js'
+
+/** What `createLayer` takes, and what users are told. */
+export interface HeldWeights {
+  readonly native: { formats: NativeMatrixFormat[]; formatOf: number[]; matrices: readonly MatrixItem[] }
+  readonly format: LayerWeightFormat
+}
+
+const isFloat = (type: string) => (FLOAT_TYPES as readonly string[]).includes(type)
+
+/**
+ * Chooses the format of every matrix.
+ *
+ * @param weights as the user asked
+ * @param items the matrices, from headers alone
+ * @throws {@link MoeError} ERR_MOE_UNSUPPORTED_FORMAT where 'stored' is asked for and a matrix would not be held as it is stored
+ */
+export function chooseWeightFormats(
+  addon: NativeAddon,
+  target: { device: string; dtype: DType; weights: WeightsOption },
+  config: ResolvedMoeConfig,
+  items: readonly MatrixItem[],
+  gateUpInterleaved: boolean,
+): HeldWeights {
+  const { device, dtype, weights } = target
+  const chosen = addon.chooseFormats(device, dtype, weights, gateUpInterleaved, items)
+  if (weights === 'stored') refuseExpanded(items, chosen, device, dtype)
+  const sizes = new Map<string, number>()
+  const describe = (index: number): MatrixWeightFormat => {
+    const item = items[index]!
+    const native = chosen.formats[chosen.formatOf[index]!]!
+    const rows = item.matrix === 'gateUp' ? item.rows / 2 : item.rows
+    const key = `${chosen.formatOf[index]} ${rows} ${item.cols}`
+    let bitsPerWeight = dtypeFormat(dtype).bitsPerWeight
+    if (native.scale !== 'none') {
+      let bytes = sizes.get(key)
+      if (bytes === undefined) {
+        bytes = addon.matrixBytes(device, dtype, native, rows, item.cols)
+        sizes.set(key, bytes)
+      }
+      bitsPerWeight = (8 * bytes) / (rows * item.cols)
+    } else bitsPerWeight = dtypeFormat(native.code as DType).bitsPerWeight
+    return Object.freeze({
+      stored: storedName(item, item.rows, item.cols),
+      held: native.code,
+      bitsPerWeight,
+    })
+  }
+  return {
+    native: { formats: chosen.formats, formatOf: chosen.formatOf, matrices: items },
+    format: assembleFormats(config, items, dtypeFormat(dtype), describe),
+  }
+}
+
+function refuseExpanded(
+  items: readonly MatrixItem[],
+  { isStored }: ChosenFormats,
+  device: string,
+  dtype: DType,
+): void {
+  // Floats of the layer's own dtype are stored either way.
+  const index = items.findIndex(
+    (item, i) => !isStored[i] && !(item.encoding.codec === 'float' && item.data.type === dtype.toUpperCase()),
+  )
+  if (index < 0) return
+  const item = items[index]!
+  const name = storedName(item, item.rows, item.cols)
+  const order =
+    item.groupIndex && !isFloat(item.data.type) ? ', whose columns are grouped in an order of their own,' : ''
+  throw new MoeError(
+    'ERR_MOE_UNSUPPORTED_FORMAT',
+    `The device '${device}' does not multiply '${item.data.name}' (${name}${order} in ${dtype}) as it is stored: ask for weights 'auto', ` +
+      `which expands what it must to ${dtype}`,
+    { details: { tensor: item.data.name, format: name, device } },
+  )
+}
