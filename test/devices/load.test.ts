@@ -254,7 +254,13 @@ describe.skipIf('error' in native)('load', () => {
       vectors: [],
       totalBytes: bytes,
     }
-    const options = { device: testDevice, dtype: 'f32' as const, weights: 'expand' as const, threads: 0, batchInvariant: false }
+    const options = {
+      device: testDevice,
+      dtype: 'f32' as const,
+      weights: 'expand' as const,
+      threads: 0,
+      batchInvariant: false,
+    }
     const vectors = { routerWeight: test.routerWeight }
     const progress: number[] = []
     const runtime = await loadNativeLayer(addon, plan, vectors, {
