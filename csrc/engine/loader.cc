@@ -124,8 +124,8 @@ void LoadTask::load_item(const LoadItem& item, Scratch& scratch) {
     fail_argument(item.data.name + " has " + std::to_string(item.data.bytes) +
                   " bytes, its shape needs " + std::to_string(expected));
   }
-  const bool has_only_data = item.scale.bytes == 0 && item.global_scale.bytes == 0 &&
-                             item.column_scale.bytes == 0;
+  const bool has_only_data =
+      item.scale.bytes == 0 && item.global_scale.bytes == 0 && item.column_scale.bytes == 0;
   if (has_only_data && is_float_format(*slot.format) &&
       is_plain(encoding, element_dtype(*slot.format))) {
     load_plain(item, slot, scratch);

@@ -94,8 +94,7 @@ void read_gptq_rows(const CheckedMatrix& matrix, int64_t row, int64_t num_rows,
   for (int64_t group = 0; group < groups; ++group) {
     const uint8_t* zeros = source.zero_point.data + group * (matrix.rows * bits / 32) * 4;
     for (int64_t i = 0; i < num_rows; ++i)
-      to.offsets[i * groups + group] =
-          static_cast<uint8_t>(zero_of(source, zeros, row + i)) ^ flip;
+      to.offsets[i * groups + group] = static_cast<uint8_t>(zero_of(source, zeros, row + i)) ^ flip;
   }
 }
 

@@ -3,6 +3,7 @@
  * (csrc/formats/quantize.h) and gives the same bits.
  */
 
+import { allocate } from './allocate.js'
 import { f16ToNumber, numberToF16 } from './dtype.js'
 
 /** Columns that share a scale. */
@@ -58,7 +59,7 @@ export function roundThroughCodes(
   offset: number,
   cols: number,
 ): void {
-  const codes = new Uint8Array(QUANTIZED_BLOCK)
+  const codes = allocate(Uint8Array, QUANTIZED_BLOCK)
   for (let begin = 0; begin < cols; begin += QUANTIZED_BLOCK) {
     const count = Math.min(QUANTIZED_BLOCK, cols - begin)
     const scale = f16ToNumber(quantizeBlock(bits, values, offset + begin, count, codes, 0))

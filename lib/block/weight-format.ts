@@ -1,6 +1,7 @@
 /** How a layer's matrices lie in memory, whatever arithmetic reads them, and the bytes that follow. */
 
 import { MATRIX_CODE_BITS, type MatrixCode } from '../spec/enums.js'
+import { allocate } from './allocate.js'
 import type { ResolvedMoeConfig } from './config.js'
 import type { DType } from './dtype.js'
 
@@ -86,7 +87,7 @@ export function countMatrixBytes(config: ResolvedMoeConfig, format: LayerWeightF
   })
   const isUniform = ![format.gate, format.up, format.down].some(Array.isArray)
   const count = isUniform ? Math.min(1, numExperts) : numExperts
-  const experts = new Float64Array(isUniform ? 0 : numExperts)
+  const experts = allocate(Float64Array, isUniform ? 0 : numExperts)
   let [gateUp, down] = [0, 0]
   for (let e = 0; e < count; e++) {
     const ofUp = upBytes(expert(e), intermediateSize, width)

@@ -142,8 +142,7 @@ bool ggml_canonical(const EncodedMatrix& source, int64_t /*rows*/, int64_t /*col
   format->block_cols = layout->group_size;
   if (has_super_scales(*format) || layout->offset == SE_OFFSET_U8)
     format->super_cols = stored_type_elements(layout->type);
-  if (source.global_scale_op == GlobalScale::kMultiply)
-    format->flags = SE_FORMAT_GLOBAL_MULTIPLIES;
+  if (source.global_scale_op == GlobalScale::kMultiply) format->flags = SE_FORMAT_GLOBAL_MULTIPLIES;
   return true;
 }
 

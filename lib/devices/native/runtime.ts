@@ -215,7 +215,7 @@ export async function loadNativeLayer(
       onAbort = cancel
       signal?.addEventListener('abort', cancel, { once: true })
     })
-    onProgress?.(matrices.reduce((sum, item) => sum + itemBytes(item), 0))
+    onProgress?.(plan.matrices.reduce((sum, item) => sum + itemBytes(item), 0))
     signal?.throwIfAborted()
     return new NativeLayerRuntime(addon, native, config, options, held.format)
   } catch (error) {
