@@ -1,7 +1,9 @@
 #include "binding/forward_call.h"
 
+#include <chrono>
 #include <cstring>
 #include <string>
+#include <thread>
 
 #include "binding/moe_layer_wrap.h"
 #include "core/numeric.h"
@@ -10,12 +12,14 @@ namespace sparse_experts::binding {
 namespace {
 
 constexpr uint64_t kStagingAlignment = 64;
+// As long as the copying takes, unless the thread that copies has lost its processor.
+constexpr std::chrono::microseconds kInputSpinTime{300};
 
 }  // namespace
 
 ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerState> layer,
                          bool is_async)
-    : layer_(std::move(layer)), args_(request.args) {
+    : layer_(std::move(layer)), copies_(request.copies), args_(request.args) {
   bool is_small = args_.select.num_tokens > 0;
   uint64_t staging_bytes = 0;
   std::array<bool, kNumForwardArrays> is_staged = {};
@@ -37,6 +41,17 @@ ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerSta
   } else {
     stage_here(is_staged, staging_bytes);
   }
+  // The backend's ABI is C: it polls a plain int32_t.
+  static_assert(sizeof(cancel) == sizeof(int32_t) && std::atomic<int32_t>::is_always_lock_free);
+  args_.cancel = reinterpret_cast<const int32_t*>(&cancel);
+}
+
+ForwardTask::~ForwardTask() {
+  if (args_.is_staged != 0) layer_->unstage();
+}
+
+void ForwardTask::take_inputs() noexcept {
+  for (const ForwardRequest::Copy& copy : copies_) std::memmove(copy.to, copy.from, copy.bytes);
   for (int array = 0; array < kNumForwardArrays; ++array) {
     const Memory& memory = memory_[array];
     if (memory.staged == nullptr || memory.bytes == 0) continue;
@@ -46,13 +61,19 @@ ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerSta
       std::memset(memory.staged, 0, memory.bytes);
     }
   }
-  // The backend's ABI is C: it polls a plain int32_t.
-  static_assert(sizeof(cancel) == sizeof(int32_t) && std::atomic<int32_t>::is_always_lock_free);
-  args_.cancel = reinterpret_cast<const int32_t*>(&cancel);
+  {
+    const std::lock_guard<std::mutex> lock(inputs_mutex_);
+    has_inputs_.store(true, std::memory_order_release);
+  }
+  inputs_are_there_.notify_one();
 }
 
-ForwardTask::~ForwardTask() {
-  if (args_.is_staged != 0) layer_->unstage();
+void ForwardTask::wait_for_inputs() noexcept {
+  const auto are_there = [this] { return has_inputs_.load(std::memory_order_acquire); };
+  const auto end = std::chrono::steady_clock::now() + kInputSpinTime;
+  while (!are_there() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  std::unique_lock<std::mutex> lock(inputs_mutex_);
+  inputs_are_there_.wait(lock, are_there);
 }
 
 void ForwardTask::stage_here(const std::array<bool, kNumForwardArrays>& is_staged,
@@ -70,6 +91,7 @@ void ForwardTask::stage_here(const std::array<bool, kNumForwardArrays>& is_stage
 }
 
 void ForwardTask::run(DeviceExecutor& /*executor*/) noexcept {
+  wait_for_inputs();
   try {
     if (cancel.load(std::memory_order_relaxed) != 0) {
       throw_if_failed(Failure::from(Status::cancelled()));
@@ -157,11 +179,12 @@ Napi::Value MoeLayerWrap::forward(const Napi::CallbackInfo& info) {
     task->completions = environment.completions();
     environment.add(std::move(call));
     try {
-      layer->executor().submit(std::move(task));
+      layer->executor().submit(task);
     } catch (...) {
       environment.remove(id);
       throw;
     }
+    task->take_inputs();
     return Napi::Number::New(env, static_cast<double>(id));
   });
 }
@@ -196,6 +219,7 @@ Napi::Value MoeLayerWrap::forward_sync(const Napi::CallbackInfo& info) {
     check_runnable();
     if (request.args.select.num_tokens == 0) return info.Env().Undefined();
     const auto task = std::make_shared<ForwardTask>(request, layer, false);
+    task->take_inputs();
     DeviceExecutor& executor = layer->executor();
     if (info[1].ToBoolean()) {
       // Nobody tells a thread that is in native code that it is to end: it has to look itself, and

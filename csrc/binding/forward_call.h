@@ -9,10 +9,17 @@
 // request says that nobody can take their memory away (`inPlace`: arrays that only the library
 // holds, and shared memory), and in synchronous calls, during which no JavaScript runs. Any of these
 // three may be a NativeBuffer instead: the device uses its memory in place, and the call keeps it.
+//
+// Inputs are copied after the task has been queued: waking the device's thread takes as long as
+// copying a mebibyte, and so both happen at once. The task waits for its inputs.
 #pragma once
 
 #include <array>
+#include <atomic>
+#include <condition_variable>
 #include <memory>
+#include <mutex>
+#include <vector>
 
 #include "binding/environment.h"
 #include "binding/forward_request.h"
@@ -25,12 +32,17 @@ constexpr uint64_t kSmallBytes = uint64_t{1} << 20;
 // What a forward reads and writes, on its way to the device. Nothing of JavaScript.
 class ForwardTask final : public DeviceTask {
  public:
-  // Copies and stages as the rules say. What the arrays hold is the backend's to check, which sees
-  // the copies that nobody else can change.
+  // Finds the place of each array as the rules say.
   ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerState> layer, bool is_async);
 
   ~ForwardTask() override;
 
+  // JS thread, once, in the same call of JavaScript's in which the request was read: copies the
+  // inputs and lets run() begin. What they hold is the backend's to check, which sees the copies
+  // that nobody else can change.
+  void take_inputs() noexcept;
+
+  // Waits for take_inputs().
   void run(DeviceExecutor& executor) noexcept override;
 
   const std::shared_ptr<LayerState>& layer() const { return layer_; }
@@ -47,14 +59,20 @@ class ForwardTask final : public DeviceTask {
     bool writes = false;
   };
 
+  void wait_for_inputs() noexcept;
   void stage_here(const std::array<bool, kNumForwardArrays>& is_staged, uint64_t staging_bytes);
 
   std::shared_ptr<LayerState> layer_;
   std::array<Memory, kNumForwardArrays> memory_;
   std::array<std::shared_ptr<DeviceMemory>, kNumForwardArrays> device_memory_;
   std::unique_ptr<uint8_t[]> staging_;  // null where the layer staged the call
+  std::vector<ForwardRequest::Copy> copies_;
   SeForwardArgs args_;
   Failure failure_;
+
+  std::atomic<bool> has_inputs_{false};
+  std::mutex inputs_mutex_;
+  std::condition_variable inputs_are_there_;
 };
 
 // The JavaScript side of an asynchronous forward.

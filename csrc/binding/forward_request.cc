@@ -22,10 +22,11 @@ enum RequestKey {
   kTopPKey,
   kReplayKey,
   kInPlaceKey,
+  kCopiesKey,
   kNumRequestKeys
 };
 constexpr std::array<const char*, kNumRequestKeys - kNumForwardArrays> kOtherNames = {
-    "numTokens", "dtype", "topP", "replay", "inPlace"};
+    "numTokens", "dtype", "topP", "replay", "inPlace", "copies"};
 
 // Reads the properties of a request in one call of JavaScript, which knows its objects' shape. One
 // by one, each by its name, they are much of what an empty call takes.
@@ -67,6 +68,25 @@ SeTensor rows_of(int32_t dtype, int64_t num_rows, int64_t num_cols) {
   return tensor;
 }
 
+// An item of the request's copies. Its arrays' memory is looked at later.
+struct CopyValues {
+  Napi::Value to;
+  Napi::Value from;
+  int64_t first = 0;
+};
+
+std::vector<CopyValues> read_copies(const Napi::Value& value) {
+  std::vector<CopyValues> copies;
+  if (is_absent(value)) return copies;
+  const Napi::Array items = array_argument(value, "copies");
+  for (uint32_t i = 0; i < items.Length(); ++i) {
+    const Napi::Object item = object_argument(items.Get(i), "copies");
+    copies.push_back({item.Get("to"), item.Get("from"),
+                      integer_property(item, "first", 0, (int64_t{1} << 53) - 1)});
+  }
+  return copies;
+}
+
 // Takes pointers: no JavaScript runs any more.
 class ArrayReader {
  public:
@@ -95,6 +115,15 @@ class ArrayReader {
     set(array, {memory->data(), static_cast<uint64_t>(elements), bytes});
     request_.arrays[array].device_memory = std::move(memory);
     request_.args.device_arrays |= device_bit;
+  }
+  void take_copy(const CopyValues& values, int32_t dtype, int64_t elements) {
+    const napi_typedarray_type type = float_array_type(dtype);
+    const ArrayView to = array_view(values.to, "copies.to", type, elements);
+    const ArrayView from = array_view(values.from, "copies.from", type, elements);
+    if (values.first >= elements) return;
+    const uint64_t begin = array_bytes(type, values.first);
+    request_.copies.push_back(
+        {to.as<uint8_t>() + begin, from.as<uint8_t>() + begin, to.bytes - begin});
   }
 
  private:
@@ -190,6 +219,7 @@ ForwardRequest read_forward_request(const Napi::Value& value, const LayerState& 
   }
   for (int array : {kOutput, kNonFinite}) request.arrays[array].writes = true;
   for (int array : {kTopkIds, kTopkWeights}) request.arrays[array].writes = args.replay == 0;
+  const std::vector<CopyValues> copies = read_copies(reader.get(kCopiesKey));
   const auto has = [&](int array) { return !is_absent(request.arrays[array].value); };
   const bool has_row_top_k = !request.arrays[kRowTopK].value.IsNumber();
   args.select.call_top_k =
@@ -212,6 +242,7 @@ ForwardRequest read_forward_request(const Napi::Value& value, const LayerState& 
   if (has(kSequenceLengths)) {
     args.select.num_sequences = arrays.take_any_length(kSequenceLengths, napi_int32_array);
   }
+  for (const CopyValues& copy : copies) arrays.take_copy(copy, dtype, elements);
   return request;
 }
 

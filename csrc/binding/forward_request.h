@@ -3,6 +3,7 @@
 
 #include <array>
 #include <memory>
+#include <vector>
 
 #include "binding/arguments.h"
 #include "binding/errors.h"
@@ -37,7 +38,14 @@ struct ForwardRequest {
     uint64_t bytes = 0;
     std::shared_ptr<DeviceMemory> device_memory;  // where `data` is a NativeBuffer's
   };
+  // What has yet to be copied into arrays that are used in place.
+  struct Copy {
+    void* to = nullptr;
+    const void* from = nullptr;
+    uint64_t bytes = 0;
+  };
   std::array<Array, kNumForwardArrays> arrays;
+  std::vector<Copy> copies;
   SeForwardArgs args = {};
 };
 

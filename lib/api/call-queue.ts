@@ -64,13 +64,15 @@ export class CallQueue {
     let copies: Copies | null = null
     try {
       copies = copyLarge(prepared, this.#copyMemory)
+      const copied = copies?.takeIn(lease, signal)
       const call =
-        this.#entering || copies
-          ? await this.#enter(prepared, copies, lease, signal)
+        this.#entering || copied
+          ? await this.#enter(prepared, copied, lease, signal)
           : this.#runtime.forward(prepared.request)
       await settled(call, signal)
       lease.checkStillThere()
-      if (this.#leaving || copies) await this.#leave(copies?.giveBack(lease))
+      const givenBack = copies?.giveBack(lease)
+      if (this.#leaving || givenBack) await this.#leave(givenBack)
     } catch (error) {
       const reason = reasonOf(error, lease, signal)
       onFailure(reason)
@@ -94,16 +96,16 @@ export class CallQueue {
     )
   }
 
-  /** Starts a call whose large arrays are copied first, or that came behind one. */
+  /** Starts a call once its large arrays are copied, behind those before it. */
   async #enter(
     prepared: PreparedForward,
-    copies: Copies | null,
+    copied: Promise<void> | null | undefined,
     lease: Lease,
     signal: AbortSignal | undefined,
   ): Promise<RuntimeCall> {
     const before = this.#entering
     const started = (async () => {
-      await copies?.takeIn(lease, signal)
+      await copied
       await before
       signal?.throwIfAborted()
       lease.checkStillThere()
@@ -117,7 +119,7 @@ export class CallQueue {
   }
 
   /** Waits for a copy of results, and for those of earlier calls. */
-  async #leave(copied: Promise<void> | undefined): Promise<void> {
+  async #leave(copied: Promise<void> | null | undefined): Promise<void> {
     const leaving = Promise.allSettled([this.#leaving, copied])
     this.#leaving = leaving
     await leaving

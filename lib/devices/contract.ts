@@ -31,6 +31,8 @@ export interface ForwardRequest {
   readonly sequenceLengths: Int32Array | null
   /** Bits of {@link IN_PLACE}: arrays whose memory nobody can take away while the call runs. All others are copied. */
   readonly inPlace: number
+  /** What is still missing in inputs that are used in place: copied by `forward` before it returns. */
+  readonly copies?: readonly ArrayCopy[]
   /** `true`: topkIds and topkWeights are inputs and the gate does not run. */
   readonly replay: boolean
   /** `[T, K]`; −1 in dropped slots. */
@@ -39,6 +41,13 @@ export interface ForwardRequest {
   readonly topkWeights: Float32Array
   /** `[T]`, zeroed by the caller; 1 where router logits or output are not finite. */
   readonly nonFinite: Uint8Array
+}
+
+/** Copies elements of `from` to the same places of `to`, from element `first` on. Both are of the request's dtype and length. */
+export interface ArrayCopy {
+  readonly from: FloatArray
+  readonly to: FloatArray
+  readonly first: number
 }
 
 /** Arrays that only the library holds, or that lie in shared memory. */

@@ -165,12 +165,13 @@ describe.skipIf('error' in native)('raw addon', () => {
 
   it('refuses strange values in every field of a request, asynchronously and synchronously', () => {
     const { layer } = makeLayer(addon)
-    const optional = new Set(['routerInput', 'tokenIds', 'sequenceLengths'])
+    const optional = new Set(['routerInput', 'tokenIds', 'sequenceLengths', 'copies'])
     for (const run of [(r: Any) => layer.forward(r, none), (r: Any) => layer.forwardSync(r)]) {
       for (const field of Object.keys(makeRequest(config, 2))) {
         for (const strange of STRANGE) {
           if (optional.has(field) && (strange === null || strange === undefined)) continue
           if (field === 'replay' && strange === true) continue
+          if (field === 'copies' && Array.isArray(strange)) continue
           // Its range breaks no memory: lib's rule, and the debug contract's.
           if (field === 'topP' && Number.isFinite(strange)) continue
           const code = codeOf(() => run({ ...makeRequest(config, 2), [field]: strange }))
@@ -183,6 +184,29 @@ describe.skipIf('error' in native)('raw addon', () => {
       if (typeof strange === 'function') continue
       expect(codeOf(() => layer.forward(makeRequest(config, 2), strange))).toBe('INVALID_ARGUMENT')
     }
+    layer.dispose()
+  })
+
+  it('refuses copies between arrays that are not those of a request', () => {
+    const { layer } = makeLayer(addon)
+    const size = 3 * config.hiddenSize
+    const good = { from: new Float32Array(size), to: new Float32Array(size), first: 0 }
+    const run = (item: Any) => codeOf(() => layer.forward(makeRequest(config, 3, { copies: [item] }), none))
+    for (const strange of STRANGE) {
+      expect(run(strange)).toBe('INVALID_ARGUMENT')
+      for (const field of Object.keys(good)) {
+        expect(run({ ...good, [field]: strange }), field).toBe('INVALID_ARGUMENT')
+      }
+    }
+    for (const field of ['from', 'to'] as const) {
+      expect(run({ ...good, [field]: good[field].subarray(1) })).toBe('INVALID_ARGUMENT')
+      expect(run({ ...good, [field]: new Uint16Array(size) })).toBe('INVALID_ARGUMENT')
+      const gone = new Float32Array(size)
+      structuredClone(gone, { transfer: [gone.buffer] })
+      expect(run({ ...good, [field]: gone })).toBe('DETACHED')
+    }
+    // Nothing is missing where `first` is the end, or beyond it.
+    for (const first of [size, 2 ** 40]) expect(run({ ...good, first })).toBe('nothing was thrown')
     layer.dispose()
   })
 

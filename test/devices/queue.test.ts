@@ -227,6 +227,24 @@ describe.skipIf('error' in native)('forwards', () => {
     layer.dispose()
   })
 
+  it('copies what is missing in arrays that are used in place, before it returns', async () => {
+    const { layer, config } = makeLayer(addon)
+    const expected = makeRequest(config, 500)
+    layer.forwardSync(expected)
+    for (const first of [0, 1, 7999, 8000]) {
+      const from = expected.hidden.slice()
+      const hidden = new Float32Array(from.length)
+      hidden.set(from.subarray(0, first))
+      const request = makeRequest(config, 500, { hidden, inPlace: 1, copies: [{ from, to: hidden, first }] })
+      const settled = forward(layer, request)
+      expectSame(hidden, expected.hidden)
+      from.fill(Number.NaN)
+      await settled
+      expectSame(request.output, expected.output)
+    }
+    layer.dispose()
+  })
+
   it.each([4, 20_000])(
     'takes views with an offset and views of shared memory, %i tokens',
     async numTokens => {
