@@ -58,6 +58,11 @@ describe('experts in one tensor', () => {
     await expectSame(golden(name), { tensors: fused(name === 'qwen3_moe_fp8_bf16_scales') })
   })
 
+  it('under the name that MLX has for them', async () =>
+    expectSame(golden('mixtral'), {
+      tensors: tensors => renamed([/\.experts\.(\w+_proj)$/, '.switch_mlp.$1.weight'])(fused(true)(tensors)),
+    }))
+
   it.each([
     ...['mixtral', 'nemotron_h', 'qwen3_moe_gptq_desc_act', 'qwen3_moe_gptq3_sym', 'qwen3_moe_awq'],
     ...['qwen3_moe_nvfp4_awq', 'qwen3_moe_int4_awq_modelopt', 'qwen3_moe_fp8_e5m2'],
@@ -463,6 +468,26 @@ describe('quantization_config in other words', () => {
         global_quant_config: { weight: { qscheme: 'per_group', ...(weight as object) } },
       })),
       message as RegExp,
+    ]),
+    ...[
+      { quantization: { group_size: 64, bits: 4 } },
+      { quantization: { group_size: 64, bits: 4 }, quantization_config: { group_size: 64, bits: 4 } },
+    ].map((more, index): [string, string, Respelling, RegExp] => [
+      `MLX, ${index}`,
+      'mixtral',
+      {
+        config: config => ({ ...config, ...more }),
+        tensors: tensors =>
+          fused(true)(tensors).map(tensor => {
+            const name = tensor.name.replace(/\.experts\.(w1|w2|w3|\w+_proj)$/, '.switch_mlp.$1.weight')
+            return name === tensor.name
+              ? tensor
+              : { ...tensor, name, dtype: 'U32', shape: [...tensor.shape.slice(0, 2), tensor.shape[2]! / 2] }
+          }),
+      },
+      index === 0
+        ? /switch_mlp\.\w+_proj\.weight'.*weights in U32, as MLX packs them.*use a publication/
+        : /quant_method 'mlx' is not supported.*use a publication/,
     ]),
     [
       "compressed-tensors' Marlin tiles",

@@ -115,6 +115,8 @@ export class EncodingReader {
     if (parts.transposed) throw unsupportedTensor(parts, part, this.quantization, 'integers, input-major')
     if (isInt4Rows) return this.integers.readInt4Rows(parts, part, rows, cols)
     if (this.isQuarkInt4(name, part)) return this.integers.readQuarkInt4(parts, part, rows, cols)
+    if (part.dtype === 'U32')
+      throw unsupportedTensor(parts, part, this.quantization, 'weights in U32, as MLX packs them,')
     if (part.dtype === 'I8') return this.integers.readInt8(parts, part, rows, cols)
     if (name === 'weight_packed' && part.dtype === 'I32')
       return this.integers.readPacked(parts, part, rows, cols)

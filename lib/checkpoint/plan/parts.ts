@@ -3,7 +3,7 @@
 import type { LocatedTensor } from '../directory.js'
 import type { Segment } from '../segment.js'
 import type { TensorLookup } from '../tensor-lookup.js'
-import { HELP } from './quantization.js'
+import { HELP } from './help.js'
 
 /** One tensor, or a slice of one, as if it were a tensor of its own. */
 export interface Part {

@@ -86,11 +86,12 @@ export function unsupportedTensor(
   return parts.tensors.unsupported(part.tensor, `${what}${by} is no form that is read; ${HELP}`)
 }
 
-/** `quant_method`; ModelOpt writes configs without it. */
+/** `quant_method`; ModelOpt and MLX write configs without it. */
 function methodOf(config: ConfigReader): string {
   if (config.has('quant_method')) return config.string('quant_method')
   if (config.has('quant_algo') || config.raw('producer.name') === 'modelopt') return 'modelopt'
   if (config.has('config_groups')) return 'compressed-tensors'
+  if (config.has('group_size') && config.has('bits')) return 'mlx'
   return config.fail('quant_method', `is missing; expected one of ${METHODS.join(', ')}`)
 }
 

@@ -11,8 +11,8 @@ const PER_EXPERT = [
   { gate: 'w1', up: 'w3', down: 'w2' },
 ] as const
 
-/** Places of the experts below a block; ModelOpt keeps Gemma's where the block used to be. */
-const STEMS = ['experts.', 'moe.experts.'] as const
+/** Places of the experts below a block; ModelOpt keeps Gemma's where the block used to be, and MLX has a name of its own. */
+const STEMS = ['experts.', 'moe.experts.', 'switch_mlp.'] as const
 
 const isGated = (layout: ExpertLayout) =>
   layout.kind === 'stackedRows' || layout.gate !== undefined || (layout.kind === 'fused' && !!layout.gateUp)
