@@ -73,6 +73,7 @@ constexpr EnumName kScoringNames[] = {
 constexpr EnumName kGroupScoreNames[] = {
     {"max", SE_GROUP_MAX},
     {"top2_sum", SE_GROUP_TOP2_SUM},
+    {"top2_sum_zeroed", SE_GROUP_TOP2_SUM_ZEROED},
 };
 
 constexpr EnumName kNormalizationNames[] = {

@@ -74,10 +74,11 @@ typedef enum SeScoring {
   SE_SPARSEMIXER = 5    /* Phi-3.5-MoE, two rounds, top_k == 2 */
 } SeScoring;
 
-/* What a group of experts is ranked by. */
+/* What a group of experts is ranked by, and what its experts rank with where it is left out. */
 typedef enum SeGroupScore {
-  SE_GROUP_MAX = 0,     /* its best expert */
-  SE_GROUP_TOP2_SUM = 1 /* the sum of its two best */
+  SE_GROUP_MAX = 0,            /* its best expert */
+  SE_GROUP_TOP2_SUM = 1,       /* the sum of its two best */
+  SE_GROUP_TOP2_SUM_ZEROED = 2 /* the same; experts of other groups rank with 0, not -inf */
 } SeGroupScore;
 
 /* What the selected weights are divided by. */

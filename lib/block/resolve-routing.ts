@@ -116,7 +116,7 @@ function groupingOf(fields: Fields, allowed: boolean, numOutputs: number, topK: 
     fields.refuse('numExpertGroups', `a divisor of the ${numOutputs} router outputs`)
   const topkGroup = fields.integer('topkGroup', 1, numExpertGroups)
   const groupSize = numOutputs / numExpertGroups
-  if (groupScore === 'top2_sum' && groupSize < 2)
+  if (groupScore !== 'max' && groupSize < 2)
     fields.refuse('groupScore', `'max' (each group has one expert, so no two best)`)
   if (topkGroup * groupSize < topK)
     fields.refuse(

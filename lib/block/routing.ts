@@ -12,13 +12,16 @@ export type Normalization =
   /** `w /= (sum |w|^normOrder)^(1/normOrder)` (DBRX). */
   | { normTopkProb: true; normOrder: number; normEpsilon?: never; normFloor?: never }
 
-/** Group-limited selection: contiguous groups, of which the best `topkGroup` stay, all other experts masked with −∞. */
+/** Group-limited selection: contiguous groups, of which the best `topkGroup` stay, all other experts masked. */
 export type Grouping =
   | { numExpertGroups?: 1; topkGroup?: 1; groupScore?: never }
   | {
       numExpertGroups: number
       topkGroup: number
-      /** A group's best expert, or the sum of its two best. @defaultValue as DeepSeek: 'max' for softmax (V2), else 'top2_sum' (V3) */
+      /**
+       * A group's best expert, or the sum of its two best; other experts are masked with −∞, or with 0 by `top2_sum_zeroed` (A.X-K1): then
+       * one of them is chosen before a negative score. @defaultValue as DeepSeek: 'max' for softmax (V2), else 'top2_sum' (V3)
+       */
       groupScore?: GroupScore
     }
 

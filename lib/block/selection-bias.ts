@@ -14,6 +14,11 @@ function leastUnmasked(bias: Float32Array, routing: ResolvedRouting): number {
   )
   const sum = (values: readonly number[]) => values.reduce((all, count) => all + count, 0)
   if (numExpertGroups === 1) return sum(counts)
+  // The experts of groups that are left out rank with 0: they are all there to choose.
+  if (groupScore === 'top2_sum_zeroed') {
+    const masked = counts.map(count => size - count).sort((a, b) => b - a)
+    return bias.length - sum(masked.slice(0, topkGroup))
+  }
   // A group whose score is minus infinity is kept only where there are too few others; ties go to the lower index.
   const needed = groupScore === 'top2_sum' ? Math.min(2, size) : 1
   const scored = counts.filter(count => count >= needed)

@@ -27,11 +27,9 @@ function v2Routing(config: ConfigReader, sizes: RoutingSizes): RoutingRule {
       : readGroups(config, {
           count: 'n_group',
           kept: 'topk_group',
-          score: method === 'noaux_tc' ? 'top2_sum' : 'max',
+          // The code of DeepSeek-VL2 masks with 0.
+          score: method === 'noaux_tc' ? 'top2_sum_zeroed' : 'max',
         })
-  if (method === 'noaux_tc' && groups.numExpertGroups !== groups.topkGroup) {
-    config.fail('n_group', 'with topk_method noaux_tc masks with 0 in deepseek_v2, which is not supported')
-  }
   return {
     scoringFunc: config.string('scoring_func', 'softmax') as 'softmax' | 'sigmoid',
     ...sizes,

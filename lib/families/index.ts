@@ -32,6 +32,7 @@ import { QWEN_FAMILIES } from './qwen.js'
 import { REDNOTE_FAMILIES } from './rednote.js'
 import { refusalOf } from './refused.js'
 import { RHYMES_FAMILIES } from './rhymes.js'
+import { SKT_FAMILIES } from './skt.js'
 import { STEPFUN_FAMILIES } from './stepfun.js'
 import { TENCENT_FAMILIES } from './tencent.js'
 import { THINKING_MACHINES_FAMILIES } from './thinkingmachines.js'
@@ -69,6 +70,7 @@ export const PUBLISHERS: Readonly<Record<string, readonly FamilyRow[]>> = {
   Qwen: QWEN_FAMILIES,
   rednote: REDNOTE_FAMILIES,
   Rhymes: RHYMES_FAMILIES,
+  SKT: SKT_FAMILIES,
   StepFun: STEPFUN_FAMILIES,
   Tencent: TENCENT_FAMILIES,
   ThinkingMachines: THINKING_MACHINES_FAMILIES,

@@ -9,7 +9,6 @@ const REASONS: readonly [pattern: RegExp, reason: string][] = [
     /^zaya/,
     'its router is a network with a state that passes from layer to layer, so a layer alone does not decide',
   ],
-  [/^axk[12]$/, 'it selects with a score of 0, not −∞, for the experts of groups that are left out'],
 ]
 
 /** Why a model type is not read; undefined where nothing is known of it. */

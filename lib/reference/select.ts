@@ -27,12 +27,16 @@ export function groupScores(scores: readonly number[], routing: ResolvedRouting)
   })
 }
 
-/** Selection scores with −∞ outside the best `topkGroup` groups. Not 0: biased scores may be negative. */
+/**
+ * Selection scores with −∞ outside the best `topkGroup` groups. Not 0, as biased scores may be negative, but where a model's own code has 0
+ * (`top2_sum_zeroed`): then an expert of another group is chosen before a negative score.
+ */
 export function maskGroups(scores: readonly number[], routing: ResolvedRouting): number[] {
   if (routing.numExpertGroups === 1) return [...scores]
   const size = scores.length / routing.numExpertGroups
   const kept = new Set(topIndices(groupScores(scores, routing), routing.topkGroup))
-  return scores.map((score, e) => (kept.has(Math.floor(e / size)) ? score : Number.NEGATIVE_INFINITY))
+  const other = routing.groupScore === 'top2_sum_zeroed' ? 0 : Number.NEGATIVE_INFINITY
+  return scores.map((score, e) => (kept.has(Math.floor(e / size)) ? score : other))
 }
 
 /** Score plus selection bias: what experts are ranked by, and nothing else (DeepSeek-V3 technical report §2.1.2). */

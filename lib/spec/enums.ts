@@ -47,8 +47,8 @@ export const SCORING_WORDS: Readonly<Record<ScoringFunc, string>> = {
   sparsemixer: 'sparsemixer (two rounds of thresholded softmax)',
 }
 
-/** What a group of experts is ranked by. */
-export const GROUP_SCORES = ['max', 'top2_sum'] as const
+/** What a group of experts is ranked by, and what its experts rank with where it is left out. */
+export const GROUP_SCORES = ['max', 'top2_sum', 'top2_sum_zeroed'] as const
 export type GroupScore = (typeof GROUP_SCORES)[number]
 
 /** What the selected weights are divided by. */

@@ -309,7 +309,7 @@ TEST_CASE("groups") {
                                              {63, 7, 1, 9},
                                              {300, 100, 40, 22},
                                              {6, 2, 1, 1}}) {
-    for (const int32_t rule : {SE_GROUP_MAX, SE_GROUP_TOP2_SUM}) {
+    for (const int32_t rule : {SE_GROUP_MAX, SE_GROUP_TOP2_SUM, SE_GROUP_TOP2_SUM_ZEROED}) {
       for (const int32_t scoring : {SE_SOFTMAX, SE_SIGMOID, SE_TOPK_SOFTMAX}) {
         for (const bool biased : {false, true}) {
           Call call = call_of(random, 5, g.num_experts, g.top_k, scoring);

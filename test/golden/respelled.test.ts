@@ -407,6 +407,44 @@ describe('quantization_config in other words', () => {
     ],
   ])('%s: %#', async (name, respelling) => expectSame(golden(name), respelling))
 
+  const noConfig: Respelling = { config: ({ quantization_config: _, ...rest }) => rest }
+  const reshaped = (pattern: RegExp, shape: (old: readonly number[]) => number[]): Respelling => ({
+    tensors: tensors =>
+      tensors.map(tensor => (pattern.test(tensor.name) ? { ...tensor, shape: shape(tensor.shape) } : tensor)),
+  })
+  it.each<[string, string, Respelling]>([
+    ['one scale as [1]', 'mixtral_fp8_modelopt', reshaped(/weight_scale$/, () => [1])],
+    ['one scale as [1, 1]', 'mixtral_fp8_modelopt', reshaped(/weight_scale$/, () => [1, 1])],
+    ['a grid as [r, 1, c, 1]', 'qwen3_moe_fp8_e5m2', reshaped(/scale_inv$/, ([r, c]) => [r!, 1, c!, 1])],
+    [
+      'a scale of each output as [out]',
+      'qwen3_moe_fp8_channel',
+      reshaped(/weight_scale$/, ([out]) => [out!]),
+    ],
+    ['the same of integers', 'qwen3_moe_int4_channel', reshaped(/weight_scale$/, ([out]) => [out!])],
+    ["NVFP4's factor as []", 'qwen3_moe_nvfp4', reshaped(/global_scale$/, () => [])],
+    [
+      'one scale of each expert as [E, 1, 1]',
+      'mixtral_fp8_modelopt',
+      {
+        tensors: tensors =>
+          reshaped(/weight_scale$/, shape => [...shape, 1, 1]).tensors!(fused(true)(tensors)),
+      },
+    ],
+    [
+      'an index of groups without elements',
+      'qwen3_moe_gptq',
+      {
+        tensors: tensors =>
+          tensors.map(tensor =>
+            /g_idx$/.test(tensor.name) ? { ...tensor, shape: [0], data: new Uint8Array(0) } : tensor,
+          ),
+      },
+    ],
+    ['NVFP4 without a config', 'deepseek_v3_nvfp4_modelopt', noConfig],
+    ['int4 of ModelOpt without a config', 'qwen3_moe_int4_awq_modelopt', noConfig],
+  ])('%s', async (_, name, respelling) => expectSame(golden(name), respelling))
+
   const unread: [string, string, Respelling, RegExp][] = [
     [
       '3 bits',

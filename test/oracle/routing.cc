@@ -34,13 +34,13 @@ void mask_groups(const SeRouting& routing, Row* selection) {
   for (int64_t g = 0; g < routing.num_expert_groups; ++g) {
     Row members(selection->begin() + g * size, selection->begin() + (g + 1) * size);
     std::sort(members.begin(), members.end(), std::greater<double>());
-    group_scores.push_back(routing.group_score == SE_GROUP_TOP2_SUM && size > 1
-                               ? members[0] + members[1]
-                               : members[0]);
+    group_scores.push_back(routing.group_score != SE_GROUP_MAX && size > 1 ? members[0] + members[1]
+                                                                           : members[0]);
   }
   const std::vector<int64_t> order = ranked(group_scores);
   for (size_t rank = routing.topk_group; rank < order.size(); ++rank)
-    std::fill_n(selection->begin() + order[rank] * size, size, -INFINITY);
+    std::fill_n(selection->begin() + order[rank] * size, size,
+                routing.group_score == SE_GROUP_TOP2_SUM_ZEROED ? 0.0 : -INFINITY);
 }
 
 // Weight of the best expert of z among those near it; `banned` is left out.

@@ -144,6 +144,14 @@ describe('groups', () => {
     expectSelection(logits, routing, [2, 3], [0.6, 0.55])
   })
 
+  it('mask with 0 where a model does, so that they are chosen before negative scores', () => {
+    const rule = { ...grouped, topkGroup: 1, groupScore: 'top2_sum_zeroed' } as const
+    // Scores of the kept group: 0.6 and 0.55, less 0.58. All experts of the others have 0, and the lower goes first.
+    const selectionBias = new Float32Array(6).fill(-0.58)
+    expectSelection(logits, { ...rule, selectionBias }, [2, 0], [0.6, 0.9])
+    expectSelection(logits, rule, [2, 3], [0.6, 0.55])
+  })
+
   it('are scored with the bias', () => {
     const selectionBias = Float32Array.of(0, 0, 0, 0, 0, 1)
     const routing = { ...grouped, topkGroup: 1, groupScore: 'max', selectionBias } as const

@@ -92,7 +92,7 @@ void score_row(const SeRouting& routing, RowBuffers* row) {
   }
 }
 
-// Masks the experts of all but the topk_group best groups with -inf.
+// Masks the experts of all but the topk_group best groups with -inf, or 0.
 void mask_groups(const SeRouting& routing, RowBuffers* row) {
   const int64_t num_groups = routing.num_expert_groups;
   const int64_t group_size = routing.num_experts / num_groups;
@@ -108,13 +108,14 @@ void mask_groups(const SeRouting& routing, RowBuffers* row) {
         second = score;
       }
     }
-    const bool top2 = routing.group_score == SE_GROUP_TOP2_SUM && group_size > 1;
+    const bool top2 = routing.group_score != SE_GROUP_MAX && group_size > 1;
     row->group_scores[g] = top2 ? first + second : first;
   }
   rank_top(row->group_scores, routing.topk_group, &row->group_order);
+  const double masked = routing.group_score == SE_GROUP_TOP2_SUM_ZEROED ? 0.0 : -kInfinity;
   for (int64_t rank = routing.topk_group; rank < num_groups; ++rank) {
     const int64_t g = row->group_order[rank];
-    std::fill_n(row->selection.begin() + g * group_size, group_size, -kInfinity);
+    std::fill_n(row->selection.begin() + g * group_size, group_size, masked);
   }
 }
 

@@ -66,19 +66,20 @@ export class IntegerReader {
       schemes.find(
         candidate =>
           data.shape[1] === packedCols(candidate) &&
-          scale.shape[1] === numGroups(candidate) &&
+          (scale.shape[1] ?? 1) === numGroups(candidate) &&
           scale.shape[0] === rows,
       ) ?? schemes[0]!
     const groups = numGroups(scheme)
     parts.expect(data, ['I32'], [rows, packedCols(scheme)])
     if (scheme.strategy === 'tensor') parts.expectVector(scale, FLOAT_TYPES, 1)
+    else if (groups === 1) parts.expectVector(scale, FLOAT_TYPES, rows)
     else parts.expect(scale, FLOAT_TYPES, [rows, groups])
     const bits = scheme.numBits as 2 | 4 | 8
 
     const zeroPoint = parts.find('weight_zero_point')
     if (!zeroPoint && !scheme.symmetric) throw parts.missing('weight_zero_point')
     if (zeroPoint) parts.expect(zeroPoint, ['I32'], [ceilDiv(rows * bits, WORD_BITS), groups])
-    const groupIndex = parts.find('weight_g_idx')
+    const groupIndex = parts.findFilled('weight_g_idx')
     if (!groupIndex && scheme.ordered && groups > 1) throw parts.missing('weight_g_idx')
     if (groupIndex) parts.expect(groupIndex, ['I32'], [cols])
     return {
@@ -116,7 +117,7 @@ export class IntegerReader {
     const zeroPoint = parts.find('weight_zero_point')
     if (!zeroPoint && !scheme.symmetric) throw parts.missing('weight_zero_point')
     if (zeroPoint) expectGrid(zeroPoint, ['I8'])
-    const groupIndex = parts.find('weight_g_idx')
+    const groupIndex = parts.findFilled('weight_g_idx')
     if (!groupIndex && scheme.ordered && grid(scheme)[1] > 1) throw parts.missing('weight_g_idx')
     if (groupIndex) parts.expect(groupIndex, ['I32'], [cols])
     return {
@@ -243,7 +244,7 @@ export class IntegerReader {
       )
     parts.expect(data, ['I32'], [numWords(cols), rows])
     const groups = ceilDiv(cols, block.cols)
-    const groupIndex = parts.find('g_idx')
+    const groupIndex = parts.findFilled('g_idx')
     if (!groupIndex && quantization.isReordered && groups > 1) throw parts.missing('g_idx')
     if (groupIndex) parts.expect(groupIndex, ['I32'], [cols])
     // Symmetric: the zero point is the middle, and what is stored in its place differs by exporter.

@@ -17,12 +17,21 @@ const DATA = ['weight', 'weight_packed', 'qweight', 'blocks'] as const
 /** More to do than decoding: what SVDQuant adds to the product. */
 const BESIDE = ['svdquant_lora_a', 'weight_lora_a'] as const
 
+/** What config.json calls checkpoints of ModelOpt, whose own description may stand in hf_quant_config.json alone. */
+const METHODS_OF_INT4_ROWS = ['modelopt', 'none']
+
 const FP8_TYPES = ['F8_E4M3', 'F8_E5M2']
 
 type Block = readonly [number, number]
 export const ceilDiv = (a: number, b: number) => Math.ceil(a / b)
 const isFloat = (dtype: string) => (FLOAT_TYPES as readonly string[]).includes(dtype)
 const product = (shape: readonly number[]) => shape.reduce((all, length) => all * length, 1)
+
+/** ModelOpt keeps the dimensions inside a block as ones: `[rows of blocks, 1, columns of blocks, 1]`. */
+function squeezedGrid({ shape }: Part): readonly number[] {
+  const [rows = 0, inRow, cols = 0, inCol] = shape
+  return shape.length === 4 && inRow === 1 && inCol === 1 ? [rows, cols] : shape
+}
 
 /** Reads matrices `[rows, cols]` from their parts. */
 export class EncodingReader {
@@ -74,7 +83,10 @@ export class EncodingReader {
 
   /** Bytes whose scales are plain floats are ModelOpt's pairs of integers; those of e2m1 have scales in e4m3 or e8m0. */
   private isInt4Rows(parts: MatrixParts): boolean {
-    return isFloat(parts.find('weight_scale')?.dtype ?? '') && this.quantization.method === 'modelopt'
+    return (
+      isFloat(parts.find('weight_scale')?.dtype ?? '') &&
+      METHODS_OF_INT4_ROWS.includes(this.quantization.method)
+    )
   }
 
   read(parts: MatrixParts, rows: number, cols: number): EncodedSource {
@@ -163,7 +175,8 @@ export class EncodingReader {
       return [rows, cols]
     }
     // As the elements lie, so does the grid.
-    const shape = transposed && scale.shape.length === 2 ? [...scale.shape].reverse() : scale.shape
+    const squeezed = squeezedGrid(scale)
+    const shape = transposed && squeezed.length === 2 ? [...squeezed].reverse() : squeezed
     const [first = 0, second] = shape
     if (first === rows && (second === undefined || (second === 1 && shape.length === 2))) {
       parts.expectVector(scale, types, rows)
@@ -182,7 +195,7 @@ export class EncodingReader {
     const candidates: Block[] = [...named, ...(block ? [block] : []), ...mx, [128, 128]]
     const fits = (candidate: Block) => grid(candidate).every((length, i) => shape[i] === length)
     const chosen = candidates.find(fits) ?? candidates[0]!
-    parts.expect(scale, types, transposed ? grid(chosen).reverse() : grid(chosen))
+    parts.expect({ ...scale, shape: squeezed }, types, transposed ? grid(chosen).reverse() : grid(chosen))
     return chosen
   }
 

@@ -78,6 +78,12 @@ export class MatrixParts {
     return undefined
   }
 
+  /** A part with elements: exporters leave an empty tensor where there is none. */
+  findFilled(part: string): Part | undefined {
+    const found = this.find(part)
+    return found?.shape.includes(0) ? undefined : found
+  }
+
   /** The first of `parts` that is there; none is ERR_MOE_MISSING_TENSOR. */
   require(...parts: string[]): Part {
     for (const part of parts) {

@@ -1,6 +1,7 @@
 /** Routing rules that several families share, with the fields that configs spell differently as arguments. */
 
 import type { Grouping, Normalization, ScoredRouting } from '../../block/routing.js'
+import type { GroupScore } from '../../spec/enums.js'
 import type { ConfigReader } from './config-reader.js'
 import type { FamilyRow, RoutingSizes } from './family.js'
 
@@ -28,7 +29,7 @@ interface ScoredOptions {
 export interface GroupFields {
   count: string
   kept: string
-  score: 'max' | 'top2_sum'
+  score: GroupScore
   /** How many, and how many of them are kept, where config.json does not say. @defaultValue [1, 1] */
   defaults?: readonly [number, number]
 }
@@ -80,6 +81,8 @@ export interface NoauxDefaults {
   scale?: number
   /** @defaultValue [1, 1] */
   groups?: readonly [number, number]
+  /** @defaultValue 'top2_sum' */
+  groupScore?: GroupScore
 }
 
 /** DeepSeek-V3's "noaux_tc" under its own field names. */
@@ -91,7 +94,12 @@ export function noauxTc(defaults: NoauxDefaults = {}): Routing {
     epsilon: DEEPSEEK_EPSILON,
     scale: 'routed_scaling_factor',
     scaleDefault: defaults.scale ?? 1,
-    groups: { count: 'n_group', kept: 'topk_group', score: 'top2_sum', defaults: defaults.groups },
+    groups: {
+      count: 'n_group',
+      kept: 'topk_group',
+      score: defaults.groupScore ?? 'top2_sum',
+      defaults: defaults.groups,
+    },
   })
 }
 

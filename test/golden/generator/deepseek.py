@@ -14,7 +14,7 @@ V3_SOURCE = "HF5:deepseek_v3, DS3, vLLM grouped_topk_router, hub"
 def v3_block(c, *, model_type, family, source=V3_SOURCE, architecture="DeepseekV3ForCausalLM", layer=1, h=24, i=7, e=12,
              k=4, n_group=4, topk_group=2, scale=2.5, n_shared=1, norm=True, prefix="model.layers.", tokens=7,
              codec=codecs.plain, shared_codec=codecs.plain, config=None, nest=None, gate_dtype=None, root="model.",
-             bias_edit=None):
+             bias_edit=None, masked=-np.inf):
     """A layer with deepseek_v3 tensor names and scheme C; `nest` wraps the config of multimodal checkpoints."""
     base = f"{prefix}{layer}.mlp."
     c.decoys(prefix, layer, h, num_experts=e, root=root)
@@ -24,7 +24,7 @@ def v3_block(c, *, model_type, family, source=V3_SOURCE, architecture="DeepseekV
     experts = store_experts(c, base, e, h, i, codec=codec)
     shared = store_glu(c, base + "shared_experts.", h, n_shared * i, codec=shared_codec)
     routing = biased_topk(linear(x, gate), k, bias, n_group=n_group, topk_group=topk_group, renormalize=norm,
-                          scale=scale)
+                          scale=scale, masked=masked)
     fields = base_config(
         c, model_type, architecture, h, intermediate_size=3, moe_intermediate_size=i, n_routed_experts=e,
         n_shared_experts=n_shared, num_experts_per_tok=k, n_group=n_group, topk_group=topk_group,
@@ -79,6 +79,19 @@ def _(c):
              nest=lambda text: {"architectures": ["DeepseekVLV2ForCausalLM"], "model_type": "deepseek_vl_v2",
                                 "torch_dtype": "bfloat16", "language_config": text,
                                 "vision_config": {"model_type": "vision", "width": 12}})
+
+
+@case("axk1", "BF16")
+def _(c):
+    # An expert of a group that was left out, which ranks with 0, goes before one whose biased score is negative.
+    v3_block(c, model_type="axk1", family="axk1", source="HF5:axk1", architecture="AXK1ForCausalLM", e=8, k=4, n_group=4,
+             topk_group=3, masked=0.0, config={"topk_method": "noaux_tc", "moe_layer_freq": 1})
+
+
+@case("axk2", "BF16")
+def _(c):
+    v3_block(c, model_type="axk2", family="axk2", source="HF5:axk2", architecture="AXK2ForCausalLM", e=8, k=3, n_group=1,
+             topk_group=1, config={"n_group": None, "topk_group": None, "norm_topk_prob": True})
 
 
 @case("deepseek_v3", shards=3)

@@ -86,32 +86,36 @@ SCORES = {"sigmoid": sigmoid, "softmax": softmax, "sqrtsoftplus": lambda z: np.s
 
 
 def biased_topk(z, k, bias=None, *, score="sigmoid", n_group=1, topk_group=1, mode="top2", renormalize=True, eps=1e-20,
-                floor=None, scale=1.0):
-    """Schemes C and D: the bias moves the selection only; gather, renormalise, scale."""
+                floor=None, scale=1.0, masked=-np.inf):
+    """Schemes C and D: the bias moves the selection only; gather, renormalise, scale. `masked`: what experts of other groups rank with."""
     s = SCORES[score](z)
     c = s if bias is None else s + bias
 
-    def select(scores, groups=n_group, how=mode, fill=-np.inf):
+    def select(scores, groups=n_group, how=mode, fill=masked):
         if groups == 1:
             return [top(row, k) for row in scores]
         return [top(keep_groups(row, groups, topk_group, how, fill)[0], k) for row in scores]
 
     routing = Routing([], [], [], [])
     for t in range(len(z)):
-        row, margin = (c[t], np.inf) if n_group == 1 else keep_groups(c[t], n_group, topk_group, mode)
+        row, margin = (c[t], np.inf) if n_group == 1 else keep_groups(c[t], n_group, topk_group, mode, masked)
         ids = top(row, k)
         w = s[t][ids]
         if renormalize:
             total = np.sum(w)
             w = w / (max(total, floor) if floor is not None else total + eps)
         _append(routing, row, k, ids, w * scale, margin)
+        if masked == 0.0:
+            # Those that rank with 0 tie among themselves, and go to the lower index.
+            gaps = -np.diff(row[ids])
+            routing.order_gaps[-1] = float(min([gap for gap in gaps if gap > 0], default=np.inf))
     if bias is not None:
         routing.alternatives["bias ignored"] = select(s)
     if n_group > 1:
         routing.alternatives["groups ignored"] = select(c, groups=1)
         routing.alternatives["other group score"] = select(c, how="max" if mode == "top2" else "top2")
         if bias is not None:
-            routing.alternatives["mask value 0"] = select(c, fill=0.0)
+            routing.alternatives["other mask value"] = select(c, fill=0.0 if masked else -np.inf)
     return routing
 
 

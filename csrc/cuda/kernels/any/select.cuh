@@ -150,7 +150,7 @@ __device__ __forceinline__ void rank_keys(const SeRouting& routing, const Softma
   team_sync<kWarps>();
 }
 
-// One warp. Leaves -inf in all groups but the topk_group best.
+// One warp. Leaves -inf, or 0, in all groups but the topk_group best.
 __device__ __forceinline__ void mask_groups(const SeRouting& routing, int32_t lane,
                                             const SelectShared& shared) {
   const int32_t num_groups = static_cast<int32_t>(routing.num_expert_groups);
@@ -171,7 +171,7 @@ __device__ __forceinline__ void mask_groups(const SeRouting& routing, int32_t la
         second = key;
       }
     }
-    const bool top2 = routing.group_score == SE_GROUP_TOP2_SUM && size > 1;
+    const bool top2 = routing.group_score != SE_GROUP_MAX && size > 1;
     shared.group_keys[g] = top2 ? order_key(key_value(first) + key_value(second)) : first;
   }
   __syncwarp();
@@ -179,9 +179,11 @@ __device__ __forceinline__ void mask_groups(const SeRouting& routing, int32_t la
   for (int64_t rank = 0; rank < routing.topk_group; ++rank)
     take_best(shared.group_keys, num_groups, lane, mine);
   __syncwarp();
+  const uint64_t masked =
+      routing.group_score == SE_GROUP_TOP2_SUM_ZEROED ? order_key(0.0) : kLowestKey;
   // A group that was taken has no key any more.
   for (int32_t e = lane; e < num_experts; e += 32) {
-    if (shared.group_keys[e / size] != kNoKey) shared.keys[e] = kLowestKey;
+    if (shared.group_keys[e / size] != kNoKey) shared.keys[e] = masked;
   }
   __syncwarp();
 }
