@@ -185,6 +185,8 @@ TEST_CASE("every rule against the oracle") {
   cases.push_back({"deepseek_v3", grouped(r, 8, 4, SE_GROUP_TOP2_SUM), 37, 1, -1, false, {}, true});
   cases.push_back({"axk1", grouped(r, 8, 4, SE_GROUP_TOP2_SUM_ZEROED), 37, 1, -1, false, {}, true});
   cases.push_back(
+      {"zeroed logits", grouped(rule(SE_TOPK_SOFTMAX, 63, 9), 7, 1, SE_GROUP_TOP2_SUM_ZEROED)});
+  cases.push_back(
       {"deepseek_v3 top_p", grouped(r, 8, 4, SE_GROUP_TOP2_SUM), 37, 0.6, -1, false, {}, true});
   r = rule(SE_SOFTMAX, 160, 6);
   r.scaling_factor = 16;

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "core/matrix_format.h"
 #include "cuda/runtime/device.h"
 #include "cuda/stages/stages.h"
 #include "ops/checks.h"

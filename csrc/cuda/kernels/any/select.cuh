@@ -252,7 +252,7 @@ __device__ __forceinline__ void pick_hashed(const SelectKernelArgs& args, int64_
   __syncwarp();
 }
 
-// One warp. Ids in order of rank, with their scores where no bias moved the ranking.
+// One warp. Ids in order of rank, with what they rank by: their scores where no bias or group moved it.
 __device__ __forceinline__ void pick_ranked(const SeRouting& routing, int32_t lane,
                                             const SelectShared& shared) {
   const int32_t num_experts = static_cast<int32_t>(routing.num_experts);
@@ -382,7 +382,9 @@ __global__ void __launch_bounds__(kWarps == 1 ? 128 : 32 * kWarps, kWarps == 1 ?
   } else {
     if (routing.num_expert_groups > 1) mask_groups(routing, lane, shared);
     pick_ranked(routing, lane, shared);
-    if (routing.selection_bias != nullptr) score_ids(args, token, lane, softmax, shared);
+    // Where nothing moved the ranking, it has the scores.
+    if (routing.selection_bias != nullptr || routing.group_score == SE_GROUP_TOP2_SUM_ZEROED)
+      score_ids(args, token, lane, softmax, shared);
   }
   cut_slots(args, token, lane, shared);
 
