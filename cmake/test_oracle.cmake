@@ -18,6 +18,7 @@ add_library(test_oracle STATIC EXCLUDE_FROM_ALL
   ${SE_TEST_DIRECTORY}/oracle/experts.cc
   ${SE_TEST_DIRECTORY}/oracle/fixture.cc
   ${SE_TEST_DIRECTORY}/oracle/packed_layer.cc
+  ${SE_TEST_DIRECTORY}/oracle/quantised.cc
   ${SE_TEST_DIRECTORY}/oracle/routing.cc)
 target_include_directories(test_oracle PUBLIC ${CMAKE_BINARY_DIR}/generated ${SE_TEST_DIRECTORY})
 target_link_libraries(test_oracle PUBLIC se_flags)

@@ -16,7 +16,7 @@
 #include "cpu/forward.h"
 #include "cpu/forward_plan.h"
 #include "cpu/isa/choose_isa.h"
-#include "cpu/layouts/float_panels.h"
+#include "cpu/layouts/matrix_panels.h"
 #include "cpu/ops/router.h"
 #include "cpu/processors.h"
 #include "cpu/stages.h"
@@ -136,21 +136,20 @@ int32_t copy(SeDevice*, void* to, const void* from, uint64_t bytes, SeStatus* st
 
 int64_t matrix_granule(SeDevice* device) { return device->kernels->panel_width; }
 
-int32_t matrix_format(SeDevice*, int32_t dtype, SeMatrixFormat* format) {
+int32_t matrix_format(SeDevice* device, int32_t dtype, SeMatrixFormat* format) {
+  if (cpu::holds_format(dtype, *format, cpu::has_bf16_product(*device->kernels)))
+    return SE_FORMAT_AS_IS;
   return only_own_dtype(dtype, format);
 }
 
 uint64_t matrix_bytes(SeDevice* device, int64_t rows, int64_t cols, int32_t,
                       const SeMatrixFormat* format) {
-  return cpu::PanelLayout(device->kernels->panel_width, rows, cols, format->code).bytes();
+  return cpu::MatrixPanels(device->kernels->panel_width, rows, cols, *format).bytes();
 }
 
 int32_t matrix_write(SeDevice* device, const SeMatrixRows* rows, SeStatus* status) {
-  const int32_t code = rows->format->code;
-  const cpu::PanelLayout layout(device->kernels->panel_width, rows->rows, rows->cols, code);
-  cpu::pack_rows(layout, rows->cols, code, rows->first_row, rows->num_rows, rows->source,
-                 rows->source_stride, rows->matrix);
-  return Status::ok().write_to(status);
+  return guarded(status,
+                 [&] { return cpu::pack_matrix_rows(device->kernels->panel_width, *rows); });
 }
 
 int32_t gate(SeDevice* device, const SeGateArgs* args, SeStatus* status) {
@@ -209,11 +208,16 @@ void describe_forward(SeDevice* device, const SeMoeLayer* layer, const SeLayerOp
   cpu::describe_forward(*device->kernels, *layer, description);
 }
 
+// Whether any instruction set holds a format: every one reads every code.
+bool is_held(int32_t dtype, const SeMatrixFormat& format) {
+  return cpu::holds_format(dtype, format, false);
+}
+
 int32_t layer_open(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions*,
                    SeLayer** opened, SeStatus* status) {
   return guarded(status, [&]() -> Status {
     *opened = nullptr;
-    SE_RETURN_IF_ERROR(check_layer(*layer, is_own_dtype));
+    SE_RETURN_IF_ERROR(check_layer(*layer, is_held));
     SE_RETURN_IF_ERROR(check_layer_contents(*layer));
     SE_RETURN_IF_ERROR(check_hash_table(layer->routing));
     SE_RETURN_IF_ERROR(validate_layer(*layer));

@@ -3,8 +3,7 @@
 #include <algorithm>
 
 #include "core/numeric.h"
-#include "cpu/isa/choose_isa.h"
-#include "cpu/ops/expert_matmul.h"
+#include "cpu/ops/expert_segments.h"
 
 namespace sparse_experts::cpu {
 namespace {
@@ -35,8 +34,7 @@ ForwardPlan plan_forward(const IsaKernels& kernels, const SeMoeLayer& layer, int
   const int64_t num_tokens_or_one = std::max<int64_t>(1, num_tokens);
 
   ForwardPlan plan;
-  plan.bf16_activations = has_bf16_product(kernels) && layer.experts.dtype == SE_BF16 &&
-                          (!has_shared || layer.shared.dtype == SE_BF16);
+  plan.bf16_activations = has_bf16_activations(kernels, layer);
   plan.activation_bytes = plan.bf16_activations ? 2 : 4;
   const int64_t act = plan.activation_bytes;
   plan.width = has_latent ? layer.latent_size : hidden_size;

@@ -27,7 +27,7 @@ MatmulSegment expert_segment(const SeExpertMatmulArgs& args, int64_t e) {
   const bool gated = args.apply_activation && args.activation.gated;
   const int64_t row_stride = weights.strides[1];
   MatmulSegment segment;
-  segment.code = float_format(weights.dtype).code;
+  segment.gate_format = segment.up_format = float_format(weights.dtype);
   segment.n = gated ? weights.shape[1] / 2 : weights.shape[1];
   segment.k = weights.shape[2];
   segment.activation = args.apply_activation ? &args.activation : nullptr;

@@ -78,7 +78,8 @@ bool canonical_format(const EncodedMatrix& source, int64_t rows, int64_t cols,
   if (stored == nullptr || stored->canonical == nullptr || rows < 1 || cols < 1) return false;
   // A scale of each column has no place there.
   if (source.column_scale.bytes > 0) return false;
-  return stored->canonical(source, rows, cols, format) && is_matrix_format(*format);
+  return stored->canonical(source, rows, cols, format) && is_matrix_format(*format) &&
+         has_whole_blocks(*format, cols);
 }
 
 struct StoredMatrix::State {

@@ -83,6 +83,13 @@ static inline __m512 fmadd_ps(__m512 a, __m512 b, __m512 c) {
 static inline __m512 fmsub_ps(__m512 a, __m512 b, __m512 c) {
   return fmadd_ps(a, b, as<__m512>(-as<F16>(c)));
 }
+static inline __m512 permutexvar_ps(__m512i index, __m512 table) {
+  const I16 at = as<I16>(index);
+  const F16 from = as<F16>(table);
+  F16 v = {};
+  for (int i = 0; i < 16; ++i) v[i] = from[at[i] & 15];
+  return as<__m512>(v);
+}
 static inline __m512i add_epi32(__m512i a, __m512i b) {
   return as<__m512i>(as<I16>(a) + as<I16>(b));
 }
@@ -165,6 +172,7 @@ static inline __m512 dpbf16_ps(__m512 acc, __m512i x, __m512i w) {
 #define _mm512_fmadd_ps avx512_in_c::fmadd_ps
 #define _mm512_fmsub_ps avx512_in_c::fmsub_ps
 #define _mm512_add_epi32 avx512_in_c::add_epi32
+#define _mm512_permutexvar_ps avx512_in_c::permutexvar_ps
 #define _mm512_and_si512 avx512_in_c::and_si512
 #define _mm512_slli_epi32 avx512_in_c::slli_epi32
 #undef _mm512_cmp_ps_mask

@@ -11,6 +11,7 @@
 #include "cpu/isa/choose_isa.h"
 #include "cpu/layouts/float_panels.h"
 #include "native/context.h"
+#include "native/panel_product.h"
 #include "oracle/fixture.h"
 
 namespace native_test {
@@ -20,9 +21,7 @@ TEST_SUITE_BEGIN("panels");
 
 using namespace sparse_experts;
 using cpu::IsaKernels;
-using cpu::kSlab;
 using cpu::PanelLayout;
-using cpu::RowLayout;
 
 std::vector<float> widened(const IsaKernels& kernels, const std::vector<char>& values,
                            int32_t dtype) {
@@ -72,19 +71,6 @@ void test_places(const IsaKernels& kernels) {
   }
 }
 
-// x in slabs as a forward lays it out, everything that is no element NaN.
-std::vector<char> in_slabs(const std::vector<char>& x, int64_t num_rows, int64_t cols,
-                           int64_t element) {
-  const RowLayout layout = RowLayout::slabs(num_rows);
-  std::vector<char> out(RowLayout::slab_elements(num_rows, cols) * element, '\xff');
-  for (int64_t row = 0; row < num_rows; ++row) {
-    for (int64_t k = 0; k < cols; ++k)
-      std::copy_n(x.data() + (row * cols + k) * element, element,
-                  out.data() + layout.offset(row, k) * element);
-  }
-  return out;
-}
-
 struct Product {
   int64_t m, n, k;
   int32_t dtype;
@@ -94,28 +80,15 @@ struct Product {
 void test_product(const IsaKernels& kernels, const Product& p) {
   Random random(static_cast<uint64_t>(p.m * 1000003 + p.n * 1009 + p.k));
   const int32_t x_dtype = p.bf16_x ? SE_BF16 : SE_F32;
-  const int64_t x_bytes = dtype_bytes(x_dtype);
   const std::vector<char> x = random_bytes(&random, p.m * p.k, x_dtype, 1);
   const std::vector<char> w = random_bytes(&random, p.n * p.k, p.dtype, 1);
-  const PanelLayout layout(kernels.panel_width, p.n, p.k, float_format(p.dtype).code);
-  const std::vector<char> matrix = packed(layout, w, p.n, p.k, p.k, p.dtype, 2);
-  const std::vector<char> slabs = in_slabs(x, p.m, p.k, x_bytes);
-  std::vector<const char*> rows(p.m);
-  // Backwards: rows are where the pointers say.
-  for (int64_t i = 0; i < p.m; ++i) rows[i] = slabs.data() + (p.m - 1 - i) * kSlab * x_bytes;
-  const int64_t stride = layout.num_panels * layout.width + 5;
-  std::vector<float> out(p.m * stride, NAN);
-  cpu::PanelTile tile;
-  tile.x_rows = rows.data();
-  tile.x_slab_bytes = RowLayout::slabs(p.m).slab_stride * x_bytes;
-  tile.w = matrix.data();
-  tile.panel_bytes = layout.panel_bytes;
-  tile.num_panels = layout.num_panels;
-  tile.m = p.m;
-  tile.k = p.k;
-  tile.out = out.data();
-  tile.out_stride = stride;
-  cpu::find_matmul(kernels, x_dtype, float_format(p.dtype).code)->panels(tile);
+  const cpu::MatrixPanels layout(kernels.panel_width, p.n, p.k, float_format(p.dtype));
+  const std::vector<char> matrix =
+      packed(PanelLayout(kernels.panel_width, p.n, p.k, float_format(p.dtype).code), w, p.n, p.k,
+             p.k, p.dtype, 2);
+  const PanelProduct product = {kernels, layout, float_format(p.dtype).code, x_dtype, p.m, p.k};
+  const int64_t stride = product.stride();
+  const std::vector<float> out = product.multiply(x, matrix);
 
   const std::vector<float> wide_x = widened(kernels, x, x_dtype);
   const std::vector<float> wide_w = widened(kernels, w, p.dtype);
@@ -123,7 +96,7 @@ void test_product(const IsaKernels& kernels, const Product& p) {
   Every padding_is_zero;
   Every rest_is_untouched;
   for (int64_t i = 0; i < p.m; ++i) {
-    const float* x_row = wide_x.data() + (p.m - 1 - i) * p.k;
+    const float* x_row = wide_x.data() + i * p.k;
     for (int64_t j = 0; j < p.n; ++j) {
       double sum = 0;
       for (int64_t k = 0; k < p.k; ++k)

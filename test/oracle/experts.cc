@@ -23,10 +23,12 @@ double half_to_double(uint16_t bits) {
 Row matrix_times(const SeMatrixTable& table, int64_t e, int32_t dtype, const Row& x,
                  const float* bias, int64_t bias_stride) {
   Row out(table.rows);
+  // Quantised matrices come decoded to f32 (LayerFixture::quantise).
+  const int32_t stored = table.formats != nullptr ? SE_F32 : dtype;
   for (int64_t r = 0; r < table.rows; ++r) {
     double sum = bias != nullptr ? bias[r * bias_stride] : 0;
     for (int64_t c = 0; c < table.cols; ++c)
-      sum += element(table.data[e], dtype, r * table.row_stride + c) * x[c];
+      sum += element(table.data[e], stored, r * table.row_stride + c) * x[c];
     out[r] = sum;
   }
   return out;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/dtype.h"
+#include "core/matrix_format.h"
 #include "cpp/check.h"
 #include "oracle/oracle.h"
 
@@ -161,6 +162,33 @@ LayerFixture::LayerFixture(const LayerOptions& options) : random(options.seed * 
   if (options.output_bias) layer.output_bias = floats(hidden_size, 0.5);
 }
 
+void LayerFixture::quantise(SeMatrixTable* table, int64_t count,
+                            const std::vector<SeMatrixFormat>& formats) {
+  static const SeMatrixFormat kF32 = sparse_experts::float_format(SE_F32);
+  if (table->data == nullptr) return;
+  std::vector<const void*> decoded;
+  for (int64_t e = 0; e < count; ++e) {
+    const SeMatrixFormat& format = formats[e % static_cast<int64_t>(formats.size())];
+    const QuantisedMatrix matrix(format, table->rows, table->cols, Scales::kUsual, &random);
+    floats_.push_back(matrix.weights());
+    decoded.push_back(floats_.back().data());
+    quantised.emplace(decoded.back(), matrix);
+  }
+  tables_.push_back(std::move(decoded));
+  table->data = tables_.back().data();
+  table->row_stride = table->cols;
+  table->formats = &kF32;
+  table->num_formats = 1;
+}
+
+void LayerFixture::quantise(const std::vector<SeMatrixFormat>& formats) {
+  for (SeExperts* experts : {&layer.experts, &layer.shared}) {
+    if (experts->num_experts == 0) continue;
+    for (SeMatrixTable* table : {&experts->gate, &experts->up, &experts->down})
+      quantise(table, experts->num_experts, formats);
+  }
+}
+
 std::vector<double> ForwardResult::values(int32_t dtype) const {
   std::vector<double> out(output.size() / static_cast<size_t>(sparse_experts::dtype_bytes(dtype)));
   for (size_t i = 0; i < out.size(); ++i)
@@ -180,8 +208,9 @@ ForwardCall::ForwardCall(const LayerFixture& fixture, const std::vector<char>& h
 }
 
 OpenLayer::OpenLayer(const SeBackend* opened_backend, SeDevice* device,
-                     const SeMoeLayer& description, const void* untouched)
-    : backend(opened_backend), packed(opened_backend, device, description, untouched) {
+                     const SeMoeLayer& description, const void* untouched,
+                     const QuantisedMatrices& quantised)
+    : backend(opened_backend), packed(opened_backend, device, description, untouched, quantised) {
   code = backend->layer_open(device, &packed.layer(), &kDefaultOptions, &layer, &status);
 }
 
@@ -209,12 +238,12 @@ ForwardResult run_forward(const SeBackend* backend, SeDevice* device, const Laye
   args.select.topk_ids = result.ids.data();
   args.select.topk_weights = result.weights.data();
   args.select.non_finite = result.flags.data();
-  OpenLayer layer(backend, device, fixture.layer, fixture.untouched);
+  OpenLayer layer(backend, device, fixture.layer, fixture.untouched, fixture.quantised);
   result.code = layer.code;
   result.status = layer.status;
   if (layer.code != SE_OK) return result;
   const uint64_t bytes =
-      backend->forward_workspace_bytes(device, &fixture.layer, &kDefaultOptions, num_tokens);
+      backend->forward_workspace_bytes(device, &layer.packed.layer(), &kDefaultOptions, num_tokens);
   // Exactly what was asked for, between canaries.
   std::vector<char> workspace(bytes + 128, '\xff');
   const uint64_t misalignment = reinterpret_cast<uintptr_t>(workspace.data()) % 64;

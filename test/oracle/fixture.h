@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <vector>
 
 #include "abi/backend.h"
 #include "cpp/random.h"
 #include "oracle/packed_layer.h"
+#include "oracle/quantised.h"
 
 namespace native_test {
 
@@ -54,6 +56,14 @@ class LayerFixture {
   const float* floats(int64_t count, double deviation, double mean = 0);
   const void** pointers(SeMatrixTable* table) { return const_cast<const void**>(table->data); }
 
+  // Replaces the matrices of a table by quantised ones, of each format in turn. The layer's own
+  // tables then hold them decoded to f32, for the oracle.
+  void quantise(SeMatrixTable* table, int64_t count, const std::vector<SeMatrixFormat>& formats);
+  // All matrices of the routed and shared experts.
+  void quantise(const std::vector<SeMatrixFormat>& formats);
+  // By the pointer in the tables. Without them the same layer holds its matrices in f32.
+  QuantisedMatrices quantised;
+
  private:
   SeMatrixTable matrices(int64_t count, int64_t rows, int64_t cols, int32_t dtype, int64_t padding);
   SeBiasTable bias_table(int64_t count, int64_t size);
@@ -72,7 +82,7 @@ constexpr SeLayerOptions kDefaultOptions = {0};
 struct OpenLayer {
   // The description's matrices are rows; `untouched` as in PackedLayer.
   OpenLayer(const SeBackend* opened_backend, SeDevice* device, const SeMoeLayer& description,
-            const void* untouched = nullptr);
+            const void* untouched = nullptr, const QuantisedMatrices& quantised = {});
   ~OpenLayer();
   OpenLayer(const OpenLayer&) = delete;
   OpenLayer& operator=(const OpenLayer&) = delete;

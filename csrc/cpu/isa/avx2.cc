@@ -10,6 +10,7 @@ namespace {
 
 struct V {
   using Float = __m256;
+  using Index = __m256i;
   static constexpr int kLanes = 8;
 
   static __m256i mask(int n) {
@@ -39,6 +40,12 @@ struct V {
   }
   static Float where_negative(Float v, Float a, Float b) {
     return _mm256_blendv_ps(b, a, _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_LT_OQ));
+  }
+  // table[index % 16] of each lane.
+  static Float lookup16(const float* table, __m256i index) {
+    const Float low = _mm256_permutevar8x32_ps(load(table), index);
+    const Float high = _mm256_permutevar8x32_ps(load(table + 8), index);
+    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
   }
   static float f16_to_f32(uint16_t h) { return _cvtsh_ss(h); }
   static uint16_t f32_to_f16(float f) { return _cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT); }
@@ -118,6 +125,7 @@ struct PanelTraits {
 };
 
 #include "cpu/isa/panel_matmul.inc.h"
+#include "cpu/isa/quant_matmul.inc.h"
 
 // Last, because it names all that stands above.
 #include "cpu/isa/isa_table.inc.h"

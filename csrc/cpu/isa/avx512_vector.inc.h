@@ -3,6 +3,7 @@
 
 struct V {
   using Float = __m512;
+  using Index = __m512i;
   static constexpr int kLanes = 16;
 
   static __mmask16 mask(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
@@ -26,6 +27,10 @@ struct V {
   }
   static Float where_negative(Float v, Float a, Float b) {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_LT_OQ), b, a);
+  }
+  // table[index % 16] of each lane.
+  static Float lookup16(const float* table, __m512i index) {
+    return _mm512_permutexvar_ps(index, load(table));
   }
   static float f16_to_f32(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
   static uint16_t f32_to_f16(float f) {
@@ -102,3 +107,4 @@ struct PanelTraits {
 };
 
 #include "cpu/isa/panel_matmul.inc.h"
+#include "cpu/isa/quant_matmul.inc.h"

@@ -99,7 +99,8 @@ const IsaKernels* choose_isa(std::string* reason) {
 
 const MatmulKernel* find_matmul(const IsaKernels& kernels, int32_t x_dtype, int32_t code) {
   for (const MatmulKernel& kernel : kernels.matmuls) {
-    if (kernel.x_dtype == x_dtype && kernel.code == code && kernel.rows != nullptr) return &kernel;
+    if (kernel.x_dtype == x_dtype && kernel.code == code && kernel.panels != nullptr)
+      return &kernel;
   }
   return nullptr;
 }

@@ -1,7 +1,7 @@
 // The functions that exist once per instruction set, as a table of plain C function pointers.
 //
 // Two matmuls: over rows as callers hold them (router, stages), and over packed panels (the experts
-// of a layer, cpu/layouts/float_panels.h).
+// of a layer, cpu/layouts/float_panels.h and quant_panels.h).
 //
 // Bit rules. An element of a matmul is the same sequence of operations wherever it is computed: its
 // bits depend on its two rows and on K alone, never on the block or the batch that it is computed
@@ -41,8 +41,45 @@ using MatmulFunction = void (*)(const MatmulTile& tile);
 // apart, and the same columns of a few of them then compete for one set of L1.
 constexpr int64_t kSlab = 256;
 
+// Columns of a chunk: what a panel of quantised weights holds together, scales first.
+constexpr int64_t kChunk = 256;
+// Columns of a tile: what a chunk's codes lie in.
+constexpr int64_t kTile = 32;
+
+// Where a chunk holds what, in bytes from its beginning; scales of super blocks lie there.
+struct QuantChunk {
+  int64_t second_supers;
+  int64_t scales;
+  int64_t offsets;
+  int64_t codes;
+};
+
+// How the panels of a quantised matrix lie (cpu/layouts/quant_panels.h), and what its codes stand
+// for.
+struct QuantPanel {
+  int32_t scale;       // SeScale
+  int32_t offset;      // SeOffset
+  int64_t flags;       // SeFormatFlag
+  int64_t block_cols;  // columns that share a scale
+  bool in_header;      // scales and offsets lie in the header, not in the chunks
+  bool shares_scales;  // one scale for all rows of a panel
+  int64_t header_scales;
+  int64_t header_offsets;
+  int64_t header_bytes;
+  int64_t chunk_bytes;
+  int64_t last_bytes;  // of the last chunk
+  int64_t num_chunks;
+  QuantChunk whole;  // of every chunk but the last
+  QuantChunk last;
+  bool is_affine;               // value = code - bias
+  int32_t bias;                 // 0 where there is no table
+  const float* values;          // [64] by code, where there is a table
+  const uint16_t* bf16_values;  // [64] the same as bf16
+};
+
 // out[i * out_stride + j] = dot(x row i, w row j), f32, for the rows j of num_panels packed panels:
-// all of a panel's columns are written, the missing ones of a last panel as zeros.
+// all of a panel's columns are written. What the missing ones of a last panel get means nothing;
+// it is zero where weights are floats.
 struct PanelTile {
   const char* const* x_rows;  // [m] pointers to the rows in the first slab
   int64_t x_slab_bytes;       // from there to the same row in the next slab
@@ -53,18 +90,24 @@ struct PanelTile {
   int64_t k;
   float* out;
   int64_t out_stride;
+  const QuantPanel* quant;  // of weights that are codes; NULL for floats
 };
 
 using PanelMatmulFunction = void (*)(const PanelTile& tile);
 
 // A product of activations with weights; f32 accumulators. Narrower weights are widened on load.
+//
+// Quantised weights by f32 activations: each weight is decoded to f32 as SeMatrixFormat says, then
+// multiplied as the same weight stored in f32 would be, with the same bits.
 struct MatmulKernel {
   int32_t x_dtype;             // SeDtype of the activations: f32, or bf16
   int32_t code;                // SeMatrixCode of the weights
-  MatmulFunction rows;         // NULL where the instruction set has no such product
-  PanelMatmulFunction panels;  // over packed panels of IsaKernels.panel_width rows
+  MatmulFunction rows;         // NULL where weights are codes
+  PanelMatmulFunction panels;  // over packed panels of IsaKernels.panel_width rows; NULL where the
+                               // instruction set has no such product
 };
-constexpr int kNumMatmuls = 4;
+constexpr int kNumQuantCodes = 7;
+constexpr int kNumMatmuls = 4 + kNumQuantCodes;
 
 struct IsaKernels {
   const char* name;

@@ -12,6 +12,7 @@ namespace {
 
 struct V {
   using Float = float32x4_t;
+  using Index = uint32x4_t;
   static constexpr int kLanes = 4;
 
   static Float load(const void* p) { return vld1q_f32(static_cast<const float*>(p)); }
@@ -42,6 +43,16 @@ struct V {
   }
   static Float where_negative(Float v, Float a, Float b) {
     return vbslq_f32(vcltq_f32(v, vdupq_n_f32(0.0f)), a, b);
+  }
+  // table[index % 16] of each lane.
+  static Float lookup16(const float* table, uint32x4_t index) {
+    // The four bytes of an entry: 4 * index + {0, 1, 2, 3}.
+    const uint32x4_t first = vmulq_n_u32(vandq_u32(index, vdupq_n_u32(15)), 0x04040404u);
+    const uint8x16_t bytes = vreinterpretq_u8_u32(vaddq_u32(first, vdupq_n_u32(0x03020100u)));
+    const uint8_t* from = reinterpret_cast<const uint8_t*>(table);
+    const uint8x16x4_t entries = {
+        {vld1q_u8(from), vld1q_u8(from + 16), vld1q_u8(from + 32), vld1q_u8(from + 48)}};
+    return vreinterpretq_f32_u8(vqtbl4q_u8(entries, bytes));
   }
   static float f16_to_f32(uint16_t h) { return f16_to_f32_scalar(h); }
   static uint16_t f32_to_f16(float f) { return f32_to_f16_scalar(f); }
@@ -132,6 +143,7 @@ struct PanelTraits {
 };
 
 #include "cpu/isa/panel_matmul.inc.h"
+#include "cpu/isa/quant_matmul.inc.h"
 
 // Last, because it names all that stands above.
 #include "cpu/isa/isa_table.inc.h"

@@ -14,6 +14,7 @@ typedef int32_t Int8 __attribute__((vector_size(32)));
 
 struct V {
   using Float = Float8;
+  using Index = Int8;
   static constexpr int kLanes = 8;
 
   static Float load(const void* p) {
@@ -46,6 +47,12 @@ struct V {
   static Float max(Float a, Float b) { return a > b ? a : b; }
   static Float shift_exponent(Float t) { return (Float)(((Int8)t + 127) << 23); }
   static Float where_negative(Float v, Float a, Float b) { return v < set(0.0f) ? a : b; }
+  // table[index % 16] of each lane.
+  static Float lookup16(const float* table, Int8 index) {
+    Float v;
+    for (int i = 0; i < kLanes; ++i) v[i] = table[index[i] & 15];
+    return v;
+  }
   static float f16_to_f32(uint16_t h) { return f16_to_f32_scalar(h); }
   static uint16_t f32_to_f16(float f) { return f32_to_f16_scalar(f); }
 };
@@ -125,6 +132,7 @@ struct PanelTraits : DotTraits<kDtype> {
 };
 
 #include "cpu/isa/panel_matmul.inc.h"
+#include "cpu/isa/quant_matmul.inc.h"
 
 // Last, because it names all that stands above.
 #include "cpu/isa/isa_table.inc.h"

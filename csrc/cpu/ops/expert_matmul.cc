@@ -6,7 +6,7 @@
 #include "core/numeric.h"
 #include "cpu/device.h"
 #include "cpu/isa/choose_isa.h"
-#include "cpu/layouts/float_panels.h"
+#include "cpu/layouts/matrix_panels.h"
 
 namespace sparse_experts::cpu {
 namespace {
@@ -27,19 +27,27 @@ constexpr int64_t kMostTaskBytes = 1 << 20;
 // size.
 constexpr int64_t kFreeRows = 8;
 
-int64_t column_bytes(const MatmulSegment& segment) {
-  return code_row_bytes(segment.code, segment.k) * (segment.gate != nullptr ? 2 : 1);
+int64_t row_bytes(const MatmulSegment& segment, const SeMatrixFormat& format, int64_t width) {
+  if (!segment.is_packed) return code_row_bytes(format.code, segment.k);
+  return MatrixPanels(width, segment.n, segment.k, format).panel_bytes / width;
+}
+
+int64_t column_bytes(const MatmulSegment& segment, int64_t width) {
+  const int64_t gate_bytes =
+      segment.gate != nullptr ? row_bytes(segment, segment.gate_format, width) : 0;
+  return gate_bytes + row_bytes(segment, segment.up_format, width);
 }
 
 // What a segment takes, in bytes of weights that could be read meanwhile.
-int64_t segment_cost(const MatmulSegment& segment) {
-  return segment.n * column_bytes(segment) * std::max<int64_t>(1, segment.num_rows / kFreeRows);
+int64_t segment_cost(const MatmulSegment& segment, int64_t width) {
+  return segment.n * column_bytes(segment, width) *
+         std::max<int64_t>(1, segment.num_rows / kFreeRows);
 }
 
 int64_t task_columns(const MatmulSegment& segment, int64_t task_bytes, int64_t panel_width) {
   const int64_t granule = segment.is_packed ? panel_width : kColGranule;
   const int64_t rows = std::min(segment.num_rows, kMaxRows);
-  const int64_t cost = column_bytes(segment) * std::max<int64_t>(1, rows / kFreeRows);
+  const int64_t cost = column_bytes(segment, panel_width) * std::max<int64_t>(1, rows / kFreeRows);
   const int64_t columns = task_bytes / std::max<int64_t>(1, cost) / granule * granule;
   const int64_t most = kMaxCols / granule * granule;
   // One or two rows pass several panels at a time.
@@ -67,21 +75,21 @@ class TaskMatmul {
     }
   }
 
-  void run(const void* weights, int64_t stride, float* out) const {
+  void run(const void* weights, const SeMatrixFormat& format, int64_t stride, float* out) const {
     if (segment_.is_packed) {
-      run_panels(weights, out);
+      run_panels(weights, format, out);
     } else {
-      run_rows(weights, stride, out);
+      run_rows(weights, format.code, stride, out);
     }
   }
 
  private:
-  const MatmulKernel& kernel() const {
-    return *find_matmul(kernels_, segment_.x_is_bf16 ? SE_BF16 : SE_F32, segment_.code);
+  const MatmulKernel& kernel(int32_t code) const {
+    return *find_matmul(kernels_, segment_.x_is_bf16 ? SE_BF16 : SE_F32, code);
   }
 
-  void run_panels(const void* weights, float* out) const {
-    const PanelLayout layout(kernels_.panel_width, segment_.n, segment_.k, segment_.code);
+  void run_panels(const void* weights, const SeMatrixFormat& format, float* out) const {
+    const MatrixPanels layout(kernels_.panel_width, segment_.n, segment_.k, format);
     PanelTile tile;
     tile.x_rows = rows_;
     tile.x_slab_bytes = segment_.x_layout.slab_stride * x_bytes_;
@@ -93,10 +101,11 @@ class TaskMatmul {
     tile.k = segment_.k;
     tile.out = out;
     tile.out_stride = kMaxCols;
-    kernel().panels(tile);
+    tile.quant = layout.is_quantised ? &layout.quant : nullptr;
+    kernel(format.code).panels(tile);
   }
 
-  void run_rows(const void* weights, int64_t stride, float* out) const {
+  void run_rows(const void* weights, int32_t code, int64_t stride, float* out) const {
     MatmulTile tile;
     tile.m = task_.num_rows;
     tile.n = task_.num_cols;
@@ -105,11 +114,11 @@ class TaskMatmul {
     tile.x = x_;
     tile.x_rows = segment_.x_rows != nullptr ? segment_.x_rows + task_.first_row : nullptr;
     if (tile.x_rows == nullptr) tile.x += task_.first_row * tile.x_stride_bytes;
-    tile.w_stride_bytes = code_row_bytes(segment_.code, stride);
+    tile.w_stride_bytes = code_row_bytes(code, stride);
     tile.w = static_cast<const char*>(weights) + task_.first_col * tile.w_stride_bytes;
     tile.out = out;
     tile.out_stride = kMaxCols;
-    kernel().rows(tile);
+    kernel(code).rows(tile);
   }
 
   const IsaKernels& kernels_;
@@ -125,13 +134,13 @@ void run_task(const IsaKernels& kernels, const MatmulSegment& segment, const Mat
   alignas(64) float gate[kMaxRows * kMaxCols];
   const TaskMatmul matmul(kernels, segment, task);
   if (segment.gate != nullptr) {
-    matmul.run(segment.gate, segment.gate_stride, gate);
+    matmul.run(segment.gate, segment.gate_format, segment.gate_stride, gate);
     if (segment.gate_bias != nullptr)
       add_bias(gate, task.num_rows, task.num_cols,
                segment.gate_bias + task.first_col * segment.gate_bias_stride,
                segment.gate_bias_stride);
   }
-  matmul.run(segment.up, segment.up_stride, up);
+  matmul.run(segment.up, segment.up_format, segment.up_stride, up);
   if (segment.up_bias != nullptr)
     add_bias(up, task.num_rows, task.num_cols,
              segment.up_bias + task.first_col * segment.up_bias_stride, segment.up_bias_stride);
@@ -164,7 +173,8 @@ void run_segments(const RunContext& context) {
       segments.begin(), segments.end(),
       [](const MatmulSegment& a, const MatmulSegment& b) { return a.num_rows > b.num_rows; });
   int64_t cost = 0;
-  for (const MatmulSegment& segment : segments) cost += segment_cost(segment);
+  for (const MatmulSegment& segment : segments)
+    cost += segment_cost(segment, context.kernels->panel_width);
   const int64_t task_bytes =
       std::clamp(cost / (kTasksPerThread * context.num_threads), kLeastTaskBytes, kMostTaskBytes);
   tasks.clear();

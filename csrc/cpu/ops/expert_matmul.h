@@ -45,11 +45,12 @@ struct MatmulSegment {
   const int32_t* x_rows = nullptr;  // [num_rows] or NULL: row i
   bool x_is_bf16 = false;
 
-  int32_t code = SE_CODE_F32;  // of the weights
-  bool is_packed = false;      // gate and up are panels (cpu/layouts/float_panels.h)
+  bool is_packed = false;      // gate and up are panels (cpu/layouts/matrix_panels.h)
   const void* gate = nullptr;  // [n, k] or NULL: up only
   const void* up = nullptr;    // [n, k]
-  int64_t gate_stride = 0;     // elements; not of packed weights
+  SeMatrixFormat gate_format = {};
+  SeMatrixFormat up_format = {};
+  int64_t gate_stride = 0;  // elements; not of packed weights
   int64_t up_stride = 0;
   const float* gate_bias = nullptr;
   const float* up_bias = nullptr;

@@ -12,6 +12,10 @@ namespace sparse_experts::cpu {
 // of the sum.
 bool is_present(const SeExperts& experts, int64_t e);
 
+// Whether rows are rounded to bf16 before they meet the experts: the layer computes in bf16, and the
+// instruction set has a product of bf16 with each format of its matrices.
+bool has_bf16_activations(const IsaKernels& kernels, const SeMoeLayer& layer);
+
 // Gate and up with bias and activation; the result is of the activation type.
 MatmulSegment first_segment(const SeExperts& experts, int64_t e, bool bf16_activations);
 // Down with bias; the result is f32, in whole rows.

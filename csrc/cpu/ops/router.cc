@@ -60,7 +60,7 @@ void router_logits(const RunContext& context, const RouterMatmul& router, int64_
   segment.num_rows = num_rows;
   segment.n = router.num_experts;
   segment.k = hidden_size;
-  segment.code = float_format(router.weight_dtype).code;
+  segment.up_format = float_format(router.weight_dtype);
   segment.up = router.weight;
   segment.up_stride = router.weight_stride;
   segment.up_bias = router.bias;

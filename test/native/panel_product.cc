@@ -1,0 +1,73 @@
+#include "native/panel_product.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/dtype.h"
+#include "cpp/check.h"
+#include "cpu/isa/choose_isa.h"
+#include "cpu/ops/expert_matmul.h"
+
+namespace native_test {
+namespace {
+
+using namespace sparse_experts;
+using cpu::kSlab;
+using cpu::RowLayout;
+
+// x in slabs as a forward lays it out, everything that is no element NaN.
+std::vector<char> in_slabs(const std::vector<char>& x, int64_t num_rows, int64_t cols,
+                           int64_t element) {
+  const RowLayout layout = RowLayout::slabs(num_rows);
+  std::vector<char> out(RowLayout::slab_elements(num_rows, cols) * element, '\xff');
+  for (int64_t row = 0; row < num_rows; ++row) {
+    for (int64_t k = 0; k < cols; ++k)
+      std::copy_n(x.data() + (row * cols + k) * element, element,
+                  out.data() + layout.offset(row, k) * element);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<float> PanelProduct::multiply(const std::vector<char>& x,
+                                          const std::vector<char>& matrix) const {
+  const int64_t x_bytes = dtype_bytes(x_dtype);
+  const std::vector<char> slabs = in_slabs(x, m, k, x_bytes);
+  std::vector<const char*> rows(m);
+  // Backwards: rows are where the pointers say.
+  for (int64_t i = 0; i < m; ++i) rows[m - 1 - i] = slabs.data() + i * kSlab * x_bytes;
+  std::vector<float> out(m * stride(), NAN);
+  cpu::PanelTile tile{};
+  tile.x_rows = rows.data();
+  tile.x_slab_bytes = RowLayout::slabs(m).slab_stride * x_bytes;
+  tile.w = matrix.data();
+  tile.panel_bytes = layout.panel_bytes;
+  tile.num_panels = layout.num_panels;
+  tile.m = m;
+  tile.k = k;
+  // The caller's first row is the last pointer's.
+  std::vector<float> backwards(out);
+  tile.out = backwards.data();
+  tile.out_stride = stride();
+  tile.quant = layout.is_quantised ? &layout.quant : nullptr;
+  cpu::find_matmul(kernels, x_dtype, code)->panels(tile);
+  for (int64_t i = 0; i < m; ++i)
+    std::copy_n(backwards.begin() + i * stride(), stride(), out.begin() + (m - 1 - i) * stride());
+  return out;
+}
+
+std::vector<char> packed_panels(const cpu::MatrixPanels& layout, const QuantisedMatrix& matrix,
+                                int64_t granules) {
+  std::vector<char> out(layout.bytes(), '\xff');
+  const int64_t at_once = granules * layout.width;
+  for (int64_t row = 0; row < matrix.rows; row += at_once) {
+    const SeMatrixRows rows =
+        matrix.rows_of(row, std::min(at_once, matrix.rows - row), SE_F32, out.data());
+    const Status status = cpu::pack_matrix_rows(layout.width, rows);
+    CHECK_MESSAGE(status.is_ok(), status.message());
+  }
+  return out;
+}
+
+}  // namespace native_test

@@ -1,0 +1,149 @@
+// Whole layers whose experts are quantised: against the oracle, and the bit rules.
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "cases.h"
+#include "core/matrix_format.h"
+#include "cpp/check.h"
+#include "native/context.h"
+#include "oracle/fixture.h"
+#include "oracle/oracle.h"
+
+namespace native_test {
+namespace {
+
+TEST_SUITE_BEGIN("quant_layers");
+
+constexpr int64_t kHidden = 320;
+constexpr int64_t kIntermediate = 144;
+
+LayerOptions options_of(int32_t dtype) {
+  LayerOptions options;
+  options.hidden_size = kHidden;
+  options.intermediate = kIntermediate;
+  options.num_experts = 2;
+  options.dtype = dtype;
+  return options;
+}
+
+// Kinds by the columns that they scale: what belongs to a row has as many as the matrix.
+std::vector<SeMatrixFormat> formats_of(size_t kind, int64_t cols) {
+  return {quantised_kinds(kIntermediate, cols)[kind].format};
+}
+
+void quantise(LayerFixture* fixture, size_t kind) {
+  SeExperts& experts = fixture->layer.experts;
+  for (SeMatrixTable* table : {&experts.gate, &experts.up, &experts.down})
+    fixture->quantise(table, experts.num_experts, formats_of(kind, table->cols));
+}
+
+ForwardResult forward_of(const LayerFixture& fixture, const std::vector<char>& hidden,
+                         int32_t num_threads = 0) {
+  ForwardCall call(fixture, hidden, SE_F32);
+  call.args.num_threads = num_threads;
+  return run_forward(current().backend, current().device, fixture, call);
+}
+
+// Whether rows are rounded to bf16: elsewhere experts compute in f32, whatever the dtype.
+bool rounds_rows(int32_t dtype) { return dtype == SE_BF16 && current().isa == "avx512bf16"; }
+
+double bound_of(int32_t dtype) { return layer_bound(rounds_rows(dtype) ? SE_BF16 : SE_F32); }
+
+void check_layer(const LayerFixture& fixture, int64_t num_tokens, const std::string& what) {
+  Random random(8);
+  const std::vector<char> hidden =
+      random_bytes(&random, num_tokens * fixture.layer.hidden_size, SE_F32, 1);
+  const ForwardResult result = forward_of(fixture, hidden);
+  if (!CHECK_MESSAGE(result.code == SE_OK, what, ": ", std::string(result.status.message))) return;
+  const ForwardCall call(fixture, hidden, SE_F32);
+  check_close(
+      result.values(SE_F32),
+      oracle_experts(fixture.layer, call.args.hidden, result.ids.data(), result.weights.data()),
+      bound_of(fixture.layer.experts.dtype), what + " T=" + std::to_string(num_tokens));
+}
+
+TEST_CASE("layers of every kind against the oracle") {
+  for (size_t kind = 0; kind < quantised_kinds(1, 1).size(); ++kind) {
+    for (const int32_t dtype : {SE_F32, SE_F16, SE_BF16}) {
+      LayerFixture fixture(options_of(dtype));
+      quantise(&fixture, kind);
+      const std::string name = quantised_kinds(1, 1)[kind].name;
+      for (const int64_t num_tokens : {1, 9}) check_layer(fixture, num_tokens, name);
+    }
+  }
+}
+
+// Each expert another format, and each matrix of an expert: gate and up of a gated MLP differ too.
+TEST_CASE("formats differ from expert to expert and from matrix to matrix") {
+  for (const int32_t dtype : {SE_F32, SE_BF16}) {
+    LayerOptions options = options_of(dtype);
+    options.num_experts = 4;
+    options.shared = 96;
+    options.biases = true;
+    LayerFixture fixture(options);
+    SeExperts& experts = fixture.layer.experts;
+    const auto formats = [&](std::initializer_list<size_t> kinds, int64_t cols) {
+      std::vector<SeMatrixFormat> out;
+      for (const size_t kind : kinds) out.push_back(formats_of(kind, cols)[0]);
+      return out;
+    };
+    fixture.quantise(&experts.gate, 4, formats({2, 5, 9}, kHidden));
+    fixture.quantise(&experts.up, 4, formats({13, 17}, kHidden));
+    fixture.quantise(&experts.down, 4, formats({18, 1, 8, 12}, kIntermediate));
+    fixture.quantise(&fixture.layer.shared.up, 1, formats({0}, kHidden));
+    for (const int64_t num_tokens : {1, 30}) check_layer(fixture, num_tokens, "mixed formats");
+  }
+}
+
+// The layer whose matrices hold the same weights in f32 gives the same bits.
+TEST_CASE("an f32 layer computes as if its weights were stored in f32") {
+  Random random(9);
+  for (size_t kind = 0; kind < quantised_kinds(1, 1).size(); ++kind) {
+    LayerFixture fixture(options_of(SE_F32));
+    quantise(&fixture, kind);
+    for (const int64_t num_tokens : {1, 19}) {
+      const std::vector<char> hidden = random_bytes(&random, num_tokens * kHidden, SE_F32, 1);
+      const ForwardResult stored = forward_of(fixture, hidden);
+      const QuantisedMatrices quantised = std::move(fixture.quantised);
+      fixture.quantised.clear();
+      const ForwardResult expanded = forward_of(fixture, hidden);
+      fixture.quantised = quantised;
+      CHECK(stored.code == SE_OK);
+      check_same_bits(stored.output, expanded.output, quantised_kinds(1, 1)[kind].name);
+    }
+  }
+}
+
+TEST_CASE("rows, batches and threads give the same bits") {
+  Random random(10);
+  const int64_t most = 40;
+  const int64_t row_bytes = kHidden * 4;
+  const std::vector<char> hidden = random_bytes(&random, most * kHidden, SE_F32, 1);
+  for (size_t kind = 0; kind < quantised_kinds(1, 1).size(); ++kind) {
+    for (const int32_t dtype : {SE_F32, SE_BF16}) {
+      if (dtype == SE_BF16 && !rounds_rows(dtype)) continue;  // the same as f32
+      const std::string name = quantised_kinds(1, 1)[kind].name;
+      LayerFixture fixture(options_of(dtype));
+      quantise(&fixture, kind);
+      const ForwardResult whole = forward_of(fixture, hidden);
+      CHECK(whole.code == SE_OK);
+      for (const int32_t threads : {1, 3})
+        check_same_bits(forward_of(fixture, hidden, threads).output, whole.output,
+                        name + ": threads");
+      Every same;
+      for (const int64_t m : {1, 2, 3, 5, 8, 13, 30}) {
+        const ForwardResult part =
+            forward_of(fixture, {hidden.end() - m * row_bytes, hidden.end()});
+        same.that(
+            std::equal(part.output.begin(), part.output.end(), whole.output.end() - m * row_bytes));
+      }
+      same.check(name + ": batches");
+    }
+  }
+}
+
+TEST_SUITE_END();
+
+}  // namespace
+}  // namespace native_test

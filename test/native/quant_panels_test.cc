@@ -1,0 +1,173 @@
+// Quantised panels: each weight is what its format says, to the bit, in products of every height
+// and of sizes that are no multiple of anything.
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "core/matrix_format.h"
+#include "cpp/check.h"
+#include "cpu/device.h"
+#include "cpu/isa/choose_isa.h"
+#include "native/context.h"
+#include "native/panel_product.h"
+#include "oracle/fixture.h"
+
+namespace native_test {
+namespace {
+
+TEST_SUITE_BEGIN("quant_panels");
+
+using namespace sparse_experts;
+using cpu::IsaKernels;
+using cpu::MatrixPanels;
+
+const IsaKernels& kernels() { return *current().device->kernels; }
+
+template <typename T>
+std::vector<char> bytes_of(const std::vector<T>& values) {
+  const char* from = reinterpret_cast<const char*>(values.data());
+  return {from, from + values.size() * sizeof(T)};
+}
+
+// The first `n` columns of a product's rows.
+std::vector<float> columns(const std::vector<float>& out, int64_t stride, int64_t n) {
+  std::vector<float> part;
+  for (size_t row = 0; row < out.size(); row += stride)
+    part.insert(part.end(), out.begin() + row, out.begin() + row + n);
+  return part;
+}
+
+std::string size_text(int64_t m, int64_t n, int64_t k) {
+  return " " + std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k);
+}
+
+// A quantised matrix, and the same weights stored in f32.
+struct Pair {
+  Pair(const SeMatrixFormat& format, int64_t n, int64_t k, Scales scales, Random* random)
+      : matrix(format, n, k, scales, random),
+        layout(kernels().panel_width, n, k, format),
+        panels(packed_panels(layout, matrix, 2)),
+        weights(matrix.weights()),
+        wide_layout(kernels().panel_width, n, k, float_format(SE_F32)),
+        wide_panels(wide_layout.bytes(), '\xff') {
+    const SeMatrixFormat f32 = float_format(SE_F32);
+    SeMatrixRows rows{};
+    rows.matrix = wide_panels.data();
+    rows.rows = n;
+    rows.cols = k;
+    rows.dtype = SE_F32;
+    rows.format = &f32;
+    rows.num_rows = n;
+    rows.source = weights.data();
+    rows.source_stride = k;
+    rows.global = 1;
+    const Status status = cpu::pack_matrix_rows(kernels().panel_width, rows);
+    CHECK_MESSAGE(status.is_ok(), status.message());
+  }
+
+  QuantisedMatrix matrix;
+  MatrixPanels layout;
+  std::vector<char> panels;
+  std::vector<float> weights;
+  MatrixPanels wide_layout;
+  std::vector<char> wide_panels;
+};
+
+// With f32 activations: the same bits as with the weights stored in f32.
+void test_decoded(const QuantisedKind& kind, const Pair& pair, int64_t m, Random* random) {
+  const int64_t n = pair.matrix.rows;
+  const int64_t k = pair.matrix.cols;
+  const std::vector<char> x = random_bytes(random, m * k, SE_F32, 1);
+  const PanelProduct product = {kernels(), pair.layout, kind.format.code, SE_F32, m, k};
+  const PanelProduct wide = {kernels(), pair.wide_layout, SE_CODE_F32, SE_F32, m, k};
+  const std::vector<float> out = product.multiply(x, pair.panels);
+  const std::vector<float> expected = wide.multiply(x, pair.wide_panels);
+  CHECK_MESSAGE(same_floats(columns(out, product.stride(), n), columns(expected, wide.stride(), n)),
+                kind.name, size_text(m, n, k), ": the bits of the weights in f32");
+  Every untouched;
+  for (int64_t row = 0; row < m; ++row)
+    for (int64_t j = pair.layout.num_panels * pair.layout.width; j < product.stride(); ++j)
+      untouched.that(std::isnan(out[row * product.stride() + j]));
+  untouched.check(kind.name + size_text(m, n, k) + ": what lies beside it");
+}
+
+TEST_CASE("products with f32 activations are those of the weights in f32") {
+  Random random(3);
+  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{70, 704}, {33, 301}, {130, 1040}}) {
+    for (const QuantisedKind& kind : quantised_kinds(n, k)) {
+      const Pair pair(kind.format, n, k, Scales::kAnyInRows, &random);
+      const std::vector<int64_t> heights =
+          k == 301 ? std::vector<int64_t>{1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 25}
+                   : std::vector<int64_t>{1, 2, 14};
+      for (const int64_t m : heights) test_decoded(kind, pair, m, &random);
+    }
+  }
+}
+
+TEST_CASE("small and ragged matrices") {
+  Random random(4);
+  for (const int64_t n : {1, 31, 129}) {
+    for (const int64_t k : {1, 15, 16, 17, 33, 255, 256, 257, 513}) {
+      for (const QuantisedKind& kind : quantised_kinds(n, k))
+        test_decoded(kind, Pair(kind.format, n, k, Scales::kAnyInRows, &random), 3, &random);
+    }
+  }
+}
+
+// One-hot rows of x read every weight back: in f32 no sum rounds.
+TEST_CASE("every code of every kind reads back") {
+  Random random(5);
+  const int64_t n = 96;
+  const int64_t k = 288;
+  for (const QuantisedKind& kind : quantised_kinds(n, k)) {
+    const Pair pair(kind.format, n, k, Scales::kUsual, &random);
+    std::vector<float> x(k * k, 0.0f);
+    for (int64_t i = 0; i < k; ++i) x[i * k + i] = 1;
+    const PanelProduct product = {kernels(), pair.layout, kind.format.code, SE_F32, k, k};
+    const std::vector<float> out = product.multiply(bytes_of(x), pair.panels);
+    Every same;
+    for (int64_t row = 0; row < n; ++row)
+      for (int64_t col = 0; col < k; ++col)
+        same.equal(out[col * product.stride() + row], pair.weights[row * k + col]);
+    same.check(kind.name);
+  }
+}
+
+TEST_CASE("panels do not depend on the pieces that they are written in") {
+  Random random(6);
+  const int64_t n = 200;
+  const int64_t k = 320;
+  for (const QuantisedKind& kind : quantised_kinds(n, k)) {
+    const QuantisedMatrix matrix(kind.format, n, k, Scales::kUsual, &random);
+    const MatrixPanels layout(kernels().panel_width, n, k, kind.format);
+    const std::vector<char> whole = packed_panels(layout, matrix, layout.num_panels);
+    CHECK_MESSAGE(whole == packed_panels(layout, matrix, 1), kind.name);
+    CHECK_MESSAGE(whole == packed_panels(layout, matrix, 3), kind.name);
+  }
+}
+
+// A matrix of the size of a published model's takes what its codes and scales take, and little
+// more.
+TEST_CASE("panels are as small as what is stored") {
+  const int64_t n = 1408;
+  const int64_t k = 2048;
+  for (const QuantisedKind& kind : quantised_kinds(n, k)) {
+    const SeMatrixFormat& format = kind.format;
+    const MatrixPanels layout(kernels().panel_width, n, k, format);
+    const int64_t blocks =
+        num_blocks(format, k) * ((n + format.block_rows - 1) / format.block_rows);
+    const int64_t supers = n * num_super_blocks(format, k);
+    const int64_t stored = n * k * code_bits(format.code) / 8 +
+                           blocks * (scale_bytes(format.scale) + offset_bytes(format.offset)) +
+                           supers * 2 * (format.offset == SE_OFFSET_U8 ? 2 : 1);
+    // Scales of blocks of rows that are no panels are repeated in each row.
+    const double bound = format.block_rows == 24 ? 1.04 : 1.01;
+    CHECK_MESSAGE(static_cast<double>(layout.bytes()) <= bound * static_cast<double>(stored),
+                  kind.name, ": ", layout.bytes(), " bytes for ", stored);
+  }
+}
+
+TEST_SUITE_END();
+
+}  // namespace
+}  // namespace native_test
