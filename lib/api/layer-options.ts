@@ -1,9 +1,11 @@
 /** Options of making a layer, and their checks. */
 
+import type { MoeConfig } from '../block/config.js'
 import { DTYPES, type DType } from '../block/dtype.js'
 import { checkOptionKeys, invalidArgType, invalidArgValue } from '../block/errors.js'
 import { WEIGHTS_OPTIONS, type WeightsOption } from '../block/weight-format.js'
 import type { DeviceOption } from '../devices/device.js'
+import { checkConfigOption } from './config-option.js'
 import { checkSignal } from './forward-arguments.js'
 
 /** Options that both ways of making a layer share. */
@@ -38,6 +40,11 @@ export interface LayerOptions {
 export interface LoadOptions extends LayerOptions {
   /** Index of the decoder layer. @defaultValue the first one that has experts */
   layer?: number
+  /**
+   * What the checkpoint leaves out of the block's description, or states otherwise: these fields take the place of those that were read. GGUF
+   * files leave out what llama.cpp knows by the name of an architecture. ERR_MOE_INVALID_CONFIG where the whole fits no block.
+   */
+  config?: Partial<MoeConfig>
   /**
    * Which language model, where the checkpoint holds several whose layers have experts: what the names of its tensors begin with, as
    * 'talker' or 'talker.model' of Qwen3-Omni. @defaultValue the one that config.json describes first (the thinker)
@@ -81,7 +88,7 @@ export function checkLayerOptions(options: LayerOptions, more: readonly string[]
 }
 
 export function checkLoadOptions(options: LoadOptions): void {
-  checkLayerOptions(options, ['layer', 'module', 'signal', 'onProgress'])
+  checkLayerOptions(options, ['layer', 'module', 'config', 'signal', 'onProgress'])
   const { layer, module, onProgress } = options
   if (layer !== undefined && (!Number.isInteger(layer) || layer < 0)) {
     throw typeof layer === 'number'
@@ -89,6 +96,7 @@ export function checkLoadOptions(options: LoadOptions): void {
       : invalidArgType('layer', 'a number', layer)
   }
   if (module !== undefined && typeof module !== 'string') throw invalidArgType('module', 'a string', module)
+  if (options.config !== undefined) checkConfigOption(options.config)
   if (onProgress !== undefined && typeof onProgress !== 'function') {
     throw invalidArgType('onProgress', 'a function', onProgress)
   }

@@ -75,23 +75,25 @@ export class MoeLayer {
   }
 
   /**
-   * Reads one layer of a checkpoint directory as published: `config.json` with `model.safetensors`, or with
-   * `model.safetensors.index.json` and its shards. Only the bytes of that layer are read, once, into their final place.
+   * Reads one layer of a checkpoint as published: a directory of `config.json` with `model.safetensors`, or with
+   * `model.safetensors.index.json` and its shards; or a GGUF file, of a split one the first shard. Only the bytes of that layer are read,
+   * once, into their final place.
    *
-   * @param directory the checkpoint
+   * @param source the directory, or the GGUF file, which is known by its first four bytes
    * @throws {@link MoeError} ERR_MOE_NOT_SPARSE, ERR_MOE_UNSUPPORTED_FAMILY, ERR_MOE_UNSUPPORTED_FORMAT, ERR_MOE_INVALID_CONFIG,
    * ERR_MOE_INVALID_CHECKPOINT, ERR_MOE_MISSING_TENSOR, ERR_MOE_TENSOR_MISMATCH, ERR_MOE_IO, ERR_MOE_DEVICE_UNAVAILABLE,
    * ERR_MOE_OUT_OF_MEMORY; or rejects with `signal.reason`
    * @example
    * const layer = await MoeLayer.load('models/DeepSeek-V2-Lite', { layer: 1 })
+   * const quantised = await MoeLayer.load('models/Qwen3-30B-A3B-Q4_K_M.gguf')
    */
-  static async load(directory: string, options: LoadOptions = {}): Promise<MoeLayer> {
-    if (typeof directory !== 'string') throw invalidArgType('directory', 'a string', directory)
+  static async load(source: string, options: LoadOptions = {}): Promise<MoeLayer> {
+    if (typeof source !== 'string') throw invalidArgType('source', 'a string', source)
     checkLoadOptions(options)
-    const { layer, module, signal, onProgress } = options
+    const { layer, module, config, signal, onProgress } = options
     signal?.throwIfAborted()
     const device = chooseDevice(options.device ?? 'auto')
-    const plan = await planLayer(directory, { layer, module, signal })
+    const plan = await planLayer(source, { layer, module, config, signal })
     signal?.throwIfAborted()
     const dtype = options.dtype === undefined || options.dtype === 'auto' ? plan.storedDtype : options.dtype
     const runtime = await loadRuntime(device, plan, dtype, {

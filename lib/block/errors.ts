@@ -11,11 +11,11 @@ export const ERROR_CODES = {
   ERR_MOE_MISSING_INPUT:
     'The layer needs another input for this call: tokenIds, or routerInput (thrown as a TypeError).',
   ERR_MOE_INVALID_CONFIG: 'A config is inconsistent, or config.json lacks a field that its family needs.',
-  ERR_MOE_UNSUPPORTED_FAMILY: 'config.json names a model type that no family row describes.',
+  ERR_MOE_UNSUPPORTED_FAMILY: 'A config.json or GGUF file names a model type that no family row describes.',
   ERR_MOE_UNSUPPORTED_FORMAT: 'The checkpoint stores its weights in a format that is not supported.',
   ERR_MOE_NOT_SPARSE: 'The asked decoder layer has no experts.',
   ERR_MOE_INVALID_CHECKPOINT:
-    'A safetensors file or its index is malformed, or a tensor holds values that no model has.',
+    'A safetensors or GGUF file or an index is malformed, or a tensor holds values that no model has.',
   ERR_MOE_MISSING_TENSOR: 'The checkpoint lacks a tensor that the layer needs.',
   ERR_MOE_TENSOR_MISMATCH: 'A tensor has another shape or dtype than config.json implies.',
   ERR_MOE_IO: 'A file of the checkpoint could not be read.',

@@ -6,9 +6,16 @@ import { invalidArgType } from './errors.js'
 import { fieldsOf } from './option-fields.js'
 import { MAX_SIZE, ROUTING_KEYS, routingFrom } from './resolve-routing.js'
 
-export { checkRoutingVectors, MAX_EXPERTS, resolveRouting, resolveRoutingConfig } from './resolve-routing.js'
+export {
+  checkRoutingVectors,
+  MAX_EXPERTS,
+  ROUTING_KEYS,
+  resolveRouting,
+  resolveRoutingConfig,
+} from './resolve-routing.js'
 
-const SHAPE_KEYS = [
+/** Fields of MoeShape. */
+export const SHAPE_KEYS = [
   'family',
   'hiddenSize',
   'intermediateSize',

@@ -24,8 +24,11 @@ const OTHERS: readonly (readonly [RegExp, string])[] = [
     /^\s*<(!doctype|html|head|\?xml|!--)/i,
     'a web page, not the file itself: the download got a login or error page; download it again, with an access token where the model asks for one',
   ],
-  [/^GGUF/, 'a GGUF file under another name: use the publication of the model in safetensors'],
+  [/^GGUF/, 'a GGUF file under another name: give the path of the file itself to load it'],
 ]
+
+/** Whether a file is called as GGUF files are. */
+export const isGgufName = (name: string) => /\.gguf$/i.test(name)
 
 const ZIP = 'a zip or PyTorch file under another name: use the publication of the model in safetensors'
 
@@ -34,6 +37,11 @@ export function otherThan(beginning: Uint8Array | string): string | undefined {
   const text = typeof beginning === 'string' ? beginning : Buffer.from(beginning).toString('latin1')
   if (text.startsWith('PK\u0003\u0004')) return ZIP
   return OTHERS.find(([pattern]) => pattern.test(text.slice(0, PROBE_BYTES)))?.[1]
+}
+
+/** Names in a directory, at most some thousand. */
+export async function namesOf(directory: string): Promise<string[]> {
+  return (await entriesOf(directory)).map(({ name }) => name)
 }
 
 async function entriesOf(directory: string): Promise<Dirent[]> {
@@ -64,8 +72,8 @@ export async function withoutConfig(directory: string): Promise<string> {
   const below = await folderBelow(directory, [CONFIG_FILE])
   if (below) return `; ${below} has one: give that directory`
   const names = (await entriesOf(directory)).map(({ name }) => name)
-  const gguf = names.find(name => /\.gguf$/i.test(name))
-  if (gguf) return `; ${gguf} is GGUF: use the publication of the model in safetensors`
+  const gguf = names.filter(isGgufName).sort()
+  if (gguf.length > 0) return `; of the GGUF files in it give the path of one: ${gguf.slice(0, 8).join(', ')}`
   if (names.some(name => name.endsWith('.safetensors')))
     return '; the weights are here without it: download config.json of the same model'
   return ''
@@ -82,8 +90,8 @@ export async function withoutWeights(directory: string): Promise<string> {
   const other = first(/\.safetensors$/)
   if (other)
     return `; ${other} has another name than those: rename it to model.safetensors if it holds the whole model`
-  const gguf = first(/\.gguf$/i)
-  if (gguf) return `; ${gguf} is GGUF: use the publication of the model in safetensors`
+  const gguf = names.find(isGgufName)
+  if (gguf) return `; ${gguf} is GGUF: give the path of that file`
   const torch = first(/\.(bin|pt|pth)$/i)
   if (torch)
     return `; ${torch} is a PyTorch file: use the publication of the model in safetensors, or save it so with transformers`
@@ -91,9 +99,11 @@ export async function withoutWeights(directory: string): Promise<string> {
   return below ? `; ${below} has some: give that directory, with the config.json of the model` : ''
 }
 
-/** Where a user gave a file instead of its directory. */
-export function fileInstead(file: string): string {
-  if (/\.gguf$/i.test(file))
-    return 'is GGUF: use the publication of the model in safetensors, and give its directory'
-  return `is not a directory; give the directory that holds ${CONFIG_FILE}`
+/** Where a user gave a file that is no GGUF file: what it is by its beginning, or where to look. */
+export function fileInstead(file: string, beginning: Uint8Array): string {
+  const instead = otherThan(beginning)
+  if (instead) return `is ${instead}`
+  return isGgufName(file)
+    ? 'does not begin as GGUF files do: the download is damaged, fetch it again'
+    : `is neither a directory nor a GGUF file; give the directory that holds ${CONFIG_FILE}`
 }

@@ -1,41 +1,21 @@
-/** A checkpoint directory as published: config.json with one safetensors file, or with an index and its shards. */
+/** Opens a checkpoint as published: a directory of config.json with one safetensors file, or with an index and its shards; or a GGUF file. */
 
 import { stat } from 'node:fs/promises'
 import path from 'node:path'
 import { MoeError } from '../block/errors.js'
+import type { CheckpointDirectory } from './checkpoint.js'
 import { MAX_CONFIG_BYTES, parseConfig } from './config-json.js'
-import { fileInstead, otherThan, withoutConfig, withoutWeights } from './diagnosis.js'
+import { fileInstead, namesOf, otherThan, PROBE_BYTES, withoutConfig, withoutWeights } from './diagnosis.js'
+import { onlyModel, openGguf } from './gguf/checkpoint.js'
+import { isGguf } from './gguf/header.js'
 import { invalidCheckpoint } from './invalid.js'
 import { Pacer } from './pacer.js'
-import { ioError, readText, withRegularFile } from './regular-file.js'
+import { ioError, readBeginning, readText, withRegularFile } from './regular-file.js'
 import { readSafetensorsHeader, type TensorEntry } from './safetensors.js'
 import { MAX_INDEX_BYTES, parseIndex, type ShardIndex, singleFile } from './shard-index.js'
 
 const SINGLE_FILE = 'model.safetensors'
 const INDEX_FILE = 'model.safetensors.index.json'
-
-/** A tensor and the file (absolute path) that holds it. */
-export interface LocatedTensor extends TensorEntry {
-  readonly file: string
-}
-
-/** An opened directory: names of all tensors, headers of the shards that were asked for. No file stays open. */
-export interface CheckpointDirectory {
-  readonly directory: string
-  /** Path of config.json, for messages. */
-  readonly configFile: string
-  /** The parsed config.json. */
-  readonly config: Readonly<Record<string, unknown>>
-  /** What a user should know about how the directory was read. */
-  readonly notices: readonly string[]
-  has(name: string): boolean
-  /** Reads the headers of all files that hold a tensor whose name begins with one of `prefixes`. */
-  prepare(prefixes: readonly string[]): Promise<void>
-  /** A tensor of a prepared file. */
-  get(name: string): LocatedTensor | undefined
-  /** All names, in no order. */
-  names(): Iterable<string>
-}
 
 async function exists(file: string): Promise<boolean> {
   try {
@@ -48,24 +28,34 @@ async function exists(file: string): Promise<boolean> {
 }
 
 /**
- * Opens a directory: reads config.json and the list of tensors, no weights.
- * @throws {@link MoeError} ERR_MOE_IO, ERR_MOE_INVALID_CONFIG, ERR_MOE_INVALID_CHECKPOINT; or rejects with `signal.reason`
+ * Opens a checkpoint: reads its config and the list of tensors, no weights. A file is one in GGUF, whatever it is called; so is a directory
+ * that has no config.json and one model in GGUF.
+ * @throws {@link MoeError} ERR_MOE_IO, ERR_MOE_INVALID_CONFIG, ERR_MOE_INVALID_CHECKPOINT; of a GGUF file also
+ * ERR_MOE_UNSUPPORTED_FAMILY, ERR_MOE_UNSUPPORTED_FORMAT, ERR_MOE_NOT_SPARSE; or rejects with `signal.reason`
  */
 export async function openCheckpoint(location: string, signal?: AbortSignal): Promise<CheckpointDirectory> {
-  const directory = path.resolve(location)
+  const source = path.resolve(location)
   const pacer = new Pacer(signal)
+  let isDirectory: boolean
   try {
-    if (!(await stat(directory)).isDirectory()) {
-      throw new MoeError('ERR_MOE_IO', `${directory} ${fileInstead(directory)}`, {
-        details: { file: directory },
-      })
-    }
+    isDirectory = (await stat(source)).isDirectory()
   } catch (error) {
-    throw error instanceof MoeError ? error : ioError(directory, error)
+    throw ioError(source, error)
   }
+  if (isDirectory) return openDirectory(source, pacer)
+  const beginning = await readBeginning(source, PROBE_BYTES, pacer)
+  if (isGguf(beginning)) return openGguf(source, pacer)
+  throw new MoeError('ERR_MOE_IO', `${source} ${fileInstead(source, beginning)}`, {
+    details: { file: source },
+  })
+}
+
+async function openDirectory(directory: string, pacer: Pacer): Promise<CheckpointDirectory> {
   const configFile = path.join(directory, 'config.json')
   const expected = `; a checkpoint directory holds config.json and ${SINGLE_FILE} (or ${INDEX_FILE} with its shards)`
   if (!(await exists(configFile))) {
+    const file = onlyModel(await namesOf(directory))
+    if (file !== undefined) return openGguf(path.join(directory, file), pacer)
     const hint = await withoutConfig(directory)
     throw new MoeError('ERR_MOE_IO', `No config.json in ${directory}${expected}${hint}`, {
       details: { file: configFile, errno: 'ENOENT' },

@@ -97,6 +97,15 @@ export async function readFully(
   }
 }
 
+/** The first `bytes` of a file, or all where it has fewer. */
+export function readBeginning(file: string, bytes: number, pacer: Pacer): Promise<Uint8Array> {
+  return withRegularFile(file, pacer, async (handle, size) => {
+    const beginning = allocate(Uint8Array, Math.min(bytes, size))
+    await readFully(handle, beginning, 0, file, pacer.signal)
+    return beginning
+  })
+}
+
 /**
  * The text of a file of at most `maxBytes`.
  * @throws {@link MoeError} ERR_MOE_IO; ERR_MOE_INVALID_CHECKPOINT where it is no regular file, larger, or not UTF-8

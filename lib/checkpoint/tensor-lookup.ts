@@ -2,7 +2,7 @@
 
 import { MoeError } from '../block/errors.js'
 import type { StoredType } from '../spec/formats.js'
-import type { CheckpointDirectory, LocatedTensor } from './directory.js'
+import type { CheckpointDirectory, LocatedTensor } from './checkpoint.js'
 import type { Segment } from './segment.js'
 
 const formatShape = (shape: readonly number[]) => `[${shape.join(', ')}]`
@@ -15,6 +15,8 @@ export class TensorLookup {
   private readonly fileIndex = new Map<string, number>()
   /** Names of the tensors that have become segments. */
   private readonly read = new Set<string>()
+  /** Names of small tensors of their own, which are no parts of a matrix beside whose name they stand. */
+  readonly vectors = new Set<string>()
 
   constructor(checkpoint: CheckpointDirectory) {
     this.checkpoint = checkpoint
@@ -103,7 +105,7 @@ export class TensorLookup {
       throw new MoeError(
         'ERR_MOE_INVALID_CONFIG',
         `${configFile}: the checkpoint holds '${name}', which a model of this config does not compute with; ` +
-          'config.json and the weights do not belong together, or the model is newer than this package',
+          'config and weights do not belong together, or the model is newer than this package',
         { details: { file: configFile, tensor: name } },
       )
     }

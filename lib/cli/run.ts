@@ -1,9 +1,9 @@
 /** `sparse-experts run`: loads a layer, runs it, and shows what it did. */
 
-import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { MoeLayer } from '../api/moe-layer.js'
 import { planLayer } from '../checkpoint/plan/layer.js'
+import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
 import { type DeviceOption, deviceSpellings, isSpelledAs } from '../devices/device.js'
 import {
   choiceOption,
@@ -56,8 +56,9 @@ const OPTIONS = {
 
 export const RUN_USAGE = `Usage: sparse-experts run <checkpoint> [options]
 
-Loads one mixture-of-experts layer of a checkpoint directory, runs it, and shows its routing, timing, expert load and what it saved
-against a dense layer of all the experts.
+Loads one mixture-of-experts layer of a checkpoint, runs it, and shows its routing, timing, expert load and what it saved against a
+dense layer of all the experts. A checkpoint is a directory with config.json and safetensors files, or a GGUF file (of a split one
+the first shard).
 
 Options:
 ${optionLines(OPTIONS)}
@@ -81,18 +82,18 @@ export async function runCommand(args: string[], context: CommandContext): Promi
   }
   if (values.input !== undefined && tokens !== undefined)
     throw new UsageError('Give --tokens or --input, not both')
-  const directory = positionals[0]!
+  const checkpoint = positionals[0]!
   const { signal } = context
 
   const { module } = values
-  const plan = await planLayer(directory, { layer: layerIndex, module })
+  const plan = await planLayer(checkpoint, { layer: layerIndex, module })
   const load = async (
     label: string,
     options: { device: DeviceOption; dtype?: 'auto' | 'f32' | 'f16' | 'bf16' },
   ) => {
     const bar = loadBar(label, context.stderr)
     try {
-      return await MoeLayer.load(directory, {
+      return await MoeLayer.load(checkpoint, {
         ...options,
         layer: plan.layer,
         module,
@@ -122,7 +123,7 @@ export async function runCommand(args: string[], context: CommandContext): Promi
     ...(topK !== undefined && { topK }),
     ...(topP !== undefined && { topP }),
   }
-  if (config.hashRouted) call.tokenIds = await randomTokenIds(directory, numTokens, seed)
+  if (config.hashRouted) call.tokenIds = randomTokenIds(plan, numTokens, seed)
   if (config.routerInput === 'separate')
     call.routerInput = randomHiddenStates(numTokens, config.hiddenSize, seed + 1)
 
@@ -140,7 +141,7 @@ export async function runCommand(args: string[], context: CommandContext): Promi
   }
 
   const report: RunReport = {
-    checkpoint: path.resolve(directory),
+    checkpoint: path.resolve(checkpoint),
     layer: plan.layer,
     device: layer.device,
     dtype: layer.dtype,
@@ -173,11 +174,10 @@ function toJson(report: RunReport): object {
   return { ...report, work: { ...report.work, expertTokens: [...report.work.expertTokens] } }
 }
 
-/** Hash-routed layers choose by token id: ids below the vocabulary's size, which only config.json knows. */
-async function randomTokenIds(directory: string, numTokens: number, seed: number): Promise<Int32Array> {
-  const config = JSON.parse(await readFile(path.join(directory, 'config.json'), 'utf8'))
-  const vocabSize: unknown = config.vocab_size ?? config.text_config?.vocab_size
+/** Hash-routed layers choose by token id: ids below the vocabulary's size, which their table has. */
+function randomTokenIds({ config, vectors }: LayerPlan, numTokens: number, seed: number): Int32Array {
+  const table = vectors.find(({ target }) => target === 'hashTable')!
+  const vocabSize = table.length / config.topK
   const uniform = uniformSource(seed + 2)
-  const limit = typeof vocabSize === 'number' && vocabSize > 0 ? vocabSize : 1
-  return Int32Array.from({ length: numTokens }, () => Math.floor(uniform() * limit))
+  return Int32Array.from({ length: numTokens }, () => Math.floor(uniform() * vocabSize))
 }

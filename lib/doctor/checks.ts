@@ -2,6 +2,9 @@
 
 import { existsSync } from 'node:fs'
 import path from 'node:path'
+import { ARCHITECTURES } from '../checkpoint/gguf/architectures.js'
+import { knownModelTypes } from '../families/index.js'
+import { GGUF_TYPES } from '../spec/formats.js'
 import { GLIBC_FLOOR } from './glibc.js'
 import type { DoctorCheck, DoctorReport } from './report.js'
 
@@ -36,6 +39,7 @@ export function judge(facts: Facts): DoctorCheck[] {
     checkPackageFiles(facts),
     ...checkAddonsAllowed(facts),
     ...checkLibc(facts),
+    checkCheckpoints(),
     checkNative(facts),
     ...checkElectron(facts),
     checkProcessor(facts),
@@ -72,6 +76,12 @@ function checkPackageFiles({ package: { root } }: Facts): DoctorCheck {
     )
   }
   return pass(name, root)
+}
+
+/** What is read is the same everywhere. */
+function checkCheckpoints(): DoctorCheck {
+  const counts = `${knownModelTypes().length} model types; GGUF, ${ARCHITECTURES.length} architectures`
+  return pass('checkpoints', `safetensors, ${counts} in ${GGUF_TYPES.size} types of tensors`)
 }
 
 function checkAddonsAllowed({ node }: Facts): DoctorCheck[] {

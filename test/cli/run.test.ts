@@ -6,6 +6,9 @@ import { numberToF16 } from '../../lib/block/dtype.js'
 import { randomHiddenStates } from '../../lib/cli/hidden-states.js'
 import { ERROR_BOUNDS } from '../../lib/devices/accuracy.js'
 import { devices } from '../../lib/devices/device.js'
+import { goldenCases } from '../golden/cases.js'
+import { GGUF_CASES } from '../golden/gguf-cases.js'
+import { ggufOf, removeGguf, writeGguf } from '../golden/gguf-layer.js'
 import { runInProcess } from '../helpers/run-in-process.js'
 import { finished, repository, runCommand, startCommand } from '../helpers/run-program.js'
 import { removeDirectories, TINY, temporaryDirectory, tinyCheckpoint } from '../helpers/scratch.js'
@@ -19,6 +22,7 @@ beforeAll(async () => {
   inputs = await temporaryDirectory()
 })
 afterAll(removeDirectories)
+afterAll(removeGguf)
 
 const onReference = (args: readonly string[]) => ['run', checkpoint, '--device', 'reference', ...args]
 const run = (...args: string[]) => runInProcess(onReference(args))
@@ -107,6 +111,20 @@ describe('run', () => {
     const { status, stdout } = await runInProcess(['run', directory, ...options])
     expect(stdout).toContain(routing)
     expect(stdout).toContain(input)
+    expect(stdout).toMatch(
+      /check +ok {2}relative error \S+ \(bound 5\.0e-6\), expert ids equal, all of 9 rows/,
+    )
+    expect(status).toBe(0)
+  })
+
+  it('runs a GGUF file', async () => {
+    const golden = goldenCases().find(({ name }) => name === 'deepseek_v4_hash')!
+    const ggufCase = GGUF_CASES.find(item => item.golden === golden.name)!
+    const { file } = await ggufOf(golden, ggufCase)
+    const options = ['--layer', String(golden.expected.layer), '--tokens', '9', '--dtype', 'f32', '--check']
+    const { status, stdout } = await runInProcess(['run', writeGguf(file, 'v4.gguf'), ...options])
+    expect(stdout).toMatch(/v4\.gguf/)
+    expect(stdout).toContain('with random token ids')
     expect(stdout).toMatch(
       /check +ok {2}relative error \S+ \(bound 5\.0e-6\), expert ids equal, all of 9 rows/,
     )

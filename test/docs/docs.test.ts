@@ -3,6 +3,7 @@ import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { ERROR_CODES } from '../../lib/block/errors.js'
+import { ARCHITECTURES, modelTypesOf } from '../../lib/checkpoint/gguf/architectures.js'
 import { ERROR_BOUNDS } from '../../lib/devices/accuracy.js'
 import { KNOWN_VARIABLES } from '../../lib/doctor/checks.js'
 import { knownModelTypes, PUBLISHERS } from '../../lib/families/index.js'
@@ -100,9 +101,13 @@ describe('tables of families', () => {
   it('are those of the rows (npm run build:families)', async () => {
     const script = pathToFileURL(path.join(root, 'tools/build/families.mjs')).href
     const { familyTables } = (await import(script)) as {
-      familyTables(publishers: typeof PUBLISHERS): Record<string, string>
+      familyTables(
+        publishers: typeof PUBLISHERS,
+        architectures: Record<string, readonly string[]>,
+      ): Record<string, string>
     }
-    for (const [file, table] of Object.entries(familyTables(PUBLISHERS)))
+    const architectures = Object.fromEntries(ARCHITECTURES.map(name => [name, modelTypesOf(name)]))
+    for (const [file, table] of Object.entries(familyTables(PUBLISHERS, architectures)))
       expect(read(file), file).toContain(`<!-- families:begin -->\n\n${table}\n\n<!-- families:end -->`)
   })
 

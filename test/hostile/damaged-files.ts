@@ -1,4 +1,4 @@
-/** Damaged checkpoints, many: `node damaged-files.js <config | index | header> <cases> <seed>`. Prints how they ended. */
+/** Damaged checkpoints, many: `node damaged-files.js <config | index | header | gguf> <cases> <seed>`. Prints how they ended. */
 
 import fc from 'fast-check'
 import { setLogger } from 'sparse-experts'

@@ -1,4 +1,4 @@
-/** Damage to the text of a file, as a list of small steps: fast-check draws it, and takes steps away again where a case fails. */
+/** Damage to a file, as a list of small steps: fast-check draws it, and takes steps away again where a case fails. */
 
 import fc from 'fast-check'
 
@@ -17,7 +17,8 @@ export interface Mutation {
 
 /** What keeps JSON whole, mostly: so that it is read to its end, and reaches what is behind the parser. */
 const STRUCTURED = ['value', 'swap values', 'drop key', 'twice', 'number'] as const
-const KINDS = [...STRUCTURED, 'flip', 'delete', 'repeat', 'move', 'truncate', 'insert', 'nest'] as const
+const BINARY = ['integer', 'flip', 'delete', 'repeat', 'move', 'truncate'] as const
+const KINDS = [...STRUCTURED, ...BINARY, 'insert', 'nest'] as const
 
 /** What is written in the place of a value. */
 const VALUES = [
@@ -52,8 +53,30 @@ export const mutations: fc.Arbitrary<Mutation[]> = fc.oneof(
   stepsOf(KINDS, 6),
 )
 
+/** Of a file of binary numbers. */
+export const binaryMutations: fc.Arbitrary<Mutation[]> = fc.oneof(
+  { weight: 3, arbitrary: stepsOf(['integer'], 3) },
+  stepsOf(BINARY, 4),
+)
+
+/** What is written in the place of an integer. */
+const INTEGERS = [
+  ...[0n, 1n, 2n, 3n, 4n, 8n, 9n, 31n, 32n, 33n, 127n, 128n, 255n, 256n, 65_535n, 65_536n, 2n ** 31n - 1n],
+  ...[
+    2n ** 31n,
+    2n ** 32n - 1n,
+    2n ** 32n,
+    2n ** 53n - 1n,
+    2n ** 53n,
+    2n ** 63n - 1n,
+    2n ** 63n,
+    2n ** 64n - 1n,
+  ],
+]
+
+/** Even over [0, 1): doubles themselves are drawn by their bits, nearly all of them next to 0. */
 function share(): fc.Arbitrary<number> {
-  return fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true })
+  return fc.nat(2 ** 30 - 1).map(value => value / 2 ** 30)
 }
 
 /** A JSON value as the text has it, roughly: what a mutation takes for one. */
@@ -75,6 +98,12 @@ function step(text: Buffer, { kind, at, other, length, value }: Mutation): Buffe
         from,
         from + 1,
       )
+    case 'integer': {
+      const integer = Buffer.alloc(8)
+      integer.writeBigUInt64LE(INTEGERS[value % INTEGERS.length]!)
+      const bytes = [1, 2, 4, 8][length & 3]!
+      return replaced(integer.subarray(0, bytes), from, Math.min(text.byteLength, from + bytes))
+    }
     case 'delete':
       return replaced('')
     case 'repeat':

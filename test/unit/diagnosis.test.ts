@@ -84,16 +84,22 @@ it.each<[string, string, string, RegExp]>([
     /0 bytes.*download is not complete/,
   ],
   [
-    'GGUF alone',
+    'GGUF beside a config',
     directoryWith({ 'Qwen3-Q4_K_M.gguf': 'GGUF' }),
     'ERR_MOE_IO',
-    /No weights.*Qwen3-Q4_K_M\.gguf is GGUF.*safetensors/,
+    /No weights.*Qwen3-Q4_K_M\.gguf is GGUF: give the path of that file/,
   ],
   [
-    'GGUF alone, without a config',
-    directoryWith({ 'a.gguf': 'GGUF' }, null),
+    'several models in GGUF',
+    directoryWith({ 'b.gguf': 'GGUF', 'a.gguf': 'GGUF' }, null),
     'ERR_MOE_IO',
-    /No config\.json.*a\.gguf is GGUF/,
+    /No config\.json.*of the GGUF files in it give the path of one: a\.gguf, b\.gguf/,
+  ],
+  [
+    'one model in GGUF that is cut off',
+    directoryWith({ 'a.gguf': 'GGUF', 'mmproj-a.gguf': 'GGUF', 'b-00002-of-00002.gguf': 'GGUF' }, null),
+    'ERR_MOE_INVALID_CHECKPOINT',
+    /a\.gguf: 4 bytes are too few for a GGUF file/,
   ],
   [
     'GGUF under another name',
@@ -153,10 +159,17 @@ it.each<[string, string, string, RegExp]>([
   await expect(planLayer(directory)).rejects.toMatchObject({ code, message: expect.stringMatching(message) })
 })
 
-it('a file instead of its directory', async () => {
-  const directory = directoryWith({ 'a.gguf': 'GGUF' })
-  await expect(planLayer(path.join(directory, 'a.gguf'))).rejects.toMatchObject({
-    message: expect.stringContaining('is GGUF'),
+it.each([
+  ['config.json', '{}', /config\.json is neither a directory nor a GGUF file; give the directory that holds/],
+  ['a.gguf', '0123', /a\.gguf does not begin as GGUF files do/],
+  ['b.gguf', 'version https://git-lfs.github.com/spec/v1', /b\.gguf is a Git LFS pointer/],
+  ['c.gguf', '<!doctype html>', /c\.gguf is a web page/],
+  ['empty', '', /empty is neither a directory nor a GGUF file/],
+])('a file that is no checkpoint: %s', async (name, text, message) => {
+  const directory = directoryWith({ [name]: text })
+  await expect(planLayer(path.join(directory, name))).rejects.toMatchObject({
+    code: 'ERR_MOE_IO',
+    message: expect.stringMatching(message),
   })
 })
 

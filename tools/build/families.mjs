@@ -1,6 +1,6 @@
 /**
- * `npm run build:families`: writes the tables of families in the README and in docs/families.md from the rows of lib/families, so that
- * neither can lag. The suite of docs compares both.
+ * `npm run build:families`: writes the tables of families in the README, in docs/families.md and in docs/checkpoints.md from the rows of
+ * lib/families and the architectures of GGUF files, so that none can lag. The suite of docs compares them.
  */
 
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -20,8 +20,12 @@ function storedForms(row) {
   return `all, in one tensor${layout.major === 'input' ? ', input-major' : ''}`
 }
 
-/** The table of each file, by its path from the repository's root. */
-export function familyTables(publishers) {
+/**
+ * The table of each file, by its path from the repository's root.
+ *
+ * @param architectures of GGUF files: name → the model types that its files can be
+ */
+export function familyTables(publishers, architectures) {
   const rows = Object.entries(publishers).flatMap(([publisher, list]) =>
     list.map(row => ({ publisher, row })),
   )
@@ -31,6 +35,15 @@ export function familyTables(publishers) {
     'README.md': table(
       ['Model', '`model_type`', 'Routing', 'Stored formats'],
       rows.map(({ row }) => [row.models, types(row), row.routed, storedForms(row)]),
+    ),
+    'docs/checkpoints.md': table(
+      ['`general.architecture`', 'Models'],
+      rows.flatMap(({ row }) => {
+        const names = Object.keys(architectures).filter(name =>
+          architectures[name].some(type => row.modelTypes.includes(type)),
+        )
+        return names.length === 0 ? [] : [[code(names), row.models]]
+      }),
     ),
     'docs/families.md': table(
       ['Publisher', 'Models', '`model_type`', 'Routing'],
@@ -44,7 +57,11 @@ export const END = '<!-- families:end -->'
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { PUBLISHERS } = await import(pathToFileURL(path.join(root, 'dist/families/index.js')).href)
-  for (const [name, text] of Object.entries(familyTables(PUBLISHERS))) {
+  const { ARCHITECTURES, modelTypesOf } = await import(
+    pathToFileURL(path.join(root, 'dist/checkpoint/gguf/architectures.js')).href
+  )
+  const architectures = Object.fromEntries(ARCHITECTURES.map(name => [name, modelTypesOf(name)]))
+  for (const [name, text] of Object.entries(familyTables(PUBLISHERS, architectures))) {
     const file = path.join(root, name)
     const old = readFileSync(file, 'utf8')
     const [begin, end] = [old.indexOf(BEGIN), old.indexOf(END)]

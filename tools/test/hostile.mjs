@@ -29,7 +29,7 @@ if (!Number.isInteger(firstSeed)) throw new Error(`--seed ${values.seed} is neit
 
 /** name; program below build/programs/test; its arguments; how often it is started. */
 const ATTACKS = [
-  ...['config', 'index', 'header'].map(target => ({
+  ...['config', 'index', 'header', 'gguf'].map(target => ({
     name: `damaged ${target}`,
     program: 'hostile/damaged-files.js',
     args: seed => [target, 200 * times, seed],

@@ -3,6 +3,7 @@
  * bits before it is used, and tensors lie one behind the other within the file.
  */
 
+import { allocate } from '../../block/allocate.js'
 import { MoeError } from '../../block/errors.js'
 import { GGUF_TYPES } from '../../spec/formats.js'
 import { otherThan, PROBE_BYTES } from '../diagnosis.js'
@@ -15,7 +16,7 @@ import { type Metadata, readMetadata, readString } from './metadata.js'
 import { refusedType } from './types.js'
 
 /** The first four bytes of every file. */
-export const GGUF_MAGIC = 'GGUF'
+const GGUF_MAGIC = 'GGUF'
 
 const PREAMBLE_BYTES = 24
 const DEFAULT_ALIGNMENT = 32
@@ -67,10 +68,14 @@ export async function readGgufHeader(
   return { metadata, tensors: place(described, padded(cursor.position, alignment), alignment, cursor) }
 }
 
+/** Whether a file with this beginning is one in GGUF. */
+export const isGguf = (beginning: Uint8Array) =>
+  Buffer.from(beginning.subarray(0, GGUF_MAGIC.length)).toString('latin1') === GGUF_MAGIC
+
 async function checkMagic(file: ReadableFile, size: number, name: string, pacer: Pacer): Promise<void> {
-  const probe = new Uint8Array(Math.min(size, PROBE_BYTES))
+  const probe = allocate(Uint8Array, Math.min(size, PROBE_BYTES))
   await readFully(file, probe, 0, name, pacer.signal)
-  if (Buffer.from(probe.subarray(0, 4)).toString('latin1') === GGUF_MAGIC) return
+  if (isGguf(probe)) return
   throw invalidCheckpoint(name, otherThan(probe) ?? `does not begin with ${GGUF_MAGIC}`, { offset: 0 })
 }
 

@@ -24,6 +24,7 @@ const FP8_TYPES = ['F8_E4M3', 'F8_E5M2']
 
 type Block = readonly [number, number]
 export const ceilDiv = (a: number, b: number) => Math.ceil(a / b)
+const isBlock = (dtype: string): boolean => (STORED_FORMATS.ggml.data as readonly string[]).includes(dtype)
 const isFloat = (dtype: string) => (FLOAT_TYPES as readonly string[]).includes(dtype)
 const product = (shape: readonly number[]) => shape.reduce((all, length) => all * length, 1)
 
@@ -119,6 +120,7 @@ export class EncodingReader {
       )
     if (name === 'blocks') return this.readBlocks(parts, part, rows, cols)
     if (name === 'qweight') return this.integers.readQweight(parts, part, rows, cols)
+    if (isBlock(part.dtype)) return this.readBlocksOfGgml(parts, part, rows, cols)
     if (isFloat(part.dtype)) return this.readFloat(parts, part, rows, cols)
     if (FP8_TYPES.includes(part.dtype)) return this.readFp8(parts, part, rows, cols)
     const isInt4Rows = part.dtype === 'U8' && this.isInt4Rows(parts)
@@ -197,6 +199,28 @@ export class EncodingReader {
     const chosen = candidates.find(fits) ?? candidates[0]!
     parts.expect({ ...scale, shape: squeezed }, types, transposed ? grid(chosen).reverse() : grid(chosen))
     return chosen
+  }
+
+  /** Rows of blocks that hold their scales. NVFP4 may have a factor of the whole matrix beside it, in either of two places. */
+  private readBlocksOfGgml(parts: MatrixParts, data: Part, rows: number, cols: number): EncodedSource {
+    const { tensors } = parts
+    parts.expect(data, [data.dtype], [rows, cols])
+    const factor = parts.find('scale') ?? parts.find('weight.scale')
+    if (data.dtype !== 'NVFP4') {
+      if (factor)
+        throw tensors.unsupported(
+          data.tensor,
+          `has '${factor.tensor.name}' beside it, which only NVFP4 has; one of the two does not belong here`,
+        )
+      return { encoding: { codec: 'ggml' }, data: data.segment }
+    }
+    if (!factor) return { encoding: { codec: 'ggml' }, data: data.segment }
+    parts.expectVector(factor, ['F32'], 1)
+    return {
+      encoding: { codec: 'ggml', globalScaleOp: 'multiply' },
+      data: data.segment,
+      globalScale: factor.segment,
+    }
   }
 
   /** gpt-oss: `[rows, groups, 16]` bytes of two e2m1 each. */

@@ -10,7 +10,8 @@ import { checkArithmetic } from '../../families/parts/arithmetic.js'
 import { ConfigReader } from '../../families/parts/config-reader.js'
 import type { ExpertLayout, FamilyRow, Naming, SharedLayout } from '../../families/parts/family.js'
 import type { SharedGate } from '../../spec/enums.js'
-import { type CheckpointDirectory, openCheckpoint } from '../directory.js'
+import type { CheckpointDirectory, Container } from '../checkpoint.js'
+import { openCheckpoint } from '../directory.js'
 import type { Segment } from '../segment.js'
 import { TensorLookup } from '../tensor-lookup.js'
 import { type LayerPlan, type MatrixItem, partsOf, type VectorItem } from './layer-plan.js'
@@ -30,16 +31,17 @@ import { VectorPlanner } from './vectors.js'
  * ERR_MOE_INVALID_ARG_VALUE for a layer or a module that does not exist; or rejects with `options.signal.reason`
  */
 export async function planLayer(
-  directory: string,
-  options: { layer?: number; module?: string; signal?: AbortSignal } = {},
+  source: string,
+  options: { layer?: number; module?: string; config?: Partial<MoeConfig>; signal?: AbortSignal } = {},
 ): Promise<LayerPlan> {
-  const checkpoint = await openCheckpoint(directory, options.signal)
+  const checkpoint = await openCheckpoint(source, options.signal)
   const family = resolveFamily(checkpoint.config, checkpoint.configFile, options.module)
   checkSupported(family)
   const { layer, place } = chooseLayer(family, options.layer)
   const { naming, prefix, notice } = await locate(checkpoint, family, place, options)
   const quantization = quantizationOf(checkpoint, family, prefix + naming.block)
-  const plan = buildPlan({ checkpoint, family, layer, place, naming, prefix, quantization })
+  const { config: override = {} } = options
+  const plan = buildPlan({ checkpoint, family, layer, place, naming, prefix, quantization, override })
   return { ...plan, notices: [...checkpoint.notices, ...(notice ? [notice] : [])] }
 }
 
@@ -76,9 +78,11 @@ function checkSupported({ row, config }: ResolvedFamily): void {
 }
 
 /** Tensors of a block that change what it computes: one that is there and was not read is not left out silently. */
-const DECISIVE_BIAS = /(^|\.)(e_score_correction_bias|expert_bias|router_bias)$/
-const DECISIVE =
-  /(^|\.)(tid2eid|per_expert_scale)$|(^|\.)(shared_experts?|shared_mlp|shared_expert_gate|fc[12]_latent_proj|routed_expert_\w+)\.(\w+\.)?(weight|weight_packed|qweight)$/
+const PUBLISHED: Pick<Container, 'decisive' | 'decisiveBias'> = {
+  decisiveBias: /(^|\.)(e_score_correction_bias|expert_bias|router_bias)$/,
+  decisive:
+    /(^|\.)(tid2eid|per_expert_scale)$|(^|\.)(shared_experts?|shared_mlp|shared_expert_gate|fc[12]_latent_proj|routed_expert_\w+)\.(\w+\.)?(weight|weight_packed|qweight)$/,
+}
 
 interface PlanParts {
   checkpoint: CheckpointDirectory
@@ -88,6 +92,7 @@ interface PlanParts {
   naming: Naming
   prefix: string
   quantization: Quantization
+  override: Partial<MoeConfig>
 }
 
 function buildPlan(parts: PlanParts): Omit<LayerPlan, 'notices'> {
@@ -112,7 +117,9 @@ function buildPlan(parts: PlanParts): Omit<LayerPlan, 'notices'> {
   }
   const size = shape.latentSize || hiddenSize
   // Widths come from the tensors: configs of fine-tuned and pruned models are often stale.
-  const layout = matrices.chooseLayout(naming.experts, numRouted, size)
+  // Only published files are saved and quantised under other names.
+  const stems = checkpoint.container ? [] : undefined
+  const layout = matrices.chooseLayout(naming.experts, numRouted, size, stems)
   const intermediateSize = matrices.intermediateSize(layout, numRouted)
   const sharedLayouts: readonly SharedLayout[] = [naming.shared ?? []].flat()
   const stored = matrices.chooseShared(sharedLayouts)
@@ -140,6 +147,7 @@ function buildPlan(parts: PlanParts): Omit<LayerPlan, 'notices'> {
           sharedGate: sharedGateOf(sharedLayout, config, layer),
         }
       : {}),
+    ...parts.override,
   } as MoeConfig)
 
   vectors.router(naming.router, moe, matrices, numConstant)
@@ -160,9 +168,10 @@ function buildPlan(parts: PlanParts): Omit<LayerPlan, 'notices'> {
   }
   vectors.outputBias(naming.outputBias, hiddenSize)
   const block = prefix + naming.block
-  tensors.requireRead(block, DECISIVE)
+  const decisive = checkpoint.container ?? PUBLISHED
+  tensors.requireRead(block, decisive.decisive)
   // The layers of DeepSeek-V4 that choose by token id may hold a bias, and none of its code reads it there.
-  if (!moe.hashRouted) tensors.requireRead(block, DECISIVE_BIAS)
+  if (!moe.hashRouted) tensors.requireRead(block, decisive.decisiveBias)
 
   const items = [...matrices.items].sort((a, b) => a.data.file - b.data.file || a.data.offset - b.data.offset)
   return {

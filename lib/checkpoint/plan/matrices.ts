@@ -83,6 +83,8 @@ export class MatrixPlanner {
 
   /** Libraries save fused tensors of some families the other way round: the shapes tell, or else the family. */
   private majorOf(layout: Fused, numExperts: number, size: number): Major {
+    // A container of its own names has one order.
+    if (this.tensors.checkpoint.container) return layout.major
     const fits = (major: Major) => {
       const [rows, cols] = this.reader.size(this.fused(layout.gateUp ?? layout.up!, numExperts, major))
       const [downRows, downCols] = this.reader.size(this.fused(layout.down, numExperts, major))

@@ -1,6 +1,6 @@
 /** The tensors of one stored matrix: those of a linear, or the slices that one expert has of tensors with all experts. */
 
-import type { LocatedTensor } from '../directory.js'
+import type { LocatedTensor } from '../checkpoint.js'
 import type { Segment } from '../segment.js'
 import type { TensorLookup } from '../tensor-lookup.js'
 import { HELP } from './help.js'
@@ -72,7 +72,7 @@ export class MatrixParts {
 
   find(part: string): Part | undefined {
     for (const name of this.namesOf(part)) {
-      const tensor = this.tensors.find(name)
+      const tensor = this.tensors.vectors.has(name) ? undefined : this.tensors.find(name)
       if (tensor) return this.view(tensor)
     }
     return undefined

@@ -6,7 +6,7 @@
 import { invalidArgValue, MoeError } from '../../block/errors.js'
 import type { ResolvedFamily } from '../../families/index.js'
 import type { Naming, Stack } from '../../families/parts/family.js'
-import type { CheckpointDirectory } from '../directory.js'
+import type { CheckpointDirectory, Container } from '../checkpoint.js'
 import { Pacer } from '../pacer.js'
 import { TensorLookup } from '../tensor-lookup.js'
 
@@ -117,8 +117,9 @@ interface Candidate {
   router: string
 }
 
-function candidatesOf({ stack, layer, extra }: Place): Candidate[] {
-  return stack.naming.flatMap(naming => {
+function candidatesOf({ stack, layer, extra }: Place, container: Container | undefined): Candidate[] {
+  const namings = container ? stack.naming.slice(0, 1).map(container.naming) : stack.naming
+  return namings.flatMap(naming => {
     const tails = [naming.layer.replace('{L}', String(layer))]
     // Behind the last layer, or in a module of their own: `mtp.layers.0`, DeepSeek-V4 `mtp.0`.
     if (extra !== undefined) tails.push(`mtp.layers.${extra}.`, `mtp.${extra}.`)
@@ -154,7 +155,7 @@ export async function locate(
   place: Place,
   options: { module?: string; signal?: AbortSignal } = {},
 ): Promise<Location> {
-  const candidates = candidatesOf(place)
+  const candidates = candidatesOf(place, checkpoint.container)
   const pacer = new Pacer(options.signal)
   const found = new Map<string, Found>()
   for (const name of checkpoint.names()) {

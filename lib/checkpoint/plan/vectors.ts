@@ -43,6 +43,7 @@ export class VectorPlanner {
   private vector(target: VectorName, names: readonly string[], length: number): void {
     const tensor = this.tensors.require(...names.map(this.nameOf))
     this.tensors.expectVector(tensor, FLOAT_TYPES, length)
+    this.tensors.vectors.add(tensor.name)
     this.add(target, length, [this.tensors.segment(tensor)])
   }
 
@@ -59,12 +60,13 @@ export class VectorPlanner {
   ): void {
     const { hiddenSize, topK } = moe
     const numOutputs = moe.numExperts + moe.numIdentityExperts
+    // Before the weights: llama.cpp's names for them are those of scales beside the weights.
+    this.optional('perExpertScale', router.perExpertScale, numOutputs)
+    this.optional('routerInputScale', router.inputScale, hiddenSize)
     this.routerWeight(router.weight, numOutputs, hiddenSize, matrices)
     this.optional('routerBias', router.bias, numOutputs)
     this.selectionBias(router.selectionBias, numOutputs, numConstant)
-    this.optional('perExpertScale', router.perExpertScale, numOutputs)
     this.commonScale(router.commonScale, numOutputs)
-    this.optional('routerInputScale', router.inputScale, hiddenSize)
     const { hashTable } = router
     if (hashTable && applies(hashTable.when, this.config, this.layer)) {
       const table = this.tensors.require(...hashTable.names.map(this.nameOf))
@@ -160,6 +162,12 @@ export class VectorPlanner {
     this.vector('sharedDownBias', [`${layout.down}.bias`], hiddenSize)
   }
 
+  /** The bias of a tensor that holds all experts: beside it, or in the place of its weight. */
+  private biasNames(name: string): string[] {
+    const full = this.nameOf(name)
+    return full.endsWith('.weight') ? [full.replace(/weight$/, 'bias'), `${full}_bias`] : [`${full}_bias`]
+  }
+
   /** Biases of the experts, halves apart. */
   experts(layout: ExpertLayout, numExperts: number, width: number, size: number): void {
     if (layout.kind === 'stackedRows' || !layout.bias?.(this.config, this.layer)) return
@@ -177,11 +185,11 @@ export class VectorPlanner {
       gather('downBias', layout.down, size)
       return
     }
-    const down = this.tensors.require(`${this.nameOf(layout.down)}_bias`)
+    const down = this.tensors.require(...this.biasNames(layout.down))
     if (layout.gateUp === undefined) {
       const whole = (target: VectorName, name: string | undefined) => {
         if (name === undefined) return
-        const bias = this.tensors.require(`${this.nameOf(name)}_bias`)
+        const bias = this.tensors.require(...this.biasNames(name))
         this.tensors.expect(bias, FLOAT_TYPES, [numExperts, width])
         this.add(target, numExperts * width, [this.tensors.segment(bias)])
       }
@@ -191,7 +199,7 @@ export class VectorPlanner {
       this.add('downBias', numExperts * size, [this.tensors.segment(down)])
       return
     }
-    const gateUp = this.tensors.require(`${this.nameOf(layout.gateUp)}_bias`)
+    const gateUp = this.tensors.require(...this.biasNames(layout.gateUp))
     this.tensors.expect(gateUp, FLOAT_TYPES, [numExperts, 2 * width])
     this.tensors.expect(down, FLOAT_TYPES, [numExperts, size])
     if (layout.interleaved) {

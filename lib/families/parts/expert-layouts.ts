@@ -14,7 +14,8 @@ const PER_EXPERT = [
 /** Places of the experts below a block; ModelOpt keeps Gemma's where the block used to be, and MLX has a name of its own. */
 const STEMS = ['experts.', 'moe.experts.', 'switch_mlp.'] as const
 
-const isGated = (layout: ExpertLayout) =>
+/** Whether experts have a gate beside up. */
+export const isGated = (layout: ExpertLayout) =>
   layout.kind === 'stackedRows' || layout.gate !== undefined || (layout.kind === 'fused' && !!layout.gateUp)
 
 /**

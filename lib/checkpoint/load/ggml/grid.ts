@@ -1,5 +1,6 @@
 /** Types of 256 elements that store points of a grid: IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ1_S, IQ1_M. */
 
+import { allocate } from '../../../block/allocate.js'
 import { f16ToNumber } from '../../../block/dtype.js'
 import { GGML_GRIDS } from '../../../spec/ggml-grids.js'
 import type { GgmlBlock, GgmlLayout, GgmlLayouts } from './block.js'
@@ -17,7 +18,7 @@ class Grid {
     this.#width = width
     this.#bits = bits
     this.#entries = Uint16Array.from(entries.match(/.{4}/g)!, hex => Number.parseInt(hex, 16))
-    this.table = new Float32Array(2 << bits)
+    this.table = allocate(Float32Array, 2 << bits)
     for (const [bit, change] of changed.entries())
       for (const [index, level] of levels.entries()) this.table[(bit << bits) + index] = change(level)
   }

@@ -3,7 +3,7 @@
 import { f16ToNumber } from '../../../block/dtype.js'
 import { type GgmlLayout, type GgmlLayouts, integersFrom, lowThenHigh, NON_LINEAR } from './block.js'
 
-const SIGNED_BYTES = Float32Array.from(new Int8Array(Uint8Array.from({ length: 256 }, (_, i) => i).buffer))
+const SIGNED_BYTES = Float32Array.from({ length: 256 }, (_, code) => (code < 128 ? code : code - 256))
 
 /** d, then m where there is an offset, then the fifth bits where there are some, then nibbles. */
 function nibbles(table: Float32Array, hasOffset: boolean, hasFifthBit: boolean): GgmlLayout {

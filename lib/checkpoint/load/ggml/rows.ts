@@ -1,5 +1,6 @@
 /** Rows of a matrix that is stored in blocks of one of ggml's types. */
 
+import { allocate } from '../../../block/allocate.js'
 import { STORED_BYTES, STORED_ELEMENTS, STORED_FORMATS } from '../../../spec/formats.js'
 import type { MatrixEncoding } from '../../plan/layer-plan.js'
 import { elementReader } from '../elements.js'
@@ -36,9 +37,9 @@ export function ggmlRows(
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const block: GgmlBlock = {
-    codes: new Uint8Array(MAX_ELEMENTS),
-    scales: new Float32Array(MAX_GROUPS),
-    offsets: new Float32Array(MAX_GROUPS),
+    codes: allocate(Uint8Array, MAX_ELEMENTS),
+    scales: allocate(Float32Array, MAX_GROUPS),
+    offsets: allocate(Float32Array, MAX_GROUPS),
     scale: 1,
     offset: 0,
   }
