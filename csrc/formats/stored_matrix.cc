@@ -56,8 +56,10 @@ bool canonical_grid(const EncodedMatrix& source, int64_t rows, int64_t cols,
 void copy_grid_scales(const CheckedMatrix& matrix, int64_t row, int64_t num_rows, uint8_t* to) {
   const EncodedMatrix& source = *matrix.source;
   const auto bytes = static_cast<size_t>(stored_type_bytes(source.scale.type));
-  // Input-major formats, and matrices that lie transposed, have a line of scales for each group of columns.
-  const bool is_transposed = codec_row(source.codec).is_input_major || source.transposed;
+  // Input-major formats, and transposed matrices, have a line of scales for each group of columns.
+  const bool may_be_transposed = source.codec == Codec::kFloat || source.codec == Codec::kE2M1;
+  const bool is_transposed =
+      codec_row(source.codec).is_input_major || (may_be_transposed && source.transposed);
   for (int64_t r = row; r < row + num_rows; ++r) {
     const int64_t line = r / source.block_rows;
     for (int64_t block = 0; block < matrix.grid_cols; ++block) {

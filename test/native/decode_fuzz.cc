@@ -7,6 +7,7 @@
 // so that a read past its end is seen by AddressSanitizer; the output has guard elements behind
 // each row, which must keep their value.
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -17,21 +18,15 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "core/matrix_format.h"
+#include "core/value_tables.h"
 #include "formats/decode.h"
+#include "formats/scalars.h"
+#include "formats/stored_matrix.h"
 
 namespace {
 
-using sparse_experts::Codec;
-using sparse_experts::CodecRow;
-using sparse_experts::contains;
-using sparse_experts::decode_matrix;
-using sparse_experts::encoded_data_bytes;
-using sparse_experts::EncodedMatrix;
-using sparse_experts::GlobalScale;
-using sparse_experts::Span;
-using sparse_experts::Status;
-using sparse_experts::StoredType;
-using sparse_experts::StoredTypes;
+using namespace sparse_experts;
 
 constexpr int64_t kMaxOutputElements = 1 << 16;
 constexpr uint64_t kMaxSpanBytes = 1 << 16;
@@ -187,7 +182,106 @@ EncodedMatrix make_matrix(Input& input, int64_t rows, int64_t cols,
   std::abort();
 }
 
+// One weight of a canonical form, by the words of SeMatrixFormat. Zeros have no sign here.
+float canonical_value(const SeMatrixFormat& format, const CanonicalRows& rows, int64_t row,
+                      int64_t cols, int64_t col) {
+  const auto code = static_cast<size_t>(row * cols + col);
+  if (is_float_format(format)) {
+    const uint8_t* bytes = rows.codes.data();
+    if (format.code == SE_CODE_F32) return bits_to_f32(load_u32(bytes + 4 * code));
+    const uint16_t half = load_u16(bytes + 2 * code);
+    return format.code == SE_CODE_F16 ? decode_f16(half) : decode_bf16(half);
+  }
+  const int64_t block_index = row * num_blocks(format, cols) + col / format.block_cols;
+  const auto block = static_cast<size_t>(block_index);
+  const auto super = static_cast<size_t>(
+      format.super_cols == 0 ? 0 : row * num_super_blocks(format, cols) + col / format.super_cols);
+  const uint8_t* scales = rows.scales.data();
+  float scale = 0;
+  switch (format.scale) {
+    case SE_SCALE_F32:
+      scale = bits_to_f32(load_u32(scales + 4 * block));
+      break;
+    case SE_SCALE_F16:
+      scale = decode_f16(load_u16(scales + 2 * block));
+      break;
+    case SE_SCALE_BF16:
+      scale = decode_bf16(load_u16(scales + 2 * block));
+      break;
+    case SE_SCALE_E8M0:
+      scale = decode_e8m0(scales[block]);
+      break;
+    case SE_SCALE_E4M3:
+      scale = decode_e4m3(scales[block]);
+      break;
+    case SE_SCALE_U8:
+      scale = decode_f16(rows.super_scales[super]) * static_cast<float>(scales[block]);
+      break;
+    default:
+      scale = decode_f16(rows.super_scales[super]) *
+              static_cast<float>(static_cast<int8_t>(scales[block]));
+  }
+  if ((format.flags & SE_FORMAT_GLOBAL_MULTIPLIES) != 0) scale *= rows.global;
+  if ((format.flags & SE_FORMAT_GLOBAL_DIVIDES) != 0) scale /= rows.global;
+  float value = 0;
+  if (format.code == SE_CODE_I8) {
+    value = static_cast<int8_t>(rows.codes[code]);
+  } else if (format.code == SE_CODE_E4M3) {
+    value = decode_e4m3(rows.codes[code]);
+  } else {
+    if (rows.codes[code] >> code_bits(format.code) != 0) fail("a code has too many bits");
+    const sparse_experts::ValueTable& table = kValueTables[format.table];
+    if (rows.codes[code] >= table.size) fail("a code has no value");
+    value = static_cast<float>(table.integers[rows.codes[code]]) * table.factor;
+  }
+  if (format.offset == SE_OFFSET_ZERO)
+    value -= static_cast<float>(static_cast<int8_t>(rows.offsets[block]));
+  value *= scale;
+  if (format.offset == SE_OFFSET_F16) value += decode_f16(load_u16(&rows.offsets[2 * block]));
+  if (format.offset == SE_OFFSET_U8)
+    value -= decode_f16(rows.super_offsets[super]) * static_cast<float>(rows.offsets[block]);
+  return value;
+}
+
 uint64_t decoded_inputs = 0;
+uint64_t canonical_inputs = 0;
+
+// The canonical form of a matrix that decodes holds the same weights: all rows of it, and every
+// second or third one.
+void check_canonical(const EncodedMatrix& source, int64_t rows, int64_t cols) {
+  std::unique_ptr<StoredMatrix> stored;
+  if (!StoredMatrix::open(source, rows, cols, &stored).is_ok()) fail("what decodes does not open");
+  if (stored->format() == nullptr) return;
+  ++canonical_inputs;
+  std::vector<float> decoded(static_cast<size_t>(rows * cols));
+  if (!decode_matrix(source, rows, cols, SE_F32, decoded.data(), cols).is_ok())
+    fail("what decoded once does not again");
+  CanonicalRows canonical;
+  std::vector<float> some(decoded.size());
+  for (int64_t step = 1; step <= 3; ++step) {
+    for (int64_t first = 0; first < std::min(step, rows); ++first) {
+      const RowRun run = {first, step, (rows - first + step - 1) / step};
+      stored->read(run, &canonical);
+      stored->decode(run, SE_F32, some.data());
+      for (int64_t i = 0; i < run.count; ++i) {
+        for (int64_t col = 0; col < cols; ++col) {
+          const float expected = decoded[static_cast<size_t>((first + i * step) * cols + col)];
+          const float value = canonical_value(*stored->format(), canonical, i, cols, col);
+          const float again = some[static_cast<size_t>(i * cols + col)];
+          const bool is_same = value == expected || (std::isnan(value) && std::isnan(expected));
+          if (!is_same) {
+            std::fprintf(stderr, "codec %d scale %d: row %lld col %lld: %g, not %g\n",
+                         static_cast<int>(source.codec), stored->format()->scale,
+                         static_cast<long long>(first + i * step), static_cast<long long>(col),
+                         static_cast<double>(value), static_cast<double>(expected));
+            fail("a canonical weight is another one");
+          }
+          if (std::memcmp(&again, &expected, sizeof again) != 0) fail("a row of a run is another");
+        }
+      }
+    }
+  }
+}
 
 void run(const uint8_t* data, size_t size) {
   Input input(data, size);
@@ -228,6 +322,7 @@ void run(const uint8_t* data, size_t size) {
   }
   if (!fits) fail("a matrix was accepted that its data cannot hold");
   ++decoded_inputs;
+  check_canonical(matrix, rows, cols);
   const auto element = static_cast<size_t>(sparse_experts::dtype_bytes(dtype));
   for (int64_t row = 0; row < rows; ++row) {
     const uint8_t* tail = begin + static_cast<size_t>(row * stride + cols) * element;
@@ -255,8 +350,9 @@ int main(int argc, char** argv) {
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
     run(bytes.data(), bytes.size());
   }
-  std::printf("decode_fuzz: %lld inputs, %llu decoded\n", static_cast<long long>(inputs),
-              static_cast<unsigned long long>(decoded_inputs));
+  std::printf("decode_fuzz: %lld inputs, %llu decoded, %llu canonical\n",
+              static_cast<long long>(inputs), static_cast<unsigned long long>(decoded_inputs),
+              static_cast<unsigned long long>(canonical_inputs));
   if (decoded_inputs * 20 < static_cast<uint64_t>(inputs)) fail("too few inputs decode");
   return 0;
 }
