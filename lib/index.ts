@@ -6,6 +6,7 @@ export type { ForwardResult } from './api/forward-result.js'
 export type { LayerOptions, LoadOptions, LoadProgress } from './api/layer-options.js'
 export type { LayerStats } from './api/metrics.js'
 export { type ForwardEvent, type LayerHealth, MoeLayer } from './api/moe-layer.js'
+export { dequantize, quantize } from './api/quantize.js'
 export * as stages from './api/stages.js'
 export { Tensor, type TensorData, type TensorDType, type TensorOptions } from './api/tensor.js'
 export type { Activation, MoeConfig, MoeShape, ResolvedMoeConfig } from './block/config.js'
@@ -36,9 +37,20 @@ export type {
   TopkSoftmaxRouting,
 } from './block/routing.js'
 export type {
+  ExpertsWeightFormat,
+  LayerWeightFormat,
+  MatrixWeightFormat,
+  MlpWeightFormat,
+  WeightsOption,
+} from './block/weight-format.js'
+export type {
+  ExpertMatrix,
   ExpertWeights,
   MoeWeights,
+  QuantizedFormat,
+  QuantizedMatrix,
   RouterWeights,
+  ScaleType,
   StridedMatrix,
   WeightMatrix,
 } from './block/weights.js'

@@ -25,36 +25,6 @@ LoadSegment parse_segment(const Napi::Object& item, const char* name, size_t num
   return segment;
 }
 
-EncodedMatrix parse_encoding(const Napi::Object& object) {
-  EncodedMatrix encoding;
-  encoding.codec = static_cast<Codec>(row_argument(object.Get("codec"), "codec", kCodecs));
-  if (encoding.codec == Codec::kPackedInt || encoding.codec == Codec::kGptq) encoding.bits = 4;
-  const Napi::Value bits = object.Get("bits");
-  if (!is_absent(bits)) encoding.bits = static_cast<int32_t>(integer_argument(bits, "bits", 2, 8));
-  const Napi::Value transposed = object.Get("transposed");
-  if (!is_absent(transposed)) encoding.transposed = boolean_argument(transposed, "transposed");
-  const Napi::Value is_signed = object.Get("signed");
-  if (!is_absent(is_signed)) encoding.is_signed = boolean_argument(is_signed, "signed");
-  const Napi::Value zero_offset = object.Get("zeroOffset");
-  if (!is_absent(zero_offset)) {
-    encoding.zero_offset = static_cast<int32_t>(integer_argument(zero_offset, "zeroOffset", 0, 1));
-  }
-  const Napi::Value op = object.Get("globalScaleOp");
-  if (!is_absent(op)) {
-    encoding.global_scale_op = static_cast<GlobalScale>(
-        choice_argument(op, "globalScaleOp",
-                        {{"multiply", static_cast<int32_t>(GlobalScale::kMultiply)},
-                         {"divide", static_cast<int32_t>(GlobalScale::kDivide)}}));
-  }
-  const Napi::Value block = object.Get("block");
-  if (!is_absent(block)) {
-    const Napi::Object grid = object_argument(block, "block");
-    encoding.block_rows = integer_property(grid, "rows", 1, kMaxCount);
-    encoding.block_cols = integer_property(grid, "cols", 1, kMaxCount);
-  }
-  return encoding;
-}
-
 // Of a span only what headers tell: its type and length.
 Span without_data(const LoadSegment& segment) { return {nullptr, segment.bytes, segment.type}; }
 
@@ -91,6 +61,60 @@ ParsedItem parse_item(const Napi::Object& object, size_t num_files) {
 }
 
 }  // namespace
+
+EncodedMatrix parse_encoding(const Napi::Object& object) {
+  EncodedMatrix encoding;
+  encoding.codec = static_cast<Codec>(row_argument(object.Get("codec"), "codec", kCodecs));
+  if (encoding.codec == Codec::kPackedInt || encoding.codec == Codec::kGptq) encoding.bits = 4;
+  const Napi::Value bits = object.Get("bits");
+  if (!is_absent(bits)) encoding.bits = static_cast<int32_t>(integer_argument(bits, "bits", 2, 8));
+  const Napi::Value transposed = object.Get("transposed");
+  if (!is_absent(transposed)) encoding.transposed = boolean_argument(transposed, "transposed");
+  const Napi::Value is_signed = object.Get("signed");
+  if (!is_absent(is_signed)) encoding.is_signed = boolean_argument(is_signed, "signed");
+  const Napi::Value zero_offset = object.Get("zeroOffset");
+  if (!is_absent(zero_offset)) {
+    encoding.zero_offset = static_cast<int32_t>(integer_argument(zero_offset, "zeroOffset", 0, 1));
+  }
+  const Napi::Value op = object.Get("globalScaleOp");
+  if (!is_absent(op)) {
+    encoding.global_scale_op = static_cast<GlobalScale>(
+        choice_argument(op, "globalScaleOp",
+                        {{"multiply", static_cast<int32_t>(GlobalScale::kMultiply)},
+                         {"divide", static_cast<int32_t>(GlobalScale::kDivide)}}));
+  }
+  const Napi::Value block = object.Get("block");
+  if (!is_absent(block)) {
+    const Napi::Object grid = object_argument(block, "block");
+    encoding.block_rows = integer_property(grid, "rows", 1, kMaxCount);
+    encoding.block_cols = integer_property(grid, "cols", 1, kMaxCount);
+  }
+  return encoding;
+}
+
+std::array<EncodedPart, 6> read_encoded_parts(const Napi::Value& value) {
+  constexpr std::array<const char*, 6> kNames = {"data",       "scale",       "zeroPoint",
+                                                 "groupIndex", "globalScale", "columnScale"};
+  const Napi::Object object = object_argument(value, "parts");
+  std::array<EncodedPart, 6> parts;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const Napi::Value part = object.Get(kNames[i]);
+    if (is_absent(part)) continue;
+    const Napi::Object buffer = object_argument(part, kNames[i]);
+    parts[i] = {buffer.Get("bytes"), stored_type(buffer.Get("type"))};
+  }
+  return parts;
+}
+
+void take_encoded_parts(const std::array<EncodedPart, 6>& parts, EncodedMatrix* encoding) {
+  Span* const spans[] = {&encoding->data,        &encoding->scale,        &encoding->zero_point,
+                         &encoding->group_index, &encoding->global_scale, &encoding->column_scale};
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (parts[i].bytes.IsEmpty()) continue;
+    const ArrayView view = array_view_any_length(parts[i].bytes, "bytes", napi_uint8_array);
+    *spans[i] = {view.as<const uint8_t>(), view.bytes, parts[i].type};
+  }
+}
 
 MatrixRole matrix_role_argument(const Napi::Value& value) {
   return static_cast<MatrixRole>(

@@ -1,12 +1,16 @@
 #include "binding/moe_layer_wrap.h"
 
+#include <array>
 #include <limits>
+#include <memory>
+#include <vector>
 
 #include "binding/arguments.h"
 #include "binding/environment.h"
 #include "binding/load_items.h"
 #include "core/dtype.h"
 #include "engine/store_matrix.h"
+#include "formats/stored_matrix.h"
 
 namespace sparse_experts::binding {
 namespace {
@@ -18,6 +22,7 @@ constexpr napi_type_tag kLayerTag = {0x5e3c1d8f2b7a4096, 0x9d41f6a80c52e37b};
 Napi::Function MoeLayerWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeLayer",
                      {InstanceMethod<&MoeLayerWrap::set_matrix>("setMatrix"),
+                      InstanceMethod<&MoeLayerWrap::set_encoded>("setEncoded"),
                       InstanceMethod<&MoeLayerWrap::load>("load"),
                       InstanceMethod<&MoeLayerWrap::forward>("forward"),
                       InstanceMethod<&MoeLayerWrap::cancel>("cancel"),
@@ -128,6 +133,29 @@ Napi::Value MoeLayerWrap::set_matrix(const Napi::CallbackInfo& info) {
         layer->executor(),
         {data.as<const uint8_t>() + offset * dtype_bytes(dtype), dtype, row_stride, col_stride},
         slot);
+    layer->mark_written(role, expert, kind);
+    return info.Env().Undefined();
+  });
+}
+
+// (role, expert, matrix, encoding, parts)
+Napi::Value MoeLayerWrap::set_encoded(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto layer = live(info);
+    if (layer->is_loading || layer->calls_in_flight > 0) {
+      fail_argument("Weights cannot change while the layer is in use");
+    }
+    const MatrixRole role = matrix_role_argument(info[0]);
+    const int64_t expert = integer_argument(info[1], "expert", 0, kMaxCount);
+    const MatrixKind kind = matrix_kind_argument(info[2]);
+    const MatrixSlot slot = layer->matrix_slot(role, expert, kind);
+    EncodedMatrix encoding = parse_encoding(object_argument(info[3], "encoding"));
+    const std::array<EncodedPart, 6> parts = read_encoded_parts(info[4]);
+    take_encoded_parts(parts, &encoding);
+    std::unique_ptr<StoredMatrix> stored;
+    throw_if_failed(Failure::from(StoredMatrix::open(encoding, slot.rows, slot.cols, &stored)));
+    std::vector<uint8_t> scratch(stored_scratch_bytes(layer->executor(), slot));
+    store_stored(layer->executor(), *stored, slot, scratch.data(), [] {});
     layer->mark_written(role, expert, kind);
     return info.Env().Undefined();
   });

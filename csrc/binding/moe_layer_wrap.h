@@ -25,6 +25,7 @@ class MoeLayerWrap final : public Napi::ObjectWrap<MoeLayerWrap> {
   void Finalize(Napi::BasicEnv env) override;
 
  private:
+  Napi::Value set_encoded(const Napi::CallbackInfo& info);
   Napi::Value set_matrix(const Napi::CallbackInfo& info);
   Napi::Value load(const Napi::CallbackInfo& info);  // load_call.cc
   // forward_call.cc

@@ -8,10 +8,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/dtype.h"
 #include "core/matrix_format.h"
 #include "core/numeric.h"
-#include "engine/matrix_formats.h"
 #include "engine/store_matrix.h"
 #include "formats/stored_matrix.h"
 
@@ -25,15 +23,6 @@ constexpr uint64_t kScratchAlignment = 64;
 // One thread copies from the page cache at a part of the memory's speed; more than a few gain
 // nothing.
 constexpr size_t kMaxReaders = 4;
-
-// Whether the slot holds the weights as they are stored.
-bool holds(const StoredMatrix& stored, const MatrixSlot& slot) {
-  if (stored.format() == nullptr) return false;
-  const SeMatrixFormat format = slot.up_data == nullptr
-                                    ? *stored.format()
-                                    : half_format(*stored.format(), slot.rows, slot.is_interleaved);
-  return is_same_format(format, *slot.format);
-}
 
 [[noreturn]] void fail_io(const std::string& path, const std::string& what) {
   fail(ErrorCode::kIo, "cannot read " + path + ": " + what);
@@ -152,12 +141,7 @@ void LoadTask::load_encoded(const LoadItem& item, const MatrixSlot& slot, Scratc
   const LoadSegment* segments[] = {&item.data,        &item.scale,        &item.zero_point,
                                    &item.group_index, &item.global_scale, &item.column_scale};
   DeviceExecutor& executor = layer_->executor();
-  // Rows are formed in the dtype that is held; in f32 where they are quantised.
-  const bool is_float = is_float_format(*slot.format);
-  const int32_t dtype = is_float ? element_dtype(*slot.format) : SE_F32;
-  const int64_t row_bytes = slot.cols * dtype_bytes(dtype);
-  const int64_t at_once = std::min(chunk_rows(executor, slot, row_bytes), slot.rows);
-  auto bytes = static_cast<uint64_t>(at_once * row_bytes);
+  uint64_t bytes = stored_scratch_bytes(executor, slot);
   for (const LoadSegment* segment : segments) {
     // Also checks the length against the file's, before memory is taken for it.
     if (segment->bytes > 0) open_file(*segment);
@@ -178,23 +162,7 @@ void LoadTask::load_encoded(const LoadItem& item, const MatrixSlot& slot, Scratc
     failure.message = item.data.name + ": " + failure.message;
     throw_if_failed(failure);
   }
-  const bool is_stored = !is_float && holds(*stored, slot);
-  for_chunks(executor, slot, row_bytes, [&](int64_t begin, int64_t count) {
-    check_stopped();
-    if (is_float) {
-      stored->decode({begin, 1, count}, dtype, next);
-      write_rows(executor, slot, begin, count, next);
-      return;
-    }
-    write_canonical(executor, slot, begin, count, [&](const RowRun& run, CanonicalRows* rows) {
-      if (is_stored) {
-        stored->read(run, rows);
-        return;
-      }
-      stored->decode(run, SE_F32, next);
-      quantize_run(slot, run, reinterpret_cast<const float*>(next), rows);
-    });
-  });
+  store_stored(executor, *stored, slot, next, [this] { check_stopped(); });
 }
 
 Span LoadTask::read_into(const LoadSegment& segment, uint8_t** scratch) {

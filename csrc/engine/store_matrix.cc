@@ -8,6 +8,7 @@
 #include "core/dtype.h"
 #include "core/matrix_format.h"
 #include "engine/device_memory.h"
+#include "engine/matrix_formats.h"
 #include "formats/decode.h"
 #include "formats/quantize.h"
 
@@ -81,11 +82,32 @@ QuantizedBits quantized_bits(const MatrixSlot& slot) {
   fail_argument("A matrix of floats cannot become one of this format");
 }
 
-}  // namespace
-
+// Rows of f32 in the format of a slot.
 void quantize_run(const MatrixSlot& slot, const RowRun& run, const float* rows,
                   CanonicalRows* out) {
   quantize_rows(quantized_bits(slot), rows, run.count, slot.cols, out);
+}
+
+// Whether the slot holds the weights as they are stored.
+bool holds(const StoredMatrix& stored, const MatrixSlot& slot) {
+  if (stored.format() == nullptr) return false;
+  const SeMatrixFormat format = slot.up_data == nullptr
+                                    ? *stored.format()
+                                    : half_format(*stored.format(), slot.rows, slot.is_interleaved);
+  return is_same_format(format, *slot.format);
+}
+
+// Rows are formed in the dtype that is held; in f32 where they are quantised.
+int32_t decoded_dtype(const MatrixSlot& slot) {
+  return is_float_format(*slot.format) ? element_dtype(*slot.format) : SE_F32;
+}
+
+}  // namespace
+
+uint64_t stored_scratch_bytes(const DeviceExecutor& executor, const MatrixSlot& slot) {
+  const int64_t row_bytes = slot.cols * dtype_bytes(decoded_dtype(slot));
+  return static_cast<uint64_t>(std::min(chunk_rows(executor, slot, row_bytes), slot.rows) *
+                               row_bytes);
 }
 
 void store_matrix(DeviceExecutor& executor, const StridedSource& source, const MatrixSlot& slot) {
@@ -192,6 +214,29 @@ void write_canonical(DeviceExecutor& executor, const MatrixSlot& slot, int64_t b
     if (!canonical.super_offsets.empty()) rows.super_offsets = canonical.super_offsets.data();
     rows.global = canonical.global;
     write(executor, rows);
+  });
+}
+
+void store_stored(DeviceExecutor& executor, const StoredMatrix& stored, const MatrixSlot& slot,
+                  uint8_t* scratch, const std::function<void()>& check) {
+  const bool is_float = is_float_format(*slot.format);
+  const bool is_stored = !is_float && holds(stored, slot);
+  const int32_t dtype = decoded_dtype(slot);
+  for_chunks(executor, slot, slot.cols * dtype_bytes(dtype), [&](int64_t begin, int64_t count) {
+    check();
+    if (is_float) {
+      stored.decode({begin, 1, count}, dtype, scratch);
+      write_rows(executor, slot, begin, count, scratch);
+      return;
+    }
+    write_canonical(executor, slot, begin, count, [&](const RowRun& run, CanonicalRows* rows) {
+      if (is_stored) {
+        stored.read(run, rows);
+        return;
+      }
+      stored.decode(run, SE_F32, scratch);
+      quantize_run(slot, run, reinterpret_cast<const float*>(scratch), rows);
+    });
   });
 }
 

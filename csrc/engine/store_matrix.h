@@ -37,8 +37,11 @@ using ReadRows = std::function<void(const RowRun& run, CanonicalRows* rows)>;
 // The same rows of a slot of codes with scales.
 void write_canonical(DeviceExecutor& executor, const MatrixSlot& slot, int64_t begin, int64_t count,
                      const ReadRows& read);
-// Rows of f32 in the format of a slot, which is one of quantized_format.
-void quantize_run(const MatrixSlot& slot, const RowRun& run, const float* rows, CanonicalRows* out);
+// A stored matrix: in its own form where the slot holds that, else decoded, and quantised where the
+// slot holds codes. `scratch` has stored_scratch_bytes; `check` runs between chunks and may throw.
+void store_stored(DeviceExecutor& executor, const StoredMatrix& stored, const MatrixSlot& slot,
+                  uint8_t* scratch, const std::function<void()>& check);
+uint64_t stored_scratch_bytes(const DeviceExecutor& executor, const MatrixSlot& slot);
 void zero_matrix(DeviceExecutor& executor, const MatrixSlot& slot);
 
 // Bytes of one row as it comes to the backend.

@@ -4,8 +4,9 @@ import type { ResolvedMoeConfig } from '../block/config.js'
 import type { DType } from '../block/dtype.js'
 import { isUint16Array } from '../block/typed-arrays.js'
 import type { WeightsOption } from '../block/weight-format.js'
-import type { MoeWeights, WeightMatrix } from '../block/weights.js'
+import type { ExpertMatrix, MoeWeights } from '../block/weights.js'
 import { decodedFormats, loadMatrices } from '../checkpoint/load/matrices.js'
+import { isQuantizedMatrix } from '../checkpoint/load/quantized-matrix.js'
 import { readVectors } from '../checkpoint/load/vectors.js'
 import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
 import type { LayerRuntime, StageRuntime } from './contract.js'
@@ -104,7 +105,8 @@ export function createRuntime(
 }
 
 function storedDtype(weights: MoeWeights): DType {
-  const matrix: WeightMatrix | undefined = weights?.experts?.[0]?.up
+  const matrix: ExpertMatrix | undefined = weights?.experts?.[0]?.up
+  if (isQuantizedMatrix(matrix)) return weights.dtype ?? 'bf16'
   const data = matrix && 'strides' in matrix ? matrix.data : matrix
   return isUint16Array(data) ? (weights.dtype ?? 'bf16') : 'f32'
 }

@@ -5,7 +5,7 @@ import type { MoeConfig, ResolvedMoeConfig } from '../block/config.js'
 import type { DType } from '../block/dtype.js'
 import { checkOptionKeys, invalidArgShape, missingInput } from '../block/errors.js'
 import { resolveConfig } from '../block/resolve.js'
-import type { MoeWeights } from '../block/weights.js'
+import type { FloatWeights, MoeWeights } from '../block/weights.js'
 import { checkIntegers, checkNumbers, checkValues } from './arguments.js'
 import { runLayer } from './layer.js'
 import { drain, makeWiden, type Numbers } from './matrix.js'
@@ -50,6 +50,7 @@ const OPTION_KEYS = ['topK', 'topP', 'routing', 'tokenIds', 'routerInput', 'sequ
 /**
  * Runs a block: y = Σ_k w_k · E_k(x) + shared(x), with every variation that the config names.
  *
+ * @param weights none of them codes: `dequantize` gives their values
  * @param hidden `[T, H]`; numbers, or the bits of a 16-bit dtype
  * @throws as `resolveConfig`, and RangeError `ERR_MOE_INVALID_ARG_SHAPE`, TypeError `ERR_MOE_MISSING_INPUT`.
  */
@@ -62,7 +63,7 @@ export function forward(
   checkOptionKeys(options, OPTION_KEYS)
   checkValues('hidden', hidden)
   const resolved = resolveConfig(config)
-  const tensors = layerTensors(resolved, weights)
+  const tensors = layerTensors(resolved, weights as FloatWeights)
   const { hiddenSize, topK } = resolved
   const widen = makeWiden(options.dtype ?? weights.dtype ?? 'bf16')
   if (hidden.length % hiddenSize !== 0)

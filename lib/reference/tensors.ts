@@ -5,7 +5,7 @@ import { invalidArgShape, invalidArgType, invalidArgValue } from '../block/error
 import { checkRoutingVectors } from '../block/resolve.js'
 import type { RoutingVectors } from '../block/routing.js'
 import { isFloat32Array } from '../block/typed-arrays.js'
-import type { ExpertWeights, MoeWeights, WeightMatrix } from '../block/weights.js'
+import type { ExpertWeights, FloatWeights, WeightMatrix } from '../block/weights.js'
 import type { ActivationSpec } from './activation.js'
 import type { ExpertTensors } from './expert.js'
 import { type Matrix, makeWiden, viewMatrix, type Widen } from './matrix.js'
@@ -56,7 +56,7 @@ function checkPresence(present: boolean, needed: boolean, name: string, why: str
 }
 
 function expertTensors(
-  weights: ExpertWeights,
+  weights: ExpertWeights<WeightMatrix>,
   config: ResolvedMoeConfig,
   width: number,
   size: number,
@@ -92,7 +92,7 @@ function expertTensors(
  */
 export function layerTensors(
   config: ResolvedMoeConfig,
-  weights: MoeWeights,
+  weights: FloatWeights,
   asNumbers?: Widen,
 ): LayerTensors {
   if (typeof weights !== 'object' || weights === null) throw invalidArgType('weights', 'an object', weights)

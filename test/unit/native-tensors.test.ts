@@ -103,13 +103,11 @@ describe('tensors of the addon', () => {
       sharedUpBias: weights.shared!.upBias,
       sharedDownBias: weights.shared!.downBias,
     })
-    const placed = matrices.map(({ role, expert, name, dtype, matrix }) => [
-      `${role} ${expert} ${name} ${dtype}`,
-      matrix.data,
-      matrix.offset,
-      matrix.rowStride,
-      matrix.colStride,
-    ])
+    const placed = matrices.map(({ role, expert, name, source }) => {
+      const { dtype, matrix } = source as Extract<typeof source, { matrix: unknown }>
+      const { data, offset, rowStride, colStride } = matrix
+      return [`${role} ${expert} ${name} ${dtype}`, data, offset, rowStride, colStride]
+    })
     const dense = (place: string, data: unknown, cols: number) => [`${place} f32`, data, 0, cols, 1]
     expect(placed).toEqual([
       ...weights.experts.flatMap((expert, e) => [
@@ -136,8 +134,9 @@ describe('tensors of the addon', () => {
       experts: [{ ...weights.experts[0]!, up }, weights.experts[1]!],
     }
     const found = nativeTensors(resolveConfig(CONFIG), half).matrices[1]!
-    expect(found).toMatchObject({ role: 'expert', expert: 0, name: 'up', dtype: 'f16' })
-    expect(found.matrix).toEqual({ data: bits, offset: I * H - 1, rowStride: -H, colStride: -1 })
+    expect(found).toMatchObject({ role: 'expert', expert: 0, name: 'up', rows: I, cols: H })
+    const matrix = { data: bits, offset: I * H - 1, rowStride: -H, colStride: -1 }
+    expect(found.source).toEqual({ dtype: 'f16', matrix })
   })
 
   it('widen a router of 16 bits', () => {

@@ -4,7 +4,8 @@ import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType, FloatArray } from '../../block/dtype.js'
 import type { ResolvedRouting, RoutingVectors } from '../../block/routing.js'
 import type { WeightsOption } from '../../block/weight-format.js'
-import type { MatrixItem } from '../../checkpoint/plan/layer-plan.js'
+import type { EncodedBuffers } from '../../checkpoint/load/encoded.js'
+import type { MatrixEncoding, MatrixItem } from '../../checkpoint/plan/layer-plan.js'
 import type { MatrixCode } from '../../spec/enums.js'
 import type { VectorTensors } from '../../spec/vectors.js'
 import type {
@@ -222,6 +223,14 @@ export interface NativeLayer {
     offset: number,
     rowStride: number,
     colStride: number,
+  ): void
+  /** Copies one matrix in a stored form, whose parts are in memory. Refused as {@link setMatrix} is. */
+  setEncoded(
+    role: MatrixItem['role'],
+    expert: number,
+    matrix: MatrixItem['matrix'],
+    encoding: MatrixEncoding,
+    parts: EncodedBuffers,
   ): void
   /**
    * Reads, decodes and packs all items on threads of its own (scratch per thread: at most one matrix as stored and as decoded).

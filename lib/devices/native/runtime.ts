@@ -139,7 +139,7 @@ export function createNativeLayer(
 ): LayerRuntime {
   const { vectors, matrices } = nativeTensors(config, weights)
   return translated('run', () => {
-    const items = matrices.map(matrix => itemOf(config, matrix))
+    const items = matrices.map(itemOf)
     const held = chooseWeightFormats(addon, options, config, items, false)
     const native = addon.createLayer({
       ...options,
@@ -149,9 +149,11 @@ export function createNativeLayer(
       gateUpInterleaved: false,
     })
     try {
-      for (const { role, expert, name, dtype, matrix } of matrices) {
-        const { data, offset, rowStride, colStride } = matrix
-        native.setMatrix(role, expert, name, data, dtype, offset, rowStride, colStride)
+      for (const { role, expert, name, source } of matrices) {
+        if ('matrix' in source) {
+          const { data, offset, rowStride, colStride } = source.matrix
+          native.setMatrix(role, expert, name, data, source.dtype, offset, rowStride, colStride)
+        } else native.setEncoded(role, expert, name, source.encoding, source.buffers)
       }
     } catch (error) {
       native.dispose()
@@ -162,16 +164,25 @@ export function createNativeLayer(
 }
 
 /** A caller's matrix as a plan would list it. */
-function itemOf(config: ResolvedMoeConfig, { role, expert, name, dtype }: NativeMatrix): MatrixItem {
-  const { hiddenSize, intermediateSize, sharedIntermediateSize, latentSize } = config
-  const outer = role === 'expert' ? latentSize || hiddenSize : hiddenSize
-  const inner = role === 'expert' ? intermediateSize : role === 'shared' ? sharedIntermediateSize : latentSize
-  // A latent 'up' leads out of the latent space, a 'down' into it.
-  const isDown = (name === 'down') !== (role === 'latent')
-  const [rows, cols] = isDown ? [outer, inner] : [inner, outer]
-  const type = dtype.toUpperCase() as StoredType
-  const data = { file: 0, offset: 0, bytes: rows * cols * STORED_BYTES[type], type, name }
-  return { role, expert, matrix: name, rows, cols, encoding: { codec: 'float' }, data }
+function itemOf({ role, expert, name, rows, cols, source }: NativeMatrix): MatrixItem {
+  const segment = (bytes: number, type: StoredType) => ({ file: 0, offset: 0, bytes, type, name })
+  const place = { role, expert, matrix: name, rows, cols }
+  if ('matrix' in source) {
+    const type = source.dtype.toUpperCase() as StoredType
+    return { ...place, encoding: { codec: 'float' }, data: segment(rows * cols * STORED_BYTES[type], type) }
+  }
+  const { encoding, buffers } = source
+  const { data, ...rest } = buffers
+  const parts = Object.entries(rest).map(([part, buffer]) => [
+    part,
+    segment(buffer.bytes.byteLength, buffer.type),
+  ])
+  return {
+    ...place,
+    encoding,
+    data: segment(data.bytes.byteLength, data.type),
+    ...(Object.fromEntries(parts) as Partial<MatrixItem>),
+  }
 }
 
 /**

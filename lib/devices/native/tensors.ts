@@ -9,7 +9,18 @@ import { type DType, type FloatArray, readElement } from '../../block/dtype.js'
 import { invalidArgShape, invalidArgType, invalidArgValue } from '../../block/errors.js'
 import { checkRoutingVectors } from '../../block/resolve.js'
 import { isFloat32Array, isUint16Array } from '../../block/typed-arrays.js'
-import type { ExpertWeights, MoeWeights, StridedMatrix, WeightMatrix } from '../../block/weights.js'
+import type {
+  ExpertMatrix,
+  ExpertWeights,
+  MoeWeights,
+  StridedMatrix,
+  WeightMatrix,
+} from '../../block/weights.js'
+import {
+  type InMemoryMatrix,
+  inMemoryMatrix,
+  isQuantizedMatrix,
+} from '../../checkpoint/load/quantized-matrix.js'
 import type { MatrixItem } from '../../checkpoint/plan/layer-plan.js'
 import type { VectorTensors } from '../../spec/vectors.js'
 
@@ -26,8 +37,10 @@ export interface NativeMatrix {
   role: MatrixItem['role']
   expert: number
   name: MatrixItem['matrix']
-  dtype: DType
-  matrix: RawMatrix
+  rows: number
+  cols: number
+  /** Floats, or codes in a form that checkpoints have too. */
+  source: { dtype: DType; matrix: RawMatrix } | InMemoryMatrix
 }
 
 /**
@@ -86,12 +99,17 @@ export function nativeTensors(
   const matrices: NativeMatrix[] = []
   const add = (
     [role, expert, name]: [NativeMatrix['role'], number, NativeMatrix['name']],
-    source: WeightMatrix,
+    source: ExpertMatrix,
     [rows, cols]: [number, number],
     path: string,
   ) => {
+    const place = { role, expert, name, rows, cols }
+    if (isQuantizedMatrix(source)) {
+      matrices.push({ ...place, source: inMemoryMatrix(source, rows, cols, path) })
+      return
+    }
     const matrix = viewOf(source, rows, cols, path)
-    matrices.push({ role, expert, name, dtype: dtypeOf(matrix.data, bits), matrix })
+    matrices.push({ ...place, source: { dtype: dtypeOf(matrix.data, bits), matrix } })
   }
   const addMlp = (
     role: NativeMatrix['role'],

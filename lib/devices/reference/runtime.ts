@@ -11,7 +11,8 @@ import {
   uniformFormat,
   type WeightsOption,
 } from '../../block/weight-format.js'
-import type { MoeWeights, WeightMatrix } from '../../block/weights.js'
+import type { FloatWeights, MoeWeights, WeightMatrix } from '../../block/weights.js'
+import { decodedWeights } from '../../checkpoint/load/quantized-weights.js'
 import type { ExpertTensors } from '../../reference/expert.js'
 import { type LayerPass, runLayer } from '../../reference/layer.js'
 import { drain, type Matrix } from '../../reference/matrix.js'
@@ -51,7 +52,7 @@ export function assembleWeights(
   dtype: DType,
   vectors: VectorTensors,
   matrices: LayerMatrices,
-): MoeWeights {
+): FloatWeights {
   const { intermediateSize, hiddenSize } = config
   const size = config.latentSize || hiddenSize
   return {
@@ -141,9 +142,11 @@ export class ReferenceLayerRuntime implements LayerRuntime {
     weights: MoeWeights,
     held: WeightsOption = 'auto',
   ): ReferenceLayerRuntime {
-    const tensors = copyOf(layerTensors(config, weights), roundingOf(dtype, held))
-    const format =
-      held === 'auto' || held === 'expand' ? dtypeFormat(dtype) : { ...dtypeFormat('f32'), stored: dtype }
+    const decoded = decodedWeights(config, weights)
+    const exact = held === 'auto' ? decoded.arrays : new Set<unknown>()
+    const tensors = copyOf(layerTensors(config, decoded.weights), roundingOf(dtype, held), exact)
+    const isRounded = held === 'expand' || (held === 'auto' && decoded.arrays.size === 0)
+    const format = isRounded ? dtypeFormat(dtype) : { ...dtypeFormat('f32'), stored: dtype }
     return new ReferenceLayerRuntime(config, dtype, tensors, uniformFormat(config, format))
   }
 
@@ -226,15 +229,16 @@ function roundingOf(dtype: DType, held: WeightsOption): Rounding {
 
 const asIs: Rounding = () => {}
 
-/** Copies of all tensors; values of the matrices, but of router and shared gate, are rounded. */
-function copyOf(tensors: LayerTensors, round: Rounding): LayerTensors {
+/** Copies of all tensors; values of the matrices, but of router, shared gate and the arrays of `exact`, are rounded. */
+function copyOf(tensors: LayerTensors, round: Rounding, exact: ReadonlySet<unknown>): LayerTensors {
+  const rounded = (matrix: Matrix) => denseCopy(matrix, exact.has(matrix.data) ? asIs : round)
   const { router, routing, experts, shared, sharedGate, latentDown, latentUp } = tensors
   const vector = <Value extends ArrayLike<number> | null>(values: Value) =>
     values && Float32Array.from(values)
   const mlp = ({ gate, up, down, gateBias, upBias, downBias }: ExpertTensors): ExpertTensors => ({
-    gate: gate && denseCopy(gate, round),
-    up: denseCopy(up, round),
-    down: denseCopy(down, round),
+    gate: gate && rounded(gate),
+    up: rounded(up),
+    down: rounded(down),
     gateBias: vector(gateBias),
     upBias: vector(upBias),
     downBias: vector(downBias),
@@ -252,8 +256,8 @@ function copyOf(tensors: LayerTensors, round: Rounding): LayerTensors {
     shared: shared && mlp(shared),
     sharedGate: sharedGate && denseCopy(sharedGate, asIs),
     sharedLogitBias: vector(tensors.sharedLogitBias),
-    latentDown: latentDown && denseCopy(latentDown, round),
-    latentUp: latentUp && denseCopy(latentUp, round),
+    latentDown: latentDown && rounded(latentDown),
+    latentUp: latentUp && rounded(latentUp),
     latentNorm: vector(tensors.latentNorm),
     outputBias: vector(tensors.outputBias),
   }
