@@ -39,14 +39,14 @@ inline int64_t num_blocks(const SeMatrixFormat& format, int64_t cols) {
   return format.block_cols == 0 ? 0 : (cols + format.block_cols - 1) / format.block_cols;
 }
 
-// Whether blocks of columns are as SeMatrixFormat has them in a matrix of `cols` columns.
-inline bool has_whole_blocks(const SeMatrixFormat& format, int64_t cols) {
-  return format.block_cols % 16 == 0 || format.block_cols >= cols;
-}
-
 // Super blocks of one row; 0 where there are none.
 inline int64_t num_super_blocks(const SeMatrixFormat& format, int64_t cols) {
   return format.super_cols == 0 ? 0 : (cols + format.super_cols - 1) / format.super_cols;
+}
+
+// Whether the blocks of a row of `cols` columns are what SeMatrixFormat promises.
+inline bool has_whole_blocks(const SeMatrixFormat& format, int64_t cols) {
+  return format.block_cols >= cols || format.block_cols % 16 == 0;
 }
 
 inline bool has_super_scales(const SeMatrixFormat& format) {

@@ -58,10 +58,19 @@ ChosenFormat choose_format(const DeviceExecutor& executor, int32_t dtype, Weight
   } else {
     return {expanded_format(executor, dtype), false};
   }
+  const SeBackend& backend = executor.backend();
+  const ChosenFormat expanded = {expanded_format(executor, dtype), false};
   SeMatrixFormat held = chosen.format;
-  const int32_t support = executor.backend().matrix_format(executor.device(), dtype, &held);
-  if (support == SE_FORMAT_AS_IS) return chosen;
-  return {expanded_format(executor, dtype), false};
+  if (!has_whole_blocks(held, source.cols) ||
+      backend.matrix_format(executor.device(), dtype, &held) != SE_FORMAT_AS_IS)
+    return expanded;
+  // Panels of a small matrix, padded, may be larger than its values.
+  const int64_t rows = source.kind == MatrixKind::kGateUp ? source.rows / 2 : source.rows;
+  const auto bytes = [&](const SeMatrixFormat& format) {
+    return backend.matrix_bytes(executor.device(), rows, source.cols, dtype, &format);
+  };
+  if (mode == WeightsMode::kAuto && bytes(held) > bytes(expanded.format)) return expanded;
+  return chosen;
 }
 
 }  // namespace sparse_experts::engine

@@ -28,6 +28,8 @@ export function storedName(
       return isMx ? 'mxfp4' : scale?.type === 'F8_E4M3' ? 'nvfp4' : `fp4${grid()}`
     case 'packedInt':
       return `int${bits}${grid()}`
+    case 'int4Rows':
+      return `int4${grid()}`
     case 'int8':
       return `int8${grid()}`
     case 'awq':
@@ -35,6 +37,7 @@ export function storedName(
     case 'gptq':
       return `gptq int${bits}${grid()}`
     default:
+      if (data.type === 'F8_E5M2') return `fp8 e5m2${grid()}`
       if (data.type === 'F8_E4M3') return isMx && block?.rows === 1 ? 'mxfp8' : `fp8${grid()}`
       return data.type.toLowerCase() + grid()
   }

@@ -28,7 +28,8 @@ const isFloat = (type: string) => (FLOAT_TYPES as readonly string[]).includes(ty
  *
  * @param weights as the user asked
  * @param items the matrices, from headers alone
- * @throws {@link MoeError} ERR_MOE_UNSUPPORTED_FORMAT where 'stored' is asked for and a matrix would not be held as it is stored
+ * @throws {@link MoeError} ERR_MOE_UNSUPPORTED_FORMAT where 'stored' is asked for and a matrix would not be held as it is stored, or 'int8'
+ * or 'int4' and the device holds no codes
  */
 export function chooseWeightFormats(
   addon: NativeAddon,
@@ -40,21 +41,24 @@ export function chooseWeightFormats(
   const { device, dtype, weights } = target
   const chosen = addon.chooseFormats(device, dtype, weights, gateUpInterleaved, items)
   if (weights === 'stored') refuseExpanded(items, chosen, device, dtype)
+  if (weights === 'int8' || weights === 'int4') refuseFloats(items, chosen, target)
   const sizes = new Map<string, number>()
+  const bytesOf = (format: number, rows: number, cols: number): number => {
+    const key = `${format} ${rows} ${cols}`
+    const known = sizes.get(key)
+    if (known !== undefined) return known
+    const bytes = addon.matrixBytes(device, dtype, chosen.formats[format]!, rows, cols)
+    sizes.set(key, bytes)
+    return bytes
+  }
   const describe = (index: number): MatrixWeightFormat => {
     const item = items[index]!
-    const native = chosen.formats[chosen.formatOf[index]!]!
+    const format = chosen.formatOf[index]!
+    const native = chosen.formats[format]!
     const rows = item.matrix === 'gateUp' ? item.rows / 2 : item.rows
-    const key = `${chosen.formatOf[index]} ${rows} ${item.cols}`
-    let bitsPerWeight = dtypeFormat(dtype).bitsPerWeight
-    if (native.scale !== 'none') {
-      let bytes = sizes.get(key)
-      if (bytes === undefined) {
-        bytes = addon.matrixBytes(device, dtype, native, rows, item.cols)
-        sizes.set(key, bytes)
-      }
-      bitsPerWeight = (8 * bytes) / (rows * item.cols)
-    } else bitsPerWeight = dtypeFormat(native.code as DType).bitsPerWeight
+    const bitsPerWeight = isCodes(native)
+      ? (8 * bytesOf(format, rows, item.cols)) / (rows * item.cols)
+      : dtypeFormat(native.code as DType).bitsPerWeight
     return Object.freeze({
       stored: storedName(item, item.rows, item.cols),
       held: native.code,
@@ -65,6 +69,22 @@ export function chooseWeightFormats(
     native: { formats: chosen.formats, formatOf: chosen.formatOf, matrices: items },
     format: assembleFormats(config, items, dtypeFormat(dtype), describe),
   }
+}
+
+const isCodes = ({ scale }: NativeMatrixFormat) => scale !== 'none'
+
+function refuseFloats(
+  items: readonly MatrixItem[],
+  { formats, formatOf }: ChosenFormats,
+  { device, dtype, weights }: { device: string; dtype: DType; weights: WeightsOption },
+): void {
+  const index = items.findIndex((_, i) => !isCodes(formats[formatOf[i]!]!))
+  if (index < 0) return
+  throw new MoeError(
+    'ERR_MOE_UNSUPPORTED_FORMAT',
+    `The device '${device}' does not multiply by codes in ${dtype}: weights '${weights}' would save no memory there; ask for 'auto'`,
+    { details: { tensor: items[index]!.data.name, format: weights, device } },
+  )
 }
 
 function refuseExpanded(

@@ -1,0 +1,93 @@
+/** Golden checkpoints held as they are stored: the same numbers as expanded, in less memory, and an account of each matrix. */
+
+import { describe, expect, it } from 'vitest'
+import type { DeviceOption } from '../../lib/devices/device.js'
+import { type LayerWeightFormat, type MatrixWeightFormat, MoeLayer } from '../../lib/index.js'
+import { MATRIX_CODE_BITS } from '../../lib/spec/enums.js'
+import { nativeDevices } from '../helpers/devices.js'
+import { relativeError } from '../helpers/relative-error.js'
+import { type GoldenCase, goldenCases } from './cases.js'
+
+/** Only the order of a sum differs, and one rounding to f32 of each weight. */
+const BOUND = 1e-6
+
+const formats = ({ shared, latent, ...experts }: LayerWeightFormat): MatrixWeightFormat[] =>
+  [...Object.values(experts), ...Object.values(shared ?? {}), ...Object.values(latent ?? {})].flat()
+
+async function run({ directory, expected }: GoldenCase, options: Parameters<typeof MoeLayer.load>[1]) {
+  const layer = await MoeLayer.load(directory, { layer: expected.layer, module: expected.module, ...options })
+  try {
+    const { output, work } = await layer.forward(Float32Array.from(expected.input), {
+      tokenIds: expected.tokenIds && Int32Array.from(expected.tokenIds),
+      routerInput: expected.routerInput && Float32Array.from(expected.routerInput),
+      sequenceLengths: expected.sequenceLengths && Int32Array.from(expected.sequenceLengths),
+    })
+    const { hostBytes, deviceBytes } = layer.stats()
+    const { residentBytes } = layer.explain(1)
+    return { output, work, heldBytes: hostBytes + deviceBytes, residentBytes, format: layer.weightFormat }
+  } finally {
+    layer.dispose()
+  }
+}
+
+describe.each(nativeDevices)('%s', device => {
+  it.each(goldenCases())('$name', async golden => {
+    const options = { device: device as DeviceOption, dtype: 'f32' } as const
+    const expanded = await run(golden, { ...options, weights: 'expand' })
+    const stored = await run(golden, options)
+    expect(relativeError(stored.output, expanded.output)).toBeLessThanOrEqual(BOUND)
+    for (const { held, bitsPerWeight } of formats(expanded.format)) {
+      expect(held).toBe('f32')
+      expect(bitsPerWeight).toBe(32)
+    }
+    for (const { held, bitsPerWeight } of formats(stored.format))
+      expect(bitsPerWeight).toBeGreaterThanOrEqual(MATRIX_CODE_BITS[held])
+    expect(stored.heldBytes).toBeLessThanOrEqual(expanded.heldBytes)
+    expect(stored.work.denseWeightBytes).toBe(stored.residentBytes)
+  })
+
+  // What the stored forms become on the CPU; devices without codes expand them all.
+  it.skipIf(device !== 'cpu').each([
+    ['deepseek_v3_fp8', 'fp8 128x128', 'e4m3'],
+    ['deepseek_v3_nvfp4_modelopt', 'nvfp4', 'u4'],
+    ['deepseek_v4_fp4', 'mxfp4', 'u4'],
+    ['gpt_oss_mxfp4', 'mxfp4', 'u4'],
+    ['kimi_k2_int4', 'int4 g32', 'u4'],
+    ['mixtral_fp8_modelopt', 'fp8 per tensor', 'e4m3'],
+    ['qwen3_5_moe_fp8_fused', 'fp8 32x32', 'e4m3'],
+    ['qwen3_moe_awq', 'awq int4 g32', 'u4'],
+    ['qwen3_moe_ct_mixed', 'int2 g32', 'u2'],
+    ['qwen3_moe_fp8_channel', 'fp8 per channel', 'e4m3'],
+    ['qwen3_moe_gptq', 'gptq int4 g32', 'u4'],
+    ['qwen3_moe_gptq3', 'gptq int3 g32', 'u3'],
+    ['qwen3_moe_gptq_mixed', 'gptq int8 g32', 'i8'],
+    ['qwen3_moe_int4_asym', 'int4 g32', 'u4'],
+    ['qwen3_moe_int8_channel', 'int8 per channel', 'i8'],
+    ['qwen3_moe_mxfp8', 'mxfp8', 'e4m3'],
+  ])('%s: %s is held as %s', async (name, stored, held) => {
+    const golden = goldenCases().find(golden => golden.name === name)!
+    const { format } = await run(golden, { device: device as DeviceOption, weights: 'stored' })
+    const [up] = [format.up].flat()
+    expect([up!.stored, up!.held]).toEqual([stored, held])
+  })
+
+  it.skipIf(device !== 'cpu').each([
+    ['qwen3_moe_gptq_desc_act', 'columns are grouped in an order of their own'],
+    ['qwen3_moe_fp8_e5m2', 'fp8 e5m2'],
+  ])('%s is refused as it is stored', async (name, reason) => {
+    const golden = goldenCases().find(golden => golden.name === name)!
+    const loading = run(golden, { device: device as DeviceOption, weights: 'stored' })
+    await expect(loading).rejects.toMatchObject({
+      code: 'ERR_MOE_UNSUPPORTED_FORMAT',
+      message: expect.stringContaining(reason),
+    })
+  })
+
+  it.skipIf(device === 'cpu')('no device but the CPU holds codes', async () => {
+    const golden = goldenCases().find(({ name }) => name === 'gpt_oss_mxfp4')!
+    for (const weights of ['stored', 'int4'] as const) {
+      const loading = run(golden, { device: device as DeviceOption, weights })
+      await expect(loading).rejects.toMatchObject({ code: 'ERR_MOE_UNSUPPORTED_FORMAT' })
+    }
+  })
+})
