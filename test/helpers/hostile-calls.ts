@@ -19,6 +19,17 @@ const weights = () => ({
   experts: Array.from({ length: E }, () => ({ gate: floats(I * H), up: floats(I * H), down: floats(H * I) })),
 })
 const routing = { scoringFunc: 'softmax', numExperts: E, topK: K }
+/** `[2, 2]` in bytes, its parts given whole so that each is replaced too. */
+const quantised = () => ({
+  format: 'int8',
+  data: Int8Array.of(1, 2, 3, 4),
+  scales: Uint16Array.of(0x3c00, 0x3c00),
+  scaleType: 'f16',
+  zeros: Int8Array.of(0, 1),
+  groupSize: 32,
+  blockRows: 1,
+  groupIndex: Int32Array.of(0, 0),
+})
 const ids = Int32Array.of(0, 1, 2, 3)
 const tensor = (data: Float32Array | Int32Array, ...shape: number[]) => Tensor.from(data, shape)
 const sorted = () => stages.dispatch(tensor(ids, T, K), E)
@@ -30,6 +41,8 @@ export const CALLS: Record<string, () => unknown[]> = {
   f16ToNumber: () => [0x3c00],
   numberToBf16: () => [1],
   numberToF16: () => [1],
+  quantize: () => [floats(4), 2, 2, 'int8', 'bf16'],
+  dequantize: () => [quantised(), 2, 2],
   fromFloat32: () => [floats(4), 'bf16'],
   toFloat32: () => [Uint16Array.of(1, 2), 'bf16'],
   devices: () => [],

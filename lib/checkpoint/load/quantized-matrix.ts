@@ -45,8 +45,14 @@ const ceilDiv = (a: number, b: number) => Math.ceil(a / b)
 function bytesOf(value: unknown, name: string): Uint8Array {
   if (typedArrayKind(value) === undefined) throw invalidArgType(name, 'a typed array', value)
   const { buffer, byteOffset, byteLength } = value as Uint8Array
-  return new Uint8Array(buffer, byteOffset, byteLength)
+  // A buffer that is gone has no bytes, and can have no views.
+  return byteLength === 0 ? allocate(Uint8Array, 0) : new Uint8Array(buffer, byteOffset, byteLength)
 }
+
+const oneFloat = (value: number): EncodedBuffer => ({
+  bytes: bytesOf(Float32Array.of(value), 'globalScale'),
+  type: 'F32',
+})
 
 function buffer(value: unknown, type: StoredType, count: number, name: string): EncodedBuffer {
   const bytes = bytesOf(value, name)
@@ -147,13 +153,12 @@ export function inMemoryMatrix(
       if (format === 'mxfp4') return { encoding: { codec: 'e2m1', block }, buffers: { data: codes, ...rest } }
       if (typeof globalScale !== 'number')
         throw invalidArgType(`${name}.globalScale`, 'a number, which multiplies the scales', globalScale)
-      const global = Float32Array.of(globalScale)
       return {
         encoding: { codec: 'e2m1', block, globalScaleOp: 'multiply' },
         buffers: {
           data: codes,
           ...rest,
-          globalScale: { bytes: new Uint8Array(global.buffer), type: 'F32' },
+          globalScale: oneFloat(globalScale),
         },
       }
     }
@@ -174,10 +179,9 @@ function ggmlMatrix(matrix: QuantizedMatrix, rows: number, cols: number, name: s
   const buffers: EncodedBuffers = { data: buffer(data, type, (rows * cols) / elements, `${name}.data`) }
   if (globalScale === undefined) return { encoding: { codec: 'ggml' }, buffers }
   if (type !== 'NVFP4') throw invalidArgValue(`${name}.globalScale`, `nothing with '${format}'`, globalScale)
-  const global = new Uint8Array(Float32Array.of(globalScale).buffer)
   return {
     encoding: { codec: 'ggml', globalScaleOp: 'multiply' },
-    buffers: { ...buffers, globalScale: { bytes: global, type: 'F32' } },
+    buffers: { ...buffers, globalScale: oneFloat(globalScale) },
   }
 }
 
