@@ -1,14 +1,17 @@
 /** GGUF files as checkpoints: names and forms that llama.cpp's converters write, splits, metadata, and what is refused. */
 
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import type { MoeConfig } from '../../lib/block/config.js'
+import { readGgufHeader } from '../../lib/checkpoint/gguf/header.js'
 import { loadMatrices } from '../../lib/checkpoint/load/matrices.js'
 import { planLayer } from '../../lib/checkpoint/plan/layer.js'
 import { MoeLayer } from '../../lib/index.js'
 import type { StoredType } from '../../lib/spec/formats.js'
 import { dense, keysOf, type Metadata, removeGguf, writeGguf } from '../golden/gguf-layer.js'
+import { memoryFile } from '../helpers/checkpoint-memory.js'
 import { ggmlGolden } from '../helpers/ggml-golden.js'
 import {
   type GgufFile,
@@ -706,6 +709,39 @@ describe('a file', () => {
     }
     expect(outputs[0]!.some(value => value !== 0 && Number.isFinite(value))).toBe(true)
     expect(outputs[0]).toEqual(outputs[1])
+  })
+})
+
+describe('files of gguf-py, ggml’s own writer', () => {
+  const folder = path.join(import.meta.dirname, '../golden/gguf-py')
+  const expected = JSON.parse(readFileSync(path.join(folder, 'expected.json'), 'utf8')) as {
+    tensors: { name: string }[]
+    values: Record<string, { first: number[]; sha256: string }>
+  }
+
+  it('has the tensors where its reader finds them', async () => {
+    const bytes = readFileSync(path.join(folder, 'whole.gguf'))
+    const { tensors } = await readGgufHeader(memoryFile(bytes), bytes.length, 'whole.gguf')
+    expect([...tensors.values()]).toEqual(expected.tensors)
+  })
+
+  it.each(['whole.gguf', 'split-00001-of-00002.gguf'])('%s has the values that it decodes', async name => {
+    const planned = await planLayer(path.join(folder, name))
+    expect(planned).toMatchObject({
+      layer: 1,
+      config: { family: 'qwen3_moe', numExperts: E, topK: K, hiddenSize: H },
+    })
+    const { experts: loaded } = await loadMatrices(planned, 'f32')
+    for (const [matrix, rows, cols] of [
+      ['gate', I, H],
+      ['up', I, H],
+      ['down', H, I],
+    ] as const) {
+      const values = new Float32Array(loaded.flatMap(expert => [...dense(expert[matrix]!, rows, cols)]))
+      const { first, sha256 } = expected.values[`blk.1.ffn_${matrix}_exps.weight`]!
+      expect([...values.subarray(0, 4)]).toEqual(first)
+      expect(createHash('sha256').update(bytesOf(values)).digest('hex')).toBe(sha256)
+    }
   })
 })
 
