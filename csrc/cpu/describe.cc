@@ -17,7 +17,7 @@ void write(char (&field)[kSize], const std::string& text) {
 
 // "u4 f16/32 in place": what a matrix stores, and what scales how many of its rows and columns.
 std::string format_text(const SeMatrixFormat& format) {
-  const std::string code = find_name(kMatrixCodeNames, format.code)->name;
+  std::string code = find_name(kMatrixCodeNames, format.code)->name;
   if (is_float_format(format)) return code;
   std::string block = std::to_string(format.block_cols);
   if (format.block_rows > 1) block = std::to_string(format.block_rows) + "x" + block;

@@ -12,6 +12,7 @@ namespace avx512_in_c {
 typedef float F16 __attribute__((vector_size(64)));
 typedef int32_t I16 __attribute__((vector_size(64)));
 typedef int16_t H32 __attribute__((vector_size(64)));
+typedef uint8_t B64 __attribute__((vector_size(64)));
 
 template <class To, class From>
 static inline To as(const From& from) {
@@ -89,6 +90,55 @@ static inline __m512 permutexvar_ps(__m512i index, __m512 table) {
   F16 v = {};
   for (int i = 0; i < 16; ++i) v[i] = from[at[i] & 15];
   return as<__m512>(v);
+}
+static inline __m512i permutexvar_epi16(__m512i index, __m512i table) {
+  const H32 at = as<H32>(index), from = as<H32>(table);
+  H32 v = {};
+  for (int i = 0; i < 32; ++i) v[i] = from[at[i] & 31];
+  return as<__m512i>(v);
+}
+static inline __m512i permutex2var_epi16(__m512i table, __m512i index, __m512i second) {
+  const H32 at = as<H32>(index), from = as<H32>(table), behind = as<H32>(second);
+  H32 v = {};
+  for (int i = 0; i < 32; ++i) v[i] = at[i] & 32 ? behind[at[i] & 31] : from[at[i] & 31];
+  return as<__m512i>(v);
+}
+static inline __m512i permutex2var_epi8(__m512i table, __m512i index, __m512i second) {
+  const B64 at = as<B64>(index), from = as<B64>(table), behind = as<B64>(second);
+  B64 v = {};
+  for (int i = 0; i < 64; ++i) v[i] = at[i] & 64 ? behind[at[i] & 63] : from[at[i] & 63];
+  return as<__m512i>(v);
+}
+// Each bit is the bit of `truth` that the three bits of a, b and c number.
+static inline __m512i ternarylogic_epi32(__m512i a, __m512i b, __m512i c, int truth) {
+  const I16 x = as<I16>(a), y = as<I16>(b), z = as<I16>(c);
+  I16 v = {};
+  for (int number = 0; number < 8; ++number) {
+    if ((truth >> number & 1) == 0) continue;
+    v |= (number & 4 ? x : ~x) & (number & 2 ? y : ~y) & (number & 1 ? z : ~z);
+  }
+  return as<__m512i>(v);
+}
+static inline __m512 cvtepi32_ps(__m512i a) {
+  return as<__m512>(__builtin_convertvector(as<I16>(a), F16));
+}
+// Two quarters of a, then two of b, by the pairs of bits of `quarters`.
+static inline __m512 shuffle_f32x4(__m512 a, __m512 b, int quarters) {
+  const F16 x = as<F16>(a), y = as<F16>(b);
+  F16 v = {};
+  for (int i = 0; i < 16; ++i) v[i] = (i < 8 ? x : y)[(quarters >> (i / 4 * 2) & 3) * 4 + i % 4];
+  return as<__m512>(v);
+}
+// The lower or upper two lanes of each quarter, those of a and of b in turn.
+static inline __m512 unpack_ps(__m512 a, __m512 b, int first) {
+  const F16 x = as<F16>(a), y = as<F16>(b);
+  F16 v = {};
+  for (int i = 0; i < 16; ++i) v[i] = (i % 2 == 0 ? x : y)[i / 4 * 4 + first + i % 4 / 2];
+  return as<__m512>(v);
+}
+template <class... Numbers>
+static inline __m512i setr_epi32(Numbers... numbers) {
+  return as<__m512i>(I16{numbers...});
 }
 static inline __m512i add_epi32(__m512i a, __m512i b) {
   return as<__m512i>(as<I16>(a) + as<I16>(b));
@@ -173,6 +223,18 @@ static inline __m512 dpbf16_ps(__m512 acc, __m512i x, __m512i w) {
 #define _mm512_fmsub_ps avx512_in_c::fmsub_ps
 #define _mm512_add_epi32 avx512_in_c::add_epi32
 #define _mm512_permutexvar_ps avx512_in_c::permutexvar_ps
+#define _mm512_permutexvar_epi16 avx512_in_c::permutexvar_epi16
+#define _mm512_permutex2var_epi16 avx512_in_c::permutex2var_epi16
+#define _mm512_permutex2var_epi8 avx512_in_c::permutex2var_epi8
+#undef _mm512_ternarylogic_epi32
+#define _mm512_ternarylogic_epi32 avx512_in_c::ternarylogic_epi32
+#define _mm512_cvtepi32_ps avx512_in_c::cvtepi32_ps
+#undef _mm512_shuffle_f32x4
+#define _mm512_shuffle_f32x4 avx512_in_c::shuffle_f32x4
+#define _mm512_unpacklo_ps(a, b) avx512_in_c::unpack_ps(a, b, 0)
+#define _mm512_unpackhi_ps(a, b) avx512_in_c::unpack_ps(a, b, 2)
+#undef _mm512_setr_epi32
+#define _mm512_setr_epi32 avx512_in_c::setr_epi32
 #define _mm512_and_si512 avx512_in_c::and_si512
 #define _mm512_slli_epi32 avx512_in_c::slli_epi32
 #undef _mm512_cmp_ps_mask

@@ -12,6 +12,7 @@ struct V {
   using Float = __m256;
   using Index = __m256i;
   static constexpr int kLanes = 8;
+  static constexpr int kPanelVectors = 2;  // rows of a panel
 
   static __m256i mask(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -40,6 +41,9 @@ struct V {
   }
   static Float where_negative(Float v, Float a, Float b) {
     return _mm256_blendv_ps(b, a, _mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_LT_OQ));
+  }
+  static Float widen_f16(const void* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p)));
   }
   // table[index % 16] of each lane.
   static Float lookup16(const float* table, __m256i index) {
@@ -96,7 +100,7 @@ struct PanelTraits {
   using Acc = __m256;
   using X = __m256;
   using W = __m256;
-  static constexpr int kVectors = 2;
+  static constexpr int kVectors = V::kPanelVectors;
   static constexpr int kStep = kDtype == SE_BF16 ? 2 : 1;
   static constexpr int kPhases = kStep;
   static constexpr int kXBytes = 4;
@@ -110,8 +114,7 @@ struct PanelTraits {
   static X broadcast_last(const char* p) { return broadcast(p); }
   static W load_w(const char* p, int phase) {
     if constexpr (kDtype == SE_F32) return V::load(p);
-    if constexpr (kDtype == SE_F16)
-      return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    if constexpr (kDtype == SE_F16) return V::widen_f16(p);
     const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     if (phase == 0) return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
     return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(-65536)));

@@ -10,6 +10,9 @@ namespace {
 
 #include "cpu/isa/avx512_vector.inc.h"
 
+// Behind the vector class, which it names.
+#include "cpu/isa/avx512_kernels.inc.h"
+
 // Last, because it names all that stands above.
 #include "cpu/isa/isa_table.inc.h"
 

@@ -11,6 +11,9 @@ namespace {
 
 #include "cpu/isa/avx512_vector.inc.h"
 
+// Behind the vector class, which it names.
+#include "cpu/isa/avx512_kernels.inc.h"
+
 struct Bf16Traits : DotTraits<SE_BF16> {
   using X = __m512i;
   using W = __m512i;
@@ -54,12 +57,18 @@ struct Bf16PanelTraits : PanelTraits<SE_BF16> {
 // Last, because it names all that stands above.
 #include "cpu/isa/isa_table.inc.h"
 
-// A constant: no code of this file runs before the set has been chosen.
+// Constants: no code of this file runs before the set has been chosen.
 constexpr IsaKernels kTable =
-    make_table("avx512bf16", matmul<Bf16Traits>, panel_matmul<Bf16PanelTraits>);
+    make_table("avx512bf16", {matmul<Bf16Traits>, panel_matmul<Bf16PanelTraits>, {}});
+constexpr IsaKernels kVbmiTable =
+    make_table("avx512bf16", {matmul<Bf16Traits>,
+                              panel_matmul<Bf16PanelTraits>,
+                              {bf16_u2_matmul, bf16_u3_matmul, bf16_u4_matmul, bf16_u5_matmul,
+                               bf16_u6_matmul, bf16_i8_matmul, bf16_e4m3_matmul}});
 
 }  // namespace
 
 const IsaKernels kAvx512Bf16Kernels = kTable;
+const IsaKernels kAvx512Bf16VbmiKernels = kVbmiTable;
 
 }  // namespace sparse_experts::cpu

@@ -28,12 +28,14 @@ bool has_avx2() {
 #if defined(SE_AVX512_IN_C)  // tests
 bool has_avx512() { return has_avx2(); }
 bool has_avx512bf16() { return has_avx2(); }
+bool has_vbmi() { return true; }
 #else
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 bool has_avx512bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+bool has_vbmi() { return __builtin_cpu_supports("avx512vbmi"); }
 #endif
 #endif
 
@@ -49,7 +51,7 @@ struct Table {
     __builtin_cpu_init();
     add(&kAvx2Kernels, has_avx2());
     add(&kAvx512Kernels, has_avx512());
-    add(&kAvx512Bf16Kernels, has_avx512bf16());
+    add(has_vbmi() ? &kAvx512Bf16VbmiKernels : &kAvx512Bf16Kernels, has_avx512bf16());
 #endif
 #if defined(SPARSE_EXPERTS_NEON)
     add(&kNeonKernels, true);

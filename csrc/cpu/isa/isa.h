@@ -61,6 +61,7 @@ struct QuantPanel {
   int32_t offset;      // SeOffset
   int64_t flags;       // SeFormatFlag
   int64_t block_cols;  // columns that share a scale
+  int64_t sum_cols;    // columns that a sum of bf16 products covers: 16, 32 or 64
   bool in_header;      // scales and offsets lie in the header, not in the chunks
   bool shares_scales;  // one scale for all rows of a panel
   int64_t header_scales;
@@ -97,6 +98,11 @@ using PanelMatmulFunction = void (*)(const PanelTile& tile);
 
 // A product of activations with weights; f32 accumulators. Narrower weights are widened on load.
 //
+// Quantised weights by bf16 activations: the sum over some columns of x * value[code] is made first,
+// from zero, and its product with the block's scale is added to out; then, where there are offsets,
+// the sum of those columns of x times the block's offset is. Columns rise; such a sum is of one
+// block, and of at most 64 columns.
+//
 // Quantised weights by f32 activations: each weight is decoded to f32 as SeMatrixFormat says, then
 // multiplied as the same weight stored in f32 would be, with the same bits.
 struct MatmulKernel {
@@ -107,7 +113,7 @@ struct MatmulKernel {
                                // instruction set has no such product
 };
 constexpr int kNumQuantCodes = 7;
-constexpr int kNumMatmuls = 4 + kNumQuantCodes;
+constexpr int kNumMatmuls = 4 + 2 * kNumQuantCodes;
 
 struct IsaKernels {
   const char* name;
@@ -135,6 +141,16 @@ extern const IsaKernels kScalarKernels;
 extern const IsaKernels kAvx2Kernels;
 extern const IsaKernels kAvx512Kernels;
 extern const IsaKernels kAvx512Bf16Kernels;
+// The same, where the processor has VBMI too: with products of bf16 by quantised weights.
+extern const IsaKernels kAvx512Bf16VbmiKernels;
+// By code, in the order of SeMatrixCode from SE_CODE_U2 on.
+void bf16_u2_matmul(const PanelTile& tile);
+void bf16_u3_matmul(const PanelTile& tile);
+void bf16_u4_matmul(const PanelTile& tile);
+void bf16_u5_matmul(const PanelTile& tile);
+void bf16_u6_matmul(const PanelTile& tile);
+void bf16_i8_matmul(const PanelTile& tile);
+void bf16_e4m3_matmul(const PanelTile& tile);
 #endif
 #if defined(SPARSE_EXPERTS_NEON)
 extern const IsaKernels kNeonKernels;

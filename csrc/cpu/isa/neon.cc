@@ -14,6 +14,7 @@ struct V {
   using Float = float32x4_t;
   using Index = uint32x4_t;
   static constexpr int kLanes = 4;
+  static constexpr int kPanelVectors = 4;  // rows of a panel
 
   static Float load(const void* p) { return vld1q_f32(static_cast<const float*>(p)); }
   static Float load_part(const void* p, int n) {
@@ -43,6 +44,9 @@ struct V {
   }
   static Float where_negative(Float v, Float a, Float b) {
     return vbslq_f32(vcltq_f32(v, vdupq_n_f32(0.0f)), a, b);
+  }
+  static Float widen_f16(const void* p) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(static_cast<const uint16_t*>(p))));
   }
   // table[index % 16] of each lane.
   static Float lookup16(const float* table, uint32x4_t index) {
@@ -121,7 +125,7 @@ struct PanelTraits {
   using Acc = float32x4_t;
   using X = float32x4_t;
   using W = float32x4_t;
-  static constexpr int kVectors = 4;
+  static constexpr int kVectors = V::kPanelVectors;
   static constexpr int kStep = kDtype == SE_BF16 ? 2 : 1;
   static constexpr int kPhases = kStep;
   static constexpr int kXBytes = 4;
@@ -133,8 +137,7 @@ struct PanelTraits {
   static X broadcast_last(const char* p) { return broadcast(p); }
   static W load_w(const char* p, int phase) {
     if constexpr (kDtype == SE_F32) return V::load(p);
-    if constexpr (kDtype == SE_F16)
-      return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const uint16_t*>(p))));
+    if constexpr (kDtype == SE_F16) return V::widen_f16(p);
     const uint32x4_t pairs = vld1q_u32(reinterpret_cast<const uint32_t*>(p));
     if (phase == 0) return vreinterpretq_f32_u32(vshlq_n_u32(pairs, 16));
     return vreinterpretq_f32_u32(vandq_u32(pairs, vdupq_n_u32(0xffff0000u)));

@@ -1,8 +1,8 @@
-// Scales and offsets of quantised panels (cpu/layouts/quant_panels.h) as f32, included by each
-// instruction set's file inside its unnamed namespace.
+// Scales and offsets of quantised panels (cpu/layouts/quant_panels.h) as f32, over the vector class
+// V: included by each instruction set's file inside its unnamed namespace.
 
 // Rows of a panel, whatever it holds.
-constexpr int64_t kWidth = int64_t{PanelTraits<SE_F32>::kVectors} * V::kLanes;
+constexpr int64_t kWidth = int64_t{V::kPanelVectors} * V::kLanes;
 
 // Blocks that a chunk can meet: of 16 columns, and one more where blocks do not begin with it.
 constexpr int64_t kMaxBlocks = kChunk / 16 + 1;
@@ -42,9 +42,12 @@ static inline float e4m3_to_f32(uint8_t code) {
 
 static void widen_f16(const char* from, int64_t n, float* to) {
   int64_t i = 0;
-  for (; i + V::kLanes <= n; i += V::kLanes)
-    V::store(to + i, PanelTraits<SE_F16>::load_w(from + i * 2, 0));
-  if (i < n) widen(to + i, from + i * 2, SE_F16, n - i);
+  for (; i + V::kLanes <= n; i += V::kLanes) V::store(to + i, V::widen_f16(from + i * 2));
+  for (; i < n; ++i) {
+    uint16_t bits;
+    __builtin_memcpy(&bits, from + i * 2, sizeof bits);
+    to[i] = V::f16_to_f32(bits);
+  }
 }
 
 // n scales of an SeScale. Plain loops: the compiler has vectors for them.
@@ -52,8 +55,14 @@ static void widen_scales(const char* from, int32_t scale, int64_t n, float* to) 
   const uint8_t* bytes = reinterpret_cast<const uint8_t*>(from);
   if (scale == SE_SCALE_F16) {
     widen_f16(from, n, to);
-  } else if (scale == SE_SCALE_F32 || scale == SE_SCALE_BF16) {
-    widen(to, from, scale == SE_SCALE_F32 ? SE_F32 : SE_BF16, n);
+  } else if (scale == SE_SCALE_F32) {
+    __builtin_memcpy(to, from, static_cast<size_t>(n) * sizeof *to);
+  } else if (scale == SE_SCALE_BF16) {
+    for (int64_t i = 0; i < n; ++i) {
+      uint16_t bits;
+      __builtin_memcpy(&bits, from + i * 2, sizeof bits);
+      to[i] = float_of_bits(static_cast<uint32_t>(bits) << 16);
+    }
   } else if (scale == SE_SCALE_E8M0) {
     for (int64_t i = 0; i < n; ++i) to[i] = e8m0_to_f32(bytes[i]);
   } else if (scale == SE_SCALE_E4M3) {

@@ -16,6 +16,7 @@ struct V {
   using Float = Float8;
   using Index = Int8;
   static constexpr int kLanes = 8;
+  static constexpr int kPanelVectors = 1;  // rows of a panel
 
   static Float load(const void* p) {
     Float v;
@@ -47,6 +48,22 @@ struct V {
   static Float max(Float a, Float b) { return a > b ? a : b; }
   static Float shift_exponent(Float t) { return (Float)(((Int8)t + 127) << 23); }
   static Float where_negative(Float v, Float a, Float b) { return v < set(0.0f) ? a : b; }
+  static Int8 widen16(const void* p) {
+    typedef uint16_t Short8 __attribute__((vector_size(16)));
+    Short8 halves;
+    __builtin_memcpy(&halves, p, sizeof halves);
+    return __builtin_convertvector(halves, Int8);
+  }
+  static Float widen_bf16(const void* p) { return (Float)(widen16(p) << 16); }
+  // Shifted into an f32 the exponent is 112 too small, which a product by 2^112 makes good,
+  // subnormals included; exponent 31 then needs all ones.
+  static Float widen_f16(const void* p) {
+    const Int8 wide = widen16(p);
+    const Int8 magnitude = (wide & 0x7fff) << 13;
+    const Int8 scaled = (Int8)((Float)magnitude * set(5.192296858534828e33f));
+    const Int8 full = (magnitude >= (0x7c00 << 13)) & 0x7f800000;
+    return (Float)(scaled | full | ((wide & 0x8000) << 16));
+  }
   // table[index % 16] of each lane.
   static Float lookup16(const float* table, Int8 index) {
     Float v;
@@ -73,19 +90,6 @@ struct DotTraits {
   static Acc zero() { return V::set(0.0f); }
   static X load_x(const char* p) { return V::load(p); }
   static X load_x_part(const char* p, int n) { return V::load_part(p, n); }
-  // Eight 16-bit numbers at once. f16: shifted into an f32 the exponent is 112 too small, which a
-  // product by 2^112 makes good, subnormals included; exponent 31 then needs all ones.
-  static W widen16(const uint16_t* bits) {
-    typedef uint16_t Short8 __attribute__((vector_size(16)));
-    Short8 halves;
-    __builtin_memcpy(&halves, bits, sizeof halves);
-    const Int8 wide = __builtin_convertvector(halves, Int8);
-    if constexpr (kDtype == SE_BF16) return (Float8)(wide << 16);
-    const Int8 magnitude = (wide & 0x7fff) << 13;
-    const Int8 scaled = (Int8)((Float8)magnitude * V::set(5.192296858534828e33f));
-    const Int8 full = (magnitude >= (0x7c00 << 13)) & 0x7f800000;
-    return (Float8)(scaled | full | ((wide & 0x8000) << 16));
-  }
   static W load_w(const char* p) {
     if constexpr (kDtype == SE_F32) return V::load(p);
     return load_w_part(p, kStep);
@@ -96,7 +100,7 @@ struct DotTraits {
     } else {
       uint16_t bits[kStep] = {};
       __builtin_memcpy(bits, p, static_cast<size_t>(n) * sizeof bits[0]);
-      return widen16(bits);
+      return kDtype == SE_F16 ? V::widen_f16(bits) : V::widen_bf16(bits);
     }
   }
   static Acc multiply_add(Acc acc, X x, W w) { return acc + x * w; }
@@ -109,7 +113,7 @@ struct DotTraits {
 
 template <int kDtype>
 struct PanelTraits : DotTraits<kDtype> {
-  static constexpr int kVectors = 1;
+  static constexpr int kVectors = V::kPanelVectors;
   static constexpr int kStep = kDtype == SE_BF16 ? 2 : 1;
   static constexpr int kPhases = kStep;
   static constexpr int kVectorBytes = kDtype == SE_F16 ? 16 : 32;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "core/matrix_format.h"
 #include "cpu/layouts/quant_codes.h"
@@ -158,6 +159,9 @@ QuantPanel quant_panel(int64_t width, int64_t rows, int64_t cols, const SeMatrix
   panel.offset = format.offset;
   panel.flags = format.flags;
   panel.block_cols = format.block_cols;
+  constexpr int64_t kMostSummed = 64;
+  panel.sum_cols =
+      format.block_cols >= cols ? kMostSummed : std::gcd(format.block_cols, kMostSummed);
   // Rows of one panel lie in one block of rows, and nothing but a scale is the block's.
   panel.shares_scales = (format.block_rows % width == 0 || format.block_rows >= rows) &&
                         format.block_rows > 1 && format.offset == SE_OFFSET_NONE &&

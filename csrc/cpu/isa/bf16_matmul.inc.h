@@ -1,0 +1,246 @@
+// The matmul of bf16 activations by quantised panels (MatmulKernel in cpu/isa/isa.h), included
+// inside an unnamed namespace.
+//
+//   for each panel:
+//     for a chunk of K:
+//       widen its scales and offsets to f32
+//       for up to kMostRows rows of x: for sum_cols columns: sum from zero, scale, add to out
+//
+// One panel at a time, because more streams at once are read more slowly than one.
+
+constexpr int kMostRows = 8;
+// How far ahead of the codes in use to fetch.
+constexpr int64_t kFetchAhead = 8192;
+constexpr int64_t kHalf = kTile / 2;
+
+static inline __m512 dot(__m512 acc, __m512i x, __m512i w) {
+  return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(w));
+}
+
+static inline __m512i broadcast_pair(const char* p) {
+  int32_t pair;
+  __builtin_memcpy(&pair, p, sizeof pair);
+  return _mm512_set1_epi32(pair);
+}
+
+// Neighbours of 128 bits, added: those of a in the lower half of the result.
+static inline __m512 add_quarters(__m512 a, __m512 b) {
+  return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+}
+static inline __m512 add_unpacked(__m512 a, __m512 b) {
+  return _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+}
+
+// The sums of each sum_cols columns of a chunk's row of x, by one tree whatever else is computed.
+static void sum_row(const char* x, int64_t sum_cols, float* sums) {
+  const __m512i ones = _mm512_set1_epi32(0x3f803f80);
+  __m512 of_32[8];
+  for (int i = 0; i < 8; ++i) of_32[i] = dot(V::set(0.0f), _mm512_loadu_si512(x + i * 64), ones);
+  __m512 halves[2];
+  for (int i = 0; i < 2; ++i) {
+    // [vector 0, 2, 1, 3] in each quarter: 8 columns of each.
+    halves[i] = add_unpacked(add_unpacked(of_32[4 * i], of_32[4 * i + 1]),
+                             add_unpacked(of_32[4 * i + 2], of_32[4 * i + 3]));
+  }
+  const __m512i order = _mm512_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7, 8, 12, 10, 14, 9, 13, 11, 15);
+  __m512 of_16 = _mm512_permutexvar_ps(order, add_quarters(halves[0], halves[1]));
+  V::store(sums, of_16);
+  for (int64_t cols = kHalf, count = 8; cols < sum_cols; cols *= 2, count /= 2) {
+    for (int64_t i = 0; i < count; ++i) sums[i] = sums[2 * i] + sums[2 * i + 1];
+  }
+}
+
+// Where a chunk is, and what is known of it.
+struct Chunk {
+  const QuantPanel& quant;
+  const char* codes;
+  const BlockScales& blocks;
+  int64_t first_col;  // of the matrix
+  int64_t cols;
+  int64_t first_block_end;
+  bool is_first;
+  int64_t fetch_ahead;
+};
+
+// kRows rows of x, which lie at x, by one chunk of one panel. sums: [row][16], where there are
+// offsets.
+template <class Code, int kRows, bool kHasOffsets>
+static void chunk_block(const Code& code, const Chunk& chunk, const char* const* x_rows,
+                        const float (*sums)[16], float* out, int64_t out_stride) {
+  constexpr int kVectors = V::kPanelVectors;
+  constexpr int64_t kLineBytes = kWidth * 4;
+  constexpr int kWords = Code::kLow / 2;   // of a half of a tile
+  constexpr int kPairs = 16 / Code::kLow;  // of a word
+  constexpr int64_t kTileBytes = (Code::kLow + Code::kHigh) * kLineBytes;
+  const char* x[kRows];
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) x[i] = x_rows[i];
+  const float* scale = chunk.blocks.scale;
+  const float* shift = chunk.blocks.shift;
+  int64_t block_end = chunk.first_block_end;
+  const int64_t sum_cols = chunk.quant.sum_cols;
+  bool is_first = chunk.is_first;
+  for (int64_t col = 0, sum = 0; col < chunk.cols; ++sum) {
+    if (chunk.first_col + col >= block_end) {
+      scale += kWidth;
+      shift += kWidth;
+      block_end += chunk.quant.block_cols;
+    }
+    __m512 acc[kRows][kVectors];
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 2
+      for (int j = 0; j < kVectors; ++j) acc[i][j] = V::set(0.0f);
+    }
+    const int64_t end = col + sum_cols < chunk.cols ? col + sum_cols : chunk.cols;
+    for (; col < end; col += kHalf) {
+      const int64_t half = col / kHalf % 2;
+      const char* tile = chunk.codes + col / kTile * kTileBytes;
+      const char* words = tile + (Code::kHigh + half * kWords) * kLineBytes;
+      __m512i planes[kVectors] = {};
+      if constexpr (Code::kHigh > 0) {
+        const char* line = tile + (Code::kHigh == 2 ? half : 0) * kLineBytes;
+#pragma GCC unroll 2
+        for (int j = 0; j < kVectors; ++j) {
+          planes[j] = _mm512_loadu_si512(line + j * 64);
+          // One bit for each column: those of the second half lie behind the others.
+          if constexpr (Code::kHigh == 1)
+            planes[j] = (__m512i)((Halves)planes[j] >> static_cast<uint16_t>(half * 8));
+          __builtin_prefetch(line + j * 64 + chunk.fetch_ahead);
+        }
+      }
+#pragma GCC unroll 4
+      for (int w = 0; w < kWords; ++w) {
+        typename Code::Word word[kVectors];
+#pragma GCC unroll 2
+        for (int j = 0; j < kVectors; ++j) {
+          const char* at = words + w * kLineBytes + j * 64;
+          word[j] = code.word(_mm512_loadu_si512(at), planes[j]);
+          __builtin_prefetch(at + chunk.fetch_ahead);
+        }
+#pragma GCC unroll 8
+        for (int p = 0; p < kPairs; ++p) {
+          const int pair = w * kPairs + p;
+          __m512i wide[kVectors];
+#pragma GCC unroll 2
+          for (int j = 0; j < kVectors; ++j) wide[j] = code.pair(word[j], p, pair * Code::kHigh);
+#pragma GCC unroll 16
+          for (int i = 0; i < kRows; ++i) {
+            const __m512i one = broadcast_pair(x[i] + pair * 4);
+#pragma GCC unroll 2
+            for (int j = 0; j < kVectors; ++j) acc[i][j] = dot(acc[i][j], one, wide[j]);
+          }
+        }
+      }
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) x[i] += kHalf * 2;
+    }
+#pragma GCC unroll 2
+    for (int j = 0; j < kVectors; ++j) {
+      const __m512 s = V::load(scale + j * V::kLanes);
+      [[maybe_unused]] __m512 m = s;
+      if constexpr (kHasOffsets) m = V::load(shift + j * V::kLanes);
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        float* to = out + i * out_stride + j * V::kLanes;
+        __m512 value = V::fma(s, acc[i][j], is_first ? V::set(0.0f) : V::load(to));
+        if constexpr (kHasOffsets) value = V::fma(m, V::set(sums[i][sum]), value);
+        V::store(to, value);
+      }
+    }
+    is_first = false;
+  }
+}
+
+template <class Code, int kRows, bool kHasOffsets>
+static void run_rows(int rows, const Code& code, const Chunk& chunk, const char* const* x_rows,
+                     const float (*sums)[16], float* out, int64_t out_stride) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) {
+      run_rows<Code, kRows - 1, kHasOffsets>(rows, code, chunk, x_rows, sums, out, out_stride);
+      return;
+    }
+  }
+  chunk_block<Code, kRows, kHasOffsets>(code, chunk, x_rows, sums, out, out_stride);
+}
+
+// Rows of a chunk of x that ends before the chunk does are copied, with zeros behind them: what
+// follows them may be anything, and codes behind the last column have a value too.
+struct PaddedRows {
+  alignas(64) char bytes[kMostRows][kChunk * 2];
+};
+
+static void pad_rows(const char** rows, int64_t num_rows, int64_t cols, PaddedRows* padded) {
+  for (int64_t i = 0; i < num_rows; ++i) {
+    __builtin_memset(padded->bytes[i], 0, sizeof padded->bytes[i]);
+    __builtin_memcpy(padded->bytes[i], rows[i], static_cast<size_t>(cols) * 2);
+    rows[i] = padded->bytes[i];
+  }
+}
+
+template <class Code, bool kHasOffsets>
+static void bf16_chunk(const PanelTile& tile, const Code& code, int64_t panel, int64_t chunk) {
+  const QuantPanel& quant = *tile.quant;
+  const char* at = tile.w + panel * tile.panel_bytes;
+  const int64_t from = chunk * kChunk;
+  const int64_t cols = tile.k - from < kChunk ? tile.k - from : kChunk;
+  const int64_t first_block = from / quant.block_cols;
+  const int64_t count = (from + cols - 1) / quant.block_cols - first_block + 1;
+  BlockScales blocks;
+  load_scales(quant, at, chunk, first_block, count, &blocks);
+  if (quant.offset == SE_OFFSET_ZERO) {
+    for (int64_t i = 0; i < count * kWidth; ++i) blocks.shift[i] *= -blocks.scale[i];
+  }
+  const QuantChunk& places = chunk + 1 == quant.num_chunks ? quant.last : quant.whole;
+  const char* begin = at + quant.header_bytes + chunk * quant.chunk_bytes;
+  for (int64_t line = 0; line < places.codes; line += 64)
+    __builtin_prefetch(begin + line + kFetchAhead);
+  const int64_t num_blocks = (tile.m + kMostRows - 1) / kMostRows;
+  int64_t row = 0;
+  for (int64_t block = 0; block < num_blocks; ++block) {
+    const int64_t end = tile.m * (block + 1) / num_blocks;
+    const char* rows[kMostRows];
+    for (int64_t i = row; i < end; ++i) rows[i - row] = tile.x_rows[i] + chunk * tile.x_slab_bytes;
+    PaddedRows padded;
+    if (cols < kChunk) pad_rows(rows, end - row, cols, &padded);
+    float sums[kMostRows][16];
+    if constexpr (kHasOffsets) {
+      for (int64_t i = 0; i < end - row; ++i) sum_row(rows[i], quant.sum_cols, sums[i]);
+    }
+    const Chunk part = {quant,      begin + places.codes,
+                        blocks,     from,
+                        cols,       (first_block + 1) * quant.block_cols,
+                        chunk == 0, block == 0 ? kFetchAhead : 0};
+    run_rows<Code, kMostRows, kHasOffsets>(static_cast<int>(end - row), code, part, rows, sums,
+                                           tile.out + row * tile.out_stride + panel * kWidth,
+                                           tile.out_stride);
+    row = end;
+  }
+}
+
+template <class Code, bool kHasOffsets>
+static void bf16_panels(const PanelTile& tile) {
+  const Code code(*tile.quant);
+  const int64_t num_chunks = tile.quant->num_chunks;
+  if (tile.m <= kMostRows) {
+    for (int64_t panel = 0; panel < tile.num_panels; ++panel) {
+      for (int64_t chunk = 0; chunk < num_chunks; ++chunk)
+        bf16_chunk<Code, kHasOffsets>(tile, code, panel, chunk);
+    }
+    return;
+  }
+  // A chunk of all rows of x stays in cache for the panels.
+  for (int64_t chunk = 0; chunk < num_chunks; ++chunk) {
+    for (int64_t panel = 0; panel < tile.num_panels; ++panel)
+      bf16_chunk<Code, kHasOffsets>(tile, code, panel, chunk);
+  }
+}
+
+template <class Code>
+static void bf16_matmul(const PanelTile& tile) {
+  if (tile.quant->offset == SE_OFFSET_NONE) {
+    bf16_panels<Code, false>(tile);
+  } else {
+    bf16_panels<Code, true>(tile);
+  }
+}
