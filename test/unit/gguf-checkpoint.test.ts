@@ -9,7 +9,7 @@ import { readGgufHeader } from '../../lib/checkpoint/gguf/header.js'
 import { loadMatrices } from '../../lib/checkpoint/load/matrices.js'
 import { planLayer } from '../../lib/checkpoint/plan/layer.js'
 import { MoeLayer } from '../../lib/index.js'
-import type { StoredType } from '../../lib/spec/formats.js'
+import { STORED_FORMATS } from '../../lib/spec/formats.js'
 import { dense, keysOf, type Metadata, removeGguf, writeGguf } from '../golden/gguf-layer.js'
 import { memoryFile } from '../helpers/checkpoint-memory.js'
 import { ggmlGolden } from '../helpers/ggml-golden.js'
@@ -679,7 +679,7 @@ describe('a file', () => {
     },
   )
 
-  it.each<StoredType>(['Q4_K', 'Q8_0'])('in %s gives the bits of what it decodes to in F32', async type => {
+  it.each(STORED_FORMATS.ggml.data)('in %s gives the bits of what it decodes to in F32', async type => {
     const [hidden, width] = [256, 256]
     const golden = ggmlGolden().find(item => item.type === type)!
     const matrix = (name: string, first: number): [GgufTensor, GgufTensor] => {
