@@ -1,5 +1,6 @@
 // ggml's types of e2m1 elements: MXFP4 (32, an e8m0 scale) and NVFP4 (64, four e4m3 scales). The low
 // nibble of byte j is element j, the high one lies half a group behind it.
+#include "formats/ggml/bits.h"
 #include "formats/ggml/block.h"
 
 namespace sparse_experts {
@@ -7,10 +8,7 @@ namespace {
 
 void unpack_mxfp4(const uint8_t* from, GgmlBlock* to) {
   to->scales[0] = from[0];
-  for (std::size_t j = 0; j < 16; ++j) {
-    to->codes[j] = from[1 + j] & 15;
-    to->codes[j + 16] = from[1 + j] >> 4;
-  }
+  put_nibbles(from + 1, 16, to->codes.data());
 }
 
 void unpack_nvfp4(const uint8_t* from, GgmlBlock* to) {
@@ -18,11 +16,7 @@ void unpack_nvfp4(const uint8_t* from, GgmlBlock* to) {
     // Scales have no sign, and what is NaN in e4m3 is 0.
     const auto code = static_cast<uint8_t>(from[group] & 0x7f);
     to->scales[group] = code == 0x7f ? 0 : code;
-    const uint8_t* bytes = from + 4 + 8 * group;
-    for (std::size_t j = 0; j < 8; ++j) {
-      to->codes[16 * group + j] = bytes[j] & 15;
-      to->codes[16 * group + j + 8] = bytes[j] >> 4;
-    }
+    put_nibbles(from + 4 + 8 * group, 8, to->codes.data() + 16 * group);
   }
 }
 

@@ -1,5 +1,6 @@
 // ggml's types of 256 elements that store points of a grid: IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S,
 // IQ1_S, IQ1_M.
+#include "formats/ggml/bits.h"
 #include "formats/ggml/block.h"
 #include "formats/ggml/grids.h"
 #include "formats/scalars.h"
@@ -10,33 +11,30 @@ namespace {
 // Powers of two that divide a type's scales stand in its value table, so that scales are 2 s + 1.
 uint8_t odd(uint32_t scale) { return static_cast<uint8_t>(2 * scale + 1); }
 
-// `kWidth` codes from a grid's entry, an index of `kBits` bits each, below `kLevels`; bit k of
-// `signs` is the sign of the k-th.
-template <int kWidth, int kBits, int kLevels>
-void put(uint16_t entry, uint32_t signs, uint8_t* codes) {
-  for (int k = 0; k < kWidth; ++k) {
-    const int level = entry >> (kBits * k) & ((1 << kBits) - 1);
-    codes[k] = static_cast<uint8_t>(level + kLevels * static_cast<int>(signs >> k & 1));
-  }
+// Eight codes of an IQ2 grid's entry: indices of its three levels, and 3 more where bit k of `signs`
+// says that the k-th is negative.
+void put_iq2(uint16_t entry, uint8_t signs, uint8_t* codes) {
+  store_u64(codes, spread_pairs(entry) + 3 * spread_bits(signs));
 }
 
-constexpr auto put_iq2 = put<8, 2, 3>;
-constexpr auto put_iq3 = put<4, 3, 8>;
+// Four codes of an IQ3 grid's entry: indices of its eight levels, and 8 more where negative.
+void put_iq3(uint16_t entry, uint8_t signs, uint8_t* codes) {
+  const auto negative = static_cast<uint32_t>(spread_bits(signs));
+  store_u32(codes, spread_threes(entry) | negative << 3);
+}
 
 // Eight codes whose values are an eighth below or above the grid's -1, 0 and 1: SE_TABLE_IQ1 has
 // them in rising order.
 void put_iq1(uint16_t entry, bool is_down, uint8_t* codes) {
-  for (int k = 0; k < 8; ++k) {
-    codes[k] = static_cast<uint8_t>(2 * (entry >> (2 * k) & 3) + (is_down ? 0 : 1));
-  }
+  store_u64(codes, 2 * spread_pairs(entry) + (is_down ? 0 : kEachByte));
 }
 
 // Seven signs and an eighth that makes their number even.
-uint32_t even_signs(uint32_t seven) {
+uint8_t even_signs(uint32_t seven) {
   uint32_t parity = seven ^ seven >> 4;
   parity ^= parity >> 2;
   parity ^= parity >> 1;
-  return seven | (parity & 1) << 7;
+  return static_cast<uint8_t>(seven | (parity & 1) << 7);
 }
 
 void unpack_iq2_xxs(const uint8_t* from, GgmlBlock* to) {
@@ -83,7 +81,8 @@ void unpack_iq3_xxs(const uint8_t* from, GgmlBlock* to) {
     const uint32_t word = load_u32(from + 66 + 4 * group);
     to->scales[group] = odd(word >> 28);
     for (std::size_t l = 0; l < 8; ++l) {
-      const uint32_t signs = even_signs(word >> (7 * (l / 2)) & 127) >> (4 * (l % 2));
+      const auto signs =
+          static_cast<uint8_t>(even_signs(word >> (7 * (l / 2)) & 127) >> (4 * (l % 2)));
       put_iq3(kIQ3XXSGrid[indices[l]], signs, &to->codes[32 * group + 4 * l]);
     }
   }
@@ -96,7 +95,7 @@ void unpack_iq3_s(const uint8_t* from, GgmlBlock* to) {
   }
   for (std::size_t i = 0; i < 64; ++i) {
     const int high = from[66 + i / 8] >> (i % 8) & 1;
-    const uint32_t signs = static_cast<uint32_t>(from[74 + i / 2]) >> (4 * (i % 2));
+    const auto signs = static_cast<uint8_t>(from[74 + i / 2] >> (4 * (i % 2)));
     put_iq3(kIQ3SGrid[from[2 + i] | high << 8], signs, &to->codes[4 * i]);
   }
 }

@@ -2,8 +2,8 @@
 // nibbles the low one of byte j is element j, the high one element j + 16.
 #include <cstring>
 
+#include "formats/ggml/bits.h"
 #include "formats/ggml/block.h"
-#include "formats/scalars.h"
 
 namespace sparse_experts {
 namespace {
@@ -12,46 +12,33 @@ void read_scale(const uint8_t* from, GgmlBlock* to) { std::memcpy(to->scales.dat
 
 void read_offset(const uint8_t* from, GgmlBlock* to) { std::memcpy(to->offsets.data(), from, 2); }
 
-void read_nibbles(const uint8_t* from, GgmlBlock* to) {
-  for (std::size_t j = 0; j < 16; ++j) {
-    to->codes[j] = from[j] & 15;
-    to->codes[j + 16] = from[j] >> 4;
-  }
-}
-
-void add_fifth_bits(uint32_t bits, GgmlBlock* to) {
-  for (std::size_t j = 0; j < 32; ++j) {
-    to->codes[j] = static_cast<uint8_t>(to->codes[j] | (bits >> j & 1) << 4);
-  }
-}
-
 void unpack_q4_0(const uint8_t* from, GgmlBlock* to) {
   read_scale(from, to);
-  read_nibbles(from + 2, to);
+  put_nibbles(from + 2, 16, to->codes.data());
 }
 
 void unpack_q4_1(const uint8_t* from, GgmlBlock* to) {
   read_scale(from, to);
   read_offset(from + 2, to);
-  read_nibbles(from + 4, to);
+  put_nibbles(from + 4, 16, to->codes.data());
 }
 
 void unpack_q5_0(const uint8_t* from, GgmlBlock* to) {
   read_scale(from, to);
-  read_nibbles(from + 6, to);
-  add_fifth_bits(load_u32(from + 2), to);
+  put_nibbles(from + 6, 16, to->codes.data());
+  add_bit_of_each(from + 2, 4, 4, to->codes.data());
 }
 
 void unpack_q5_1(const uint8_t* from, GgmlBlock* to) {
   read_scale(from, to);
   read_offset(from + 2, to);
-  read_nibbles(from + 8, to);
-  add_fifth_bits(load_u32(from + 4), to);
+  put_nibbles(from + 8, 16, to->codes.data());
+  add_bit_of_each(from + 4, 4, 4, to->codes.data());
 }
 
 void unpack_q8_0(const uint8_t* from, GgmlBlock* to) {
   read_scale(from, to);
-  for (std::size_t j = 0; j < 32; ++j) to->codes[j] = from[2 + j];
+  std::memcpy(to->codes.data(), from + 2, 32);
 }
 
 }  // namespace

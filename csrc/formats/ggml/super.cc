@@ -2,6 +2,7 @@
 // block: Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS.
 #include <cstring>
 
+#include "formats/ggml/bits.h"
 #include "formats/ggml/block.h"
 #include "formats/scalars.h"
 
@@ -9,16 +10,32 @@ namespace sparse_experts {
 namespace {
 
 // 64 bytes of two bits each: of every 32 bytes the lowest pairs are the first 32 elements, the next
-// pairs the next 32, and so on.
-uint8_t two_bits(const uint8_t* from, std::size_t j) {
-  const std::size_t half = j / 128;
-  return from[32 * half + j % 32] >> (2 * (j % 128 / 32)) & 3;
+// pairs the next 32, and so on. They become the bits from `shift` on of codes whose others are set.
+void add_two_bits(const uint8_t* from, int shift, uint8_t* codes) {
+  constexpr uint64_t kPair = 3 * kEachByte;
+  for (int half = 0; half < 2; ++half) {
+    for (int i = 0; i < 32; i += 8) {
+      const uint64_t bytes = load_u64(from + 32 * half + i);
+      uint8_t* to = codes + 128 * half + i;
+      for (int pair = 0; pair < 4; ++pair, to += 32)
+        store_u64(to, load_u64(to) | (bytes >> 2 * pair & kPair) << shift);
+    }
+  }
+}
+
+// 32 bytes of one bit each: bit b of byte k is element 32 b + k.
+void add_one_bit(const uint8_t* from, int shift, uint8_t* codes) {
+  for (int i = 0; i < 32; i += 8) {
+    const uint64_t bytes = load_u64(from + i);
+    uint8_t* to = codes + i;
+    for (int bit = 0; bit < 8; ++bit, to += 32)
+      store_u64(to, load_u64(to) | (bytes >> bit & kEachByte) << shift);
+  }
 }
 
 // 128 bytes: of every 32 the low nibbles are 32 elements, the high ones the next 32.
-uint8_t nibble(const uint8_t* from, std::size_t j) {
-  const uint8_t byte = from[32 * (j / 64) + j % 32];
-  return j % 64 < 32 ? byte & 15 : byte >> 4;
+void put_all_nibbles(const uint8_t* from, uint8_t* codes) {
+  for (int part = 0; part < 4; ++part) put_nibbles(from + 32 * part, 32, codes + 64 * part);
 }
 
 void unpack_q2_k(const uint8_t* from, GgmlBlock* to) {
@@ -28,7 +45,8 @@ void unpack_q2_k(const uint8_t* from, GgmlBlock* to) {
     to->scales[group] = from[group] & 15;
     to->offsets[group] = from[group] >> 4;
   }
-  for (std::size_t j = 0; j < 256; ++j) to->codes[j] = two_bits(from + 16, j);
+  to->codes.fill(0);
+  add_two_bits(from + 16, 0, to->codes.data());
 }
 
 // Twelve bytes of 16 six-bit scales: the low nibbles of bytes 0 to 7, their high nibbles, and in
@@ -40,15 +58,13 @@ uint8_t q3_k_scale(const uint8_t* from, std::size_t group) {
 }
 
 void unpack_q3_k(const uint8_t* from, GgmlBlock* to) {
-  const uint8_t* third_bits = from;
   to->super_scale = load_u16(from + 108);
   for (std::size_t group = 0; group < 16; ++group) {
     to->scales[group] = q3_k_scale(from + 96, group);
   }
-  for (std::size_t j = 0; j < 256; ++j) {
-    const int third = third_bits[j % 32] >> (j / 32) & 1;
-    to->codes[j] = static_cast<uint8_t>(two_bits(from + 32, j) | third << 2);
-  }
+  to->codes.fill(0);
+  add_two_bits(from + 32, 0, to->codes.data());
+  add_one_bit(from, 2, to->codes.data());
 }
 
 // Twelve bytes of 8 six-bit scales and 8 six-bit minima: the first four of each in the low six bits
@@ -66,29 +82,24 @@ void unpack_q4_k(const uint8_t* from, GgmlBlock* to) {
   to->super_scale = load_u16(from);
   to->super_offset = load_u16(from + 2);
   read_k_scales(from + 4, to);
-  for (std::size_t j = 0; j < 256; ++j) to->codes[j] = nibble(from + 16, j);
+  put_all_nibbles(from + 16, to->codes.data());
 }
 
 void unpack_q5_k(const uint8_t* from, GgmlBlock* to) {
-  const uint8_t* fifth_bits = from + 16;
   to->super_scale = load_u16(from);
   to->super_offset = load_u16(from + 2);
   read_k_scales(from + 4, to);
-  for (std::size_t j = 0; j < 256; ++j) {
-    const int fifth = fifth_bits[j % 32] >> (j / 32) & 1;
-    to->codes[j] = static_cast<uint8_t>(nibble(from + 48, j) | fifth << 4);
-  }
+  put_all_nibbles(from + 48, to->codes.data());
+  add_one_bit(from + 16, 4, to->codes.data());
 }
 
 void unpack_q6_k(const uint8_t* from, GgmlBlock* to) {
   to->super_scale = load_u16(from + 208);
   std::memcpy(to->scales.data(), from + 192, 16);
-  for (std::size_t j = 0; j < 256; ++j) {
-    // Of every 128 elements the first 64 are low nibbles of 64 bytes, the others their high ones.
-    const uint8_t byte = from[64 * (j / 128) + j % 64];
-    const int low = j % 128 < 64 ? byte & 15 : byte >> 4;
-    to->codes[j] = static_cast<uint8_t>(low | two_bits(from + 128, j) << 4);
-  }
+  // Of every 128 elements the first 64 are low nibbles of 64 bytes, the others their high ones.
+  for (int half = 0; half < 2; ++half)
+    put_nibbles(from + 64 * half, 64, to->codes.data() + 128 * half);
+  add_two_bits(from + 128, 4, to->codes.data());
 }
 
 void unpack_iq4_xs(const uint8_t* from, GgmlBlock* to) {
@@ -99,10 +110,8 @@ void unpack_iq4_xs(const uint8_t* from, GgmlBlock* to) {
     const auto upper = static_cast<int32_t>(high >> (2 * group) & 3);
     to->scales[group] = static_cast<uint8_t>((low | upper << 4) - 32);
   }
-  for (std::size_t j = 0; j < 256; ++j) {
-    const uint8_t byte = from[8 + 16 * (j / 32) + j % 16];
-    to->codes[j] = j % 32 < 16 ? byte & 15 : byte >> 4;
-  }
+  for (int group = 0; group < 8; ++group)
+    put_nibbles(from + 8 + 16 * group, 16, to->codes.data() + 32 * group);
 }
 
 }  // namespace
