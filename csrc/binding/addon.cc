@@ -121,13 +121,14 @@ Napi::Value create_layer(const Napi::CallbackInfo& info) {
   });
 }
 
-// A layer that is not there yet, on a device: (device, config, dtype, numTokens, batchInvariant).
+// A layer that is not there yet, on a device: (device, config, dtype, numTokens, batchInvariant, held
+// formats or null).
 template <typename Body>
 Napi::Value with_planned_layer(const Napi::CallbackInfo& info, Body&& body) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const int32_t dtype = float_dtype_argument(info[2], "dtype");
-    const LayerDescription description =
-        parse_layer_config(object_argument(info[1], "config"), dtype);
+    LayerDescription description = parse_layer_config(object_argument(info[1], "config"), dtype);
+    if (!is_absent(info[5])) take_held_formats(object_argument(info[5], "held"), &description);
     const SeMoeLayer layer = layer_without_memory(description);
     const int64_t most_tokens = std::numeric_limits<int32_t>::max() / layer.routing.top_k;
     const int64_t tokens = integer_argument(info[3], "numTokens", 0, most_tokens);

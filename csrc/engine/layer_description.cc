@@ -51,6 +51,21 @@ SeMoeLayer layer_without_memory(const LayerDescription& description) {
     layer.latent_norm_epsilon = description.latent_norm_epsilon;
     if (layer.latent_norm_epsilon > 0) layer.latent_norm = reinterpret_cast<const float*>(nowhere);
   }
+  // Of many experts the first speaks for all.
+  for (const HeldMatrix& held : description.held) {
+    if (held.expert != 0 || held.format >= description.formats.size()) continue;
+    const auto hold = [&](SeMatrixTable* table) {
+      if (table->data == nullptr) return;
+      table->formats = &description.formats[held.format];
+      table->num_formats = 1;
+    };
+    const bool is_latent = held.role == MatrixRole::kLatent;
+    SeExperts* experts = held.role == MatrixRole::kShared ? &layer.shared : &layer.experts;
+    const bool is_fused = held.kind == MatrixKind::kGateUp;
+    if (held.kind == MatrixKind::kGate || is_fused) hold(&experts->gate);
+    if (held.kind == MatrixKind::kUp || is_fused) hold(is_latent ? &layer.latent_up : &experts->up);
+    if (held.kind == MatrixKind::kDown) hold(is_latent ? &layer.latent_down : &experts->down);
+  }
   return layer;
 }
 

@@ -53,8 +53,8 @@ struct LayerDescription {
   int64_t expert_width() const { return latent_size > 0 ? latent_size : hidden_size; }
 };
 
-// The block without memory: pointers of what it has are not null, and lead nowhere. For sizes and
-// descriptions.
+// The block without memory: pointers of what it has are not null, and lead nowhere; formats are the
+// description's. For sizes and descriptions.
 SeMoeLayer layer_without_memory(const LayerDescription& description);
 
 }  // namespace sparse_experts::engine

@@ -5,9 +5,11 @@ import { expectedExperts, unitCosts } from '../block/cost.js'
 import { DTYPES, type DType } from '../block/dtype.js'
 import { invalidArgType, invalidArgValue } from '../block/errors.js'
 import { resolveConfig } from '../block/resolve.js'
-import { dtypeFormat, type LayerWeightFormat, uniformFormat } from '../block/weight-format.js'
+import type { LayerWeightFormat } from '../block/weight-format.js'
+import { STORED_FORMS, type StoredForm } from '../checkpoint/plan/stored-as.js'
 import type { LayerRuntime, StageKernels } from '../devices/contract.js'
-import { chooseDevice, type DeviceOption, forwardNeeds } from '../devices/device.js'
+import { chooseDevice, type DeviceOption } from '../devices/device.js'
+import { forwardNeeds } from '../devices/forward-needs.js'
 
 export type StageName = keyof StageKernels
 
@@ -48,6 +50,8 @@ export interface ForwardPlan {
  * @param numTokens rows of the call
  * @param device as in `MoeLayer.load` @defaultValue 'auto'
  * @param options.dtype of the expert weights @defaultValue 'bf16'
+ * @param options.weights the form in which all matrices are stored ('bf16', 'fp8', 'mxfp4', 'int4', 'q4_K' …), which is held where the
+ * device computes it; or the `weightFormat` of a layer of this config @defaultValue values of `dtype`
  * @param options.batchInvariant as in `MoeLayer.load` @defaultValue false
  * @throws RangeError ERR_MOE_INVALID_ARG_VALUE; {@link MoeError} ERR_MOE_DEVICE_UNAVAILABLE
  */
@@ -55,16 +59,17 @@ export function plan(
   config: MoeConfig | ResolvedMoeConfig,
   numTokens: number,
   device: DeviceOption = 'auto',
-  options: { dtype?: DType; batchInvariant?: boolean } = {},
+  options: { dtype?: DType; batchInvariant?: boolean; weights?: StoredForm | LayerWeightFormat } = {},
 ): ForwardPlan {
   const resolved = resolveConfig(config)
   const dtype = options.dtype ?? 'bf16'
   if (!DTYPES.includes(dtype)) throw invalidArgValue('dtype', "'f32', 'f16' or 'bf16'", dtype)
   checkNumTokens(numTokens)
   const chosen = chooseDevice(device)
-  const needs = forwardNeeds(chosen, resolved, dtype, numTokens, options.batchInvariant ?? false)
-  const format = uniformFormat(resolved, dtypeFormat(dtype))
-  return makePlan(resolved, dtype, format, chosen.id, numTokens, needs.kernels, needs.workspaceBytes)
+  const { batchInvariant = false, weights } = options
+  checkWeights(weights)
+  const needs = forwardNeeds(chosen, resolved, dtype, numTokens, { batchInvariant, weights })
+  return makePlan(resolved, dtype, needs.format, chosen.id, numTokens, needs.kernels, needs.workspaceBytes)
 }
 
 /** @internal The same of a layer that is loaded. */
@@ -80,6 +85,12 @@ export function explainForward(runtime: LayerRuntime, numTokens: number): Forwar
     runtime.kernels(numTokens),
     runtime.workspaceBytes(numTokens),
   )
+}
+
+function checkWeights(weights: unknown): void {
+  if (weights === undefined || (typeof weights === 'object' && weights !== null && 'up' in weights)) return
+  if (!STORED_FORMS.includes(weights as StoredForm))
+    throw invalidArgValue('weights', `a layer's weightFormat, or one of ${STORED_FORMS.join(', ')}`, weights)
 }
 
 function checkNumTokens(numTokens: unknown): void {

@@ -1,14 +1,9 @@
 /** Which devices serve here, which one a layer gets, and why not another. */
 
-import type { ResolvedMoeConfig } from '../block/config.js'
-import type { DType } from '../block/dtype.js'
 import { invalidArgType, invalidArgValue, MoeError } from '../block/errors.js'
-import type { StageKernels } from './contract.js'
 import { log } from './log.js'
 import { tryLoadNative } from './native/addon.js'
 import type { NativeAddon, NativeBackend, NativeDeviceInfo } from './native/binding-contract.js'
-import { fromNativeError } from './native/errors.js'
-import { REFERENCE_KERNELS } from './reference/stages.js'
 
 /**
  * `auto`: the usable device of the backend with the highest priority: the first CUDA device that works, else `cpu`, else `reference`.
@@ -195,23 +190,4 @@ export function chooseDevice(option: DeviceOption): ChosenDevice {
     ...('error' in native ? { cause: native.error } : {}),
     details: { device: option, reason },
   })
-}
-
-/** @internal What a forward takes on a device, before anything is loaded. */
-export function forwardNeeds(
-  { id, addon }: ChosenDevice,
-  config: ResolvedMoeConfig,
-  dtype: DType,
-  numTokens: number,
-  batchInvariant: boolean,
-): { kernels: StageKernels; workspaceBytes: number } {
-  if (!addon) return { kernels: REFERENCE_KERNELS, workspaceBytes: 0 }
-  try {
-    return {
-      kernels: addon.describeForward(id, config, dtype, numTokens, batchInvariant),
-      workspaceBytes: addon.workspaceBytes(id, config, dtype, numTokens, batchInvariant),
-    }
-  } catch (error) {
-    throw fromNativeError(error, 'run')
-  }
 }

@@ -6,6 +6,7 @@ import { typedArrayKind } from '../../block/typed-arrays.js'
 import { QUANTIZED_FORMATS, type QuantizedMatrix, type ScaleType } from '../../block/weights.js'
 import { STORED_BYTES, STORED_ELEMENTS, type StoredType } from '../../spec/formats.js'
 import type { MatrixEncoding } from '../plan/layer-plan.js'
+import { ggmlType } from '../plan/stored-as.js'
 import { decodeMatrix } from './decode.js'
 import type { EncodedBuffer, EncodedBuffers } from './encoded.js'
 
@@ -168,7 +169,7 @@ export function inMemoryMatrix(
 /** Blocks of a ggml type hold their scales. */
 function ggmlMatrix(matrix: QuantizedMatrix, rows: number, cols: number, name: string): InMemoryMatrix {
   const { format, data, globalScale } = matrix
-  const type = format.toUpperCase().replace('GGML_', '') as StoredType
+  const type = ggmlType(format)
   for (const part of ['scales', 'scaleType', 'zeros', 'groupSize', 'blockRows', 'groupIndex'] as const) {
     if (matrix[part] !== undefined)
       throw invalidArgValue(`${name}.${part}`, `nothing: blocks of '${format}' hold it`, matrix[part])

@@ -91,7 +91,7 @@ export interface ChosenFormats {
   isStored: boolean[]
 }
 
-export interface NativeLayerDescription {
+export interface NativeLayerDescription extends Partial<HeldMatrices> {
   /** 'cpu', 'cuda:0' … */
   device: string
   config: ResolvedMoeConfig
@@ -102,10 +102,13 @@ export interface NativeLayerDescription {
   threads: number
   /** A row's bits never depend on the rows beside it. */
   batchInvariant: boolean
-  /** Formats of `matrices`, an index each; the others hold values of `dtype`. */
-  formats?: readonly NativeMatrixFormat[]
-  formatOf?: readonly number[]
-  matrices?: readonly Pick<MatrixItem, 'role' | 'expert' | 'matrix'>[]
+}
+
+/** Formats of `matrices`, an index each; the others hold values of the layer's dtype. */
+export interface HeldMatrices {
+  formats: readonly NativeMatrixFormat[]
+  formatOf: readonly number[]
+  matrices: readonly Pick<MatrixItem, 'role' | 'expert' | 'matrix'>[]
 }
 
 /** What a device has done since it was opened, and what it holds. Zeros on 'cpu'. */
@@ -159,6 +162,7 @@ export interface NativeAddon {
     dtype: DType,
     numTokens: number,
     batchInvariant: boolean,
+    held?: HeldMatrices,
   ): number
   /** What that forward runs. */
   describeForward(
@@ -167,6 +171,7 @@ export interface NativeAddon {
     dtype: DType,
     numTokens: number,
     batchInvariant: boolean,
+    held?: HeldMatrices,
   ): StageKernels
 
   gate(device: string, ...inputs: [...GateInputs, routerLogits: Stored<Float32Array>]): void

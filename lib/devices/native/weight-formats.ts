@@ -13,15 +13,18 @@ import { assembleFormats } from '../../checkpoint/plan/layer-formats.js'
 import type { MatrixItem } from '../../checkpoint/plan/layer-plan.js'
 import { storedName } from '../../checkpoint/plan/stored-name.js'
 import { FLOAT_TYPES } from '../../spec/formats.js'
-import type { ChosenFormats, NativeAddon, NativeMatrixFormat } from './binding-contract.js'
+import type { ChosenFormats, HeldMatrices, NativeAddon, NativeMatrixFormat } from './binding-contract.js'
 
 /** What `createLayer` takes, and what users are told. */
 export interface HeldWeights {
-  readonly native: { formats: NativeMatrixFormat[]; formatOf: number[]; matrices: readonly MatrixItem[] }
+  readonly native: HeldMatrices
   readonly format: LayerWeightFormat
 }
 
 const isFloat = (type: string) => (FLOAT_TYPES as readonly string[]).includes(type)
+
+/** The addon's formats behind those that users are told, for plans of a layer like one that is there. */
+export const heldMatrices = new WeakMap<LayerWeightFormat, HeldMatrices>()
 
 /**
  * Chooses the format of every matrix.
@@ -65,10 +68,10 @@ export function chooseWeightFormats(
       bitsPerWeight,
     })
   }
-  return {
-    native: { formats: chosen.formats, formatOf: chosen.formatOf, matrices: items },
-    format: assembleFormats(config, items, dtypeFormat(dtype), describe),
-  }
+  const native = { formats: chosen.formats, formatOf: chosen.formatOf, matrices: items }
+  const format = assembleFormats(config, items, dtypeFormat(dtype), describe)
+  heldMatrices.set(format, native)
+  return { native, format }
 }
 
 const isCodes = ({ scale }: NativeMatrixFormat) => scale !== 'none'
