@@ -1,0 +1,209 @@
+/** Weights in stored form through the public interface: codes and scales given, made while loading, and planned for. */
+
+import { describe, expect, it } from 'vitest'
+import { QUANTIZED_FORMATS } from '../../lib/block/weights.js'
+import {
+  dequantize,
+  type ExpertMatrix,
+  type ExpertWeights,
+  type LayerOptions,
+  MoeLayer,
+  type MoeWeights,
+  plan,
+  type QuantizedMatrix,
+  quantize,
+} from '../../lib/index.js'
+import { BOUNDS } from '../cases/index.js'
+import { Random } from '../cases/random.js'
+import { allDevices, nativeDevices } from '../helpers/devices.js'
+import { randomQuantized } from '../helpers/quantized-matrices.js'
+import { expectClose, relativeError } from '../helpers/relative-error.js'
+import { expectSame } from '../helpers/same.js'
+
+const [H, I, E, T] = [256, 512, 3, 9]
+const config = {
+  scoringFunc: 'softmax',
+  normTopkProb: true,
+  numExperts: E,
+  topK: 2,
+  hiddenSize: H,
+  intermediateSize: I,
+  numSharedExperts: 1,
+  sharedIntermediateSize: I,
+} as const
+
+/** A layer whose matrices `of` makes. */
+function weightsOf(random: Random, of: (rows: number, cols: number) => ExpertMatrix): MoeWeights {
+  const mlp = (): ExpertWeights => ({ gate: of(I, H), up: of(I, H), down: of(H, I) })
+  return {
+    router: { weight: random.normals(E * H, 2 * H ** -0.5) },
+    experts: Array.from({ length: E }, mlp),
+    shared: mlp(),
+  }
+}
+
+/** The same with every matrix replaced. */
+function mapped(
+  weights: MoeWeights,
+  change: (matrix: ExpertMatrix, rows: number, cols: number) => ExpertMatrix,
+): MoeWeights {
+  const mlp = ({ gate, up, down }: ExpertWeights): ExpertWeights => ({
+    gate: change(gate!, I, H),
+    up: change(up, I, H),
+    down: change(down, H, I),
+  })
+  return { ...weights, experts: weights.experts.map(mlp), shared: mlp(weights.shared!) }
+}
+
+const decoded = (weights: MoeWeights) =>
+  mapped(weights, (matrix, rows, cols) => dequantize(matrix as QuantizedMatrix, rows, cols))
+
+function run(weights: MoeWeights, hidden: Float32Array, options: LayerOptions) {
+  using layer = MoeLayer.create(config, weights, options)
+  const { output, work } = layer.forwardSync(hidden)
+  return { output, work, format: layer.weightFormat, explained: layer.explain(T) }
+}
+
+const hiddenOf = (random: Random) => random.normals(T * H, 1)
+
+describe.each(allDevices)('on %s', device => {
+  it.each(QUANTIZED_FORMATS)('%s gives the numbers of its decoded weights', format => {
+    const random = new Random(7)
+    const weights = weightsOf(random, (rows, cols) => randomQuantized(format, rows, cols, random))
+    const hidden = hiddenOf(random)
+    const exact = run(decoded(weights), hidden, { device: 'reference', dtype: 'f32' })
+    for (const dtype of ['f32', 'f16', 'bf16'] as const) {
+      const { output } = run(weights, hidden, { device, dtype })
+      expectClose(output, exact.output, BOUNDS[dtype], dtype)
+    }
+  })
+
+  it('holds what it says, expert by expert', () => {
+    const random = new Random(8)
+    const plain = weightsOf(random, (rows, cols) => random.normals(rows * cols, cols ** -0.5))
+    // Another form in each expert, and in one of its matrices.
+    const experts = plain.experts.map((expert, e) => ({
+      ...expert,
+      down: e === 0 ? expert.down : quantize(expert.down as Float32Array, H, I, e === 1 ? 'int8' : 'int4'),
+    }))
+    const hidden = hiddenOf(random)
+    const mixed = run({ ...plain, experts }, hidden, { device, dtype: 'f32' })
+    const floats = { ...plain, experts: experts.map(expert => ({ ...expert, down: asFloats(expert.down) })) }
+    const expected = run(floats, hidden, { device: 'reference', dtype: 'f32' })
+    expectClose(mixed.output, expected.output, BOUNDS.f32)
+    expect(mixed.explained.residentBytes).toBe(mixed.work.denseWeightBytes)
+    if (device !== 'cpu') return
+    const held = { gate: [mixed.format.gate].flat(), down: [mixed.format.down].flat() }
+    expect(held.gate.map(format => format!.held)).toEqual(['f32'])
+    expect(held.down.map(({ stored, held }) => `${stored} ${held}`)).toEqual([
+      'f32 f32',
+      'int8 g32 i8',
+      'int4 g32 u4',
+    ])
+    expect(held.down.map(({ bitsPerWeight }) => bitsPerWeight)).toEqual([32, 8.5, 4.5])
+    // The bytes of the experts that were hit, each with what it holds.
+    const bytes = [0, 1, 2].map(e => I * H * (8 + held.down[e]!.bitsPerWeight / 8))
+    const hit = bytes.filter((_, e) => mixed.work.expertTokens[e]! > 0).reduce((a, b) => a + b, 0)
+    expect(mixed.work.weightBytes).toBe(hit + 3 * 4 * I * H + 4 * E * H)
+  })
+})
+
+const asFloats = (matrix: ExpertMatrix): ExpertMatrix =>
+  'format' in matrix ? dequantize(matrix as QuantizedMatrix, H, I) : matrix
+
+describe.each(nativeDevices.filter(device => device === 'cpu'))('quantising while loading on %s', device => {
+  it.each(['int8', 'int4'] as const)('%s is what quantize makes', format => {
+    const random = new Random(9)
+    const weights = weightsOf(random, (rows, cols) => random.normals(rows * cols, cols ** -0.5))
+    const hidden = hiddenOf(random)
+    for (const dtype of ['f32', 'bf16'] as const) {
+      const made = run(weights, hidden, { device, dtype, weights: format })
+      const given = run(
+        mapped(weights, (matrix, rows, cols) => quantize(matrix as Float32Array, rows, cols, format)),
+        hidden,
+        { device, dtype },
+      )
+      expectSame(made.output, given.output, dtype)
+      expect([made.format.up].flat()[0]).toMatchObject({
+        stored: 'f32',
+        held: format === 'int8' ? 'i8' : 'u4',
+      })
+    }
+    // The documented loss on normal weights.
+    const exact = run(weights, hidden, { device: 'reference', dtype: 'f32' })
+    const lossy = run(weights, hidden, { device, dtype: 'f32', weights: format })
+    const loss = relativeError(lossy.output, exact.output)
+    expect(loss).toBeLessThan(format === 'int8' ? 1.2e-2 : 2e-1)
+    expect(loss).toBeGreaterThan(1e-3)
+  })
+
+  it('the reference quantises to the same weights', () => {
+    const random = new Random(10)
+    const weights = weightsOf(random, (rows, cols) => random.normals(rows * cols, cols ** -0.5))
+    const hidden = hiddenOf(random)
+    for (const format of ['int8', 'int4'] as const) {
+      const options = { dtype: 'f32', weights: format } as const
+      const native = run(weights, hidden, { ...options, device })
+      const exact = run(weights, hidden, { ...options, device: 'reference' })
+      expectClose(native.output, exact.output, BOUNDS.f32)
+    }
+  })
+
+  it('plans what a layer holds', () => {
+    const random = new Random(11)
+    for (const form of ['int4', 'int8', 'fp8', 'mxfp4', 'nvfp4', 'q4_K', 'q6_K'] as const) {
+      const weights = weightsOf(random, (rows, cols) => randomQuantized(form, rows, cols, random))
+      // Our int4 has no zero points unless they are given.
+      const plain = mapped(weights, matrix => {
+        const { zeros: _, ...rest } = matrix as QuantizedMatrix
+        return rest
+      })
+      const { explained, format } = run(plain, hiddenOf(random), { device, dtype: 'bf16' })
+      expect(plan(config, T, device, { dtype: 'bf16', weights: form }), form).toEqual(explained)
+      expect(plan(config, T, device, { dtype: 'bf16', weights: format }), form).toEqual(explained)
+    }
+    expect(() => plan(config, T, device, { weights: 'q9_9' as never })).toThrow(
+      expect.objectContaining({ code: 'ERR_MOE_INVALID_ARG_VALUE' }),
+    )
+  })
+})
+
+describe('quantize', () => {
+  it('rounds to the nearest code of a block, and keeps what is no number', () => {
+    const values = new Float32Array(64)
+    values.set([1, -0.5, 0.25, 0], 0)
+    values[40] = Number.NaN
+    const int8 = dequantize(quantize(values, 1, 64, 'int8'), 1, 64)
+    expect([...int8.subarray(0, 4)].map(value => Math.round(value * 127))).toEqual([127, -64, 32, 0])
+    expect(int8.subarray(32).every(Number.isNaN)).toBe(true)
+    const int4 = dequantize(quantize(values, 1, 64, 'int4'), 1, 64)
+    expect([...int4.subarray(0, 4)].map(value => value + 0)).toEqual([1, -0.5, 0.25, 0])
+    expect(int4.subarray(32).every(Number.isNaN)).toBe(true)
+  })
+
+  it.each(['int8', 'int4'] as const)('%s of columns that fill no block', format => {
+    const random = new Random(12)
+    const [rows, cols] = [3, 45]
+    const values = random.normals(rows * cols, 1)
+    const back = dequantize(quantize(values, rows, cols, format), rows, cols)
+    expect(relativeError(back, values)).toBeLessThan(format === 'int8' ? 0.01 : 0.12)
+  })
+
+  it.each([
+    ['scales', { scales: new Uint16Array(3) }],
+    ['data', { data: new Uint8Array(5) }],
+    ['scaleType', { scaleType: 'e8m0' }],
+    ['zeros', { zeros: new Uint8Array(5) }],
+    ['groupSize', { groupSize: 0 }],
+    ['globalScale', { globalScale: 2 }],
+    ['format', { format: 'int3' }],
+  ])('a matrix whose %s does not fit is refused by its name', (name, change) => {
+    const matrix = { ...quantize(new Float32Array(64), 2, 32, 'int8'), ...change }
+    expect(() => dequantize(matrix as QuantizedMatrix, 2, 32)).toThrow(
+      expect.objectContaining({
+        code: expect.stringMatching(/^ERR_MOE_INVALID_ARG_/),
+        message: expect.stringContaining(`matrix.${name}`),
+      }),
+    )
+  })
+})
