@@ -124,7 +124,8 @@ describe('valid files', () => {
     const layers = Array.from({ length: 65_536 }, (_, i) => i)
     const keys: GgufFile['keys'] = [
       ['tokenizer.ggml.tokens', ggufArray('string', words)],
-      ['tokenizer.chat_template', ggufValue('x'.repeat(600_000))],
+      ['tokenizer.huggingface.json', ggufValue('x'.repeat(2_000_000))],
+      ['general.description', ggufValue('x'.repeat(600_000))],
       [
         'long.scores',
         ggufArray(
@@ -136,7 +137,8 @@ describe('valid files', () => {
     ]
     const { metadata, tensors } = await parse(ggufBytes({ keys, tensors: [tensor('a')] }))
     expect(metadata.get('tokenizer.ggml.tokens')?.value).toEqual({ length: 40_000 })
-    expect(metadata.get('tokenizer.chat_template')?.value).toHaveLength(600_000)
+    expect(metadata.get('tokenizer.huggingface.json')?.value).toEqual({ length: 2_000_000 })
+    expect(metadata.get('general.description')?.value).toHaveLength(600_000)
     expect(metadata.get('long.scores')?.value).toEqual({ length: 70_000 })
     expect(metadata.get('layers')?.value).toEqual(layers)
     expect(tensors.size).toBe(1)

@@ -1,8 +1,8 @@
-/** The keys and values of a GGUF file. Arrays that no layer needs, those of tokenizers, are passed over. */
+/** The keys and values of a GGUF file. What belongs to tokenizers is passed over: no layer needs it, and it is nearly all of a header. */
 
 import { AGAIN, type ByteCursor } from './byte-cursor.js'
 
-/** Longest string outside of the arrays that are passed over, in bytes: chat templates are the longest. */
+/** Longest string that is kept, in bytes. */
 const MAX_STRING_BYTES = 1024 * 1024
 const MAX_KEY_BYTES = 65_535
 
@@ -24,13 +24,15 @@ type Scalar = number | bigint | boolean | string
 export interface MetadataValue {
   /** 'u32', 'f32', 'bool', 'string' …; of an array the type of its elements. */
   readonly type: string
-  readonly value: Scalar | readonly Scalar[] | SkippedArray
+  readonly value: Scalar | readonly Scalar[] | Skipped
 }
 
-/** An array that was passed over. */
-export interface SkippedArray {
+/** What was passed over: elements of an array, bytes of a string. */
+export interface Skipped {
   readonly length: number
 }
+
+const isSkipped = (key: string) => key.startsWith('tokenizer.')
 
 export type Metadata = ReadonlyMap<string, MetadataValue>
 
@@ -114,6 +116,12 @@ async function readValue(
   type: number,
   kept: { elements: number },
 ): Promise<MetadataValue> {
+  if (type === STRING && isSkipped(key)) {
+    await cursor.ensure(8)
+    const length = cursor.count(`a length of '${key}'`)
+    cursor.skip(length)
+    return { type: 'string', value: { length } }
+  }
   if (type === STRING)
     return { type: 'string', value: await readString(cursor, MAX_STRING_BYTES, `the value of '${key}'`) }
   if (type === ARRAY) return readArray(cursor, key, kept)
@@ -142,7 +150,7 @@ async function readArray(
   const scalar = SCALARS[type]
   if (!scalar) return cursor.fail(`'${key}' is an array of the unknown type ${type}`, undefined, offset)
   checkLength(cursor, key, length, scalar.bytes, offset)
-  if (length > MAX_KEPT_ELEMENTS || key.startsWith('tokenizer.')) {
+  if (length > MAX_KEPT_ELEMENTS || isSkipped(key)) {
     cursor.skip(length * scalar.bytes)
     return { type: scalar.name, value: { length } }
   }
