@@ -1,44 +1,71 @@
-/** One layer of random weights as a checkpoint on disk, so that loading can be timed. */
+/** One layer of random weights as a checkpoint on disk, so that loading can be timed: safetensors, or GGUF for ggml's types. */
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { type WritableTensor, writeSafetensors } from '../../lib/checkpoint/writer.js'
-import type { DType, ExpertWeights } from '../harness/package.js'
+import { type GgufTensor, writeGguf } from '../harness/gguf-writer.js'
+import type { DType, ExpertWeights, MoeWeights, QuantizedMatrix } from '../harness/package.js'
 import { type BenchShape, sharedSize } from '../harness/shapes.js'
+import { FP8_BLOCK, ggmlTypeOf, isStoredForm, type WeightKind } from '../harness/weight-kinds.js'
 import { makeBenchWeights } from '../harness/weights.js'
 
 const STORED: Record<DType, string> = { f32: 'F32', bf16: 'BF16', f16: 'F16' }
 
 export interface WrittenCheckpoint {
-  directory: string
+  /** What `MoeLayer.load` takes. */
+  source: string
   files: string[]
   /** Of the layer's tensors. */
   weightBytes: number
 }
 
-/** As DeepSeek-V2 names its tensors: the one family here whose layers may have shared experts. */
+/** Kinds of weights that checkpoints have; nobody publishes experts in f32. */
+export type PublishedKind = Exclude<WeightKind, 'f32'>
+
 export async function writeCheckpoint(
-  { name, config }: BenchShape,
-  dtype: Exclude<DType, 'f32'>,
+  shape: BenchShape,
+  kind: PublishedKind,
+  directory: string,
+): Promise<WrittenCheckpoint> {
+  const { weights } = makeBenchWeights(shape, kind)
+  mkdirSync(directory, { recursive: true })
+  return isStoredForm(kind) && kind !== 'fp8'
+    ? writeGgufLayer(shape, weights, kind, path.join(directory, 'model.gguf'))
+    : writeDirectory(shape, weights, kind, directory)
+}
+
+/** As DeepSeek-V2 names its tensors: the one family here whose layers may have shared experts. */
+async function writeDirectory(
+  { config }: BenchShape,
+  weights: MoeWeights,
+  kind: DType | 'fp8',
   directory: string,
 ): Promise<WrittenCheckpoint> {
   const { hiddenSize, intermediateSize, numExperts, topK, numSharedExperts = 0 } = config
-  const { weights } = makeBenchWeights({ name, config }, dtype)
-  const tensor = (tensorName: string, rows: number, cols: number, data: unknown, stored: string) => ({
-    ...{ name: `model.layers.0.mlp.${tensorName}.weight`, dtype: stored, shape: [rows, cols] },
-    data: data as ArrayBufferView,
-  })
+  const matrix = (name: string, rows: number, cols: number, data: unknown): WritableTensor[] => {
+    const named = `model.layers.0.mlp.${name}.weight`
+    if (kind !== 'fp8')
+      return [{ name: named, dtype: STORED[kind], shape: [rows, cols], data: data as ArrayBufferView }]
+    const { data: codes, scales } = data as QuantizedMatrix
+    const grid = [rows, cols].map(length => Math.ceil(length / FP8_BLOCK))
+    return [
+      { name: `${named}_scale_inv`, dtype: 'F32', shape: grid, data: scales! },
+      { name: named, dtype: 'F8_E4M3', shape: [rows, cols], data: codes },
+    ]
+  }
   const expert = (prefix: string, width: number, { gate, up, down }: ExpertWeights): WritableTensor[] => [
-    tensor(`${prefix}.gate_proj`, width, hiddenSize, gate, STORED[dtype]),
-    tensor(`${prefix}.up_proj`, width, hiddenSize, up, STORED[dtype]),
-    tensor(`${prefix}.down_proj`, hiddenSize, width, down, STORED[dtype]),
+    ...matrix(`${prefix}.gate_proj`, width, hiddenSize, gate),
+    ...matrix(`${prefix}.up_proj`, width, hiddenSize, up),
+    ...matrix(`${prefix}.down_proj`, hiddenSize, width, down),
   ]
-  const tensors = [
-    tensor('gate', numExperts, hiddenSize, weights.router!.weight, 'F32'),
+  const tensors: WritableTensor[] = [
+    {
+      ...{ name: 'model.layers.0.mlp.gate.weight', dtype: 'F32', shape: [numExperts, hiddenSize] },
+      data: weights.router.weight as Float32Array,
+    },
     ...weights.experts.flatMap((one, e) => expert(`experts.${e}`, intermediateSize, one)),
     ...(weights.shared ? expert('shared_experts', sharedSize(config), weights.shared) : []),
   ]
-  mkdirSync(directory, { recursive: true })
   const file = path.join(directory, 'model.safetensors')
   await writeSafetensors(file, tensors)
   const described = {
@@ -51,11 +78,61 @@ export async function writeCheckpoint(
     },
     ...{ topk_method: 'greedy', n_group: 1, topk_group: 1, routed_scaling_factor: 1, norm_topk_prob: false },
     ...{ scoring_func: 'softmax', first_k_dense_replace: 0, moe_layer_freq: 1 },
+    ...(kind === 'fp8' && {
+      quantization_config: { quant_method: 'fp8', weight_block_size: [FP8_BLOCK, FP8_BLOCK] },
+    }),
   }
   writeFileSync(path.join(directory, 'config.json'), JSON.stringify(described))
-  return {
-    directory,
-    files: [file],
-    weightBytes: tensors.reduce((sum, { data }) => sum + data.byteLength, 0),
-  }
+  const weightBytes = tensors.reduce((sum, { data }) => sum + data.byteLength, 0)
+  return { source: directory, files: [file], weightBytes }
+}
+
+/** As llama.cpp's converter writes the same family: all experts of a matrix in one tensor. */
+function writeGgufLayer(
+  { config }: BenchShape,
+  weights: MoeWeights,
+  form: Exclude<WeightKind, DType | 'fp8'>,
+  file: string,
+): WrittenCheckpoint {
+  const { hiddenSize, intermediateSize, numExperts, topK, numSharedExperts = 0 } = config
+  const { router, experts, shared } = weights
+  const bytesOf = (matrix: unknown) => (matrix as QuantizedMatrix).data
+  const matrices = (suffix: string, width: number, all: readonly ExpertWeights[]): GgufTensor[] =>
+    (['gate', 'up', 'down'] as const).map(which => {
+      const [rows, cols] = which === 'down' ? [hiddenSize, width] : [width, hiddenSize]
+      return {
+        name: `blk.0.ffn_${which}_${suffix}.weight`,
+        type: ggmlTypeOf(form, cols),
+        dims: suffix === 'exps' ? [cols, rows, all.length] : [cols, rows],
+        parts: () => all.map(one => bytesOf(one[which])),
+      }
+    })
+  const tensors: GgufTensor[] = [
+    {
+      ...{ name: 'blk.0.ffn_gate_inp.weight', type: 'f32', dims: [hiddenSize, numExperts] },
+      parts: () => [router.weight as Float32Array],
+    },
+    ...matrices('exps', intermediateSize, experts),
+    ...(shared ? matrices('shexp', sharedSize(config), [shared]) : []),
+  ]
+  writeGguf(
+    file,
+    {
+      'general.architecture': 'deepseek2',
+      'deepseek2.block_count': { uint32: 1 },
+      'deepseek2.embedding_length': { uint32: hiddenSize },
+      'deepseek2.feed_forward_length': { uint32: intermediateSize },
+      'deepseek2.expert_feed_forward_length': { uint32: intermediateSize },
+      'deepseek2.expert_count': { uint32: numExperts },
+      'deepseek2.expert_used_count': { uint32: topK },
+      'deepseek2.expert_shared_count': { uint32: numSharedExperts },
+      'deepseek2.expert_group_count': { uint32: 1 },
+      'deepseek2.expert_group_used_count': { uint32: 1 },
+    },
+    tensors,
+  )
+  const weightBytes = tensors
+    .flatMap(tensor => [...tensor.parts()])
+    .reduce((sum, { byteLength }) => sum + byteLength, 0)
+  return { source: file, files: [file], weightBytes }
 }

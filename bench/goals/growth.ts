@@ -1,8 +1,8 @@
 /** How time grows: a line through time over T·k, and a power of the number of experts. Pure. */
 
-import type { DType } from '../harness/package.js'
 import type { Row } from '../harness/results.js'
 import { groupBy } from '../harness/tables.js'
+import type { WeightKind } from '../harness/weight-kinds.js'
 
 export interface LinearFit {
   slope: number
@@ -35,7 +35,7 @@ export function fitLine(points: readonly { x: number; y: number }[]): LinearFit 
 
 export interface Growth {
   shape: string
-  dtype: DType
+  dtype: WeightKind
   threads: number
   /** Microseconds per token and expert once calls are compute-bound, and the fit's quality. */
   perSlotUs: number
@@ -70,7 +70,7 @@ export function growthOverTokens(
 }
 
 export interface ExpertGrowth {
-  dtype: DType
+  dtype: WeightKind
   numTokens: number
   threads: number
   disturbed: boolean

@@ -2,17 +2,21 @@
 
 import { formatNumber } from '../../lib/cli/format.js'
 import { groupBy } from '../harness/tables.js'
-import type { PeerRow } from '../peers/peers-results.js'
-import { PEER_GOALS } from './goals.js'
+import type { ContextRow, PeerRow } from '../peers/peers-results.js'
+import { ENGINE_GOALS, OWN_GOALS, PEER_GOALS } from './goals.js'
 import { caseName, type Verdict } from './verdict.js'
+
+const OURS = 'sparse-experts'
+/** The one that a group's ratios are to. */
+const isOurs = ({ peer, dtype, group }: PeerRow) => peer === OURS && dtype === group
 
 export function judgePeers(rows: readonly PeerRow[]): Verdict[] {
   const cases = groupBy(rows, row => [row.group, row.shape, row.threads, row.numTokens].join(' '))
   return PEER_GOALS.flatMap(({ numTokens, group, ratio, peers: prefix, name }) =>
     cases.flatMap(([, peers]) => {
-      const ours = peers.find(({ peer }) => peer === 'sparse-experts')
+      const ours = peers.find(isOurs)
       if (!ours || ours.group !== group || !numTokens.includes(ours.numTokens)) return []
-      const counting = peers.filter(peer => peer !== ours && peer.peer.startsWith(prefix))
+      const counting = peers.filter(({ peer }) => peer !== OURS && peer.startsWith(prefix))
       const best = counting.sort((a, b) => a.ratio.median - b.ratio.median)[0]
       if (!best) return []
       return [
@@ -26,5 +30,47 @@ export function judgePeers(rows: readonly PeerRow[]): Verdict[] {
         },
       ]
     }),
+  )
+}
+
+/** Our codes beside our own floats, in the same rounds. */
+export function judgeOwn(rows: readonly PeerRow[], architecture: string): Verdict[] {
+  return OWN_GOALS.filter(
+    goal => goal.architecture === undefined || goal.architecture === architecture,
+  ).flatMap(({ numTokens, dtype, ratio }) =>
+    rows
+      .filter(
+        row =>
+          row.group === 'int4' && row.peer === OURS && row.dtype === dtype && row.numTokens === numTokens,
+      )
+      .map(row => ({
+        goal: `our own ${dtype} over int4, T=${numTokens}`,
+        what: caseName({ ...row, dtype: 'int4' }),
+        measured: `${formatNumber(row.ratio.median)}×`,
+        needed: `≥ ${ratio}×`,
+        holds: row.ratio.median >= ratio,
+        disturbed: row.disturbed,
+      })),
+  )
+}
+
+/** The whole-model engine: the experts' part of its time, by their share of the weights. */
+export function judgeEngine(contexts: readonly ContextRow[]): Verdict[] {
+  const cores = Math.max(0, ...contexts.map(({ threads }) => threads))
+  return ENGINE_GOALS.flatMap(({ numTokens, form, ratio, threads = cores, except }) =>
+    contexts
+      .filter(row => row.dtype === form && row.numTokens === numTokens && row.threads === threads)
+      .map(row => {
+        const measured = row.ratio.median * row.expertShare
+        const least = except?.[row.shape] ?? ratio
+        return {
+          goal: `faster than the experts of ${row.peer}, T=${numTokens} ${form}`,
+          what: caseName(row),
+          measured: `${formatNumber(measured)}×`,
+          needed: `≥ ${least}×`,
+          holds: measured >= least,
+          disturbed: row.disturbed,
+        }
+      }),
   )
 }

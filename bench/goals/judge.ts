@@ -1,19 +1,23 @@
 /** Sets results beside the goals of goals.ts. Pure: the same results give the same verdicts. */
 
-import { formatNumber, formatPercent } from '../../lib/cli/format.js'
+import { formatBytes, formatNumber, formatPercent } from '../../lib/cli/format.js'
 import { isExpertSweep } from '../harness/shapes.js'
+import { isStoredForm } from '../harness/weight-kinds.js'
 import type { Collected } from './collect.js'
 import {
   MAX_ASYNC_US,
+  MAX_CODES_LOAD_BYTES,
   MAX_CONTENTION,
+  MAX_HELD,
   MAX_LOAD_BYTES,
   MAX_SKEW,
   MAX_SYNC_US,
+  MIN_AVX2_CODE_GBS,
   MIN_LOAD_SPEED,
   SHARE_GOALS,
 } from './goals.js'
 import { judgeGrowth } from './judge-growth.js'
-import { judgePeers } from './judge-peers.js'
+import { judgeEngine, judgeOwn, judgePeers } from './judge-peers.js'
 import { judgeStages } from './judge-stages.js'
 import { caseName, type Verdict } from './verdict.js'
 
@@ -22,6 +26,8 @@ export function judge(collected: Collected): Verdict[] {
   const verdicts = [
     ...judgeShares(collected),
     ...judgePeers(collected.peerRows),
+    ...judgeOwn(collected.peerRows, architectureOf(collected)),
+    ...judgeEngine(collected.contexts),
     ...judgeSkew(collected),
     ...judgeContention(collected),
     ...judgeStages(collected.rows),
@@ -34,8 +40,13 @@ export function judge(collected: Collected): Verdict[] {
   return names.flatMap(name => verdicts.filter(({ goal }) => goal === name))
 }
 
-function judgeShares({ shares, machine }: Collected): Verdict[] {
+const architectureOf = ({ newest }: Collected) => newest?.environment.architecture ?? ''
+
+/** Codes on a processor with AVX2 alone are asked for a speed instead of a share. */
+function judgeShares(collected: Collected): Verdict[] {
+  const { shares, machine } = collected
   return shares.flatMap(row => {
+    if (isStoredForm(row.dtype) && architectureOf(collected) === 'avx2') return judgeCodeSpeed(row)
     const goal = SHARE_GOALS.find(({ numTokens }) => numTokens === row.numTokens)
     const least = goal?.share[row.dtype]
     if (!goal || least === undefined) return []
@@ -52,6 +63,20 @@ function judgeShares({ shares, machine }: Collected): Verdict[] {
       },
     ]
   })
+}
+
+function judgeCodeSpeed(row: Collected['shares'][number]): Verdict[] {
+  if (row.numTokens !== 1 || row.threads !== 1 || row.weightGBs === undefined) return []
+  return [
+    {
+      goal: 'speed of codes with AVX2, T=1',
+      what: caseName(row),
+      measured: `${formatNumber(row.weightGBs)} GB/s`,
+      needed: `≥ ${MIN_AVX2_CODE_GBS} GB/s`,
+      holds: row.weightGBs >= MIN_AVX2_CODE_GBS,
+      disturbed: row.disturbed,
+    },
+  ]
 }
 
 const LOADS = { zipf: 'Zipf', same_experts: 'all on k' }
@@ -102,19 +127,49 @@ function callVerdict(row: Collected['overheads'][number], goal: string, us: numb
   }
 }
 
+// Other processes change nothing in memory: none of these is ever disturbed.
+
+function judgeLoadPeak(row: Collected['loads'][number]): Verdict {
+  const bytes = row.peakBytes / row.weightBytes
+  return {
+    goal: 'memory at the peak of loading, over the weights',
+    what: caseName(row),
+    measured: `${bytes.toFixed(3)}×`,
+    needed: `≤ ${MAX_LOAD_BYTES}×`,
+    holds: bytes <= MAX_LOAD_BYTES,
+    disturbed: false,
+  }
+}
+
+function judgeHeld(row: Collected['loads'][number]): Verdict[] {
+  if (row.heldBytes === undefined) return []
+  const what = caseName(row)
+  const held = row.heldBytes / row.weightBytes
+  const most = row.dtype.endsWith('_K') ? MAX_HELD.kQuants : MAX_HELD.other
+  const beyond = row.peakBytes - row.heldBytes
+  return [
+    {
+      ...{ goal: 'memory held, over what is stored', what },
+      measured: `${held.toFixed(3)}×`,
+      needed: `≤ ${most}×`,
+      holds: held <= most,
+      disturbed: false,
+    },
+    {
+      ...{ goal: 'memory at the peak of loading codes, beyond what is held', what },
+      measured: beyond < 0 ? 'none' : formatBytes(beyond),
+      needed: `≤ ${formatBytes(MAX_CODES_LOAD_BYTES)}`,
+      holds: beyond <= MAX_CODES_LOAD_BYTES,
+      disturbed: false,
+    },
+  ]
+}
+
 function judgeLoad({ loads }: Collected): Verdict[] {
   return loads.flatMap(row => {
-    const bytes = row.peakBytes / row.weightBytes
     const what = caseName(row)
     return [
-      {
-        ...{ goal: 'memory at the peak of loading, over the weights', what },
-        measured: `${bytes.toFixed(3)}×`,
-        needed: `≤ ${MAX_LOAD_BYTES}×`,
-        holds: bytes <= MAX_LOAD_BYTES,
-        // Other processes change nothing in it.
-        disturbed: false,
-      },
+      ...(isStoredForm(row.dtype) ? judgeHeld(row) : [judgeLoadPeak(row)]),
       {
         ...{ goal: 'speed of loading over that of cat', what },
         measured: formatPercent(row.speed.median),

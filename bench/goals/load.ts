@@ -4,27 +4,29 @@ import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { holding } from '../harness/layers.js'
 import { peakRssBytes, resetPeakRss } from '../harness/memory.js'
 import { countEndedChild, isDisturbed, leastDisturbed, watchLoad } from '../harness/other-load.js'
-import { type DType, MoeLayer } from '../harness/package.js'
+import { MoeLayer } from '../harness/package.js'
 import { type Contestant, median, type RoundOptions, ratioOf, runRounds } from '../harness/rounds.js'
 import type { BenchShape } from '../harness/shapes.js'
-import { writeCheckpoint } from './checkpoint.js'
+import { type PublishedKind, writeCheckpoint } from './checkpoint.js'
 import type { LoadRow } from './goals-results.js'
 
 export async function measureLoad(
   shape: BenchShape,
-  dtype: Exclude<DType, 'f32'>,
+  dtype: PublishedKind,
   threads: number,
   { retries, ...rounds }: RoundOptions & { retries: number },
 ): Promise<LoadRow> {
   const directory = mkdtempSync(path.join(os.tmpdir(), 'sparse-experts-load-'))
   try {
-    const { files, weightBytes } = await writeCheckpoint(shape, dtype, directory)
-    const load = () => MoeLayer.load(directory, { layer: 0, device: 'cpu', dtype, threads })
+    const { source, files, weightBytes } = await writeCheckpoint(shape, dtype, directory)
+    const load = () => MoeLayer.load(source, { layer: 0, device: 'cpu', threads, ...holding(dtype) })
     const before = await resetPeakRss()
     const first = await load()
     const peakBytes = peakRssBytes() - before
+    const heldBytes = first.stats().hostBytes
     first.dispose()
     const ours = contestantOf(async () => {
       const began = performance.now()
@@ -40,7 +42,7 @@ export async function measureLoad(
     })
     const [loads, cats] = [times[0]!.rounds, times[1]!.rounds]
     return {
-      ...{ shape: shape.name, dtype, threads, weightBytes, peakBytes },
+      ...{ shape: shape.name, dtype, threads, weightBytes, heldBytes, peakBytes },
       ...{ loadMs: median(loads), catMs: median(cats), speed: ratioOf(cats, loads) },
       ...{ foreignCores, disturbed: isDisturbed(foreignCores) },
     }

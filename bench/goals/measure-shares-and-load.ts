@@ -61,13 +61,14 @@ const nameOf = (row: { shape: string; dtype: string; threads: number; numTokens?
 
 const shareLine = (row: ShareRow) =>
   `${nameOf(row)}  ${formatDuration(row.medianMs).padStart(8)}  ${formatPercent(row.share.median)} of what the ${row.bound === 'memory' ? 'memory' : 'arithmetic'} allows` +
-  ` (${formatPercent(row.share.low)}–${formatPercent(row.share.high)})${disturbance(row)}`
+  ` (${formatPercent(row.share.low)}–${formatPercent(row.share.high)})${row.weightGBs === undefined ? '' : `, ${formatNumber(row.weightGBs)} GB/s of weights`}${disturbance(row)}`
 
 const skewLine = (row: SkewRow) =>
   `${nameOf(row)}  ${row.load}: ${formatNumber(row.ratio.median)}× uniform; by bytes and FLOPs ${formatNumber(row.least)}×${disturbance(row)}`
 
 const loadLine = (row: LoadRow) =>
   `${nameOf(row)}  load ${formatDuration(row.loadMs)}, cat ${formatDuration(row.catMs)}; ${formatBytes(row.weightBytes)},` +
+  (row.heldBytes === undefined ? '' : ` held ${formatBytes(row.heldBytes)},`) +
   ` at the peak ${formatBytes(row.peakBytes)}${disturbance(row)}`
 
 await runCommand(GOALS_USAGE, args => main(parseGoalsOptions(args)))

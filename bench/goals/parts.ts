@@ -2,13 +2,23 @@
 
 import { spawnSync } from 'node:child_process'
 import path from 'node:path'
+import { isStoredForm, type WeightKind } from '../harness/weight-kinds.js'
+import { MODEL_FORMS } from '../peers/llama/model.js'
+import type { PeerGroup } from '../peers/peers-options.js'
 import type { GoalsOptions, Part } from './goals-options.js'
 
 const bench = path.resolve(import.meta.dirname, '..')
 
-/** Script and arguments of a part, less the file of its results; null where there is nothing to run: no peer computes in f16. */
+/** Which group of peers stands beside a kind of weights: int4 and int8 have the bits of Q4_0 and Q8_0. No peer computes in f16. */
+const PEER_GROUP: Partial<Record<WeightKind, PeerGroup>> = {
+  ...{ f32: 'f32', bf16: 'bf16' },
+  ...{ q4_0: 'int4', q8_0: 'int8' },
+}
+
+/** Script and arguments of a part, less the file of its results; null where there is nothing to run. */
 export function commandOf(part: Part, options: GoalsOptions): { script: string; args: string[] } | null {
   const { shapes, dtypes, threads, rounds, retries, quick } = options
+  const floats = dtypes.filter(dtype => !isStoredForm(dtype))
   const list = (values: readonly (string | number)[]) => values.join(',')
   const repeats = ['--rounds', String(rounds), '--retries', String(retries)]
   const filter = ['--filter', list(shapes)]
@@ -26,33 +36,45 @@ export function commandOf(part: Part, options: GoalsOptions): { script: string; 
         ],
       }
     case 'peers': {
-      const groups = dtypes.filter(dtype => dtype !== 'f16')
+      const groups = dtypes.flatMap(dtype => PEER_GROUP[dtype] ?? [])
       if (groups.length === 0) return null
       const args = [...filter, '--only', list(groups), ...tokens([1, 8, 64, 512], [1, 64]), ...repeats]
       return { script: 'peers/measure-peers.ts', args: [...args, ...(quick ? ['--block', '20'] : [])] }
     }
+    case 'engine': {
+      const forms = MODEL_FORMS.filter(form => dtypes.includes(form))
+      if (forms.length === 0) return null
+      const args = [...filter, '--only', 'context', '--form', list(forms), '--threads', list(threads)]
+      return {
+        script: 'peers/measure-peers.ts',
+        args: [...args, ...tokens([1, 8, 64, 512], [1, 64]), ...repeats, ...(quick ? ['--block', '20'] : [])],
+      }
+    }
     case 'contention':
+      if (floats.length === 0) return null
       return {
         script: 'layer/measure-contention.ts',
-        args: [...filter, '--dtype', list(dtypes), ...tokens([1, 8, 64, 512], [8]), ...repeats],
+        args: [...filter, '--dtype', list(floats), ...tokens([1, 8, 64, 512], [8]), ...repeats],
       }
     case 'cells':
+      if (floats.length === 0) return null
       return {
         script: 'layer/measure-layers.ts',
         args: [
           ...filter,
           ...cells,
-          ...['--stages', 'off', '--dtype', list(dtypes)],
+          ...['--stages', 'off', '--dtype', list(floats)],
           ...tokens([1, 64, 128, 512, 2048], [1, 64, 128, 256]),
           ...time,
         ],
       }
     case 'sweep':
+      if (floats.length === 0) return null
       return {
         script: 'layer/measure-layers.ts',
         args: [
           ...['--sweep', 'experts', ...(quick ? ['--filter', 'E8,E16,E32'] : []), ...cells],
-          ...['--stages', 'off', '--dtype', list(dtypes), ...tokens([1, 64], [1]), ...time],
+          ...['--stages', 'off', '--dtype', list(floats), ...tokens([1, 64], [1]), ...time],
         ],
       }
   }

@@ -9,10 +9,10 @@ import type { LimitsProbe } from '../harness/limits-probe.js'
 import type { BenchLoad } from '../harness/load.js'
 import { bestOf, lastLevelCacheBytes, limitsFor, type MachineLimits } from '../harness/machine.js'
 import { isDisturbed, leastDisturbed, watchLoad } from '../harness/other-load.js'
-import type { DType } from '../harness/package.js'
 import { type CallWork, type Limits, rooflineMs } from '../harness/roofline.js'
 import { type Contestant, median, type RoundOptions, ratioOf, runRounds } from '../harness/rounds.js'
 import type { BenchShape } from '../harness/shapes.js'
+import { layerStoredBytes, type WeightKind } from '../harness/weight-kinds.js'
 import type { ShareRow, SkewRow } from './goals-results.js'
 
 export interface ShareOptions extends RoundOptions {
@@ -41,14 +41,13 @@ interface Entry {
 
 export async function measureShares(
   shape: BenchShape,
-  dtype: DType,
+  dtype: WeightKind,
   threads: number,
   probe: LimitsProbe,
   options: ShareOptions,
 ): Promise<Shares> {
   const making = { shape, dtype, threads, device: 'cpu' }
-  const { numExperts, hiddenSize, intermediateSize } = shape.config
-  const layerBytes = 3 * numExperts * hiddenSize * intermediateSize * (dtype === 'f32' ? 4 : 2)
+  const layerBytes = layerStoredBytes(shape.config, dtype)
   const { layers } = makeLayers(making, copiesOf(layerBytes, lastLevelCacheBytes(), CACHE_TIMES), false)
   try {
     const cells = [
@@ -95,6 +94,7 @@ export async function measureShares(
           const least = limits.map(pair => rooflineMs(work, meanLimits(pair, dtype, threads)).ms)
           return {
             ...{ ...name, numTokens, medianMs: median(rounds), share: ratioOf(least, rounds), ...watched },
+            weightGBs: work.weightBytes / median(rounds) / 1e6,
             bound: rooflineMs(work, limitsFor(machine, dtype, threads)!).bound,
           }
         }),
@@ -124,7 +124,7 @@ function contestantOf(call: () => unknown, probe: LimitsProbe, limits: Entry['li
   }
 }
 
-function meanLimits(pair: readonly MachineLimits[], dtype: DType, threads: number): Limits {
+function meanLimits(pair: readonly MachineLimits[], dtype: WeightKind, threads: number): Limits {
   const found = pair.map(limits => limitsFor(limits, dtype, threads, 'median')!)
   const mean = (of: (limits: Limits) => number) =>
     found.reduce((sum, limits) => sum + of(limits), 0) / found.length

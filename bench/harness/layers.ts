@@ -2,15 +2,16 @@
 
 import { makeInputs } from './inputs.js'
 import type { BenchLoad } from './load.js'
-import { type DType, MoeLayer, type MoeWeights } from './package.js'
+import { MoeLayer, type MoeWeights } from './package.js'
 import { type CallWork, meanWork } from './roofline.js'
 import type { BenchShape } from './shapes.js'
 import type { Trace } from './trace.js'
+import { arithmeticOf, isStoredForm, type WeightKind } from './weight-kinds.js'
 import { makeBenchWeights } from './weights.js'
 
 export interface LayerMaking {
   shape: BenchShape
-  dtype: DType
+  dtype: WeightKind
   device: string
   threads: number
 }
@@ -19,9 +20,14 @@ export interface LayerMaking {
 export function makeLayers({ shape, dtype, device, threads }: LayerMaking, copies: number, isDense: boolean) {
   const { config, weights } = makeBenchWeights(shape, dtype)
   const create = (changes: { topK?: number } = {}, kept: MoeWeights = weights) =>
-    MoeLayer.create({ ...config, ...changes }, kept, { device: device as 'cpu', dtype, threads })
+    MoeLayer.create({ ...config, ...changes }, kept, { device: device as 'cpu', threads, ...holding(dtype) })
   const layers = Array.from({ length: copies }, () => create())
   return { layers, dense: isDense ? create({ topK: config.numExperts }) : null }
+}
+
+/** The options of a layer that is to hold weights of that kind as they are. */
+export function holding(kind: WeightKind) {
+  return { dtype: arithmeticOf(kind), weights: isStoredForm(kind) ? ('stored' as const) : ('auto' as const) }
 }
 
 export interface Calls {

@@ -8,7 +8,8 @@ import { readFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { countEndedChild, isDisturbed, watchLoad } from './other-load.js'
-import { type DType, devices } from './package.js'
+import { devices } from './package.js'
+import { arithmeticOf, type WeightKind } from './weight-kinds.js'
 
 export interface Rate {
   best: number
@@ -119,12 +120,12 @@ export function bestOf(a: MachineLimits, b: MachineLimits): MachineLimits {
  */
 export function limitsFor(
   machine: MachineLimits,
-  dtype: DType,
+  kind: WeightKind,
   threads: number,
   rate: keyof Rate = 'best',
 ): { bytesPerSecond: number; flopsPerSecond: number } | null {
   const row = machine.threads.find(limits => limits.threads === threads)
-  const peak = (dtype === 'bf16' ? row?.bf16Gflops : undefined) ?? row?.fmaGflops
+  const peak = (arithmeticOf(kind) === 'bf16' ? row?.bf16Gflops : undefined) ?? row?.fmaGflops
   if (!row || !peak) return null
   return { bytesPerSecond: row.readGBs[rate] * 1e9, flopsPerSecond: peak[rate] * 1e9 }
 }

@@ -102,11 +102,20 @@ export function overheadLine(overhead: Overhead): string {
   )
 }
 
+/** Held over stored, in brackets; '' where an earlier result does not say. */
+export function heldText({
+  layerBytes,
+  copies,
+  storedBytes,
+}: Pick<Memory, 'layerBytes' | 'copies' | 'storedBytes'>): string {
+  return storedBytes === undefined ? '' : ` (${(layerBytes / copies / storedBytes).toFixed(3)} × stored)`
+}
+
 export function memoryLine({ shape, device, dtype, threads, copies, ...memory }: Memory): string {
   const layers = copies === 1 ? 'layer' : `${copies} layers`
   return (
     `${shape} ${device} ${dtype} ${threads}t memory`.padEnd(LABEL_WIDTH) +
-    ` ${layers} ${formatBytes(memory.layerBytes)}, scratch ${formatBytes(memory.workspaceBytes)}, ` +
+    ` ${layers} ${formatBytes(memory.layerBytes)}${heldText({ copies, ...memory })}, scratch ${formatBytes(memory.workspaceBytes)}, ` +
     `grown while running ${formatBytes(memory.grownBytes)}, process at most ${formatBytes(memory.peakRssBytes)}`
   )
 }

@@ -7,6 +7,7 @@ import type { BenchLoad } from './load.js'
 import type { Environment, MachineLimits } from './machine.js'
 import type { DType, PhaseSeconds } from './package.js'
 import type { Ratio } from './rounds.js'
+import type { WeightKind } from './weight-kinds.js'
 
 /** Times of one cell. */
 export interface Timing {
@@ -24,7 +25,8 @@ export interface CellName {
   what: string
   shape: string
   device: string
-  dtype: DType
+  /** What the layer holds. */
+  dtype: WeightKind
   load: BenchLoad
   numTokens: number
   threads: number
@@ -62,6 +64,8 @@ export interface Memory extends Omit<CellName, 'what' | 'load' | 'numTokens'> {
   copies: number
   /** Of all copies, as the library counts it. */
   layerBytes: number
+  /** Of the matrices and the router of one copy, as a checkpoint stores them. */
+  storedBytes?: number
   /** Scratch, as the library counts it; shared by the layers of a device. */
   workspaceBytes: number
   /** By how much the process grew from the first cell to its peak: scratch, inputs, outputs. */

@@ -1,9 +1,10 @@
 /** Expands the options to groups of cells: one group per layer that has to be made, each with the cells measured on it. */
 
 import type { BenchLoad } from '../harness/load.js'
-import { type DType, plan } from '../harness/package.js'
+import { plan } from '../harness/package.js'
 import { type BenchShape, shapeNamed } from '../harness/shapes.js'
 import type { Trace } from '../harness/trace.js'
+import { isStoredForm, type WeightKind } from '../harness/weight-kinds.js'
 import type { BenchOptions } from './layer-options.js'
 
 /** A reference forward of more FLOPs than this takes seconds. */
@@ -19,7 +20,7 @@ export interface LayerCell {
 
 export interface Group {
   shape: BenchShape
-  dtype: DType
+  dtype: WeightKind
   device: string
   threads: number
   layerCells: LayerCell[]
@@ -38,7 +39,8 @@ export function groupsOf(
   for (const name of options.shapes) {
     const shape = shapeNamed(name)!
     for (const dtype of options.dtypes) {
-      for (const device of devices) {
+      // Codes are multiplied in place on the CPU.
+      for (const device of isStoredForm(dtype) ? devices.filter(id => id === 'cpu') : devices) {
         const slow = device === 'reference'
         const most = options.quick ? REFERENCE_FLOPS_QUICK : REFERENCE_FLOPS
         // Threads are the CPU's; elsewhere there is one way to run.
@@ -51,7 +53,10 @@ export function groupsOf(
           const layerCells = loads.flatMap(load => tokens.map(numTokens => ({ load, numTokens })))
           if (layerCells.length === 0) continue
           const stageTokens =
-            options.stages && device === 'cpu' && shape.expertsOfAllRanks === undefined
+            options.stages &&
+            device === 'cpu' &&
+            !isStoredForm(dtype) &&
+            shape.expertsOfAllRanks === undefined
               ? tokens.filter(numTokens => STAGE_TOKENS.includes(numTokens))
               : []
           groups.push({ shape, dtype, device, threads, layerCells, stageTokens })

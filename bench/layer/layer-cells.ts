@@ -9,10 +9,11 @@ import { callsOf, makeLayers } from '../harness/layers.js'
 import { limitsFor, type MachineLimits } from '../harness/machine.js'
 import { availableBytes, peakRssBytes, resetPeakRss } from '../harness/memory.js'
 import { isDisturbed } from '../harness/other-load.js'
-import { type LayerStats, type MoeLayer, type PhaseSeconds, plan } from '../harness/package.js'
+import type { LayerStats, MoeLayer, PhaseSeconds } from '../harness/package.js'
 import type { CellName, Memory, Overhead, Row, Timing } from '../harness/results.js'
 import { figuresOf, type Limits } from '../harness/roofline.js'
 import type { Trace } from '../harness/trace.js'
+import { layerStoredBytes } from '../harness/weight-kinds.js'
 import type { Group, LayerCell } from './cell-groups.js'
 import { type CellOptions, timeAsync, timeCell } from './time-cell.js'
 
@@ -44,10 +45,12 @@ export async function measureLayers(
 ): Promise<MeasuredGroup | { reason: string }> {
   const { shape, dtype, device, threads } = group
   const name: Omit<CellName, 'what' | 'load' | 'numTokens'> = { shape: shape.name, device, dtype, threads }
-  const layerBytes = plan(shape.config, 1, device as 'cpu', { dtype }).residentBytes
+  const layerBytes = layerStoredBytes(shape.config, dtype)
   const copies = device === 'reference' ? 1 : copiesOf(layerBytes, options.cacheBytes, options.quick ? 4 : 16)
   const isDense = options.dense && device !== 'reference'
-  const needed = layerBytes * (1 + copies + (isDense ? 1 : 0))
+  // What a layer is made of is there beside it; stored forms begin as random values of bf16.
+  const sourceBytes = Math.max(layerBytes, layerStoredBytes(shape.config, 'bf16'))
+  const needed = sourceBytes + layerBytes * (1 + copies + (isDense ? 1 : 0))
   if (needed > 0.9 * availableBytes()) {
     return { reason: `needs ${(needed / 1e9).toFixed(1)} GB of memory` }
   }
@@ -70,6 +73,7 @@ export async function measureLayers(
     const memory = {
       ...{ ...name, copies },
       layerBytes: sum(({ hostBytes, deviceBytes }) => hostBytes + deviceBytes),
+      storedBytes: layerBytes,
       workspaceBytes: Math.max(...stats.map(({ workspaceBytes }) => workspaceBytes)),
       grownBytes: Math.max(0, peakRssBytes() - before),
       peakRssBytes: peakRssBytes(),

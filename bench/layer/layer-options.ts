@@ -1,15 +1,15 @@
 /** The command line of `npm run bench`, checked: a word that means nothing is an error, not an empty table. */
 
-import { DTYPES, isOn, matching, numbers, parseValues, words } from '../harness/command-line.js'
+import { isOn, matching, numbers, parseValues, words } from '../harness/command-line.js'
 import type { BenchLoad } from '../harness/load.js'
-import type { DType } from '../harness/package.js'
 import { BENCH_SHAPES, type BenchShape, EXPERT_SWEEP } from '../harness/shapes.js'
+import { WEIGHT_KINDS, type WeightKind } from '../harness/weight-kinds.js'
 
 export const USAGE = `npm run bench -- [options]
   --filter A,B      shapes whose name contains one of these words (default: all)
   --sweep experts   instead of the models, one shape with 8 to 512 experts
   --device A,B      reference, cpu, cuda (default: all that serve; the others are named as not measured)
-  --dtype A,B       f32, bf16, f16 (default: all)
+  --dtype A,B       f32, bf16, f16, or what the weights are stored in: q4_0, q4_K, mxfp4, q8_0, fp8 (default: all)
   --tokens A,B      rows of a call (default: 1,2,4,8,16,32,64,128,512,2048)
   --load A,B        gate (the random router runs), uniform, zipf, same_experts, traced (replayed; default: gate,uniform,zipf,traced)
   --threads A,B     threads per forward (default: all cores)
@@ -24,7 +24,7 @@ export const USAGE = `npm run bench -- [options]
 export interface BenchOptions {
   shapes: string[]
   devices: string[]
-  dtypes: DType[]
+  dtypes: WeightKind[]
   tokens: number[]
   loads: BenchLoad[]
   /** 0: all cores. */
@@ -58,7 +58,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
       shapes.map(shape => shape.name),
     ),
     devices: words('device', values.device, DEVICES) ?? DEVICES,
-    dtypes: words('dtype', values.dtype, DTYPES) ?? [...DTYPES],
+    dtypes: words('dtype', values.dtype, WEIGHT_KINDS) ?? [...WEIGHT_KINDS],
     tokens:
       numbers('tokens', values.tokens, 1) ?? (quick ? [1, 64] : [1, 2, 4, 8, 16, 32, 64, 128, 512, 2048]),
     loads: words('load', values.load, LOADS) ?? [...DEFAULT_LOADS],

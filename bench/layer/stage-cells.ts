@@ -10,6 +10,7 @@ import { availableBytes } from '../harness/memory.js'
 import { type MoeConfig, stages, Tensor } from '../harness/package.js'
 import type { Row } from '../harness/results.js'
 import { type CallWork, figuresOf, meanWork } from '../harness/roofline.js'
+import { arithmeticOf } from '../harness/weight-kinds.js'
 import { makeBenchWeights } from '../harness/weights.js'
 import type { Group } from './cell-groups.js'
 import { type CellOptions, timeCell } from './time-cell.js'
@@ -78,6 +79,7 @@ function makeTensors({ shape, dtype }: Group): LayerTensors {
   const { hiddenSize, intermediateSize, numExperts } = shape.config
   const { experts, router } = makeBenchWeights(shape, dtype).weights
   const matrixLength = intermediateSize * hiddenSize
+  const arithmetic = arithmeticOf(dtype)
   const make = (length: number) => (dtype === 'f32' ? new Float32Array(length) : new Uint16Array(length))
   const gateUp = make(2 * numExperts * matrixLength)
   const down = make(numExperts * matrixLength)
@@ -88,8 +90,8 @@ function makeTensors({ shape, dtype }: Group): LayerTensors {
   }
   return {
     router: Tensor.from(router!.weight as Float32Array, [numExperts, hiddenSize]),
-    gateUp: Tensor.from(gateUp, [numExperts, 2 * intermediateSize, hiddenSize], { dtype }),
-    down: Tensor.from(down, [numExperts, hiddenSize, intermediateSize], { dtype }),
+    gateUp: Tensor.from(gateUp, [numExperts, 2 * intermediateSize, hiddenSize], { dtype: arithmetic }),
+    down: Tensor.from(down, [numExperts, hiddenSize, intermediateSize], { dtype: arithmetic }),
   }
 }
 

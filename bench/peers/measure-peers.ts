@@ -108,9 +108,11 @@ async function compareShape(
 async function showContext(layer: PeerLayer, options: PeersOptions, results: PeerResults): Promise<void> {
   try {
     results.versions['node-llama-cpp'] = installLlama()
-    for (const row of await measureContext(layer, options)) {
-      results.contexts.push(row)
-      console.log(contextLine(row))
+    for (const form of options.forms) {
+      for (const row of await measureContext(layer, form, options)) {
+        results.contexts.push(row)
+        console.log(contextLine(row))
+      }
     }
   } catch (error) {
     const reason = (error as Error).message.split('\n')[0]!

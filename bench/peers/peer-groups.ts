@@ -11,7 +11,10 @@ import { createTorch } from './torch.js'
 /** What it is called where it cannot be made, and how it is made; throws with the reason. */
 export type Maker = [what: string, make: (layer: PeerLayer) => Promise<Peer> | Peer]
 
-const ours = (dtype: 'f32' | 'bf16'): Maker => [`sparse-experts ${dtype}`, layer => createOurs(layer, dtype)]
+const ours = (dtype: 'f32' | 'bf16' | 'int8' | 'int4'): Maker => [
+  `sparse-experts ${dtype}`,
+  layer => createOurs(layer, dtype),
+]
 const onnx = (kind: 'f32' | 'int8' | 'int4'): Maker => [
   `onnxruntime-node ${kind}`,
   layer => createOnnxRuntime(layer, kind),
@@ -29,5 +32,7 @@ export const PEER_GROUPS: Readonly<Record<PeerGroup, readonly Maker[]>> = {
   ],
   // Of the Node packages none computes in bf16: who would take ours in bf16 would else take theirs in f32.
   bf16: [ours('bf16'), torch('bf16'), onnx('f32')],
-  quantized: [ours('bf16'), onnx('int8'), onnx('int4')],
+  // Each quantises the same weights by its own rule. Beside ours also what it would take without codes.
+  int8: [ours('int8'), onnx('int8'), ours('bf16')],
+  int4: [ours('int4'), onnx('int4'), ours('bf16'), ours('f32')],
 }

@@ -8,13 +8,13 @@ export interface PeerRow {
   shape: string
   numTokens: number
   threads: number
-  /** Those that are measured against each other: f32, bf16 or quantized. */
+  /** Those that are measured against each other: f32, bf16, int8, int4; quantized in earlier results. */
   group: string
   peer: string
   dtype: string
   medianMs: number
   tokensPerSecond: number
-  /** Their time over ours of the same run; ours in bf16 beside quantized weights. 1 for ourselves. */
+  /** Their time over ours of the same run; in a group's own dtype (quantized: in bf16). 1 for ourselves. */
   ratio: Ratio
   /** ‖theirs − ours‖ / ‖ours‖ on one input, ours in f32. */
   outputError: number
@@ -30,7 +30,7 @@ export interface ContextRow {
   peer: string
   dtype: string
   layerMs: number
-  /** Its time over that of our layer, which has no attention. */
+  /** Its time over that of our layer of the same file, which has no attention. */
   ratio: Ratio
   /** Of the weights that a token meets in its layer, those that our layer has too. */
   expertShare: number
@@ -65,8 +65,8 @@ export function peerLine(row: PeerRow): string {
 
 export function contextLine(row: ContextRow): string {
   return (
-    `${row.shape.padEnd(18)}${String(row.numTokens).padStart(5)}  ${row.peer.padEnd(23)}${row.dtype.padEnd(5)}` +
-    `${formatDuration(row.layerMs).padStart(10)} per layer with attention; experts are ${formatPercent(row.expertShare)} of its weights` +
+    `${row.shape.padEnd(18)}${String(row.numTokens).padStart(5)}  ${row.peer.padEnd(23)}${row.dtype.padEnd(6)}` +
+    `${formatDuration(row.layerMs).padStart(10)} per layer with attention, ${formatNumber(row.ratio.median)}× ours; experts are ${formatPercent(row.expertShare)} of its weights` +
     (row.disturbed ? `  ~ ${formatNumber(row.foreignCores ?? 0)} cores of other load` : '')
   )
 }

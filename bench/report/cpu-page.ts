@@ -6,7 +6,7 @@ import { growthOverExperts, growthOverTokens } from '../goals/growth.js'
 import { judge } from '../goals/judge.js'
 import { verdictSummary, verdictTable } from '../goals/verdict-table.js'
 import { limitsFor } from '../harness/machine.js'
-import { aroundText, denseText, machineLines } from '../harness/result-lines.js'
+import { aroundText, denseText, heldText, machineLines } from '../harness/result-lines.js'
 import type { Row } from '../harness/results.js'
 import { rooflineMs } from '../harness/roofline.js'
 import { shapeNamed } from '../harness/shapes.js'
@@ -213,7 +213,7 @@ function overheadSection({ overheads, memory }: Collected): string[] {
         device,
         `${disturbed ? '~' : ''}${formatNumber(forwardSyncUs)} µs`,
         `${disturbed ? '~' : ''}${formatNumber(forwardUs)} µs`,
-        used ? formatBytes(used.layerBytes / used.copies) : '–',
+        used ? formatBytes(used.layerBytes / used.copies) + heldText(used) : '–',
         used ? formatBytes(used.workspaceBytes) : '–',
         used ? formatBytes(used.grownBytes) : '–',
       ]

@@ -49,7 +49,7 @@ export function readmeTable(
 ): string {
   const most = Math.max(0, ...peerRows.map(row => row.threads))
   const ours = peerRows.filter(
-    row => row.peer === 'sparse-experts' && row.group !== 'quantized' && row.threads === most,
+    row => row.peer === 'sparse-experts' && row.group === row.dtype && row.threads === most,
   )
   const cases = ours
     .filter(row => README_TOKENS.includes(row.numTokens))

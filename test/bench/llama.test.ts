@@ -2,9 +2,11 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { type GgufTensor, writeGguf } from '../../bench/peers/llama/gguf.js'
+import { type GgufTensor, writeGguf } from '../../bench/harness/gguf-writer.js'
+import type { MoeConfig } from '../../bench/harness/package.js'
 import { perLayerMs } from '../../bench/peers/llama/measure-llama.js'
 import { layerWeights, writeModel } from '../../bench/peers/llama/model.js'
+import { MoeLayer } from '../../lib/index.js'
 
 let directory: string
 beforeEach(() => {
@@ -42,20 +44,45 @@ describe('a GGUF file', () => {
   })
 })
 
-it('holds a model whose layers are all that grows', () => {
-  const config = {
-    ...{ hiddenSize: 64, intermediateSize: 32, numExperts: 4, topK: 2 },
-    ...{ scoringFunc: 'softmax' as const, normTopkProb: true as const, normOrder: 1 },
+describe.each([
+  ['bf16', 0, 16],
+  ['q8_0', 0, 8.5],
+  ['q4_0', 1, 4.5],
+  ['mxfp4', 2, 4.25],
+] as const)('a model in %s with %i shared experts', (form, numSharedExperts, bits) => {
+  const config: MoeConfig = {
+    ...{ hiddenSize: 64, intermediateSize: 32, numExperts: 4, topK: 2, numSharedExperts },
+    ...{ scoringFunc: 'softmax', normTopkProb: true },
   }
-  const sizeOf = (layers: number) => {
+  const write = (layers: number) => {
     const file = path.join(directory, `${layers}.gguf`)
-    writeModel(file, config, layers)
-    return statSync(file).size
+    writeModel(file, config, layers, form)
+    return file
   }
-  const [one, two, three] = [1, 2, 3].map(sizeOf) as [number, number, number]
-  const experts = 2 * 3 * 4 * 64 * 32
-  expect(two - one).toBeGreaterThan(experts)
-  expect(Math.abs(three - two - (two - one))).toBeLessThan(64)
+
+  it('grows by its layers alone', () => {
+    const [one, two, three] = [1, 2, 3].map(layers => statSync(write(layers)).size) as [
+      number,
+      number,
+      number,
+    ]
+    const experts = 3 * (4 + numSharedExperts) * 64 * 32
+    const attention = 64 * 128 * (2 * 4 + 2)
+    const matrices = ((experts + attention) * bits) / 8
+    // Norms, the router in f32 and the table of tensors.
+    expect(two - one).toBeGreaterThan(matrices)
+    expect(two - one).toBeLessThan(matrices + 4 * (4 * 64 + 2 * 64 + 2 * 128) + 2048)
+    expect(Math.abs(three - two - (two - one))).toBeLessThan(64)
+  })
+
+  it('has layers that the package reads as they are stored', async () => {
+    const layer = await MoeLayer.load(write(1), { layer: 0, device: 'reference', weights: 'stored' })
+    expect(layer.weightFormat.down).toMatchObject({ stored: form })
+    expect(layer.config.sharedIntermediateSize).toBe(32 * numSharedExperts)
+    const { output } = layer.forwardSync(new Float32Array(64).fill(1))
+    expect(output.every(Number.isFinite)).toBe(true)
+    layer.dispose()
+  })
 })
 
 it('takes a layer for half of what three layers cost more than one', () => {

@@ -9,7 +9,7 @@ describe('the command line of the benchmark', () => {
     const options = parseOptions([])
     expect(options.shapes).toContain('DeepSeek-V3-EP8')
     expect(options.devices).toEqual(['reference', 'cpu', 'cuda'])
-    expect(options.dtypes).toEqual(['f32', 'bf16', 'f16'])
+    expect(options.dtypes).toEqual(['f32', 'bf16', 'f16', 'q4_0', 'q4_K', 'mxfp4', 'q8_0', 'fp8'])
     expect(options.tokens).toEqual([1, 2, 4, 8, 16, 32, 64, 128, 512, 2048])
     expect([options.stages, options.dense, options.quick]).toEqual([true, true, false])
   })
@@ -59,14 +59,15 @@ describe('the command line of the benchmark', () => {
 
 describe('the command line of the peers', () => {
   it('means four shapes and all groups by default, never a rank that has no gate', () => {
-    const { shapes, parts, tokens, rounds } = parsePeersOptions([])
+    const { shapes, parts, forms, tokens, rounds } = parsePeersOptions([])
     expect(shapes.map(({ name }) => name)).toEqual([
       'DeepSeek-V2-Lite',
       'OLMoE-1B-7B',
       'Qwen3-30B-A3B',
       'small',
     ])
-    expect(parts).toEqual(['f32', 'bf16', 'quantized', 'context'])
+    expect(parts).toEqual(['f32', 'bf16', 'int8', 'int4', 'context'])
+    expect(forms).toEqual(['bf16', 'q4_0', 'q4_K', 'mxfp4', 'q8_0'])
     expect(tokens).toEqual([1, 8, 64, 512])
     expect(rounds).toBe(5)
     expect(() => parsePeersOptions(['--filter', 'EP8'])).toThrow(UsageError)

@@ -1,18 +1,20 @@
 /**
  * node-llama-cpp for context: it takes whole models only, so one layer of it is half of what three layers take more than one. Attention
- * is in that figure, and its weights and inputs are not ours: no ratio to build on, but the order of magnitude.
+ * is in that figure, and its inputs are not ours. Both read the same file.
  */
 
-import { readFileSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import path from 'node:path'
+import { holding } from '../../harness/layers.js'
 import { isDisturbed, leastDisturbed, watchLoad } from '../../harness/other-load.js'
-import { createOurs } from '../../harness/our-layer.js'
+import { contestantOf as ourContestant } from '../../harness/our-layer.js'
+import { MoeLayer } from '../../harness/package.js'
 import { installPackages, packageVersion } from '../../harness/packages.js'
-import type { Peer, PeerLayer } from '../../harness/peer.js'
-import { median, ratioOf, runRounds } from '../../harness/rounds.js'
+import type { PeerLayer } from '../../harness/peer.js'
+import { type Contestant, median, ratioOf, runRounds } from '../../harness/rounds.js'
 import type { PeersOptions } from '../peers-options.js'
 import type { ContextRow } from '../peers-results.js'
-import { layerWeights, VOCABULARY, writeModel } from './model.js'
+import { layerWeights, type ModelForm, VOCABULARY, writeModel } from './model.js'
 
 const NAME = 'node-llama-cpp'
 const directory = import.meta.dirname
@@ -48,20 +50,26 @@ export function installLlama(): string {
   return packageVersion(directory, NAME)
 }
 
-/** Rows for a shape without shared experts, which its architecture does not have. */
-export async function measureContext(layer: PeerLayer, options: PeersOptions): Promise<ContextRow[]> {
-  if (layer.weights.shared) throw new Error('its architecture here has no shared experts')
+export async function measureContext(
+  layer: PeerLayer,
+  form: ModelForm,
+  options: PeersOptions,
+): Promise<ContextRow[]> {
   const files = Object.values(LAYERS).map(count => path.join(layer.directory, `${count}.gguf`))
-  for (const [index, count] of Object.values(LAYERS).entries()) writeModel(files[index]!, layer.config, count)
+  for (const [index, count] of Object.values(LAYERS).entries())
+    writeModel(files[index]!, layer.config, count, form)
   const { getLlama } = (await import(
     path.join(directory, 'node_modules', NAME, 'dist/index.js')
   )) as LlamaModule
   const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: layer.threads })
   const rows: ContextRow[] = []
-  const ours = createOurs(layer, 'bf16')
+  const ours = await MoeLayer.load(files[0]!, {
+    ...{ layer: 0, device: 'cpu', threads: layer.threads },
+    ...holding(form),
+  })
   const models: LlamaModel[] = []
   try {
-    const contestants: Pick<Peer, 'times'>[] = [ours]
+    const contestants = [ourContestant(layer, ours)]
     for (const modelPath of files) {
       const model = await llama.loadModel({ modelPath, gpuLayers: 0 })
       models.push(model)
@@ -78,15 +86,16 @@ export async function measureContext(layer: PeerLayer, options: PeersOptions): P
       // Two noisy times whose difference is nothing.
       if (!(median(perLayer) > 0)) continue
       rows.push({
-        ...{ shape: layer.shape, numTokens, threads: layer.threads, peer: NAME, dtype: 'bf16' },
+        ...{ shape: layer.shape, numTokens, threads: layer.threads, peer: NAME, dtype: form },
         ...{ layerMs: median(perLayer), ratio: ratioOf(perLayer, own), ...layerWeights(layer.config) },
         ...{ foreignCores, disturbed: isDisturbed(foreignCores) },
       })
     }
   } finally {
-    await ours.close()
+    ours.dispose()
     for (const model of models) await model.dispose()
     await llama.dispose()
+    for (const file of files) rmSync(file, { force: true })
   }
   return rows
 }
@@ -97,11 +106,7 @@ export function perLayerMs(few: readonly number[], many: readonly number[]): num
   return many.map((ms, round) => (ms - few[round]!) / (LAYERS.many - LAYERS.few))
 }
 
-async function contestantOf(
-  model: LlamaModel,
-  mostTokens: number,
-  threads: number,
-): Promise<Pick<Peer, 'times'>> {
+async function contestantOf(model: LlamaModel, mostTokens: number, threads: number): Promise<Contestant> {
   const batchSize = Math.max(32, mostTokens)
   const context = await model.createContext({ contextSize: 2 * batchSize, batchSize, threads })
   const sequence = context.getSequence()

@@ -1,18 +1,19 @@
-/** Writes GGUF files: the few types of metadata and tensors that a model of random weights needs. */
+/** Writes GGUF files: the few types of metadata that a model needs, and tensors of any type. */
 
 import { closeSync, openSync, writeSync } from 'node:fs'
+import { ggmlType } from './weight-kinds.js'
 
 const VERSION = 3
 const ALIGNMENT = 32
 /** Numbers of the format's value types. */
 const VALUE_TYPES = { uint32: 4, float32: 6, string: 8, array: 9 } as const
-const TENSOR_TYPES = { f32: 0, bf16: 30 } as const
 
 export type GgufValue = string | { uint32: number } | { float32: number } | readonly string[]
 
 export interface GgufTensor {
   name: string
-  type: keyof typeof TENSOR_TYPES
+  /** ggml's name of the type. */
+  type: string
   /** Fastest dimension first, as the format has it. */
   dims: readonly number[]
   /** Its parts in order; made one at a time, for all of them may not fit into memory. */
@@ -62,7 +63,11 @@ class Bytes {
 }
 
 const aligned = (bytes: number) => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT
-const bytesOf = ({ dims, type }: GgufTensor) => dims.reduce((a, b) => a * b, type === 'f32' ? 4 : 2)
+
+function bytesOf({ dims, type }: GgufTensor): number {
+  const { blockBytes, perBlock } = ggmlType(type)
+  return dims.reduce((a, b) => a * b, blockBytes / perBlock)
+}
 
 /** @throws where the parts of a tensor are not as long as its shape says */
 export function writeGguf(
@@ -79,7 +84,7 @@ export function writeGguf(
   for (const tensor of tensors) {
     header.string(tensor.name).uint32(tensor.dims.length)
     for (const dim of tensor.dims) header.uint64(dim)
-    header.uint32(TENSOR_TYPES[tensor.type]).uint64(offset)
+    header.uint32(ggmlType(tensor.type).number).uint64(offset)
     offset += aligned(bytesOf(tensor))
   }
   const out = openSync(file, 'w')
