@@ -13,11 +13,13 @@ export const SPARSE_TENSOR =
 /** Its tensor has the experts by token id. */
 export const HASH_TENSOR = /^blk\.(\d+)\.ffn_gate_tid2eid\b/
 
+/** The selection bias, below a layer. */
+export const DECISIVE_BIAS = /^exp_probs_b\b/
+
 /**
- * Tensors below a layer that change what its block computes. Not among them: norms before and after the block, a dense MLP beside it (Gemma
+ * Other tensors below a layer that change what its block computes. Not among them: norms before and after the block, a dense MLP beside it (Gemma
  * 4), and scales of quantised activations.
  */
-export const DECISIVE_BIAS = /^exp_probs_b\b/
 export const DECISIVE_TENSOR =
   /^(ffn_(?!(norm|gate|up|down|act|sub_norm|post_norm\w*|pre_norm\w*|res_\w+)\.)\w+)\b(?!\.(weight\.)?input_scale$)/
 
