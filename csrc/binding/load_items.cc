@@ -33,6 +33,7 @@ struct ParsedItem {
   LoadItem item;
   int64_t rows = 0;
   int64_t cols = 0;
+  bool has_uneven_groups = false;
 };
 
 ParsedItem parse_item(const Napi::Object& object, size_t num_files) {
@@ -51,6 +52,8 @@ ParsedItem parse_item(const Napi::Object& object, size_t num_files) {
   item.group_index = parse_segment(object, "groupIndex", num_files);
   item.global_scale = parse_segment(object, "globalScale", num_files);
   item.column_scale = parse_segment(object, "columnScale", num_files);
+  const Napi::Value uneven = object.Get("unevenGroups");
+  if (!is_absent(uneven)) parsed.has_uneven_groups = boolean_argument(uneven, "unevenGroups");
   item.encoding.data = without_data(item.data);
   item.encoding.scale = without_data(item.scale);
   item.encoding.zero_point = without_data(item.zero_point);
@@ -170,7 +173,8 @@ std::vector<StoredSource> parse_stored_sources(const Napi::Value& value) {
   for (uint32_t i = 0; i < array.Length(); ++i) {
     const ParsedItem parsed = parse_item(object_argument(array.Get(i), "items"), kAnyFile);
     const LoadItem& item = parsed.item;
-    sources.push_back({item.role, item.expert, item.kind, parsed.rows, parsed.cols, item.encoding});
+    sources.push_back({item.role, item.expert, item.kind, parsed.rows, parsed.cols, item.encoding,
+                       parsed.has_uneven_groups});
   }
   return sources;
 }

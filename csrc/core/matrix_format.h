@@ -53,6 +53,11 @@ inline bool has_super_scales(const SeMatrixFormat& format) {
   return format.scale == SE_SCALE_U8 || format.scale == SE_SCALE_I8;
 }
 
+// Whether stored columns lie in another order than the layer's.
+inline bool is_permuted(const SeMatrixFormat& format) {
+  return (format.flags & SE_FORMAT_PERMUTED) != 0;
+}
+
 // Whether the format is one that SeMatrixFormat describes. Sizes are computed from it.
 inline bool is_matrix_format(const SeMatrixFormat& format) {
   if (is_float_format(format)) {

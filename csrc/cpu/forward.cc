@@ -16,6 +16,7 @@
 #include "cpu/ops/combine.h"
 #include "cpu/ops/dispatch.h"
 #include "cpu/ops/expert_segments.h"
+#include "cpu/ops/gather_columns.h"
 #include "cpu/ops/router.h"
 #include "ops/checks.h"
 
@@ -102,12 +103,16 @@ class Wave {
     return rows.data + rows.layout.offset(row, col) * plan_.activation_bytes;
   }
   void read_rows(const Rows& rows, int64_t first, MatmulSegment* segment) const {
-    segment->x = element(rows, first, 0);
-    segment->x_layout = rows.layout;
+    segment->x = {element(rows, first, 0), rows.layout};
   }
   void write_rows(const Rows& rows, int64_t first, MatmulSegment* segment) const {
     segment->out = element(rows, first, 0);
     segment->out_layout = rows.layout;
+  }
+
+  void run_matmuls() {
+    gather_columns(context_, at<char>(plan_.gathered));
+    run_segments(context_);
   }
 
   // Slots of experts that hold weights here, of rows that routing left finite.
@@ -153,7 +158,7 @@ class Wave {
     write_rows(expert_input_, 0, &segment);
     segment.out_is_bf16 = plan_.bf16_activations;
     context_.device->segments.assign(1, segment);
-    run_segments(context_);
+    run_matmuls();
   }
 
   // Llama 4: each expert reads weight * x. Rows lie in sorted order.
@@ -196,7 +201,7 @@ class Wave {
       segment.num_rows = count;
       const bool is_gathered = expert_input_rows_ != nullptr;
       read_rows(expert_input_, is_gathered ? 0 : first, &segment);
-      if (is_gathered) segment.x_rows = expert_input_rows_ + first;
+      if (is_gathered) segment.x.rows = expert_input_rows_ + first;
       write_rows(expert_hidden_, first, &segment);
       segments.push_back(segment);
     });
@@ -207,7 +212,7 @@ class Wave {
       write_rows(shared_hidden_, 0, &segment);
       segments.push_back(segment);
     }
-    run_segments(context_);
+    run_matmuls();
   }
 
   void run_second_matmuls() {
@@ -228,7 +233,7 @@ class Wave {
       segment.out = at<float>(plan_.shared_output);
       segments.push_back(segment);
     }
-    run_segments(context_);
+    run_matmuls();
   }
 
   void finish() {
@@ -246,7 +251,7 @@ class Wave {
       segment.out = at<float>(plan_.projected);
       segment.out_layout = RowLayout::whole(layer_.hidden_size);
       context_.device->segments.assign(1, segment);
-      run_segments(context_);
+      run_matmuls();
       clock_->ends(Phase::kExperts);
       wave.projected = at<float>(plan_.projected);
     }

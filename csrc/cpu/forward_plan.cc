@@ -4,6 +4,7 @@
 
 #include "core/numeric.h"
 #include "cpu/ops/expert_segments.h"
+#include "cpu/ops/gather_columns.h"
 
 namespace sparse_experts::cpu {
 namespace {
@@ -50,6 +51,7 @@ ForwardPlan plan_forward(const IsaKernels& kernels, const SeMoeLayer& layer, int
   int64_t token_bytes = slabs(1, hidden_size) + top_k * slot_bytes;
   if (has_shared) token_bytes += slabs(1, plan.shared_intermediate) + hidden_size * 4;
   if (has_latent) token_bytes += 2 * slabs(1, plan.width) + hidden_size * 4;
+  token_bytes += gathered_elements(layer, 1) * act;
   plan.wave_tokens =
       std::min(num_tokens_or_one, std::max(kLeastWaveTokens, kWaveBytes / token_bytes));
   const int64_t route_bytes = (routing.num_experts + hidden_size) * 4;
@@ -77,6 +79,7 @@ ForwardPlan plan_forward(const IsaKernels& kernels, const SeMoeLayer& layer, int
     plan.latent_sum = layout.take(slabs(tokens, plan.width));
     plan.projected = layout.take(tokens * hidden_size * 4);
   }
+  plan.gathered = layout.take(gathered_elements(layer, tokens) * act);
   plan.expert_offsets = layout.take((layer.experts.num_experts + 1) * 4);
   plan.sorted_slots = layout.take(slots * 4);
   plan.token_rows = layout.take(slots * 4);

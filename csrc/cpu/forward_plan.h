@@ -31,6 +31,7 @@ struct ForwardPlan {
   uint64_t shared_output = 0;   // [T, hidden_size] f32
   uint64_t latent_sum = 0;      // [T, D] act
   uint64_t projected = 0;       // [T, hidden_size] f32
+  uint64_t gathered = 0;        // act: rows with their columns in the order of weights
   uint64_t expert_offsets = 0;  // [num real experts + 1] i32
   uint64_t sorted_slots = 0;    // [T * K] i32
   uint64_t token_rows = 0;      // [T * K] i32: token of each sorted slot

@@ -141,9 +141,7 @@ Status expert_matmul_stage(const RunContext& context, const SeExpertMatmulArgs& 
     if (num_rows == 0) continue;
     MatmulSegment segment = expert_segment(args, e);
     segment.num_rows = num_rows;
-    segment.x = rows;
-    segment.x_layout = RowLayout::whole(row_stride);
-    segment.x_rows = x_rows + first;
+    segment.x = {rows, RowLayout::whole(row_stride), x_rows + first};
     segment.x_is_bf16 = bf16;
     segment.out = out;
     segment.out_layout = RowLayout::whole(output.strides[0]);

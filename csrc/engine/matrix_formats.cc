@@ -45,7 +45,9 @@ SeMatrixFormat half_format(SeMatrixFormat format, int64_t rows, bool is_interlea
 ChosenFormat choose_format(const DeviceExecutor& executor, int32_t dtype, WeightsMode mode,
                            const StoredSource& source, bool is_interleaved) {
   ChosenFormat chosen;
-  const bool has_form = canonical_format(source.encoding, source.rows, source.cols, &chosen.format);
+  const bool has_form =
+      canonical_format(source.encoding, source.rows, source.cols, &chosen.format) &&
+      !source.has_uneven_groups;
   if (has_form && source.kind == MatrixKind::kGateUp)
     chosen.format = half_format(chosen.format, source.rows, is_interleaved);
   if (mode == WeightsMode::kInt8 || mode == WeightsMode::kInt4) {

@@ -23,6 +23,8 @@ struct StoredSource {
   int64_t rows = 0;
   int64_t cols = 0;
   EncodedMatrix encoding;
+  bool has_uneven_groups =
+      false;  // group indices give groups different sizes: it can only be decoded
 };
 
 struct ChosenFormat {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -213,6 +214,7 @@ void write_canonical(DeviceExecutor& executor, const MatrixSlot& slot, int64_t b
     if (!canonical.super_scales.empty()) rows.super_scales = canonical.super_scales.data();
     if (!canonical.super_offsets.empty()) rows.super_offsets = canonical.super_offsets.data();
     rows.global = canonical.global;
+    rows.permutation = canonical.permutation;
     write(executor, rows);
   });
 }
@@ -255,7 +257,10 @@ void zero_matrix(DeviceExecutor& executor, const MatrixSlot& slot) {
   const int64_t supers = num_super_blocks(format, slot.cols);
   // Of every table code 0 times a scale of 0 is zero; scales that are powers of two have none, and
   // meet codes whose value is zero.
+  std::vector<int32_t> in_order(is_permuted(format) ? static_cast<size_t>(slot.cols) : 0);
+  std::iota(in_order.begin(), in_order.end(), 0);
   const auto zeros = [&](const RowRun& run, CanonicalRows* out) {
+    if (is_permuted(format)) out->permutation = in_order.data();
     const auto assign = [&](auto* part, int64_t of_row) {
       part->assign(static_cast<size_t>(of_row * run.count), 0);
     };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <numeric>
 
 #include "core/matrix_format.h"
 #include "core/numeric.h"
@@ -34,6 +35,32 @@ int32_t scale_of(StoredType type) {
     default:
       return SE_SCALE_E8M0;
   }
+}
+
+// The columns in the order of their groups, those of one group as they come. False where groups are
+// not alike.
+bool order_by_group(const CheckedMatrix& matrix, std::vector<int32_t>* permutation) {
+  const auto cols = static_cast<size_t>(matrix.cols);
+  permutation->resize(cols);
+  // Indices that were never set: the columns are in order.
+  if (matrix.group_index.empty()) {
+    std::iota(permutation->begin(), permutation->end(), 0);
+    return true;
+  }
+  const int64_t block_cols = std::min(matrix.source->block_cols, matrix.cols);
+  // Where the next column of each group goes.
+  std::vector<int64_t> next(static_cast<size_t>(matrix.grid_cols));
+  for (size_t group = 0; group < next.size(); ++group)
+    next[group] = static_cast<int64_t>(group) * block_cols;
+  for (int64_t col = 0; col < matrix.cols; ++col) {
+    const int64_t group = matrix.group_index[static_cast<size_t>(col)];
+    const int64_t end = std::min((group + 1) * block_cols, matrix.cols);
+    int64_t& at = next[static_cast<size_t>(group)];
+    if (at == end) return false;
+    (*permutation)[static_cast<size_t>(at++)] = static_cast<int32_t>(col);
+  }
+  // As many columns as there are places, and no group with too many: all are full.
+  return true;
 }
 
 }  // namespace
@@ -87,6 +114,7 @@ bool canonical_format(const EncodedMatrix& source, int64_t rows, int64_t cols,
 struct StoredMatrix::State {
   EncodedMatrix source;
   CheckedMatrix matrix;
+  std::vector<int32_t> permutation;  // [cols] of SE_FORMAT_PERMUTED, else empty
 };
 
 StoredMatrix::StoredMatrix() = default;
@@ -99,15 +127,14 @@ Status StoredMatrix::open(const EncodedMatrix& source, int64_t rows, int64_t col
   State& state = *opened->state_;
   state.source = source;
   SE_RETURN_IF_ERROR(decode_detail::check_matrix(state.source, rows, cols, &state.matrix));
-  // Only now is it known whether the groups are in order.
-  EncodedMatrix ordered = source;
-  if (state.matrix.group_index.empty()) ordered.group_index = {};
-  opened->has_format_ = canonical_format(ordered, rows, cols, &opened->format_) &&
-                        (opened->format_.flags & SE_FORMAT_PERMUTED) == 0;
+  opened->has_format_ = canonical_format(source, rows, cols, &opened->format_);
+  if (opened->has_format_ && is_permuted(opened->format_))
+    opened->has_format_ = order_by_group(state.matrix, &state.permutation);
   *matrix = std::move(opened);
   return Status::ok();
 } catch (const std::bad_alloc&) {
-  return Status::out_of_memory(source.scale.bytes * sizeof(float) + source.group_index.bytes, 0);
+  return Status::out_of_memory(source.scale.bytes * sizeof(float) + 2 * source.group_index.bytes,
+                               0);
 }
 
 void StoredMatrix::decode(const RowRun& run, int32_t dtype, void* out) const {
@@ -145,6 +172,18 @@ void StoredMatrix::read(const RowRun& run, CanonicalRows* out) const {
                         out->super_scales.data() + i * scale_supers,
                         out->super_offsets.data() + i * offset_supers});
   }
+  out->permutation = nullptr;
+  if (!is_permuted(format_)) return;
+  // Codes come in the layer's order; what belongs to blocks is in the order of groups already.
+  const int32_t* permutation = state_->permutation.data();
+  std::vector<uint8_t> row(static_cast<size_t>(cols));
+  for (int64_t i = 0; i < run.count; ++i) {
+    uint8_t* codes = out->codes.data() + i * cols;
+    std::memcpy(row.data(), codes, row.size());
+    for (int64_t col = 0; col < cols; ++col)
+      codes[col] = row[static_cast<size_t>(permutation[col])];
+  }
+  out->permutation = permutation;
 }
 
 }  // namespace sparse_experts

@@ -13,7 +13,8 @@
 namespace sparse_experts {
 
 // The canonical form that a stored matrix [rows, cols] has, from the types and lengths of its
-// tensors alone (spans may lack data). False where there is none: it can only be decoded.
+// tensors alone (spans may lack data). False where there is none: it can only be decoded. What only
+// group indices themselves tell, whether groups are alike, StoredMatrix finds out.
 bool canonical_format(const EncodedMatrix& source, int64_t rows, int64_t cols,
                       SeMatrixFormat* format);
 
@@ -32,6 +33,8 @@ struct CanonicalRows {
   std::vector<uint16_t> super_scales;
   std::vector<uint16_t> super_offsets;
   float global = 1;
+  // [cols], the matrix's own: column c of the codes is column permutation[c] of the layer. NULL: c.
+  const int32_t* permutation = nullptr;
 };
 
 // Spans of the source must outlive it.
@@ -44,8 +47,9 @@ class StoredMatrix {
   StoredMatrix(const StoredMatrix&) = delete;
   StoredMatrix& operator=(const StoredMatrix&) = delete;
 
-  // The canonical form; NULL where there is none, or where the columns of a group do not lie
-  // together.
+  // The canonical form; NULL where there is none. A matrix with group indices has its columns in the
+  // order of their groups (SE_FORMAT_PERMUTED), and no form where a group has more columns or fewer
+  // than the others: blocks are alike but for the last, which may be shorter.
   const SeMatrixFormat* format() const { return has_format_ ? &format_ : nullptr; }
   // Rows in that form.
   void read(const RowRun& run, CanonicalRows* out) const;

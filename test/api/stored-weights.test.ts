@@ -108,6 +108,62 @@ describe.each(allDevices)('on %s', device => {
   })
 })
 
+/** What `groupIndex` of a matrix of 32 columns to a group may say. */
+const GROUPINGS = {
+  'in order': (_: Random, cols: number) => Int32Array.from({ length: cols }, (_, col) => col >> 5),
+  'never set': (_: Random, cols: number) => new Int32Array(cols).fill(-1),
+  'in an order of their own': (random: Random, cols: number) => {
+    const groups = Int32Array.from({ length: cols }, (_, col) => col >> 5)
+    for (let last = cols - 1; last > 0; last--) {
+      const other = random.integer(last + 1)
+      ;[groups[last], groups[other]] = [groups[other]!, groups[last]!]
+    }
+    return groups
+  },
+  'of different sizes': (random: Random, cols: number) =>
+    Int32Array.from({ length: cols }, () => random.integer(cols >> 5)),
+}
+
+describe.each(allDevices)('columns grouped by index on %s', device => {
+  it.each(
+    Object.entries(GROUPINGS).flatMap(([name, make]) =>
+      (['int8', 'int4'] as const).map(format => [name, format, make] as const),
+    ),
+  )('%s, %s', (name, format, groupIndex) => {
+    const random = new Random(13)
+    // Gate and up of an expert read the same rows; most often they have one order, here some do.
+    const [shared, own] = [groupIndex(random, H), groupIndex(random, H)]
+    let count = 0
+    const weights = weightsOf(random, (rows, cols) => ({
+      ...randomQuantized(format, rows, cols, random),
+      groupIndex: cols === I ? groupIndex(random, I) : count++ % 3 === 0 ? own : shared,
+    }))
+    const hidden = hiddenOf(random)
+    const exact = run(decoded(weights), hidden, { device: 'reference', dtype: 'f32' })
+    for (const dtype of ['f32', 'bf16'] as const) {
+      const { output, format: held, explained } = run(weights, hidden, { device, dtype })
+      expectClose(output, exact.output, BOUNDS[dtype], dtype)
+      if (device !== 'cpu') continue
+      expect(plan(config, T, device, { dtype, weights: held })).toEqual(explained)
+      const isHeld = name !== 'of different sizes'
+      const code = isHeld ? (format === 'int8' ? 'i8' : 'u4') : dtype
+      for (const matrix of [held.gate, held.up, held.down].flat()) expect(matrix!.held).toBe(code)
+      // Codes, an f16 scale and a zero point for 32 columns, and four bytes a column for their order.
+      const order = name === 'in an order of their own' ? 32 / I : 0
+      const zeros = format === 'int4' ? 8 / 32 : 0
+      const bits = (format === 'int8' ? 8 : 4) + 16 / 32 + zeros + order
+      if (isHeld) expect([held.up].flat()[0]!.bitsPerWeight).toBeCloseTo(bits, 10)
+    }
+    if (device !== 'cpu' || name !== 'of different sizes') return
+    expect(() => run(weights, hidden, { device, weights: 'stored' })).toThrow(
+      expect.objectContaining({
+        code: 'ERR_MOE_UNSUPPORTED_FORMAT',
+        message: expect.stringContaining('different numbers of columns'),
+      }),
+    )
+  })
+})
+
 const asFloats = (matrix: ExpertMatrix): ExpertMatrix =>
   'format' in matrix ? dequantize(matrix as QuantizedMatrix, H, I) : matrix
 

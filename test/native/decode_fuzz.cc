@@ -14,6 +14,7 @@
 #include <cstring>
 #include <iterator>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -157,11 +158,20 @@ EncodedMatrix make_matrix(Input& input, int64_t rows, int64_t cols,
   }
   if ((types & 64) != 0 && row.has_group_index) {
     matrix.group_index = make_span(input, StoredType::kI32, cols, blocks);
-    // Random indices are hardly ever in range; make them so, often.
+    // Random indices are hardly ever in range; make them so, often. And hardly ever as many of each:
+    // those count the columns around and around, or are in order.
+    const uint8_t order = input.byte();
     if ((types & 128) != 0 && grid_cols > 0) {
       auto* index = const_cast<uint8_t*>(matrix.group_index.data);
       for (uint64_t i = 0; i + 4 <= matrix.group_index.bytes; i += 4) {
-        uint32_t value;
+        uint32_t value = static_cast<uint32_t>(i / 4);
+        if (order % 4 == 1)
+          value /= static_cast<uint32_t>(std::min<int64_t>(matrix.block_cols, 4096));
+        if (order % 4 < 2) {
+          value %= static_cast<uint32_t>(std::min<int64_t>(grid_cols, 1000000));
+          std::memcpy(index + i, &value, 4);
+          continue;
+        }
         std::memcpy(&value, index + i, 4);
         value %= static_cast<uint32_t>(grid_cols < 1000000 ? grid_cols : 1000000);
         std::memcpy(index + i, &value, 4);
@@ -245,6 +255,25 @@ float canonical_value(const SeMatrixFormat& format, const CanonicalRows& rows, i
 
 uint64_t decoded_inputs = 0;
 uint64_t canonical_inputs = 0;
+uint64_t permuted_inputs = 0;
+
+// Which column of the layer each stored column is: each is one of them.
+std::vector<int64_t> columns_of(const SeMatrixFormat& format, const CanonicalRows& rows,
+                                int64_t cols) {
+  std::vector<int64_t> columns(static_cast<size_t>(cols));
+  std::iota(columns.begin(), columns.end(), 0);
+  if ((format.flags & SE_FORMAT_PERMUTED) == 0) {
+    if (rows.permutation != nullptr) fail("columns in order have a permutation");
+    return columns;
+  }
+  std::copy_n(rows.permutation, cols, columns.begin());
+  std::vector<int64_t> sorted = columns;
+  std::sort(sorted.begin(), sorted.end());
+  for (int64_t col = 0; col < cols; ++col) {
+    if (sorted[static_cast<size_t>(col)] != col) fail("a permutation that is none");
+  }
+  return columns;
+}
 
 // The canonical form of a matrix that decodes holds the same weights: all rows of it, and every
 // second or third one.
@@ -253,6 +282,7 @@ void check_canonical(const EncodedMatrix& source, int64_t rows, int64_t cols) {
   if (!StoredMatrix::open(source, rows, cols, &stored).is_ok()) fail("what decodes does not open");
   if (stored->format() == nullptr) return;
   ++canonical_inputs;
+  if ((stored->format()->flags & SE_FORMAT_PERMUTED) != 0) ++permuted_inputs;
   std::vector<float> decoded(static_cast<size_t>(rows * cols));
   if (!decode_matrix(source, rows, cols, SE_F32, decoded.data(), cols).is_ok())
     fail("what decoded once does not again");
@@ -263,20 +293,23 @@ void check_canonical(const EncodedMatrix& source, int64_t rows, int64_t cols) {
       const RowRun run = {first, step, (rows - first + step - 1) / step};
       stored->read(run, &canonical);
       stored->decode(run, SE_F32, some.data());
+      const std::vector<int64_t> columns = columns_of(*stored->format(), canonical, cols);
       for (int64_t i = 0; i < run.count; ++i) {
-        for (int64_t col = 0; col < cols; ++col) {
+        for (int64_t at = 0; at < cols; ++at) {
+          const int64_t col = columns[static_cast<size_t>(at)];
           const float expected = decoded[static_cast<size_t>((first + i * step) * cols + col)];
-          const float value = canonical_value(*stored->format(), canonical, i, cols, col);
+          const float value = canonical_value(*stored->format(), canonical, i, cols, at);
+          const int64_t row = run.first + i * run.step;
           const float again = some[static_cast<size_t>(i * cols + col)];
           const bool is_same = value == expected || (std::isnan(value) && std::isnan(expected));
           if (!is_same) {
             std::fprintf(stderr, "codec %d scale %d: row %lld col %lld: %g, not %g\n",
                          static_cast<int>(source.codec), stored->format()->scale,
-                         static_cast<long long>(first + i * step), static_cast<long long>(col),
+                         static_cast<long long>(row), static_cast<long long>(col),
                          static_cast<double>(value), static_cast<double>(expected));
             fail("a canonical weight is another one");
           }
-          if (std::memcmp(&again, &expected, sizeof again) != 0) fail("a row of a run is another");
+          if (f32_to_bits(again) != f32_to_bits(expected)) fail("a row of a run is another");
         }
       }
     }
@@ -350,10 +383,12 @@ int main(int argc, char** argv) {
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
     run(bytes.data(), bytes.size());
   }
-  std::printf("decode_fuzz: %lld inputs, %llu decoded, %llu canonical\n",
+  std::printf("decode_fuzz: %lld inputs, %llu decoded, %llu canonical, %llu permuted\n",
               static_cast<long long>(inputs), static_cast<unsigned long long>(decoded_inputs),
-              static_cast<unsigned long long>(canonical_inputs));
+              static_cast<unsigned long long>(canonical_inputs),
+              static_cast<unsigned long long>(permuted_inputs));
   if (decoded_inputs * 20 < static_cast<uint64_t>(inputs)) fail("too few inputs decode");
+  if (permuted_inputs * 5000 < static_cast<uint64_t>(inputs)) fail("too few have permuted columns");
   return 0;
 }
 #endif

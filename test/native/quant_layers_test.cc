@@ -1,5 +1,6 @@
 // Whole layers whose experts are quantised: against the oracle, and the bit rules.
 #include <algorithm>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -115,31 +116,108 @@ TEST_CASE("an f32 layer computes as if its weights were stored in f32") {
   }
 }
 
-TEST_CASE("rows, batches and threads give the same bits") {
+SeMatrixFormat permuted(size_t kind, int64_t cols) {
+  SeMatrixFormat format = formats_of(kind, cols)[0];
+  format.flags |= SE_FORMAT_PERMUTED;
+  return format;
+}
+
+// Columns in an order of their own: gate and up in the same, in different ones, one of the two.
+void quantise_permuted(LayerFixture* fixture) {
+  const auto fill = [&](SeMatrixTable* table, int64_t count,
+                        const std::vector<SeMatrixFormat>& formats) {
+    fixture->quantise(table, count, formats);
+  };
+  SeExperts& experts = fixture->layer.experts;
+  SeExperts& shared = fixture->layer.shared;
+  const int64_t cols = experts.up.cols;
+  const SeMatrixFormat plain = formats_of(5, cols)[0];
+  fill(&experts.gate, experts.num_experts, {permuted(5, cols), permuted(5, cols), plain});
+  fill(&experts.up, experts.num_experts, {permuted(5, cols), permuted(6, cols), permuted(7, cols)});
+  fill(&experts.down, experts.num_experts,
+       {permuted(18, experts.down.cols), permuted(7, experts.down.cols)});
+  fill(&shared.gate, 1, {permuted(6, shared.gate.cols)});
+  fill(&shared.up, 1, {permuted(7, shared.up.cols)});
+  fill(&shared.down, 1, {permuted(20, shared.down.cols)});
+  fill(&fixture->layer.latent_down, 1, {permuted(5, kHidden)});
+  fill(&fixture->layer.latent_up, 1, {permuted(7, fixture->layer.latent_size)});
+}
+
+LayerOptions options_of_permuted(int32_t dtype) {
+  LayerOptions options = options_of(dtype);
+  options.num_experts = 6;
+  options.top_k = 3;
+  options.shared = 272;
+  options.biases = true;
+  return options;
+}
+
+TEST_CASE("columns in an order of their own") {
+  for (const int32_t dtype : {SE_F32, SE_F16, SE_BF16}) {
+    for (const int64_t latent : {0, 288}) {
+      for (const bool weight_on_input : {false, true}) {
+        LayerOptions options = options_of_permuted(dtype);
+        options.latent = latent;
+        options.weight_on_input = weight_on_input;
+        LayerFixture fixture(options);
+        quantise_permuted(&fixture);
+        for (const int64_t num_tokens : {1, 9, 150})
+          check_layer(fixture, num_tokens, "permuted columns");
+      }
+    }
+  }
+}
+
+TEST_CASE("a permutation that is missing or leaves the row is refused") {
+  Random random(11);
+  QuantisedMatrix matrix(permuted(5, kHidden), 64, kHidden, Scales::kUsual, &random);
+  const SeBackend* backend = current().backend;
+  SeDevice* device = current().device;
+  std::vector<char> memory(backend->matrix_bytes(device, 64, kHidden, SE_F32, &matrix.format));
+  SeMatrixRows rows = matrix.rows_of(0, 64, SE_F32, memory.data());
+  const auto code_of = [&](const std::vector<int32_t>& permutation) {
+    rows.permutation = permutation.empty() ? nullptr : permutation.data();
+    SeStatus status{};
+    return backend->matrix_write(device, &rows, &status);
+  };
+  std::vector<int32_t> permutation(rows.permutation, rows.permutation + kHidden);
+  CHECK(code_of(permutation) == SE_OK);
+  CHECK(code_of({}) == SE_INVALID_ARGUMENT);
+  for (const int32_t wrong : {-1, static_cast<int32_t>(kHidden), INT32_MAX, INT32_MIN}) {
+    permutation[kHidden - 1] = wrong;
+    CHECK(code_of(permutation) == SE_INVALID_ARGUMENT);
+  }
+}
+
+void check_bits(const LayerFixture& fixture, const std::string& name) {
   Random random(10);
   const int64_t most = 40;
   const int64_t row_bytes = kHidden * 4;
   const std::vector<char> hidden = random_bytes(&random, most * kHidden, SE_F32, 1);
-  for (size_t kind = 0; kind < quantised_kinds(1, 1).size(); ++kind) {
-    for (const int32_t dtype : {SE_F32, SE_BF16}) {
-      if (dtype == SE_BF16 && !rounds_rows(dtype)) continue;  // the same as f32
-      const std::string name = quantised_kinds(1, 1)[kind].name;
+  const ForwardResult whole = forward_of(fixture, hidden);
+  CHECK(whole.code == SE_OK);
+  for (const int32_t threads : {1, 3})
+    check_same_bits(forward_of(fixture, hidden, threads).output, whole.output, name + ": threads");
+  Every same;
+  for (const int64_t m : {1, 2, 3, 5, 8, 13, 30}) {
+    const ForwardResult part = forward_of(fixture, {hidden.end() - m * row_bytes, hidden.end()});
+    same.that(
+        std::equal(part.output.begin(), part.output.end(), whole.output.end() - m * row_bytes));
+  }
+  same.check(name + ": batches");
+}
+
+TEST_CASE("rows, batches and threads give the same bits") {
+  for (const int32_t dtype : {SE_F32, SE_BF16}) {
+    if (dtype == SE_BF16 && !rounds_rows(dtype)) continue;  // the same as f32
+    for (size_t kind = 0; kind < quantised_kinds(1, 1).size(); ++kind) {
       LayerFixture fixture(options_of(dtype));
       quantise(&fixture, kind);
-      const ForwardResult whole = forward_of(fixture, hidden);
-      CHECK(whole.code == SE_OK);
-      for (const int32_t threads : {1, 3})
-        check_same_bits(forward_of(fixture, hidden, threads).output, whole.output,
-                        name + ": threads");
-      Every same;
-      for (const int64_t m : {1, 2, 3, 5, 8, 13, 30}) {
-        const ForwardResult part =
-            forward_of(fixture, {hidden.end() - m * row_bytes, hidden.end()});
-        same.that(
-            std::equal(part.output.begin(), part.output.end(), whole.output.end() - m * row_bytes));
-      }
-      same.check(name + ": batches");
+      check_bits(fixture, quantised_kinds(1, 1)[kind].name);
     }
+    LayerFixture fixture(options_of_permuted(dtype));
+    quantise_permuted(&fixture);
+    check_bits(fixture, "permuted columns");
   }
 }
 

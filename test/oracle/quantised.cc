@@ -254,6 +254,13 @@ QuantisedMatrix::QuantisedMatrix(const SeMatrixFormat& matrix_format, int64_t nu
       out->push_back(to_half_bits(static_cast<float>(value), SE_F16));
     }
   };
+  if ((format.flags & SE_FORMAT_PERMUTED) != 0) {
+    Random order(static_cast<uint64_t>(cols * 16 + format.scale));
+    for (int64_t col = 0; col < cols; ++col) {
+      permutation_.push_back(static_cast<int32_t>(col));
+      std::swap(permutation_[col], permutation_[order.below(col + 1)]);
+    }
+  }
   if (scales_are_small) supers(&super_scales_);
   if (format.offset == SE_OFFSET_U8) supers(&super_offsets_);
 }
@@ -311,10 +318,10 @@ float QuantisedMatrix::weight(int64_t row, int64_t col) const {
 }
 
 std::vector<float> QuantisedMatrix::weights() const {
-  std::vector<float> out;
-  out.reserve(rows * cols);
+  std::vector<float> out(rows * cols);
   for (int64_t row = 0; row < rows; ++row)
-    for (int64_t col = 0; col < cols; ++col) out.push_back(weight(row, col));
+    for (int64_t col = 0; col < cols; ++col)
+      out[row * cols + (permutation_.empty() ? col : permutation_[col])] = weight(row, col);
   return out;
 }
 
@@ -338,12 +345,13 @@ SeMatrixRows QuantisedMatrix::rows_of(int64_t first, int64_t count, int32_t dtyp
   out.super_scales = from(super_scales_, num_supers_);
   out.super_offsets = from(super_offsets_, num_supers_);
   out.global = global_;
+  out.permutation = permutation_.empty() ? nullptr : permutation_.data();
   return out;
 }
 
 bool same_floats(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](float x, float y) {
-           return (std::isnan(x) && std::isnan(y)) || std::memcmp(&x, &y, sizeof x) == 0;
+           return std::isnan(x) ? std::isnan(y) : x == y && std::signbit(x) == std::signbit(y);
          });
 }
 

@@ -25,14 +25,14 @@ enum class Scales {
   kAnyInRows  // in some rows also subnormal, zero, infinite and NaN
 };
 
+// Permuted matrices of one format and width have one order of columns, as gate and up of a checkpoint
+// most often do; those whose scales are of another type have another.
 class QuantisedMatrix {
  public:
   QuantisedMatrix(const SeMatrixFormat& format, int64_t rows, int64_t cols, Scales scales,
                   Random* random);
 
-  // Rounded to f32 after each operation.
-  float weight(int64_t row, int64_t col) const;
-  // [rows, cols]
+  // [rows, cols], the columns in the layer's order; rounded to f32 after each operation.
   std::vector<float> weights() const;
   // Rows [first, first + count) as SeBackend.matrix_write takes them; `matrix` is the caller's.
   SeMatrixRows rows_of(int64_t first, int64_t count, int32_t dtype, void* matrix) const;
@@ -42,6 +42,7 @@ class QuantisedMatrix {
   int64_t cols;
 
  private:
+  float weight(int64_t row, int64_t col) const;  // of a stored column
   float scale_of(int64_t row, int64_t block) const;
 
   int64_t stride_;
@@ -53,6 +54,7 @@ class QuantisedMatrix {
   std::vector<uint16_t> super_scales_;
   std::vector<uint16_t> super_offsets_;
   float global_ = 1;
+  std::vector<int32_t> permutation_;  // [cols] where the format is permuted
 };
 
 // Equal bits, or both NaN, element by element.

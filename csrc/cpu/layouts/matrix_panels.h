@@ -19,13 +19,19 @@ struct MatrixPanels {
   int64_t num_panels = 0;
   bool is_quantised = false;
   QuantPanel quant = {};
+  int64_t permutation_bytes = 0;  // of int32[cols] behind the panels, where columns are permuted
 
   MatrixPanels(int64_t panel_width, int64_t rows, int64_t cols, const SeMatrixFormat& format);
 
-  uint64_t bytes() const { return static_cast<uint64_t>(panel_bytes * num_panels); }
+  uint64_t bytes() const {
+    return static_cast<uint64_t>(panel_bytes * num_panels + permutation_bytes);
+  }
+  // [cols]: stored column c is column permutation[c] of the activations; NULL: c.
+  const int32_t* permutation(const void* matrix) const;
 };
 
-// Packs rows as SeBackend.matrix_write has them.
+// Packs rows as SeBackend.matrix_write has them. SE_INVALID_ARGUMENT where the format has an array
+// that is missing, or a permutation that leaves the row.
 Status pack_matrix_rows(int64_t width, const SeMatrixRows& rows);
 
 }  // namespace sparse_experts::cpu

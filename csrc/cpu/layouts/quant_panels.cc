@@ -149,7 +149,6 @@ class PanelPacker {
 
 bool has_quant_panels(const SeMatrixFormat& format) {
   if (is_float_format(format) || !is_matrix_format(format)) return false;
-  if ((format.flags & SE_FORMAT_PERMUTED) != 0) return false;
   return format.super_cols == 0 || format.super_cols == kChunk;
 }
 

@@ -64,14 +64,16 @@ void add_bias(float* tile, int64_t num_rows, int64_t num_cols, const float* bias
 class TaskMatmul {
  public:
   TaskMatmul(const IsaKernels& kernels, const MatmulSegment& segment, const MatmulTask& task)
-      : kernels_(kernels), segment_(segment), task_(task) {
-    x_ = static_cast<const char*>(segment.x);
-    x_bytes_ = segment.x_is_bf16 ? 2 : 4;
-    if (!segment.is_packed) return;
-    for (int64_t i = 0; i < task.num_rows; ++i) {
-      const int64_t row = task.first_row + i;
-      const int64_t x_row = segment.x_rows != nullptr ? segment.x_rows[row] : row;
-      rows_[i] = x_ + x_row * segment.x_layout.row_stride * x_bytes_;
+      : kernels_(kernels), segment_(segment), task_(task), x_bytes_(segment.x_is_bf16 ? 2 : 4) {}
+
+  // The rows that the next runs multiply by.
+  void set_x(const ActivationRows& x) {
+    x_ = x;
+    if (!segment_.is_packed) return;
+    for (int64_t i = 0; i < task_.num_rows; ++i) {
+      const int64_t row = task_.first_row + i;
+      const int64_t x_row = x.rows != nullptr ? x.rows[row] : row;
+      rows_[i] = static_cast<const char*>(x.data) + x_row * x.layout.row_stride * x_bytes_;
     }
   }
 
@@ -92,7 +94,7 @@ class TaskMatmul {
     const MatrixPanels layout(kernels_.panel_width, segment_.n, segment_.k, format);
     PanelTile tile;
     tile.x_rows = rows_;
-    tile.x_slab_bytes = segment_.x_layout.slab_stride * x_bytes_;
+    tile.x_slab_bytes = x_.layout.slab_stride * x_bytes_;
     tile.w =
         static_cast<const char*>(weights) + task_.first_col / layout.width * layout.panel_bytes;
     tile.panel_bytes = layout.panel_bytes;
@@ -110,9 +112,9 @@ class TaskMatmul {
     tile.m = task_.num_rows;
     tile.n = task_.num_cols;
     tile.k = segment_.k;
-    tile.x_stride_bytes = segment_.x_layout.row_stride * x_bytes_;
-    tile.x = x_;
-    tile.x_rows = segment_.x_rows != nullptr ? segment_.x_rows + task_.first_row : nullptr;
+    tile.x_stride_bytes = x_.layout.row_stride * x_bytes_;
+    tile.x = static_cast<const char*>(x_.data);
+    tile.x_rows = x_.rows != nullptr ? x_.rows + task_.first_row : nullptr;
     if (tile.x_rows == nullptr) tile.x += task_.first_row * tile.x_stride_bytes;
     tile.w_stride_bytes = code_row_bytes(code, stride);
     tile.w = static_cast<const char*>(weights) + task_.first_col * tile.w_stride_bytes;
@@ -124,15 +126,17 @@ class TaskMatmul {
   const IsaKernels& kernels_;
   const MatmulSegment& segment_;
   const MatmulTask& task_;
-  const char* x_;
   int64_t x_bytes_;
+  ActivationRows x_;
   const char* rows_[kMaxRows];
 };
 
 void run_task(const IsaKernels& kernels, const MatmulSegment& segment, const MatmulTask& task) {
   alignas(64) float up[kMaxRows * kMaxCols];
   alignas(64) float gate[kMaxRows * kMaxCols];
-  const TaskMatmul matmul(kernels, segment, task);
+  TaskMatmul matmul(kernels, segment, task);
+  const bool has_gate_x = segment.gate_x.data != nullptr;
+  matmul.set_x(has_gate_x ? segment.gate_x : segment.x);
   if (segment.gate != nullptr) {
     matmul.run(segment.gate, segment.gate_format, segment.gate_stride, gate);
     if (segment.gate_bias != nullptr)
@@ -140,6 +144,7 @@ void run_task(const IsaKernels& kernels, const MatmulSegment& segment, const Mat
                segment.gate_bias + task.first_col * segment.gate_bias_stride,
                segment.gate_bias_stride);
   }
+  if (has_gate_x) matmul.set_x(segment.x);
   matmul.run(segment.up, segment.up_format, segment.up_stride, up);
   if (segment.up_bias != nullptr)
     add_bias(up, task.num_rows, task.num_cols,

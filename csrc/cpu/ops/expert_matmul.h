@@ -35,14 +35,20 @@ struct RowLayout {
   }
 };
 
+// Rows that weights are multiplied by, f32 or bf16.
+struct ActivationRows {
+  const void* data = nullptr;
+  RowLayout layout;               // whole rows, unless weights are packed
+  const int32_t* rows = nullptr;  // [num_rows] or NULL: row i
+};
+
 struct MatmulSegment {
   int64_t num_rows = 0;
   int64_t n = 0;
   int64_t k = 0;
 
-  const void* x = nullptr;          // rows of k elements, f32; bf16 when x_is_bf16
-  RowLayout x_layout;               // whole rows, unless is_packed
-  const int32_t* x_rows = nullptr;  // [num_rows] or NULL: row i
+  ActivationRows x;       // of k elements, f32; bf16 when x_is_bf16
+  ActivationRows gate_x;  // what gate is multiplied by where it is not x; data NULL: x
   bool x_is_bf16 = false;
 
   bool is_packed = false;      // gate and up are panels (cpu/layouts/matrix_panels.h)

@@ -44,8 +44,7 @@ void router_logits(const RunContext& context, const RouterMatmul& router, int64_
   const int64_t row_bytes = input.strides[0] * dtype_bytes(input.dtype);
   const char* rows = static_cast<const char*>(input.data) + first * row_bytes;
   MatmulSegment segment;
-  segment.x = rows;
-  segment.x_layout = RowLayout::whole(input.strides[0]);
+  segment.x = {rows, RowLayout::whole(input.strides[0])};
   if (router.needs_buffer()) {
     context.for_rows(num_rows, hidden_size, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
@@ -54,8 +53,7 @@ void router_logits(const RunContext& context, const RouterMatmul& router, int64_
         if (router.input_scale != nullptr) normalize_row(router, wide);
       }
     });
-    segment.x = buffer;
-    segment.x_layout = RowLayout::whole(hidden_size);
+    segment.x = {buffer, RowLayout::whole(hidden_size)};
   }
   segment.num_rows = num_rows;
   segment.n = router.num_experts;

@@ -1,26 +1,55 @@
-/** Whether the columns of a matrix lie in the order of their groups, which only the tensor of group indices itself tells. */
+/** How the columns of a matrix are grouped, which only the tensor of group indices itself tells. */
 
+import { allocate } from '../../block/allocate.js'
 import type { MatrixItem } from '../plan/layer-plan.js'
+import { int32Of } from './elements.js'
 import { FileSet } from './files.js'
 
-/** Column c belongs to group c / groupSize, or no group was ever set (−1 everywhere). */
-function isInOrder(bytes: Uint8Array, cols: number, groupSize: number): boolean {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  if (bytes.byteLength !== 4 * cols) return false
-  const isUnset = view.getInt32(0, true) === -1
+/**
+ * - `inOrder`: column c belongs to group c / groupSize, or no group was ever set (−1 everywhere)
+ * - `even`: every group has `groupSize` columns, the last one what is left: a device can hold the columns in the order of their groups
+ * - `uneven`: some have more or fewer, or the indices are damaged: the matrix can only be decoded
+ */
+export type GroupOrder = 'inOrder' | 'even' | 'uneven'
+
+/** @param bytes the indices, i32 */
+export function groupOrder(bytes: Uint8Array, cols: number, groupSize: number): GroupOrder {
+  if (bytes.byteLength !== 4 * cols) return 'uneven'
+  const index = int32Of(bytes)
+  const numGroups = Math.ceil(cols / groupSize)
+  const counts = allocate(Uint32Array, numGroups)
+  let isInOrder = true
   for (let col = 0; col < cols; col++) {
-    const expected = isUnset ? -1 : Math.floor(col / groupSize)
-    if (view.getInt32(4 * col, true) !== expected) return false
+    const group = index[col]!
+    if (group !== Math.floor(col / groupSize)) isInOrder = false
+    if (group >= 0 && group < numGroups) counts[group]!++
   }
-  return true
+  if (isInOrder || index.every(group => group === -1)) return 'inOrder'
+  const isEven = counts.every((count, group) => count === Math.min(groupSize, cols - group * groupSize))
+  return isEven ? 'even' : 'uneven'
 }
 
 /**
- * Leaves out group indices that say nothing: a matrix without them can be held as it is stored.
+ * A matrix with what its group indices say: without them where they say nothing, marked where groups are uneven.
+ *
+ * @param bytes the indices, i32
+ */
+export function withGroupOrder({ groupIndex, ...item }: MatrixItem, bytes: Uint8Array): MatrixItem {
+  const order = groupOrder(bytes, item.cols, item.encoding.block?.cols ?? item.cols)
+  if (order === 'inOrder') return item
+  return {
+    ...item,
+    ...(groupIndex ? { groupIndex } : {}),
+    ...(order === 'uneven' ? { unevenGroups: true } : {}),
+  }
+}
+
+/**
+ * Reads the group indices of a plan's matrices.
  *
  * @throws ERR_MOE_IO
  */
-export async function withoutTrivialGroups(
+export async function withGroupOrders(
   files: readonly string[],
   items: readonly MatrixItem[],
   signal?: AbortSignal,
@@ -29,12 +58,8 @@ export async function withoutTrivialGroups(
   const set = new FileSet(files, signal)
   try {
     const result: MatrixItem[] = []
-    for (const item of items) {
-      const { groupIndex, ...rest } = item
-      const groupSize = item.encoding.block?.cols ?? item.cols
-      const isTrivial = groupIndex && isInOrder(await set.read(groupIndex), item.cols, groupSize)
-      result.push(isTrivial ? rest : item)
-    }
+    for (const item of items)
+      result.push(item.groupIndex ? withGroupOrder(item, await set.read(item.groupIndex)) : item)
     return result
   } finally {
     await set.close()

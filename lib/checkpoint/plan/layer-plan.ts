@@ -38,6 +38,8 @@ export interface MatrixItem {
   scale?: Segment
   zeroPoint?: Segment
   groupIndex?: Segment
+  /** The group indices give groups different sizes (`load/group-order.ts`). Absent: they do not, or nobody has looked. */
+  unevenGroups?: boolean
   globalScale?: Segment
   /** `[cols]`: multiplies the columns, as it would the input. */
   columnScale?: Segment

@@ -6,7 +6,7 @@ import type { DType } from '../../block/dtype.js'
 import { MoeError } from '../../block/errors.js'
 import type { LayerWeightFormat, WeightsOption } from '../../block/weight-format.js'
 import type { MoeWeights } from '../../block/weights.js'
-import { withoutTrivialGroups } from '../../checkpoint/load/group-order.js'
+import { withGroupOrder, withGroupOrders } from '../../checkpoint/load/group-order.js'
 import { type LayerPlan, type MatrixItem, partsOf } from '../../checkpoint/plan/layer-plan.js'
 import { STORED_BYTES, type StoredType } from '../../spec/formats.js'
 import type { VectorTensors } from '../../spec/vectors.js'
@@ -149,11 +149,15 @@ export function createNativeLayer(
       gateUpInterleaved: false,
     })
     try {
-      for (const { role, expert, name, source } of matrices) {
+      for (const [i, { role, expert, name, source }] of matrices.entries()) {
         if ('matrix' in source) {
           const { data, offset, rowStride, colStride } = source.matrix
           native.setMatrix(role, expert, name, data, source.dtype, offset, rowStride, colStride)
-        } else native.setEncoded(role, expert, name, source.encoding, source.buffers)
+          continue
+        }
+        const { groupIndex, ...buffers } = source.buffers
+        const parts = groupIndex && items[i]!.groupIndex ? { ...buffers, groupIndex } : buffers
+        native.setEncoded(role, expert, name, source.encoding, parts)
       }
     } catch (error) {
       native.dispose()
@@ -177,12 +181,13 @@ function itemOf({ role, expert, name, rows, cols, source }: NativeMatrix): Matri
     part,
     segment(buffer.bytes.byteLength, buffer.type),
   ])
-  return {
+  const item: MatrixItem = {
     ...place,
     encoding,
     data: segment(data.bytes.byteLength, data.type),
     ...(Object.fromEntries(parts) as Partial<MatrixItem>),
   }
+  return rest.groupIndex ? withGroupOrder(item, rest.groupIndex.bytes) : item
 }
 
 /**
@@ -207,8 +212,7 @@ export async function loadNativeLayer(
   const { config, files, gateUpInterleaved } = plan
   const site = captureCallSite(loadNativeLayer)
   signal?.throwIfAborted()
-  const matrices =
-    weights === 'expand' ? plan.matrices : await withoutTrivialGroups(files, plan.matrices, signal)
+  const matrices = weights === 'expand' ? plan.matrices : await withGroupOrders(files, plan.matrices, signal)
   const held = translated('run', () =>
     chooseWeightFormats(addon, { device, dtype, weights }, config, matrices, gateUpInterleaved),
   )

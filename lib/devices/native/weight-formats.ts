@@ -12,7 +12,6 @@ import {
 import { assembleFormats } from '../../checkpoint/plan/layer-formats.js'
 import type { MatrixItem } from '../../checkpoint/plan/layer-plan.js'
 import { storedName } from '../../checkpoint/plan/stored-name.js'
-import { FLOAT_TYPES } from '../../spec/formats.js'
 import type { ChosenFormats, HeldMatrices, NativeAddon, NativeMatrixFormat } from './binding-contract.js'
 
 /** What `createLayer` takes, and what users are told. */
@@ -20,8 +19,6 @@ export interface HeldWeights {
   readonly native: HeldMatrices
   readonly format: LayerWeightFormat
 }
-
-const isFloat = (type: string) => (FLOAT_TYPES as readonly string[]).includes(type)
 
 /** The addon's formats behind those that users are told, for plans of a layer like one that is there. */
 export const heldMatrices = new WeakMap<LayerWeightFormat, HeldMatrices>()
@@ -103,8 +100,7 @@ function refuseExpanded(
   if (index < 0) return
   const item = items[index]!
   const name = storedName(item, item.rows, item.cols)
-  const order =
-    item.groupIndex && !isFloat(item.data.type) ? ', whose columns are grouped in an order of their own,' : ''
+  const order = item.unevenGroups ? ', whose groups have different numbers of columns,' : ''
   throw new MoeError(
     'ERR_MOE_UNSUPPORTED_FORMAT',
     `The device '${device}' does not multiply '${item.data.name}' (${name}${order} in ${dtype}) as it is stored: ask for weights 'auto', ` +
