@@ -63,7 +63,14 @@ bool awq_canonical(const EncodedMatrix& source, int64_t rows, int64_t cols,
 // Outputs lie eight to a word: those of one line from `row` on, `stride` bytes apart.
 void read_line(const uint8_t* words, uint32_t flipped, int64_t row, int64_t num_rows, uint8_t* to,
                int64_t stride) {
-  for (int64_t i = 0; i < num_rows; ++i) {
+  int64_t i = 0;
+  for (; row % 8 == 0 && i + 8 <= num_rows; i += 8) {
+    const uint32_t word = load_u32(words + (row + i) / 8 * 4) ^ flipped;
+    for (size_t n = 0; n < 8; ++n)
+      to[(i + static_cast<int64_t>(n)) * stride] =
+          static_cast<uint8_t>(word >> (4 * kAwqNibble[n]) & 15);
+  }
+  for (; i < num_rows; ++i) {
     const int64_t r = row + i;
     const int32_t shift = 4 * kAwqNibble[static_cast<size_t>(r % 8)];
     to[i * stride] = static_cast<uint8_t>((load_u32(words + r / 8 * 4) ^ flipped) >> shift & 15);
@@ -75,9 +82,11 @@ void read_awq_rows(const CheckedMatrix& matrix, int64_t row, int64_t num_rows,
   const EncodedMatrix& source = *matrix.source;
   const int64_t line_bytes = matrix.rows / 2;
   const uint32_t flipped = flip_of(source);
-  for (int64_t col = 0; col < matrix.cols; ++col)
-    read_line(source.data.data + col * line_bytes, flipped, row, num_rows, to.codes + col,
-              matrix.cols);
+  read_by_columns(num_rows, matrix.cols, to.codes,
+                  [&](int64_t col, int64_t first, int64_t count, uint8_t* codes, int64_t stride) {
+                    read_line(source.data.data + col * line_bytes, flipped, row + first, count,
+                              codes, stride);
+                  });
   copy_grid_scales(matrix, row, num_rows, to.scales);
   if (source.zero_point.bytes == 0) return;
   const int64_t groups = matrix.grid_cols;

@@ -1,6 +1,7 @@
 // e2m1: 4-bit floats, two per byte (MXFP4, NVFP4, DeepSeek-V4's fp4), in rows or transposed.
 #include <array>
 
+#include "formats/groups.h"
 #include "formats/scalars.h"
 #include "formats/stored_format.h"
 
@@ -68,15 +69,22 @@ void read_e2m1_rows(const CheckedMatrix& matrix, int64_t row, int64_t num_rows,
   const int64_t cols = matrix.cols;
   const uint8_t* data = matrix.source->data.data;
   if (matrix.source->transposed) {
-    for (int64_t col = 0; col < cols; ++col) {
-      const uint8_t* from = data + col / 2 * matrix.rows + row;
-      const int shift = col % 2 != 0 ? 4 : 0;
-      for (int64_t i = 0; i < num_rows; ++i)
-        to.codes[i * cols + col] = static_cast<uint8_t>(from[i] >> shift & 15);
-    }
+    read_by_columns(num_rows, cols, to.codes,
+                    [&](int64_t col, int64_t first, int64_t count, uint8_t* codes, int64_t stride) {
+                      const uint8_t* from = data + col / 2 * matrix.rows + row + first;
+                      const int shift = col % 2 != 0 ? 4 : 0;
+                      for (int64_t i = 0; i < count; ++i)
+                        codes[i * stride] = static_cast<uint8_t>(from[i] >> shift & 15);
+                    });
   } else {
     const uint8_t* from = data + row * (cols / 2);
-    for (int64_t i = 0; i < num_rows * cols / 2; ++i) {
+    const int64_t num_bytes = num_rows * cols / 2;
+    int64_t i = 0;
+    for (; i + 4 <= num_bytes; i += 4) {
+      const uint64_t eight = spread_nibbles(load_u32(from + i));
+      std::memcpy(to.codes + 2 * i, &eight, sizeof eight);
+    }
+    for (; i < num_bytes; ++i) {
       to.codes[2 * i] = from[i] & 15;
       to.codes[2 * i + 1] = static_cast<uint8_t>(from[i] >> 4);
     }

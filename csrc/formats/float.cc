@@ -4,6 +4,7 @@
 
 #include "core/matrix_format.h"
 #include "core/numeric.h"
+#include "formats/groups.h"
 #include "formats/scalars.h"
 #include "formats/stored_format.h"
 
@@ -136,6 +137,12 @@ void read_float_rows(const CheckedMatrix& matrix, int64_t row, int64_t num_rows,
   const uint8_t* data = matrix.source->data.data;
   if (!matrix.source->transposed) {
     std::memcpy(to.codes, data + first * cols * bytes, rows * cols * bytes);
+  } else if (bytes == 1) {
+    read_by_columns(num_rows, matrix.cols, to.codes,
+                    [&](int64_t col, int64_t begin, int64_t count, uint8_t* codes, int64_t stride) {
+                      const uint8_t* from = data + col * matrix.rows + row + begin;
+                      for (int64_t i = 0; i < count; ++i) codes[i * stride] = from[i];
+                    });
   } else {
     for (size_t col = 0; col < cols; ++col) {
       const uint8_t* from = data + (col * static_cast<size_t>(matrix.rows) + first) * bytes;

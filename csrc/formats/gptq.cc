@@ -82,12 +82,24 @@ void read_gptq_rows(const CheckedMatrix& matrix, int64_t row, int64_t num_rows,
   const EncodedMatrix& source = *matrix.source;
   const int32_t bits = source.bits;
   const uint8_t flip = byte_flip(bits);
-  for (int64_t col = 0; col < matrix.cols; ++col) {
-    const uint8_t* words = source.data.data + row * 4;
-    for (int64_t i = 0; i < num_rows; ++i)
-      to.codes[i * matrix.cols + col] =
-          static_cast<uint8_t>(element_at(words + i * 4, matrix.rows * 4, col, bits)) ^ flip;
-  }
+  const int64_t line_bytes = matrix.rows * 4;
+  read_by_columns(num_rows, matrix.cols, to.codes,
+                  [&](int64_t col, int64_t first, int64_t count, uint8_t* codes, int64_t stride) {
+                    const uint8_t* words = source.data.data + (row + first) * 4;
+                    if (bits == 3) {
+                      for (int64_t i = 0; i < count; ++i)
+                        codes[i * stride] =
+                            static_cast<uint8_t>(element_at(words + i * 4, line_bytes, col, bits));
+                      return;
+                    }
+                    // Other widths never cross from one word to the next.
+                    const uint32_t mask = (uint32_t{1} << bits) - 1;
+                    const auto shift = static_cast<uint32_t>(col * bits % 32);
+                    words += col * bits / 32 * line_bytes;
+                    for (int64_t i = 0; i < count; ++i)
+                      codes[i * stride] =
+                          static_cast<uint8_t>(load_u32(words + i * 4) >> shift & mask) ^ flip;
+                  });
   copy_grid_scales(matrix, row, num_rows, to.scales);
   if (source.zero_point.bytes == 0) return;
   const int64_t groups = matrix.grid_cols;

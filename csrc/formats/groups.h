@@ -2,6 +2,10 @@
 // NOTE: never include this from cpu/isa/ (see core/dtype.h).
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <cstring>
+
 #include "formats/stored_format.h"
 
 namespace sparse_experts::decode_detail {
@@ -39,6 +43,34 @@ inline bool canonical_integers(const EncodedMatrix& source, SeMatrixFormat* form
       return true;
     default:
       return false;
+  }
+}
+
+// Eight nibbles, the lowest first, as bytes.
+inline uint64_t spread_nibbles(uint32_t nibbles) {
+  uint64_t spread = nibbles;
+  spread = (spread | spread << 16) & 0x0000ffff0000ffff;
+  spread = (spread | spread << 8) & 0x00ff00ff00ff00ff;
+  return (spread | spread << 4) & 0x0f0f0f0f0f0f0f0f;
+}
+
+// Codes of a matrix that lies by columns. read(col, first, count, to, stride) writes those of rows
+// [first, first + count) of one column, `stride` bytes apart. Goes by tiles that stay in cache:
+// rows are often a multiple of 4 KiB apart, and a column of them competes for a few lines of it.
+template <typename Read>
+void read_by_columns(int64_t num_rows, int64_t cols, uint8_t* codes, const Read& read) {
+  constexpr int64_t kRows = 64;
+  constexpr int64_t kCols = 64;
+  std::array<uint8_t, kRows * kCols> tile;
+  for (int64_t row = 0; row < num_rows; row += kRows) {
+    const int64_t rows = std::min(kRows, num_rows - row);
+    for (int64_t col = 0; col < cols; col += kCols) {
+      const int64_t count = std::min(kCols, cols - col);
+      for (int64_t c = 0; c < count; ++c) read(col + c, row, rows, tile.data() + c, kCols);
+      for (int64_t r = 0; r < rows; ++r)
+        std::memcpy(codes + (row + r) * cols + col, tile.data() + r * kCols,
+                    static_cast<size_t>(count));
+    }
   }
 }
 

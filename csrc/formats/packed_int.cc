@@ -86,7 +86,12 @@ void read_packed_int_rows(const CheckedMatrix& matrix, int64_t row, int64_t num_
   for (int64_t i = 0; i < num_rows; ++i) {
     const uint8_t* words = source.data.data + (row + i) * words_per_row * 4;
     uint8_t* codes = to.codes + i * cols;
-    for (int64_t col = 0; col < cols;) {
+    int64_t col = 0;
+    for (; bits == 4 && col + per_word <= cols; col += per_word) {
+      const uint64_t eight = spread_nibbles(load_u32(words + col / 2));
+      std::memcpy(codes + col, &eight, sizeof eight);
+    }
+    while (col < cols) {
       uint32_t word = load_u32(words + col / per_word * 4);
       for (const int64_t end = std::min(col + per_word, cols); col < end; ++col, word >>= bits)
         codes[col] = static_cast<uint8_t>(word & mask) ^ flip;

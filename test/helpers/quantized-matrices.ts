@@ -9,21 +9,27 @@ const golden = new Map(ggmlGolden().map(row => [row.type.toLowerCase(), row]))
 
 const bytes = (random: Random, length: number) => Uint8Array.from({ length }, () => random.integer(256))
 
-/** Blocks of ggml's own data whose values are moderate, in random order. */
-function ggmlBlocks(format: QuantizedFormat, count: number, random: Random): Uint8Array {
-  const { stored, values, elements, bytes, blocks } = golden.get(format.toLowerCase().replace('ggml_', ''))!
-  const usable = Array.from({ length: blocks }, (_, b) => b).filter(b => {
-    const largest = values
-      .subarray(b * elements, (b + 1) * elements)
-      .reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-    return largest > 1e-3 && largest < 1e3
-  })
-  const data = new Uint8Array(count * bytes)
-  for (let i = 0; i < count; i++) {
-    const block = usable[random.integer(usable.length)]!
-    data.set(stored.subarray(block * bytes, (block + 1) * bytes), i * bytes)
-  }
-  return data
+/** Blocks of ggml's own data whose values are moderate. */
+export function moderateBlocks(type: string): Uint8Array[] {
+  const { stored, values, elements, bytes, blocks } = golden.get(type.toLowerCase())!
+  const all = Array.from({ length: blocks }, (_, b) => b)
+  return all
+    .filter(b => {
+      const largest = values
+        .subarray(b * elements, (b + 1) * elements)
+        .reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+      return largest > 1e-3 && largest < 1e3
+    })
+    .map(b => stored.subarray(b * bytes, (b + 1) * bytes))
+}
+
+const ggmlName = (format: QuantizedFormat) => format.toLowerCase().replace('ggml_', '')
+
+function ggmlBlocks(format: QuantizedFormat, elements: number, random: Random): Uint8Array {
+  const usable = moderateBlocks(ggmlName(format))
+  const count = elements / golden.get(ggmlName(format))!.elements
+  const blocks = Array.from({ length: count }, () => usable[random.integer(usable.length)]!)
+  return Uint8Array.from(Buffer.concat(blocks))
 }
 
 /** One matrix `[rows, cols]`; cols is a multiple of 256. */
@@ -74,13 +80,6 @@ export function randomQuantized(
         globalScale: scale() / 4,
       }
     default:
-      return {
-        format,
-        data: ggmlBlocks(
-          format,
-          (rows * cols) / golden.get(format.toLowerCase().replace('ggml_', ''))!.elements,
-          random,
-        ),
-      }
+      return { format, data: ggmlBlocks(format, rows * cols, random) }
   }
 }

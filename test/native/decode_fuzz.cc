@@ -137,6 +137,9 @@ EncodedMatrix make_matrix(Input& input, int64_t rows, int64_t cols,
   if (has_scale) {
     matrix.block_rows = row.is_input_major ? 1 : input.block(16);
     matrix.block_cols = input.block(64);
+    // What has a canonical form.
+    if ((flags & 128) != 0 && matrix.block_cols < 64)
+      matrix.block_cols = (matrix.block_cols / 16 + 1) * 16;
   }
   const uint8_t types = input.byte();
   matrix.data.type = pick(row.data, matrix.codec == Codec::kGgml ? types : types % 4);
