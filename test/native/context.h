@@ -17,5 +17,7 @@ struct Context {
 const Context& current();
 
 void run_bench(const Context& context);
+// Kinds whose name holds `only`.
+void run_panel_bench(const Context& context, const std::string& only);
 
 }  // namespace native_test

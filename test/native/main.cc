@@ -1,4 +1,4 @@
-// Self-test of the CPU backend without Node: native_tests [--filter SUITE] [--isa NAME]... [--bench]
+// Self-test of the CPU backend without Node: native_tests [--filter SUITE] [--isa NAME]... [--bench | --bench-panels KIND]
 // Every op and whole layers against naive double precision, on every instruction set of the
 // machine.
 #include <algorithm>
@@ -38,16 +38,21 @@ int run(int argc, char** argv) {
   test_runner::Runner runner(&argc, argv);
   if (runner.is_listing()) return runner.list();
   bool bench = false;
+  const char* panels = nullptr;  // kinds to measure
   std::vector<std::string> only;
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
     if (option == "--bench") {
       bench = true;
+    } else if (option == "--bench-panels" && i + 1 < argc) {
+      panels = argv[++i];
+      bench = true;
     } else if (option == "--isa" && i + 1 < argc) {
       only.push_back(argv[++i]);
     } else {
       std::fprintf(stderr,
-                   "usage: native_tests [--filter SUITE] [--list] [--isa NAME]... [--bench]\n");
+                   "usage: native_tests [--filter SUITE] [--list] [--isa NAME]... [--bench | "
+                   "--bench-panels KIND]\n");
       return 2;
     }
   }
@@ -64,7 +69,9 @@ int run(int argc, char** argv) {
     if (!only.empty() && std::find(only.begin(), only.end(), name) == only.end()) continue;
     const Device device(backend, name);
     if (!device.is_open()) return 1;
-    if (bench) {
+    if (panels != nullptr) {
+      run_panel_bench(context, panels);
+    } else if (bench) {
       run_bench(context);
     } else {
       runner.run(name, {"machine"});

@@ -116,21 +116,39 @@ TEST_CASE("small and ragged matrices") {
   }
 }
 
-// One-hot rows of x read every weight back: in f32 no sum rounds.
+// The weights [n, k] that one-hot rows of x read back.
+std::vector<float> read_back(const QuantisedKind& kind, const Pair& pair, int32_t x_dtype) {
+  const int64_t n = pair.matrix.rows;
+  const int64_t k = pair.matrix.cols;
+  const int64_t m = 32;
+  std::vector<float> weights(n * k);
+  for (int64_t first = 0; first < k; first += m) {
+    std::vector<float> x(m * k, 0.0f);
+    std::vector<uint16_t> bf16(m * k, uint16_t{0});
+    for (int64_t i = 0; i < m; ++i) {
+      x[i * k + first + i] = 1;
+      bf16[i * k + first + i] = 0x3f80;
+    }
+    const PanelProduct product = {kernels(), pair.layout, kind.format.code, x_dtype, m, k};
+    const std::vector<float> out =
+        product.multiply(x_dtype == SE_BF16 ? bytes_of(bf16) : bytes_of(x), pair.panels);
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t row = 0; row < n; ++row)
+        weights[row * k + first + i] = out[i * product.stride() + row];
+  }
+  return weights;
+}
+
+// In f32 no sum of a product and zeros rounds.
 TEST_CASE("every code of every kind reads back") {
   Random random(5);
   const int64_t n = 96;
   const int64_t k = 288;
   for (const QuantisedKind& kind : quantised_kinds(n, k)) {
     const Pair pair(kind.format, n, k, Scales::kUsual, &random);
-    std::vector<float> x(k * k, 0.0f);
-    for (int64_t i = 0; i < k; ++i) x[i * k + i] = 1;
-    const PanelProduct product = {kernels(), pair.layout, kind.format.code, SE_F32, k, k};
-    const std::vector<float> out = product.multiply(bytes_of(x), pair.panels);
+    const std::vector<float> weights = read_back(kind, pair, SE_F32);
     Every same;
-    for (int64_t row = 0; row < n; ++row)
-      for (int64_t col = 0; col < k; ++col)
-        same.equal(out[col * product.stride() + row], pair.weights[row * k + col]);
+    for (int64_t i = 0; i < n * k; ++i) same.equal(weights[i], pair.weights[i]);
     same.check(kind.name);
   }
 }
@@ -216,21 +234,14 @@ TEST_CASE("every code of every kind reads back by bf16") {
   const int64_t k = 288;
   for (const QuantisedKind& kind : quantised_kinds(n, k)) {
     const Pair pair(kind.format, n, k, Scales::kUsual, &random);
-    std::vector<uint16_t> x(k * k, uint16_t{0});
-    for (int64_t i = 0; i < k; ++i) x[i * k + i] = 0x3f80;
-    const PanelProduct product = {kernels(), pair.layout, kind.format.code, SE_BF16, k, k};
-    const std::vector<float> out = product.multiply(bytes_of(x), pair.panels);
+    const std::vector<float> weights = read_back(kind, pair, SE_BF16);
     const bool shifts = kind.format.offset != SE_OFFSET_NONE;
     Every same;
-    for (int64_t row = 0; row < n; ++row) {
-      for (int64_t col = 0; col < k; ++col) {
-        const float got = out[col * product.stride() + row];
-        const float weight = pair.weights[row * k + col];
-        // A scaled value and an offset are added with one rounding here, with two there; both are
-        // less than 1 in these matrices.
-        if (shifts) same.near(got, weight, 0x1p-22);
-        if (!shifts) same.equal(got, weight);
-      }
+    for (int64_t i = 0; i < n * k; ++i) {
+      // A scaled value and an offset are added with one rounding here, with two there; both are less
+      // than 1 in these matrices.
+      if (shifts) same.near(weights[i], pair.weights[i], 0x1p-22);
+      if (!shifts) same.equal(weights[i], pair.weights[i]);
     }
     same.check(kind.name);
   }

@@ -6,12 +6,19 @@
 //       widen its scales and offsets to f32
 //       for up to kMostRows rows of x: for sum_cols columns: sum from zero, scale, add to out
 //
-// One panel at a time, because more streams at once are read more slowly than one.
+// Few rows read one panel at a time, because more streams at once are read more slowly than one.
 
-constexpr int kMostRows = 8;
+constexpr int kMostRows = 8;  // of a block
+
 // How far ahead of the codes in use to fetch.
 constexpr int64_t kFetchAhead = 8192;
 constexpr int64_t kHalf = kTile / 2;
+
+// A number that a lambda gets as a type.
+template <int kValue>
+struct Count {
+  static constexpr int value = kValue;
+};
 
 static inline __m512 dot(__m512 acc, __m512i x, __m512i w) {
   return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(w));
@@ -43,113 +50,142 @@ static void sum_row(const char* x, int64_t sum_cols, float* sums) {
                              add_unpacked(of_32[4 * i + 2], of_32[4 * i + 3]));
   }
   const __m512i order = _mm512_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7, 8, 12, 10, 14, 9, 13, 11, 15);
-  __m512 of_16 = _mm512_permutexvar_ps(order, add_quarters(halves[0], halves[1]));
-  V::store(sums, of_16);
-  for (int64_t cols = kHalf, count = 8; cols < sum_cols; cols *= 2, count /= 2) {
-    for (int64_t i = 0; i < count; ++i) sums[i] = sums[2 * i] + sums[2 * i + 1];
+  // The even ones, then the odd ones.
+  const __m512i parted = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+  __m512 of_cols = _mm512_permutexvar_ps(order, add_quarters(halves[0], halves[1]));
+  for (int64_t cols = kHalf; cols < sum_cols; cols *= 2) {
+    const __m512 pairs = _mm512_permutexvar_ps(parted, of_cols);
+    of_cols = V::add(pairs, _mm512_shuffle_f32x4(pairs, pairs, 0xee));
   }
+  V::store(sums, of_cols);
 }
 
-// Where a chunk is, and what is known of it.
+// One chunk of one panel.
 struct Chunk {
   const QuantPanel& quant;
   const char* codes;
   const BlockScales& blocks;
   int64_t first_col;  // of the matrix
   int64_t cols;
-  int64_t first_block_end;
-  bool is_first;
   int64_t fetch_ahead;
 };
 
-// kRows rows of x, which lie at x, by one chunk of one panel. sums: [row][16], where there are
-// offsets.
-template <class Code, int kRows, bool kHasOffsets>
-static void chunk_block(const Code& code, const Chunk& chunk, const char* const* x_rows,
-                        const float (*sums)[16], float* out, int64_t out_stride) {
+// Adds 16 columns from `col` on, a multiple of 16: kRows rows of x by all rows of the panel.
+template <class Code, int kRows>
+__attribute__((always_inline)) static inline void add_half(const Code& code, const Chunk& chunk,
+                                                           int64_t col,
+                                                           const char* const (&x)[kRows],
+                                                           __m512 (&acc)[kRows][V::kPanelVectors]) {
   constexpr int kVectors = V::kPanelVectors;
   constexpr int64_t kLineBytes = kWidth * 4;
   constexpr int kWords = Code::kLow / 2;   // of a half of a tile
   constexpr int kPairs = 16 / Code::kLow;  // of a word
   constexpr int64_t kTileBytes = (Code::kLow + Code::kHigh) * kLineBytes;
+  const int64_t half = col / kHalf % 2;
+  const char* tile = chunk.codes + col / kTile * kTileBytes;
+  const char* words = tile + (Code::kHigh + half * kWords) * kLineBytes;
+  __m512i planes[kVectors] = {};
+  if constexpr (Code::kHigh > 0) {
+    const char* line = tile + (Code::kHigh - 1) * half * kLineBytes;
+#pragma GCC unroll 2
+    for (int j = 0; j < kVectors; ++j) {
+      planes[j] = _mm512_loadu_si512(line + j * 64);
+      // One bit for each column: those of the second half lie behind the others.
+      if constexpr (Code::kHigh == 1)
+        planes[j] = (__m512i)((Halves)planes[j] >> static_cast<uint16_t>(half * 8));
+      __builtin_prefetch(line + j * 64 + chunk.fetch_ahead);
+    }
+  }
+#pragma GCC unroll 4
+  for (int w = 0; w < kWords; ++w) {
+    typename Code::Word word[kVectors];
+#pragma GCC unroll 2
+    for (int j = 0; j < kVectors; ++j) {
+      const char* at = words + w * kLineBytes + j * 64;
+      word[j] = code.word(_mm512_loadu_si512(at), planes[j]);
+      __builtin_prefetch(at + chunk.fetch_ahead);
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < kPairs; ++p) {
+      const int pair = w * kPairs + p;
+      __m512i wide[kVectors];
+#pragma GCC unroll 2
+      for (int j = 0; j < kVectors; ++j) wide[j] = code.pair(word[j], p, pair * Code::kHigh);
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        const __m512i one = broadcast_pair(x[i] + col * 2 + pair * 4);
+#pragma GCC unroll 2
+        for (int j = 0; j < kVectors; ++j) acc[i][j] = dot(acc[i][j], one, wide[j]);
+      }
+    }
+  }
+}
+
+// kRows rows of x by one chunk; kSums sums at a time, because the few accumulators of one or two
+// rows would wait for each other. sums: [row][16] of x, where there are offsets.
+template <class Code, int kRows, bool kHasOffsets>
+static void chunk_block(const Code& code, const Chunk& chunk, const char* const* x_rows,
+                        const float (*sums)[16], float* out, int64_t out_stride) {
+  constexpr int kVectors = V::kPanelVectors;
+  constexpr int kSums = kRows <= 2 ? 2 : 1;
   const char* x[kRows];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) x[i] = x_rows[i];
+  const int64_t sum_cols = chunk.quant.sum_cols;
   const float* scale = chunk.blocks.scale;
   const float* shift = chunk.blocks.shift;
-  int64_t block_end = chunk.first_block_end;
-  const int64_t sum_cols = chunk.quant.sum_cols;
-  bool is_first = chunk.is_first;
-  for (int64_t col = 0, sum = 0; col < chunk.cols; ++sum) {
-    if (chunk.first_col + col >= block_end) {
-      scale += kWidth;
-      shift += kWidth;
-      block_end += chunk.quant.block_cols;
-    }
-    __m512 acc[kRows][kVectors];
+  int64_t block_end =
+      (chunk.first_col / chunk.quant.block_cols + 1) * chunk.quant.block_cols - chunk.first_col;
+  const auto add_sum = [&](int64_t col, int64_t sum, const __m512(&acc)[kRows][kVectors])
+                           __attribute__((always_inline)) {
+                             if (col >= block_end) {
+                               scale += kWidth;
+                               shift += kWidth;
+                               block_end += chunk.quant.block_cols;
+                             }
+#pragma GCC unroll 2
+                             for (int j = 0; j < kVectors; ++j) {
+                               const __m512 s = V::load(scale + j * V::kLanes);
+                               [[maybe_unused]] __m512 m = s;
+                               if constexpr (kHasOffsets) m = V::load(shift + j * V::kLanes);
 #pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
+                               for (int i = 0; i < kRows; ++i) {
+                                 float* to = out + i * out_stride + j * V::kLanes;
+                                 __m512 value = V::fma(s, acc[i][j], V::load(to));
+                                 if constexpr (kHasOffsets)
+                                   value = V::fma(m, V::set(sums[i][sum]), value);
+                                 V::store(to, value);
+                               }
+                             }
+                           };
+  int64_t col = 0;
+  int64_t sum = 0;
+  const auto steps = [&](auto count) __attribute__((always_inline)) {
+    constexpr int kCount = decltype(count)::value;
+    __m512 acc[kCount][kRows][kVectors];
 #pragma GCC unroll 2
-      for (int j = 0; j < kVectors; ++j) acc[i][j] = V::set(0.0f);
-    }
-    const int64_t end = col + sum_cols < chunk.cols ? col + sum_cols : chunk.cols;
-    for (; col < end; col += kHalf) {
-      const int64_t half = col / kHalf % 2;
-      const char* tile = chunk.codes + col / kTile * kTileBytes;
-      const char* words = tile + (Code::kHigh + half * kWords) * kLineBytes;
-      __m512i planes[kVectors] = {};
-      if constexpr (Code::kHigh > 0) {
-        const char* line = tile + (Code::kHigh == 2 ? half : 0) * kLineBytes;
-#pragma GCC unroll 2
-        for (int j = 0; j < kVectors; ++j) {
-          planes[j] = _mm512_loadu_si512(line + j * 64);
-          // One bit for each column: those of the second half lie behind the others.
-          if constexpr (Code::kHigh == 1)
-            planes[j] = (__m512i)((Halves)planes[j] >> static_cast<uint16_t>(half * 8));
-          __builtin_prefetch(line + j * 64 + chunk.fetch_ahead);
-        }
-      }
-#pragma GCC unroll 4
-      for (int w = 0; w < kWords; ++w) {
-        typename Code::Word word[kVectors];
-#pragma GCC unroll 2
-        for (int j = 0; j < kVectors; ++j) {
-          const char* at = words + w * kLineBytes + j * 64;
-          word[j] = code.word(_mm512_loadu_si512(at), planes[j]);
-          __builtin_prefetch(at + chunk.fetch_ahead);
-        }
-#pragma GCC unroll 8
-        for (int p = 0; p < kPairs; ++p) {
-          const int pair = w * kPairs + p;
-          __m512i wide[kVectors];
-#pragma GCC unroll 2
-          for (int j = 0; j < kVectors; ++j) wide[j] = code.pair(word[j], p, pair * Code::kHigh);
-#pragma GCC unroll 16
-          for (int i = 0; i < kRows; ++i) {
-            const __m512i one = broadcast_pair(x[i] + pair * 4);
-#pragma GCC unroll 2
-            for (int j = 0; j < kVectors; ++j) acc[i][j] = dot(acc[i][j], one, wide[j]);
-          }
-        }
-      }
-#pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) x[i] += kHalf * 2;
-    }
-#pragma GCC unroll 2
-    for (int j = 0; j < kVectors; ++j) {
-      const __m512 s = V::load(scale + j * V::kLanes);
-      [[maybe_unused]] __m512 m = s;
-      if constexpr (kHasOffsets) m = V::load(shift + j * V::kLanes);
+    for (int c = 0; c < kCount; ++c) {
 #pragma GCC unroll 16
       for (int i = 0; i < kRows; ++i) {
-        float* to = out + i * out_stride + j * V::kLanes;
-        __m512 value = V::fma(s, acc[i][j], is_first ? V::set(0.0f) : V::load(to));
-        if constexpr (kHasOffsets) value = V::fma(m, V::set(sums[i][sum]), value);
-        V::store(to, value);
+#pragma GCC unroll 2
+        for (int j = 0; j < kVectors; ++j) acc[c][i][j] = V::set(0.0f);
       }
     }
-    is_first = false;
+    const int64_t end = col + sum_cols < chunk.cols ? col + sum_cols : chunk.cols;
+    for (int64_t at = col; at < end; at += kHalf) {
+#pragma GCC unroll 2
+      for (int c = 0; c < kCount; ++c)
+        add_half<Code, kRows>(code, chunk, at + c * sum_cols, x, acc[c]);
+    }
+#pragma GCC unroll 2
+    for (int c = 0; c < kCount; ++c) add_sum(col + c * sum_cols, sum + c, acc[c]);
+    col += kCount * sum_cols;
+    sum += kCount;
+  };
+  if constexpr (kSums > 1) {
+    while (col + kSums * sum_cols <= chunk.cols) steps(Count<kSums>{});
   }
+  while (col < chunk.cols) steps(Count<1>{});
 }
 
 template <class Code, int kRows, bool kHasOffsets>
@@ -164,22 +200,32 @@ static void run_rows(int rows, const Code& code, const Chunk& chunk, const char*
   chunk_block<Code, kRows, kHasOffsets>(code, chunk, x_rows, sums, out, out_stride);
 }
 
-// Rows of a chunk of x that ends before the chunk does are copied, with zeros behind them: what
-// follows them may be anything, and codes behind the last column have a value too.
-struct PaddedRows {
-  alignas(64) char bytes[kMostRows][kChunk * 2];
+// The rows of x of one task, in one chunk: what each panel of the task needs of them.
+struct ChunkRows {
+  const char* rows[kMaxTaskRows];
+  float sums[kMaxTaskRows][16];
+  // Rows of a chunk that ends before the slab does, with zeros behind them: what follows them may be
+  // anything, and codes behind the last column have a value too.
+  alignas(64) char padded[kMaxTaskRows][kChunk * 2];
 };
 
-static void pad_rows(const char** rows, int64_t num_rows, int64_t cols, PaddedRows* padded) {
-  for (int64_t i = 0; i < num_rows; ++i) {
-    __builtin_memset(padded->bytes[i], 0, sizeof padded->bytes[i]);
-    __builtin_memcpy(padded->bytes[i], rows[i], static_cast<size_t>(cols) * 2);
-    rows[i] = padded->bytes[i];
+template <bool kHasOffsets>
+static void take_rows(const PanelTile& tile, int64_t chunk, ChunkRows* x) {
+  const int64_t left = tile.k - chunk * kChunk;
+  for (int64_t i = 0; i < tile.m; ++i) {
+    x->rows[i] = tile.x_rows[i] + chunk * tile.x_slab_bytes;
+    if (left < kChunk) {
+      __builtin_memset(x->padded[i], 0, sizeof x->padded[i]);
+      __builtin_memcpy(x->padded[i], x->rows[i], static_cast<size_t>(left) * 2);
+      x->rows[i] = x->padded[i];
+    }
+    if constexpr (kHasOffsets) sum_row(x->rows[i], tile.quant->sum_cols, x->sums[i]);
   }
 }
 
 template <class Code, bool kHasOffsets>
-static void bf16_chunk(const PanelTile& tile, const Code& code, int64_t panel, int64_t chunk) {
+static void bf16_chunk(const PanelTile& tile, const Code& code, const ChunkRows& x, int64_t panel,
+                       int64_t chunk) {
   const QuantPanel& quant = *tile.quant;
   const char* at = tile.w + panel * tile.panel_bytes;
   const int64_t from = chunk * kChunk;
@@ -188,7 +234,7 @@ static void bf16_chunk(const PanelTile& tile, const Code& code, int64_t panel, i
   const int64_t count = (from + cols - 1) / quant.block_cols - first_block + 1;
   BlockScales blocks;
   load_scales(quant, at, chunk, first_block, count, &blocks);
-  if (quant.offset == SE_OFFSET_ZERO) {
+  if (kHasOffsets && quant.offset == SE_OFFSET_ZERO) {
     for (int64_t i = 0; i < count * kWidth; ++i) blocks.shift[i] *= -blocks.scale[i];
   }
   const QuantChunk& places = chunk + 1 == quant.num_chunks ? quant.last : quant.whole;
@@ -199,21 +245,15 @@ static void bf16_chunk(const PanelTile& tile, const Code& code, int64_t panel, i
   int64_t row = 0;
   for (int64_t block = 0; block < num_blocks; ++block) {
     const int64_t end = tile.m * (block + 1) / num_blocks;
-    const char* rows[kMostRows];
-    for (int64_t i = row; i < end; ++i) rows[i - row] = tile.x_rows[i] + chunk * tile.x_slab_bytes;
-    PaddedRows padded;
-    if (cols < kChunk) pad_rows(rows, end - row, cols, &padded);
-    float sums[kMostRows][16];
-    if constexpr (kHasOffsets) {
-      for (int64_t i = 0; i < end - row; ++i) sum_row(rows[i], quant.sum_cols, sums[i]);
+    float* out = tile.out + row * tile.out_stride + panel * kWidth;
+    if (chunk == 0) {
+      for (int64_t i = 0; i < end - row; ++i)
+        __builtin_memset(out + i * tile.out_stride, 0, kWidth * sizeof *out);
     }
-    const Chunk part = {quant,      begin + places.codes,
-                        blocks,     from,
-                        cols,       (first_block + 1) * quant.block_cols,
-                        chunk == 0, block == 0 ? kFetchAhead : 0};
-    run_rows<Code, kMostRows, kHasOffsets>(static_cast<int>(end - row), code, part, rows, sums,
-                                           tile.out + row * tile.out_stride + panel * kWidth,
-                                           tile.out_stride);
+    const Chunk part = {quant, begin + places.codes,        blocks, from,
+                        cols,  block == 0 ? kFetchAhead : 0};
+    run_rows<Code, kMostRows, kHasOffsets>(static_cast<int>(end - row), code, part, x.rows + row,
+                                           x.sums + row, out, tile.out_stride);
     row = end;
   }
 }
@@ -222,17 +262,21 @@ template <class Code, bool kHasOffsets>
 static void bf16_panels(const PanelTile& tile) {
   const Code code(*tile.quant);
   const int64_t num_chunks = tile.quant->num_chunks;
+  ChunkRows x;
+  // Few rows wait for memory: what they need of a chunk costs less than two streams.
   if (tile.m <= kMostRows) {
     for (int64_t panel = 0; panel < tile.num_panels; ++panel) {
-      for (int64_t chunk = 0; chunk < num_chunks; ++chunk)
-        bf16_chunk<Code, kHasOffsets>(tile, code, panel, chunk);
+      for (int64_t chunk = 0; chunk < num_chunks; ++chunk) {
+        take_rows<kHasOffsets>(tile, chunk, &x);
+        bf16_chunk<Code, kHasOffsets>(tile, code, x, panel, chunk);
+      }
     }
     return;
   }
-  // A chunk of all rows of x stays in cache for the panels.
   for (int64_t chunk = 0; chunk < num_chunks; ++chunk) {
+    take_rows<kHasOffsets>(tile, chunk, &x);
     for (int64_t panel = 0; panel < tile.num_panels; ++panel)
-      bf16_chunk<Code, kHasOffsets>(tile, code, panel, chunk);
+      bf16_chunk<Code, kHasOffsets>(tile, code, x, panel, chunk);
   }
 }
 

@@ -78,11 +78,15 @@ struct QuantPanel {
   const uint16_t* bf16_values;  // [64] the same as bf16
 };
 
+// Rows of x that a product of panels takes at most. A task's are enough to be bound by arithmetic,
+// few enough that a slab of them and the tile of their results stay in L2.
+constexpr int64_t kMaxTaskRows = 128;
+
 // out[i * out_stride + j] = dot(x row i, w row j), f32, for the rows j of num_panels packed panels:
 // all of a panel's columns are written. What the missing ones of a last panel get means nothing;
 // it is zero where weights are floats.
 struct PanelTile {
-  const char* const* x_rows;  // [m] pointers to the rows in the first slab
+  const char* const* x_rows;  // [m] pointers to the rows in the first slab; m <= kMaxTaskRows
   int64_t x_slab_bytes;       // from there to the same row in the next slab
   const char* w;
   int64_t panel_bytes;

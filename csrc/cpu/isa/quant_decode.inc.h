@@ -60,7 +60,8 @@ __attribute__((always_inline)) static inline void decode_half(const QuantPanel& 
   V::Float added = V::set(0.0f);
   if constexpr (kShift != Shift::kNone) added = V::load(shift);
   [[maybe_unused]] Word plane = {};
-  if constexpr (kHigh > 0) plane = load_word(tile + (kHigh == 2 ? kHalf : 0) * kWordBytes);
+  // A word of the plane has one bit of 32 columns, or two of 16.
+  if constexpr (kHigh > 0) plane = load_word(tile + (kHigh - 1) * kHalf * kWordBytes);
   const char* words = tile + (kHigh + kHalf * (kLow / 2)) * kWordBytes;
 #pragma GCC unroll 4
   for (int w = 0; w < kLow / 2; ++w) {

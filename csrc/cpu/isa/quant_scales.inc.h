@@ -50,7 +50,7 @@ static void widen_f16(const char* from, int64_t n, float* to) {
   }
 }
 
-// n scales of an SeScale. Plain loops: the compiler has vectors for them.
+// n scales of an SeScale that are values by themselves. Plain loops: the compiler has vectors for them.
 static void widen_scales(const char* from, int32_t scale, int64_t n, float* to) {
   const uint8_t* bytes = reinterpret_cast<const uint8_t*>(from);
   if (scale == SE_SCALE_F16) {
@@ -65,19 +65,19 @@ static void widen_scales(const char* from, int32_t scale, int64_t n, float* to) 
     }
   } else if (scale == SE_SCALE_E8M0) {
     for (int64_t i = 0; i < n; ++i) to[i] = e8m0_to_f32(bytes[i]);
-  } else if (scale == SE_SCALE_E4M3) {
-    for (int64_t i = 0; i < n; ++i) to[i] = e4m3_to_f32(bytes[i]);
-  } else if (scale == SE_SCALE_U8) {
-    for (int64_t i = 0; i < n; ++i) to[i] = static_cast<float>(bytes[i]);
   } else {
-    for (int64_t i = 0; i < n; ++i) to[i] = static_cast<float>(static_cast<int8_t>(bytes[i]));
+    for (int64_t i = 0; i < n; ++i) to[i] = e4m3_to_f32(bytes[i]);
   }
 }
 
-// Each block's values times those of its rows, [row].
-static inline void multiply_rows(float* blocks, int64_t num_blocks, const float* rows) {
+// Bytes of some blocks, [block][row], times what their rows have.
+template <class Byte>
+static inline void multiply_bytes(const char* from, int64_t num_blocks, const float* rows,
+                                  float* to) {
+  const Byte* bytes = reinterpret_cast<const Byte*>(from);
   for (int64_t b = 0; b < num_blocks; ++b) {
-    for (int64_t i = 0; i < kWidth; ++i) blocks[b * kWidth + i] *= rows[i];
+    for (int64_t i = 0; i < kWidth; ++i)
+      to[b * kWidth + i] = static_cast<float>(bytes[b * kWidth + i]) * rows[i];
   }
 }
 
@@ -116,7 +116,12 @@ static void load_scales(const QuantPanel& quant, const char* panel, int64_t chun
     offsets = at + places.offsets + block * kWidth * offset_bytes;
   }
   const int64_t n = count * kWidth;
-  if (quant.shares_scales) {
+  float rows[kWidth];
+  if (quant.scale == SE_SCALE_U8 || quant.scale == SE_SCALE_I8) {
+    widen_f16(at, kWidth, rows);
+    if (quant.scale == SE_SCALE_U8) multiply_bytes<uint8_t>(scales, count, rows, out->scale);
+    if (quant.scale == SE_SCALE_I8) multiply_bytes<int8_t>(scales, count, rows, out->scale);
+  } else if (quant.shares_scales) {
     float shared[kMaxBlocks];
     widen_scales(scales, quant.scale, count, shared);
     for (int64_t b = 0; b < count; ++b) {
@@ -125,21 +130,16 @@ static void load_scales(const QuantPanel& quant, const char* panel, int64_t chun
   } else {
     widen_scales(scales, quant.scale, n, out->scale);
   }
-  float rows[kWidth];
-  if (quant.scale == SE_SCALE_U8 || quant.scale == SE_SCALE_I8) {
-    widen_f16(at, kWidth, rows);
-    multiply_rows(out->scale, count, rows);
-  }
   if ((quant.flags & (SE_FORMAT_GLOBAL_MULTIPLIES | SE_FORMAT_GLOBAL_DIVIDES)) != 0)
     apply_global(quant, panel, out->scale, n);
   if (quant.offset == SE_OFFSET_ZERO) {
-    widen_scales(offsets, SE_SCALE_I8, n, out->shift);
+    const int8_t* zeros = reinterpret_cast<const int8_t*>(offsets);
+    for (int64_t i = 0; i < n; ++i) out->shift[i] = static_cast<float>(zeros[i]);
   } else if (quant.offset == SE_OFFSET_F16) {
     widen_f16(offsets, n, out->shift);
   } else if (quant.offset == SE_OFFSET_U8) {
-    widen_scales(offsets, SE_SCALE_U8, n, out->shift);
     widen_f16(at + places.second_supers, kWidth, rows);
     for (float& row : rows) row = -row;
-    multiply_rows(out->shift, count, rows);
+    multiply_bytes<uint8_t>(offsets, count, rows, out->shift);
   }
 }

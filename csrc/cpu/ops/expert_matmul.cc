@@ -15,39 +15,35 @@ namespace {
 // only the last block of a matrix has a remainder. A tile of them lies on the stack.
 constexpr int64_t kMaxCols = 64;
 constexpr int64_t kColGranule = 12;
-// Rows of a task at most: enough to be bound by arithmetic, few enough that a slab of them and the
-// tile of their results stay in L2.
-constexpr int64_t kMaxRows = 128;
 // A task per thread and wave would end at the pace of the slowest: this many, if they are not too
 // small to be worth handing out.
 constexpr int64_t kTasksPerThread = 12;
 constexpr int64_t kLeastTaskBytes = 96 << 10;
 constexpr int64_t kMostTaskBytes = 1 << 20;
-// Rows up to which reading weights takes longer than multiplying by them: the unit of a task's
-// size.
+// Rows up to which reading weights of 16 bits and more takes longer than multiplying by them: the
+// unit of a task's size. Smaller weights are read sooner, and take longer to decode.
 constexpr int64_t kFreeRows = 8;
+constexpr int64_t kLeastFreeRows = 4;
 
 int64_t row_bytes(const MatmulSegment& segment, const SeMatrixFormat& format, int64_t width) {
   if (!segment.is_packed) return code_row_bytes(format.code, segment.k);
   return MatrixPanels(width, segment.n, segment.k, format).panel_bytes / width;
 }
 
-int64_t column_bytes(const MatmulSegment& segment, int64_t width) {
-  const int64_t gate_bytes =
-      segment.gate != nullptr ? row_bytes(segment, segment.gate_format, width) : 0;
-  return gate_bytes + row_bytes(segment, segment.up_format, width);
-}
-
-// What a segment takes, in bytes of weights that could be read meanwhile.
-int64_t segment_cost(const MatmulSegment& segment, int64_t width) {
-  return segment.n * column_bytes(segment, width) *
-         std::max<int64_t>(1, segment.num_rows / kFreeRows);
+// What a column takes for some rows, in bytes of weights that could be read meanwhile.
+int64_t column_cost(const MatmulSegment& segment, int64_t num_rows, int64_t width) {
+  int64_t bytes = row_bytes(segment, segment.up_format, width);
+  const int64_t bytes_of_16_bits = 2 * segment.k;
+  const int64_t free_rows =
+      std::clamp(kFreeRows * bytes / bytes_of_16_bits, kLeastFreeRows, kFreeRows);
+  if (segment.gate != nullptr) bytes += row_bytes(segment, segment.gate_format, width);
+  return bytes * std::max<int64_t>(1, num_rows / free_rows);
 }
 
 int64_t task_columns(const MatmulSegment& segment, int64_t task_bytes, int64_t panel_width) {
   const int64_t granule = segment.is_packed ? panel_width : kColGranule;
-  const int64_t rows = std::min(segment.num_rows, kMaxRows);
-  const int64_t cost = column_bytes(segment, panel_width) * std::max<int64_t>(1, rows / kFreeRows);
+  const int64_t rows = std::min(segment.num_rows, kMaxTaskRows);
+  const int64_t cost = column_cost(segment, rows, panel_width);
   const int64_t columns = task_bytes / std::max<int64_t>(1, cost) / granule * granule;
   const int64_t most = kMaxCols / granule * granule;
   // One or two rows pass several panels at a time.
@@ -128,12 +124,12 @@ class TaskMatmul {
   const MatmulTask& task_;
   int64_t x_bytes_;
   ActivationRows x_;
-  const char* rows_[kMaxRows];
+  const char* rows_[kMaxTaskRows];
 };
 
 void run_task(const IsaKernels& kernels, const MatmulSegment& segment, const MatmulTask& task) {
-  alignas(64) float up[kMaxRows * kMaxCols];
-  alignas(64) float gate[kMaxRows * kMaxCols];
+  alignas(64) float up[kMaxTaskRows * kMaxCols];
+  alignas(64) float gate[kMaxTaskRows * kMaxCols];
   TaskMatmul matmul(kernels, segment, task);
   const bool has_gate_x = segment.gate_x.data != nullptr;
   matmul.set_x(has_gate_x ? segment.gate_x : segment.x);
@@ -179,7 +175,7 @@ void run_segments(const RunContext& context) {
       [](const MatmulSegment& a, const MatmulSegment& b) { return a.num_rows > b.num_rows; });
   int64_t cost = 0;
   for (const MatmulSegment& segment : segments)
-    cost += segment_cost(segment, context.kernels->panel_width);
+    cost += segment.n * column_cost(segment, segment.num_rows, context.kernels->panel_width);
   const int64_t task_bytes =
       std::clamp(cost / (kTasksPerThread * context.num_threads), kLeastTaskBytes, kMostTaskBytes);
   tasks.clear();
@@ -189,9 +185,9 @@ void run_segments(const RunContext& context) {
     for (int64_t col = 0; col < segment.n; col += columns) {
       // Chunks of rows of one block of columns follow each other: they find its weights in the
       // shared cache.
-      for (int64_t row = 0; row < segment.num_rows; row += kMaxRows)
+      for (int64_t row = 0; row < segment.num_rows; row += kMaxTaskRows)
         tasks.push_back({static_cast<int64_t>(index), row,
-                         std::min(kMaxRows, segment.num_rows - row), col,
+                         std::min(kMaxTaskRows, segment.num_rows - row), col,
                          std::min(columns, segment.n - col)});
     }
   }
