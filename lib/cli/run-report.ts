@@ -3,6 +3,7 @@
 import type { ResolvedMoeConfig } from '../block/config.js'
 import type { Work } from '../block/cost.js'
 import type { DType } from '../block/dtype.js'
+import type { LayerWeightFormat } from '../block/weight-format.js'
 import { describeLayer } from './describe-layer.js'
 import {
   formatByteRate,
@@ -25,6 +26,7 @@ export interface RunReport {
   layer: number
   device: string
   dtype: DType
+  weightFormat: LayerWeightFormat
   config: Readonly<ResolvedMoeConfig>
   /** Of the expert matmuls. */
   kernel: string
@@ -40,6 +42,15 @@ export interface RunReport {
   work: Work
   nonFiniteRows: number[]
   check?: CheckResult
+}
+
+/** Each form of the experts' matrices once: 'q4_K as u4 (4.63 bits), q6_K as u6 (6.57 bits)'. */
+function describeWeights({ gate, up, down }: LayerWeightFormat): string {
+  const formats = [gate ?? [], up, down].flat()
+  const texts = formats.map(({ stored, held, bitsPerWeight }) =>
+    stored === held ? stored : `${stored} as ${held} (${Number(bitsPerWeight.toFixed(2))} bits)`,
+  )
+  return [...new Set(texts)].join(', ')
 }
 
 /** The text. */
@@ -68,6 +79,7 @@ export function renderRun(report: RunReport, paint: Paint): string[] {
           paint.dim('loaded'),
           `${formatBytes(load.bytes)} in ${formatDuration(load.ms)} (${formatByteRate(load.bytes, load.ms)}), held in ${held}`,
         ],
+        [paint.dim('weights'), describeWeights(report.weightFormat)],
         [paint.dim('input'), describeInput(report)],
         [paint.dim('kernel'), report.kernel],
         [

@@ -1,7 +1,9 @@
 /** `sparse-experts run`: loads a layer, runs it, and shows what it did. */
 
 import path from 'node:path'
+import type { LoadOptions } from '../api/layer-options.js'
 import { MoeLayer } from '../api/moe-layer.js'
+import { WEIGHTS_OPTIONS } from '../block/weight-format.js'
 import { planLayer } from '../checkpoint/plan/layer.js'
 import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
 import { type DeviceOption, deviceSpellings, isSpelledAs } from '../devices/device.js'
@@ -32,6 +34,11 @@ const OPTIONS = {
     type: 'string',
     value: 'T',
     help: "auto, f32, f16 or bf16: arithmetic of the expert matmuls (default: auto, the checkpoint's own)",
+  },
+  weights: {
+    type: 'string',
+    value: 'W',
+    help: 'auto, stored, expand, int8 or int4: how the matrices are held (default: auto, as they are stored where\nthe device can)',
   },
   tokens: { type: 'string', value: 'N', help: 'rows of random hidden states (default: 64)' },
   input: {
@@ -71,6 +78,7 @@ export async function runCommand(args: string[], context: CommandContext): Promi
   const { values, positionals } = parseCommandLine(args, OPTIONS, ['checkpoint'])
   const layerIndex = integerOption('layer', values.layer, 0)
   const dtype = choiceOption('dtype', values.dtype, ['auto', 'f32', 'f16', 'bf16'])
+  const weights = choiceOption('weights', values.weights, WEIGHTS_OPTIONS)
   const threads = integerOption('threads', values.threads, 1)
   const tokens = integerOption('tokens', values.tokens, 0)
   const seed = integerOption('seed', values.seed, 0) ?? 0
@@ -87,10 +95,7 @@ export async function runCommand(args: string[], context: CommandContext): Promi
 
   const { module } = values
   const plan = await planLayer(checkpoint, { layer: layerIndex, module })
-  const load = async (
-    label: string,
-    options: { device: DeviceOption; dtype?: 'auto' | 'f32' | 'f16' | 'bf16' },
-  ) => {
+  const load = async (label: string, options: Pick<LoadOptions, 'device' | 'dtype' | 'weights'>) => {
     const bar = loadBar(label, context.stderr)
     try {
       return await MoeLayer.load(checkpoint, {
@@ -109,6 +114,7 @@ export async function runCommand(args: string[], context: CommandContext): Promi
   using layer = await load(`Loading layer ${plan.layer}`, {
     device: (values.device ?? 'auto') as DeviceOption,
     dtype,
+    weights,
   })
   const loadMs = performance.now() - began
 
@@ -131,8 +137,9 @@ export async function runCommand(args: string[], context: CommandContext): Promi
 
   let check: CheckResult | undefined
   if (values.check) {
-    // f32 holds every stored format exactly, so this is the checkpoint's own arithmetic.
-    using reference = await load('Loading the reference', { device: 'reference', dtype: 'f32' })
+    // f32 holds every stored format exactly, so this is the checkpoint's own arithmetic; or, where it was quantised, that of the codes.
+    const lossy = weights === 'int8' || weights === 'int4' ? { weights } : {}
+    using reference = await load('Loading the reference', { device: 'reference', dtype: 'f32', ...lossy })
     const perToken = numTokens === 0 ? 0 : result.work.flops / numTokens
     const rows = config.capacity
       ? Array.from({ length: numTokens }, (_, row) => row)
@@ -145,6 +152,7 @@ export async function runCommand(args: string[], context: CommandContext): Promi
     layer: plan.layer,
     device: layer.device,
     dtype: layer.dtype,
+    weightFormat: layer.weightFormat,
     config,
     kernel: layer.explain(numTokens).stages.find(stage => stage.stage === 'gateUp')!.kernel,
     load: {

@@ -66,6 +66,48 @@ describe.each(hasCpu ? ['reference', 'cpu'] : ['reference'])('run on %s', device
   })
 })
 
+describe.skipIf(!hasCpu)('weights', () => {
+  it.each([
+    ['int4', 'f16 as u4 ('],
+    ['expand', 'weights  f16\n'],
+  ])('%s is said and checked', async (weights, said) => {
+    const golden = goldenCases().find(({ name }) => name === 'qwen3_moe')!
+    const args = [
+      'run',
+      golden.directory,
+      '--device',
+      'cpu',
+      '--tokens',
+      '5',
+      '--weights',
+      weights,
+      '--check',
+    ]
+    const { status, stdout, stderr } = await runInProcess(args)
+    expect(status, stderr).toBe(0)
+    expect(stdout).toContain(said)
+  })
+
+  it('as they are stored', async () => {
+    const golden = goldenCases().find(({ name }) => name === 'gpt_oss_mxfp4')!
+    const args = [
+      'run',
+      golden.directory,
+      '--device',
+      'cpu',
+      '--tokens',
+      '3',
+      '--weights',
+      'stored',
+      '--json',
+    ]
+    const { stdout } = await runInProcess(args)
+    expect(JSON.parse(stdout).weightFormat.up).toMatchObject({ stored: 'mxfp4', held: 'u4' })
+    const { status, stderr } = await runInProcess([...args.slice(0, -2), 'int5'])
+    expect([status, stderr]).toEqual([2, expect.stringContaining('--weights')])
+  })
+})
+
 describe('run', () => {
   it('prints the same as JSON, figures that agree with each other', async () => {
     const args = ['--json', '--tokens', '12', '--dtype', 'f32', '--check']
