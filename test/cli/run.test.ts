@@ -93,6 +93,8 @@ describe.skipIf(!hasCpu)('weights', () => {
     const args = [
       'run',
       golden.directory,
+      '--layer',
+      String(golden.expected.layer),
       '--device',
       'cpu',
       '--tokens',
