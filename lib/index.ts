@@ -8,7 +8,13 @@ export type { LayerStats } from './api/metrics.js'
 export { type ForwardEvent, type LayerHealth, MoeLayer } from './api/moe-layer.js'
 export { dequantize, quantize } from './api/quantize.js'
 export * as stages from './api/stages.js'
-export { Tensor, type TensorData, type TensorDType, type TensorOptions } from './api/tensor.js'
+export {
+  type QuantizedTensor,
+  Tensor,
+  type TensorData,
+  type TensorDType,
+  type TensorOptions,
+} from './api/tensor.js'
 export type { Activation, MoeConfig, MoeShape, ResolvedMoeConfig } from './block/config.js'
 export type { Work } from './block/cost.js'
 export {

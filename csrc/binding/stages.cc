@@ -5,7 +5,9 @@
 
 #include "binding/environment.h"
 #include "binding/layer_arguments.h"
+#include "binding/load_items.h"
 #include "binding/stage_memory.h"
+#include "engine/encoded_matmul.h"
 
 namespace sparse_experts::binding {
 namespace {
@@ -146,9 +148,35 @@ void dispatch(const Napi::CallbackInfo& info) {
   });
 }
 
+// The experts' matrices as they are stored; empty: the weights are floats.
+struct EncodedWeights {
+  std::vector<EncodedMatrix> experts;
+  std::vector<std::array<EncodedPart, 6>> parts;
+
+  bool is_empty() const { return experts.empty(); }
+  // Runs no JavaScript.
+  void take_parts() {
+    for (size_t e = 0; e < experts.size(); ++e) take_encoded_parts(parts[e], &experts[e]);
+  }
+};
+
+EncodedWeights encoded_weights(const Napi::Value& value, int64_t num_experts) {
+  EncodedWeights weights;
+  if (!value.IsArray()) return weights;
+  const Napi::Array array = array_argument(value, "weights");
+  if (array.Length() != num_experts) fail_argument("Expected weights of every expert");
+  for (uint32_t e = 0; e < array.Length(); ++e) {
+    const Napi::Object matrix = object_argument(array.Get(e), "weights");
+    weights.experts.push_back(parse_encoding(object_argument(matrix.Get("encoding"), "encoding")));
+    weights.parts.push_back(read_encoded_parts(matrix.Get("buffers")));
+  }
+  return weights;
+}
+
 // (device, request, output)
 void expert_matmul(const Napi::CallbackInfo& info) {
-  StageMemory memory(device_argument(info));
+  const auto executor = device_argument(info);
+  StageMemory memory(executor);
   const Napi::Object request = object_argument(info[1], "request");
   SeExpertMatmulArgs args = {};
   const int32_t x_dtype = float_dtype_argument(request.Get("xDtype"), "xDtype");
@@ -171,6 +199,9 @@ void expert_matmul(const Napi::CallbackInfo& info) {
   const Napi::Value bias_value = request.Get("bias");
   const Napi::Value offsets_value = request.Get("expertOffsets");
   const Napi::Value slots_value = request.Get("sortedSlots");
+  EncodedWeights encoded = encoded_weights(weights_value, experts);
+  if (!encoded.is_empty() && !executor->has_host_memory())
+    fail_argument("The device does not multiply by stored weights");
 
   // From here on no JavaScript runs: the pointers stay valid.
   const bool gated = args.apply_activation != 0 && args.activation.gated != 0;
@@ -180,8 +211,11 @@ void expert_matmul(const Napi::CallbackInfo& info) {
   if (args.num_slots > kMaxSlots) fail_argument("Expected fewer than 2^31 slots");
   const int64_t matrix = multiply(rows, cols, "weights");
   const Array x = memory.read(x_value, "x", float_array_type(x_dtype), multiply(x_rows, cols, "x"));
-  const Array weights = memory.read(weights_value, "weights", float_array_type(weights_dtype),
-                                    multiply(experts, matrix, "weights"));
+  encoded.take_parts();
+  const int64_t elements = multiply(experts, matrix, "weights");
+  const Array weights = encoded.is_empty() ? memory.read(weights_value, "weights",
+                                                         float_array_type(weights_dtype), elements)
+                                           : StageMemory::kAbsent;
   const Array bias =
       memory.read_optional(bias_value, "bias", napi_float32_array, multiply(experts, rows, "bias"));
   const Array offsets =
@@ -199,7 +233,8 @@ void expert_matmul(const Napi::CallbackInfo& info) {
   args.sorted_slots = memory.pointer<const int32_t>(slots);
   args.output = tensor(memory.pointer<void>(output), SE_F32, {args.num_slots, width});
   memory.run([&](const SeBackend& backend, SeDevice* device, SeStatus* status) {
-    return backend.expert_matmul(device, &args, status);
+    if (encoded.is_empty()) return backend.expert_matmul(device, &args, status);
+    return encoded_expert_matmul(backend, device, args, encoded.experts, status);
   });
 }
 

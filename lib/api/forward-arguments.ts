@@ -252,7 +252,7 @@ function toFloatInput(
   hiddenSize: number,
 ): FloatInput {
   if (value instanceof Tensor) {
-    const array = tensorData(value)
+    const array = tensorData(value, name)
     if (value.dtype === 'i32' || (value.dtype !== 'f32' && value.dtype !== layerDtype)) {
       throw invalidArgType(name, `a tensor of f32 or of the layer's ${layerDtype}`, value.dtype)
     }

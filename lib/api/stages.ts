@@ -15,7 +15,7 @@ import type { StageRuntime } from '../devices/contract.js'
 import { stagesOf } from '../devices/create.js'
 import { isOnHost, type Stored } from '../devices/device-array.js'
 import { checkSequenceLengths, checkTopK, checkTopP, int32Option } from './routing-arguments.js'
-import { Tensor, tensorData } from './tensor.js'
+import { type QuantizedTensor, Tensor, tensorData, tensorExperts } from './tensor.js'
 
 /** Where the slots of each expert are. E = numExperts, slot = token * topK + k. */
 export interface Dispatch {
@@ -59,15 +59,17 @@ export interface ExpertMatmulOptions {
   bias?: Tensor
 }
 
+const isFloatDtype = (dtype: string): dtype is DType => dtype === 'f32' || dtype === 'f16' || dtype === 'bf16'
+
 function floatTensor(
   name: string,
   tensor: unknown,
   rank: number,
 ): { data: Stored<FloatArray>; dtype: DType; shape: readonly number[]; device: string } {
   const checked = checkTensor(name, tensor, rank)
-  if (checked.dtype === 'i32') throw invalidArgType(name, 'a tensor of f32, f16 or bf16', 'i32')
+  if (!isFloatDtype(checked.dtype)) throw invalidArgType(name, 'a tensor of f32, f16 or bf16', checked.dtype)
   return {
-    data: tensorData(checked) as Stored<FloatArray>,
+    data: tensorData(checked, name) as Stored<FloatArray>,
     dtype: checked.dtype,
     shape: checked.shape,
     device: checked.device,
@@ -78,10 +80,18 @@ function typedTensor<D extends 'f32' | 'i32'>(name: string, tensor: unknown, dty
   const checked = checkTensor(name, tensor, rank)
   if (checked.dtype !== dtype) throw invalidArgType(name, `a tensor of ${dtype}`, checked.dtype)
   return {
-    data: tensorData(checked) as Stored<D extends 'f32' ? Float32Array : Int32Array>,
+    data: tensorData(checked, name) as Stored<D extends 'f32' ? Float32Array : Int32Array>,
     shape: checked.shape,
     device: checked.device,
   }
+}
+
+/** Matrices of experts: floats, or codes that the stage decodes to f32. */
+function weightsTensor(name: string, tensor: unknown, rank: number) {
+  const checked = checkTensor(name, tensor, rank)
+  const experts = tensorExperts(checked)
+  if (!experts) return floatTensor(name, tensor, rank)
+  return { data: experts, dtype: 'f32' as const, shape: checked.shape, device: checked.device }
 }
 
 function checkTensor(name: string, tensor: unknown, rank: number): Tensor {
@@ -199,12 +209,13 @@ export function dispatch(topkIds: Tensor, numExperts: number): Dispatch {
  * Multiplies every slot's row by its expert's matrix; with `gated` also applies the activation, in one pass.
  *
  * @param x `[T, K']` with `gather`, else `[T*K, K']`; f32, f16 or bf16
- * @param weights `[E, N, K']`, or `[E, 2N, K']` when gated; f32, f16 or bf16
+ * @param weights `[E, N, K']`, or `[E, 2N, K']` when gated; f32, f16, bf16, or codes (a {@link QuantizedTensor}): those of experts that
+ * have slots are decoded to f32 in every call, on one thread and a few matrices at a time. `MoeLayer.create` multiplies by codes in place
  * @returns `[T*K, N]` f32, row = slot; rows of slots without an expert are 0
  */
 export function expertMatmul(
   x: Tensor,
-  weights: Tensor,
+  weights: Tensor | QuantizedTensor,
   dispatched: Dispatch,
   options: ExpertMatmulOptions = {},
 ): Tensor {
@@ -221,7 +232,7 @@ export function expertMatmul(
     'bias',
   ])
   const rows = floatTensor('x', x, 2)
-  const matrices = floatTensor('weights', weights, 3)
+  const matrices = weightsTensor('weights', weights, 3)
   const [numExperts, matrixRows, cols] = matrices.shape as [number, number, number]
   const { expertOffsets, sortedSlots, slots, devices } = checkDispatch(dispatched, numExperts)
   const bias = options.bias === undefined ? null : typedTensor('bias', options.bias, 'f32', 2)

@@ -11,6 +11,9 @@ import {
   MoeError,
 } from '../block/errors.js'
 import { isFloat32Array, isInt32Array, isUint16Array } from '../block/typed-arrays.js'
+import type { QuantizedFormat, QuantizedMatrix } from '../block/weights.js'
+import { copyOfQuantized, inMemoryExperts } from '../checkpoint/load/quantized-experts.js'
+import { type InMemoryMatrix, isQuantizedMatrix } from '../checkpoint/load/quantized-matrix.js'
 import { HOST_DEVICE, isHostDevice } from '../devices/device.js'
 import { isOnHost, type Stored } from '../devices/device-array.js'
 import { allocateBuffer, download, tensorDevice, uploaded } from '../devices/device-memory.js'
@@ -29,21 +32,34 @@ export interface TensorOptions {
   device?: string
 }
 
-const storage = new WeakMap<Tensor, Stored<TensorData>>()
+/** Weights in codes: a tensor's own copy, and the matrix of each expert as a view of it. */
+interface QuantizedExperts {
+  readonly matrix: QuantizedMatrix
+  readonly experts: readonly InMemoryMatrix[]
+}
+
+type Storage = Stored<TensorData> | QuantizedExperts
+
+const isQuantized = (stored: Storage): stored is QuantizedExperts => 'experts' in stored
+
+const storage = new WeakMap<object, Storage>()
+
+/** A tensor of weights in codes, for `stages.expertMatmul`. */
+export type QuantizedTensor = Tensor<QuantizedMatrix>
 
 /**
  * A dense row-major tensor on a device. It owns its memory: {@link Tensor.from} copies in, {@link Tensor.toHost} copies out, and what
  * the caller does with its own arrays in between changes nothing. On 'cuda:N' the elements stay in the GPU's memory between stages and
  * layers; {@link Tensor.dispose} frees it (the garbage collector does too, later).
  */
-export class Tensor {
-  readonly dtype: TensorDType
+export class Tensor<Contents extends TensorData | QuantizedMatrix = TensorData> {
+  readonly dtype: Contents extends QuantizedMatrix ? QuantizedFormat : TensorDType
   readonly shape: readonly number[]
   readonly device: string
 
   /** @internal */
-  constructor(data: Stored<TensorData>, shape: readonly number[], dtype: TensorDType, device: string) {
-    this.dtype = dtype
+  constructor(data: Storage, shape: readonly number[], dtype: TensorDType | QuantizedFormat, device: string) {
+    this.dtype = dtype as this['dtype']
     this.shape = Object.freeze([...shape])
     this.device = device
     storage.set(this, data)
@@ -58,7 +74,27 @@ export class Tensor {
    * @throws {@link MoeError} ERR_MOE_DEVICE_UNAVAILABLE for a device that cannot hold tensors here, ERR_MOE_OUT_OF_MEMORY,
    * ERR_MOE_DEVICE_LOST
    */
-  static from(data: TensorData, shape: readonly number[], options: TensorOptions = {}): Tensor {
+  static from(data: TensorData, shape: readonly number[], options?: TensorOptions): Tensor
+  /**
+   * Copies weights in codes: `[N, K]` of E experts, one behind the other in `data`, `scales` and `zeros`; `globalScale` and `groupIndex` are
+   * those of all experts. `dtype` of the tensor is the format. On 'cpu' and 'reference'; `stages.expertMatmul` takes it.
+   *
+   * @param shape `[E, N, K]`
+   * @throws TypeError and RangeError with ERR_MOE_INVALID_ARG_*
+   * @throws {@link MoeError} ERR_MOE_UNSUPPORTED_FORMAT on other devices, ERR_MOE_BUFFER_DETACHED, ERR_MOE_DEVICE_UNAVAILABLE,
+   * ERR_MOE_OUT_OF_MEMORY
+   */
+  static from(
+    data: QuantizedMatrix,
+    shape: readonly number[],
+    options?: Pick<TensorOptions, 'device'>,
+  ): QuantizedTensor
+  static from(
+    data: TensorData | QuantizedMatrix,
+    shape: readonly number[],
+    options: TensorOptions = {},
+  ): Tensor | QuantizedTensor {
+    if (isQuantizedMatrix(data)) return quantizedTensor(data, shape, options)
     checkOptionKeys(options, ['dtype', 'device'])
     const dtype = inferDtype(data, options.dtype)
     checkBuffer('data', data)
@@ -74,7 +110,12 @@ export class Tensor {
       throw invalidArgShape('data', `${length} elements for shape [${shape.join(', ')}]`, `${data.length}`)
     }
     const device = tensorDevice(options.device ?? HOST_DEVICE)
-    return new Tensor(isHostDevice(device) ? copyOf(data) : uploaded(device, data), shape, dtype, device)
+    return new Tensor<TensorData>(
+      isHostDevice(device) ? copyOf(data) : uploaded(device, data),
+      shape,
+      dtype,
+      device,
+    )
   }
 
   /** Number of elements. */
@@ -86,17 +127,21 @@ export class Tensor {
     return !storage.has(this)
   }
 
-  /** Copies the elements to a new typed array on the host. */
-  toHost(): TensorData {
-    const data = tensorData(this)
-    return isOnHost(data) ? copyOf(data) : download(data, zeros(this.dtype, this.length))
+  /** Copies the elements to a new typed array on the host; weights in codes to a new {@link QuantizedMatrix}, as they were given. */
+  toHost(): Contents {
+    const data = stored(this)
+    if (isQuantized(data)) return copyOfQuantized(data.matrix, 'data') as Contents
+    const elements = isOnHost(data)
+      ? copyOf(data)
+      : download(data, zeros(this.dtype as TensorDType, this.length))
+    return elements as Contents
   }
 
   /** Frees the memory; idempotent. A later use throws ERR_MOE_DISPOSED; calls that have the tensor already still end well. */
   dispose(): void {
     const data = storage.get(this)
     storage.delete(this)
-    if (data && !isOnHost(data)) data.dispose()
+    if (data && !isQuantized(data) && !isOnHost(data)) data.dispose()
   }
 
   [Symbol.dispose](): void {
@@ -104,11 +149,51 @@ export class Tensor {
   }
 }
 
-/** @internal The tensor's own storage, for stages and layers. */
-export function tensorData(tensor: Tensor): Stored<TensorData> {
+function stored(tensor: object): Storage {
   const data = storage.get(tensor)
   if (!data) throw new MoeError('ERR_MOE_DISPOSED', 'The tensor has been disposed')
   return data
+}
+
+/** @internal The tensor's own storage, for stages and layers. */
+export function tensorData(tensor: Tensor, name: string): Stored<TensorData> {
+  const data = stored(tensor)
+  if (isQuantized(data)) throw invalidArgType(name, 'a tensor of elements, not of codes', tensor.dtype)
+  return data
+}
+
+/** @internal The experts' matrices of a tensor of codes; null: it holds elements. */
+export function tensorExperts(tensor: Tensor | QuantizedTensor): readonly InMemoryMatrix[] | null {
+  const data = stored(tensor)
+  return isQuantized(data) ? data.experts : null
+}
+
+function quantizedTensor(
+  matrix: QuantizedMatrix,
+  shape: readonly number[],
+  options: Pick<TensorOptions, 'device'>,
+): QuantizedTensor {
+  checkOptionKeys(options, ['device'])
+  for (const part of ['data', 'scales', 'zeros', 'groupIndex'] as const) {
+    const array = matrix[part]
+    if (ArrayBuffer.isView(array)) checkBuffer(`data.${part}`, array)
+  }
+  if (!Array.isArray(shape) || shape.length !== 3)
+    throw invalidArgShape('shape', '[numExperts, rows, columns] of weights in codes', describeValue(shape))
+  for (const size of shape)
+    if (!Number.isSafeInteger(size) || size < 1) throw invalidArgValue('shape', 'positive integers', size)
+  const [numExperts, rows, cols] = shape as [number, number, number]
+  const device = tensorDevice(options.device ?? HOST_DEVICE)
+  if (!isHostDevice(device)) {
+    throw new MoeError(
+      'ERR_MOE_UNSUPPORTED_FORMAT',
+      `The device '${device}' holds no tensors of codes: dequantize the matrices, or use 'cpu'`,
+      { details: { format: matrix.format, device } },
+    )
+  }
+  const own = copyOfQuantized(matrix, 'data')
+  const experts = inMemoryExperts(own, numExperts, rows, cols, 'data')
+  return new Tensor<QuantizedMatrix>({ matrix: own, experts }, shape, own.format, device)
 }
 
 /** @internal Storage for a new tensor. Zeros on the host, arbitrary elsewhere. */

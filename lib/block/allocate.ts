@@ -7,7 +7,7 @@ import os from 'node:os'
 import { MoeError } from './errors.js'
 
 /** Constructors of typed arrays. */
-interface ArrayKind<A> {
+export interface ArrayKind<A> {
   readonly BYTES_PER_ELEMENT: number
   new (length: number): A
   new (values: ArrayLike<number>): A

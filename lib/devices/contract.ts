@@ -5,6 +5,7 @@ import type { DType, FloatArray } from '../block/dtype.js'
 import type { MoeError } from '../block/errors.js'
 import type { ResolvedRouting, RoutingVectors } from '../block/routing.js'
 import type { LayerWeightFormat } from '../block/weight-format.js'
+import type { InMemoryMatrix } from '../checkpoint/load/quantized-matrix.js'
 import type { Stored } from './device-array.js'
 
 /**
@@ -131,8 +132,9 @@ export interface ExpertMatmulRequest {
   x: Stored<FloatArray>
   xDtype: DType
   xRows: number
-  /** `[E, N', K']`; N' = 2N when gated. */
-  weights: Stored<FloatArray>
+  /** `[E, N', K']`, or `[N', K']` of each expert as it is stored; N' = 2N when gated. */
+  weights: Stored<FloatArray> | readonly InMemoryMatrix[]
+  /** 'f32' where they are stored otherwise: what they are decoded to. */
   weightsDtype: DType
   numExperts: number
   rows: number

@@ -2,6 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
+import { QUANTIZED_FORMATS } from '../../lib/block/weights.js'
 import { loadNative } from '../../lib/devices/native/addon.js'
 import {
   type DeviceOption,
@@ -17,6 +18,7 @@ import { makeLayerData } from '../cases/layer-data.js'
 import { Random } from '../cases/random.js'
 import { counted, counters, describeCuda, settledDeviceBytes } from '../helpers/cuda.js'
 import { runStages } from '../helpers/cuda-stages.js'
+import { randomQuantized } from '../helpers/quantized-matrices.js'
 import { expectClose } from '../helpers/relative-error.js'
 import { slowCase, tinyCase, tinyLayer } from '../helpers/tiny-layer.js'
 
@@ -61,6 +63,11 @@ describeCuda('tensors', device => {
       await sleep(10)
     }
     expect(held()).toBe(0)
+  })
+
+  it.each(QUANTIZED_FORMATS)('of %s are refused', format => {
+    const matrix = randomQuantized(format, 2, 256, new Random(4))
+    expect(() => Tensor.from(matrix, [1, 2, 256], { device })).toThrow(code('ERR_MOE_UNSUPPORTED_FORMAT'))
   })
 
   it("'cuda' is the first device that works", () => {

@@ -10,8 +10,12 @@ import {
   MoeLayer,
   type MoeWeights,
   plan,
+  type QuantizedMatrix,
+  type QuantizedTensor,
+  quantize,
   stages,
   Tensor,
+  type TensorData,
   type Work,
 } from '../../lib/index.js'
 
@@ -63,6 +67,12 @@ test('the output has the type of the input', () => {
   const tensor = Tensor.from(new Float32Array(4), [1, 4])
   expectTypeOf(layer.forward(tensor)).resolves.toHaveProperty('output').toEqualTypeOf<Tensor>()
   expectTypeOf(layer.forwardSync(tensor).output).toEqualTypeOf<Tensor>()
+  const codes = Tensor.from(quantize(new Float32Array(4), 1, 4, 'int8'), [1, 1, 4])
+  expectTypeOf(codes).toEqualTypeOf<QuantizedTensor>()
+  expectTypeOf(codes.toHost()).toEqualTypeOf<QuantizedMatrix>()
+  expectTypeOf(tensor.toHost()).toEqualTypeOf<TensorData>()
+  // @ts-expect-error: codes are weights, and no hidden states
+  void (() => layer.forwardSync(codes))
   // @ts-expect-error: 64-bit floats are no hidden states
   void (() => layer.forward(new Float64Array(4)))
   // @ts-expect-error: nor are plain arrays

@@ -3,13 +3,15 @@
 import { allocate } from '../../block/allocate.js'
 import { toFloat32 } from '../../block/dtype.js'
 import { invalidArgShape } from '../../block/errors.js'
+import { decodeMatrix } from '../../checkpoint/load/decode.js'
+import type { InMemoryMatrix } from '../../checkpoint/load/quantized-matrix.js'
 import { combine } from '../../reference/combine.js'
 import { dispatch } from '../../reference/dispatch.js'
 import { expertMatmul } from '../../reference/expert.js'
 import { gate } from '../../reference/gate.js'
 import { drain } from '../../reference/matrix.js'
 import { Selector } from '../../reference/select.js'
-import type { StageKernels, StageRuntime } from '../contract.js'
+import type { ExpertMatmulRequest, StageKernels, StageRuntime } from '../contract.js'
 import { onHost } from '../device-array.js'
 
 /** Every stage is a plain loop. */
@@ -20,6 +22,22 @@ export const REFERENCE_KERNELS: StageKernels = {
   gateUp: 'double-precision loop',
   down: 'double-precision loop',
   combine: 'double-precision loop',
+}
+
+const isEncoded = (weights: ExpertMatmulRequest['weights']): weights is readonly InMemoryMatrix[] =>
+  Array.isArray(weights)
+
+/** The matrices of experts that have slots, decoded; nobody reads the others. */
+function decodeExperts(
+  experts: readonly InMemoryMatrix[],
+  expertOffsets: Int32Array,
+  { rows, cols }: { rows: number; cols: number },
+): Float32Array[] {
+  return experts.map(({ encoding, buffers }, e) =>
+    expertOffsets[e] === expertOffsets[e + 1]
+      ? allocate(Float32Array, 0)
+      : decodeMatrix(encoding, buffers, rows, cols),
+  )
 }
 
 /** The five stages of the device `reference`: double precision inside, rounded once to f32. */
@@ -58,7 +76,9 @@ export const referenceStages: StageRuntime = {
     return Float32Array.from(
       expertMatmul(
         toFloat32(onHost(x), xDtype),
-        toFloat32(onHost(weights), weightsDtype),
+        isEncoded(weights)
+          ? decodeExperts(weights, onHost(expertOffsets), request)
+          : toFloat32(onHost(weights), weightsDtype),
         { expertOffsets: onHost(expertOffsets), sortedSlots: onHost(sortedSlots) },
         { ...request, bias: bias && onHost(bias) },
       ),
