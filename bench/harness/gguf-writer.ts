@@ -6,9 +6,14 @@ import { ggmlType } from './weight-kinds.js'
 const VERSION = 3
 const ALIGNMENT = 32
 /** Numbers of the format's value types. */
-const VALUE_TYPES = { uint32: 4, float32: 6, string: 8, array: 9 } as const
+const VALUE_TYPES = { uint32: 4, float32: 6, bool: 7, string: 8, array: 9 } as const
 
-export type GgufValue = string | { uint32: number } | { float32: number } | readonly string[]
+export type GgufValue =
+  | string
+  | { uint32: number }
+  | { float32: number }
+  | { bool: boolean }
+  | readonly string[]
 
 export interface GgufTensor {
   name: string
@@ -35,6 +40,10 @@ class Bytes {
     this.#pieces.push(piece)
     return this
   }
+  byte(value: number): this {
+    this.#pieces.push(Buffer.of(value))
+    return this
+  }
   float32(value: number): this {
     const piece = Buffer.alloc(4)
     piece.writeFloatLE(value)
@@ -50,6 +59,7 @@ class Bytes {
   value(value: GgufValue): this {
     if (typeof value === 'string') return this.uint32(VALUE_TYPES.string).string(value)
     if ('uint32' in value) return this.uint32(VALUE_TYPES.uint32).uint32(value.uint32)
+    if ('bool' in value) return this.uint32(VALUE_TYPES.bool).byte(Number(value.bool))
     if ('float32' in value) return this.uint32(VALUE_TYPES.float32).float32(value.float32)
     this.uint32(VALUE_TYPES.array).uint32(VALUE_TYPES.string).uint64(value.length)
     for (const item of value) this.string(item)

@@ -4,10 +4,13 @@
  * 2. lets it write, beside each line the experts that wrote it;
  * 3. checks the same text on the double-precision reference;
  * 4. shows which experts work on which characters of a text it never saw, and how even their load is;
- * 5. what was computed and read against dense, and what a smaller compute budget saves and costs in loss.
+ * 5. what was computed and read against dense, and what the model takes and loses as a GGUF file of four bits;
+ * 6. what a smaller compute budget saves and costs in loss.
  */
 
-import { writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import os from 'node:os'
+import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { type DeviceOption, devices, setLogger } from 'sparse-experts'
 import { describeLayer } from '../../lib/cli/describe-layer.js'
@@ -33,6 +36,8 @@ import {
   windowBytes,
 } from '../tiny-deepseek/decoder/index.js'
 import { MODEL_DIRECTORY, readHeldOut } from '../tiny-deepseek/files.js'
+import { heldBytes } from '../tiny-deepseek/quantise/forms.js'
+import { loadTinyGguf, writeTinyGguf } from '../tiny-deepseek/quantise/gguf.js'
 import { LiveText } from './live-text.js'
 import { storyPage } from './page.js'
 import { routingByWord, wordTable } from './steps.js'
@@ -125,6 +130,7 @@ print(...loadChart(expertLoad({ numExperts: sparse.config.numExperts, topkIds: l
 
 heading('5. Read and computed against dense', 'sparse layers; dense: all experts of each')
 print(...savedRows())
+print(await ggufLine())
 
 heading(
   '6. Compute budget: fewer experts than trained',
@@ -140,6 +146,7 @@ heading('Next')
 print(
   '  npm run demo -- --html out.html        every layer and token as one page',
   '  npm run demo -- --random               a larger layer: fp8, shards, words',
+  '  npm run tiny:quantised                 the model in every form that its matrices fit',
   '  npx sparse-experts run <a downloaded DeepSeek, Qwen, Mixtral, gpt-oss … checkpoint>',
   paint.dim(`  ${formatDuration(performance.now() - began)} in all`),
 )
@@ -200,6 +207,24 @@ function savedRows(): string[] {
     ],
     'lrlrr',
   )
+}
+
+/** The feed-forwards in Q4_0, as a file and as this device multiplies them. */
+async function ggufLine(): Promise<string> {
+  const directory = await mkdtemp(path.join(os.tmpdir(), 'sparse-experts-demo-'))
+  try {
+    const file = path.join(directory, 'tiny-q4_0.gguf')
+    await writeTinyGguf(MODEL_DIRECTORY, 'q4_0', file)
+    using coded = await loadTinyGguf(MODEL_DIRECTORY, file, 'q4_0', { device, dtype: decoder.dtype })
+    const { loss } = await heldOutLoss(coded, heldOut, windows)
+    const [before, after] = [decoder, coded].map(model => formatBytes(heldBytes(model)))
+    // The reference decodes all weights.
+    const held = onReference ? '' : `, feed-forwards hold ${after} instead of ${before}`
+    const losses = `held-out loss ${loss.toFixed(3)} instead of ${read.loss.toFixed(3)}`
+    return `  ${paint.dim('as GGUF, Q4_0')}  ${formatBytes((await stat(file)).size)} on disk${held}, ${losses}`
+  } finally {
+    await rm(directory, { recursive: true, force: true })
+  }
 }
 
 async function turnComputeBudget(): Promise<void> {

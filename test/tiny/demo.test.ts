@@ -48,6 +48,9 @@ describe.each(hasCpu ? ['no addon', 'cpu'] : ['no addon'])('npm run demo with %s
     expect(stdout).toMatch(/^ {2}space +\d+× {2}#\d+ \d+ %/m)
     expect(stdout).toMatch(/of 32 experts active/)
     expect(stdout).toMatch(/weights read per call .*× less/)
+    expect(stdout).toMatch(
+      /as GGUF, Q4_0 {2}4\.\d+ MB on disk.*, held-out loss \d\.\d{3} instead of \d\.\d{3}$/m,
+    )
     expect(stdout).toMatch(/topK 1 +1\.0 +\d+ % +\d\.\d{3} +\+\d\.\d{3}/)
 
     const page = await readFile(html, 'utf8')

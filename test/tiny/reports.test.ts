@@ -11,6 +11,8 @@ import {
 } from '../../examples/tiny-deepseek/compute-budget-report.js'
 import { lastEqualStep } from '../../examples/tiny-deepseek/equal-steps.js'
 import { README_FILE, RESULTS_DIRECTORY, ROOT_README_FILE } from '../../examples/tiny-deepseek/files.js'
+import { TINY_FORMS } from '../../examples/tiny-deepseek/quantise/forms.js'
+import { type QuantisedResults, quantisedReport } from '../../examples/tiny-deepseek/quantised-report.js'
 import { replaceSection } from '../../examples/tiny-deepseek/readme-section.js'
 import { readTrainingLogs } from '../../examples/tiny-deepseek/training-chart.js'
 import { makePaint } from '../../lib/cli/format.js'
@@ -31,6 +33,13 @@ describe('the tables in the READMEs', () => {
     expect(replaceSection(markdown, 'compute-budget', report)).toBe(markdown)
     const compare = compareReport(await recorded<CompareResults>('compare.json'), plain)
     expect(replaceSection(markdown, 'compare', compare)).toBe(markdown)
+  })
+
+  it('examples/tiny-deepseek/README.md has that of the quantised forms', async () => {
+    const markdown = await readFile(README_FILE, 'utf8')
+    const results = await recorded<QuantisedResults>('quantised.json')
+    expect(results.forms.map(({ form }) => form)).toEqual([...TINY_FORMS])
+    expect(replaceSection(markdown, 'quantised', quantisedReport(results, plain))).toBe(markdown)
   })
 
   it('are of the weights that ship: what was recorded after training is what was measured', async () => {

@@ -12,7 +12,7 @@ import { type DType, MoeLayer, type Work } from 'sparse-experts'
 import { Attention, LatentCache } from './attention.js'
 import { TensorFile, type TensorSource } from './checkpoint.js'
 import { type DecoderConfig, readDecoderConfig } from './config.js'
-import { type FeedForwardOptions, loadDense } from './feed-forward.js'
+import { denseSize, type FeedForwardOptions, loadDense } from './feed-forward.js'
 import { linear } from './linear.js'
 import { rmsNorm } from './norm.js'
 import { Rotary } from './rotary.js'
@@ -217,14 +217,6 @@ export class Decoder {
     }
     return out
   }
-}
-
-/** Widths of dense layers differ between a model and its twins; the tensors know. */
-function denseSize(source: TensorFile, layer: number): number {
-  const name = `model.layers.${layer}.mlp.gate_proj.weight`
-  const size = source.shapeOf(name)?.[0]
-  if (size === undefined) throw new Error(`there is no tensor '${name}'`)
-  return size
 }
 
 function sum(a: Float32Array, b: Float32Array): Float32Array {
