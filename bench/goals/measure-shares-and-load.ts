@@ -9,6 +9,7 @@ import { openLimitsProbe } from '../harness/limits-probe.js'
 import { bestOf, environment } from '../harness/machine.js'
 import { disturbance } from '../harness/result-lines.js'
 import { revision, writeResults } from '../harness/results.js'
+import { isStoredForm } from '../harness/weight-kinds.js'
 import { GOAL_SHAPES } from './goal-shapes.js'
 import { GOALS_USAGE, type GoalsOptions, parseGoalsOptions } from './goals-options.js'
 import type { GoalsResults, LoadRow, ShareRow, SkewRow } from './goals-results.js'
@@ -42,8 +43,8 @@ async function main(options: GoalsOptions): Promise<void> {
         const { shares, skews, machine } = await measureShares(shape, dtype, threads, probe, {
           ...common,
           tokens: quick ? [1, 64] : TOKENS,
-          // Skew is judged with all cores.
-          skewTokens: threads !== cores ? [] : quick ? [64] : SKEW_TOKENS,
+          // Skew is judged with all cores, and is about the sorting of tokens, whatever the experts hold.
+          skewTokens: threads !== cores || isStoredForm(dtype) ? [] : quick ? [64] : SKEW_TOKENS,
         }).finally(() => probe.close())
         results.shares.push(...shares)
         results.skews.push(...skews)

@@ -2,9 +2,10 @@
 
 import path from 'node:path'
 import { inputOf, type Peer, type PeerLayer, timeCalls } from '../harness/peer.js'
+import { bitsOf } from './layer-files.js'
 import { type Initializer, type OnnxNode, writeOnnxModel } from './onnx-model.js'
 import { peerModule } from './peer-packages.js'
-import { INT4_BLOCK, writeQuantized } from './quantize.js'
+import { BLOCK, writeBlocks, writeQuantized } from './quantize.js'
 
 interface OnnxTensor {
   data: Float32Array
@@ -36,7 +37,6 @@ const MOE_ATTRIBUTES = {
 export async function createOnnxRuntime(layer: PeerLayer, kind: 'f32' | 'int8' | 'int4'): Promise<Peer> {
   const { config, directory, threads } = layer
   const { hiddenSize } = config
-  if (kind !== 'f32' && layer.weights.shared) throw new Error('shared experts beside QMoE are not built here')
   const model = path.join(directory, `${kind}.onnx`)
   const { nodes, initializers } = kind === 'f32' ? floatGraph(layer) : quantizedGraph(layer, kind)
   await writeOnnxModel(model, hiddenSize, nodes, initializers)
@@ -80,6 +80,32 @@ function routed({ config, directory }: PeerLayer, node: Omit<OnnxNode, 'output'>
   return { router, nodes }
 }
 
+/** Beside the routed experts where there are shared ones: down(silu(gate x) · up x), added to them. */
+function sharedNodes(
+  linear: (name: 'gate' | 'up' | 'down', input: string, output: string) => OnnxNode,
+): OnnxNode[] {
+  return [
+    linear('gate', 'x', 'gated'),
+    { opType: 'Sigmoid', inputs: ['gated'], output: 'sigmoid' },
+    { opType: 'Mul', inputs: ['gated', 'sigmoid'], output: 'silu' },
+    linear('up', 'x', 'upped'),
+    { opType: 'Mul', inputs: ['silu', 'upped'], output: 'activated' },
+    linear('down', 'activated', 'shared'),
+    { opType: 'Add', inputs: ['routed', 'shared'], output: 'y' },
+  ]
+}
+
+/** Rows and columns of the shared MLP's matrices. */
+function sharedMatrices({ config, weights }: PeerLayer) {
+  const { hiddenSize } = config
+  const width = (weights.shared!.up as Uint16Array).length / hiddenSize
+  return [
+    { name: 'gate', rows: width, cols: hiddenSize },
+    { name: 'up', rows: width, cols: hiddenSize },
+    { name: 'down', rows: hiddenSize, cols: width },
+  ] as const
+}
+
 function floatGraph(layer: PeerLayer): { nodes: OnnxNode[]; initializers: Initializer[] } {
   const { config, directory, weights } = layer
   const { hiddenSize, intermediateSize, numExperts } = config
@@ -96,40 +122,50 @@ function floatGraph(layer: PeerLayer): { nodes: OnnxNode[]; initializers: Initia
     { name: 'fc2', dims: [numExperts, hiddenSize, intermediateSize], type: 'float32', file: file('fc2') },
   ]
   if (!hasShared) return { nodes, initializers }
-  const width = (weights.shared!.up as Uint16Array).length / hiddenSize
-  const matrixBytes = 4 * width * hiddenSize
-  const matrices = [
-    ['gate', [width, hiddenSize]],
-    ['up', [width, hiddenSize]],
-    ['down', [hiddenSize, width]],
-  ] as const
-  const shared = matrices.map(([name, dims], index) => ({
-    ...{ name, dims, type: 'float32' as const, file: file('shared') },
-    offset: index * matrixBytes,
+  const shared = sharedMatrices(layer).map(({ name, rows, cols }, index) => ({
+    ...{ name, dims: [rows, cols], type: 'float32' as const, file: file('shared') },
+    offset: index * 4 * rows * cols,
   }))
-  const gemm = (inputs: string[], output: string): OnnxNode => ({
-    ...{ opType: 'Gemm', inputs, output },
-    attributes: { transB: 1 },
-  })
   nodes.push(
-    gemm(['x', 'gate'], 'gated'),
-    { opType: 'Sigmoid', inputs: ['gated'], output: 'sigmoid' },
-    { opType: 'Mul', inputs: ['gated', 'sigmoid'], output: 'silu' },
-    gemm(['x', 'up'], 'upped'),
-    { opType: 'Mul', inputs: ['silu', 'upped'], output: 'activated' },
-    gemm(['activated', 'down'], 'shared'),
-    { opType: 'Add', inputs: ['routed', 'shared'], output: 'y' },
+    ...sharedNodes((name, input, output) => ({
+      ...{ opType: 'Gemm', inputs: [input, name], output },
+      attributes: { transB: 1 },
+    })),
   )
   return { nodes, initializers: [...initializers, ...shared] }
 }
 
+/** The shared experts in blocks of 32 columns whatever the routed ones have: MatMulNBits knows no scale per row. */
 function quantizedGraph(
   layer: PeerLayer,
   kind: 'int8' | 'int4',
 ): { nodes: OnnxNode[]; initializers: Initializer[] } {
   const inputs = ['x', 'logits', 'fc1', 'fc1_scales', '', 'fc2', 'fc2_scales']
+  const bits = kind === 'int4' ? 4 : 8
   const attributes: Record<string, number> =
-    kind === 'int4' ? { expert_weight_bits: 4, block_size: INT4_BLOCK } : { expert_weight_bits: 8 }
-  const { router, nodes } = routed(layer, { opType: 'QMoE', inputs, attributes }, 'y')
-  return { nodes, initializers: [router, ...writeQuantized(layer, kind)] }
+    kind === 'int4' ? { expert_weight_bits: bits, block_size: BLOCK } : { expert_weight_bits: bits }
+  const { shared } = layer.weights
+  const { router, nodes } = routed(layer, { opType: 'QMoE', inputs, attributes }, shared ? 'routed' : 'y')
+  const initializers = [router, ...writeQuantized(layer, kind)]
+  if (!shared) return { nodes, initializers }
+  const matrices = sharedMatrices(layer)
+  nodes.push(
+    ...sharedNodes((name, input, output) => {
+      const { rows, cols } = matrices.find(matrix => matrix.name === name)!
+      return {
+        ...{
+          opType: 'MatMulNBits',
+          domain: 'com.microsoft',
+          inputs: [input, name, `${name}_scales`],
+          output,
+        },
+        // The last one: activations may be rounded to int8, the fastest that it offers.
+        attributes: { K: cols, N: rows, bits, block_size: BLOCK, accuracy_level: 4 },
+      }
+    }),
+  )
+  const of = matrices.flatMap(matrix =>
+    writeBlocks(layer.directory, matrix, bitsOf(shared[matrix.name]), bits),
+  )
+  return { nodes, initializers: [...initializers, ...of] }
 }

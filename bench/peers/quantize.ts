@@ -1,13 +1,14 @@
 /** Symmetric integer codes of the layer's weights as QMoE reads them: int8 with a scale per row, int4 with one per block of 32. */
 
-import { closeSync, openSync, writeSync } from 'node:fs'
+import { closeSync, openSync, writeFileSync, writeSync } from 'node:fs'
 import path from 'node:path'
 import { toFloat32 } from '../harness/package.js'
 import type { PeerLayer } from '../harness/peer.js'
 import { bitsOf, interleave } from './layer-files.js'
 import type { Initializer } from './onnx-model.js'
 
-export const INT4_BLOCK = 32
+/** Columns that share a scale of int4, and of the shared experts. */
+export const BLOCK = 32
 
 /** Codes are unsigned, the middle stands for zero; two int4 codes share a byte, the first in its low half. */
 export function quantize(
@@ -44,7 +45,7 @@ export function writeQuantized(
     { name: 'fc2', rows: hiddenSize, cols: intermediateSize },
   ]
   return matrices.flatMap(({ name, rows, cols }) => {
-    const block = kind === 'int8' ? cols : INT4_BLOCK
+    const block = kind === 'int8' ? cols : BLOCK
     const files = [`${name}.${kind}`, `${name}_scales.${kind}`].map(file => path.join(directory, file))
     const [codesFile, scalesFile] = files.map(file => openSync(file, 'w'))
     for (const expert of weights.experts) {
@@ -55,7 +56,7 @@ export function writeQuantized(
     }
     closeSync(codesFile!)
     closeSync(scalesFile!)
-    const blocks = kind === 'int8' ? [] : [cols / INT4_BLOCK]
+    const blocks = kind === 'int8' ? [] : [cols / BLOCK]
     return [
       { name, dims: [numExperts, rows, (cols * bits) / 8], type: 'uint8' as const, file: files[0]! },
       {
@@ -66,4 +67,22 @@ export function writeQuantized(
       },
     ]
   })
+}
+
+/** One matrix as MatMulNBits reads it: `[rows, blocks, bytes of a block]`, and a scale per block. */
+export function writeBlocks(
+  directory: string,
+  { name, rows, cols }: { name: string; rows: number; cols: number },
+  matrix: Uint16Array,
+  bits: 8 | 4,
+): Initializer[] {
+  const { codes, scales } = quantize(toFloat32(matrix, 'bf16'), bits, BLOCK)
+  const files = [`${name}.int${bits}`, `${name}_scales.int${bits}`].map(file => path.join(directory, file))
+  writeFileSync(files[0]!, codes)
+  writeFileSync(files[1]!, new Uint8Array(scales.buffer))
+  const blocks = cols / BLOCK
+  return [
+    { name, dims: [rows, blocks, (BLOCK * bits) / 8], type: 'uint8', file: files[0]! },
+    { name: `${name}_scales`, dims: [rows * blocks], type: 'float32', file: files[1]! },
+  ]
 }

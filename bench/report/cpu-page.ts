@@ -3,34 +3,24 @@
 import { formatBytes, formatDuration, formatNumber, formatPercent } from '../../lib/cli/format.js'
 import type { Collected } from '../goals/collect.js'
 import { growthOverExperts, growthOverTokens } from '../goals/growth.js'
-import { judge } from '../goals/judge.js'
-import { verdictSummary, verdictTable } from '../goals/verdict-table.js'
 import { limitsFor } from '../harness/machine.js'
-import { aroundText, denseText, heldText, machineLines } from '../harness/result-lines.js'
+import { aroundText, denseText, heldText } from '../harness/result-lines.js'
 import type { Row } from '../harness/results.js'
 import { rooflineMs } from '../harness/roofline.js'
 import { shapeNamed } from '../harness/shapes.js'
 import { groupBy, markdownTable, threadsText } from '../harness/tables.js'
 import type { Chart } from './charts/style.js'
-import { peersTable } from './tables.js'
+import { contextSection, goalsSection, machineSection, notMeasuredSection, peersSection } from './sections.js'
 
 /** @param charts those that could be drawn, as SVG files beside the page */
 export function cpuPage(collected: Collected, charts: readonly Chart[]): string {
-  const { newest, machine } = collected
-  if (!newest) throw new Error('there are no results')
-  const { cpu, architecture, cores, memoryBytes, lastLevelCacheBytes, node } = newest.environment
   const sections = [
     '# CPU performance',
     [
       'Written by `npm run bench:report` from the files of `bench/results`; do not edit. [How they are made](cpu-method.md). Figures of one',
       'machine, shared with others: differences below 15 % are ties. A cell that other load disturbed in every repeat is marked `~`.',
     ].join('\n'),
-    [
-      `- ${cpu} (${architecture}), ${cores} cores, last-level cache ${lastLevelCacheBytes / 2 ** 20} MiB, ${formatNumber(memoryBytes / 2 ** 30)} GiB; Node ${node}`,
-      ...(machine ? machineLines(machine).map(line => `- ${line}`) : []),
-      `- ${newest.date.slice(0, 10)}, revision ${newest.revision || 'unknown'}`,
-      `- results: ${collected.files.map(file => `\`${file}\``).join(', ')}`,
-    ].join('\n'),
+    machineSection(collected),
     ...peersSection(collected),
     ...contextSection(collected),
     ...goalsSection(collected),
@@ -44,51 +34,6 @@ export function cpuPage(collected: Collected, charts: readonly Chart[]): string 
     ...notMeasuredSection(collected),
   ]
   return `${sections.join('\n\n')}\n`
-}
-
-function peersSection(collected: Collected): string[] {
-  if (collected.peerRows.length === 0) return []
-  const versions = Object.entries(collected.versions).map(([name, version]) => `${name} ${version}`)
-  return [
-    '## Beside what a Node user could take instead',
-    [
-      `${versions.join(', ')}. One run, interleaved, same weights and inputs; \`forward\` and \`session.run\` as a server calls them. In brackets: their time over ours,`,
-      'the median of the rounds’ ratios, so above 1 this package is faster. Beside ours in bf16 stands also what has no bf16 and would be taken in f32. Quantized peers stand beside ours in bf16; they read fewer bytes.',
-    ].join('\n'),
-    ...peersTable(collected.peerRows),
-  ]
-}
-
-function contextSection({ contexts, versions }: Collected): string[] {
-  if (contexts.length === 0) return []
-  const table = markdownTable(
-    ['layer', 'T', 'time per layer', 'over ours', 'experts of its weights'],
-    contexts.map(row => [
-      `${row.shape}, ${row.dtype}, ${threadsText(row.threads)}`,
-      String(row.numTokens),
-      `${row.disturbed ? '~' : ''}${formatDuration(row.layerMs)}`,
-      `${formatNumber(row.ratio.median)}×`,
-      formatPercent(row.expertShare),
-    ]),
-  )
-  return [
-    '## Beside an engine that owns the whole model',
-    [
-      `node-llama-cpp ${versions['node-llama-cpp'] ?? ''}, random weights of an architecture with the same routing rule: half of what three layers take more than one. Attention is in`,
-      'it, and no weights or inputs are ours; the last column says which share of the weights that a token meets in its layer ours has too. Context, not a contest.',
-    ].join('\n'),
-    table,
-  ]
-}
-
-function goalsSection(collected: Collected): string[] {
-  const verdicts = judge(collected)
-  if (verdicts.length === 0) return []
-  return [
-    '## What this project asks of the CPU backend',
-    `\`npm run bench:goals\` measures and judges; [goals](../goals.md) says what each means. ${verdictSummary(verdicts)}.`,
-    verdictTable(verdicts),
-  ]
 }
 
 const rowKey = (row: Pick<Row, 'shape' | 'dtype' | 'threads'>) =>
@@ -220,9 +165,4 @@ function overheadSection({ overheads, memory }: Collected): string[] {
     }),
   )
   return ['## Calls without tokens, and memory', table]
-}
-
-function notMeasuredSection({ notMeasured }: Collected): string[] {
-  const lines = [...new Set(notMeasured.map(({ what, reason }) => `- ${what}: ${reason}`))]
-  return lines.length === 0 ? [] : ['## Not measured', lines.join('\n')]
 }

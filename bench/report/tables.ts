@@ -6,7 +6,7 @@ import type { Row } from '../harness/results.js'
 import { groupBy, markdownTable, threadsText } from '../harness/tables.js'
 import type { PeerRow } from '../peers/peers-results.js'
 
-/** One table per group of comparable peers and number of threads: tokens/s, and in brackets their time over ours. */
+/** One table per group of comparable peers and number of threads: tokens/s, and in brackets their time over ours in the group's dtype. */
 export function peersTable(rows: readonly PeerRow[]): string[] {
   return groupBy(rows, row => `${row.group} ${row.threads}`).map(([, group]) => {
     const peers = [...new Set(group.map(row => `${row.peer} ${row.dtype}`))]
@@ -26,7 +26,8 @@ function peerCell(row: PeerRow | undefined): string {
   if (!row) return '–'
   const mark = row.disturbed ? '~' : ''
   const speed = `${mark}${formatNumber(row.tokensPerSecond)}`
-  return row.peer === 'sparse-experts' ? speed : `${speed} (${formatNumber(row.ratio.median)}×)`
+  const isOurs = row.ratio.low === 1 && row.ratio.high === 1
+  return isOurs ? speed : `${speed} (${formatNumber(row.ratio.median)}×)`
 }
 
 /** Its dtype only where that is not ours. */

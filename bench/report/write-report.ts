@@ -1,5 +1,5 @@
 /**
- * `npm run bench:report`: draws the results of bench/results into docs/performance and rewrites the README's table between its markers.
+ * `npm run bench:report`: draws the results of bench/results into docs/performance, those of bench/results/weights into weights.md there, and rewrites the README's table between its markers.
  * No figure on those pages is typed by hand.
  *
  *   npm run bench:report [-- --results DIRECTORY] [--out DIRECTORY]
@@ -7,7 +7,7 @@
  * With --out the pages and pictures go there and the README is left alone.
  */
 
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { collect, readAll } from '../goals/collect.js'
@@ -21,6 +21,7 @@ import { cpuPage } from './cpu-page.js'
 import { replaceBetweenMarkers } from './readme-section.js'
 import { renderSvg } from './render-svg.js'
 import { readmeTable } from './tables.js'
+import { weightsPage } from './weights-page.js'
 
 const root = path.resolve(import.meta.dirname, '../..')
 const { values: options } = parseArgs({
@@ -50,7 +51,9 @@ const out = options.out ?? path.join(root, 'docs/performance')
 mkdirSync(out, { recursive: true })
 for (const { name, spec } of drawn) writeFileSync(path.join(out, `${name}.svg`), await renderSvg(spec))
 writeFileSync(path.join(out, 'cpu.md'), cpuPage(collected, drawn))
-console.log(`${drawn.length} pictures and cpu.md from ${collected.files.join(', ')} in ${out}`)
+const weights = path.join(options.results, 'weights')
+if (existsSync(weights)) writeFileSync(path.join(out, 'weights.md'), weightsPage(collect(readAll(weights))))
+console.log(`${drawn.length} pictures and the pages from ${collected.files.join(', ')} in ${out}`)
 
 if (options.out === undefined) {
   const { cpu, architecture, cores } = newest.environment

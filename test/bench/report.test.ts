@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { collect } from '../../bench/goals/collect.js'
+import type { GoalsResults } from '../../bench/goals/goals-results.js'
 import { fitLine, fitPower, growthOverExperts, growthOverTokens } from '../../bench/goals/growth.js'
 import type { ContentionResults, Results } from '../../bench/harness/results.js'
 import { groupBy } from '../../bench/harness/tables.js'
@@ -13,6 +14,7 @@ import { threadsChart } from '../../bench/report/charts/threads.js'
 import { cpuPage } from '../../bench/report/cpu-page.js'
 import { BEGIN, END, replaceBetweenMarkers } from '../../bench/report/readme-section.js'
 import { peersTable, readmeTable } from '../../bench/report/tables.js'
+import { weightsPage } from '../../bench/report/weights-page.js'
 import { cell, machine, peer, peerRows, rows, slower } from './report-rows.js'
 
 const environment = {
@@ -167,6 +169,55 @@ describe('pages', () => {
       '17.0 ms | 1.70×',
       '12.0 ms | 1.30× | 83 %',
       '0.5 %',
+    ]) {
+      expect(page).toContain(text)
+    }
+    expect(page).not.toMatch(/NaN|undefined/)
+  })
+
+  it('set codes beside what is stored, the limits, peers and the engine', () => {
+    const cell = {
+      shape: 'OLMoE-1B-7B',
+      dtype: 'q4_0' as const,
+      threads: 2,
+      foreignCores: 0,
+      disturbed: false,
+    }
+    const one = { median: 0.9, low: 0.875, high: 0.925 }
+    const goals: GoalsResults = {
+      ...{
+        benchmark: 'sparse-experts goals',
+        date: '2026-11-30',
+        revision: 'r',
+        environment: cells().environment,
+      },
+      ...{ machine, skews: [] },
+      shares: [{ ...cell, numTokens: 1, medianMs: 1, share: one, bound: 'memory', weightGBs: 28.75 }],
+      loads: [
+        {
+          ...{ ...cell, weightBytes: 2e8, heldBytes: 2.02e8, peakBytes: 2.12e8, loadMs: 90, catMs: 80 },
+          speed: { median: 0.9, low: 0.9, high: 0.9 },
+        },
+      ],
+    }
+    const int4 = [
+      peer({ group: 'int4', dtype: 'int4' }),
+      peer({ group: 'int4', dtype: 'int4', peer: 'onnxruntime-node QMoE', ratio: slower(2.5) }),
+      peer({ group: 'int4', dtype: 'bf16', ratio: slower(3.5) }),
+    ]
+    const of = { revision: 'r', environment: cells().environment }
+    const page = weightsPage(
+      collect([
+        { file: 'goals.json', results: goals },
+        { file: 'peers.json', results: { ...peerResults, ...of, rows: int4 } },
+      ]),
+    )
+    for (const text of [
+      '| OLMoE-1B-7B, q4_0 | 200 MB | 202 MB | 1.010 | 10.0 MB | 90.0 ms | 80.0 ms |',
+      '| OLMoE-1B-7B, q4_0, 2 threads | 1 | 1.00 ms | 28.8 | 90 % | 88 %–93 % | memory |',
+      // Ours in the form of the group alone is what others are compared with.
+      '| OLMoE-1B-7B | 1 | 500 | 500 (2.50×) | 500 (3.50×) |',
+      '| faster than the best peer, T=1 int4 | OLMoE-1B-7B int4 T=1, 2 threads | 2.50× onnxruntime-node QMoE int4 | ≥ 2× | holds |',
     ]) {
       expect(page).toContain(text)
     }
