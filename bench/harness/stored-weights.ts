@@ -13,6 +13,7 @@ import {
   type QuantizedFormat,
   type QuantizedMatrix,
 } from './package.js'
+import { sharedSize } from './shapes.js'
 import { FP8_BLOCK, ggmlType, ggmlTypeOf, type StoredForm } from './weight-kinds.js'
 
 /** Elements of a pool, about; a prime number of blocks, so that no row begins where another does. */
@@ -120,25 +121,18 @@ function fp8RootMeanSquare(): number {
   return (fp8Size ??= rootMeanSquare(dequantize({ format: 'fp8', data, scales }, 1, data.length)))
 }
 
-/** The same layer with other matrices: those of its experts and shared experts in a stored form. */
-export function inStoredForm(
-  { hiddenSize }: Pick<MoeConfig, 'hiddenSize'>,
-  weights: MoeWeights,
-  form: StoredForm,
-): MoeWeights {
+/** The experts of a layer, and its shared MLP where it has one. */
+export function storedExperts(config: MoeConfig, form: StoredForm): Pick<MoeWeights, 'experts' | 'shared'> {
+  const { hiddenSize, intermediateSize, numExperts } = config
   const random = new Random(17)
-  const expert = ({ down }: ExpertWeights): ExpertWeights => {
-    const width = (down as Uint16Array).length / hiddenSize
-    const matrix = (rows: number, cols: number) => randomStored(form, rows, cols, random)
-    return {
-      gate: matrix(width, hiddenSize),
-      up: matrix(width, hiddenSize),
-      down: matrix(hiddenSize, width),
-    }
-  }
+  const expert = (width: number): ExpertWeights => ({
+    gate: randomStored(form, width, hiddenSize, random),
+    up: randomStored(form, width, hiddenSize, random),
+    down: randomStored(form, hiddenSize, width, random),
+  })
+  const shared = sharedSize(config)
   return {
-    ...weights,
-    experts: weights.experts.map(expert),
-    ...(weights.shared && { shared: expert(weights.shared) }),
+    experts: Array.from({ length: numExperts }, () => expert(intermediateSize)),
+    ...(shared ? { shared: expert(shared) } : {}),
   }
 }

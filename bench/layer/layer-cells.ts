@@ -48,9 +48,8 @@ export async function measureLayers(
   const layerBytes = layerStoredBytes(shape.config, dtype)
   const copies = device === 'reference' ? 1 : copiesOf(layerBytes, options.cacheBytes, options.quick ? 4 : 16)
   const isDense = options.dense && device !== 'reference'
-  // What a layer is made of is there beside it; stored forms begin as random values of bf16.
-  const sourceBytes = Math.max(layerBytes, layerStoredBytes(shape.config, 'bf16'))
-  const needed = sourceBytes + layerBytes * (1 + copies + (isDense ? 1 : 0))
+  // What a layer is made of is there beside it.
+  const needed = layerBytes * (1 + copies + (isDense ? 1 : 0))
   if (needed > 0.9 * availableBytes()) {
     return { reason: `needs ${(needed / 1e9).toFixed(1)} GB of memory` }
   }
