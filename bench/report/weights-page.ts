@@ -10,10 +10,12 @@ export function weightsPage(collected: Collected): string {
     '# Weights in stored form',
     [
       'Written by `npm run bench:report` from the files of `bench/results/weights`; do not edit. [How they are made](cpu-method.md#weights-in-stored-form).',
-      'Figures of one machine, shared with others: differences below 15 % are ties. What other load disturbed in every repeat is marked `~`.',
+      'Figures of one machine, shared with others: differences below 15 % are ties. What other load disturbed in every repeat is marked `~`:',
+      'such times are those of a busy machine, and only ratios of one table mean something. Bytes are not disturbed.',
     ].join('\n'),
     machineSection(collected),
     ['```sh', ...COMMANDS, '```'].join('\n'),
+    '`--filter` and `--only` take a part of that, which is what `--help` lists; what these tables lack was not measured.',
     ...memorySection(collected),
     ...speedSection(collected),
     ...peersSection(collected),
