@@ -114,6 +114,7 @@ const float* LayerState::vector(VectorRole role) const {
 
 void LayerState::fill_formats(const std::vector<Mlp>& mlps, int matrix, SeMatrixTable* table) {
   std::vector<uint8_t> indices;
+  indices.reserve(mlps.size());
   for (const Mlp& mlp : mlps)
     indices.push_back(matrix == 0   ? mlp.gate_format
                       : matrix == 1 ? mlp.up_format
