@@ -1,6 +1,7 @@
 // Quantised panels: each weight is what its format says, to the bit, in products of every height
 // and of sizes that are no multiple of anything.
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -76,10 +77,10 @@ struct Pair {
 };
 
 // With f32 activations: the same bits as with the weights stored in f32.
-void test_decoded(const QuantisedKind& kind, const Pair& pair, int64_t m, Random* random) {
+void test_decoded(const QuantisedKind& kind, const Pair& pair, int64_t m,
+                  const std::vector<char>& x) {
   const int64_t n = pair.matrix.rows;
   const int64_t k = pair.matrix.cols;
-  const std::vector<char> x = random_bytes(random, m * k, SE_F32, 1);
   const PanelProduct product = {kernels(), pair.layout, kind.format.code, SE_F32, m, k};
   const PanelProduct wide = {kernels(), pair.wide_layout, SE_CODE_F32, SE_F32, m, k};
   const std::vector<float> out = product.multiply(x, pair.panels);
@@ -91,6 +92,10 @@ void test_decoded(const QuantisedKind& kind, const Pair& pair, int64_t m, Random
     for (int64_t j = pair.layout.num_panels * pair.layout.width; j < product.stride(); ++j)
       untouched.that(std::isnan(out[row * product.stride() + j]));
   untouched.check(kind.name + size_text(m, n, k) + ": what lies beside it");
+}
+
+void test_decoded(const QuantisedKind& kind, const Pair& pair, int64_t m, Random* random) {
+  test_decoded(kind, pair, m, random_bytes(random, m * pair.matrix.cols, SE_F32, 1));
 }
 
 TEST_CASE("products with f32 activations are those of the weights in f32") {
@@ -106,12 +111,40 @@ TEST_CASE("products with f32 activations are those of the weights in f32") {
   }
 }
 
+// Every row has usual scales. Products of subnormal activations are zeros of both signs, whose sums
+// have a sign as well; infinite ones make infinite sums and NaN.
+TEST_CASE("one and two rows of any activations") {
+  Random random(8);
+  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{64, 512}, {33, 301}, {70, 1040}}) {
+    for (const QuantisedKind& kind : quantised_kinds(n, k)) {
+      const Pair pair(kind.format, n, k, Scales::kUsual, &random);
+      // Panels have 0 for the -0 of e2m1, which nothing but the sign of such a zero shows.
+      const bool has_signs = kind.format.table != SE_TABLE_E2M1;
+      for (const int64_t m : {1, 2}) {
+        test_decoded(kind, pair, m, &random);
+        std::vector<float> hot(m * k, 0.0f);
+        hot[k / 2] = 1.0f;
+        test_decoded(kind, pair, m, bytes_of(hot));
+        test_decoded(kind, pair, m, bytes_of(std::vector<float>(m * k, INFINITY)));
+        if (!has_signs) continue;
+        for (const float value : {-1.0f, 1e-38f, 1e-45f, -1e-45f})
+          test_decoded(kind, pair, m, bytes_of(std::vector<float>(m * k, value)));
+        std::vector<float> mixed(m * k);
+        for (size_t i = 0; i < mixed.size(); ++i)
+          mixed[i] = static_cast<float>(random.below(5) - 2) * 1e-45f;
+        test_decoded(kind, pair, m, bytes_of(mixed));
+      }
+    }
+  }
+}
+
 TEST_CASE("small and ragged matrices") {
   Random random(4);
   for (const int64_t n : {1, 31, 129}) {
     for (const int64_t k : {1, 15, 16, 17, 33, 255, 256, 257, 513}) {
       for (const QuantisedKind& kind : quantised_kinds(n, k))
-        test_decoded(kind, Pair(kind.format, n, k, Scales::kAnyInRows, &random), 3, &random);
+        for (const int64_t m : {1, 3})
+          test_decoded(kind, Pair(kind.format, n, k, Scales::kAnyInRows, &random), m, &random);
     }
   }
 }

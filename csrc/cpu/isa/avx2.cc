@@ -12,7 +12,8 @@ struct V {
   using Float = __m256;
   using Index = __m256i;
   static constexpr int kLanes = 8;
-  static constexpr int kPanelVectors = 2;  // rows of a panel
+  static constexpr int kPanelVectors = 2;     // rows of a panel
+  static constexpr bool kHasFusedFma = true;  // fma() rounds once
 
   static __m256i mask(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));

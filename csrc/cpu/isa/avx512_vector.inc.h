@@ -4,7 +4,8 @@ struct V {
   using Float = __m512;
   using Index = __m512i;
   static constexpr int kLanes = 16;
-  static constexpr int kPanelVectors = 2;  // rows of a panel
+  static constexpr int kPanelVectors = 2;     // rows of a panel
+  static constexpr bool kHasFusedFma = true;  // fma() rounds once
 
   static __mmask16 mask(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
   static Float load(const void* p) { return _mm512_loadu_ps(p); }

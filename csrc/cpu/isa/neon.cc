@@ -14,7 +14,8 @@ struct V {
   using Float = float32x4_t;
   using Index = uint32x4_t;
   static constexpr int kLanes = 4;
-  static constexpr int kPanelVectors = 4;  // rows of a panel
+  static constexpr int kPanelVectors = 4;     // rows of a panel
+  static constexpr bool kHasFusedFma = true;  // fma() rounds once
 
   static Float load(const void* p) { return vld1q_f32(static_cast<const float*>(p)); }
   static Float load_part(const void* p, int n) {

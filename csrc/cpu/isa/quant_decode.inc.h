@@ -46,54 +46,74 @@ static inline V::Float e4m3_values(Word word, int shift) {
 // Which operations follow the value of a code.
 enum class Shift { kNone, kZero, kAdd };
 
-// 16 columns of one vector of rows, half `kHalf` of a tile: emit(column, weight).
-template <int kCode, bool kIsTable, Shift kShift, int kHalf, class Emit>
-__attribute__((always_inline)) static inline void decode_half(const QuantPanel& quant,
-                                                              const char* tile, const float* scale,
-                                                              const float* shift,
-                                                              const Emit& emit) {
+// The value of column `col` of a half of a tile, before offsets and scales: its word has it at bit
+// `at`; `plane` has the high bits of the half's columns, where codes have some.
+template <int kCode, bool kIsTable, int kHalf>
+__attribute__((always_inline)) static inline V::Float code_value(const QuantPanel& quant, Word word,
+                                                                 Word plane, int at, int col) {
   constexpr int kLow = low_bits(kCode);
   constexpr int kHigh = high_bits(kCode);
+  if constexpr (kCode == SE_CODE_E4M3) {
+    return e4m3_values(word, at);
+  } else if constexpr (kCode == SE_CODE_I8) {
+    const SignedWord code = (SignedWord)(word << (24 - at)) >> 24;
+    return (V::Float) __builtin_convertvector(code, FloatWord);
+  } else if constexpr (kIsTable) {
+    return V::lookup16(quant.values, (V::Index)(word >> at));
+  } else {
+    Word code = (word >> at) & ((1u << kLow) - 1u);
+    if constexpr (kHigh > 0) {
+      const int high_at = field_shift(kHigh == 2 ? col : kHalf * 16 + col, kHigh);
+      code |= ((plane >> high_at) & ((1u << kHigh) - 1u)) << kLow;
+    }
+    const SignedWord number = (SignedWord)code - quant.bias;
+    return (V::Float) __builtin_convertvector(number, FloatWord);
+  }
+}
+
+// The weight of a code of that value.
+template <Shift kShift>
+static inline V::Float scaled_value(V::Float value, V::Float scale, V::Float shift) {
+  if constexpr (kShift == Shift::kZero) value = V::sub(value, shift);
+  V::Float weight = V::mul(value, scale);
+  if constexpr (kShift == Shift::kAdd) weight = V::add(weight, shift);
+  return weight;
+}
+
+// Where the words of a half lie in its tile.
+template <int kCode>
+constexpr int64_t words_of_half(int half) {
+  return (high_bits(kCode) + half * (low_bits(kCode) / 2)) * kWidth * 4;
+}
+
+// The high bits of a half's columns: a word of them has one bit of 32 columns, or two of 16.
+template <int kCode, int kHalf>
+static inline Word plane_of_half(const char* tile) {
+  constexpr int kHigh = high_bits(kCode);
+  if constexpr (kHigh > 0) return load_word(tile + (kHigh - 1) * kHalf * kWidth * 4);
+  return Word{};
+}
+
+// 16 columns of one vector of rows, half `kHalf` of a tile, as [column][row of the panel].
+template <int kCode, bool kIsTable, Shift kShift, int kHalf>
+static inline void decode_half(const QuantPanel& quant, const char* tile, const float* scale,
+                               const float* shift, float* out) {
+  constexpr int kLow = low_bits(kCode);
   constexpr int kPerWord = 32 / kLow;
-  constexpr int64_t kWordBytes = kWidth * 4;
   const V::Float s = V::load(scale);
   V::Float added = V::set(0.0f);
   if constexpr (kShift != Shift::kNone) added = V::load(shift);
-  [[maybe_unused]] Word plane = {};
-  // A word of the plane has one bit of 32 columns, or two of 16.
-  if constexpr (kHigh > 0) plane = load_word(tile + (kHigh - 1) * kHalf * kWordBytes);
-  const char* words = tile + (kHigh + kHalf * (kLow / 2)) * kWordBytes;
+  const Word plane = plane_of_half<kCode, kHalf>(tile);
+  const char* words = tile + words_of_half<kCode>(kHalf);
 #pragma GCC unroll 4
   for (int w = 0; w < kLow / 2; ++w) {
-    const Word word = load_word(words + w * kWordBytes);
+    const Word word = load_word(words + w * kWidth * 4);
 #pragma GCC unroll 16
     for (int i = 0; i < kPerWord; ++i) {
-      const int at = field_shift(i, kLow);
       const int col = w * kPerWord + i;
-      V::Float value;
-      if constexpr (kCode == SE_CODE_E4M3) {
-        value = e4m3_values(word, at);
-      } else if constexpr (kCode == SE_CODE_I8) {
-        const SignedWord code = (SignedWord)(word << (24 - at)) >> 24;
-        value = (V::Float) __builtin_convertvector(code, FloatWord);
-      } else {
-        Word code = word >> at;
-        if constexpr (kIsTable) {
-          value = V::lookup16(quant.values, (V::Index)code);
-        } else {
-          code &= (1u << kLow) - 1u;
-          if constexpr (kHigh > 0) {
-            const int high_at = field_shift(kHigh == 2 ? col : kHalf * 16 + col, kHigh);
-            code |= ((plane >> high_at) & ((1u << kHigh) - 1u)) << kLow;
-          }
-          const SignedWord number = (SignedWord)code - quant.bias;
-          value = (V::Float) __builtin_convertvector(number, FloatWord);
-        }
-      }
-      if constexpr (kShift == Shift::kZero) value = V::sub(value, added);
-      V::Float weight = V::mul(value, s);
-      if constexpr (kShift == Shift::kAdd) weight = V::add(weight, added);
-      emit(col, weight);
+      const V::Float value =
+          code_value<kCode, kIsTable, kHalf>(quant, word, plane, field_shift(i, kLow), col);
+      V::store(out + col * kWidth, scaled_value<kShift>(value, s, added));
     }
   }
 }
@@ -122,10 +142,8 @@ static void decode_piece(const QuantPanel& quant, const char* panel, int64_t fro
     }
     for (int j = 0; j < kWidth; j += V::kLanes) {
       float* to = out + (col - from) * kWidth + j;
-      decode_half<kCode, kIsTable, kShift, decltype(which)::value>(
-          quant, tile + j * 4, scale + j, shift + j,
-          [&](int i, V::Float weight)
-              __attribute__((always_inline)) { V::store(to + i * kWidth, weight); });
+      decode_half<kCode, kIsTable, kShift, decltype(which)::value>(quant, tile + j * 4, scale + j,
+                                                                   shift + j, to);
     }
   };
   for (int64_t col = from; col < from + length; col += kTile) {

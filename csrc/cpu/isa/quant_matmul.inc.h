@@ -5,6 +5,9 @@
 //     for each panel:
 //       decode the piece, then multiply as panel_matmul.inc.h does with f32 panels
 //
+// One and two rows are multiplied as codes are decoded (quant_stream.inc.h), without the way through
+// memory.
+//
 // The same multiply-adds in the same order as with the weights stored in f32, so the same bits.
 
 #include "cpu/isa/quant_scales.inc.h"
@@ -14,13 +17,6 @@
 
 using DecodeFunction = void (*)(const QuantPanel& quant, const char* panel, int64_t from,
                                 int64_t length, float* out);
-
-template <int kCode, bool kIsTable>
-static DecodeFunction choose_decode(const QuantPanel& quant) {
-  if (quant.offset == SE_OFFSET_NONE) return decode_piece<kCode, kIsTable, Shift::kNone>;
-  if (quant.offset == SE_OFFSET_ZERO) return decode_piece<kCode, kIsTable, Shift::kZero>;
-  return decode_piece<kCode, kIsTable, Shift::kAdd>;
-}
 
 static void quant_panels(const PanelTile& tile, DecodeFunction decode) {
   using Traits = PanelTraits<SE_F32>;
@@ -54,13 +50,42 @@ static void quant_panels(const PanelTile& tile, DecodeFunction decode) {
   });
 }
 
+#include "cpu/isa/quant_stream.inc.h"
+
+template <int kCode, bool kIsTable, Shift kShift>
+static void quant_product(const PanelTile& tile) {
+  // What rounds a fused multiply-add twice has its vectors emulated, and too few registers.
+  if constexpr (V::kHasFusedFma) {
+    if (tile.m == 1) {
+      stream_codes<kCode, kIsTable, kShift, 1>(tile);
+      return;
+    }
+    if (tile.m == 2) {
+      stream_codes<kCode, kIsTable, kShift, 2>(tile);
+      return;
+    }
+  }
+  quant_panels(tile, decode_piece<kCode, kIsTable, kShift>);
+}
+
+template <int kCode, bool kIsTable>
+static void quant_product_of(const PanelTile& tile) {
+  if (tile.quant->offset == SE_OFFSET_NONE) {
+    quant_product<kCode, kIsTable, Shift::kNone>(tile);
+  } else if (tile.quant->offset == SE_OFFSET_ZERO) {
+    quant_product<kCode, kIsTable, Shift::kZero>(tile);
+  } else {
+    quant_product<kCode, kIsTable, Shift::kAdd>(tile);
+  }
+}
+
 template <int kCode>
 static void quant_matmul(const PanelTile& tile) {
   if constexpr (kCode == SE_CODE_U4) {
     if (!tile.quant->is_affine) {
-      quant_panels(tile, choose_decode<kCode, true>(*tile.quant));
+      quant_product_of<kCode, true>(tile);
       return;
     }
   }
-  quant_panels(tile, choose_decode<kCode, false>(*tile.quant));
+  quant_product_of<kCode, false>(tile);
 }

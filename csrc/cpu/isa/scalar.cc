@@ -16,7 +16,8 @@ struct V {
   using Float = Float8;
   using Index = Int8;
   static constexpr int kLanes = 8;
-  static constexpr int kPanelVectors = 1;  // rows of a panel
+  static constexpr int kPanelVectors = 1;      // rows of a panel
+  static constexpr bool kHasFusedFma = false;  // fma() rounds twice
 
   static Float load(const void* p) {
     Float v;
