@@ -92,6 +92,7 @@ describe.each(allDevices)('on %s', device => {
     const expected = run(floats, hidden, { device: 'reference', dtype: 'f32' })
     expectClose(mixed.output, expected.output, BOUNDS.f32)
     expect(mixed.explained.residentBytes).toBe(mixed.work.denseWeightBytes)
+    expect([mixed.format.down].flat().map(({ stored }) => stored)).toEqual(['f32', 'int8 g32', 'int4 g32'])
     if (device !== 'cpu') return
     const held = { gate: [mixed.format.gate].flat(), down: [mixed.format.down].flat() }
     expect(held.gate.map(format => format!.held)).toEqual(['f32'])

@@ -10,6 +10,9 @@ import {
 } from '../../block/weight-format.js'
 import type { MatrixItem } from './layer-plan.js'
 
+/** A matrix by its place. */
+export type MatrixPlace = Pick<MatrixItem, 'role' | 'expert' | 'matrix'>
+
 /**
  * Puts the formats of a layer's matrices in their places.
  *
@@ -18,7 +21,7 @@ import type { MatrixItem } from './layer-plan.js'
  */
 export function assembleFormats(
   config: ResolvedMoeConfig,
-  items: readonly MatrixItem[],
+  items: readonly MatrixPlace[],
   own: MatrixWeightFormat,
   describe: (index: number) => MatrixWeightFormat,
 ): LayerWeightFormat {

@@ -1,5 +1,6 @@
 /** What users call the form in which a matrix is stored. */
 
+import type { StoredType } from '../../spec/formats.js'
 import type { EncodedSource } from './layer-plan.js'
 
 const E8M0_TYPES: readonly string[] = ['U8', 'F8_E8M0']
@@ -9,7 +10,11 @@ const ggmlName = (type: string) => type.toLowerCase().replace(/_k$/, '_K')
 
 /** 'bf16', 'fp8 128x128', 'fp8 per channel', 'mxfp8', 'mxfp4', 'nvfp4', 'awq int4 g128', 'int8 per channel', 'q4_K' … */
 export function storedName(
-  { encoding, data, scale }: Pick<EncodedSource, 'encoding' | 'data' | 'scale'>,
+  {
+    encoding,
+    data,
+    scale,
+  }: Pick<EncodedSource, 'encoding'> & { data: { type: StoredType }; scale?: { type: StoredType } },
   rows: number,
   cols: number,
 ): string {

@@ -13,6 +13,7 @@ import {
 } from '../../block/weight-format.js'
 import type { FloatWeights, MoeWeights, WeightMatrix } from '../../block/weights.js'
 import { decodedWeights } from '../../checkpoint/load/quantized-weights.js'
+import { assembleFormats } from '../../checkpoint/plan/layer-formats.js'
 import type { ExpertTensors } from '../../reference/expert.js'
 import { type LayerPass, runLayer } from '../../reference/layer.js'
 import { drain, type Matrix } from '../../reference/matrix.js'
@@ -145,9 +146,13 @@ export class ReferenceLayerRuntime implements LayerRuntime {
     const decoded = decodedWeights(config, weights)
     const exact = held === 'auto' ? decoded.arrays : new Set<unknown>()
     const tensors = copyOf(layerTensors(config, decoded.weights), roundingOf(dtype, held), exact)
-    const isRounded = held === 'expand' || (held === 'auto' && decoded.arrays.size === 0)
-    const format = isRounded ? dtypeFormat(dtype) : { ...dtypeFormat('f32'), stored: dtype }
-    return new ReferenceLayerRuntime(config, dtype, tensors, uniformFormat(config, format))
+    const own = { ...dtypeFormat(held === 'auto' || held === 'expand' ? dtype : 'f32'), stored: dtype }
+    const ofCodes = dtypeFormat(held === 'expand' ? dtype : 'f32')
+    const format = assembleFormats(config, decoded.codes, own, index => ({
+      ...ofCodes,
+      stored: decoded.codes[index]!.stored,
+    }))
+    return new ReferenceLayerRuntime(config, dtype, tensors, format)
   }
 
   forward(request: ForwardRequest): RuntimeCall {
