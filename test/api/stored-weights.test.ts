@@ -20,7 +20,7 @@ import { randomQuantized } from '../helpers/quantized-matrices.js'
 import { expectClose, relativeError } from '../helpers/relative-error.js'
 import { expectSame } from '../helpers/same.js'
 
-const [H, I, E, T] = [256, 512, 3, 9]
+const [H, I, E, T] = [256, 256, 3, 5]
 const config = {
   scoringFunc: 'softmax',
   normTopkProb: true,

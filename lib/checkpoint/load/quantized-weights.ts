@@ -62,7 +62,12 @@ export function decodedWeights(config: ResolvedMoeConfig, weights: MoeWeights): 
       down: decode(down, size, width, `${path}.down`, { ...place, matrix: 'down' }),
     }
   }
-  const isLike = typeof weights === 'object' && weights !== null && Array.isArray(weights.experts)
+  // What has another number of experts is refused by who reads the weights, before anything walks over them.
+  const isLike =
+    typeof weights === 'object' &&
+    weights !== null &&
+    Array.isArray(weights.experts) &&
+    weights.experts.length === config.numExperts
   if (!isLike) return { weights: weights as FloatWeights, arrays, codes }
   const { experts, shared, latentDown, latentUp } = weights
   const latent = (matrix: ExpertMatrix, kind: 'down' | 'up') => {
