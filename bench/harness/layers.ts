@@ -25,9 +25,10 @@ export function makeLayers({ shape, dtype, device, threads }: LayerMaking, copie
   return { layers, dense: isDense ? create({ topK: config.numExperts }) : null }
 }
 
-/** The options of a layer that is to hold weights of that kind as they are. */
+/** The options of a layer that is to hold weights of that kind as they are. Builds before codes know no `weights`. */
 export function holding(kind: WeightKind) {
-  return { dtype: arithmeticOf(kind), weights: isStoredForm(kind) ? ('stored' as const) : ('auto' as const) }
+  const dtype = arithmeticOf(kind)
+  return isStoredForm(kind) ? { dtype, weights: 'stored' as const } : { dtype }
 }
 
 export interface Calls {
