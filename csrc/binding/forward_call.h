@@ -37,6 +37,8 @@ class ForwardTask final : public DeviceTask {
 
   ~ForwardTask() override;
 
+  // Of the inputs that take_inputs() copies.
+  uint64_t input_bytes() const;
   // JS thread, once, in the same call of JavaScript's in which the request was read: copies the
   // inputs and lets run() begin. What they hold is the backend's to check, which sees the copies
   // that nobody else can change.
