@@ -156,7 +156,7 @@ export class EncodingReader {
     const { transposed } = parts
     parts.expect(data, FP8_TYPES, transposed ? [cols, rows] : [rows, cols])
     const scale = parts.require('weight_scale_inv', 'weight_scale', 'scale')
-    const [blockRows, blockCols] = this.fp8Block(parts, scale, rows, cols)
+    const [blockRows, blockCols] = this.fp8Block(parts, data, scale, rows, cols)
     return {
       encoding: {
         codec: 'float',
@@ -169,7 +169,7 @@ export class EncodingReader {
   }
 
   /** One scale for all, one per output, or a grid. */
-  private fp8Block(parts: MatrixParts, scale: Part, rows: number, cols: number): Block {
+  private fp8Block(parts: MatrixParts, data: Part, scale: Part, rows: number, cols: number): Block {
     const { transposed } = parts
     const types = STORED_FORMATS.float.scale
     if (product(scale.shape) === 1) {
@@ -196,7 +196,15 @@ export class EncodingReader {
     const mx: Block[] = E8M0_TYPES.includes(scale.dtype) ? [[1, MX_BLOCK]] : []
     const candidates: Block[] = [...named, ...(block ? [block] : []), ...mx, [128, 128]]
     const fits = (candidate: Block) => grid(candidate).every((length, i) => shape[i] === length)
-    const chosen = candidates.find(fits) ?? candidates[0]!
+    const fitting = candidates.find(fits)
+    if (!fitting && named.length === 0 && !block)
+      throw unsupportedTensor(
+        parts,
+        data,
+        this.quantization,
+        `fp8 with scales [${scale.shape.join(', ')}], whose blocks no config names and which are not 128 by 128,`,
+      )
+    const chosen = fitting ?? candidates[0]!
     parts.expect({ ...scale, shape: squeezed }, types, transposed ? grid(chosen).reverse() : grid(chosen))
     return chosen
   }
@@ -249,7 +257,9 @@ export class EncodingReader {
     parts.expect(data, ['U8', 'I8'], oriented(cols / 2))
     const scale = parts.require('weight_scale', 'scale', 'weight_scale_inv')
     const isMx = E8M0_TYPES.includes(scale.dtype)
-    if (!isMx && scale.dtype !== 'F8_E4M3')
+    const fits = (width: number) => product(scale.shape) === rows * ceilDiv(cols, width)
+    const isNvInBytes = scale.dtype === 'U8' && !fits(MX_BLOCK) && fits(NV_BLOCK)
+    if (isNvInBytes || (!isMx && scale.dtype !== 'F8_E4M3'))
       throw unsupportedTensor(parts, data, this.quantization, `pairs in bytes with scales in ${scale.dtype}`)
     const width = isMx ? MX_BLOCK : NV_BLOCK
     parts.expect(scale, isMx ? E8M0_TYPES : ['F8_E4M3'], oriented(ceilDiv(cols, width)))
