@@ -111,16 +111,30 @@ void MoeLayerWrap::check_runnable() const {
   if (layer_->load_failed) fail_argument("The layer's weights did not load");
 }
 
+void MoeLayerWrap::check_writable() const {
+  if (!layer_) fail(ErrorCode::kDisposed, "the layer is disposed");
+  if (layer_->is_loading || layer_->calls_in_flight > 0) {
+    fail_argument("Weights cannot change while the layer is in use");
+  }
+}
+
+// What setMatrix and setEncoded begin with: (role, expert, matrix, ...). Runs none of the caller's
+// code.
+MoeLayerWrap::MatrixPlace MoeLayerWrap::place_argument(const Napi::CallbackInfo& info) const {
+  check_receiver(info);
+  check_writable();
+  MatrixPlace place;
+  place.role = matrix_role_argument(info[0]);
+  place.expert = integer_argument(info[1], "expert", 0, kMaxCount);
+  place.kind = matrix_kind_argument(info[2]);
+  place.slot = layer_->matrix_slot(place.role, place.expert, place.kind);
+  return place;
+}
+
 Napi::Value MoeLayerWrap::set_matrix(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto layer = live(info);
-    if (layer->is_loading || layer->calls_in_flight > 0) {
-      fail_argument("Weights cannot change while the layer is in use");
-    }
-    const MatrixRole role = matrix_role_argument(info[0]);
-    const int64_t expert = integer_argument(info[1], "expert", 0, kMaxCount);
-    const MatrixKind kind = matrix_kind_argument(info[2]);
-    const MatrixSlot slot = layer->matrix_slot(role, expert, kind);
+    const MatrixPlace place = place_argument(info);
+    const MatrixSlot& slot = place.slot;
     const int32_t dtype = float_dtype_argument(info[4], "dtype");
     constexpr int64_t kMaxElements = int64_t{1} << 53;
     const int64_t offset = integer_argument(info[5], "offset", 0, kMaxElements);
@@ -130,10 +144,10 @@ Napi::Value MoeLayerWrap::set_matrix(const Napi::CallbackInfo& info) {
     check_inside(offset, multiply(slot.rows - 1, row_stride, "rowStride"),
                  multiply(slot.cols - 1, col_stride, "colStride"), data.length);
     store_matrix(
-        layer->executor(),
+        layer_->executor(),
         {data.as<const uint8_t>() + offset * dtype_bytes(dtype), dtype, row_stride, col_stride},
         slot);
-    layer->mark_written(role, expert, kind);
+    layer_->mark_written(place.role, place.expert, place.kind);
     return info.Env().Undefined();
   });
 }
@@ -141,22 +155,18 @@ Napi::Value MoeLayerWrap::set_matrix(const Napi::CallbackInfo& info) {
 // (role, expert, matrix, encoding, parts)
 Napi::Value MoeLayerWrap::set_encoded(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto layer = live(info);
-    if (layer->is_loading || layer->calls_in_flight > 0) {
-      fail_argument("Weights cannot change while the layer is in use");
-    }
-    const MatrixRole role = matrix_role_argument(info[0]);
-    const int64_t expert = integer_argument(info[1], "expert", 0, kMaxCount);
-    const MatrixKind kind = matrix_kind_argument(info[2]);
-    const MatrixSlot slot = layer->matrix_slot(role, expert, kind);
+    const MatrixPlace place = place_argument(info);
+    const MatrixSlot& slot = place.slot;
     EncodedMatrix encoding = parse_encoding(object_argument(info[3], "encoding"));
     const std::array<EncodedPart, 6> parts = read_encoded_parts(info[4]);
+    // Reading the properties may have run the caller's code.
+    check_writable();
     take_encoded_parts(parts, &encoding);
     std::unique_ptr<StoredMatrix> stored;
     throw_if_failed(Failure::from(StoredMatrix::open(encoding, slot.rows, slot.cols, &stored)));
-    std::vector<uint8_t> scratch(stored_scratch_bytes(layer->executor(), slot));
-    store_stored(layer->executor(), *stored, slot, scratch.data(), [] {});
-    layer->mark_written(role, expert, kind);
+    std::vector<uint8_t> scratch(stored_scratch_bytes(layer_->executor(), slot));
+    store_stored(layer_->executor(), *stored, slot, scratch.data(), [] {});
+    layer_->mark_written(place.role, place.expert, place.kind);
     return info.Env().Undefined();
   });
 }

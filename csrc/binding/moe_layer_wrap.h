@@ -25,8 +25,16 @@ class MoeLayerWrap final : public Napi::ObjectWrap<MoeLayerWrap> {
   void Finalize(Napi::BasicEnv env) override;
 
  private:
-  Napi::Value set_encoded(const Napi::CallbackInfo& info);
+  // A matrix that is to be written.
+  struct MatrixPlace {
+    MatrixRole role;
+    int64_t expert;
+    MatrixKind kind;
+    MatrixSlot slot;
+  };
+
   Napi::Value set_matrix(const Napi::CallbackInfo& info);
+  Napi::Value set_encoded(const Napi::CallbackInfo& info);
   Napi::Value load(const Napi::CallbackInfo& info);  // load_call.cc
   // forward_call.cc
   Napi::Value forward(const Napi::CallbackInfo& info);
@@ -43,6 +51,8 @@ class MoeLayerWrap final : public Napi::ObjectWrap<MoeLayerWrap> {
   std::shared_ptr<LayerState> live(const Napi::CallbackInfo& info) const;
   std::shared_ptr<LayerState> runnable(const Napi::CallbackInfo& info) const;
   void check_runnable() const;
+  void check_writable() const;
+  MatrixPlace place_argument(const Napi::CallbackInfo& info) const;
   int64_t num_tokens_argument(const Napi::CallbackInfo& info, const LayerState& layer) const;
   void check_receiver(const Napi::CallbackInfo& info) const;
   void release(Napi::BasicEnv env);

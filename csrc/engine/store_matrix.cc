@@ -113,7 +113,7 @@ uint64_t stored_scratch_bytes(const DeviceExecutor& executor, const MatrixSlot& 
 
 void store_matrix(DeviceExecutor& executor, const StridedSource& source, const MatrixSlot& slot) {
   const bool is_float = is_float_format(*slot.format);
-  const int32_t dtype = is_float ? element_dtype(*slot.format) : SE_F32;
+  const int32_t dtype = decoded_dtype(slot);
   const int64_t row_bytes = slot.cols * dtype_bytes(source.dtype);
   const int64_t at_once = std::min(chunk_rows(executor, slot, row_bytes), slot.rows);
   std::vector<uint8_t> rows(static_cast<size_t>(at_once * row_bytes));

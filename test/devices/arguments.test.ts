@@ -7,40 +7,11 @@ import { describe, expect, it } from 'vitest'
 import { tryLoadNative } from '../../lib/devices/native/addon.js'
 import type { NativeAddon } from '../../lib/devices/native/binding-contract.js'
 import { forward, makeConfig, makeDescription, makeLayer, makeRequest, noise } from './fixtures/layer.mjs'
+import { type Any, codeOf, STRANGE } from './fixtures/strange.js'
 
 delete process.env.SPARSE_EXPERTS_CHECK
 const native = tryLoadNative()
 if ('error' in native) console.warn(`skipped: ${native.error.message}`)
-
-/** The moeCode that a call throws; fails the test when it does not throw an addon's error. */
-function codeOf(body: () => unknown): string {
-  try {
-    body()
-  } catch (error) {
-    return (error as { moeCode?: string }).moeCode ?? `not of the addon: ${error}`
-  }
-  return 'nothing was thrown'
-}
-
-// biome-ignore lint/suspicious/noExplicitAny: these tests pass what the types forbid
-type Any = any
-
-const STRANGE: Any[] = [
-  undefined,
-  null,
-  Number.NaN,
-  -1,
-  1.5,
-  2 ** 60,
-  'x',
-  true,
-  7n,
-  Symbol('s'),
-  {},
-  [],
-  () => 1,
-  new Float64Array(3),
-]
 
 describe.skipIf('error' in native)('raw addon', () => {
   const addon = (native as { addon: NativeAddon }).addon
@@ -314,6 +285,7 @@ describe.skipIf('error' in native)('raw addon', () => {
     const methods: Any = Object.getPrototypeOf(layer)
     for (const name of [
       'setMatrix',
+      'setEncoded',
       'load',
       'forward',
       'cancel',
