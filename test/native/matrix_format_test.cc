@@ -76,6 +76,8 @@ TEST_CASE("what has no panels is not held") {
   CHECK(support(q4_k) == SE_FORMAT_AS_IS);
   SeMatrixFormat other = q4_k;
   other.flags = SE_FORMAT_PERMUTED;
+  CHECK(support(other) == SE_FORMAT_AS_IS);
+  other.flags = SE_FORMAT_GLOBAL_MULTIPLIES | SE_FORMAT_GLOBAL_DIVIDES;
   CHECK(support(other) == SE_FORMAT_NO);
   other = q4_k;
   other.super_cols = 512;

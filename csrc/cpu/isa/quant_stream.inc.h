@@ -224,11 +224,12 @@ static bool stream_sums(const PanelTile& tile, const CodeStream& stream, float* 
       }
     } else {
       // Every word is the same work, and a loop over them is little code.
+      constexpr Word kNoHighBits[kStreams] = {};
       const int num_words = col + kTile / 2 < end ? kLow : kLow / 2;
 #pragma GCC unroll 1
       for (int w = 0; w < num_words; ++w) {
         if (w % (kLow / 2) == 0) begin_half(col + w * kPerWord);
-        word_columns(Steps<0>{}, codes + w * kWidth * 4, nullptr, 0);
+        word_columns(Steps<0>{}, codes + w * kWidth * 4, kNoHighBits, 0);
       }
     }
     codes += kTileBytes<kCode>;
