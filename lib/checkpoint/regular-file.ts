@@ -22,7 +22,8 @@ const PIECE_BYTES = 4 * 1024 * 1024
 export function ioError(file: string, cause: unknown, hint = ''): MoeError {
   const code = (cause as NodeJS.ErrnoException).code
   const reason = code === 'ENOENT' ? 'no such file or directory' : ((cause as Error).message ?? String(cause))
-  return new MoeError('ERR_MOE_IO', `Cannot read ${file}: ${reason}${hint}`, {
+  const help = code === 'ERR_ACCESS_DENIED' ? `; start Node with '--allow-fs-read=${file}' too` : hint
+  return new MoeError('ERR_MOE_IO', `Cannot read ${file}: ${reason}${help}`, {
     cause,
     details: { file, errno: code },
   })

@@ -3,11 +3,11 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import path from 'node:path'
+import { location } from '../devices/native/location.js'
 import { doctor } from '../doctor/doctor.js'
 import { parseCommandLine } from './arguments.js'
 import type { CommandContext } from './context.js'
 import { formatDuration, table } from './format.js'
-import { packageRoot } from './package.js'
 
 export const BUILD_USAGE = `Usage: sparse-experts build
 
@@ -21,11 +21,12 @@ const MISSING_TOOLS_STATUS = 3
 /** Runs the command; the exit status. */
 export async function buildCommand(args: string[], context: CommandContext): Promise<number> {
   parseCommandLine(args, {}, [])
-  const script = path.join(packageRoot, 'tools/build/native.mjs')
-  if (!existsSync(script) || !existsSync(path.join(packageRoot, 'CMakeLists.txt'))) {
-    throw new Error(`The sources are not in ${packageRoot}; install sparse-experts again`)
+  const { root } = location()
+  const script = path.join(root, 'tools/build/native.mjs')
+  if (!existsSync(script) || !existsSync(path.join(root, 'CMakeLists.txt'))) {
+    throw new Error(`The sources are not in ${root}; install sparse-experts again`)
   }
-  context.note([`Building the native addon in ${packageRoot}`])
+  context.note([`Building the native addon in ${root}`])
   const began = performance.now()
   const status = await runNode([script], context.signal)
   context.signal.throwIfAborted()
@@ -50,7 +51,7 @@ export async function buildCommand(args: string[], context: CommandContext): Pro
 
 function runNode(args: string[], signal: AbortSignal): Promise<number | null> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, args, { cwd: packageRoot, stdio: 'inherit', signal })
+    const child = spawn(process.execPath, args, { cwd: location().root, stdio: 'inherit', signal })
     child.on('error', error => (signal.aborted ? resolve(null) : reject(error)))
     child.on('close', resolve)
   })

@@ -1,9 +1,9 @@
 /** What `sparse-experts …` does with its arguments. A command is loaded when it is the one that was asked for. */
 
+import { PACKAGE_VERSION } from '../spec/version.js'
 import { UsageError } from './arguments.js'
 import type { CommandContext } from './context.js'
 import { makePaint, type Paint } from './format.js'
-import { packageVersion } from './package.js'
 
 const USAGE = `Usage: sparse-experts <command> [options]
 
@@ -100,7 +100,7 @@ export async function runCommandLine(
 function withoutCommand(args: string[], stdout: NodeJS.WriteStream): number {
   const [name] = args
   if (name === '--version' || name === '-v') {
-    stdout.write(`${packageVersion()}\n`)
+    stdout.write(`${PACKAGE_VERSION}\n`)
     return 0
   }
   if (wantsHelp(args) || name === 'help') {

@@ -129,8 +129,11 @@ function logFallback({ info: { id }, backend }: KnownDevice, known: readonly Kno
   const nextBest = known[known.findIndex(device => device.backend.name === backend.name) - 1]
   const better = known.find(device => device.backend.name === nextBest?.backend.name)
   if (!better) return
-  const reason = `${better.info.id}: ${better.info.reason?.split('\n')[0] ?? 'not found'}`
-  const message = `running on '${id}'${id === 'reference' ? ' (slow)' : ''}; ${reason}`
+  const native = tryLoadNative()
+  const fix = 'error' in native ? ` ${native.error.details?.fix}` : ''
+  const [reason = 'not found'] = better.info.reason?.split('\n') ?? []
+  const why = `${better.info.id}: ${reason}${fix && !reason.endsWith('.') ? '.' : ''}${fix}`
+  const message = `running on '${id}'${id === 'reference' ? ' (slow)' : ''}; ${why}`
   if (warned.has(message)) return
   warned.add(message)
   log(id !== 'reference' && !better.isFound ? 'info' : 'warn', message)

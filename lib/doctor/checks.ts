@@ -1,8 +1,7 @@
 /** From facts to verdicts: one row for each thing that goes wrong on users' machines. */
 
-import { existsSync } from 'node:fs'
-import path from 'node:path'
 import { ARCHITECTURES } from '../checkpoint/gguf/architectures.js'
+import { isOlder } from '../devices/native/libc.js'
 import { knownModelTypes } from '../families/index.js'
 import { GGUF_TYPES } from '../spec/formats.js'
 import { GLIBC_FLOOR } from './glibc.js'
@@ -59,23 +58,11 @@ function checkNode({ node }: Facts): DoctorCheck {
     : fail('Node.js', `${node.version} is not supported`, 'install Node.js 20.19 or newer, or 22.12 or newer')
 }
 
-function checkPackageFiles({ package: { root } }: Facts): DoctorCheck {
+function checkPackageFiles({ package: { root, isBundled }, native }: Facts): DoctorCheck {
   const name = 'package files'
-  if (/\.asar([\\/]|$)/.test(root)) {
-    return fail(
-      name,
-      `packed in ${root}`,
-      "list sparse-experts under 'asarUnpack': an addon cannot be loaded from an archive",
-    )
-  }
-  if (!existsSync(path.join(root, 'dist')) || !existsSync(path.join(root, 'package.json'))) {
-    return fail(
-      name,
-      `${root} is not the installed package: a bundler has moved this code away from its addon`,
-      "mark 'sparse-experts' as external in the bundler and install it beside the bundle",
-    )
-  }
-  return pass(name, root)
+  if (!isBundled) return pass(name, root)
+  if (native.found) return pass(name, `part of a bundle, with the addon ${native.path}`)
+  return fail(name, 'part of a bundle, without the addon', native.error?.fix ?? BUILD_FIX)
 }
 
 /** What is read is the same everywhere. */
@@ -95,33 +82,29 @@ function checkAddonsAllowed({ node }: Facts): DoctorCheck[] {
   ]
 }
 
+/** Whether the addon's symbols are here; where there is no addon, whether those of a prebuild would be. */
 function checkLibc({ libc, native }: Facts): DoctorCheck[] {
   const name = 'C library'
   if (libc.name === 'none') return []
+  if (libc.name === 'unknown') return [pass(name, 'unknown: this process may not read /proc/self/maps')]
   if (libc.name === 'musl') return [pass(name, 'musl (CPU only: NVIDIA has no CUDA for musl)')]
-  const [major = 0, minor = 0] = (libc.version ?? '').split('.').map(Number)
-  const old = major < GLIBC_FLOOR.major || (major === GLIBC_FLOOR.major && minor < GLIBC_FLOOR.minor)
-  // An addon that was compiled here runs here.
-  if (!old || native.found) return [pass(name, `glibc ${libc.version}`)]
-  return [
-    fail(
-      name,
-      `glibc ${libc.version} is older than ${GLIBC_FLOOR.major}.${GLIBC_FLOOR.minor}, which prebuilds need`,
-      BUILD_FIX,
-    ),
-  ]
+  const here = `glibc ${libc.version}`
+  const { glibc, glibcxx } = native.needs ?? { glibc: GLIBC_FLOOR, glibcxx: null }
+  const subject = native.needs ? 'the addon' : 'a prebuild'
+  if (glibc !== null && libc.version !== null && isOlder(libc.version, glibc))
+    return [fail(name, `${here} is older than ${glibc}, which ${subject} needs`, BUILD_FIX)]
+  if (glibcxx !== null && libc.glibcxx !== null && isOlder(libc.glibcxx, glibcxx)) {
+    const detail = `libstdc++ has GLIBCXX_${libc.glibcxx}, and ${subject} needs GLIBCXX_${glibcxx}`
+    return [fail(name, detail, BUILD_FIX)]
+  }
+  return [pass(name, glibc === null ? here : `${here}; ${subject} needs ${glibc}`)]
 }
 
-function checkNative({ environment, native }: Facts): DoctorCheck {
+function checkNative({ native }: Facts): DoctorCheck {
   const name = 'native addon'
   if (native.found) return pass(name, native.path ?? 'loaded')
   const [reason = ''] = (native.error?.message ?? 'not found').split('\n')
-  const named = ['SPARSE_EXPERTS_NATIVE_PATH', 'SPARSE_EXPERTS_PREBUILD'].find(key => environment[key])
-  if (named) return fail(name, reason, `correct or unset ${named}`)
-  if (native.error?.code === 'ERR_MOE_NATIVE_VERSION') {
-    return fail(name, reason, `reinstall sparse-experts, or ${BUILD_FIX}`)
-  }
-  return fail(name, reason, BUILD_FIX)
+  return fail(name, reason, native.error?.fix ?? BUILD_FIX)
 }
 
 function checkElectron({ node }: Facts): DoctorCheck[] {

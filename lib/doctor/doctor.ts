@@ -1,22 +1,13 @@
 /** What runs on this machine, what does not, and why: the facts and verdicts behind `sparse-experts doctor`. */
 
-import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import os from 'node:os'
-import path from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { type DeviceInfo, type KnownDevice, knownDevices } from '../devices/device.js'
 import { tryLoadNative } from '../devices/native/addon.js'
+import { libc, neededVersions } from '../devices/native/libc.js'
+import { location } from '../devices/native/location.js'
+import { PACKAGE_VERSION } from '../spec/version.js'
 import { judge } from './checks.js'
-import {
-  guarded,
-  probeContainer,
-  probeCpu,
-  probeCpuQuota,
-  probeLibc,
-  probeMemory,
-  probeNvidia,
-} from './machine.js'
+import { guarded, probeContainer, probeCpu, probeCpuQuota, probeMemory, probeNvidia } from './machine.js'
 import type { DoctorReport } from './report.js'
 import { selfTest } from './self-test.js'
 
@@ -32,13 +23,13 @@ const CUDA = 'cuda'
  * if (!ok) console.error(checks.filter(check => !check.ok))
  */
 export function doctor(): DoctorReport {
-  const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..')
+  const { root, isBundled } = location()
   const known = guarded(knownDevices, [] as KnownDevice[])
   const devices = known.map(({ info }) => info)
   const cpuDevice = known.find(({ kind, info }) => kind === 'cpu' && info.available)?.info
   const cuda = known.find(({ backend }) => backend.name === CUDA)?.info
   const facts = {
-    package: { version: guarded(() => packageVersion(root), 'unknown'), root },
+    package: { version: PACKAGE_VERSION, root, isBundled },
     node: {
       version: process.versions.node,
       napi: process.versions.napi ?? '',
@@ -46,7 +37,7 @@ export function doctor(): DoctorReport {
       addonsAllowed: guarded(areAddonsAllowed, true),
     },
     os: { platform: process.platform, arch: process.arch, release: guarded(() => os.release(), '') },
-    libc: probeLibc(),
+    libc: libc(),
     cpu: { ...probeCpu(), instructionSet: cpuDevice?.architecture ?? null },
     threads: probeThreads(cpuDevice),
     memory: probeMemory(),
@@ -59,10 +50,6 @@ export function doctor(): DoctorReport {
   }
   const checks = judge(facts)
   return { ...facts, checks, ok: checks.every(check => check.ok) }
-}
-
-function packageVersion(root: string): string {
-  return JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')).version
 }
 
 function areAddonsAllowed(): boolean {
@@ -110,22 +97,19 @@ function probeThreads(cpu: DeviceInfo | undefined): DoctorReport['threads'] {
   return { count, limitedBy: `the machine's ${cores} logical CPUs`, quota }
 }
 
-/** The file that a loaded addon came from. */
-function fileOf(addon: object): string | undefined {
-  const modules = Object.values(createRequire(import.meta.url).cache)
-  return modules.find(module => module?.exports === addon)?.filename
-}
-
 function probeNative(): DoctorReport['native'] {
   return guarded(
     () => {
       const native = tryLoadNative()
       if ('error' in native) {
-        const { code, message } = native.error
-        return { found: false, error: { code, message } }
+        const { code, message, details } = native.error
+        const { file, fix } = details as { file: string | null; fix: string }
+        const tried = file === null ? {} : { path: file, needs: neededVersions(file) }
+        return { found: false, ...tried, error: { code, message, fix } }
       }
-      const { build, abiVersion } = native.addon
-      return { found: true, path: fileOf(native.addon), build, abiVersion }
+      const { addon, file } = native
+      const { build, abiVersion } = addon
+      return { found: true, path: file, needs: neededVersions(file), build, abiVersion }
     },
     { found: false, error: { code: 'ERR_MOE_NATIVE_LOAD', message: 'the loader itself failed' } },
   )

@@ -1,2 +1,2 @@
 /** The oldest glibc that prebuilds run on: Ubuntu 22.04, Debian 12, RHEL 9. tools/check/prebuilds.mjs holds every prebuild to it. */
-export const GLIBC_FLOOR = { major: 2, minor: 34 } as const
+export const GLIBC_FLOOR = '2.34'

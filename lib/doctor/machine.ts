@@ -1,16 +1,9 @@
-/** Probes of the machine: processor, memory, libc, GPU driver. None throws, because the doctor has to work on a broken machine. */
+/** Probes of the machine: processor, memory, GPU driver. None throws, because the doctor has to work on a broken machine. */
 
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import os from 'node:os'
 import { hostMemory } from '../devices/host-memory.js'
-
-/** The C library of this process. */
-export interface LibcInfo {
-  name: 'glibc' | 'musl' | 'none'
-  /** Where it can be told. */
-  version: string | null
-}
 
 export interface CpuInfo {
   model: string
@@ -52,24 +45,6 @@ export function guarded<T, F>(probe: () => T, fallback: F): T | F {
 
 function readText(file: string): string | null {
   return guarded(() => readFileSync(file, 'utf8'), null)
-}
-
-export function probeLibc(): LibcInfo {
-  if (process.platform !== 'linux') return { name: 'none', version: null }
-  const header = guarded(
-    () => {
-      const report = process.report as NodeJS.ProcessReport & { excludeNetwork?: boolean }
-      const before = report.excludeNetwork
-      // The network section resolves names, which takes seconds where DNS does not answer.
-      report.excludeNetwork = true
-      const { header } = report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }
-      report.excludeNetwork = before
-      return header
-    },
-    {} as { glibcVersionRuntime?: string },
-  )
-  if (header.glibcVersionRuntime) return { name: 'glibc', version: header.glibcVersionRuntime }
-  return { name: 'musl', version: null }
 }
 
 /** Kernel's names of the flags that each set needs. */

@@ -1,7 +1,8 @@
 /** What the doctor reports: facts of this machine and this installation, and a verdict on each thing that can go wrong. */
 
 import type { DeviceInfo } from '../devices/device.js'
-import type { CpuInfo, LibcInfo, MemoryInfo, NvidiaInfo } from './machine.js'
+import type { LibcInfo, NeededVersions } from '../devices/native/libc.js'
+import type { CpuInfo, MemoryInfo, NvidiaInfo } from './machine.js'
 import type { SelfTestResult } from './self-test.js'
 
 /** One verdict. */
@@ -16,7 +17,13 @@ export interface DoctorCheck {
 
 /** Plain data: prints as JSON. */
 export interface DoctorReport {
-  package: { version: string; root: string }
+  package: {
+    version: string
+    /** Its directory; of a bundle that it is part of, the place where that would be. */
+    root: string
+    /** The package's code is part of a bundle. */
+    isBundled: boolean
+  }
   node: {
     version: string
     napi: string
@@ -41,11 +48,14 @@ export interface DoctorReport {
   container: boolean
   native: {
     found: boolean
+    /** The addon's file, also one that did not load. */
     path?: string
+    /** The newest versions of the C and C++ library's symbols that the file asks for. */
+    needs?: NeededVersions
     /** Compiler, flags and sanitizers. */
     build?: string
     abiVersion?: number
-    error?: { code: string; message: string }
+    error?: { code: string; message: string; fix?: string }
   }
   cuda: NvidiaInfo & {
     /** Of this build, 'sm_90', 'compute_90' (which later GPUs compile for themselves) …; empty without a CUDA backend. */

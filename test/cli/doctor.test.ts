@@ -15,10 +15,10 @@ const report = doctor()
 
 /** What the report must look like to a program. */
 const SCHEMA = {
-  package: { version: expect.stringMatching(/^\d+\.\d+\.\d+/), root: expect.any(String) },
+  package: { version: expect.stringMatching(/^\d+\.\d+\.\d+/), root: expect.any(String), isBundled: false },
   node: { version: process.versions.node, napi: expect.any(String), electron: '', addonsAllowed: true },
   os: { platform: process.platform, arch: process.arch, release: expect.any(String) },
-  libc: { name: expect.stringMatching(/^(glibc|musl|none)$/) },
+  libc: { name: expect.stringMatching(/^(glibc|musl|unknown|none)$/) },
   cpu: { model: expect.any(String), cores: expect.any(Number) },
   threads: { count: expect.any(Number), limitedBy: expect.any(String) },
   memory: { totalBytes: expect.any(Number), freeBytes: expect.any(Number) },
@@ -72,28 +72,50 @@ describe('doctor()', () => {
     ['Node.js', facts => Object.assign(facts.node, { version: '18.20.0' }), /install Node.js 20\.19/],
     [
       'package files',
-      facts => Object.assign(facts.package, { root: '/app/resources/app.asar/node_modules/x' }),
-      /asarUnpack/,
+      facts => {
+        Object.assign(facts.package, { root: '/srv/app', isBundled: true })
+        const fix = 'Copy the folder node_modules/sparse-experts/prebuilds to /srv/app/out/prebuilds'
+        facts.native = { found: false, error: { code: 'ERR_MOE_NATIVE_LOAD', message: 'bundled', fix } }
+      },
+      /^Copy the folder .* to \/srv\/app\/out\/prebuilds$/,
     ],
-    ['package files', facts => Object.assign(facts.package, { root: '/nowhere/at/all' }), /external/],
     ['addons allowed', facts => Object.assign(facts.node, { addonsAllowed: false }), /--no-addons/],
+    // No addon here: a prebuild's floor counts. An addon: what it asks for itself, more or less than that.
     [
       'C library',
       facts => {
-        facts.libc = { name: 'glibc', version: '2.33' }
-        facts.native = {
-          found: false,
-          error: { code: 'ERR_MOE_NATIVE_LOAD', message: "version `GLIBC_2.34' not found" },
-        }
+        facts.libc = { name: 'glibc', version: '2.33', glibcxx: '3.4.30' }
+        facts.native = { found: false }
+      },
+      /sparse-experts build/,
+    ],
+    [
+      'C library',
+      facts => {
+        facts.libc = { name: 'glibc', version: '2.36', glibcxx: '3.4.30' }
+        const error = { code: 'ERR_MOE_NATIVE_LOAD', message: "version `GLIBC_2.38' not found" }
+        facts.native = { found: false, path: '/x.node', needs: { glibc: '2.38', glibcxx: null }, error }
+      },
+      /sparse-experts build/,
+    ],
+    [
+      'C library',
+      facts => {
+        facts.libc = { name: 'glibc', version: '2.36', glibcxx: '3.4.30' }
+        facts.native = { found: false, path: '/x.node', needs: { glibc: '2.34', glibcxx: '3.4.32' } }
       },
       /sparse-experts build/,
     ],
     [
       'native addon',
       facts => {
-        facts.native = { found: false, error: { code: 'ERR_MOE_NATIVE_VERSION', message: 'it is of 0.0.9' } }
+        const fix = 'Install the package again.'
+        facts.native = {
+          found: false,
+          error: { code: 'ERR_MOE_NATIVE_VERSION', message: 'it is of 0.0.9', fix },
+        }
       },
-      /reinstall/,
+      /^Install the package again\.$/,
     ],
     [
       'processor',
@@ -148,6 +170,14 @@ describe('doctor()', () => {
     expect(row.fix).toMatch(fix)
   })
 
+  it('judges an old C library by what the addon asks for, not by the floor of prebuilds', () => {
+    const row = rowOf('C library', facts => {
+      facts.libc = { name: 'glibc', version: '2.31', glibcxx: '3.4.28' }
+      facts.native = { found: true, path: '/x.node', needs: { glibc: '2.28', glibcxx: null } }
+    })
+    expect(row).toMatchObject({ ok: true, detail: 'glibc 2.31; the addon needs 2.28' })
+  })
+
   it('finds no fault with a machine that has no NVIDIA GPU', () => {
     const row = rowOf('CUDA', facts => {
       facts.devices = facts.devices.filter(device => !device.id.startsWith('cuda'))
@@ -183,7 +213,9 @@ describe('sparse-experts doctor', () => {
     expect(status).toBe(printed.ok ? 0 : 1)
     const named = await runCommand(['doctor'], { SPARSE_EXPERTS_NATIVE_PATH: '/nowhere/x.node' })
     expect(named.status).toBe(1)
-    expect(named.stdout).toContain('→ correct or unset SPARSE_EXPERTS_NATIVE_PATH')
+    expect(named.stdout).toMatch(
+      /→ SPARSE_EXPERTS_NATIVE_PATH is set to '\/nowhere\/x\.node': correct or unset it/,
+    )
     expect(named.stdout).toMatch(/✓ {2}self-test reference/)
     const text = await runCommand(['doctor'], { SPARSE_EXPERTS_THRAEDS: '3' })
     expect(text.status).toBe(1)

@@ -46,7 +46,7 @@ describe('loader of the addon', () => {
     expect(error.details).toMatchObject({ file: absent, platform: process.platform, node: process.version })
   })
 
-  it('names the build command when nothing was found', async () => {
+  it('names the variable whose directory has no addon', async () => {
     vi.stubEnv('SPARSE_EXPERTS_NATIVE_PATH', undefined)
     vi.stubEnv('SPARSE_EXPERTS_PREBUILD', path.join(directory, 'nowhere'))
     expect((await failure()).message).toContain('SPARSE_EXPERTS_PREBUILD is set to')

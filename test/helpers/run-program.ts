@@ -14,7 +14,7 @@ export interface ProgramResult {
   stderr: string
 }
 
-function startNode(args: readonly string[], env: NodeJS.ProcessEnv): ChildProcess {
+function startNode(args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
   const { FORCE_COLOR: _, ...inherited } = process.env
   return spawn(process.execPath, args, {
     cwd: repository,
@@ -36,6 +36,10 @@ export function startProgram(
 export function startCommand(args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
   return startNode([path.join(repository, 'dist/cli/main.js'), ...args], env)
 }
+
+/** Plain JavaScript in a Node of its own. */
+export const runNode = (...start: Parameters<typeof startNode>): Promise<ProgramResult> =>
+  finished(startNode(...start))
 
 /** Collects what a child says until it ends. */
 export function finished(child: ChildProcess): Promise<ProgramResult> {

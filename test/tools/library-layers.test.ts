@@ -79,3 +79,30 @@ it('finds a file that has no room, and one that does not exist', () => {
     'lib/helpers/text.ts: imports ./gone.js, which is not a file of lib/',
   ])
 })
+
+it.each([
+  [
+    "import { lookup } from 'node:dns'\nexport { lookup }\n",
+    'imports node:dns: the package opens no connection',
+  ],
+  [
+    "export const lazy = () => import('node:dns/promises')\n",
+    'imports node:dns/promises: the package opens no connection',
+  ],
+  ["import net from 'net'\nexport { net }\n", 'imports net: the package opens no connection'],
+  [
+    "import find from 'node-gyp-build'\nexport { find }\n",
+    'imports node-gyp-build: the library depends on Node alone',
+  ],
+  [
+    'export const { header } = process.report!.getReport()\n',
+    'process.report: the package does no network or DNS work',
+  ],
+  [
+    "export const page = () => fetch('https://example.org')\n",
+    '> fetch(: the package does no network or DNS work',
+  ],
+])('finds network work: %s', (text, breach) => {
+  expect(breachesOf({ ...SOUND, 'lib/block/other.ts': text })).toEqual([`lib/block/other.ts: ${breach}`])
+  expect(breachesOf({ ...SOUND, 'lib/block/other.ts': `/* ${text} */\n` })).toEqual([])
+})

@@ -1,6 +1,6 @@
 /**
  * Writes what TypeScript, C++ and the docs must agree on from one source, spec/*.json: enums and their names, the formats of stored
- * matrices, the grids of ggml's types, the small tensors of a block. The results are committed; `npm run check:spec` (part of lint) fails where one is stale.
+ * matrices, the grids of ggml's types, the small tensors of a block; and the version of package.json. The results are committed; `npm run check:spec` (part of lint) fails where one is stale.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -17,7 +17,7 @@ import {
   vectorsHeader,
 } from './spec/cpp.mjs'
 import { DOCUMENTS, documentWith } from './spec/docs.mjs'
-import { enumsModule, formatsModule, gridsModule, vectorsModule } from './spec/typescript.mjs'
+import { enumsModule, formatsModule, gridsModule, vectorsModule, versionModule } from './spec/typescript.mjs'
 
 const read = file => readFileSync(path.join(root, file), 'utf8')
 
@@ -51,6 +51,7 @@ export function generatedFiles() {
     formats: JSON.parse(read('spec/formats.json')),
     grids: JSON.parse(read('spec/ggml-grids.json')),
     vectors: JSON.parse(read('spec/vectors.json')),
+    version: JSON.parse(read('package.json')).version,
   }
   const headers = {
     'csrc/abi/enums.h': enumsHeader,
@@ -65,6 +66,7 @@ export function generatedFiles() {
     'lib/spec/formats.ts': formatsModule,
     'lib/spec/ggml-grids.ts': gridsModule,
     'lib/spec/vectors.ts': vectorsModule,
+    'lib/spec/version.ts': versionModule,
   }
   const files = new Map()
   for (const [file, make] of Object.entries(headers)) files.set(file, clangFormatted(file, make(spec)))

@@ -25,8 +25,14 @@ const LAYERS = [
   { room: 'spec' },
 ]
 
-/** The one file that may know how an addon is found. */
-const ADDON_LOADER = 'lib/devices/native/addon.ts'
+/** Modules that open connections or look up names. A layer computes: where a network is slow or away, it must not notice. */
+const NETWORK = /^(node:)?(net|dns|http|https|http2|tls|dgram|inspector|undici)(\/|$)/
+/**
+ * What waits for a network all the same: a report of Node's looks up the name of every peer of an open socket, one by one, and waits for all
+ * workers.
+ */
+const NETWORK_CALLS =
+  /\b(getReport|writeReport)\s*\(|\bprocess\??\.report\b|(?:[=(,>]|await|return)\s*fetch\s*\(|\bnew (WebSocket|EventSource)\b/
 
 /** Of `lib/a/b.ts`: the index in LAYERS of the longest room that holds it, -1 where there is none. */
 function floorOf(file) {
@@ -36,9 +42,10 @@ function floorOf(file) {
   return LAYERS.indexOf(rooms[0])
 }
 
+const withoutComments = text => text.replace(/\/\*[\s\S]*?\*\//g, '').replace(/^[ \t]*\/\/.*$/gm, '')
+
 /** Specifiers that a source imports or exports from, lazily or as types too. */
-function specifiersOf(text) {
-  const code = text.replace(/\/\*[\s\S]*?\*\//g, '').replace(/^[ \t]*\/\/.*$/gm, '')
+function specifiersOf(code) {
   const statements = code.matchAll(
     /^[ \t]*(?:import|export)\s+(?:[^'"`;=]*?\s*from\s*)?['"]([^'"]+)['"]|import\(\s*['"]([^'"]+)['"]\s*\)/gm,
   )
@@ -79,10 +86,15 @@ export function libraryBreaches(files, read) {
     if (floor < 0) breaches.push([file, 'has no room in LAYERS (tools/check/library-layers.mjs)'])
     const targets = []
     imports.set(file, targets)
-    for (const specifier of specifiersOf(read(file))) {
+    const code = withoutComments(read(file))
+    const [call] = NETWORK_CALLS.exec(code) ?? []
+    if (call) breaches.push([file, `${call}: the package does no network or DNS work`])
+    for (const specifier of specifiersOf(code)) {
       if (!specifier.startsWith('.')) {
-        if (specifier === 'node-gyp-build' && file !== ADDON_LOADER)
-          breaches.push([file, `only ${ADDON_LOADER} loads the addon`])
+        if (NETWORK.test(specifier))
+          breaches.push([file, `imports ${specifier}: the package opens no connection`])
+        else if (!specifier.startsWith('node:'))
+          breaches.push([file, `imports ${specifier}: the library depends on Node alone`])
         continue
       }
       const target = path.posix.join(path.posix.dirname(file), specifier).replace(/\.js$/, '.ts')

@@ -17,7 +17,9 @@ const RELEASED = [
   { target: 'linux-arm64', libc: 'glibc' },
 ]
 /** What the doctor says of this machine, and users are told. */
-const { GLIBC_FLOOR } = await import(pathToFileURL(path.join(root, 'dist/doctor/glibc.js')).href)
+const library = file => import(pathToFileURL(path.join(root, 'dist', file)).href)
+const { GLIBC_FLOOR } = await library('doctor/glibc.js')
+const { isOlder, neededVersions } = await library('devices/native/libc.js')
 const SYMBOLS = ['napi_register_module_v1']
 
 const { name, version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'))
@@ -39,11 +41,11 @@ for (const { target, libc } of wanted) {
     )
     continue
   }
-  let newest = 0
+  let newest = '0'
   for (const file of files) {
     const text = readFileSync(path.join(directory, file)).toString('latin1')
-    // The version names that a library needs stand as plain strings in its dynamic string table.
-    for (const [, minor] of text.matchAll(/\bGLIBC_2\.(\d+)\b/g)) newest = Math.max(newest, Number(minor))
+    const { glibc } = neededVersions(path.join(directory, file))
+    if (glibc !== null && isOlder(newest, glibc)) newest = glibc
     if (/\blibstdc\+\+\.so\.\d/.test(text))
       problems.push(`prebuilds/${target}/${file}: links libstdc++ dynamically`)
     if (file === expected) {
@@ -52,9 +54,9 @@ for (const { target, libc } of wanted) {
       }
     }
   }
-  if (newest !== GLIBC_FLOOR.minor) {
+  if (newest !== GLIBC_FLOOR) {
     problems.push(
-      `prebuilds/${target}: needs glibc 2.${newest}, and lib/doctor/glibc.ts promises 2.${GLIBC_FLOOR.minor}`,
+      `prebuilds/${target}: needs glibc ${newest}, and lib/doctor/glibc.ts promises ${GLIBC_FLOOR}`,
     )
   }
   if (target === current) {

@@ -144,3 +144,14 @@ export function vectorsModule({ vectors }) {
     '',
   ].join('\n')
 }
+
+/** lib/spec/version.ts: a bundle has no package.json to ask, or another program's. */
+export function versionModule({ version }) {
+  return [
+    '/** Generated from package.json by tools/build/spec.mjs: do not edit. */',
+    '',
+    '/** Version of this package. */',
+    `export const PACKAGE_VERSION = ${quoted(version)}`,
+    '',
+  ].join('\n')
+}
