@@ -33,7 +33,7 @@ class HostPledge {
   std::atomic<uint64_t> bytes_{0};
 };
 
-// 64-byte aligned; 2 MiB aligned and offered to huge pages from 4 MiB on. More than the system has
+// 64-byte aligned; on POSIX systems 2 MiB aligned and offered to huge pages from 4 MiB on. More than the system has
 // left is refused at once: an overcommitted allocation would succeed here and end the process at
 // first touch. Contents are arbitrary.
 Status host_allocate(uint64_t bytes, void** data);

@@ -18,10 +18,11 @@
 #include "cpu/isa/choose_isa.h"
 #include "cpu/layouts/matrix_panels.h"
 #include "cpu/ops/router.h"
-#include "cpu/processors.h"
 #include "cpu/stages.h"
 #include "ops/checks.h"
 #include "ops/contract.h"
+#include "platform/environment.h"
+#include "platform/processors.h"
 
 namespace sparse_experts {
 namespace {
@@ -31,14 +32,14 @@ using cpu::RunContext;
 constexpr int kMaxThreads = 1024;
 
 Status default_threads(int* num_threads) {
-  *num_threads = std::min(cpu::available_processors(), kMaxThreads);
-  const char* text = std::getenv("SPARSE_EXPERTS_THREADS");
-  if (text == nullptr || *text == '\0') return Status::ok();
+  *num_threads = std::min(platform::available_processors(), kMaxThreads);
+  const std::string text = platform::environment_variable("SPARSE_EXPERTS_THREADS");
+  if (text.empty()) return Status::ok();
   char* end = nullptr;
   errno = 0;
-  const long value = std::strtol(text, &end, 10);
+  const long value = std::strtol(text.c_str(), &end, 10);
   if (errno != 0 || *end != '\0' || value < 1 || value > kMaxThreads)
-    return {SE_DEVICE_UNAVAILABLE, std::string("SPARSE_EXPERTS_THREADS=") + text +
+    return {SE_DEVICE_UNAVAILABLE, "SPARSE_EXPERTS_THREADS=" + text +
                                        ": expected a whole number from 1 to " +
                                        std::to_string(kMaxThreads)};
   *num_threads = static_cast<int>(value);
@@ -48,22 +49,6 @@ Status default_threads(int* num_threads) {
 Status check_index(int32_t index) {
   if (index == 0) return Status::ok();
   return Status::invalid("cpu: there is one device, index 0; received " + std::to_string(index));
-}
-
-// Text of a "key : value" line of /proc/cpuinfo.
-void processor_name(char* out, size_t size) {
-  std::snprintf(out, size, "%s", "CPU");
-  std::FILE* file = std::fopen("/proc/cpuinfo", "r");
-  if (file == nullptr) return;
-  char line[256];
-  while (std::fgets(line, sizeof line, file) != nullptr) {
-    const char* colon = std::strchr(line, ':');
-    if (std::strncmp(line, "model name", 10) != 0 || colon == nullptr) continue;
-    line[std::strcspn(line, "\n")] = '\0';
-    std::snprintf(out, size, "%s", colon[1] == ' ' ? colon + 2 : colon + 1);
-    break;
-  }
-  std::fclose(file);
 }
 
 int32_t device_count(SeStatus* status) {
@@ -77,7 +62,7 @@ int32_t device_info(int32_t index, SeDeviceInfo* info, SeStatus* status) {
     *info = SeDeviceInfo{};
     info->kind = SE_KIND_CPU;
     info->is_host = 1;
-    processor_name(info->name, sizeof info->name);
+    std::snprintf(info->name, sizeof info->name, "%s", platform::processor_name().c_str());
     std::string reason;
     const cpu::IsaKernels* kernels = cpu::choose_isa(&reason);
     int num_threads = 1;

@@ -1,51 +1,34 @@
 #include "engine/backend_registry.h"
 
-#include <dlfcn.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <mutex>
 
 #include "cpu/backend.h"
 #include "engine/failure.h"
+#include "platform/environment.h"
+#include "platform/library.h"
 
 namespace sparse_experts::engine {
 namespace {
 
 constexpr BackendRow kRows[] = {
-    {"cuda", "CUDA", true, 100, nullptr, "libsparse_experts_cuda.so",
-     "SPARSE_EXPERTS_CUDA_LIBRARY"},
+    {"cuda", "CUDA", true, 100, nullptr, "sparse_experts_cuda", "SPARSE_EXPERTS_CUDA_LIBRARY"},
     {"cpu", "CPU", false, 10, cpu_backend, nullptr, nullptr},
 };
 
-// Path of a file beside the library or program that this code is in.
-std::string sibling_path(const char* file) {
-  Dl_info info;
-  static const char anchor = 0;
-  if (dladdr(&anchor, &info) == 0 || info.dli_fname == nullptr) return file;
-  const std::string self = info.dli_fname;
-  const size_t slash = self.rfind('/');
-  // A bare name would make dlopen search the system's folders.
-  return (slash == std::string::npos ? std::string("./") : self.substr(0, slash + 1)) + file;
-}
-
 Backend open_library(const BackendRow& row, const std::string& path) {
-  if (access(path.c_str(), F_OK) != 0)
+  if (!platform::file_exists(path))
     return {&row, nullptr,
             std::string("this build has no ") + row.title + " backend: " + path + " not found"};
-  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) {
-    const char* error = dlerror();
-    return {&row, nullptr,
-            "cannot open " + path + ": " + (error != nullptr ? error : "unknown error")};
-  }
+  std::string problem;
+  void* library = platform::open_library(path, &problem);
+  if (library == nullptr) return {&row, nullptr, "cannot open " + path + ": " + problem};
   const auto refuse = [&](const std::string& why) -> Backend {
-    dlclose(library);
+    platform::close_library(library);
     return {&row, nullptr, path + ": " + why};
   };
-  void* symbol = dlsym(library, "se_backend_entry");
+  void* symbol = platform::library_symbol(library, "se_backend_entry");
   if (symbol == nullptr) return refuse("no se_backend_entry: this is no backend");
   SeBackendEntry entry = nullptr;
   std::memcpy(&entry, &symbol, sizeof entry);
@@ -64,9 +47,9 @@ Backend open_library(const BackendRow& row, const std::string& path) {
 
 Backend open_backend(const BackendRow& row) {
   if (row.linked != nullptr) return {&row, row.linked(), ""};
-  const char* path = std::getenv(row.library_variable);
-  const bool is_named = path != nullptr && *path != '\0';
-  return open_library(row, is_named ? std::string(path) : sibling_path(row.library));
+  const std::string named = platform::environment_variable(row.library_variable);
+  const std::string file = platform::library_file(row.library);
+  return open_library(row, named.empty() ? platform::sibling_path(file) : named);
 }
 
 struct Entry {

@@ -17,7 +17,7 @@ struct BackendRow {
   bool is_numbered;              // device ids: 'cuda:0', 'cuda:1'; a backend of one device: 'cpu'
   int32_t priority;              // 'auto' takes the usable device of the highest
   SeBackendEntry linked;         // null: a library
-  const char* library;           // its file, in the directory of this library
+  const char* library;           // stem of its file, in the directory of this library
   const char* library_variable;  // environment variable that names another file
 };
 

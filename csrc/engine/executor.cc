@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <map>
 #include <vector>
 
 #include "engine/backend_registry.h"
+#include "platform/process_exit.h"
 
 namespace sparse_experts::engine {
 namespace {
@@ -49,7 +49,7 @@ std::shared_ptr<DeviceExecutor> DeviceExecutor::acquire(const std::string& name)
   all.executors[id] = executor;
   if (!all.at_exit_registered) {
     // process.exit() runs no cleanup hooks on the main thread, only exit(3): see prepare_for_exit.
-    std::atexit(stop_all_at_exit);
+    platform::at_process_exit(stop_all_at_exit);
     all.at_exit_registered = true;
   }
   return executor;

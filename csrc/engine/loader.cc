@@ -1,12 +1,6 @@
 #include "engine/loader.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstring>
 
 #include "core/matrix_format.h"
 #include "core/numeric.h"
@@ -33,7 +27,7 @@ constexpr size_t kMaxReaders = 4;
 LoadTask::LoadTask(std::shared_ptr<LayerState> layer, std::vector<std::string> files,
                    std::vector<LoadItem> items)
     : layer_(std::move(layer)), items_(std::move(items)) {
-  for (std::string& path : files) files_.push_back({std::move(path), -1, 0});
+  for (std::string& path : files) files_.push_back({std::move(path), {}});
 }
 
 LoadTask::~LoadTask() {
@@ -74,9 +68,7 @@ void LoadTask::run() {
   }
   work();
   for (std::thread& helper : helpers) helper.join();
-  for (File& file : files_) {
-    if (file.descriptor >= 0) close(file.descriptor);
-  }
+  for (File& file : files_) file.input.close();
 }
 
 void LoadTask::work() {
@@ -176,15 +168,10 @@ Span LoadTask::read_into(const LoadSegment& segment, uint8_t** scratch) {
 const LoadTask::File& LoadTask::open_file(const LoadSegment& segment) {
   const std::lock_guard<std::mutex> lock(files_mutex_);
   File& file = files_[segment.file];
-  if (file.descriptor < 0) {
-    file.descriptor = open(file.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (file.descriptor < 0) fail_io(file.path, std::strerror(errno));
-    struct stat info;
-    if (fstat(file.descriptor, &info) != 0) fail_io(file.path, std::strerror(errno));
-    if (!S_ISREG(info.st_mode)) fail_io(file.path, "not a regular file");
-    file.bytes = static_cast<uint64_t>(info.st_size);
-  }
-  if (segment.bytes > file.bytes || segment.offset > file.bytes - segment.bytes) {
+  std::string problem;
+  if (!file.input.is_open() && !file.input.open(file.path, &problem)) fail_io(file.path, problem);
+  const uint64_t length = file.input.bytes();
+  if (segment.bytes > length || segment.offset > length - segment.bytes) {
     fail_io(file.path, "it ends before " + segment.name);
   }
   return file;
@@ -207,10 +194,10 @@ void LoadTask::read_range(const LoadSegment& segment, uint64_t begin, uint64_t c
   while (done < count) {
     check_stopped();
     const uint64_t wanted = std::min(kReadBytes, count - done);
-    const ssize_t got = pread(file.descriptor, to + done, wanted,
-                              static_cast<off_t>(segment.offset + begin + done));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail_io(file.path, std::strerror(errno));
+    std::string problem;
+    const int64_t got =
+        file.input.read_at(segment.offset + begin + done, to + done, wanted, &problem);
+    if (got < 0) fail_io(file.path, problem);
     if (got == 0) fail_io(file.path, "it ends before " + segment.name);
     done += static_cast<uint64_t>(got);
     report_progress(static_cast<uint64_t>(got));

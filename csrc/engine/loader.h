@@ -15,6 +15,7 @@
 #include "engine/completion.h"
 #include "engine/layer.h"
 #include "formats/decode.h"
+#include "platform/input_file.h"
 
 namespace sparse_experts::engine {
 
@@ -57,8 +58,7 @@ class LoadTask {
  private:
   struct File {
     std::string path;
-    int descriptor = -1;
-    uint64_t bytes = 0;
+    platform::InputFile input;
   };
 
   // One thread's scratch memory: aligned, kept until a larger piece is asked for.

@@ -1,11 +1,10 @@
 #include "ops/contract.h"
 
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
 
 #include "abi/enum_names.h"
 #include "ops/checks.h"
+#include "platform/environment.h"
 
 namespace sparse_experts {
 namespace {
@@ -65,8 +64,7 @@ bool is_contract_checked() {
   return true;
 #else
   static const bool is_asked_for = [] {
-    const char* text = std::getenv("SPARSE_EXPERTS_CHECK");
-    return text != nullptr && std::strcmp(text, "1") == 0;
+    return platform::environment_variable("SPARSE_EXPERTS_CHECK") == "1";
   }();
   return is_asked_for;
 #endif

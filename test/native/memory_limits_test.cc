@@ -1,5 +1,5 @@
 // Limits of control groups, read from trees of files as kernels, containers and hosts lay them out.
-#include "core/memory_limits.h"
+#include "platform/memory_limits.h"
 
 #include <stdlib.h>
 
@@ -12,8 +12,8 @@
 namespace native_test {
 namespace {
 
-using sparse_experts::memory_limit;
-using sparse_experts::MemoryLimit;
+using sparse_experts::platform::memory_limit;
+using sparse_experts::platform::MemoryLimit;
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 

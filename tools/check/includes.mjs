@@ -1,7 +1,8 @@
 /**
  * Holds the dependencies between directories one way, and the native sources in one list. Prints every breach; exits 1 on any.
  *
- * Native: binding → engine → cpu | cuda → ops → formats → core; abi/, the C ABI, is the floor that all stand on.
+ * Native: binding → engine → cpu | cuda → ops → formats → core → platform; abi/, the C ABI, is the floor that all stand on. Only platform/
+ * knows systems: their headers and their compilers' names for them stand nowhere else.
  * TypeScript: LAYERS of library-layers.mjs.
  */
 
@@ -20,20 +21,24 @@ const breach = (file, text) => breaches.push(`${file}: ${text}`)
 /** Directory of csrc → directories that it may include, the C ABI among them. */
 const NATIVE_MAY_INCLUDE = {
   abi: ['abi'],
-  core: ['core', 'abi'],
-  formats: ['formats', 'core', 'abi'],
-  ops: ['ops', 'formats', 'core', 'abi'],
-  cpu: ['cpu', 'ops', 'formats', 'core', 'abi'],
-  cuda: ['cuda', 'ops', 'formats', 'core', 'abi'],
-  engine: ['engine', 'cpu', 'ops', 'formats', 'core', 'abi'],
-  binding: ['binding', 'engine', 'ops', 'formats', 'core', 'abi'],
+  platform: ['platform'],
+  core: ['core', 'platform', 'abi'],
+  formats: ['formats', 'core', 'platform', 'abi'],
+  ops: ['ops', 'formats', 'core', 'platform', 'abi'],
+  cpu: ['cpu', 'ops', 'formats', 'core', 'platform', 'abi'],
+  cuda: ['cuda', 'ops', 'formats', 'core', 'platform', 'abi'],
+  engine: ['engine', 'cpu', 'ops', 'formats', 'core', 'platform', 'abi'],
+  binding: ['binding', 'engine', 'ops', 'formats', 'core', 'platform', 'abi'],
 }
 /** System headers that only one directory may know. */
 const SYSTEM_HEADER_HOME = [
   [/^(napi|node_api|js_native_api)/, 'binding'],
   [/^(cuda|cublas|cooperative_groups|nv)/, 'cuda'],
   [/^(immintrin|x86intrin|arm_neon)\.h$/, 'cpu'],
+  [/^(sys\/.*|unistd|fcntl|dlfcn|sched|pthread|signal|windows|psapi|malloc)(\.h)?$/, 'platform'],
 ]
+/** What compilers define for a system. */
+const SYSTEM_MACRO = /\b(_WIN32|_WIN64|__MINGW\w*|__linux__|__APPLE__|__unix__)\b/
 const NODE_INTERNALS = /^(v8|node|node_buffer|uv)\.h$/
 
 const nativeFiles = files.filter(file => /^csrc\/.*\.(h|cc|cu|cuh)$/.test(file))
@@ -59,6 +64,8 @@ for (const file of nativeFiles) {
       if (NODE_INTERNALS.test(header)) breach(file, `<${header}> is not part of Node-API`)
     }
   }
+  const [macro] = home === 'platform' ? [] : (SYSTEM_MACRO.exec(text) ?? [])
+  if (macro) breach(file, `asks for ${macro}: what a system is asked for belongs to csrc/platform`)
   // A reference that outlives its environment crashes the second worker thread that loads the addon.
   for (const [found] of text.matchAll(/^[ \t]*(?:static|thread_local)\b[^;(=]*Napi::\w*Reference\b.*$/gm)) {
     breach(file, `no static Napi reference: ${found.trim()}`)

@@ -224,9 +224,9 @@ export const STEPS = [
   },
   {
     name: 'arm64',
-    command: npm('test:native', '--target', 'aarch64'),
+    command: npm('test:native', '--target', 'linux-arm64'),
     report: 'log',
-    tree: 'aarch64',
+    tree: 'linux-arm64',
     targets: ['native_tests'],
     inputs: NATIVE,
   },

@@ -1,7 +1,7 @@
 /**
- * Builds and runs the native units without Node: `node tools/test/native.mjs [--sanitize address|thread] [--target aarch64|avx512]
+ * Builds and runs the native units without Node: `node tools/test/native.mjs [--sanitize address|thread] [--target linux-arm64|avx512]
  * [--shard I/N]`.
- * `--target aarch64` compiles for arm64 with Debian's cross compiler (g++-12-aarch64-linux-gnu) and runs under qemu-user.
+ * `--target linux-arm64` compiles for arm64 with Debian's cross compiler (g++-12-aarch64-linux-gnu) and runs under qemu-user.
  * `--target avx512` runs the AVX-512 kernels on any processor with AVX2, their instructions in C++ (test/native/avx512_in_c.h).
  * Ends with "N passed, N failed".
  */
@@ -22,7 +22,7 @@ function expectOneOf(option, value, allowed) {
   process.exit(2)
 }
 expectOneOf('sanitize', sanitize, ['address', 'thread'])
-expectOneOf('target', target, sanitize ? [] : ['aarch64', 'avx512'])
+expectOneOf('target', target, sanitize ? [] : ['linux-arm64', 'avx512'])
 
 const tree = buildPreset(sanitize ?? target ?? 'native', ['native_tests'])
 const reports = path.join(tree, 'reports')
@@ -30,10 +30,11 @@ const env = sanitize ? sanitizerEnvironment(reports) : {}
 // Without Node in the process every leak is ours.
 if (sanitize === 'address') env.LSAN_OPTIONS = 'exitcode=99'
 // Threads are the same under every instruction set, and ThreadSanitizer and emulation are slow: one set will do.
-const SETS = { thread: ['scalar'], aarch64: ['neon'], avx512: ['avx512', 'avx512bf16'] }
+const SETS = { thread: ['scalar'], 'linux-arm64': ['neon'], avx512: ['avx512', 'avx512bf16'] }
 const sets = SETS[sanitize ?? target] ?? []
 const program = path.join(tree, 'native_tests')
-const command = target === 'aarch64' ? ['qemu-aarch64', '-L', '/usr/aarch64-linux-gnu', program] : [program]
+const command =
+  target === 'linux-arm64' ? ['qemu-aarch64', '-L', '/usr/aarch64-linux-gnu', program] : [program]
 const { status, signal, stdout } = spawnSync(
   command[0],
   [...command.slice(1), ...sets.flatMap(set => ['--isa', set]), ...(shard ? ['--shard', shard] : [])],

@@ -1,10 +1,12 @@
 #include "cpu/isa/choose_isa.h"
 
-#include <cstdlib>
+#include <string>
 
 #if defined(SPARSE_EXPERTS_X86)
 #include <cpuid.h>
 #endif
+
+#include "platform/environment.h"
 
 namespace sparse_experts::cpu {
 namespace {
@@ -79,23 +81,22 @@ const IsaKernels* const* available_isas() { return table().available; }
 
 const IsaKernels* choose_isa(std::string* reason) {
   const Table& isas = table();
-  const char* forced = std::getenv("SPARSE_EXPERTS_CPU_ISA");
+  const std::string forced = platform::environment_variable("SPARSE_EXPERTS_CPU_ISA");
   std::string known;
   for (int i = isas.count - 1; i >= 0; --i) {
     const Candidate& candidate = isas.candidates[i];
-    if (forced == nullptr || *forced == '\0') {
+    if (forced.empty()) {
       if (candidate.supported) return candidate.kernels;
-    } else if (std::string(forced) == candidate.kernels->name) {
+    } else if (forced == candidate.kernels->name) {
       if (candidate.supported) return candidate.kernels;
-      *reason =
-          std::string("SPARSE_EXPERTS_CPU_ISA=") + forced + ": this processor does not have it";
+      *reason = "SPARSE_EXPERTS_CPU_ISA=" + forced + ": this processor does not have it";
       return nullptr;
     }
     if (candidate.supported)
       known += std::string(known.empty() ? "" : ", ") + candidate.kernels->name;
   }
-  *reason = "SPARSE_EXPERTS_CPU_ISA=" + std::string(forced == nullptr ? "" : forced) +
-            ": no such instruction set; this processor runs " + known;
+  *reason = "SPARSE_EXPERTS_CPU_ISA=" + forced + ": no such instruction set; this processor runs " +
+            known;
   return nullptr;
 }
 

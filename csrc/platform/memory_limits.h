@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-namespace sparse_experts {
+namespace sparse_experts::platform {
 
 struct MemoryLimit {
   uint64_t limit_bytes = UINT64_MAX;  // the least of all groups that this process is in
@@ -16,4 +16,4 @@ struct MemoryLimit {
 // does not limit. `root` stands before every path, for tests.
 MemoryLimit memory_limit(const std::string& root = "");
 
-}  // namespace sparse_experts
+}  // namespace sparse_experts::platform

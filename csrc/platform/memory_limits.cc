@@ -1,4 +1,4 @@
-#include "core/memory_limits.h"
+#include "platform/memory_limits.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -6,7 +6,7 @@
 #include <sstream>
 #include <vector>
 
-namespace sparse_experts {
+namespace sparse_experts::platform {
 namespace {
 
 // Without a limit version 1 reports the largest multiple of a page.
@@ -136,4 +136,4 @@ MemoryLimit memory_limit(const std::string& root) {
   return limit;
 }
 
-}  // namespace sparse_experts
+}  // namespace sparse_experts::platform

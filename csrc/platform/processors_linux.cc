@@ -1,4 +1,4 @@
-#include "cpu/processors.h"
+#include <sched.h>
 
 #include <algorithm>
 #include <cmath>
@@ -7,14 +7,10 @@
 #include <string>
 #include <thread>
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
+#include "platform/processors.h"
 
-namespace sparse_experts::cpu {
+namespace sparse_experts::platform {
 namespace {
-
-#if defined(__linux__)
 
 // First line of a small file; empty where it cannot be read.
 std::string first_line(const std::string& path) {
@@ -61,19 +57,31 @@ double cpu_quota() {
   return 0;
 }
 
-#endif
-
 }  // namespace
+
+std::string processor_name() {
+  std::string name = "CPU";
+  std::FILE* file = std::fopen("/proc/cpuinfo", "re");
+  if (file == nullptr) return name;
+  char line[256];
+  while (std::fgets(line, sizeof line, file) != nullptr) {
+    const char* colon = std::strchr(line, ':');
+    if (std::strncmp(line, "model name", 10) != 0 || colon == nullptr) continue;
+    line[std::strcspn(line, "\n")] = '\0';
+    name = colon[1] == ' ' ? colon + 2 : colon + 1;
+    break;
+  }
+  std::fclose(file);
+  return name;
+}
 
 int available_processors() {
   int count = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-#if defined(__linux__)
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) count = std::max(1, CPU_COUNT(&set));
   const double quota = cpu_quota();
   if (quota > 0) count = std::clamp(static_cast<int>(std::ceil(quota)), 1, count);
-#endif
   return count;
 }
 
-}  // namespace sparse_experts::cpu
+}  // namespace sparse_experts::platform
