@@ -1,6 +1,7 @@
 /** config.json as text: parsed in linear time, with bounds on what a config may hold. */
 
 import { MoeError } from '../block/errors.js'
+import { jsonHint } from './invalid.js'
 
 /** Largest config.json. Published ones have at most some hundred KiB, with the lists of modules that are not quantised. */
 export const MAX_CONFIG_BYTES = 8 * 1024 * 1024
@@ -69,9 +70,7 @@ export function parseConfig(text: string, file: string): Record<string, unknown>
   try {
     value = JSON.parse(json)
   } catch (cause) {
-    const isCut = !json.trimEnd().endsWith('}')
-    const hint = isCut ? '; the download is not complete: fetch the file again' : ''
-    throw invalid(file, `is not JSON: ${(cause as Error).message}${hint}`, cause)
+    throw invalid(file, `is not JSON: ${(cause as Error).message}${jsonHint(json)}`, cause)
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalid(file, 'does not hold a JSON object')

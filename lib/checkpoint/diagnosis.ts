@@ -1,8 +1,10 @@
 /** Says in plain words what stands in the place of a checkpoint's files when a download went wrong, and what to do next. */
 
-import { type Dirent, existsSync } from 'node:fs'
-import { readdir } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
 import path from 'node:path'
+import { entriesOf } from './entries.js'
+import { inHubCache, partialDownload } from './hub-cache.js'
+import { AGAIN, DAMAGED } from './invalid.js'
 
 const CONFIG_FILE = 'config.json'
 const SINGLE_FILE = 'model.safetensors'
@@ -11,45 +13,56 @@ const INDEX_FILE = 'model.safetensors.index.json'
 /** Bytes of a file's beginning that tell what it is. */
 export const PROBE_BYTES = 64
 
-/** Most entries of a directory that are looked at for a hint. */
-const MAX_ENTRIES = 4096
+const TOKEN = 'download it again, with an access token where the model asks for one'
 
-/** What begins like this is none of the files of a checkpoint. */
+/** What begins like this is none of the files of a checkpoint. White space and a byte order mark in front do not count. */
 const OTHERS: readonly (readonly [RegExp, string])[] = [
   [
     /^version https:\/\/git-lfs/,
     "a Git LFS pointer, not the file itself: run 'git lfs pull' in the directory, or download the model again",
   ],
   [
-    /^\s*<(!doctype|html|head|\?xml|!--)/i,
-    'a web page, not the file itself: the download got a login or error page; download it again, with an access token where the model asks for one',
+    /^<(!doctype|html|head|body|\?xml|!--|error)/i,
+    `a web page, not the file itself: the download got a login or error page; ${TOKEN}`,
   ],
-  [/^GGUF/, 'a GGUF file under another name: give the path of the file itself to load it'],
+  [
+    /^(\{\s*"(error|errors|message|detail)"\s*:|(entry|repository|file|page|not) (was )?not found|not found|invalid (username|credentials|user)|access to (model|dataset|this)|unauthorized|forbidden|too many requests|we had to rate limit|(error )?(401|403|404|429|5\d\d)\b)/i,
+    `a server's answer, not the file itself: the download was refused; ${TOKEN}`,
+  ],
 ]
 
-/** Whether a file is called as GGUF files are. */
-export const isGgufName = (name: string) => /\.gguf$/i.test(name)
+const COMPRESSED = 'a compressed file: unpack it first'
 
-const ZIP = 'a zip or PyTorch file under another name: use the publication of the model in safetensors'
+/** The same by the very first bytes, each as a character. */
+const MAGICS: readonly (readonly [string, string])[] = [
+  ['GGUF', 'a GGUF file under another name: give the path of the file itself to load it'],
+  [
+    'PK\u0003\u0004',
+    'a zip or PyTorch file under another name: use the publication of the model in safetensors',
+  ],
+  ['\u001f\u008b', COMPRESSED],
+  ['\u0028\u00b5\u002f\u00fd', COMPRESSED],
+  ['\u00fd7zXZ', COMPRESSED],
+  [
+    '\0'.repeat(16),
+    'zeros, not the file itself: the download has reserved the file and not written it: fetch it again',
+  ],
+]
 
 /** What a file with this beginning is instead; undefined where it may be what it should be. */
 export function otherThan(beginning: Uint8Array | string): string | undefined {
   const text = typeof beginning === 'string' ? beginning : Buffer.from(beginning).toString('latin1')
-  if (text.startsWith('PK\u0003\u0004')) return ZIP
-  return OTHERS.find(([pattern]) => pattern.test(text.slice(0, PROBE_BYTES)))?.[1]
+  const start = text.slice(0, PROBE_BYTES).replace(/^(\ufeff|\xef\xbb\xbf)?\s*/, '')
+  const magic = MAGICS.find(([bytes]) => text.startsWith(bytes))
+  return magic?.[1] ?? OTHERS.find(([pattern]) => pattern.test(start))?.[1]
 }
+
+/** Whether a file is called as GGUF files are. */
+export const isGgufName = (name: string) => /\.gguf$/i.test(name)
 
 /** Names in a directory, at most some thousand. */
 export async function namesOf(directory: string): Promise<string[]> {
   return (await entriesOf(directory)).map(({ name }) => name)
-}
-
-async function entriesOf(directory: string): Promise<Dirent[]> {
-  try {
-    return (await readdir(directory, { withFileTypes: true })).slice(0, MAX_ENTRIES)
-  } catch {
-    return []
-  }
 }
 
 /** A folder below the directory that has one of the files, at most two levels down, as in the cache of the hub; undefined: none. */
@@ -69,6 +82,8 @@ async function folderBelow(directory: string, files: readonly string[]): Promise
 
 /** What to do in a directory without config.json; '' where nothing in it says. */
 export async function withoutConfig(directory: string): Promise<string> {
+  const cached = await inHubCache(directory)
+  if (cached) return `; ${cached}`
   const below = await folderBelow(directory, [CONFIG_FILE])
   if (below) return `; ${below} has one: give that directory`
   const names = (await entriesOf(directory)).map(({ name }) => name)
@@ -83,11 +98,11 @@ export async function withoutConfig(directory: string): Promise<string> {
 export async function withoutWeights(directory: string): Promise<string> {
   const names = (await entriesOf(directory)).map(({ name }) => name).sort()
   const first = (pattern: RegExp) => names.find(name => pattern.test(name))
-  const partial = first(/\.(incomplete|part|partial|crdownload|aria2|download|tmp)$/i)
+  const partial = await partialDownload(directory)
   if (partial) return `; ${partial} is a download that did not end: let it finish, or start it again`
   const shard = first(/-\d+-of-\d+\.safetensors$/)
   if (shard) return `; ${shard} is there but ${INDEX_FILE} is not: download that too`
-  const other = first(/\.safetensors$/)
+  const other = names.find(name => name.endsWith('.safetensors') && name !== SINGLE_FILE)
   if (other)
     return `; ${other} has another name than those: rename it to model.safetensors if it holds the whole model`
   const gguf = names.find(isGgufName)
@@ -103,7 +118,8 @@ export async function withoutWeights(directory: string): Promise<string> {
 export function fileInstead(file: string, beginning: Uint8Array): string {
   const instead = otherThan(beginning)
   if (instead) return `is ${instead}`
+  if (beginning.length === 0) return `is empty; ${AGAIN}`
   return isGgufName(file)
-    ? 'does not begin as GGUF files do: the download is damaged, fetch it again'
+    ? `does not begin as GGUF files do; ${DAMAGED}`
     : `is neither a directory nor a GGUF file; give the directory that holds ${CONFIG_FILE}`
 }

@@ -8,6 +8,7 @@ import { MAX_CONFIG_BYTES, parseConfig } from './config-json.js'
 import { fileInstead, namesOf, otherThan, PROBE_BYTES, withoutConfig, withoutWeights } from './diagnosis.js'
 import { onlyModel, openGguf } from './gguf/checkpoint.js'
 import { isGguf } from './gguf/header.js'
+import { danglingLink } from './hub-cache.js'
 import { invalidCheckpoint } from './invalid.js'
 import { Pacer } from './pacer.js'
 import { ioError, readBeginning, readText, withRegularFile } from './regular-file.js'
@@ -22,8 +23,10 @@ async function exists(file: string): Promise<boolean> {
     await stat(file)
     return true
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
-    throw ioError(file, error)
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw ioError(file, error)
+    const dangling = await danglingLink(file)
+    if (dangling) throw ioError(file, error, `; it ${dangling}`)
+    return false
   }
 }
 
@@ -40,7 +43,8 @@ export async function openCheckpoint(location: string, signal?: AbortSignal): Pr
   try {
     isDirectory = (await stat(source)).isDirectory()
   } catch (error) {
-    throw ioError(source, error)
+    const dangling = await danglingLink(source)
+    throw ioError(source, error, dangling && `; it ${dangling}`)
   }
   if (isDirectory) return openDirectory(source, pacer)
   const beginning = await readBeginning(source, PROBE_BYTES, pacer)

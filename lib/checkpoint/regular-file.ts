@@ -7,7 +7,9 @@ import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { allocate } from '../block/allocate.js'
 import { MoeError } from '../block/errors.js'
-import { invalidCheckpoint } from './invalid.js'
+import { otherThan, PROBE_BYTES } from './diagnosis.js'
+import { danglingLink } from './hub-cache.js'
+import { DAMAGED, invalidCheckpoint } from './invalid.js'
 import { type Pacer, textOf } from './pacer.js'
 
 /** Opening a FIFO without O_NONBLOCK waits for a writer; O_NOCTTY keeps a terminal from becoming the process's own. */
@@ -43,7 +45,8 @@ export async function openRegular(
   } catch (error) {
     // A socket, or a device without a driver.
     if ((error as NodeJS.ErrnoException).code === 'ENXIO') throw invalidCheckpoint(file, 'not a regular file')
-    throw ioError(file, error, hint)
+    const dangling = await danglingLink(file)
+    throw ioError(file, error, dangling ? `; it ${dangling}` : hint)
   }
   try {
     const info = await handle.stat()
@@ -119,7 +122,9 @@ export function readText(file: string, maxBytes: number, pacer: Pacer, hint?: st
       if (bytes > maxBytes) throw invalidCheckpoint(file, `${bytes} bytes are above the cap of ${maxBytes}`)
       const buffer = allocate(Uint8Array, bytes)
       await readFully(handle, buffer, 0, file, pacer.signal)
-      const text = await textOf(buffer, pacer, () => invalidCheckpoint(file, 'not UTF-8'))
+      const text = await textOf(buffer, pacer, () =>
+        invalidCheckpoint(file, otherThan(buffer.subarray(0, PROBE_BYTES)) ?? `not UTF-8; ${DAMAGED}`),
+      )
       return text.charCodeAt(0) === BYTE_ORDER_MARK ? text.slice(1) : text
     },
     hint,

@@ -6,7 +6,7 @@
 import { allocate } from '../block/allocate.js'
 import { DTYPE_BITS } from '../spec/formats.js'
 import { otherThan, PROBE_BYTES } from './diagnosis.js'
-import { invalidCheckpoint } from './invalid.js'
+import { AGAIN, DAMAGED, invalidCheckpoint } from './invalid.js'
 import { JsonScanError, JsonScanner, quoted } from './json-scanner.js'
 import { Pacer, textOf } from './pacer.js'
 import { type ReadableFile, readFully } from './regular-file.js'
@@ -21,9 +21,6 @@ export const MAX_TENSORS = 262_144
 const MAX_RANK = 64
 
 const LENGTH_BYTES = 8
-
-/** What helps where a file is shorter than it says. */
-const AGAIN = 'the download is not complete: fetch the file again'
 
 /** One tensor of a file. */
 export interface TensorEntry {
@@ -52,17 +49,16 @@ export async function readSafetensorsHeader(
   pacer = new Pacer(),
   maxTensors = MAX_TENSORS,
 ): Promise<SafetensorsHeader> {
-  if (size < LENGTH_BYTES)
-    throw invalidCheckpoint(name, `${size} bytes are too few for a safetensors file; ${AGAIN}`)
   const prefix = allocate(Uint8Array, Math.min(size, PROBE_BYTES))
   await readFully(file, prefix, 0, name, pacer.signal)
   const instead = otherThan(prefix)
   if (instead) throw invalidCheckpoint(name, instead, { offset: 0 })
+  if (size < LENGTH_BYTES)
+    throw invalidCheckpoint(name, `${size} bytes are too few for a safetensors file; ${AGAIN}`)
   const declared = new DataView(prefix.buffer).getBigUint64(0, true)
   if (declared > BigInt(MAX_HEADER_BYTES)) {
-    throw invalidCheckpoint(name, `header of ${declared} bytes is above the cap of ${MAX_HEADER_BYTES}`, {
-      offset: 0,
-    })
+    const problem = `header of ${declared} bytes is above the cap of ${MAX_HEADER_BYTES}, so that this is no safetensors file; ${DAMAGED}`
+    throw invalidCheckpoint(name, problem, { offset: 0 })
   }
   const headerBytes = Number(declared)
   if (LENGTH_BYTES + headerBytes > size) {
@@ -90,7 +86,7 @@ export async function parseSafetensorsHeader(
   const dataStart = LENGTH_BYTES + header.byteLength
   const text = await textOf(header, pacer, () => invalidCheckpoint(name, 'the header is not UTF-8'))
   if (text[0] !== '{')
-    throw invalidCheckpoint(name, "the header does not begin with '{'", { offset: LENGTH_BYTES })
+    throw invalidCheckpoint(name, `the header does not begin with '{'; ${DAMAGED}`, { offset: LENGTH_BYTES })
 
   const tensors = new Map<string, TensorEntry>()
   const metadata = new Map<string, string>()
@@ -193,6 +189,8 @@ function checkContiguous(
     position += entry.bytes
   }
   if (position !== size) {
-    throw invalidCheckpoint(name, `the tensors end at byte ${position} of ${size}`, { offset: position })
+    throw invalidCheckpoint(name, `the tensors end at byte ${position} of ${size}; ${DAMAGED}`, {
+      offset: position,
+    })
   }
 }

@@ -1,6 +1,6 @@
 /** model.safetensors.index.json: which tensor is in which shard. */
 
-import { invalidCheckpoint } from './invalid.js'
+import { DAMAGED, invalidCheckpoint, jsonHint } from './invalid.js'
 import { JsonScanError, JsonScanner, quoted } from './json-scanner.js'
 import type { Pacer } from './pacer.js'
 
@@ -66,11 +66,11 @@ export async function parseIndex(
     scanner.end()
   } catch (error) {
     if (!(error instanceof JsonScanError)) throw error
-    const isCut = !text.trimEnd().endsWith('}')
-    const hint = isCut ? '; the download is not complete: fetch the file again' : ''
-    throw invalidCheckpoint(file, `malformed index: ${error.message}${hint}`, { offset: error.position })
+    throw invalidCheckpoint(file, `malformed index: ${error.message}${jsonHint(text)}`, {
+      offset: error.position,
+    })
   }
-  if (!shardOf) throw invalidCheckpoint(file, 'the index has no weight_map')
+  if (!shardOf) throw invalidCheckpoint(file, `the index has no weight_map; ${DAMAGED}`)
   return { shardOf, tensorsOf }
 }
 

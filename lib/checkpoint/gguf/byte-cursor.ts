@@ -1,15 +1,12 @@
 /** Reads a file from its beginning on, value by value, through a window of a few hundred kilobytes. */
 
 import { allocate } from '../../block/allocate.js'
-import { invalidCheckpoint } from '../invalid.js'
+import { AGAIN, invalidCheckpoint } from '../invalid.js'
 import type { Pacer } from '../pacer.js'
 import { type ReadableFile, readFully } from '../regular-file.js'
 import { MAX_HEADER_BYTES } from '../safetensors.js'
 
 const WINDOW_BYTES = 256 * 1024
-
-/** What helps where a file is shorter than it says. */
-export const AGAIN = 'the download is not complete: fetch the file again'
 
 /** Little-endian values one after the other. {@link ByteCursor.ensure} comes before each: it fetches what the next reads take. */
 export class ByteCursor {

@@ -7,11 +7,11 @@ import { allocate } from '../../block/allocate.js'
 import { MoeError } from '../../block/errors.js'
 import { GGUF_TYPES } from '../../spec/formats.js'
 import { otherThan, PROBE_BYTES } from '../diagnosis.js'
-import { invalidCheckpoint } from '../invalid.js'
+import { AGAIN, DAMAGED, invalidCheckpoint } from '../invalid.js'
 import { Pacer } from '../pacer.js'
 import { type ReadableFile, readFully } from '../regular-file.js'
 import { MAX_TENSORS, type TensorEntry } from '../safetensors.js'
-import { AGAIN, ByteCursor } from './byte-cursor.js'
+import { ByteCursor } from './byte-cursor.js'
 import { type Metadata, readMetadata, readString } from './metadata.js'
 import { refusedType } from './types.js'
 
@@ -44,9 +44,7 @@ export async function readGgufHeader(
   name: string,
   pacer = new Pacer(),
 ): Promise<GgufHeader> {
-  if (size < PREAMBLE_BYTES)
-    throw invalidCheckpoint(name, `${size} bytes are too few for a GGUF file; ${AGAIN}`)
-  await checkMagic(file, size, name, pacer)
+  await checkBeginning(file, size, name, pacer)
   const cursor = new ByteCursor(file, size, name, pacer)
   await cursor.ensure(PREAMBLE_BYTES)
   cursor.skip(GGUF_MAGIC.length)
@@ -72,11 +70,15 @@ export async function readGgufHeader(
 export const isGguf = (beginning: Uint8Array) =>
   Buffer.from(beginning.subarray(0, GGUF_MAGIC.length)).toString('latin1') === GGUF_MAGIC
 
-async function checkMagic(file: ReadableFile, size: number, name: string, pacer: Pacer): Promise<void> {
+async function checkBeginning(file: ReadableFile, size: number, name: string, pacer: Pacer): Promise<void> {
   const probe = allocate(Uint8Array, Math.min(size, PROBE_BYTES))
   await readFully(file, probe, 0, name, pacer.signal)
-  if (isGguf(probe)) return
-  throw invalidCheckpoint(name, otherThan(probe) ?? `does not begin with ${GGUF_MAGIC}`, { offset: 0 })
+  const isLong = size >= PREAMBLE_BYTES
+  if (isGguf(probe) && isLong) return
+  const problem = isLong
+    ? `does not begin with ${GGUF_MAGIC}; ${DAMAGED}`
+    : `${size} bytes are too few for a GGUF file; ${AGAIN}`
+  throw invalidCheckpoint(name, (isGguf(probe) ? undefined : otherThan(probe)) ?? problem, { offset: 0 })
 }
 
 function checkVersion(version: number, name: string): void {

@@ -1,6 +1,7 @@
 /** The keys and values of a GGUF file. What belongs to tokenizers is passed over: no layer needs it, and it is nearly all of a header. */
 
-import { AGAIN, type ByteCursor } from './byte-cursor.js'
+import { AGAIN } from '../invalid.js'
+import type { ByteCursor } from './byte-cursor.js'
 
 /** Longest string that is kept, in bytes. */
 const MAX_STRING_BYTES = 1024 * 1024
