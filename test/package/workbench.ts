@@ -48,7 +48,8 @@ export const barePath = emptyDirectory('bin')
 for (const command of ['npm', 'npx', 'sh']) symlinkSync(find(command), path.join(barePath, command))
 symlinkSync(process.execPath, path.join(barePath, 'node'))
 
-function npmConfig(key: string): string {
+/** A setting of npm's, as the caller has it. */
+export function npmConfig(key: string): string {
   return spawnSync('npm', ['config', 'get', key], { encoding: 'utf8' }).stdout.trim()
 }
 
@@ -193,15 +194,24 @@ export async function pack(stage: string): Promise<Tarball> {
 }
 
 /** An empty project with the tarball installed and the programs of this directory beside it. */
-export async function installedProject(tarball: Tarball, PATH: string): Promise<string> {
+export const installedProject = (tarball: Tarball, PATH: string): Promise<string> =>
+  projectWith(tarball.file, { PATH })
+
+/** The same for any name that npm can install. */
+export async function projectWith(spec: string, options: Omit<RunOptions, 'cwd'> = {}): Promise<string> {
   const project = emptyDirectory('project')
   writeFileSync(
     path.join(project, 'package.json'),
     JSON.stringify({ name: 'project', private: true, type: 'module' }),
   )
-  await mustRun('npm', ['install', tarball.file], { cwd: project, PATH })
+  await mustRun('npm', ['install', spec], { ...options, cwd: project })
   cpSync(path.join(repository, 'test/package/programs'), project, { recursive: true })
   return project
+}
+
+/** Adds tools from the registry to a project, without their install scripts. */
+export async function installTools(project: string, specs: readonly string[]): Promise<void> {
+  await mustRun('npm', ['install', '--ignore-scripts', '--no-save', ...specs], { cwd: project })
 }
 
 /** The executable of another Node release, from the registry. */

@@ -1,6 +1,5 @@
 /** Loads the native addon, once, at first use. */
 
-import { createRequire } from 'node:module'
 import { MoeError } from '../../block/errors.js'
 import { PACKAGE_VERSION } from '../../spec/version.js'
 import { NATIVE_ABI_VERSION, type NativeAddon } from './binding-contract.js'
@@ -35,7 +34,9 @@ function load(): Loaded {
   if (file === undefined) return { error: loadError(search) }
   let addon: NativeAddon
   try {
-    // From the addon's own place: a bundle has no `require` that finds files, and no address of its own to make one from.
+    // A `require` of the addon's own place, because a bundle has none that finds files; and asked for in a way that bundlers do not
+    // rewrite, as webpack does with an imported `createRequire`.
+    const { createRequire } = process.getBuiltinModule('node:module')
     addon = createRequire(file)(file) as NativeAddon
   } catch (cause) {
     return { error: loadError(search, cause) }

@@ -1,11 +1,10 @@
 /** What a person is told where the addon did not load: what was tried, on what, what went wrong, what helps. */
 
-import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { MoeError } from '../../block/errors.js'
 import { DIRECTORY_VARIABLE, PATH_VARIABLE, platformName, type Search, variable } from './find-addon.js'
 import { libc } from './libc.js'
-import { location } from './location.js'
+import { isThere, location } from './location.js'
 
 /** A cause in a sentence, and what helps, the best first. */
 interface Diagnosis {
@@ -141,13 +140,4 @@ function notLoaded(file: string, cause: unknown): Diagnosis {
     return { reason: said, solutions: [...choice, help, MEANWHILE] }
   }
   return { reason: said, solutions: [...choice, build(), MEANWHILE] }
-}
-
-/** True as well where it cannot be told. */
-function isThere(file: string): boolean {
-  try {
-    return existsSync(file)
-  } catch {
-    return true
-  }
 }

@@ -1,6 +1,6 @@
 /** Where this code lies, which a bundler may have moved: away from the package, or to a place that has no URL. */
 
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -23,6 +23,9 @@ const attempt = <Value>(ask: () => Value): Value | undefined => {
     return undefined
   }
 }
+
+/** True as well where it cannot be told, because this process may not look. */
+export const isThere = (file: string): boolean => attempt(() => existsSync(file)) ?? true
 
 /** Whether `root` has package.json of this package; one that may not be read counts, because the package's own folder is the likely place. */
 function isPackage(root: string): boolean {
@@ -58,6 +61,9 @@ function locate(): Location {
   const root = file === undefined ? executable : path.resolve(path.dirname(file), '../../..')
   if (file !== undefined && isPackage(root)) return { root, isBundled: false, beside: [] }
   const main = attempt(() => process.argv[1])
-  const files = [file, main].filter(name => name !== undefined).map(name => path.resolve(name))
-  return { root, isBundled: true, beside: [...new Set([...files.map(path.dirname), executable])] }
+  const folders = [file, main]
+    .filter(name => name !== undefined)
+    .map(name => path.dirname(path.resolve(name)))
+  // webpack writes the place of the source into the bundle, which may be on another machine.
+  return { root, isBundled: true, beside: [...new Set([...folders.filter(isThere), executable])] }
 }

@@ -1,4 +1,4 @@
 const { MoeLayer } = require('sparse-experts')
-const tiny = require('./tiny.cjs')
+const { compare } = require('./tiny.mjs')
 
-tiny.compare(MoeLayer, process.argv[2]).then(result => console.log(JSON.stringify(result)))
+compare(MoeLayer, process.argv[2]).then(result => console.log(JSON.stringify(result)))

@@ -1,10 +1,10 @@
 import { MoeLayer, setLogger } from 'sparse-experts'
-import tiny from './tiny.cjs'
+import { compare } from './tiny.mjs'
 
+// No `await` outside of a function: bundlers make CommonJS of this too.
 const warnings = []
-setLogger((level, message) => warnings.push(`${level}: ${message}`))
-try {
-  console.log(JSON.stringify({ ...(await tiny.compare(MoeLayer, process.argv[2])), warnings }))
-} catch (error) {
-  console.log(JSON.stringify({ code: error.code, message: error.message, warnings }))
-}
+setLogger((level, message) => level === 'warn' && warnings.push(`${level}: ${message}`))
+compare(MoeLayer, process.argv[2]).then(
+  result => console.log(JSON.stringify({ ...result, warnings })),
+  ({ code, message }) => console.log(JSON.stringify({ code, message, warnings })),
+)

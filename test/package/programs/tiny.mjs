@@ -32,7 +32,7 @@ async function forward(MoeLayer, device) {
   }
 }
 
-exports.compare = async (MoeLayer, device) => {
+export const compare = async (MoeLayer, device) => {
   const got = await forward(MoeLayer, device)
   const expected = await forward(MoeLayer, 'reference')
   let difference = 0
