@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { configDefaults, defineConfig, type TestProjectInlineConfiguration } from 'vitest/config'
 
-const exclude = [...configDefaults.exclude, 'test/package/**']
+const exclude = [...configDefaults.exclude, 'test/llama/**', 'test/package/**']
 
 /** On an emulated card, and under a sanitizer, what a file leaves behind is counted: each file has a process. */
 const isolateAll = Boolean(
@@ -52,7 +52,7 @@ const project = (name: string, options: TestOptions): TestProjectInlineConfigura
 })
 
 /**
- * All suites but test/package, which packs, installs and builds, and has a config of its own; test/types is checked by `npm run typecheck`.
+ * All suites but test/llama and test/package, which install what they need and have a config of their own; test/types is checked by `npm run typecheck`.
  * `npm test` leaves out the project of programs, which says nothing about an installed library and takes a third of the time.
  */
 export default defineConfig({

@@ -46,7 +46,7 @@ const APART = [
     'binding.gyp',
     'docs',
   ],
-  ...['test/docs', 'test/package', 'test/tools', 'tools/check', 'tools/ci', 'tools/release'],
+  ...['test/docs', 'test/llama', 'test/package', 'test/tools', 'tools/check', 'tools/ci', 'tools/release'],
 ]
 /** Everything in the repository but what stands apart, less `kept`, and the named. */
 const allBut = (names, kept = []) => [
@@ -255,6 +255,13 @@ export const STEPS = [
     tree: 'fuzz',
     targets: ['decode_fuzz'],
     inputs: NATIVE,
+  },
+  {
+    name: 'llama',
+    command: npm('test:llama'),
+    report: 'vitest',
+    only: 'full',
+    inputs: allBut([...GPU, 'test/cli', 'test/examples', 'test/types'], ['test/llama']),
   },
   {
     name: 'package',

@@ -3,52 +3,20 @@
  * is in that figure, and its inputs are not ours. Both read the same file.
  */
 
-import { readFileSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import path from 'node:path'
 import { holding } from '../../harness/layers.js'
 import { isDisturbed, leastDisturbed, watchLoad } from '../../harness/other-load.js'
 import { contestantOf as ourContestant } from '../../harness/our-layer.js'
 import { MoeLayer } from '../../harness/package.js'
-import { installPackages, packageVersion } from '../../harness/packages.js'
 import type { PeerLayer } from '../../harness/peer.js'
 import { type Contestant, median, ratioOf, runRounds } from '../../harness/rounds.js'
 import type { PeersOptions } from '../peers-options.js'
 import type { ContextRow } from '../peers-results.js'
+import { type LlamaModel, loadLlama, NAME } from './llama-packages.js'
 import { layerWeights, type ModelForm, VOCABULARY, writeModel } from './model.js'
 
-const NAME = 'node-llama-cpp'
-const directory = import.meta.dirname
 const LAYERS = { few: 1, many: 3 }
-
-interface LlamaSequence {
-  clearHistory(): Promise<void>
-  evaluateWithoutGeneratingNewTokens(tokens: readonly number[]): Promise<unknown>
-}
-
-interface LlamaModel {
-  createContext(options: object): Promise<{ getSequence(): LlamaSequence; dispose(): Promise<void> }>
-  dispose(): Promise<void>
-}
-
-interface LlamaModule {
-  getLlama(options: object): Promise<{
-    loadModel(options: object): Promise<LlamaModel>
-    dispose(): Promise<void>
-  }>
-}
-
-/**
- * Installs it without its builds for GPUs, which are most of it. Not from a lockfile: its builds for other systems are optional
- * dependencies, and a lockfile that lacks one of them is refused. @throws where that fails
- */
-export function installLlama(): string {
-  const { dependencies } = JSON.parse(readFileSync(path.join(directory, 'package.json'), 'utf8')) as {
-    dependencies: Record<string, string>
-  }
-  const built = `@node-llama-cpp/${process.platform}-${process.arch}@${dependencies[NAME]}`
-  installPackages(directory, ['--omit=optional'], [built])
-  return packageVersion(directory, NAME)
-}
 
 export async function measureContext(
   layer: PeerLayer,
@@ -58,10 +26,7 @@ export async function measureContext(
   const files = Object.values(LAYERS).map(count => path.join(layer.directory, `${count}.gguf`))
   for (const [index, count] of Object.values(LAYERS).entries())
     writeModel(files[index]!, layer.config, count, form)
-  const { getLlama } = (await import(
-    path.join(directory, 'node_modules', NAME, 'dist/index.js')
-  )) as LlamaModule
-  const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'error', maxThreads: layer.threads })
+  const llama = await loadLlama(layer.threads)
   const rows: ContextRow[] = []
   const ours = await MoeLayer.load(files[0]!, {
     ...{ layer: 0, device: 'cpu', threads: layer.threads },
