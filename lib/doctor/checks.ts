@@ -29,7 +29,7 @@ export const KNOWN_VARIABLES: readonly string[] = [
   'SPARSE_EXPERTS_SANITIZED',
 ]
 
-const BUILD_FIX = "run 'npx sparse-experts build' (needs CMake and a C++17 compiler)"
+const BUILD_FIX = "run 'npx sparse-experts build'; it names the tools that it needs"
 
 /** All rows, the most basic first. */
 export function judge(facts: Facts): DoctorCheck[] {

@@ -242,21 +242,62 @@ describe.skipIf(process.platform === 'win32')('sparse-experts doctor beside an N
   })
 })
 
+const nativeTools = import(new URL('../../tools/build/native-tools.mjs', import.meta.url).href) as Promise<{
+  missingTools(version: (command: string) => string | undefined): string[]
+  describeMissing(missing: string[], system: { platform: string; release: string }): string
+}>
+
 describe('sparse-experts build', () => {
   it('says what is missing and how to get it', async () => {
     const { status, stdout, stderr } = await runCommand(['build'], { PATH: await temporaryDirectory() })
     expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
     expect(stderr).toMatch(
-      /this machine lacks CMake .* or newer, .*(apt-get|brew|Visual Studio|package manager)/,
+      /this machine lacks CMake .* or newer.*\. .*(apt-get|dnf|apk|pacman|zypper|brew|package manager).*cmake\.org/,
     )
     expect(stderr).toMatch(/^error: The build needs tools that are not here; .+$/m)
   })
 
+  it.each([
+    [
+      'Debian',
+      'linux',
+      'PRETTY_NAME="Debian GNU/Linux 12"\nID=debian\n',
+      /'apt-get install cmake g\+\+ make' installs them/,
+    ],
+    ['Linux Mint', 'linux', 'ID=linuxmint\nID_LIKE="ubuntu debian"\n', /'apt-get install/],
+    [
+      'Rocky Linux',
+      'linux',
+      'ID="rocky"\nID_LIKE="rhel centos fedora"\n',
+      /'dnf install cmake gcc-c\+\+ make'/,
+    ],
+    ['Amazon Linux', 'linux', 'ID="amzn"\nID_LIKE="fedora"\n', /'dnf install/],
+    ['Alpine', 'linux', 'NAME="Alpine Linux"\nID=alpine\n', /'apk add cmake g\+\+ make'/],
+    ['Arch', 'linux', 'ID=arch\n', /'pacman -S cmake gcc make'/],
+    [
+      'openSUSE',
+      'linux',
+      'ID="opensuse-leap"\nID_LIKE="suse opensuse"\n',
+      /'zypper install cmake gcc-c\+\+ make'/,
+    ],
+    ['another one', 'linux', '', /with the system's package manager/],
+    ['macOS', 'darwin', '', /'xcode-select --install' and 'brew install cmake'/],
+    ['Windows', 'win32', '', /MSYS2/],
+  ])('advises what %s has', async (_, platform, release, advice) => {
+    const { describeMissing } = await nativeTools
+    const text = describeMissing(['CMake 3.24 or newer', 'make or ninja'], { platform, release })
+    expect(text).toMatch(/^this machine lacks CMake 3\.24 or newer and make or ninja\. /)
+    expect(text).toMatch(advice)
+    expect(text).toContain("'pip install cmake', or https://cmake.org/download")
+    // What is there and too old is the newest that the system's own packages have.
+    const old = describeMissing(['CMake 3.24 or newer (it has 3.22.1)'], { platform, release })
+    expect(old).not.toMatch(advice)
+    expect(old).toContain('pip install cmake')
+    expect(describeMissing(['make or ninja'], { platform, release })).not.toContain('pip')
+  })
+
   it('accepts any of the compilers and generators', async () => {
-    const file = new URL('../../tools/build/native-tools.mjs', import.meta.url).href
-    const { missingTools } = (await import(file)) as {
-      missingTools(version: (command: string) => string | undefined): string[]
-    }
+    const { missingTools } = await nativeTools
     const among =
       (...here: string[]) =>
       (command: string) =>

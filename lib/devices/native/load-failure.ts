@@ -46,11 +46,8 @@ export function loadError(search: Search, cause?: unknown): MoeError {
 const MEANWHILE = "Until then everything runs on the device 'reference', which is exact but slow."
 
 /** How to compile the addon here. Which tools that takes, and how to get them, the command itself knows best. */
-function build(): string {
-  if (process.platform === 'win32')
-    return 'The addon is written for POSIX systems: on Windows run the program in WSL 2.'
-  return "Build it here: 'npx sparse-experts build'. It names what it needs: CMake, make or ninja, a C++17 compiler."
-}
+const BUILD =
+  "Build it here: 'npx sparse-experts build'. It names what it needs: CMake, make or ninja, a C++17 compiler."
 
 /** Node's permission model is in force. */
 const isRestricted = () => (process as { permission?: object }).permission !== undefined
@@ -98,13 +95,13 @@ function notFound({ searched, denied, others }: Search): Diagnosis {
   const own = platformName()
   if (others.includes('glibc') || others.includes('musl')) {
     const reason = `the prebuild for ${own} is for ${others.find(name => name === 'glibc' || name === 'musl')}, and this system has ${libc().name}`
-    return { reason, solutions: [build(), MEANWHILE] }
+    return { reason, solutions: [BUILD, MEANWHILE] }
   }
   if (others.length > 0) {
     const reason = `there is no prebuild for ${own}, only for ${others.join(' and ')}`
-    return { reason, solutions: [build(), MEANWHILE] }
+    return { reason, solutions: [BUILD, MEANWHILE] }
   }
-  return { reason: 'it was not built, and no prebuild is here', solutions: [build(), MEANWHILE] }
+  return { reason: 'it was not built, and no prebuild is here', solutions: [BUILD, MEANWHILE] }
 }
 
 function notLoaded(file: string, cause: unknown): Diagnosis {
@@ -125,10 +122,9 @@ function notLoaded(file: string, cause: unknown): Diagnosis {
     return { reason: said, solutions: [DENO, MEANWHILE] }
   }
   const choice = named()
-  if (!isThere(file))
-    return { reason: `there is no file ${file}`, solutions: [...choice, build(), MEANWHILE] }
+  if (!isThere(file)) return { reason: `there is no file ${file}`, solutions: [...choice, BUILD, MEANWHILE] }
   if (/\b(GLIBC|GLIBCXX|CXXABI)_\d|Error relocating .*symbol not found/.test(said)) {
-    const help = `The addon was built for a newer Linux than this one, or for another C library. ${build()}`
+    const help = `The addon was built for a newer Linux than this one, or for another C library. ${BUILD}`
     return { reason: said, solutions: [...choice, help, MEANWHILE] }
   }
   if (
@@ -136,8 +132,8 @@ function notLoaded(file: string, cause: unknown): Diagnosis {
       said,
     )
   ) {
-    const help = `${file} is damaged or for another platform; was node_modules copied from another machine? Install the package here, or: ${build()}`
+    const help = `${file} is damaged or for another platform; was node_modules copied from another machine? Install the package here, or: ${BUILD}`
     return { reason: said, solutions: [...choice, help, MEANWHILE] }
   }
-  return { reason: said, solutions: [...choice, build(), MEANWHILE] }
+  return { reason: said, solutions: [...choice, BUILD, MEANWHILE] }
 }
