@@ -1,9 +1,20 @@
 /** A fresh clone on a machine without any leftovers: what a newcomer's first command meets. */
 
-import { existsSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { barePath, cleanUp, cloneTree, mustRun, run, shareModules } from './workbench.js'
+import {
+  barePath,
+  cleanUp,
+  cloneTree,
+  expectCpu,
+  mustRun,
+  npmConfig,
+  program,
+  projectWith,
+  run,
+  shareModules,
+} from './workbench.js'
 
 afterAll(cleanUp)
 
@@ -56,5 +67,28 @@ describe('a clone with a compiler', () => {
     expect(demo).toMatch(/cpu/)
     const quiet = await run(process.execPath, ['tools/build/setup.mjs'], { cwd: clone })
     expect(quiet).toEqual({ status: 0, stdout: '', stderr: '' })
+
+    // `prepare` has something to compile again, and says so; stdout is the report alone.
+    rmSync(path.join(clone, 'build/Release'), { recursive: true })
+    const [report] = JSON.parse(await mustRun('npm', ['pack', '--json', '--dry-run'], { cwd: clone }))
+    expect(report.name).toBe('sparse-experts')
+    expect(builtFiles(clone)).toHaveLength(1)
   })
+})
+
+describe('a dependency from git', () => {
+  it('brings the addon that npm has compiled for it', async () => {
+    const clone = cloneTree()
+    const git = (...args: string[]) =>
+      mustRun('git', ['-c', 'user.name=test', '-c', 'user.email=test@localhost', ...args], { cwd: clone })
+    await git('init', '--quiet')
+    await git('add', '--all')
+    await git('commit', '--quiet', '--message', 'all')
+    // npm clones into its own cache.
+    const project = await projectWith(`git+file://${clone}`, { env: { CCACHE_BASEDIR: npmConfig('cache') } })
+    expectCpu(await program(project, ['esm.mjs', 'cpu']))
+    const installed = path.join(project, 'node_modules/sparse-experts')
+    expect(existsSync(path.join(installed, 'build'))).toBe(false)
+    expect(readdirSync(path.join(installed, 'prebuilds'))).toEqual([`${process.platform}-${process.arch}`])
+  }, 1_800_000)
 })

@@ -1,6 +1,9 @@
 /**
  * npm's `prepare`: what `npm ci` in a clone builds. It never fails an install: without a toolchain the package works on the reference,
  * and a source that does not compile must not leave a developer without node_modules. `npm test` fails on it instead.
+ *
+ * npm also runs it for a dependency from git, twice: in its clone, then before it packs that by `files` of package.json. `build/` is none of
+ * them and would be thrown away, so there the addon goes into `prebuilds/`.
  */
 
 import {
@@ -10,6 +13,7 @@ import {
   isNativeStale,
   missingTools,
   missingToolsText,
+  PACKED,
 } from './steps.mjs'
 
 function shout(text) {
@@ -27,10 +31,13 @@ if (!buildTypeScript()) {
   )
 }
 
+/** npm's own variable against endless chains of git dependencies; the second run is told by what the first has left. */
+const isGitDependency = process.env._PACOTE_NO_PREPARE_ !== undefined
+const directory = isGitDependency ? PACKED : undefined
 const missing = missingTools()
 if (missing.length > 0) {
   console.error(`\n${missingToolsText(missing)}\n`)
-} else if (isNativeStale() && !buildNative()) {
+} else if (isNativeStale(PACKED) && isNativeStale(directory) && !buildNative(directory)) {
   shout(
     'sparse-experts: the native addon does not compile (errors above) although a compiler is here. The install goes on, everything ' +
       "runs on the 'reference' device, and 'npm test' will fail.",

@@ -45,15 +45,18 @@ export function isOlderThan(output, inputs) {
   return !stat || inputs.some(input => newestMtime(path.join(root, input)) > stat.mtimeMs)
 }
 
-/** The addon that a source build leaves, or undefined. */
-export function builtAddon() {
-  const directory = path.join(root, 'build/Release')
-  const name = existsSync(directory) && readdirSync(directory).find(file => file.endsWith('.node'))
-  return name ? path.join(directory, name) : undefined
+/** Where builds leave the addon, and where one lies that is to be packed. The loader looks into both. */
+const RELEASE = path.join(root, 'build/Release')
+export const PACKED = path.join(root, 'prebuilds', `${process.platform}-${process.arch}`)
+
+/** The addon that a source build has left in a directory, or undefined. */
+function builtAddon(directory) {
+  const file = path.join(directory, 'sparse_experts.node')
+  return existsSync(file) ? file : undefined
 }
 
-export function isNativeStale() {
-  const addon = builtAddon()
+export function isNativeStale(directory = RELEASE) {
+  const addon = builtAddon(directory)
   return !addon || isOlderThan(addon, NATIVE_INPUTS)
 }
 
@@ -75,8 +78,9 @@ export function areDependenciesStale() {
   )
 }
 
+/** What a tool says goes to stderr: the stdout of `npm pack --json`, which runs `prepare`, is npm's alone. */
 function runNode(args) {
-  return spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit' }).status === 0
+  return spawnSync(process.execPath, args, { cwd: root, stdio: ['inherit', 2, 2] }).status === 0
 }
 
 /** An incremental build leaves an output alone whose contents would not change; its time says until when it was checked. */
@@ -134,9 +138,9 @@ function removeOrphans(output, source) {
 }
 
 /** Configures and compiles what changed; false when it does not compile. */
-export function buildNative() {
-  if (!runNode([path.join(root, 'tools/build/native.mjs')])) return false
-  const addon = builtAddon()
+export function buildNative(directory = RELEASE) {
+  if (!runNode([path.join(root, 'tools/build/native.mjs'), directory])) return false
+  const addon = builtAddon(directory)
   if (!addon) return false
   markFresh(addon)
   return true
