@@ -4,21 +4,12 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { type CodeBlock, codeBlocks, documents, read, root } from './markdown.js'
+import { type CodeBlock, moduleOf, read, root, typeScriptBlocks } from './markdown.js'
 
 const directory = path.join(root, 'build/docs-examples')
 const CHECKPOINT = 'test/golden/cases/deepseek_v2_greedy'
 
-/** What a block without imports of its own may use. */
-const PREAMBLE = `import { devices, fromFloat32, type MoeConfig, MoeLayer, plan, toFloat32 } from 'sparse-experts'
-declare const layer: MoeLayer
-declare const config: MoeConfig
-declare const hiddenStates: Float32Array
-`
-
-const blocks = documents()
-  .flatMap(codeBlocks)
-  .filter(block => block.language === 'ts')
+const blocks = typeScriptBlocks()
 const fileOf = (block: CodeBlock) => `${block.file.replaceAll(/[^\w]/g, '_')}_${block.line}.ts`
 
 function run(args: string[]) {
@@ -29,11 +20,7 @@ function run(args: string[]) {
 beforeAll(() => {
   rmSync(directory, { recursive: true, force: true })
   mkdirSync(directory, { recursive: true })
-  for (const block of blocks) {
-    const standalone = /^import /m.test(block.code)
-    const code = standalone ? block.code : `${PREAMBLE}{\n${block.code}}\n`
-    writeFileSync(path.join(directory, fileOf(block)), `${code}export {}\n`)
-  }
+  for (const block of blocks) writeFileSync(path.join(directory, fileOf(block)), moduleOf(block))
   const tsconfig = {
     extends: '../../tsconfig.json',
     compilerOptions: { paths: { 'sparse-experts': ['../../lib/index.ts'] } },

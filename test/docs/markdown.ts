@@ -48,6 +48,25 @@ export function codeBlocks(file: string): CodeBlock[] {
   return blocks
 }
 
+/** Every TypeScript block of the documents. */
+export const typeScriptBlocks = (): CodeBlock[] =>
+  documents()
+    .flatMap(codeBlocks)
+    .filter(block => block.language === 'ts')
+
+/** What a block without imports of its own may use. */
+const PREAMBLE = `import { devices, fromFloat32, type MoeConfig, MoeLayer, plan, toFloat32 } from 'sparse-experts'
+declare const layer: MoeLayer
+declare const config: MoeConfig
+declare const hiddenStates: Float32Array
+`
+
+/** The block as a module that compiles by itself. */
+export function moduleOf({ code }: CodeBlock): string {
+  const isWhole = /^import /m.test(code)
+  return `${isWhole ? code : `${PREAMBLE}{\n${code}}\n`}export {}\n`
+}
+
 /** The document without its fenced blocks, lines kept. */
 function prose(file: string): string {
   let inside = false

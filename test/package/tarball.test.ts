@@ -3,6 +3,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { moduleOf, typeScriptBlocks } from '../docs/markdown.js'
 import {
   barePath,
   cleanUp,
@@ -88,8 +89,15 @@ describe('the tarball', () => {
 
 describe('with a prebuild and no compiler', () => {
   let project: string
+  let documented: string[]
   beforeAll(async () => {
     project = await installedProject(withPrebuild, barePath)
+    documented = typeScriptBlocks().map((block, index) => {
+      const name = `documented_${index}.mts`
+      writeFileSync(path.join(project, name), moduleOf(block))
+      return name
+    })
+    expect(documented.length).toBeGreaterThan(10)
   })
 
   it('runs a layer on the CPU after import', async () => {
@@ -132,7 +140,7 @@ describe('with a prebuild and no compiler', () => {
     ['nodenext', 'nodenext', ['consumer.mts', 'consumer.cts']],
     ['esnext', 'bundler', ['consumer.mts']],
   ])(
-    'has types that compile strictly under module %s, resolution %s: %j',
+    'has types that compile strictly under module %s, resolution %s: %j, and the documented examples',
     async (module, moduleResolution, files) => {
       const compilerOptions = {
         strict: true,
@@ -146,7 +154,10 @@ describe('with a prebuild and no compiler', () => {
         module,
         moduleResolution,
       }
-      writeFileSync(path.join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }))
+      writeFileSync(
+        path.join(project, 'tsconfig.json'),
+        JSON.stringify({ compilerOptions, files: [...files, ...documented] }),
+      )
       const tsc = path.join(repository, 'node_modules/typescript/bin/tsc')
       const result = await run(process.execPath, [tsc, '-p', project], { cwd: project })
       expect(result.stdout + result.stderr).toBe('')

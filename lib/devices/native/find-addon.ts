@@ -3,7 +3,7 @@
 import { readdirSync } from 'node:fs'
 import path from 'node:path'
 import { libc } from './libc.js'
-import { location } from './location.js'
+import { isDenied, location } from './location.js'
 
 /** Names the addon's file itself, before any search. */
 export const PATH_VARIABLE = 'SPARSE_EXPERTS_NATIVE_PATH'
@@ -44,9 +44,7 @@ function namesIn(directory: string, denied: string[]): string[] {
   try {
     return readdirSync(directory)
   } catch (error) {
-    const { code, name } = error as NodeJS.ErrnoException
-    if (/^(ERR_ACCESS_DENIED|EACCES|EPERM)$/.test(code ?? '') || /NotCapable|PermissionDenied/.test(name))
-      denied.push(directory)
+    if (isDenied(error)) denied.push(directory)
     return []
   }
 }

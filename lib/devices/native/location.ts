@@ -27,12 +27,18 @@ const attempt = <Value>(ask: () => Value): Value | undefined => {
 /** True as well where it cannot be told, because this process may not look. */
 export const isThere = (file: string): boolean => attempt(() => existsSync(file)) ?? true
 
+/** This process may not look: by the system, by Node's permission model, or by Deno's. */
+export function isDenied(error: unknown): boolean {
+  const { code, name } = error as NodeJS.ErrnoException
+  return /^(ERR_ACCESS_DENIED|EACCES|EPERM)$/.test(code ?? '') || /^(NotCapable|PermissionDenied)$/.test(name)
+}
+
 /** Whether `root` has package.json of this package; one that may not be read counts, because the package's own folder is the likely place. */
 function isPackage(root: string): boolean {
   try {
     return JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')).name === PACKAGE
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'ERR_ACCESS_DENIED'
+    return isDenied(error)
   }
 }
 
