@@ -4,9 +4,71 @@ import { expertsChart } from '../../bench/report/charts/experts.js'
 import { peersChart } from '../../bench/report/charts/peers.js'
 import { rooflineChart } from '../../bench/report/charts/roofline.js'
 import { skewChart } from '../../bench/report/charts/skew.js'
+import { grid } from '../../bench/report/charts/style.js'
 import { threadsChart } from '../../bench/report/charts/threads.js'
 import { canDraw, renderSvg } from '../../bench/report/render-svg.js'
-import { machine, peerRows, rows } from './report-rows.js'
+import { cell, machine, peer, peerRows, rows } from './report-rows.js'
+
+/** What the tests read of a specification. */
+interface Drawn {
+  data: { values: { dtype: string; panel: string }[] }
+  facet: { field: string; sort: string[] }
+  columns: number
+  resolve: { axis: { x: string } }
+  spec: { layer: { encoding: Record<string, { scale?: { domain: string[] } }> }[] }
+}
+const specOf = (chart: { spec: unknown } | null) => chart!.spec as Drawn
+
+describe('what a picture has room for', () => {
+  it.each([['f32'], ['f32', 'bf16'], ['f32', 'int4']].map(dtypes => [dtypes]))(
+    'is a legend for the lines of peers that are there: %j',
+    dtypes => {
+      const measured = dtypes.map(dtype =>
+        peer({ dtype, group: dtype === 'int4' ? 'quantized' : dtype, peer: 'a' }),
+      )
+      const { spec } = specOf(peersChart(measured as typeof peerRows))
+      expect(spec.layer[0]!.encoding.strokeDash!.scale!.domain).toEqual(dtypes)
+    },
+  )
+
+  // Four models in rows of three had two empty panels behind them.
+  it.each([
+    [1, 1, 'shared'],
+    [2, 2, 'shared'],
+    [3, 3, 'shared'],
+    [4, 2, 'shared'],
+    [5, 3, 'independent'],
+    [6, 3, 'shared'],
+    [7, 3, 'independent'],
+  ])('is %i panels in rows of %i', (count, columns, x) => {
+    expect(grid(count)).toEqual({ columns, axis: { x } })
+    const shapes = Array.from({ length: count }, (_, index) => cell({ shape: `model ${index}` }))
+    expect(specOf(rooflineChart(shapes, machine))).toMatchObject({ columns, resolve: { axis: { x } } })
+  })
+
+  it('is a panel for each model and dtype that was measured, and no other', () => {
+    const measured = [
+      ...[1, 2].flatMap(threads => [
+        cell({ shape: 'a', threads }),
+        cell({ shape: 'a', dtype: 'bf16', threads }),
+        cell({ shape: 'b', threads }),
+      ]),
+      ...(['uniform', 'zipf'] as const).flatMap(load => [
+        cell({ shape: 'a', load }),
+        cell({ shape: 'a', dtype: 'bf16', load }),
+        cell({ shape: 'b', load }),
+      ]),
+    ]
+    const panels = ['a, bf16', 'a, f32', 'b, f32']
+    for (const chart of [threadsChart(measured), skewChart(measured, machine)]) {
+      const { data, facet, columns } = specOf(chart)
+      expect(facet.field).toBe('panel')
+      expect([...facet.sort].sort()).toEqual(panels)
+      expect([...new Set(data.values.map(value => value.panel))].sort()).toEqual(panels)
+      expect(columns).toBe(3)
+    }
+  })
+})
 
 // Vega comes with the first `npm run bench:report`; the landing check runs this file after that step.
 describe.skipIf(!canDraw())('charts', () => {

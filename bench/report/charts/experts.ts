@@ -2,7 +2,7 @@ import { limitsFor, type MachineLimits } from '../../harness/machine.js'
 import type { Row } from '../../harness/results.js'
 import { rooflineMs } from '../../harness/roofline.js'
 import { isExpertSweep } from '../../harness/shapes.js'
-import { BASE, type Chart, decades, pointLayers, title, tokensColour } from './style.js'
+import { BASE, type Chart, decades, grid, pointLayers, title, tokensColour } from './style.js'
 
 /** Time over the number of experts at fixed k: sparse layers must not pay for experts that nobody chose. */
 export function expertsChart(rows: readonly Row[], machine: MachineLimits): Chart | null {
@@ -24,6 +24,7 @@ export function expertsChart(rows: readonly Row[], machine: MachineLimits): Char
     ]
   })
   const tokens = [...new Set([...values].sort((a, b) => a.order - b.order).map(value => value.tokens))]
+  const { columns, axis } = grid(new Set(values.map(value => value.dtype)).size)
   const encoding = {
     x: {
       field: 'numExperts',
@@ -51,7 +52,8 @@ export function expertsChart(rows: readonly Row[], machine: MachineLimits): Char
       ),
       data: { values },
       facet: { field: 'dtype', type: 'nominal' as const, sort: ['f32', 'bf16', 'f16'] },
-      columns: 3,
+      columns,
+      resolve: { axis },
       spec: {
         width: 240,
         height: 200,

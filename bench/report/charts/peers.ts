@@ -1,5 +1,14 @@
 import type { PeerRow } from '../../peers/peers-results.js'
-import { BASE, type Chart, COLOURS, decades, pointLayers, title } from './style.js'
+import { BASE, type Chart, COLOURS, decades, grid, pointLayers, title } from './style.js'
+
+/** How the line of a dtype is dashed. */
+const DASHES: Record<string, number[]> = {
+  f32: [1, 0],
+  bf16: [7, 3],
+  f16: [5, 3],
+  int8: [2, 3],
+  int4: [8, 3, 2, 3],
+}
 
 /** Peers stand in several groups; a line is drawn from the one of its own arithmetic. */
 const isOwnGroup = ({ group, dtype, peer }: PeerRow) =>
@@ -28,6 +37,8 @@ export function peersChart(rows: readonly PeerRow[]): Chart | null {
     axis: { title: 'ms', values: decades(values.map(value => value.medianMs)) },
   }
   const names = [...new Set(values.map(value => value.peer))]
+  const dtypes = Object.keys(DASHES).filter(dtype => values.some(value => value.dtype === dtype))
+  const { columns, axis } = grid(shapes.length, 2)
   const color = {
     field: 'peer',
     type: 'nominal' as const,
@@ -40,15 +51,7 @@ export function peersChart(rows: readonly PeerRow[]): Chart | null {
     field: 'dtype',
     type: 'nominal' as const,
     title: null,
-    scale: {
-      domain: ['f32', 'bf16', 'int8', 'int4'],
-      range: [
-        [1, 0],
-        [7, 3],
-        [2, 3],
-        [8, 3, 2, 3],
-      ],
-    },
+    scale: { domain: dtypes, range: dtypes.map(dtype => DASHES[dtype]) },
     legend: { orient: 'bottom' as const, symbolSize: 600, columnPadding: 24 },
   }
   return {
@@ -59,8 +62,13 @@ export function peersChart(rows: readonly PeerRow[]): Chart | null {
       title: title(`Time of a layer, ${threads} threads`, 'lower is faster; hollow: disturbed by other load'),
       data: { values },
       facet: { field: 'shape', type: 'nominal' as const, sort: shapes },
-      columns: 2,
-      resolve: { scale: { y: 'independent' } },
+      columns,
+      resolve: { scale: { y: 'independent' }, axis },
+      // One legend below the other: beside each other they are wider than the panels.
+      config: {
+        ...BASE.config,
+        legend: { ...BASE.config.legend, layout: { bottom: { direction: 'vertical' } } },
+      },
       spec: {
         width: 300,
         height: 220,

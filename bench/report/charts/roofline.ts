@@ -1,6 +1,16 @@
 import { limitsFor, type MachineLimits } from '../../harness/machine.js'
 import type { Row } from '../../harness/results.js'
-import { BASE, type Chart, decades, isGateless, layerRows, mostThreads, pointLayers, title } from './style.js'
+import {
+  BASE,
+  type Chart,
+  decades,
+  grid,
+  isGateless,
+  layerRows,
+  mostThreads,
+  pointLayers,
+  title,
+} from './style.js'
 
 /** Reached GFLOP/s over FLOPs per byte of weights, under the roof of memory and arithmetic. */
 export function rooflineChart(rows: readonly Row[], machine: MachineLimits): Chart | null {
@@ -16,6 +26,7 @@ export function rooflineChart(rows: readonly Row[], machine: MachineLimits): Cha
   const highest = Math.max(...points.map(point => point.intensity)) * 1.5
   const shapes = [...new Set(points.map(point => point.shape))]
   const dtypes = [...new Set(points.map(point => point.dtype))]
+  const { columns, axis } = grid(shapes.length)
   const limits = dtypes.flatMap(dtype => {
     const found = limitsFor(machine, dtype, threads)
     return found ? [{ dtype, ...found }] : []
@@ -61,7 +72,8 @@ export function rooflineChart(rows: readonly Row[], machine: MachineLimits): Cha
       ),
       data: { values: data },
       facet: { field: 'shape', type: 'nominal' as const, sort: shapes },
-      columns: 3,
+      columns,
+      resolve: { axis },
       spec: {
         width: 220,
         height: 170,

@@ -1,7 +1,7 @@
 import { limitsFor, type MachineLimits } from '../../harness/machine.js'
 import type { Row } from '../../harness/results.js'
 import { rooflineMs } from '../../harness/roofline.js'
-import { BASE, type Chart, layerRows, mostThreads, pointLayers, title } from './style.js'
+import { BASE, type Chart, grid, layerRows, mostThreads, pointLayers, title } from './style.js'
 
 const LOAD_NAMES: Record<string, string> = {
   uniform: 'uniform',
@@ -25,8 +25,7 @@ export function skewChart(rows: readonly Row[], machine: MachineLimits): Chart |
     const limits = limitsFor(machine, row.dtype, row.threads)
     if (!uniform || !limits || row.load === 'uniform') return []
     const shared = {
-      shape: row.shape,
-      dtype: row.dtype,
+      panel: `${row.shape}, ${row.dtype}`,
       numTokens: row.numTokens,
       load: LOAD_NAMES[row.load],
     }
@@ -46,6 +45,8 @@ export function skewChart(rows: readonly Row[], machine: MachineLimits): Chart |
     ]
   })
   if (values.length === 0) return null
+  const panels = [...new Set(values.map(value => value.panel))]
+  const { columns, axis } = grid(panels.length)
   const encoding = {
     x: {
       field: 'numTokens',
@@ -72,10 +73,10 @@ export function skewChart(rows: readonly Row[], machine: MachineLimits): Chart |
         'time ÷ time under uniform routing; dashed: what bytes and FLOPs make of it; hollow: disturbed by other load',
       ),
       data: { values },
-      facet: {
-        row: { field: 'shape', type: 'nominal' as const },
-        column: { field: 'dtype', type: 'nominal' as const, sort: ['f32', 'bf16', 'f16'] },
-      },
+      // One panel for each pair that was measured: a grid of rows and columns has empty ones.
+      facet: { field: 'panel', type: 'nominal' as const, sort: panels },
+      columns,
+      resolve: { axis },
       spec: {
         width: 240,
         height: 150,

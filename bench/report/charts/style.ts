@@ -43,6 +43,16 @@ export function decades(values: readonly number[]): number[] {
   return Array.from({ length: last - first + 1 }, (_, i) => 10 ** (first + i))
 }
 
+/**
+ * Panels beside each other, at most `most`, so that the last row is full where that can be. Where it cannot, each panel has an axis of its
+ * own: a shared one is drawn below places without a panel too.
+ */
+export function grid(count: number, most = 3) {
+  const columns = [3, 2].find(number => number <= most && count % number === 0) ?? Math.min(count, most)
+  const isFull = count % columns === 0
+  return { columns, axis: { x: isFull ? ('shared' as const) : ('independent' as const) } }
+}
+
 /** Numbers of tokens have an order, and there may be more of them than there are colours to tell apart. */
 export const tokensColour = (tokens: readonly string[]) => ({
   ...{ field: 'tokens', type: 'ordinal' as const, sort: [...tokens], title: null },

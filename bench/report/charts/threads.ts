@@ -1,5 +1,5 @@
 import type { Row } from '../../harness/results.js'
-import { BASE, type Chart, layerRows, pointLayers, title, tokensColour } from './style.js'
+import { BASE, type Chart, grid, layerRows, pointLayers, title, tokensColour } from './style.js'
 
 /** Speed-up over one thread. */
 export function threadsChart(rows: readonly Row[]): Chart | null {
@@ -17,8 +17,7 @@ export function threadsChart(rows: readonly Row[]): Chart | null {
     const disturbed = row.disturbed || single.disturbed
     return [
       {
-        shape,
-        dtype,
+        panel: `${shape}, ${dtype}`,
         threads,
         disturbed,
         tokens: `T = ${row.numTokens}`,
@@ -30,6 +29,8 @@ export function threadsChart(rows: readonly Row[]): Chart | null {
   if (new Set(values.map(value => value.threads)).size < 2) return null
   const tokens = [...new Set([...values].sort((a, b) => a.order - b.order).map(value => value.tokens))]
   const threads = [...new Set(values.map(value => value.threads))]
+  const panels = [...new Set(values.map(value => value.panel))]
+  const { columns, axis } = grid(panels.length)
   const x = {
     field: 'threads',
     type: 'quantitative' as const,
@@ -47,10 +48,10 @@ export function threadsChart(rows: readonly Row[]): Chart | null {
         'time with 1 thread ÷ time with N; grey: as many times as threads',
       ),
       data: { values },
-      facet: {
-        row: { field: 'shape', type: 'nominal' as const },
-        column: { field: 'dtype', type: 'nominal' as const, sort: ['f32', 'bf16', 'f16'] },
-      },
+      // One panel for each pair that was measured: a grid of rows and columns has empty ones.
+      facet: { field: 'panel', type: 'nominal' as const, sort: panels },
+      columns,
+      resolve: { axis },
       spec: {
         width: 180,
         height: 150,
