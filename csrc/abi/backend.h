@@ -33,7 +33,7 @@ extern "C" {
 
 /* Raised on any change of a struct or a meaning in this file; the addon refuses a library with
  * another number. */
-#define SE_BACKEND_ABI_VERSION 9u
+#define SE_BACKEND_ABI_VERSION 10u
 
 typedef enum SeCode {
   SE_OK = 0,
@@ -102,7 +102,9 @@ typedef struct SeSelectArgs {
   const int32_t* token_ids;   /* [T], hash routing only */
   const uint8_t* row_top_k;   /* [T] or NULL: experts kept per row, <= top_k, 0 allowed */
   int64_t call_top_k;         /* used where row_top_k is NULL; top_k = all */
-  double top_p; /* 1: off; else keep the fewest slots whose share of weight reaches it */
+  const double* row_top_p;    /* [T] or NULL: top_p per row */
+  double top_p; /* where row_top_p is NULL. 1: off; else keep the fewest slots whose share of weight
+                   reaches it */
   const int32_t* sequence_lengths; /* [num_sequences] summing to T, or NULL: one sequence */
   int64_t num_sequences;
   int32_t* topk_ids;   /* out [T, K]; -1 = dropped slot */
@@ -308,8 +310,9 @@ typedef struct SeCombineArgs {
 typedef enum SeDeviceKind { SE_KIND_CPU = 0, SE_KIND_GPU = 1 } SeDeviceKind;
 
 typedef struct SeDeviceInfo {
-  int32_t kind;    /* SeDeviceKind */
-  int32_t is_host; /* device pointers are pointers of this process */
+  int32_t kind;               /* SeDeviceKind */
+  int32_t is_host;            /* device pointers are pointers of this process */
+  int32_t is_batch_invariant; /* rows are so whatever SeLayerOptions says */
   char name[128];
   char architecture[64]; /* CPU: instruction set in use; CUDA: sm_XY */
   char unavailable[256]; /* empty: usable; else the reason */
@@ -331,7 +334,8 @@ typedef struct SeDeviceCounters {
 } SeDeviceCounters;
 
 typedef struct SeLayerOptions {
-  int32_t batch_invariant; /* a row's bits never depend on the rows beside it (CPU: always so) */
+  int32_t batch_invariant; /* a row's bits never depend on the rows beside it; where the device's
+                              rows are not so by themselves */
 } SeLayerOptions;
 
 /* What a forward runs, one line per stage. */

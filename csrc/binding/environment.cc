@@ -2,13 +2,13 @@
 
 namespace sparse_experts::binding {
 
-void call_back(napi_env env, napi_ref callback, napi_value argument) {
+void call_back(napi_env env, napi_ref callback, const std::vector<napi_value>& arguments) {
   napi_value function = nullptr;
   napi_value receiver = nullptr;
   if (napi_get_reference_value(env, callback, &function) != napi_ok || function == nullptr) return;
   napi_get_undefined(env, &receiver);
   // While a worker terminates the call fails without an exception.
-  if (napi_call_function(env, receiver, function, 1, &argument, nullptr) !=
+  if (napi_call_function(env, receiver, function, arguments.size(), arguments.data(), nullptr) !=
       napi_pending_exception) {
     return;
   }
@@ -116,13 +116,14 @@ void Environment::deliver(napi_env env, napi_value /*function*/, void* self, voi
   const std::unique_ptr<PendingCall> call = std::move(found->second);
   environment.remove(event.call_id);
   const Failure failure = call->complete();
-  napi_value argument = nullptr;
+  std::vector<napi_value> arguments;
   try {
-    argument = failure.is_ok() ? Napi::Env(env).Null() : make_error(env, failure).Value();
+    arguments.push_back(failure.is_ok() ? Napi::Env(env).Null() : make_error(env, failure).Value());
+    for (const double figure : call->figures()) arguments.push_back(Napi::Number::New(env, figure));
   } catch (const Napi::Error&) {
     return;  // the environment is terminating
   }
-  call_back(env, call->done_, argument);
+  call_back(env, call->done_, arguments);
 }
 
 void Environment::tear_down(void* self) {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "binding/errors.h"
 #include "binding/napi_setup.h"
@@ -21,7 +22,7 @@ class Environment;
 
 // Calls back into JavaScript from the completion queue. What the callback throws becomes an
 // uncaught exception of the process.
-void call_back(napi_env env, napi_ref callback, napi_value argument);
+void call_back(napi_env env, napi_ref callback, const std::vector<napi_value>& arguments);
 
 // False once the environment's thread has been told to end. On that thread.
 bool can_run_javascript(napi_env env);
@@ -38,6 +39,8 @@ class PendingCall {
   virtual void deliver_progress() {}
   // The work has ended: hand over results. The failure goes to `done`.
   virtual Failure complete() = 0;
+  // What `done` gets after the failure.
+  virtual std::vector<double> figures() const { return {}; }
   // The environment ends: returns when no thread uses the call's memory.
   virtual void stop() = 0;
   // The layer is disposed: what has no use any more ends soon.

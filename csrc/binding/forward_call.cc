@@ -21,7 +21,8 @@ constexpr std::chrono::microseconds kInputSpinTime{300};
 
 ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerState> layer,
                          bool is_async)
-    : layer_(std::move(layer)), copies_(request.copies), args_(request.args) {
+    : LayerTask(std::move(layer), is_async), copies_(request.copies) {
+  args_ = request.args;
   bool is_small = args_.select.num_tokens > 0;
   uint64_t staging_bytes = 0;
   std::array<bool, kNumForwardArrays> is_staged = {};
@@ -36,7 +37,7 @@ ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerSta
     memory_[array] = {from.data, nullptr, from.bytes, from.writes};
     if (is_staged[array]) staging_bytes += round_up(from.bytes, kStagingAlignment);
   }
-  if (is_small && layer_->stage(&args_)) {
+  if (is_small && this->layer()->stage(&args_)) {
     for (int array = 0; array < kNumForwardArrays; ++array) {
       if (!device_memory_[array]) memory_[array].staged = pointer_of(args_, array);
     }
@@ -49,7 +50,7 @@ ForwardTask::ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerSta
 }
 
 ForwardTask::~ForwardTask() {
-  if (args_.is_staged != 0) layer_->unstage();
+  if (args_.is_staged != 0) layer()->unstage();
 }
 
 uint64_t ForwardTask::input_bytes() const {
@@ -97,19 +98,6 @@ void ForwardTask::stage_here(const std::array<bool, kNumForwardArrays>& is_stage
     memory_[array].staged = next;
     set_pointer(&args_, array, next);
     next += round_up(memory_[array].bytes, kStagingAlignment);
-  }
-}
-
-void ForwardTask::run(DeviceExecutor& /*executor*/) noexcept {
-  wait_for_inputs();
-  try {
-    if (cancel.load(std::memory_order_relaxed) != 0) {
-      throw_if_failed(Failure::from(Status::cancelled()));
-    }
-    if (args_.select.num_tokens == 0) return;
-    layer_->forward(args_);
-  } catch (...) {
-    failure_ = current_failure();
   }
 }
 
@@ -169,6 +157,15 @@ Failure ForwardCall::complete() {
   if (task_->cancel.load(std::memory_order_relaxed) != 0) return Failure::from(Status::cancelled());
   task_->copy_staged_results();
   return {};
+}
+
+std::vector<double> ForwardCall::figures() const {
+  const LayerTask::Times& times = task_->times();
+  const auto milliseconds = [](std::chrono::nanoseconds time) {
+    return static_cast<double>(time.count()) * 1e-6;
+  };
+  return {milliseconds(times.waited), milliseconds(times.ran), static_cast<double>(times.rows),
+          times.is_first ? 1.0 : 0.0};
 }
 
 Napi::Value MoeLayerWrap::forward(const Napi::CallbackInfo& info) {

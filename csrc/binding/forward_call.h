@@ -23,6 +23,7 @@
 
 #include "binding/environment.h"
 #include "binding/forward_request.h"
+#include "engine/layer_task.h"
 
 namespace sparse_experts::binding {
 
@@ -30,7 +31,7 @@ namespace sparse_experts::binding {
 constexpr uint64_t kSmallBytes = uint64_t{1} << 20;
 
 // What a forward reads and writes, on its way to the device. Nothing of JavaScript.
-class ForwardTask final : public DeviceTask {
+class ForwardTask final : public LayerTask {
  public:
   // Finds the place of each array as the rules say.
   ForwardTask(const ForwardRequest& request, std::shared_ptr<LayerState> layer, bool is_async);
@@ -44,11 +45,6 @@ class ForwardTask final : public DeviceTask {
   // that nobody else can change.
   void take_inputs() noexcept;
 
-  // Waits for take_inputs().
-  void run(DeviceExecutor& executor) noexcept override;
-
-  const std::shared_ptr<LayerState>& layer() const { return layer_; }
-  const Failure& failure() const { return failure_; }
   // JS thread, after run(): what was staged and not yet copied goes into the caller's arrays.
   void copy_staged_results() const;
   bool is_in_place(int array) const { return memory_[array].staged == nullptr; }
@@ -61,16 +57,14 @@ class ForwardTask final : public DeviceTask {
     bool writes = false;
   };
 
-  void wait_for_inputs() noexcept;
+  // Waits for take_inputs().
+  void wait_for_inputs() noexcept override;
   void stage_here(const std::array<bool, kNumForwardArrays>& is_staged, uint64_t staging_bytes);
 
-  std::shared_ptr<LayerState> layer_;
   std::array<Memory, kNumForwardArrays> memory_;
   std::array<std::shared_ptr<DeviceMemory>, kNumForwardArrays> device_memory_;
   std::unique_ptr<uint8_t[]> staging_;  // null where the layer staged the call
   std::vector<ForwardRequest::Copy> copies_;
-  SeForwardArgs args_;
-  Failure failure_;
 
   std::atomic<bool> has_inputs_{false};
   std::mutex inputs_mutex_;
@@ -87,6 +81,8 @@ class ForwardCall final : public PendingCall {
   const LayerState* layer() const override { return task_->layer().get(); }
   const ForwardTask& task() const { return *task_; }
   Failure complete() override;
+  // Milliseconds that it waited and ran, rows of its turn, and whether it was the turn's first call.
+  std::vector<double> figures() const override;
   void stop() override {}  // drop_all has waited for the task
 
  private:

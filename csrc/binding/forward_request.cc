@@ -10,8 +10,8 @@
 namespace sparse_experts::binding {
 
 const std::array<const char*, kNumForwardArrays> kArrayNames = {
-    "hidden",          "routerInput", "output",      "tokenIds", "topK",
-    "sequenceLengths", "topkIds",     "topkWeights", "nonFinite"};
+    "hidden", "routerInput",     "output",  "tokenIds",    "topK",
+    "topP",   "sequenceLengths", "topkIds", "topkWeights", "nonFinite"};
 
 namespace {
 
@@ -19,14 +19,13 @@ namespace {
 enum RequestKey {
   kNumTokensKey = kNumForwardArrays,
   kDtypeKey,
-  kTopPKey,
   kReplayKey,
   kInPlaceKey,
   kCopiesKey,
   kNumRequestKeys
 };
 constexpr std::array<const char*, kNumRequestKeys - kNumForwardArrays> kOtherNames = {
-    "numTokens", "dtype", "topP", "replay", "inPlace", "copies"};
+    "numTokens", "dtype", "replay", "inPlace", "copies"};
 
 // Reads the properties of a request in one call of JavaScript, which knows its objects' shape. One
 // by one, each by its name, they are much of what an empty call takes.
@@ -152,49 +151,6 @@ void refuse_resizable_arrays(const ForwardRequest& request, Environment* environ
 
 }  // namespace
 
-void set_pointer(SeForwardArgs* args, int array, void* data) {
-  switch (array) {
-    case kHidden:
-      args->hidden.data = data;
-      break;
-    case kRouterInputArray:
-      args->router_input.data = data;
-      break;
-    case kOutput:
-      args->output.data = data;
-      break;
-    case kTokenIds:
-      args->select.token_ids = static_cast<const int32_t*>(data);
-      break;
-    case kRowTopK:
-      args->select.row_top_k = static_cast<const uint8_t*>(data);
-      break;
-    case kSequenceLengths:
-      args->select.sequence_lengths = static_cast<const int32_t*>(data);
-      break;
-    case kTopkIds:
-      args->select.topk_ids = static_cast<int32_t*>(data);
-      break;
-    case kTopkWeights:
-      args->select.topk_weights = static_cast<float*>(data);
-      break;
-    case kNonFinite:
-      args->select.non_finite = static_cast<uint8_t*>(data);
-      break;
-    default:
-      break;
-  }
-}
-
-void* pointer_of(const SeForwardArgs& args, int array) {
-  const SeSelectArgs& select = args.select;
-  const std::array<const void*, kNumForwardArrays> pointers = {
-      args.hidden.data, args.router_input.data, args.output.data,
-      select.token_ids, select.row_top_k,       select.sequence_lengths,
-      select.topk_ids,  select.topk_weights,    select.non_finite};
-  return const_cast<void*>(pointers[array]);
-}
-
 ForwardRequest read_forward_request(const Napi::Value& value, const LayerState& layer) {
   const RequestReader reader(object_argument(value, "request"));
   const int64_t top_k = layer.layer().routing.top_k;
@@ -206,7 +162,6 @@ ForwardRequest read_forward_request(const Napi::Value& value, const LayerState& 
                                           std::numeric_limits<int32_t>::max() / top_k);
   const int32_t dtype = float_dtype_argument(reader.get(kDtypeKey), "dtype");
   args.select.num_tokens = tokens;
-  args.select.top_p = number_argument(reader.get(kTopPKey), "topP");
   args.replay = boolean_argument(reader.get(kReplayKey), "replay") ? 1 : 0;
   args.hidden = args.router_input = args.output = rows_of(dtype, tokens, hidden_size);
   args.num_threads = layer.num_threads();
@@ -225,6 +180,8 @@ ForwardRequest read_forward_request(const Napi::Value& value, const LayerState& 
   args.select.call_top_k =
       has_row_top_k ? top_k
                     : integer_argument(request.arrays[kRowTopK].value, "topK", 0, kMaxCount);
+  const bool has_row_top_p = !request.arrays[kRowTopP].value.IsNumber();
+  args.select.top_p = has_row_top_p ? 1 : number_argument(request.arrays[kRowTopP].value, "topP");
   refuse_resizable_arrays(request, &Environment::of(value.Env()));
 
   const int64_t elements = multiply(tokens, hidden_size, "numTokens");
@@ -239,6 +196,7 @@ ForwardRequest read_forward_request(const Napi::Value& value, const LayerState& 
   }
   if (has(kTokenIds)) arrays.take(kTokenIds, napi_int32_array, tokens);
   if (has_row_top_k) arrays.take(kRowTopK, napi_uint8_array, tokens);
+  if (has_row_top_p) arrays.take(kRowTopP, napi_float64_array, tokens);
   if (has(kSequenceLengths)) {
     args.select.num_sequences = arrays.take_any_length(kSequenceLengths, napi_int32_array);
   }

@@ -8,22 +8,10 @@
 #include "binding/arguments.h"
 #include "binding/errors.h"
 #include "engine/device_memory.h"
+#include "engine/forward_arrays.h"
 #include "engine/layer.h"
 
 namespace sparse_experts::binding {
-
-enum ForwardArray {
-  kHidden,  // the first three in the order of the bits of inPlace
-  kRouterInputArray,
-  kOutput,
-  kTokenIds,
-  kRowTopK,
-  kSequenceLengths,
-  kTopkIds,
-  kTopkWeights,
-  kNonFinite,
-  kNumForwardArrays
-};
 
 extern const std::array<const char*, kNumForwardArrays> kArrayNames;
 
@@ -48,10 +36,6 @@ struct ForwardRequest {
   std::vector<Copy> copies;
   SeForwardArgs args = {};
 };
-
-// Where an array of a forward lies.
-void set_pointer(SeForwardArgs* args, int array, void* data);
-void* pointer_of(const SeForwardArgs& args, int array);
 
 // Kinds, and lengths by numTokens. Ranges are lib's to say, and the backend's to check where they
 // lead outside of an array.

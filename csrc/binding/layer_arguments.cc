@@ -145,6 +145,7 @@ LayerDescription parse_layer_description(const Napi::Value& value) {
   layer.gate_up_interleaved = boolean_property(object, "gateUpInterleaved");
   layer.num_threads = static_cast<int32_t>(integer_property(object, "threads", 0, 4096));
   layer.options.batch_invariant = boolean_property(object, "batchInvariant") ? 1 : 0;
+  layer.max_joint_rows = integer_property(object, "maxJointTokens", 0, kMaxCount);
   take_held_formats(object, &layer);
   const Napi::Object vectors = object_argument(object.Get("vectors"), "vectors");
   std::array<Napi::Value, kNumVectors> values;

@@ -25,7 +25,7 @@ LoadCall::~LoadCall() {
 void LoadCall::deliver_progress() {
   task_->progress_delivered();
   if (progress_ == nullptr) return;
-  call_back(env_, progress_, Napi::Number::New(env_, static_cast<double>(task_->loaded_bytes())));
+  call_back(env_, progress_, {Napi::Number::New(env_, static_cast<double>(task_->loaded_bytes()))});
 }
 
 Failure LoadCall::complete() {

@@ -78,7 +78,7 @@ void select_experts(const Napi::CallbackInfo& info) {
   SeSelectArgs args = {};
   args.num_tokens = tokens;
   args.call_top_k = top_k;
-  args.top_p = number_argument(info[7], "topP");
+  args.top_p = info[7].IsNumber() ? number_argument(info[7], "topP") : 1;
 
   // From here on no JavaScript runs: the pointers stay valid.
   const Array logits = memory.read(info[3], "routerLogits", napi_float32_array,
@@ -101,6 +101,9 @@ void select_experts(const Napi::CallbackInfo& info) {
   } else {
     row_top_k = memory.read(info[6], "topK", napi_uint8_array, tokens, kPrivate);
   }
+  Array row_top_p = StageMemory::kAbsent;
+  if (!info[7].IsNumber())
+    row_top_p = memory.read(info[7], "topP", napi_float64_array, tokens, kPrivate);
   Array sequence_lengths = StageMemory::kAbsent;
   if (!is_absent(info[8])) {
     sequence_lengths =
@@ -118,6 +121,7 @@ void select_experts(const Napi::CallbackInfo& info) {
   args.router_logits = memory.pointer<const float>(logits);
   args.token_ids = memory.pointer<const int32_t>(token_ids);
   args.row_top_k = memory.pointer<const uint8_t>(row_top_k);
+  args.row_top_p = memory.pointer<const double>(row_top_p);
   args.sequence_lengths = memory.pointer<const int32_t>(sequence_lengths);
   args.topk_ids = memory.pointer<int32_t>(ids);
   args.topk_weights = memory.pointer<float>(weights);

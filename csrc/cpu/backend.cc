@@ -62,6 +62,7 @@ int32_t device_info(int32_t index, SeDeviceInfo* info, SeStatus* status) {
     *info = SeDeviceInfo{};
     info->kind = SE_KIND_CPU;
     info->is_host = 1;
+    info->is_batch_invariant = 1;
     std::snprintf(info->name, sizeof info->name, "%s", platform::processor_name().c_str());
     std::string reason;
     const cpu::IsaKernels* kernels = cpu::choose_isa(&reason);

@@ -22,6 +22,11 @@ bool CompletionQueue::pop(Event* event) {
   return true;
 }
 
+bool CompletionQueue::is_empty() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return events_.empty();
+}
+
 void CompletionQueue::close() {
   const std::lock_guard<std::mutex> lock(mutex_);
   closed_ = true;

@@ -27,6 +27,8 @@ class CompletionQueue {
   void post(Event event);
   // The oldest event. False: there is none.
   bool pop(Event* event);
+  // Its owner has taken all events.
+  bool is_empty();
   // When it returns no thread is inside of `wake`, and none will be again.
   void close();
 

@@ -35,6 +35,11 @@ constexpr std::chrono::seconds kExitPatience{5};
 // within this, and what an expert's piece of work takes.
 constexpr std::chrono::milliseconds kWatchInterval{50};
 
+// The longest that a turn waits for calls that may come, and the time between two looks whether there
+// is a reason to.
+constexpr std::chrono::milliseconds kMostPatience{5};
+constexpr std::chrono::microseconds kLookInterval{50};
+
 }  // namespace
 
 std::shared_ptr<DeviceExecutor> DeviceExecutor::acquire(const std::string& name) {
@@ -87,6 +92,7 @@ DeviceExecutor::DeviceExecutor(const SeBackend* backend, int32_t index, std::str
     throw_if_failed(failure);
   }
   is_host_ = info.is_host != 0;
+  is_batch_invariant_ = info.is_batch_invariant != 0;
 }
 
 DeviceExecutor::~DeviceExecutor() {
@@ -148,9 +154,20 @@ CancelResult DeviceExecutor::cancel(const DeviceTask& task) {
     queue_.erase(found);
     return CancelResult::kDropped;
   }
-  if (running_ != &task) return CancelResult::kDone;
-  running_->cancel.store(1, std::memory_order_relaxed);
+  if (std::find(running_.begin(), running_.end(), &task) == running_.end())
+    return CancelResult::kDone;
+  stop([&](const DeviceTask& running) { return &running == &task; });
   return CancelResult::kStopping;
+}
+
+template <typename IsMeant>
+void DeviceExecutor::stop(IsMeant&& is_meant) {
+  bool are_all_cancelled = true;
+  for (DeviceTask* running : running_) {
+    if (is_meant(*running)) running->cancel.store(1, std::memory_order_relaxed);
+    are_all_cancelled = are_all_cancelled && running->cancel.load(std::memory_order_relaxed) != 0;
+  }
+  if (are_all_cancelled) all_cancelled_.store(1, std::memory_order_relaxed);
 }
 
 void DeviceExecutor::drop_all(const void* owner) {
@@ -164,36 +181,82 @@ void DeviceExecutor::drop_all(const void* owner) {
       ++item;
     }
   }
-  if (running_ != nullptr && running_->owner == owner) {
-    running_->cancel.store(1, std::memory_order_relaxed);
+  const auto is_owned = [&](const DeviceTask& running) { return running.owner == owner; };
+  stop(is_owned);
+  changed_.wait(lock, [&] {
+    return std::none_of(running_.begin(), running_.end(),
+                        [&](const DeviceTask* running) { return is_owned(*running); });
+  });
+}
+
+bool DeviceExecutor::has_room_for_more() {
+  DeviceTask& first = *queue_.front();
+  return first.begin_turn() &&
+         std::none_of(queue_.begin() + 1, queue_.end(),
+                      [&](const auto& item) { return first.ask(*item) == Joining::kStops; });
+}
+
+// A thread that has not yet heard of the ends of its calls is about to make more: a server's clients
+// ask again once they are answered. A turn without them would be small, and where the device computes on the
+// processors that this thread needs, it would keep them from coming.
+void DeviceExecutor::await_company(std::unique_lock<std::mutex>* lock) {
+  const auto now = [] { return std::chrono::steady_clock::now(); };
+  const auto end = now() + std::min<std::chrono::steady_clock::duration>(last_turn_, kMostPatience);
+  while (!stop_ && !busy_ && exclusive_waiting_ == 0 && !queue_.empty() &&
+         !queue_.front()->completions->is_empty() && now() < end && has_room_for_more()) {
+    changed_.wait_for(*lock, kLookInterval);
   }
-  changed_.wait(lock, [&] { return running_ == nullptr || running_->owner != owner; });
+}
+
+DeviceTasks DeviceExecutor::take_turn() {
+  DeviceTasks turn = {std::move(queue_.front())};
+  queue_.pop_front();
+  DeviceTask& first = *turn.front();
+  if (!first.begin_turn()) return turn;
+  auto item = queue_.begin();
+  for (; item != queue_.end(); ++item) {
+    const Joining joining = first.ask(**item);
+    if (joining == Joining::kStops) break;
+    if (joining == Joining::kJoins) turn.push_back(std::move(*item));
+  }
+  queue_.erase(std::remove(queue_.begin(), item, nullptr), item);
+  return turn;
 }
 
 void DeviceExecutor::thread_main() {
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
-    changed_.wait(
-        lock, [this] { return stop_ || (!queue_.empty() && !busy_ && exclusive_waiting_ == 0); });
+    const auto can_begin = [this] { return !queue_.empty() && !busy_ && exclusive_waiting_ == 0; };
+    changed_.wait(lock, [&] { return stop_ || can_begin(); });
+    await_company(&lock);
     if (stop_) return;
-    std::shared_ptr<DeviceTask> task = std::move(queue_.front());
-    queue_.pop_front();
-    running_ = task.get();
+    if (!can_begin()) continue;
+    const auto begun = std::chrono::steady_clock::now();
+    DeviceTasks turn = take_turn();
+    for (const std::shared_ptr<DeviceTask>& task : turn) running_.push_back(task.get());
+    all_cancelled_.store(0, std::memory_order_relaxed);
     busy_ = true;
     lock.unlock();
 
-    task->run(*this);
+    if (turn.size() == 1) {
+      turn.front()->run(*this);
+    } else {
+      turn.front()->run_turn(*this, turn, all_cancelled_);
+    }
 
-    // The submitter holds the task until it hears kDone, and drop_all waits for running_: so nothing
+    // Submitters hold their tasks until they hear kDone, and drop_all waits for running_: so nothing
     // is destroyed on this thread, and this executor itself cannot end here.
-    const std::shared_ptr<CompletionQueue> completions = task->completions;
-    const uint64_t call_id = task->call_id;
-    task.reset();
+    std::vector<std::pair<std::shared_ptr<CompletionQueue>, uint64_t>> ends;
+    for (const std::shared_ptr<DeviceTask>& task : turn)
+      ends.emplace_back(task->completions, task->call_id);
+    turn.clear();
     lock.lock();
-    running_ = nullptr;
+    last_turn_ = std::chrono::steady_clock::now() - begun;
+    running_.clear();
     lock.unlock();
     end_busy();
-    completions->post({call_id, CompletionQueue::Event::kDone});
+    for (const auto& [completions, call_id] : ends)
+      completions->post({call_id, CompletionQueue::Event::kDone});
     lock.lock();
   }
 }
@@ -284,7 +347,7 @@ Failure DeviceExecutor::reserve_workspace(uint64_t bytes, void** data, uint64_t*
 void DeviceExecutor::prepare_for_exit() {
   std::unique_lock<std::mutex> lock(mutex_);
   ++exclusive_waiting_;
-  if (running_ != nullptr) running_->cancel.store(1, std::memory_order_relaxed);
+  stop([](const DeviceTask& /*running*/) { return true; });
   changed_.wait_for(lock, kExitPatience, [this] { return !busy_; });
 }
 

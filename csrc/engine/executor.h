@@ -2,11 +2,15 @@
 // submission, and the workspace that all forwards of the device share. Everyone in the process who
 // uses the device shares it.
 //
+// A task may take others that wait along in its turn, where running them at once costs less than one
+// by one. It chooses them, in their order; those that it passes over keep their places.
+//
 // Allocating, freeing and copying go on beside a running task; whatever computes runs alone. A
 // device that is lost stays lost for the process: every call answers with the first cause.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -25,11 +29,33 @@ namespace sparse_experts::engine {
 
 class DeviceExecutor;
 
+class DeviceTask;
+using DeviceTasks = std::vector<std::shared_ptr<DeviceTask>>;
+
+// Whether a task that waits runs in the turn of another.
+enum class Joining {
+  kJoins,
+  kPasses,  // no, and it does not mind if those behind it do
+  kStops    // no, and nobody behind it may either
+};
+
 // Work for the executor's thread.
 class DeviceTask {
  public:
   virtual ~DeviceTask() = default;
   virtual void run(DeviceExecutor& executor) noexcept = 0;
+
+  // Of the first task that waits: whether others may have a part of its turn. If so, `ask` follows
+  // for those that wait behind it, in their order, until one stops it. Under the executor's lock: no
+  // waiting, no calls of the device.
+  virtual bool begin_turn() { return false; }
+  virtual Joining ask(const DeviceTask& /*next*/) { return Joining::kStops; }
+  // Runs `turn`, two tasks or more, of which this is the first. `all_cancelled` is set once each of
+  // them is.
+  virtual void run_turn(DeviceExecutor& executor, const DeviceTasks& turn,
+                        const std::atomic<int32_t>& /*all_cancelled*/) noexcept {
+    for (const std::shared_ptr<DeviceTask>& task : turn) task->run(executor);
+  }
 
   std::atomic<int32_t> cancel{0};
   const void* owner = nullptr;  // whose tasks drop_all drops
@@ -57,6 +83,8 @@ class DeviceExecutor {
   SeDevice* device() const { return device_; }
   // Device pointers are pointers of this process.
   bool has_host_memory() const { return is_host_; }
+  // A row's bits never depend on the rows beside it, whatever a layer's options say.
+  bool is_batch_invariant() const { return is_batch_invariant_; }
 
   // body(backend, device, &status) → SeCode, as a failure. Nothing is called on a lost device.
   template <typename Body>
@@ -72,9 +100,9 @@ class DeviceExecutor {
   // Queues behind all tasks before it. Its `completions` hears kDone when it has run, and until then
   // somebody else holds the task too: it must not be destroyed on the executor's own thread.
   void submit(std::shared_ptr<DeviceTask> task);
-  // Takes a waiting task out, or asks the running one to stop.
+  // Takes a waiting task out, or asks a running one to stop.
   CancelResult cancel(const DeviceTask& task);
-  // Drops the owner's waiting tasks, stops its running one and returns when no thread holds any of
+  // Drops the owner's waiting tasks, stops its running ones and returns when no thread holds any of
   // them.
   void drop_all(const void* owner);
 
@@ -140,6 +168,15 @@ class DeviceExecutor {
 
   void enqueue(std::shared_ptr<DeviceTask> task, bool at_head);
   void thread_main();
+  // Waits where calls that will soon be made would find room in the next turn. Under the lock, which
+  // it gives up meanwhile.
+  void await_company(std::unique_lock<std::mutex>* lock);
+  bool has_room_for_more();
+  // The tasks of the next turn, out of the queue. Under the lock.
+  DeviceTasks take_turn();
+  // Under the lock.
+  template <typename IsMeant>
+  void stop(IsMeant&& is_meant);
   void end_busy() noexcept;
   void free_discarded(const Discarded& item) noexcept;
   Failure note(Failure failure);
@@ -150,13 +187,16 @@ class DeviceExecutor {
   const std::string device_id_;
   SeDevice* device_ = nullptr;
   bool is_host_ = false;
+  bool is_batch_invariant_ = false;
 
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::shared_ptr<DeviceTask>> queue_;
-  std::thread thread_;  // started by the first submit
-  DeviceTask* running_ = nullptr;
-  bool busy_ = false;  // the thread or an Exclusive has the device
+  std::thread thread_;                // started by the first submit
+  std::vector<DeviceTask*> running_;  // the tasks of the turn
+  std::atomic<int32_t> all_cancelled_{0};
+  std::chrono::steady_clock::duration last_turn_{0};  // what it took
+  bool busy_ = false;                                 // the thread or an Exclusive has the device
   int exclusive_waiting_ = 0;
   bool stop_ = false;
   std::vector<Discarded> discarded_;

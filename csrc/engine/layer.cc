@@ -1,5 +1,7 @@
 #include "engine/layer.h"
 
+#include <algorithm>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -8,6 +10,24 @@
 #include "engine/store_matrix.h"
 
 namespace sparse_experts::engine {
+
+namespace {
+
+// A row's bits do not depend on the rows beside it.
+bool keeps_rows_apart(const LayerDescription& description, const DeviceExecutor& executor) {
+  return description.routing.capacity == SE_CAPACITY_NONE &&
+         (executor.is_batch_invariant() || description.options.batch_invariant != 0);
+}
+
+int64_t joint_rows(const LayerDescription& description, const DeviceExecutor& executor) {
+  if (!keeps_rows_apart(description, executor)) return 0;
+  // Slots are numbered in 32 bits.
+  constexpr int64_t kMostSlots = std::numeric_limits<int32_t>::max();
+  return std::min(description.max_joint_rows,
+                  kMostSlots / std::max<int64_t>(1, description.routing.top_k));
+}
+
+}  // namespace
 
 std::shared_ptr<LayerState> LayerState::create(const LayerDescription& description,
                                                std::shared_ptr<DeviceExecutor> executor) {
@@ -26,6 +46,7 @@ LayerState::LayerState(const LayerDescription& description,
       dtype_(description.dtype),
       num_threads_(description.num_threads),
       options_(description.options),
+      max_joint_rows_(joint_rows(description, *executor_)),
       interleaved_(description.gate_up_interleaved) {}
 
 LayerState::~LayerState() {

@@ -31,6 +31,9 @@ class LayerState {
   SeLayer* opened() const { return opened_; }
   int32_t dtype() const { return dtype_; }
   int32_t num_threads() const { return num_threads_; }
+  // Rows that calls which run as one may have together; 0: each runs alone, because a row's bits may
+  // depend on the rows beside it, or because nobody wants it otherwise.
+  int64_t max_joint_rows() const { return max_joint_rows_; }
   uint64_t bytes() const { return arena_bytes_; }
 
   // Throws INVALID_ARGUMENT when the block has no such matrix.
@@ -100,6 +103,7 @@ class LayerState {
   std::vector<SeMatrixFormat> formats_;  // [0]: the dtype's own values, as the backend holds them
   const int32_t num_threads_;
   const SeLayerOptions options_;
+  const int64_t max_joint_rows_;
   const bool interleaved_;
   SeMoeLayer layer_ = {};
   SeLayer* opened_ = nullptr;

@@ -45,6 +45,7 @@ struct LayerDescription {
   bool gate_up_interleaved = false;
   int32_t num_threads = 0;
   SeLayerOptions options = {};
+  int64_t max_joint_rows = 0;  // of calls that run as one; 0: each runs alone
   std::vector<SeMatrixFormat>
       formats;  // 255 at most; that the backend holds, or the layer is refused
   std::vector<HeldMatrix> held;

@@ -52,8 +52,18 @@ Status validate_activation(const SeActivationSpec& spec) {
   return Status::ok();
 }
 
+bool is_share(double value) { return value > 0 && value <= 1; }
+
 Status validate_top_p(const SeSelectArgs& args) {
-  SE_CHECK_ARGUMENT(args.top_p > 0 && args.top_p <= 1, "select: top_p must be in (0, 1]");
+  SE_CHECK_ARGUMENT(args.row_top_p != nullptr || is_share(args.top_p),
+                    "select: top_p must be in (0, 1]");
+  return Status::ok();
+}
+
+// Arrays of a stage lie on the device: only a forward's are the host's.
+Status validate_row_top_p(const SeSelectArgs& args) {
+  for (int64_t row = 0; args.row_top_p != nullptr && row < args.num_tokens; ++row)
+    SE_CHECK_ARGUMENT(is_share(args.row_top_p[row]), "select: row_top_p must be in (0, 1]");
   return Status::ok();
 }
 
@@ -88,7 +98,8 @@ Status validate_layer(const SeMoeLayer& layer) {
 
 Status validate_forward(const SeForwardArgs& args) {
   if (!is_contract_checked() || args.replay != 0) return Status::ok();
-  return validate_top_p(args.select);
+  SE_RETURN_IF_ERROR(validate_top_p(args.select));
+  return validate_row_top_p(args.select);
 }
 
 Status validate_select(const SeRouting& routing, const SeSelectArgs& args) {

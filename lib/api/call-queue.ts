@@ -1,7 +1,8 @@
 /** The asynchronous calls of a layer, from their acceptance to their end: the bound, leases, copies, order and aborts. */
 
+import { onAbort } from '../block/abort.js'
 import { MoeError } from '../block/errors.js'
-import { CANCELLED, type LayerRuntime, type RuntimeCall } from '../devices/contract.js'
+import { CANCELLED, type CallTimes, type LayerRuntime, type RuntimeCall } from '../devices/contract.js'
 import { type Copies, CopyMemory, copyLarge } from './borrow.js'
 import { checkSignal, disposedError, type PreparedForward } from './forward-arguments.js'
 import { type Lease, leaseBuffers } from './leases.js'
@@ -47,13 +48,21 @@ export class CallQueue {
   /**
    * Runs a call to its end. Whatever happens, a signal that throws included, its memory is given back.
    *
-   * @param onFailure gets what a call that was accepted rejects with
+   * @param onFailure gets what a call rejects with that was accepted, or refused because the queue is full
    */
-  async run(prepared: PreparedForward, asked: unknown, onFailure: (reason: unknown) => void): Promise<void> {
+  async run(
+    prepared: PreparedForward,
+    asked: unknown,
+    onFailure: (reason: unknown) => void,
+  ): Promise<CallTimes> {
     const signal = checkSignal(asked)
     signal?.throwIfAborted()
     const { numTokens } = prepared.request
-    this.#checkRoom(numTokens)
+    const refusal = this.#refusal(numTokens)
+    if (refusal) {
+      onFailure(refusal)
+      throw refusal
+    }
     const lease = leaseBuffers(prepared.uses)
     this.#queuedTokens += numTokens
     let done!: () => void
@@ -69,10 +78,11 @@ export class CallQueue {
         this.#entering || copied
           ? await this.#enter(prepared, copied, lease, signal)
           : this.#runtime.forward(prepared.request)
-      await settled(call, signal)
+      const times = await settled(call, signal)
       lease.checkStillThere()
       const givenBack = copies?.giveBack(lease)
       if (this.#leaving || givenBack) await this.#leave(givenBack)
+      return times
     } catch (error) {
       const reason = reasonOf(error, lease, signal)
       onFailure(reason)
@@ -86,12 +96,12 @@ export class CallQueue {
     }
   }
 
-  #checkRoom(numTokens: number): void {
+  #refusal(numTokens: number): MoeError | null {
     const [queuedTokens, maxQueuedTokens] = [this.#queuedTokens, this.#maxQueuedTokens]
-    if (queuedTokens === 0 || queuedTokens + numTokens <= maxQueuedTokens) return
-    throw new MoeError(
+    if (queuedTokens === 0 || queuedTokens + numTokens <= maxQueuedTokens) return null
+    return new MoeError(
       'ERR_MOE_QUEUE_FULL',
-      `The queue holds ${queuedTokens} rows; ${numTokens} more exceed its ${maxQueuedTokens}`,
+      `The queue holds ${queuedTokens} rows; ${numTokens} more exceed its ${maxQueuedTokens}. Wait for a call to settle, answer with status 503, or raise maxQueuedTokens`,
       { details: { queuedTokens, maxQueuedTokens } },
     )
   }
@@ -142,20 +152,19 @@ function reasonOf(error: unknown, lease: Lease, signal: AbortSignal | undefined)
 }
 
 /** Waits for a call, which the signal cancels. It has ended when this returns or throws: nothing uses its memory any more. */
-async function settled(call: RuntimeCall, signal: AbortSignal | undefined): Promise<void> {
+async function settled(call: RuntimeCall, signal: AbortSignal | undefined): Promise<CallTimes> {
   if (!signal) return call.settled
-  const onAbort = () => call.cancel()
+  let stopListening: () => void
   try {
-    signal.addEventListener('abort', onAbort, { once: true })
-    if (signal.aborted) onAbort()
+    stopListening = onAbort(signal, () => call.cancel())
   } catch (error) {
     call.cancel()
     await call.settled.catch(() => {})
     throw error
   }
   try {
-    await call.settled
+    return await call.settled
   } finally {
-    signal.removeEventListener('abort', onAbort)
+    stopListening()
   }
 }

@@ -43,10 +43,10 @@ export interface ForwardOptions {
    */
   topK?: number | Uint8Array
   /**
-   * In (0, 1]: keep, per token, the fewest of the selected experts whose share of the selected routing weight reaches it (at least
-   * one), then renormalise the way the family does.
+   * In (0, 1], one figure, or one per row: keep, per token, the fewest of the selected experts whose share of the selected routing weight
+   * reaches it (at least one), then renormalise the way the family does. @defaultValue 1, which keeps all
    */
-  topP?: number
+  topP?: number | Float32Array
   /** Replays a recorded routing instead of running the gate. */
   routing?: RecordedRouting
   /** `[numTokens]`, for hash-routed layers (DeepSeek-V4). */
@@ -55,6 +55,11 @@ export interface ForwardOptions {
   routerInput?: HiddenStates
   /** Tokens per sequence, summing to numTokens, for families with expert capacity (Switch). @defaultValue one sequence */
   sequenceLengths?: Int32Array
+  /**
+   * Whose each row is, `[numTokens]`: numbers of the caller's own, such as of requests that share a batch. The result's `workOf` has the work of
+   * each; `Int32Array.from({ length: numTokens }, (_, row) => row)` gives it row by row.
+   */
+  rows?: Int32Array
   /** Written instead of a new array; type and shape of the hidden states. Must not overlap any input. */
   output?: HiddenStates
   /** Aborts a queued call at once and a running one between experts. Asynchronous calls only. */
@@ -68,6 +73,7 @@ const OPTION_KEYS = [
   'tokenIds',
   'routerInput',
   'sequenceLengths',
+  'rows',
   'output',
   'signal',
 ]
@@ -82,6 +88,8 @@ export interface PreparedForward {
   borrowed: Borrowed[]
   /** What the caller gets: its own output, or a new one of the input's type. */
   output: HiddenStates
+  /** Whose each row is, a copy. */
+  rows: Int32Array | null
   /** Memory to lease while the call is in flight. */
   uses: Use[]
   /** The call has failed: frees a new output. */
@@ -172,9 +180,10 @@ export function prepareForward(
   }
   const sequenceLengths = checkSequenceLengths(options.sequenceLengths, numTokens)
 
+  const rows = int32Option('rows', options.rows, numTokens)
   const callTopK = checkTopK(options.topK, topK, numTokens)
   if (isUint8Array(callTopK)) lease('topK', { array: callTopK })
-  const topP = checkTopP(options.topP)
+  const topP = checkTopP(options.topP, numTokens)
 
   const slots = numTokens * topK
   const replay = options.routing !== undefined
@@ -223,6 +232,7 @@ export function prepareForward(
     },
     borrowed,
     output,
+    rows: rows && allocate(Int32Array, rows),
     uses,
     discard: () => {
       if (options.output === undefined && output instanceof Tensor) output.dispose()

@@ -15,8 +15,10 @@ export interface ForwardResult<H extends HiddenStates = HiddenStates> {
   topkWeights: Float32Array
   /** Rows whose router logits or output were not finite; normally empty. */
   nonFiniteRows: Int32Array
-  /** What this call computed and read. */
+  /** What this call computed and read, as if it ran alone. */
   work: Work
+  /** With `options.rows`: the same for each owner of rows, as if its rows ran alone. */
+  workOf?: ReadonlyMap<number, Work>
 }
 
 /** Indices of the rows that are flagged. */

@@ -32,6 +32,17 @@ export interface LayerOptions {
    * cut in a way of their own, which costs them speed. @defaultValue false
    */
   batchInvariant?: boolean
+  /**
+   * Calls that wait for this layer run as one, each with the bits, the errors and the abort that it would have alone: each expert's weights
+   * are read once for all of them. They never do where a row's bits depend on the rows beside it: on 'cuda' without `batchInvariant`, in
+   * families with expert capacity, and on 'reference'. @defaultValue true
+   */
+  coalesce?: boolean
+  /**
+   * Rows that calls which run as one have together at most; a larger call runs alone. Scratch of such a forward is
+   * `explain(maxCoalescedTokens).workspaceBytes`, besides a copy of its rows. @defaultValue 256
+   */
+  maxCoalescedTokens?: number
   /** Rows that may wait or run at a time; a call beyond them rejects with ERR_MOE_QUEUE_FULL. @defaultValue 65536 */
   maxQueuedTokens?: number
 }
@@ -60,29 +71,45 @@ export interface LoadProgress {
   totalBytes: number
 }
 
-const LAYER_KEYS = ['device', 'dtype', 'weights', 'threads', 'batchInvariant', 'maxQueuedTokens']
+const LAYER_KEYS = [
+  ...['device', 'dtype', 'weights', 'threads', 'batchInvariant'],
+  ...['coalesce', 'maxCoalescedTokens', 'maxQueuedTokens'],
+]
+
+/**
+ * Within what a forward of the device reads each expert's weights for: more rows take their own time each, so a call would wait for others
+ * and gain nothing.
+ */
+const DEFAULT_MAX_COALESCED_TOKENS = 256
+
+/** Rows that calls which run as one have together; 0: each runs alone. */
+export function jointTokens({ coalesce = true, maxCoalescedTokens }: LayerOptions): number {
+  // The addon counts in 31 bits.
+  return coalesce ? Math.min(maxCoalescedTokens ?? DEFAULT_MAX_COALESCED_TOKENS, 2 ** 31 - 1) : 0
+}
 
 /** Options that {@link LayerOptions} names, and `more`. */
 export function checkLayerOptions(options: LayerOptions, more: readonly string[] = []): void {
   if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options)
   checkOptionKeys(options, [...LAYER_KEYS, ...more])
-  const { dtype, weights, threads, batchInvariant, maxQueuedTokens } = options
+  const { dtype, weights, threads, batchInvariant, coalesce, maxCoalescedTokens, maxQueuedTokens } = options
   if (weights !== undefined && !WEIGHTS_OPTIONS.includes(weights)) {
     throw invalidArgValue('weights', "'auto', 'stored', 'expand', 'int8' or 'int4'", weights)
   }
-  if (batchInvariant !== undefined && typeof batchInvariant !== 'boolean') {
-    throw invalidArgType('batchInvariant', 'a boolean', batchInvariant)
+  for (const [name, value] of Object.entries({ batchInvariant, coalesce })) {
+    if (value !== undefined && typeof value !== 'boolean') throw invalidArgType(name, 'a boolean', value)
   }
   if (dtype !== undefined && dtype !== 'auto' && !DTYPES.includes(dtype)) {
     throw invalidArgValue('dtype', "'auto', 'f32', 'f16' or 'bf16'", dtype)
   }
   for (const [name, value, least] of [
     ['threads', threads, 0],
+    ['maxCoalescedTokens', maxCoalescedTokens, 1],
     ['maxQueuedTokens', maxQueuedTokens, 1],
   ] as const) {
     if (value === undefined) continue
     if (typeof value !== 'number') throw invalidArgType(name, 'a number', value)
-    if (!Number.isInteger(value) || value < least)
+    if (!Number.isSafeInteger(value) || value < least)
       throw invalidArgValue(name, `an integer of at least ${least}`, value)
   }
 }

@@ -2,14 +2,14 @@
 
 import { channel } from 'node:diagnostics_channel'
 import type { MoeConfig, ResolvedMoeConfig } from '../block/config.js'
-import { countWork, type UnitCosts, unitCosts, type Work } from '../block/cost.js'
+import { countWork, countWorkOf, type UnitCosts, unitCosts, type Work } from '../block/cost.js'
 import type { DType } from '../block/dtype.js'
 import { invalidArgType, invalidArgValue, MoeError } from '../block/errors.js'
 import { resolveConfig } from '../block/resolve.js'
 import type { LayerWeightFormat } from '../block/weight-format.js'
 import type { MoeWeights } from '../block/weights.js'
 import { planLayer } from '../checkpoint/plan/layer.js'
-import type { LayerRuntime } from '../devices/contract.js'
+import type { CallTimes, LayerRuntime } from '../devices/contract.js'
 import { createRuntime, loadRuntime } from '../devices/create.js'
 import { chooseDevice } from '../devices/device.js'
 import { CallQueue } from './call-queue.js'
@@ -22,9 +22,15 @@ import {
 } from './forward-arguments.js'
 import { explainForward, type ForwardPlan } from './forward-plan.js'
 import { type ForwardResult, flaggedRows } from './forward-result.js'
-import { checkLayerOptions, checkLoadOptions, type LayerOptions, type LoadOptions } from './layer-options.js'
+import {
+  checkLayerOptions,
+  checkLoadOptions,
+  jointTokens,
+  type LayerOptions,
+  type LoadOptions,
+} from './layer-options.js'
+import { type LayerStats, StatsCounter } from './layer-stats.js'
 import { leaseBuffers } from './leases.js'
-import { type LayerStats, StatsCounter } from './metrics.js'
 
 /** Message on the `sparse-experts:forward` diagnostics channel. */
 export interface ForwardEvent {
@@ -34,9 +40,16 @@ export interface ForwardEvent {
   numTokens: number
   /** From the call to its end, waiting included. */
   durationMs: number
+  /** Of it, in the queue until the device began. With {@link runningMs} absent of calls that failed, were refused, or are synchronous. */
+  waitingMs?: number
+  /** Of it, on the device. What is left was copying, and waiting for a turn of the event loop. */
+  runningMs?: number
+  /** Rows that the device computed at once: this call's, and those of calls that ran as one with it. */
+  batchTokens?: number
   /** Absent when the call failed. */
   work?: Work
   nonFiniteRows?: number
+  /** What the call rejected with: a failure, `signal.reason`, or ERR_MOE_QUEUE_FULL of a call that was not accepted. */
   error?: unknown
 }
 
@@ -100,6 +113,7 @@ export class MoeLayer {
       weights: options.weights ?? 'auto',
       threads: options.threads ?? 0,
       batchInvariant: options.batchInvariant ?? false,
+      maxJointTokens: jointTokens(options),
       signal,
       onProgress,
     })
@@ -126,6 +140,7 @@ export class MoeLayer {
       weights: held,
       threads,
       batchInvariant,
+      maxJointTokens: jointTokens(options),
     })
     return new MoeLayer(runtime, options)
   }
@@ -151,16 +166,17 @@ export class MoeLayer {
   ): Promise<ForwardResult<H>> {
     const began = performance.now()
     const prepared = this.#prepare(hiddenStates, options)
+    let times: CallTimes
     try {
-      await this.#calls.run(prepared, options.signal, reason => {
+      times = await this.#calls.run(prepared, options.signal, reason => {
         this.#recordFailure(reason)
-        this.#publish(prepared.request.numTokens, began, undefined, undefined, reason)
+        this.#publish(prepared.request.numTokens, began, { error: reason })
       })
     } catch (error) {
       prepared.discard()
       throw error
     }
-    return this.#finish(prepared, began)
+    return this.#finish(prepared, began, times)
   }
 
   /**
@@ -184,7 +200,7 @@ export class MoeLayer {
         this.#runtime.forwardSync(prepared.request)
       } catch (error) {
         this.#recordFailure(error)
-        this.#publish(prepared.request.numTokens, began, undefined, undefined, error)
+        this.#publish(prepared.request.numTokens, began, { error })
         throw error
       } finally {
         lease.release()
@@ -193,7 +209,7 @@ export class MoeLayer {
       prepared.discard()
       throw error
     }
-    return this.#finish(prepared, began)
+    return this.#finish(prepared, began, null)
   }
 
   /** Counters since the layer was made, and what it holds now. */
@@ -247,21 +263,33 @@ export class MoeLayer {
     return prepareForward(this.config, this.dtype, this.device, hiddenStates, options)
   }
 
-  #finish<H extends HiddenStates>({ request, output }: PreparedForward, began: number): ForwardResult<H> {
+  #finish<H extends HiddenStates>(
+    { request, output, rows }: PreparedForward,
+    began: number,
+    times: CallTimes | null,
+  ): ForwardResult<H> {
     const { numTokens, topkIds, topkWeights, nonFinite, replay } = request
     const work = countWork(this.config, this.#unit, topkIds, numTokens, !replay, topkWeights)
     const nonFiniteRows = flaggedRows(nonFinite)
-    this.#stats.add(numTokens, work)
-    this.#publish(numTokens, began, work, nonFiniteRows.length)
-    return { output: output as H, numTokens, topkIds, topkWeights, nonFiniteRows, work }
+    this.#stats.add(numTokens, work, times)
+    this.#publish(numTokens, began, {
+      ...(times && { waitingMs: times.waitedMs, runningMs: times.ranMs, batchTokens: times.batchTokens }),
+      ...{ work, nonFiniteRows: nonFiniteRows.length },
+    })
+    const result = { output: output as H, numTokens, topkIds, topkWeights, nonFiniteRows, work }
+    if (!rows) return result
+    const workOf = countWorkOf(this.config, this.#unit, topkIds, rows, !replay, topkWeights)
+    return { ...result, workOf }
   }
 
   #recordFailure(error: unknown): void {
-    if (error instanceof MoeError && error.code === 'ERR_MOE_DEVICE_LOST') this.#failure ??= error
-    this.#stats.addFailure()
+    const code = error instanceof MoeError ? error.code : undefined
+    if (code === 'ERR_MOE_DEVICE_LOST') this.#failure ??= error as MoeError
+    if (code === 'ERR_MOE_QUEUE_FULL') this.#stats.addRejection()
+    else this.#stats.addFailure()
   }
 
-  #publish(numTokens: number, began: number, work?: Work, nonFiniteRows?: number, error?: unknown): void {
+  #publish(numTokens: number, began: number, outcome: Partial<ForwardEvent>): void {
     if (!forwardChannel.hasSubscribers) return
     const event: ForwardEvent = {
       layer: this,
@@ -269,9 +297,8 @@ export class MoeLayer {
       family: this.config.family,
       numTokens,
       durationMs: performance.now() - began,
+      ...outcome,
     }
-    if (work) Object.assign(event, { work, nonFiniteRows })
-    else event.error = error
     forwardChannel.publish(event)
   }
 }

@@ -1,7 +1,8 @@
 /** Checks of the arguments that `forward` and `selectExperts` have in common: top-k, top-p, sequence lengths. */
 
+import { allocate } from '../block/allocate.js'
 import { invalidArgShape, invalidArgType, invalidArgValue } from '../block/errors.js'
-import { isInt32Array, isUint8Array } from '../block/typed-arrays.js'
+import { isFloat32Array, isInt32Array, isUint8Array } from '../block/typed-arrays.js'
 import { checkBuffer } from './leases.js'
 
 /** An optional Int32Array of `length`, or of any. */
@@ -48,9 +49,18 @@ export function checkSequenceLengths(value: unknown, numTokens: number): Int32Ar
   return lengths
 }
 
-/** In (0, 1]; 1 where absent. */
-export function checkTopP(value: unknown = 1): number {
-  if (typeof value !== 'number') throw invalidArgType('topP', 'a number', value)
+/** In (0, 1], for every row or per row, as the copy that a call keeps; 1 where absent. */
+export function checkTopP(value: unknown, numTokens: number): number | Float64Array {
+  if (value === undefined) return 1
+  if (typeof value === 'number') return checkShare(value)
+  if (!isFloat32Array(value)) throw invalidArgType('topP', 'a number or a Float32Array', value)
+  checkBuffer('topP', value)
+  if (value.length !== numTokens) throw invalidArgShape('topP', `[${numTokens}]`, `${value.length} elements`)
+  value.forEach(checkShare)
+  return allocate(Float64Array, value)
+}
+
+function checkShare(value: number): number {
   if (!(value > 0 && value <= 1)) throw invalidArgValue('topP', 'a number in (0, 1]', value)
   return value
 }

@@ -28,7 +28,7 @@ export interface Dispatch {
 /** Options of {@link selectExperts}, as in `ForwardOptions`. */
 export interface SelectOptions {
   topK?: number | Uint8Array
-  topP?: number
+  topP?: number | Float32Array
   tokenIds?: Int32Array
   sequenceLengths?: Int32Array
 }
@@ -167,7 +167,7 @@ export function selectExperts(
   const call = {
     tokenIds,
     topK: checkTopK(options.topK, resolved.topK, numTokens),
-    topP: checkTopP(options.topP),
+    topP: checkTopP(options.topP, numTokens),
     sequenceLengths: checkSequenceLengths(options.sequenceLengths, numTokens),
   }
   if (resolved.hashRouted && !tokenIds)

@@ -100,6 +100,42 @@ export function countWork(
   }
 }
 
+/**
+ * The work of each owner of rows, as if its rows had run alone: the FLOPs of all owners sum to those of the call, and their weight bytes to more
+ * where they share experts.
+ *
+ * @param rows `[numTokens]`, the owner of each row
+ */
+export function countWorkOf(
+  config: ResolvedMoeConfig,
+  unit: UnitCosts,
+  topkIds: Int32Array,
+  rows: Int32Array,
+  gateRan: boolean,
+  topkWeights: Float32Array,
+): Map<number, Work> {
+  const { topK } = config
+  const rowsOf = new Map<number, number[]>()
+  for (let row = 0; row < rows.length; row++) {
+    const own = rowsOf.get(rows[row]!)
+    if (own) own.push(row)
+    else rowsOf.set(rows[row]!, [row])
+  }
+  const workOf = new Map<number, Work>()
+  for (const [owner, own] of rowsOf) {
+    const [ids, weights] = [
+      allocate(Int32Array, own.length * topK),
+      allocate(Float32Array, own.length * topK),
+    ]
+    for (const [i, row] of own.entries()) {
+      ids.set(topkIds.subarray(row * topK, (row + 1) * topK), i * topK)
+      weights.set(topkWeights.subarray(row * topK, (row + 1) * topK), i * topK)
+    }
+    workOf.set(owner, countWork(config, unit, ids, own.length, gateRan, weights))
+  }
+  return workOf
+}
+
 /** Distinct experts that `numTokens` tokens hit when routing is uniform: E (1 − (1 − k/E)^T). */
 export function expectedExperts(numExperts: number, topK: number, numTokens: number): number {
   return numExperts * (1 - (1 - Math.min(topK, numExperts) / numExperts) ** numTokens)

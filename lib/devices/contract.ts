@@ -26,8 +26,8 @@ export interface ForwardRequest {
   readonly tokenIds: Int32Array | null
   /** Experts kept for every row, or per row `[T]`. */
   readonly topK: number | Uint8Array
-  /** In (0, 1]; 1 keeps all. */
-  readonly topP: number
+  /** In (0, 1], for every row, or per row `[T]`; 1 keeps all. */
+  readonly topP: number | Float64Array
   /** Tokens per sequence, summing to T; null: one sequence. Read by capacity families only. */
   readonly sequenceLengths: Int32Array | null
   /** Bits of {@link IN_PLACE}: arrays whose memory nobody can take away while the call runs. All others are copied. */
@@ -54,10 +54,22 @@ export interface ArrayCopy {
 /** Arrays that only the library holds, or that lie in shared memory. */
 export const IN_PLACE = { hidden: 1, routerInput: 2, output: 4 } as const
 
+/** How a call ran. */
+export interface CallTimes {
+  /** From its acceptance until it began. */
+  waitedMs: number
+  /** Until its results were there. */
+  ranMs: number
+  /** Rows that ran with it in one forward of the device, its own included. */
+  batchTokens: number
+  /** The first call of that forward. */
+  isFirst: boolean
+}
+
 /** A forward under way. */
 export interface RuntimeCall {
   /** Resolves when all outputs are written; rejects with a MoeError, or with {@link CANCELLED} after {@link cancel}. */
-  readonly settled: Promise<void>
+  readonly settled: Promise<CallTimes>
   /**
    * `dropped`: it had not begun, no buffer will be touched, and `settled` rejects at once; `stopping`: it stops between experts and
    * then rejects; `done`: too late.
@@ -167,7 +179,7 @@ export interface StageRuntime {
     call: {
       tokenIds: Int32Array | null
       topK: number | Uint8Array
-      topP: number
+      topP: number | Float64Array
       sequenceLengths: Int32Array | null
     },
   ): { topkIds: Stored<Int32Array>; topkWeights: Stored<Float32Array> }

@@ -23,6 +23,8 @@ export interface LoadRuntimeOptions {
   /** 0: all of the device's. */
   threads: number
   batchInvariant: boolean
+  /** Rows of waiting calls that run as one; 0: each call runs alone. */
+  maxJointTokens: number
   signal?: AbortSignal
   onProgress?: (progress: { loadedBytes: number; totalBytes: number }) => void
 }
@@ -32,7 +34,7 @@ export async function loadRuntime(
   device: ChosenDevice,
   plan: LayerPlan,
   dtype: DType,
-  { weights, threads, batchInvariant, signal, onProgress }: LoadRuntimeOptions,
+  { weights, threads, batchInvariant, maxJointTokens, signal, onProgress }: LoadRuntimeOptions,
 ): Promise<LayerRuntime> {
   const { totalBytes } = plan
   for (const notice of plan.notices) log('warn', notice)
@@ -69,6 +71,7 @@ export async function loadRuntime(
       weights,
       threads,
       batchInvariant,
+      maxJointTokens,
       signal,
       onProgress: matrixBytes => {
         loadedBytes = readBytes + matrixBytes
@@ -97,7 +100,7 @@ export function createRuntime(
   config: ResolvedMoeConfig,
   asked: 'auto' | DType,
   weights: MoeWeights,
-  options: { weights: WeightsOption; threads: number; batchInvariant: boolean },
+  options: { weights: WeightsOption; threads: number; batchInvariant: boolean; maxJointTokens: number },
 ): LayerRuntime {
   const dtype = asked === 'auto' ? storedDtype(weights) : asked
   if (!device.addon) return ReferenceLayerRuntime.fromWeights(config, dtype, weights, options.weights)

@@ -17,8 +17,8 @@ import { layerTensors } from './tensors.js'
 export interface ReferenceForwardOptions {
   /** Experts kept per token: one figure, or one per row `[T]`. @defaultValue config.topK */
   topK?: number | Uint8Array
-  /** In (0, 1]. @defaultValue 1 */
-  topP?: number
+  /** In (0, 1], one figure, or one per row `[T]`. @defaultValue 1 */
+  topP?: number | Float32Array
   /** A recorded routing, `[T, K]` each, −1 for no expert; the gate does not run. */
   routing?: { topkIds: ArrayLike<number>; topkWeights: ArrayLike<number> }
   /** `[T]`, for hash-routed rules. */

@@ -8,7 +8,7 @@ import { queueOrder } from './capacity.js'
 import { slotWeights } from './compute-budget.js'
 import type { Numbers } from './matrix.js'
 import { scoresOf, softcap, softmax, topIndices } from './scores.js'
-import { groupScores, maskGroups, rankExperts, type SelectCall, selectionScores } from './select.js'
+import { groupScores, maskGroups, rankExperts, type SelectCall, selectionScores, shareOf } from './select.js'
 import { sparsemixer } from './sparsemixer.js'
 import {
   checkSelectCall,
@@ -115,7 +115,8 @@ function topPGap(
   limit: number,
   token: number,
 ): number {
-  if (call.topP >= 1 || limit === 0) return Number.POSITIVE_INFINITY
+  const topP = shareOf(call, token)
+  if (topP >= 1 || limit === 0) return Number.POSITIVE_INFINITY
   const { values } = rankExperts(logits, routing, vectors, call.tokenIds?.[token] ?? null)
   const weights = slotWeights(routing, values.slice(0, limit))
   const total = weights.reduce((a, b) => a + b, 0)
@@ -124,8 +125,8 @@ function topPGap(
   let reached = 0
   for (const [i, share] of falling.entries()) {
     reached += share
-    gap = Math.min(gap, Math.abs(reached - call.topP))
-    if (reached < call.topP) continue
+    gap = Math.min(gap, Math.abs(reached - topP))
+    if (reached < topP) continue
     if (i + 1 < falling.length) gap = Math.min(gap, share - falling[i + 1]!)
     break
   }

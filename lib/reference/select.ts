@@ -84,10 +84,15 @@ export interface SelectCall {
   tokenIds: ArrayLike<number> | null
   /** Experts kept for every row, or per row `[T]`. */
   topK: number | Uint8Array
-  /** In (0, 1]; 1 keeps all. */
-  topP: number
+  /** In (0, 1], for every row, or per row `[T]`; 1 keeps all. */
+  topP: number | Float64Array
   /** Tokens per sequence, for capacity rules; null: one sequence. */
   sequenceLengths: ArrayLike<number> | null
+}
+
+/** `topP` of a row. */
+export function shareOf({ topP }: SelectCall, token: number): number {
+  return typeof topP === 'number' ? topP : topP[token]!
 }
 
 /** Where the result goes. T tokens, K = topK. */
@@ -139,7 +144,7 @@ export class Selector {
     }
     const ranking = rankExperts(logits, this.routing, this.vectors, this.call.tokenIds?.[token] ?? null)
     const limit = typeof this.call.topK === 'number' ? this.call.topK : this.call.topK[token]!
-    const slots = keptSlots(this.routing, ranking.values, limit, this.call.topP)
+    const slots = keptSlots(this.routing, ranking.values, limit, shareOf(this.call, token))
     const kept = { slots, ids: slots.map(s => ranking.ids[s]!), values: slots.map(s => ranking.values[s]!) }
     if (this.routing.capacity) {
       this.waiting[token] = kept

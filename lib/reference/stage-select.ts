@@ -10,7 +10,7 @@ import {
 } from '../block/errors.js'
 import { resolveRoutingConfig } from '../block/resolve.js'
 import type { ResolvedRouting, RoutingConfig } from '../block/routing.js'
-import { isUint8Array } from '../block/typed-arrays.js'
+import { isFloat32Array, isUint8Array } from '../block/typed-arrays.js'
 import { checkInteger, checkIntegers, checkNumbers } from './arguments.js'
 import { drain, type Numbers } from './matrix.js'
 import { flaggedRows, type SelectCall, Selector } from './select.js'
@@ -19,8 +19,8 @@ import { flaggedRows, type SelectCall, Selector } from './select.js'
 export interface ReferenceSelectOptions {
   /** Experts kept per token: one figure, or one per row `[T]`. @defaultValue routing.topK */
   topK?: number | Uint8Array
-  /** In (0, 1]: the fewest of those kept whose share of their weight reaches it. @defaultValue 1 */
-  topP?: number
+  /** In (0, 1], one figure, or one per row `[T]`: the fewest of those kept whose share of their weight reaches it. @defaultValue 1 */
+  topP?: number | Float32Array
   /** `[T]`, for hash-routed rules. */
   tokenIds?: ArrayLike<number>
   /** Tokens per sequence, summing to T; for capacity rules. @defaultValue one sequence */
@@ -45,8 +45,15 @@ export function checkSelectCall(
     if (above !== undefined)
       throw invalidArgValue('options.topK', `integers from 0 to ${routing.topK}`, above)
   }
-  if (typeof topP !== 'number') throw invalidArgType('options.topP', 'a number', topP)
-  if (!(topP > 0 && topP <= 1)) throw invalidArgValue('options.topP', 'a number in (0, 1]', topP)
+  const shares = typeof topP === 'number' ? [topP] : topP
+  if (shares === topP) {
+    if (!isFloat32Array(topP)) throw invalidArgType('options.topP', 'a number or a Float32Array', topP)
+    if (topP.length !== numTokens)
+      throw invalidArgShape('options.topP', `${numTokens} rows`, `${topP.length}`)
+  }
+  const outside = Array.from(shares).find(share => !(share > 0 && share <= 1))
+  if (outside !== undefined)
+    throw invalidArgValue('options.topP', 'a number in (0, 1], or one for each row', outside)
   if (tokenIds !== null) checkIntegers('options.tokenIds', tokenIds)
   if (sequenceLengths !== null) checkIntegers('options.sequenceLengths', sequenceLengths)
   if (routing.hashRouted && !tokenIds) throw missingInput('options.tokenIds', 'the rule is hash-routed')
@@ -59,7 +66,7 @@ export function checkSelectCall(
     if (sum !== numTokens)
       throw invalidArgShape('options.sequenceLengths', `lengths that sum to ${numTokens}`, `${sum}`)
   }
-  return { topK, topP, tokenIds, sequenceLengths }
+  return { topK, topP: typeof topP === 'number' ? topP : Float64Array.from(topP), tokenIds, sequenceLengths }
 }
 
 /** Rows of `[T, R]` logits. */

@@ -1,6 +1,7 @@
 /** What `forward` promises its callers: results, types, errors, order, queue, abort, buffers. */
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { getEventListeners } from 'node:events'
 import { describe, expect, it } from 'vitest'
 import { devices, type ForwardEvent, MoeLayer, Tensor } from '../../lib/index.js'
 import { allDevices, nativeDevices } from '../helpers/devices.js'
@@ -134,6 +135,9 @@ describe.each(allDevices)('forward on %s', device => {
       [hidden, { topK: new Uint8Array(6).fill(4) }, 'ERR_MOE_INVALID_ARG_VALUE', RangeError],
       [hidden, { topP: 0 }, 'ERR_MOE_INVALID_ARG_VALUE', RangeError],
       [hidden, { topP: Number.NaN }, 'ERR_MOE_INVALID_ARG_VALUE', RangeError],
+      [hidden, { topP: [0.5] }, 'ERR_MOE_INVALID_ARG_TYPE', TypeError],
+      [hidden, { topP: new Float32Array(5).fill(1) }, 'ERR_MOE_INVALID_ARG_SHAPE', RangeError],
+      [hidden, { topP: new Float32Array(6) }, 'ERR_MOE_INVALID_ARG_VALUE', RangeError],
       [hidden, { output: new Float32Array(3) }, 'ERR_MOE_INVALID_ARG_SHAPE', RangeError],
       [hidden, { output: new Uint16Array(hidden.length) }, 'ERR_MOE_INVALID_ARG_TYPE', TypeError],
       [hidden, { sequenceLengths: Int32Array.of(5) }, 'ERR_MOE_INVALID_ARG_SHAPE', RangeError],
@@ -198,8 +202,10 @@ describe.each(allDevices)('forward on %s', device => {
     const refused = await layer.forward(hidden.subarray(0, 32)).catch(error => error)
     expect(refused.code).toBe('ERR_MOE_QUEUE_FULL')
     expect(refused.details).toEqual({ queuedTokens: 12, maxQueuedTokens: 12 })
+    expect(layer.stats()).toMatchObject({ rejectedCalls: 1, failedCalls: 0, queueDepth: 2 })
     await Promise.all(accepted)
     await layer.forward(hidden)
+    expect(layer.stats()).toMatchObject({ calls: 3, rejectedCalls: 1, failedCalls: 0, tokens: 18 })
   })
 
   it('drops a queued call at once when it is aborted, with the reason untouched', async () => {
@@ -250,20 +256,78 @@ describe.each(allDevices)('forward on %s', device => {
   })
 
   it('publishes on sparse-experts:forward', async () => {
-    const { layer, hidden } = tinyLayer(options)
+    const { layer, hidden } = tinyLayer({ ...options, maxQueuedTokens: 6 })
     using _ = layer
     const events: ForwardEvent[] = []
     const listen = (message: unknown) => events.push(message as ForwardEvent)
     subscribe('sparse-experts:forward', listen)
     try {
-      await layer.forward(hidden)
+      const running = layer.forward(hidden)
+      await layer.forward(hidden).catch(() => {})
+      await running
+      layer.forwardSync(hidden)
     } finally {
       unsubscribe('sparse-experts:forward', listen)
     }
-    expect(events).toHaveLength(1)
-    expect(events[0]).toMatchObject({ device, family: 'tiny', numTokens: 6, nonFiniteRows: 0 })
-    expect(events[0]!.work!.flops).toBeGreaterThan(0)
-    expect(events[0]!.durationMs).toBeGreaterThan(0)
+    expect(events).toHaveLength(3)
+    const [refused, finished, synchronous] = events
+    expect(refused).toMatchObject({ numTokens: 6, error: { code: 'ERR_MOE_QUEUE_FULL' } })
+    expect(refused).not.toHaveProperty('work')
+    expect(finished).toMatchObject({ device, family: 'tiny', numTokens: 6, batchTokens: 6, nonFiniteRows: 0 })
+    expect(finished!.work!.flops).toBeGreaterThan(0)
+    expect(finished!.runningMs).toBeGreaterThan(0)
+    expect(finished!.waitingMs! + finished!.runningMs!).toBeLessThanOrEqual(finished!.durationMs)
+    expect(synchronous!.work).toEqual(finished!.work)
+    expect(synchronous).not.toHaveProperty('waitingMs')
+  })
+
+  it('says what the rows of each owner took', async () => {
+    const { layer, hidden } = tinyLayer(options)
+    using _ = layer
+    const row = (t: number) => hidden.slice(t * 32, (t + 1) * 32)
+    const owners = Int32Array.of(7, -1, 7, 2 ** 31 - 1, -1, 7)
+    const { work, workOf } = await layer.forward(hidden, { rows: owners, topP: 0.8 })
+    expect([...workOf!.keys()].sort()).toEqual([-1, 2 ** 31 - 1, 7].sort())
+    for (const owner of new Set(owners)) {
+      const rows = [...owners.keys()].filter(t => owners[t] === owner)
+      const own = Float32Array.from(rows.flatMap(t => [...row(t)]))
+      expect(workOf!.get(owner)).toEqual(layer.forwardSync(own, { topP: 0.8 }).work)
+    }
+    const sum = [...workOf!.values()].reduce((flops, of) => flops + of.flops, 0)
+    expect(sum).toBe(work.flops)
+    expect((await layer.forward(hidden)).workOf).toBeUndefined()
+    await expect(layer.forward(hidden, { rows: new Int32Array(5) })).rejects.toEqual(
+      code('ERR_MOE_INVALID_ARG_SHAPE'),
+    )
+    await expect(layer.forward(hidden, { rows: [1] as never })).rejects.toEqual(
+      code('ERR_MOE_INVALID_ARG_TYPE'),
+    )
+  })
+
+  it('shares a signal among many calls without a warning, and aborts all of them', async () => {
+    const { layer, hidden } = tinyLayer(options)
+    using _ = layer
+    const warnings: Error[] = []
+    const listen = (warning: Error) => warnings.push(warning)
+    process.on('warning', listen)
+    const controller = new AbortController()
+    const { signal } = controller
+    const reason = new Error('enough')
+    try {
+      await Promise.all(Array.from({ length: 50 }, () => layer.forward(hidden, { signal })))
+      expect(getEventListeners(signal, 'abort')).toHaveLength(0)
+      const calls = Array.from({ length: 50 }, () => layer.forward(hidden, { signal }))
+      expect(getEventListeners(signal, 'abort').length).toBeLessThanOrEqual(1)
+      controller.abort(reason)
+      for (const outcome of await Promise.allSettled(calls))
+        if (outcome.status === 'rejected') expect(outcome.reason).toBe(reason)
+      // Warnings are told in a later turn.
+      await new Promise(resolve => setImmediate(resolve))
+    } finally {
+      process.off('warning', listen)
+    }
+    expect(warnings).toEqual([])
+    expect(layer.stats().queueDepth).toBe(0)
   })
 
   it('explains what a forward takes', () => {

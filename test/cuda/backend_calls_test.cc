@@ -111,10 +111,12 @@ TEST_CASE("routing arguments") {
   routing.vocab_size = 20;
   std::vector<int32_t> token_ids = {19, 0, 3, 7, 7, 11, 2, 1, 5};
   std::vector<uint8_t> row_top_k = {3, 0, 1, 2, 3, 3, 0, 1, 2};
+  const std::vector<double> row_top_p = {1, 0.5, 0.9, 1, 0.4, 0.7, 1, 0.2, 0.6};
   const std::vector<char> hidden = random_hidden(&fixture, 9);
   ForwardCall call(fixture, hidden, SE_F32);
   call.args.select.token_ids = token_ids.data();
   call.args.select.row_top_k = row_top_k.data();
+  call.args.select.row_top_p = row_top_p.data();
   {
     const DeviceLayer layer(device, fixture.layer);
     for (int run = 0; run < 3; ++run) {  // the third replays a graph with another row_top_k

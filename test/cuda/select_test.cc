@@ -31,6 +31,7 @@ struct Call {
   std::vector<int32_t> token_ids;
   std::vector<uint8_t> row_top_k;
   int64_t call_top_k = 0;
+  std::vector<double> row_top_p;
   double top_p = 1;
   // The logits as splits to add; empty: `logits` is the one split.
   std::vector<float> partials;
@@ -87,6 +88,7 @@ bool run_select(const Call& call, const DeviceLimits& limits, const std::string&
   const DeviceArray<int32_t> hash_table(call.hash_table);
   const DeviceArray<int32_t> token_ids(call.token_ids);
   const DeviceArray<uint8_t> row_top_k(call.row_top_k);
+  const DeviceArray<double> row_top_p(call.row_top_p);
   const DeviceArray<int32_t> ids(num_slots + kGuard);
   const DeviceArray<float> weights(num_slots + kGuard);
   const DeviceArray<uint8_t> flags(call.num_tokens + kGuard);
@@ -102,6 +104,7 @@ bool run_select(const Call& call, const DeviceLimits& limits, const std::string&
   args.token_ids = or_null(token_ids);
   args.row_top_k = or_null(row_top_k);
   args.call_top_k = call.call_top_k;
+  args.row_top_p = or_null(row_top_p);
   args.top_p = call.top_p;
   args.topk_ids = ids;
   args.topk_weights = weights;
@@ -145,6 +148,7 @@ OracleRouting oracle_of(const Call& call) {
   args.token_ids = pointer(call.token_ids);
   args.row_top_k = pointer(call.row_top_k);
   args.call_top_k = call.call_top_k;
+  args.row_top_p = pointer(call.row_top_p);
   args.top_p = call.top_p;
   return oracle_select(routing, args, to_doubles(call.logits));
 }
@@ -412,6 +416,8 @@ TEST_CASE("top_k and top_p") {
           call.row_top_k.clear();
           call.call_top_k = random.below(top_k + 1);
           check_call(call, limits, name_of(call, "call_top_k, top_p " + std::to_string(top_p)));
+          for (int64_t t = 0; t < 9; ++t) call.row_top_p.push_back(t % 2 == 0 ? top_p : 1);
+          check_call(call, limits, name_of(call, "top_p per row " + std::to_string(top_p)));
         }
       }
     }

@@ -260,6 +260,7 @@ describe.skipIf('error' in native)('load', () => {
       weights: 'expand' as const,
       threads: 0,
       batchInvariant: false,
+      maxJointTokens: 256,
     }
     const vectors = { routerWeight: test.routerWeight }
     const progress: number[] = []

@@ -14,6 +14,7 @@ std::atomic<Stub*> latest{nullptr};
 
 struct StubLayer {
   Stub* stub;
+  int64_t top_k;
 };
 
 Stub& of(SeDevice* device) { return *reinterpret_cast<Stub*>(device); }
@@ -66,6 +67,7 @@ struct StubCalls {
     if (index < 0 || index > 1) return Stub::report(SE_INVALID_ARGUMENT, status);
     info->kind = SE_KIND_GPU;
     info->is_host = stub->is_host ? 1 : 0;
+    info->is_batch_invariant = stub->is_batch_invariant ? 1 : 0;
     return stub->enter(Call::kDeviceInfo, status);
   }
 
@@ -175,12 +177,12 @@ struct StubCalls {
     return of(device).workspace_bytes * static_cast<uint64_t>(num_tokens);
   }
 
-  static int32_t layer_open(SeDevice* device, const SeMoeLayer* /*layer*/,
+  static int32_t layer_open(SeDevice* device, const SeMoeLayer* layer,
                             const SeLayerOptions* /*options*/, SeLayer** opened, SeStatus* status) {
     const int32_t code = of(device).enter(Call::kLayerOpen, status);
     if (code != SE_OK) return code;
     ++of(device).open_layers_;
-    *opened = reinterpret_cast<SeLayer*>(new StubLayer{&of(device)});
+    *opened = reinterpret_cast<SeLayer*>(new StubLayer{&of(device), layer->routing.top_k});
     return SE_OK;
   }
 
@@ -212,9 +214,48 @@ struct StubCalls {
       pause_briefly();
     }
     --stub.forwards_running_;
+    if (result == SE_OK) {
+      stub.note_rows(args->select.num_tokens);
+      if (args->output.data != nullptr)
+        result = compute(*args, reinterpret_cast<StubLayer*>(layer)->top_k);
+    }
     return Stub::report(result, status);
   }
+
+  // Results that say of each row what it was computed from; a negative token id is refused.
+  static int32_t compute(const SeForwardArgs& args, int64_t top_k) {
+    const SeSelectArgs& select = args.select;
+    const int64_t hidden_size = args.hidden.shape[1];
+    for (int64_t t = 0; t < select.num_tokens; ++t)
+      if (select.token_ids != nullptr && select.token_ids[t] < 0) return SE_INVALID_ARGUMENT;
+    for (int64_t t = 0; t < select.num_tokens; ++t) {
+      const auto* hidden = static_cast<const float*>(args.hidden.data) + t * hidden_size;
+      auto* output = static_cast<float*>(args.output.data) + t * hidden_size;
+      const auto kept = select.row_top_k != nullptr ? select.row_top_k[t] : select.call_top_k;
+      const double share = select.row_top_p != nullptr ? select.row_top_p[t] : select.top_p;
+      for (int64_t k = 0; k < top_k && args.replay == 0; ++k) {
+        select.topk_ids[t * top_k + k] = static_cast<int32_t>(kept * 10 + k);
+        select.topk_weights[t * top_k + k] = static_cast<float>(share);
+      }
+      for (int64_t h = 0; h < hidden_size; ++h) output[h] = 2 * hidden[h];
+      if (args.router_input.data != nullptr)
+        output[0] += static_cast<const float*>(args.router_input.data)[t * hidden_size];
+      if (args.replay != 0) output[0] += select.topk_weights[t * top_k];
+      select.non_finite[t] = hidden[0] < 0 ? 1 : 0;
+    }
+    return SE_OK;
+  }
 };
+
+void Stub::note_rows(int64_t rows) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  rows_.push_back(rows);
+}
+
+std::vector<int64_t> Stub::rows() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return rows_;
+}
 
 const SeBackend* Stub::table() {
   static const SeBackend backend = [] {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include "abi/backend.h"
 
@@ -41,6 +42,7 @@ class Stub {
 
   std::atomic<bool> is_lost{false};  // every call fails with SE_DEVICE_LOST
   std::atomic<bool> is_host{true};
+  std::atomic<bool> is_batch_invariant{true};
   std::atomic<uint64_t> memory_limit{UINT64_MAX};
   std::atomic<int64_t> granule{0};
   std::atomic<bool> holds_matrices{true};
@@ -58,6 +60,8 @@ class Stub {
   int open_layers() const { return open_layers_.load(); }
   int forwards_running() const { return forwards_running_.load(); }
   int most_forwards_at_once() const { return most_forwards_.load(); }
+  // Rows of each forward that ended well, in their order.
+  std::vector<int64_t> rows();
   // Anything that no caller may do: freeing what is not held or with another size, a second close,
   // rows that break a granule.
   int breaches() const { return breaches_.load(); }
@@ -66,8 +70,10 @@ class Stub {
   friend struct StubCalls;
   int32_t enter(Call call, SeStatus* status);
   static int32_t report(int32_t code, SeStatus* status);
+  void note_rows(int64_t rows);
 
   std::mutex mutex_;
+  std::vector<int64_t> rows_;
   std::map<void*, uint64_t> blocks_;
   std::array<std::atomic<int>, static_cast<size_t>(Call::kNumCalls)> calls_{};
   std::array<std::atomic<int>, static_cast<size_t>(Call::kNumCalls)> failing_call_;

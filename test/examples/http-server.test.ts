@@ -87,7 +87,7 @@ const bodyOf = async (response: Response) => (await response.json()) as Body
 
 async function metric(name: string): Promise<number> {
   const text = await (await ask('/metrics')).text()
-  return Number(new RegExp(`^sparse_experts_${name}\\{.*\\} (\\S+)$`, 'm').exec(text)?.[1])
+  return Number(new RegExp(`^${name}(?:\\{.*\\})? (\\S+)$`, 'm').exec(text)?.[1])
 }
 
 describe('http-server', () => {
@@ -133,24 +133,27 @@ describe('http-server', () => {
     const refused = (await Promise.all(burst)).find(response => response.status === 503)!
     expect(refused.headers.get('retry-after')).toBe('1')
     expect((await bodyOf(refused)).error.code).toBe('ERR_MOE_QUEUE_FULL')
+    expect(await metric('sparse_experts_request_rejected_total')).toBe(
+      statuses.filter(status => status === 503).length,
+    )
     expect((await batch()).status).toBe(200)
-    expect(await metric('tokens_total')).toBeGreaterThanOrEqual(MAX_QUEUED)
+    expect(await metric('sparse_experts_tokens_total')).toBeGreaterThanOrEqual(MAX_QUEUED)
   })
 
   it('bounds what all connections hold together', async () => {
-    expect(await metric('held_bytes')).toBe(0)
+    expect(await metric('http_held_bytes')).toBe(0)
     const [numUploads, size] = [4, 16]
     const uploads = Array.from({ length: numUploads }, () => stalledUpload(size))
     // Each byte counts with its copies.
     const held = 3 * numUploads * size * 2 ** 20
-    await vi.waitFor(async () => expect(await metric('held_bytes')).toBe(held), WAIT)
+    await vi.waitFor(async () => expect(await metric('http_held_bytes')).toBe(held), WAIT)
     const refused = await binary(new Float32Array((MAX_HELD_MIB * 2 ** 20 - held) / 3 + hiddenSize))
     expect(refused.status).toBe(503)
     expect(refused.headers.get('retry-after')).toBe('1')
     expect((await bodyOf(refused)).error.code).toBe('OVERLOADED')
     expect((await ask('/health')).status).toBe(200)
     for (const upload of uploads) upload.destroy()
-    await vi.waitFor(async () => expect(await metric('held_bytes')).toBe(0), WAIT)
+    await vi.waitFor(async () => expect(await metric('http_held_bytes')).toBe(0), WAIT)
     expect((await binary(new Float32Array(hiddenSize))).status).toBe(200)
   })
 
@@ -188,7 +191,7 @@ describe('http-server', () => {
   })
 
   it('aborts the call of a client that goes away', async () => {
-    const before = await metric('failed_calls_total')
+    const before = await metric('sparse_experts_request_failure_total')
     const states = randomHiddenStates(LONG, hiddenSize, 3)
     const call = request(`${url}/forward`, {
       method: 'POST',
@@ -196,15 +199,18 @@ describe('http-server', () => {
     })
     call.on('error', () => {})
     call.end(new Uint8Array(states.buffer))
-    await vi.waitFor(async () => expect(await metric('queue_calls')).toBe(1), WAIT)
+    await vi.waitFor(async () => expect(await metric('sparse_experts_num_requests')).toBe(1), WAIT)
     call.destroy()
-    await vi.waitFor(async () => expect(await metric('failed_calls_total')).toBe(before + 1), WAIT)
-    expect(await metric('queue_calls')).toBe(0)
+    await vi.waitFor(
+      async () => expect(await metric('sparse_experts_request_failure_total')).toBe(before + 1),
+      WAIT,
+    )
+    expect(await metric('sparse_experts_num_requests')).toBe(0)
   })
 
   it('finishes what it accepted when it is told to stop', async () => {
     const answer = binary(randomHiddenStates(MAX_QUEUED * 16, hiddenSize, 4))
-    await vi.waitFor(async () => expect(await metric('queue_calls')).toBe(1), WAIT)
+    await vi.waitFor(async () => expect(await metric('sparse_experts_num_requests')).toBe(1), WAIT)
     const end = finished(server)
     server.kill('SIGTERM')
     expect((await answer).status).toBe(200)

@@ -49,6 +49,7 @@ export const CALLS: Record<string, () => unknown[]> = {
   doctor: () => [],
   setLogger: () => [null],
   plan: () => [config, 4, { device: 'reference', dtype: 'f32', batchInvariant: false }],
+  metrics: () => [[layer]],
   'reference.gate': () => [floats(T * H), floats(E * H), floats(E), { hiddenSize: H, numExperts: E }],
   'reference.selectExperts': () => [floats(T * E), routing, { topK: 1, topP: 0.5, sequenceLengths: [1, 1] }],
   'reference.selectionMargins': () => [
@@ -93,13 +94,25 @@ export const CALLS: Record<string, () => unknown[]> = {
   'MoeLayer.create': () => [
     config,
     weights(),
-    { device: 'reference', dtype: 'f32', threads: 1, maxQueuedTokens: 9 },
+    {
+      ...{ device: 'reference', dtype: 'f32', threads: 1 },
+      ...{ coalesce: true, maxCoalescedTokens: 9, maxQueuedTokens: 9 },
+    },
   ],
   'Tensor.from': () => [floats(4), [2, 2], { dtype: 'f32', device: 'cpu' }],
 }
 const layer = MoeLayer.create(config as never, weights(), { device: 'reference' })
 export const METHODS: Record<string, () => [object, unknown[]]> = {
-  'MoeLayer.forward': () => [layer, [floats(T * H), { topK: 1, topP: 0.5, output: new Float32Array(T * H) }]],
+  'MoeLayer.forward': () => [
+    layer,
+    [
+      floats(T * H),
+      {
+        ...{ topK: 1, topP: Float32Array.of(0.5, 1), rows: Int32Array.of(7, 7) },
+        output: new Float32Array(T * H),
+      },
+    ],
+  ],
   'MoeLayer.forwardSync': () => [
     layer,
     [

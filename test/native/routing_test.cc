@@ -1,5 +1,6 @@
 // select_experts: every rule against the oracle on the same f32 logits.
 #include <algorithm>
+#include <array>
 
 #include "cpp/check.h"
 #include "native/context.h"
@@ -15,7 +16,7 @@ struct Case {
   const char* name;
   SeRouting routing;
   int64_t num_tokens = 37;
-  double top_p = 1;
+  double top_p = 1;  // 0: one for each row
   int64_t call_top_k = -1;
   bool row_top_k = false;
   std::vector<int32_t> sequences = {};
@@ -87,6 +88,10 @@ void run_case(const Context& context, Case c, uint64_t seed) {
   args.token_ids = token_ids.data();
   args.row_top_k = c.row_top_k ? row_top_k.data() : nullptr;
   args.call_top_k = c.call_top_k < 0 ? routing.top_k : c.call_top_k;
+  const std::array<double, 4> shares = {0.05, 0.5, 0.8, 1};
+  std::vector<double> row_top_p(c.num_tokens);
+  for (int64_t t = 0; t < c.num_tokens; ++t) row_top_p[t] = shares[t % 4];
+  args.row_top_p = c.top_p == 0 ? row_top_p.data() : nullptr;
   args.top_p = c.top_p;
   args.sequence_lengths = c.sequences.empty() ? nullptr : c.sequences.data();
   args.num_sequences = static_cast<int64_t>(c.sequences.size());
@@ -199,6 +204,8 @@ TEST_CASE("every rule against the oracle") {
   r.hash_routed = 1;
   cases.push_back({"hash", r});
   cases.push_back({"hash top_k per row", r, 37, 0.7, -1, true});
+  cases.push_back({"hash top_k and top_p per row", r, 37, 0, -1, true});
+  cases.push_back({"topk_softmax, top_p per row", rule(SE_TOPK_SOFTMAX, 128, 4), 37, 0});
   cases.push_back({"topk_softmax", rule(SE_TOPK_SOFTMAX, 128, 4)});
   cases.push_back({"topk_softmax, top_k per call", rule(SE_TOPK_SOFTMAX, 128, 4), 37, 1, 2});
   cases.push_back({"topk_softmax, top_p", rule(SE_TOPK_SOFTMAX, 128, 4), 37, 0.5});
@@ -210,6 +217,7 @@ TEST_CASE("every rule against the oracle") {
   cases.push_back({"sparsemixer wide", r, 37, 1, 1});
   cases.push_back({"top_k per row", rule(SE_SOFTMAX, 60, 8, SE_NORM_SUM), 37, 1, -1, true});
   cases.push_back({"top_k 0", rule(SE_SOFTMAX, 60, 8, SE_NORM_SUM), 37, 1, 0});
+  cases.push_back({"top_p per row", rule(SE_SOFTMAX, 60, 8, SE_NORM_SUM), 37, 0});
   cases.push_back({"top_p", rule(SE_SOFTMAX, 60, 8, SE_NORM_SUM), 37, 0.5});
   r = rule(SE_SOFTMAX, 64, 6, SE_NORM_FLOOR);
   r.norm_value = 1e-12;

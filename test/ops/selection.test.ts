@@ -65,9 +65,10 @@ for (const device of nativeDevices) {
         ? Int32Array.from({ length: numTokens }, () => random.integer(97))
         : undefined
       const perRow = Uint8Array.from({ length: numTokens }, () => random.integer(config.topK + 1))
+      const shares = Float32Array.from({ length: numTokens }, (_, token) => [0.05, 0.5, 0.8, 1][token % 4]!)
       let compared = 0
       for (const topK of [undefined, 0, 1, config.topK, perRow]) {
-        for (const topP of [undefined, 0.05, 0.5, 0.8, 1]) {
+        for (const topP of [undefined, 0.05, 0.5, 0.8, 1, shares]) {
           compared += compare(device, logits, routing, { topK, topP, tokenIds })
         }
       }

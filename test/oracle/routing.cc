@@ -133,7 +133,8 @@ OracleRouting oracle_select(const SeRouting& routing, const SeSelectArgs& args,
       for (double& v : share) v = sigmoid(v);
     if (routing.scoring == SE_TOPK_SOFTMAX)
       for (double& v : share) v = std::exp(v - w[0]);
-    if (args.top_p < 1) {
+    const double top_p = args.row_top_p != nullptr ? args.row_top_p[t] : args.top_p;
+    if (top_p < 1) {
       double sum = 0;
       for (int64_t k = 0; k < num_kept; ++k) sum += share[k];
       double reached = 0;
@@ -141,7 +142,7 @@ OracleRouting oracle_select(const SeRouting& routing, const SeSelectArgs& args,
       for (const int64_t k : ranked(Row(share.begin(), share.begin() + num_kept))) {
         if (done) ids[k] = -1;
         reached += share[k];
-        done = reached >= args.top_p * sum;
+        done = reached >= top_p * sum;
       }
     }
     if (routing.scoring == SE_TOPK_SOFTMAX) {

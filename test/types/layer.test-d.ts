@@ -94,7 +94,7 @@ test('a result carries the routing and the work', () => {
 
 test('the options of a call', () => {
   expectTypeOf<ForwardOptions['topK']>().toEqualTypeOf<number | Uint8Array | undefined>()
-  expectTypeOf<ForwardOptions['topP']>().toEqualTypeOf<number | undefined>()
+  expectTypeOf<ForwardOptions['topP']>().toEqualTypeOf<number | Float32Array | undefined>()
   expectTypeOf<ForwardOptions['signal']>().toEqualTypeOf<AbortSignal | undefined>()
   // A recorded result replays as it is.
   const replay = (recorded: ForwardResult<Float32Array>) =>

@@ -234,13 +234,14 @@ void select_row(const SeRouting& routing, const SeSelectArgs& args, const float*
   if (routing.scoring == SE_TOPK_SIGMOID) {
     for (double& score : kept) score = sigmoid(score);
   }
-  if (args.top_p < 1 && num_kept > 0) {
+  const double top_p = args.row_top_p != nullptr ? args.row_top_p[token] : args.top_p;
+  if (top_p < 1 && num_kept > 0) {
     if (over_kept) {
       std::vector<double>& shares = row->selection;  // no longer needed
       softmax_kept(top_k, ids, kept, &shares);
-      drop_by_top_p(args.top_p, num_kept, shares, &row->by_weight, ids);
+      drop_by_top_p(top_p, num_kept, shares, &row->by_weight, ids);
     } else {
-      drop_by_top_p(args.top_p, num_kept, kept, &row->by_weight, ids);
+      drop_by_top_p(top_p, num_kept, kept, &row->by_weight, ids);
     }
   }
   if (over_kept) softmax_kept(top_k, ids, kept, &kept);

@@ -21,7 +21,7 @@ bool is_cancelled(const SeForwardArgs& args) {
   return args.cancel != nullptr && __atomic_load_n(args.cancel, __ATOMIC_RELAXED) != 0;
 }
 
-// A null row_top_k or null scores stay null.
+// Arrays that a call does not have stay null.
 template <typename T>
 T* from(T* data, int64_t offset) {
   return data == nullptr ? nullptr : data + offset;
@@ -69,6 +69,7 @@ Status queue_chunk(const ForwardQueue& queue, const SeForwardArgs& args,
   select.token_ids = from(arrays.token_ids, first);
   select.row_top_k = from(arrays.row_top_k, first);
   select.call_top_k = args.select.call_top_k;
+  select.row_top_p = from(arrays.row_top_p, first);
   select.top_p = args.select.top_p;
   select.topk_ids = arrays.topk_ids + first * top_k;
   select.topk_weights = arrays.topk_weights + first * top_k;

@@ -25,6 +25,7 @@ struct ForwardArrays {
   int64_t router_input_stride = 0;
   const int32_t* token_ids = nullptr;
   const uint8_t* row_top_k = nullptr;
+  const double* row_top_p = nullptr;
   const int32_t* sequence_lengths = nullptr;
   int32_t* topk_ids = nullptr;    // [T, K]
   float* topk_weights = nullptr;  // [T, K]

@@ -41,6 +41,7 @@ GraphKey make_graph_key(const SeForwardArgs& args, const void* workspace, const 
       key.present_arrays |= 4;
       key.num_sequences = select.num_sequences;
     }
+    if (select.row_top_p != nullptr) key.present_arrays |= 8;
     key.call_top_k = select.call_top_k;
     std::memcpy(&key.top_p, &select.top_p, sizeof key.top_p);
   }

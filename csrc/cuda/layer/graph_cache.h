@@ -21,7 +21,7 @@ struct GraphKey {
   int64_t hidden_dtype = 0;
   int64_t router_input_dtype = 0;
   int64_t device_arrays = 0;
-  int64_t present_arrays = 0;  // bits: router_input, row_top_k, sequence_lengths
+  int64_t present_arrays = 0;  // bits: router_input, row_top_k, sequence_lengths, row_top_p
   int64_t num_sequences = 0;
   int64_t replay = 0;
   int64_t call_top_k = 0;

@@ -26,6 +26,8 @@ Status Layer::run_large(const SeForwardArgs& args, const StagingPlan& staging,
   SE_RETURN_IF_ERROR(put(staging.token_ids, select.token_ids, num_tokens * 4));
   SE_RETURN_IF_ERROR(put(staging.row_top_k, select.row_top_k, num_tokens));
   SE_RETURN_IF_ERROR(
+      put(staging.row_top_p, select.row_top_p, num_tokens * static_cast<int64_t>(sizeof(double))));
+  SE_RETURN_IF_ERROR(
       put(staging.sequence_lengths, select.sequence_lengths, select.num_sequences * 4));
   if (args.replay != 0) {
     SE_RETURN_IF_ERROR(put(staging.topk_ids, select.topk_ids, num_slots * 4));

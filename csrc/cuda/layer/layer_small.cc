@@ -81,6 +81,7 @@ Status Layer::stage(SeForwardArgs* args) {
   SeSelectArgs& select = args->select;
   place(&select.token_ids, staging.token_ids);
   place(&select.row_top_k, staging.row_top_k);
+  place(&select.row_top_p, staging.row_top_p);
   place(&select.sequence_lengths, staging.sequence_lengths);
   place(&select.topk_ids, staging.topk_ids);
   place(&select.topk_weights, staging.topk_weights);
@@ -145,6 +146,8 @@ void Layer::bring_in(const SeForwardArgs& args, const StagingPlan& staging, char
     pack_rows(args.router_input, block + staging.router_input);
   put(staging.token_ids, select.token_ids, select.num_tokens * 4);
   put(staging.row_top_k, select.row_top_k, select.num_tokens);
+  put(staging.row_top_p, select.row_top_p,
+      select.num_tokens * static_cast<int64_t>(sizeof(double)));
   put(staging.sequence_lengths, select.sequence_lengths, select.num_sequences * 4);
   if (args.replay != 0) {
     put(staging.topk_ids, select.topk_ids, num_slots * 4);

@@ -30,6 +30,7 @@ ForwardArrays place_arrays(const SeMoeLayer& layer, const SeForwardArgs& args,
   }
   arrays.token_ids = reinterpret_cast<const int32_t*>(staged(staging.token_ids));
   arrays.row_top_k = reinterpret_cast<const uint8_t*>(staged(staging.row_top_k));
+  arrays.row_top_p = reinterpret_cast<const double*>(staged(staging.row_top_p));
   arrays.sequence_lengths = reinterpret_cast<const int32_t*>(staged(staging.sequence_lengths));
   arrays.topk_ids = reinterpret_cast<int32_t*>(base + staging.topk_ids);
   arrays.topk_weights = reinterpret_cast<float*>(base + staging.topk_weights);

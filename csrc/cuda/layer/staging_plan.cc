@@ -30,6 +30,8 @@ StagingPlan plan_staging(const SeMoeLayer& layer, const SeForwardArgs& args) {
       plan.router_input = take(num_tokens * row_bytes(args.router_input));
     if (layer.routing.hash_routed != 0) plan.token_ids = take(num_tokens * 4);
     if (args.select.row_top_k != nullptr) plan.row_top_k = take(num_tokens);
+    if (args.select.row_top_p != nullptr)
+      plan.row_top_p = take(num_tokens * static_cast<int64_t>(sizeof(double)));
     if (args.select.sequence_lengths != nullptr)
       plan.sequence_lengths = take(args.select.num_sequences * 4);
     plan.input_bytes = at;

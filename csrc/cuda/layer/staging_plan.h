@@ -19,6 +19,7 @@ struct StagingPlan {
   uint64_t router_input = kNone;      // [T, H] of its dtype, dense rows
   uint64_t token_ids = kNone;         // [T]
   uint64_t row_top_k = kNone;         // [T]
+  uint64_t row_top_p = kNone;         // [T]
   uint64_t sequence_lengths = kNone;  // [num_sequences]
   uint64_t topk_ids = 0;              // [T, K]; with replay an input, else a result
   uint64_t topk_weights = 0;          // [T, K]; likewise

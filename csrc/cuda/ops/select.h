@@ -19,6 +19,7 @@ struct SelectKernelArgs {
   const int32_t* token_ids;  // [num_tokens], hash routing only; checked before
   const uint8_t* row_top_k;  // [num_tokens] or null
   int64_t call_top_k;
+  const double* row_top_p;  // [num_tokens] or null
   double top_p;
   int32_t* topk_ids;    // out [num_tokens, top_k]
   float* topk_weights;  // out [num_tokens, top_k]

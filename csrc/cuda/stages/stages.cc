@@ -61,6 +61,7 @@ Status queue_select(Stage& stage, const SeRouting& routing, const SeSelectArgs& 
   select.token_ids = args.token_ids;
   select.row_top_k = args.row_top_k;
   select.call_top_k = args.call_top_k;
+  select.row_top_p = args.row_top_p;
   select.top_p = args.top_p;
   select.topk_ids = args.topk_ids;
   select.topk_weights = args.topk_weights;

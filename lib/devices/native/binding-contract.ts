@@ -19,7 +19,7 @@ import type {
 import type { NativeBuffer, Stored } from '../device-array.js'
 
 /** `abiVersion` of the addon that this code speaks to: SE_BACKEND_ABI_VERSION of csrc/abi/backend.h. */
-export const NATIVE_ABI_VERSION = 9
+export const NATIVE_ABI_VERSION = 10
 
 /** An error of the addon: a plain Error with these properties, which `errors.ts` turns into a MoeError. */
 export interface NativeError extends Error {
@@ -102,6 +102,8 @@ export interface NativeLayerDescription extends Partial<HeldMatrices> {
   threads: number
   /** A row's bits never depend on the rows beside it. */
   batchInvariant: boolean
+  /** Rows of waiting calls that run as one, where no row's bits depend on the rows beside it; 0: each call runs alone. */
+  maxJointTokens: number
 }
 
 /** Formats of `matrices`, an index each; the others hold values of the layer's dtype. */
@@ -184,7 +186,7 @@ export interface NativeAddon {
     numTokens: number,
     tokenIds: Int32Array | null,
     topK: number | Uint8Array,
-    topP: number,
+    topP: number | Float64Array,
     sequenceLengths: Int32Array | null,
     topkIds: Stored<Int32Array>,
     topkWeights: Stored<Float32Array>,
@@ -250,12 +252,21 @@ export interface NativeLayer {
     done: (error: NativeError | null) => void,
   ): () => void
   /**
-   * Queues a forward. `done` is called once, on the JS thread, never synchronously. Returns a job id > 0.
+   * Queues a forward. `done` is called once, on the JS thread, never synchronously, with the figures of CallTimes. Returns a job id > 0.
    * Index arrays are copied at once; hidden, routerInput and output up to 1 MiB are copied or staged; larger ones are used in place and
    * must not be transferred before `done` (DETACHED tells when one was). Arrays in resizable buffers are refused. These three may be
    * blocks of the layer's device instead, which are used in place.
    */
-  forward(request: ForwardRequest, done: (error: NativeError | null) => void): number
+  forward(
+    request: ForwardRequest,
+    done: (
+      error: NativeError | null,
+      waitedMs: number,
+      ranMs: number,
+      batchTokens: number,
+      isFirst: 0 | 1,
+    ) => void,
+  ): number
   /** See RuntimeCall.cancel. After 'dropped', `done` is not called. */
   cancel(jobId: number): 'dropped' | 'stopping' | 'done'
   /**

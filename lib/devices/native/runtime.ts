@@ -1,6 +1,7 @@
 /** Layers on the addon's devices: makes and loads them, and turns the addon's errors into those of the package. */
 
 import { isMainThread } from 'node:worker_threads'
+import { onAbort } from '../../block/abort.js'
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType } from '../../block/dtype.js'
 import { MoeError } from '../../block/errors.js'
@@ -12,6 +13,7 @@ import { STORED_BYTES, type StoredType } from '../../spec/formats.js'
 import type { VectorTensors } from '../../spec/vectors.js'
 import {
   CANCELLED,
+  type CallTimes,
   type ForwardRequest,
   type LayerRuntime,
   type MemoryUse,
@@ -38,6 +40,8 @@ export interface NativeLayerOptions {
   threads: number
   /** A row's bits never depend on the rows beside it. */
   batchInvariant: boolean
+  /** Rows of waiting calls that run as one; 0: each call runs alone. */
+  maxJointTokens: number
 }
 
 /** A layer in the addon's memory. */
@@ -67,11 +71,11 @@ export class NativeLayerRuntime implements LayerRuntime {
     const native = this.#native
     let reject!: (reason: unknown) => void
     let jobId = 0
-    const settled = new Promise<void>((resolve, rejectPromise) => {
+    const settled = new Promise<CallTimes>((resolve, rejectPromise) => {
       reject = rejectPromise
       try {
-        jobId = native.forward(request, error => {
-          if (error === null) resolve()
+        jobId = native.forward(request, (error, waitedMs, ranMs, batchTokens, isFirst) => {
+          if (error === null) resolve({ waitedMs, ranMs, batchTokens, isFirst: isFirst === 1 })
           else rejectPromise(fromNativeError(error, 'run', site))
         })
       } catch (error) {
@@ -208,7 +212,7 @@ export async function loadNativeLayer(
     onProgress?: (loadedBytes: number) => void
   },
 ): Promise<LayerRuntime> {
-  const { device, dtype, weights, threads, batchInvariant, signal, onProgress } = options
+  const { device, dtype, weights, threads, batchInvariant, maxJointTokens, signal, onProgress } = options
   const { config, files, gateUpInterleaved } = plan
   const site = captureCallSite(loadNativeLayer)
   signal?.throwIfAborted()
@@ -218,17 +222,16 @@ export async function loadNativeLayer(
   )
   const native = translated('run', () =>
     addon.createLayer({
-      ...{ device, dtype, threads, batchInvariant, config, vectors, gateUpInterleaved },
+      ...{ device, dtype, threads, batchInvariant, maxJointTokens, config, vectors, gateUpInterleaved },
       ...held.native,
     }),
   )
-  let onAbort: (() => void) | undefined
+  let stopListening = () => {}
   try {
     await new Promise<void>((resolve, reject) => {
       const done = (error: NativeError | null) => (error === null ? resolve() : reject(error))
       const cancel = native.load(files, matrices, onProgress ?? null, done)
-      onAbort = cancel
-      signal?.addEventListener('abort', cancel, { once: true })
+      if (signal) stopListening = onAbort(signal, cancel)
     })
     onProgress?.(plan.matrices.reduce((sum, item) => sum + itemBytes(item), 0))
     signal?.throwIfAborted()
@@ -237,7 +240,7 @@ export async function loadNativeLayer(
     native.dispose()
     throw signal?.aborted ? signal.reason : fromNativeError(error, 'load', site)
   } finally {
-    if (onAbort) signal?.removeEventListener('abort', onAbort)
+    stopListening()
   }
 }
 

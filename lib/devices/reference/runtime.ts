@@ -158,7 +158,7 @@ export class ReferenceLayerRuntime implements LayerRuntime {
   forward(request: ForwardRequest): RuntimeCall {
     if (this.#disposed) return { settled: Promise.reject(disposedError()), cancel: () => 'done' }
     for (const { from, to, first } of request.copies ?? []) to.set(from.subarray(first), first)
-    return this.#queue.submit(this.#steps(request))
+    return this.#queue.submit(this.#steps(request), request.numTokens)
   }
 
   forwardSync(request: ForwardRequest): void {

@@ -1,17 +1,20 @@
 /** Runs generators one after the other on the JavaScript thread, in short slices between which the event loop turns. */
 
 import { setImmediate } from 'node:timers'
-import { CANCELLED, type RuntimeCall } from '../contract.js'
+import { CANCELLED, type CallTimes, type RuntimeCall } from '../contract.js'
 
 /** Longest time that one slice holds the event loop, plus the step under way. */
 const SLICE_MS = 8
 
 interface Job {
   steps: Iterator<void, void, void>
-  begun: boolean
+  numTokens: number
+  madeAt: number
+  /** 0: it waits. */
+  begunAt: number
   cancelled: boolean
   settled: boolean
-  resolve(): void
+  resolve(times: CallTimes): void
   reject(reason: unknown): void
 }
 
@@ -31,10 +34,11 @@ export class SliceQueue {
   }
 
   /** Queues a job; its first step runs on a later turn of the event loop. */
-  submit(steps: Iterator<void, void, void>): RuntimeCall {
+  submit(steps: Iterator<void, void, void>, numTokens: number): RuntimeCall {
     let job!: Job
-    const settled = new Promise<void>((resolve, reject) => {
-      job = { steps, begun: false, cancelled: false, settled: false, resolve, reject }
+    const settled = new Promise<CallTimes>((resolve, reject) => {
+      const madeAt = performance.now()
+      job = { steps, numTokens, madeAt, begunAt: 0, cancelled: false, settled: false, resolve, reject }
     })
     this.#jobs.push(job)
     this.#schedule()
@@ -64,9 +68,9 @@ export class SliceQueue {
       this.#settle(job, () => job.reject(CANCELLED))
       return
     }
-    job.begun = true
+    job.begunAt ||= performance.now()
     try {
-      if (job.steps.next().done) this.#settle(job, () => job.resolve())
+      if (job.steps.next().done) this.#settle(job, () => job.resolve(timesOf(job)))
     } catch (error) {
       this.#settle(job, () => job.reject(error))
     }
@@ -75,7 +79,7 @@ export class SliceQueue {
   #cancel(job: Job): 'dropped' | 'stopping' | 'done' {
     if (job.settled) return 'done'
     job.cancelled = true
-    if (job.begun) return 'stopping'
+    if (job.begunAt > 0) return 'stopping'
     this.#settle(job, () => job.reject(CANCELLED))
     return 'dropped'
   }
@@ -86,4 +90,9 @@ export class SliceQueue {
     how()
     if (this.isIdle) this.#onIdle()
   }
+}
+
+function timesOf({ numTokens, madeAt, begunAt }: Job): CallTimes {
+  const ranMs = performance.now() - begunAt
+  return { waitedMs: begunAt - madeAt, ranMs, batchTokens: numTokens, isFirst: true }
 }

@@ -325,13 +325,14 @@ __device__ __forceinline__ void cut_slots(const SelectKernelArgs& args, int64_t 
   }
   __syncwarp();
   const bool over_kept = routing.scoring == SE_TOPK_SOFTMAX;
-  if (args.top_p < 1 && num_kept > 0) {
+  const double top_p = args.row_top_p != nullptr ? args.row_top_p[token] : args.top_p;
+  if (top_p < 1 && num_kept > 0) {
     const double* shares = shared.kept;
     if (over_kept) {
       softmax_kept(top_k, lane, shared.ids, shared.kept, shared.shares);
       shares = shared.shares;
     }
-    drop_by_top_p(args.top_p, num_kept, lane, shares, shared.keys, shared.ids);
+    drop_by_top_p(top_p, num_kept, lane, shares, shared.keys, shared.ids);
   }
   if (over_kept) softmax_kept(top_k, lane, shared.ids, shared.kept, shared.kept);
 }
