@@ -2,8 +2,8 @@
 
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
-import { f16ToNumber } from '../block/dtype.js'
 import { invalidArgShape, invalidArgValue, MoeError } from '../block/errors.js'
+import { parseNpy } from './npy.js'
 
 /** Uniform numbers in [0, 1) from a seed (mulberry32). */
 export function uniformSource(seed: number): () => number {
@@ -34,8 +34,8 @@ export function randomHiddenStates(
 }
 
 /**
- * Reads `[numTokens, hiddenSize]`: `.npy` (f32 or f16, C order), `.json` (an array of rows, or a flat array), anything else as raw
- * little-endian f32.
+ * Reads `[numTokens, hiddenSize]`: `.npy` (f16, f32 or f64), `.json` (an array of rows, a flat array, or either as `hiddenStates` of an object),
+ * anything else as raw little-endian f32. Numbers are rounded to f32.
  *
  * @throws {@link MoeError} ERR_MOE_IO; RangeError ERR_MOE_INVALID_ARG_SHAPE, ERR_MOE_INVALID_ARG_VALUE
  */
@@ -50,6 +50,13 @@ export async function readHiddenStates(file: string, hiddenSize: number): Promis
   }
   const extension = path.extname(file).toLowerCase()
   if (extension === '.npy') return parseNpy(bytes, file, hiddenSize)
+  if (extension === '.npz') {
+    throw invalidArgValue(
+      file,
+      "one array (an .npz file holds several: save the one that you mean with numpy.save('states.npy', archive['name']))",
+      'an archive',
+    )
+  }
   if (extension === '.json') return parseJson(bytes, file, hiddenSize)
   if (bytes.byteLength % (4 * hiddenSize) !== 0) {
     throw invalidArgShape(
@@ -58,42 +65,8 @@ export async function readHiddenStates(file: string, hiddenSize: number): Promis
       `${bytes.byteLength} bytes`,
     )
   }
-  return floatsOf(bytes, 4)
-}
-
-function floatsOf(bytes: Buffer, elementBytes: 2 | 4): Float32Array {
   // A copy, because the bytes may begin anywhere.
-  const { buffer } = new Uint8Array(bytes)
-  if (elementBytes === 4) return new Float32Array(buffer)
-  return Float32Array.from(new Uint16Array(buffer), f16ToNumber)
-}
-
-/** The format of numpy.lib.format: magic, version, header length, a Python dict, then the elements. */
-function parseNpy(bytes: Buffer, file: string, hiddenSize: number): Float32Array {
-  const unreadable = (why: string) =>
-    invalidArgValue(file, `a .npy file of f32 or f16 (${why})`, 'another one')
-  if (bytes.length < 12 || bytes.toString('latin1', 0, 6) !== '\x93NUMPY')
-    throw unreadable('the magic string is missing')
-  const wide = bytes[6]! >= 2
-  const begin = wide ? 12 : 10
-  const end = begin + (wide ? bytes.readUInt32LE(8) : bytes.readUInt16LE(8))
-  if (end > bytes.length) throw unreadable('the header is cut off')
-  const header = bytes.toString('latin1', begin, end)
-  const descr = /'descr':\s*'([^']*)'/.exec(header)?.[1]
-  const dimensions = /'shape':\s*\(([^)]*)\)/.exec(header)?.[1]
-  if (descr !== '<f4' && descr !== '<f2') throw unreadable(`dtype '${descr ?? '?'}' is not '<f4' or '<f2'`)
-  if (!/'fortran_order':\s*False/.test(header))
-    throw unreadable('Fortran order; save it with numpy.ascontiguousarray')
-  const shape = (dimensions ?? '').split(',').flatMap(text => (text.trim() === '' ? [] : [Number(text)]))
-  if (shape.length !== 2 || shape[1] !== hiddenSize) {
-    throw invalidArgShape(file, `shape [numTokens, ${hiddenSize}]`, `[${shape.join(', ')}]`)
-  }
-  const elementBytes = descr === '<f4' ? 4 : 2
-  const expected = shape[0]! * hiddenSize * elementBytes
-  if (bytes.length - end !== expected) {
-    throw invalidArgShape(file, `${expected} bytes behind the header`, `${bytes.length - end}`)
-  }
-  return floatsOf(bytes.subarray(end), elementBytes)
+  return new Float32Array(new Uint8Array(bytes).buffer)
 }
 
 function parseJson(bytes: Buffer, file: string, hiddenSize: number): Float32Array {
@@ -103,7 +76,9 @@ function parseJson(bytes: Buffer, file: string, hiddenSize: number): Float32Arra
   } catch (error) {
     throw invalidArgValue(file, `JSON (${(error as Error).message})`, 'another text')
   }
-  if (!Array.isArray(parsed)) throw invalidArgValue(file, 'a JSON array', parsed)
+  if (typeof parsed === 'object' && parsed !== null && 'hiddenStates' in parsed) parsed = parsed.hiddenStates
+  if (!Array.isArray(parsed))
+    throw invalidArgValue(file, 'a JSON array, or an object { "hiddenStates": [[…], …] }', parsed)
   const rows: unknown[][] = parsed.every(Array.isArray) ? parsed : [parsed]
   for (const row of rows) {
     const fits = parsed === rows ? row.length === hiddenSize : row.length % hiddenSize === 0

@@ -54,6 +54,8 @@ export async function timeRuns<T>(
 export interface CheckResult {
   checkedRows: number
   numTokens: number
+  /** Of the rows that were looked at, those whose router logits or output neither side calls finite: they hold nothing to compare. */
+  nonFiniteRows: number
   relativeError: number
   bound: number
   /** Rows (of the whole call) whose experts differ. */
@@ -122,6 +124,7 @@ export async function checkRows(
   return {
     checkedRows: rows.length,
     numTokens: hiddenStates.length / hiddenSize,
+    nonFiniteRows: rows.length - kept.length,
     relativeError: error,
     bound,
     rowsWithOtherIds: other.map(row => keptRows[row]!),

@@ -149,14 +149,22 @@ function describeInput({ input, config }: RunReport): string {
   return [where, ...more].join(', with ')
 }
 
-/** One line: how far from the reference, the bound, on how many rows. */
+/** One line: how far from the reference, the bound, on how many rows, and what was left out. */
 export function describeCheck(check: CheckResult, paint: Paint): string {
   const rows = `${check.checkedRows === check.numTokens ? 'all' : check.checkedRows} of ${plural(check.numTokens, 'row')}`
   const other = check.rowsWithOtherIds.length
   const ids = other === 0 ? 'expert ids equal' : `other experts in ${plural(other, 'row')}`
   const verdict = check.ok ? paint.green('ok') : paint.red('FAILED')
+  const leftOut = [
+    ...(check.checkedRows < check.numTokens
+      ? [
+          `${check.numTokens - check.checkedRows} for the time that the reference takes (every n-th row is compared)`,
+        ]
+      : []),
+    ...(check.nonFiniteRows > 0 ? [`${check.nonFiniteRows} not finite on either side`] : []),
+  ]
   return (
     `${verdict}  relative error ${formatError(check.relativeError)} (bound ${formatError(check.bound)}), ${ids}, ` +
-    `${rows} against double precision`
+    `${rows} against double precision${leftOut.length > 0 ? `; left out: ${leftOut.join(', ')}` : ''}`
   )
 }

@@ -44,7 +44,7 @@ const OPTIONS = {
   input: {
     type: 'string',
     value: 'FILE',
-    help: 'hidden states [tokens, hidden]: .npy (f32, f16), .json, or raw little-endian f32',
+    help: 'hidden states [tokens, hidden]: .npy (f16, f32, f64), .json, or raw little-endian f32',
   },
   seed: { type: 'string', value: 'N', help: 'of the random hidden states (default: 0)' },
   threads: { type: 'string', value: 'N', help: 'CPU threads at most (default: all)' },
@@ -95,6 +95,15 @@ export async function runCommand(args: string[], context: CommandContext): Promi
 
   const { module } = values
   const plan = await planLayer(checkpoint, { layer: layerIndex, module })
+  const { config } = plan
+  if (topK !== undefined && topK > config.topK)
+    throw new UsageError(`Expected an integer from 0 to ${config.topK} for --top-k, received '${topK}'`)
+  // Before a layer is loaded, which may take minutes.
+  const hiddenStates =
+    values.input === undefined
+      ? randomHiddenStates(tokens ?? DEFAULT_TOKENS, config.hiddenSize, seed)
+      : await readHiddenStates(values.input, config.hiddenSize)
+  const numTokens = hiddenStates.length / config.hiddenSize
   const load = async (label: string, options: Pick<LoadOptions, 'device' | 'dtype' | 'weights'>) => {
     const bar = loadBar(label, context.stderr)
     try {
@@ -118,12 +127,6 @@ export async function runCommand(args: string[], context: CommandContext): Promi
   })
   const loadMs = performance.now() - began
 
-  const { config } = layer
-  const hiddenStates =
-    values.input === undefined
-      ? randomHiddenStates(tokens ?? DEFAULT_TOKENS, config.hiddenSize, seed)
-      : await readHiddenStates(values.input, config.hiddenSize)
-  const numTokens = hiddenStates.length / config.hiddenSize
   const call: CallOptions = {
     signal,
     ...(topK !== undefined && { topK }),

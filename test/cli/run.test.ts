@@ -2,8 +2,8 @@ import { readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { MoeLayer } from '../../lib/api/moe-layer.js'
-import { numberToF16 } from '../../lib/block/dtype.js'
-import { randomHiddenStates } from '../../lib/cli/hidden-states.js'
+import { f16ToNumber, numberToF16 } from '../../lib/block/dtype.js'
+import { randomHiddenStates, readHiddenStates } from '../../lib/cli/hidden-states.js'
 import { ERROR_BOUNDS } from '../../lib/devices/accuracy.js'
 import { devices } from '../../lib/devices/device.js'
 import { goldenCases } from '../golden/cases.js'
@@ -223,6 +223,41 @@ describe('run', () => {
     const half = path.join(inputs, 'half.npy')
     await writeFile(half, npy('<f2', Uint16Array.from(states, numberToF16)))
     expect((await runJson('--input', half)).report.numTokens).toBe(5)
+    // What numpy.save makes of other dtypes and orders.
+    const bytesOf = (bytes: 2 | 4 | 8, little: boolean, isFortran = false) => {
+      const view = new DataView(new ArrayBuffer(states.length * bytes))
+      states.forEach((value, i) => {
+        const [row, col] = [Math.floor(i / 132), i % 132]
+        const at = (isFortran ? col * 5 + row : i) * bytes
+        if (bytes === 8) view.setFloat64(at, value, little)
+        else if (bytes === 4) view.setFloat32(at, value, little)
+        else view.setUint16(at, numberToF16(value), little)
+      })
+      return view
+    }
+    const other = path.join(inputs, 'other.npy')
+    for (const [descr, bytes, little] of [
+      ['<f8', 8, true],
+      ['>f8', 8, false],
+      ['>f4', 4, false],
+      ['>f2', 2, false],
+    ] as const) {
+      await writeFile(other, npy(descr, bytesOf(bytes, little)))
+      const read = await readHiddenStates(other, 132)
+      expect(read).toEqual(
+        bytes === 2 ? Float32Array.from(states, value => f16ToNumber(numberToF16(value))) : states,
+      )
+    }
+    const byColumns = Buffer.from(npy('<f4', bytesOf(4, true, true)))
+    byColumns.write("'fortran_order': True, ", byColumns.indexOf("'fortran_order'"), 'latin1')
+    await writeFile(other, byColumns)
+    expect(await readHiddenStates(other, 132)).toEqual(states)
+    await writeFile(path.join(inputs, 'object.json'), JSON.stringify({ hiddenStates: rows }))
+    expect(await readHiddenStates(path.join(inputs, 'object.json'), 132)).toEqual(states)
+    await writeFile(other, npy('<i4', states))
+    await expect(readHiddenStates(other, 132)).rejects.toThrow(/array\.astype\(numpy\.float32\)/)
+    await writeFile(path.join(inputs, 'several.npz'), 'PK')
+    await expect(readHiddenStates(path.join(inputs, 'several.npz'), 132)).rejects.toThrow(/numpy\.save/)
     const wrong = path.join(inputs, 'wrong.npy')
     await writeFile(wrong, npy('<f4', states, '(660,)'))
     const { status, stderr } = await run('--input', wrong)
@@ -237,8 +272,20 @@ describe('run', () => {
     await writeFile(file, states)
     const { status, stdout } = await run('--input', file, '--check')
     expect(stdout).toContain('1 row not finite: 2')
-    expect(stdout).toMatch(/check +ok/)
+    expect(stdout).toMatch(/check +ok.*left out: 1 not finite on either side/)
     expect(status).toBe(0)
+  })
+
+  it('looks at its arguments before it loads', async () => {
+    for (const [args, message] of [
+      [['--top-k', '5'], 'Expected an integer from 0 to 4 for --top-k'],
+      [['--input', path.join(inputs, 'nowhere.npy')], 'ERR_MOE_IO'],
+    ] as const) {
+      const { stderr, status } = await run(...args)
+      expect(stderr).toContain(message)
+      expect(stderr).not.toContain('Loading')
+      expect(status).not.toBe(0)
+    }
   })
 
   it('reports operational errors on one line with their code, the stack only for debugging', async () => {
