@@ -31,7 +31,8 @@ let directory = ''
 beforeAll(() => {
   directory = mkdtempSync(path.join(os.tmpdir(), 'sparse-experts-'))
 })
-afterAll(() => rmSync(directory, { recursive: true, force: true }))
+// Windows keeps the name of a deleted file while a load that was cancelled still has it open.
+afterAll(() => rmSync(directory, { recursive: true, force: true, maxRetries: 50 }))
 
 function load(layer: NativeLayer, files: string[], items: MatrixItem[]): Promise<NativeError | null> {
   return new Promise(resolve => {

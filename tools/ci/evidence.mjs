@@ -14,6 +14,7 @@ export const EVIDENCE_DIRECTORY = path.join(os.homedir(), '.cache/sparse-experts
 /** Programs whose version can change an outcome. One that is missing counts as such. */
 const PROGRAMS = [
   ...['c++', 'g++', 'clang++-14', 'clang-tidy-14', 'aarch64-linux-gnu-g++-12', 'qemu-aarch64', 'nvcc'],
+  ...['x86_64-w64-mingw32-g++-posix', 'wine'],
   ...['/usr/local/cuda/bin/nvcc', 'cmake', 'ninja', 'ld', 'ldd', 'python3'],
 ]
 /** Libraries that are found by the compiler alone. */

@@ -82,6 +82,8 @@ const KERNELS = allBut([...TYPESCRIPT, 'csrc/binding', 'csrc/cpu', 'csrc/engine'
 const NO_SUITES = ['bench', 'test/bench', 'test/cli', 'test/examples', 'test/types']
 const SUITES = allBut(NO_SUITES)
 const CPU_SUITES = allBut([...NO_SUITES, ...GPU])
+/** The part of them that runs on other platforms. */
+const PLATFORM_SUITES = allBut([...NO_SUITES, ...GPU, 'test/golden', 'test/unit', 'test/hostile'])
 const BENCH = allBut([...GPU, 'test/cli', 'test/examples', 'test/types'])
 
 /** Groups of steps that take turns, by their parts: the detectors of the emulator. */
@@ -229,6 +231,24 @@ export const STEPS = [
     tree: 'linux-arm64',
     targets: ['native_tests'],
     inputs: NATIVE,
+  },
+  {
+    name: 'platform-arm64',
+    command: npm('test:platform', '--target', 'linux-arm64', '--quick'),
+    report: 'vitest',
+    tree: 'linux-arm64',
+    targets: ['sparse_experts'],
+    needs: 'qemu-aarch64',
+    inputs: PLATFORM_SUITES,
+  },
+  {
+    name: 'platform-windows',
+    command: npm('test:platform', '--target', 'win32-x64', '--quick'),
+    report: 'vitest',
+    tree: 'win32-x64',
+    targets: ['sparse_experts'],
+    needs: 'wine',
+    inputs: PLATFORM_SUITES,
   },
   {
     name: 'avx512',
