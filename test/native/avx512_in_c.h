@@ -109,6 +109,26 @@ static inline __m512i permutex2var_epi8(__m512i table, __m512i index, __m512i se
   for (int i = 0; i < 64; ++i) v[i] = at[i] & 64 ? behind[at[i] & 63] : from[at[i] & 63];
   return as<__m512i>(v);
 }
+static inline __m512i maskz_permutex2var_epi8(__mmask64 k, __m512i table, __m512i index,
+                                              __m512i second) {
+  B64 v = as<B64>(permutex2var_epi8(table, index, second));
+  for (int i = 0; i < 64; ++i)
+    if (!bit(k, i)) v[i] = 0;
+  return as<__m512i>(v);
+}
+static inline __m512i abs_epi8(__m512i v) {
+  B64 bytes = as<B64>(v);
+  for (int i = 0; i < 64; ++i)
+    if (bytes[i] > 128) bytes[i] = static_cast<uint8_t>(256 - bytes[i]);
+  return as<__m512i>(bytes);
+}
+static inline __mmask64 test_epi8_mask(__m512i a, __m512i b) {
+  const B64 x = as<B64>(a), y = as<B64>(b);
+  __mmask64 k = 0;
+  for (int i = 0; i < 64; ++i)
+    if ((x[i] & y[i]) != 0) k |= __mmask64{1} << i;
+  return k;
+}
 // Each bit is the bit of `truth` that the three bits of a, b and c number.
 static inline __m512i ternarylogic_epi32(__m512i a, __m512i b, __m512i c, int truth) {
   const I16 x = as<I16>(a), y = as<I16>(b), z = as<I16>(c);
@@ -226,6 +246,9 @@ static inline __m512 dpbf16_ps(__m512 acc, __m512i x, __m512i w) {
 #define _mm512_permutexvar_epi16 avx512_in_c::permutexvar_epi16
 #define _mm512_permutex2var_epi16 avx512_in_c::permutex2var_epi16
 #define _mm512_permutex2var_epi8 avx512_in_c::permutex2var_epi8
+#define _mm512_maskz_permutex2var_epi8 avx512_in_c::maskz_permutex2var_epi8
+#define _mm512_abs_epi8 avx512_in_c::abs_epi8
+#define _mm512_test_epi8_mask avx512_in_c::test_epi8_mask
 #undef _mm512_ternarylogic_epi32
 #define _mm512_ternarylogic_epi32 avx512_in_c::ternarylogic_epi32
 #define _mm512_cvtepi32_ps avx512_in_c::cvtepi32_ps

@@ -149,11 +149,11 @@ TEST_CASE("small and ragged matrices") {
   }
 }
 
-// The weights [n, k] that one-hot rows of x read back.
-std::vector<float> read_back(const QuantisedKind& kind, const Pair& pair, int32_t x_dtype) {
+// The weights [n, k] that one-hot rows of x read back, m at a time.
+std::vector<float> read_back(const QuantisedKind& kind, const Pair& pair, int32_t x_dtype,
+                             int64_t m) {
   const int64_t n = pair.matrix.rows;
   const int64_t k = pair.matrix.cols;
-  const int64_t m = 32;
   std::vector<float> weights(n * k);
   for (int64_t first = 0; first < k; first += m) {
     std::vector<float> x(m * k, 0.0f);
@@ -179,7 +179,7 @@ TEST_CASE("every code of every kind reads back") {
   const int64_t k = 288;
   for (const QuantisedKind& kind : quantised_kinds(n, k)) {
     const Pair pair(kind.format, n, k, Scales::kUsual, &random);
-    const std::vector<float> weights = read_back(kind, pair, SE_F32);
+    const std::vector<float> weights = read_back(kind, pair, SE_F32, 32);
     Every same;
     for (int64_t i = 0; i < n * k; ++i) same.equal(weights[i], pair.weights[i]);
     same.check(kind.name);
@@ -259,7 +259,8 @@ TEST_CASE("products with bf16 activations round no weight") {
 }
 
 // One-hot rows read back what each code stands for: every value is exact in bf16, and so is its
-// product with one. What it is scaled and shifted by rounds as f32 does.
+// product with one. What it is scaled and shifted by rounds as f32 does. Codes become bf16 by other
+// instructions where rows are few.
 TEST_CASE("every code of every kind reads back by bf16") {
   if (!has_bf16_products()) return;
   Random random(12);
@@ -267,16 +268,18 @@ TEST_CASE("every code of every kind reads back by bf16") {
   const int64_t k = 288;
   for (const QuantisedKind& kind : quantised_kinds(n, k)) {
     const Pair pair(kind.format, n, k, Scales::kUsual, &random);
-    const std::vector<float> weights = read_back(kind, pair, SE_BF16);
     const bool shifts = kind.format.offset != SE_OFFSET_NONE;
-    Every same;
-    for (int64_t i = 0; i < n * k; ++i) {
-      // A scaled value and an offset are added with one rounding here, with two there; both are less
-      // than 1 in these matrices.
-      if (shifts) same.near(weights[i], pair.weights[i], 0x1p-22);
-      if (!shifts) same.equal(weights[i], pair.weights[i]);
+    for (const int64_t m : {1, 2, 4, 32}) {
+      const std::vector<float> weights = read_back(kind, pair, SE_BF16, m);
+      Every same;
+      for (int64_t i = 0; i < n * k; ++i) {
+        // A scaled value and an offset are added with one rounding here, with two there; both are
+        // less than 1 in these matrices.
+        if (shifts) same.near(weights[i], pair.weights[i], 0x1p-22);
+        if (!shifts) same.equal(weights[i], pair.weights[i]);
+      }
+      same.check(kind.name + ", rows at once: " + std::to_string(m));
     }
-    same.check(kind.name);
   }
 }
 

@@ -81,12 +81,15 @@ __attribute__((always_inline)) static inline void add_half(const Code& code, con
   constexpr int kWords = Code::kLow / 2;   // of a half of a tile
   constexpr int kPairs = 16 / Code::kLow;  // of a word
   constexpr int64_t kTileBytes = (Code::kLow + Code::kHigh) * kLineBytes;
-  const int64_t half = col / kHalf % 2;
-  const char* tile = chunk.codes + col / kTile * kTileBytes;
-  const char* words = tile + (Code::kHigh + half * kWords) * kLineBytes;
+  // Unsigned, so that divisions are shifts: a half has few instructions beside its products.
+  const auto number = static_cast<uint64_t>(col) / kHalf;
+  const char* words = chunk.codes + number * (kTileBytes / 2);
   __m512i planes[kVectors] = {};
   if constexpr (Code::kHigh > 0) {
+    const uint64_t half = number % 2;
+    const char* tile = chunk.codes + number / 2 * kTileBytes;
     const char* line = tile + (Code::kHigh - 1) * half * kLineBytes;
+    words = tile + (Code::kHigh + half * kWords) * kLineBytes;
 #pragma GCC unroll 2
     for (int j = 0; j < kVectors; ++j) {
       planes[j] = _mm512_loadu_si512(line + j * 64);
@@ -96,14 +99,17 @@ __attribute__((always_inline)) static inline void add_half(const Code& code, con
       __builtin_prefetch(line + j * 64 + chunk.fetch_ahead);
     }
   }
+  const char* ahead = words + chunk.fetch_ahead;
+  // The compiler would keep a register for each line ahead, and save others for them.
+  asm("" : "+r"(ahead));
 #pragma GCC unroll 4
   for (int w = 0; w < kWords; ++w) {
     typename Code::Word word[kVectors];
 #pragma GCC unroll 2
     for (int j = 0; j < kVectors; ++j) {
-      const char* at = words + w * kLineBytes + j * 64;
-      word[j] = code.word(_mm512_loadu_si512(at), planes[j]);
-      __builtin_prefetch(at + chunk.fetch_ahead);
+      const int64_t at = w * kLineBytes + j * 64;
+      word[j] = code.word(_mm512_loadu_si512(words + at), planes[j]);
+      __builtin_prefetch(ahead + at);
     }
 #pragma GCC unroll 8
     for (int p = 0; p < kPairs; ++p) {
@@ -124,8 +130,9 @@ __attribute__((always_inline)) static inline void add_half(const Code& code, con
 // kRows rows of x by one chunk; kSums sums at a time, because the few accumulators of one or two
 // rows would wait for each other. sums: [row][16] of x, where there are offsets.
 template <class Code, int kRows, bool kHasOffsets>
-static void chunk_block(const Code& code, const Chunk& chunk, const char* const* x_rows,
-                        const float (*sums)[16], float* out, int64_t out_stride) {
+static void chunk_block(const Chunk& chunk, const char* const* x_rows, const float (*sums)[16],
+                        float* out, int64_t out_stride) {
+  const Code code(chunk.quant);
   constexpr int kVectors = V::kPanelVectors;
   constexpr int kSums = kRows <= 2 ? 2 : 1;
   const char* x[kRows];
@@ -189,15 +196,16 @@ static void chunk_block(const Code& code, const Chunk& chunk, const char* const*
 }
 
 template <class Code, int kRows, bool kHasOffsets>
-static void run_rows(int rows, const Code& code, const Chunk& chunk, const char* const* x_rows,
+static void run_rows(int rows, const Chunk& chunk, const char* const* x_rows,
                      const float (*sums)[16], float* out, int64_t out_stride) {
   if constexpr (kRows > 1) {
     if (rows < kRows) {
-      run_rows<Code, kRows - 1, kHasOffsets>(rows, code, chunk, x_rows, sums, out, out_stride);
+      run_rows<Code, kRows - 1, kHasOffsets>(rows, chunk, x_rows, sums, out, out_stride);
       return;
     }
   }
-  chunk_block<Code, kRows, kHasOffsets>(code, chunk, x_rows, sums, out, out_stride);
+  using OfRows = typename Code::template OfRows<kRows>;
+  chunk_block<OfRows, kRows, kHasOffsets>(chunk, x_rows, sums, out, out_stride);
 }
 
 // The rows of x of one task, in one chunk: what each panel of the task needs of them.
@@ -224,8 +232,7 @@ static void take_rows(const PanelTile& tile, int64_t chunk, ChunkRows* x) {
 }
 
 template <class Code, bool kHasOffsets>
-static void bf16_chunk(const PanelTile& tile, const Code& code, const ChunkRows& x, int64_t panel,
-                       int64_t chunk) {
+static void bf16_chunk(const PanelTile& tile, const ChunkRows& x, int64_t panel, int64_t chunk) {
   const QuantPanel& quant = *tile.quant;
   const char* at = tile.w + panel * tile.panel_bytes;
   const int64_t from = chunk * kChunk;
@@ -252,7 +259,7 @@ static void bf16_chunk(const PanelTile& tile, const Code& code, const ChunkRows&
     }
     const Chunk part = {quant, begin + places.codes,        blocks, from,
                         cols,  block == 0 ? kFetchAhead : 0};
-    run_rows<Code, kMostRows, kHasOffsets>(static_cast<int>(end - row), code, part, x.rows + row,
+    run_rows<Code, kMostRows, kHasOffsets>(static_cast<int>(end - row), part, x.rows + row,
                                            x.sums + row, out, tile.out_stride);
     row = end;
   }
@@ -260,7 +267,6 @@ static void bf16_chunk(const PanelTile& tile, const Code& code, const ChunkRows&
 
 template <class Code, bool kHasOffsets>
 static void bf16_panels(const PanelTile& tile) {
-  const Code code(*tile.quant);
   const int64_t num_chunks = tile.quant->num_chunks;
   ChunkRows x;
   // Few rows wait for memory: what they need of a chunk costs less than two streams.
@@ -268,7 +274,7 @@ static void bf16_panels(const PanelTile& tile) {
     for (int64_t panel = 0; panel < tile.num_panels; ++panel) {
       for (int64_t chunk = 0; chunk < num_chunks; ++chunk) {
         take_rows<kHasOffsets>(tile, chunk, &x);
-        bf16_chunk<Code, kHasOffsets>(tile, code, x, panel, chunk);
+        bf16_chunk<Code, kHasOffsets>(tile, x, panel, chunk);
       }
     }
     return;
@@ -276,7 +282,7 @@ static void bf16_panels(const PanelTile& tile) {
   for (int64_t chunk = 0; chunk < num_chunks; ++chunk) {
     take_rows<kHasOffsets>(tile, chunk, &x);
     for (int64_t panel = 0; panel < tile.num_panels; ++panel)
-      bf16_chunk<Code, kHasOffsets>(tile, code, x, panel, chunk);
+      bf16_chunk<Code, kHasOffsets>(tile, x, panel, chunk);
   }
 }
 
