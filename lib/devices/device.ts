@@ -130,10 +130,11 @@ function logFallback({ info: { id }, backend }: KnownDevice, known: readonly Kno
   const better = known.find(device => device.backend.name === nextBest?.backend.name)
   if (!better) return
   const native = tryLoadNative()
-  const fix = 'error' in native ? ` ${native.error.details?.fix}` : ''
   const [reason = 'not found'] = better.info.reason?.split('\n') ?? []
-  const why = `${better.info.id}: ${reason}${fix && !reason.endsWith('.') ? '.' : ''}${fix}`
-  const message = `running on '${id}'${id === 'reference' ? ' (slow)' : ''}; ${why}`
+  const fix = 'error' in native ? String(native.error.details?.fix) : ''
+  // Some reasons end with it.
+  const why = fix === '' || reason.endsWith(fix) ? reason : `${reason.replace(/\.$/, '')}. ${fix}`
+  const message = `running on '${id}'${id === 'reference' ? ' (slow)' : ''}; ${better.info.id}: ${why}`
   if (warned.has(message)) return
   warned.add(message)
   log(id !== 'reference' && !better.isFound ? 'info' : 'warn', message)

@@ -134,6 +134,15 @@ describe.skipIf(process.platform === 'win32')('without an addon', () => {
     expectTold(other, /there is no addon in .*nowhere/, /SPARSE_EXPERTS_PREBUILD is set to/)
   })
 
+  it('says once what to do about an addon of another version', async () => {
+    const file = path.join(project, 'other.cjs')
+    writeFileSync(file, "module.exports = { version: '9.9.9', abiVersion: 1 }")
+    const { device, code, warnings } = await outcome([], { SPARSE_EXPERTS_NATIVE_PATH: file })
+    expect({ device, code }).toEqual({ device: 'reference', code: 'ERR_MOE_NATIVE_VERSION' })
+    expect(warnings).toHaveLength(1)
+    expect(warnings[0]!.match(/Rebuild it with/g)).toHaveLength(1)
+  })
+
   it('says that addons are forbidden', async () => {
     withFile('build/Release/sparse_experts.node')
     const told = await outcome(['--no-addons'])
