@@ -11,6 +11,7 @@ import { shapeNamed } from '../harness/shapes.js'
 import { groupBy, markdownTable, threadsText } from '../harness/tables.js'
 import type { Chart } from './charts/style.js'
 import { contextSection, goalsSection, machineSection, notMeasuredSection, peersSection } from './sections.js'
+import { glanceTable } from './tables.js'
 
 /** @param charts those that could be drawn, as SVG files beside the page */
 export function cpuPage(collected: Collected, charts: readonly Chart[]): string {
@@ -21,6 +22,7 @@ export function cpuPage(collected: Collected, charts: readonly Chart[]): string 
       'machine, shared with others: differences below 15 % are ties. A cell that other load disturbed in every repeat is marked `~`.',
     ].join('\n'),
     machineSection(collected),
+    ...glanceSection(collected),
     ...peersSection(collected),
     ...contextSection(collected),
     ...goalsSection(collected),
@@ -34,6 +36,10 @@ export function cpuPage(collected: Collected, charts: readonly Chart[]): string 
     ...notMeasuredSection(collected),
   ]
   return `${sections.join('\n\n')}\n`
+}
+
+function glanceSection({ rows, peerRows, shares }: Collected): string[] {
+  return peerRows.length === 0 ? [] : ['## At a glance', glanceTable(rows, peerRows, shares)]
 }
 
 const rowKey = (row: Pick<Row, 'shape' | 'dtype' | 'threads'>) =>

@@ -36,64 +36,81 @@ function peerText({ disturbed, ratio, peer, dtype }: PeerRow, ourDtype: string):
   return `${disturbed ? '~' : ''}${formatNumber(ratio.median)}× ${name}`
 }
 
-const README_TOKENS = [1, 8, 64, 512]
+const GLANCE_TOKENS = [1, 8, 64, 512]
+
+/** A case of the table at a glance. */
+export interface GlanceCase {
+  shape: string
+  dtype: string
+  numTokens: number
+}
+
+/** What the README says about speed: one token, a small batch, a prompt. */
+export const README_CASES: readonly GlanceCase[] = [
+  { shape: 'Qwen3-30B-A3B', dtype: 'bf16', numTokens: 1 },
+  { shape: 'OLMoE-1B-7B', dtype: 'bf16', numTokens: 64 },
+  { shape: 'DeepSeek-V2-Lite', dtype: 'f32', numTokens: 512 },
+]
 
 /**
- * The README's table, with the most threads: tokens/s and share of the roofline of this package in f32 and bf16, and how much faster it is
+ * The table at a glance, with the most threads: tokens/s and share of the roofline of this package in f32 and bf16, and how much faster it is
  * than the best peer that stands beside it (in bf16 also those that only have f32). The share is the one beside limits of the same moment
  * where it was measured so, else the one beside the best of the whole run.
+ *
+ * @param only these cases, in their order @defaultValue all
  */
-export function readmeTable(
+export function glanceTable(
   rows: readonly Row[],
   peerRows: readonly PeerRow[],
   shares: readonly ShareRow[] = [],
+  only?: readonly GlanceCase[],
 ): string {
   const most = Math.max(0, ...peerRows.map(row => row.threads))
   const ours = peerRows.filter(
     row => row.peer === 'sparse-experts' && row.group === row.dtype && row.threads === most,
   )
-  const cases = ours
-    .filter(row => README_TOKENS.includes(row.numTokens))
-    .map(({ shape, numTokens, dtype, threads, tokensPerSecond, disturbed }) => {
-      const others = peerRows.filter(
-        row =>
-          row.peer !== 'sparse-experts' &&
-          row.group === dtype &&
-          row.shape === shape &&
-          row.numTokens === numTokens &&
-          row.threads === threads,
+  const chosen = only
+    ? only.flatMap(({ shape, dtype, numTokens }) =>
+        ours.filter(row => row.shape === shape && row.dtype === dtype && row.numTokens === numTokens),
       )
-      const best = others.sort((a, b) => a.ratio.median - b.ratio.median)[0]
-      const layer = rows.find(
-        row =>
-          row.what === 'layer' &&
-          row.device === 'cpu' &&
-          row.load === 'gate' &&
-          row.shape === shape &&
-          row.dtype === dtype &&
-          row.numTokens === numTokens &&
-          row.threads === threads,
-      )
-      const beside = shares.find(
-        row =>
-          row.shape === shape &&
-          row.dtype === dtype &&
-          row.numTokens === numTokens &&
-          row.threads === threads,
-      )
-      const roofline = beside?.share.median ?? layer?.rooflineShare
-      const isDoubtful = (beside ?? layer)?.disturbed
-      return [
-        shape,
-        dtype,
-        String(numTokens),
-        `${disturbed ? '~' : ''}${formatNumber(tokensPerSecond)}`,
-        roofline === undefined || roofline === null
-          ? '–'
-          : `${isDoubtful ? '~' : ''}${Math.round(100 * roofline)} %`,
-        best ? peerText(best, dtype) : '–',
-      ]
-    })
+    : ours.filter(row => GLANCE_TOKENS.includes(row.numTokens))
+  const cases = chosen.map(({ shape, numTokens, dtype, threads, tokensPerSecond, disturbed }) => {
+    const others = peerRows.filter(
+      row =>
+        row.peer !== 'sparse-experts' &&
+        row.group === dtype &&
+        row.shape === shape &&
+        row.numTokens === numTokens &&
+        row.threads === threads,
+    )
+    const best = others.sort((a, b) => a.ratio.median - b.ratio.median)[0]
+    const layer = rows.find(
+      row =>
+        row.what === 'layer' &&
+        row.device === 'cpu' &&
+        row.load === 'gate' &&
+        row.shape === shape &&
+        row.dtype === dtype &&
+        row.numTokens === numTokens &&
+        row.threads === threads,
+    )
+    const beside = shares.find(
+      row =>
+        row.shape === shape && row.dtype === dtype && row.numTokens === numTokens && row.threads === threads,
+    )
+    const roofline = beside?.share.median ?? layer?.rooflineShare
+    const isDoubtful = (beside ?? layer)?.disturbed
+    return [
+      shape,
+      dtype,
+      String(numTokens),
+      `${disturbed ? '~' : ''}${formatNumber(tokensPerSecond)}`,
+      roofline === undefined || roofline === null
+        ? '–'
+        : `${isDoubtful ? '~' : ''}${Math.round(100 * roofline)} %`,
+      best ? peerText(best, dtype) : '–',
+    ]
+  })
   return markdownTable(
     [
       'Layer of',

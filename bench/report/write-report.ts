@@ -1,5 +1,6 @@
 /**
- * `npm run bench:report`: draws the results of bench/results into docs/performance, those of bench/results/weights into weights.md there, and rewrites the README's table between its markers.
+ * `npm run bench:report`: draws the results of bench/results into docs/performance, those of bench/results/weights into weights.md there, and
+ * rewrites the README's table between its markers.
  * No figure on those pages is typed by hand.
  *
  *   npm run bench:report [-- --results DIRECTORY] [--out DIRECTORY]
@@ -20,7 +21,7 @@ import { threadsChart } from './charts/threads.js'
 import { cpuPage } from './cpu-page.js'
 import { replaceBetweenMarkers } from './readme-section.js'
 import { renderSvg } from './render-svg.js'
-import { readmeTable } from './tables.js'
+import { glanceTable, README_CASES } from './tables.js'
 import { weightsPage } from './weights-page.js'
 
 const root = path.resolve(import.meta.dirname, '../..')
@@ -59,7 +60,7 @@ if (options.out === undefined) {
   const { cpu, architecture, cores } = newest.environment
   const content = [
     `${cpu} (${architecture}), ${cores} cores, ${newest.date.slice(0, 10)}; how it was measured, and everything else: [CPU performance](docs/performance/cpu.md).`,
-    peerRows.length > 0 ? readmeTable(rows, peerRows, shares) : '',
+    peerRows.length > 0 ? glanceTable(rows, peerRows, shares, README_CASES) : '',
   ]
   const readme = path.join(root, 'README.md')
   writeFileSync(readme, replaceBetweenMarkers(readFileSync(readme, 'utf8'), content.join('\n\n')))

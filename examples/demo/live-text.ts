@@ -8,11 +8,21 @@ const WIDTH = 48
 const SOFT_WIDTH = 40
 const INDENT = '  '
 
+/** A line as it was shown: its text, and how many of its tokens each expert wrote. */
+export interface WrittenLine {
+  text: string
+  /** `[numExperts]` */
+  load: Float64Array
+}
+
 export class LiveText {
+  /** The lines that have ended. */
+  readonly lines: WrittenLine[] = []
   readonly #write: (text: string) => void
   readonly #paint: Paint
   readonly #load: Float64Array
   #column = 0
+  #text = ''
 
   constructor(write: (text: string) => void, paint: Paint, numExperts: number) {
     this.#write = write
@@ -43,7 +53,9 @@ export class LiveText {
     }
     if (this.#column === 0) this.#write(INDENT)
     // Control characters would move the cursor.
-    this.#write(/\p{Cc}/u.test(character) ? ' ' : shown)
+    const isControl = /\p{Cc}/u.test(character)
+    this.#write(isControl ? ' ' : shown)
+    this.#text += isControl ? ' ' : character
     this.#column++
     if (this.#column >= WIDTH || (character === ' ' && this.#column >= SOFT_WIDTH)) this.#endLine()
   }
@@ -52,7 +64,9 @@ export class LiveText {
     const heat = this.#load.some(count => count > 0) ? this.#paint.cyan(heatLine(this.#load)) : ''
     const gap = padEnd('', (this.#column === 0 ? INDENT.length : 0) + WIDTH - this.#column + 2)
     this.#write(`${heat === '' ? '' : gap}${heat}\n`)
+    this.lines.push({ text: this.#text, load: this.#load.slice() })
     this.#load.fill(0)
     this.#column = 0
+    this.#text = ''
   }
 }

@@ -40,6 +40,7 @@ import { heldBytes } from '../tiny-deepseek/quantise/forms.js'
 import { loadTinyGguf, writeTinyGguf } from '../tiny-deepseek/quantise/gguf.js'
 import { LiveText } from './live-text.js'
 import { storyPage } from './page.js'
+import { recordingSvg } from './recording.js'
 import { routingByWord, wordTable } from './steps.js'
 import { expertLoad, writeStory } from './story.js'
 
@@ -50,6 +51,7 @@ const { values } = parseArgs({
     prompt: { type: 'string', default: 'And it came to pass ' },
     seed: { type: 'string', default: '1' },
     html: { type: 'string' },
+    svg: { type: 'string' },
   },
 })
 const device = values.device as DeviceOption
@@ -141,6 +143,11 @@ await turnComputeBudget()
 if (values.html) {
   await writeFile(values.html, storyPage(story))
   heading('The page', values.html)
+}
+if (values.svg) {
+  const { numExperts, topK } = sparse.config
+  await writeFile(values.svg, recordingSvg(live.lines, { numExperts, topK, prompt: values.prompt }))
+  heading('The picture', values.svg)
 }
 heading('Next')
 print(

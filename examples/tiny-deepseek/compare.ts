@@ -19,7 +19,7 @@ import { type CompareResults, compareReport, type ModelFigures } from './compare
 import { costsOfFeedForwards, costsOutside, countParameters, Decoder, heldOutLoss } from './decoder/index.js'
 import { type EnergyCounter, EnergyMeter } from './energy.js'
 import { lastEqualStep } from './equal-steps.js'
-import { MODEL_DIRECTORY, README_FILE, RESULTS_DIRECTORY, ROOT_README_FILE, readHeldOut } from './files.js'
+import { MODEL_DIRECTORY, README_FILE, RESULTS_DIRECTORY, readHeldOut } from './files.js'
 import { GpuEnergyMeter } from './gpu-energy.js'
 import { describeMachine } from './machine.js'
 import { measureModels } from './measure-models.js'
@@ -110,5 +110,5 @@ if (values.write) {
   await writeFile(resultsFile, `${JSON.stringify(results, null, 2)}\n`)
   await writeFile(path.join(RESULTS_DIRECTORY, 'training.svg'), await trainingChart(await readTrainingLogs()))
   const lines = compareReport(results, makePaint({}, {}))
-  for (const file of [README_FILE, ROOT_README_FILE]) await writeSection(file, 'compare', lines)
+  await writeSection(README_FILE, 'compare', lines)
 }

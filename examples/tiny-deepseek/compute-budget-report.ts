@@ -39,7 +39,7 @@ export function computeBudgetReport(results: ComputeBudgetResults, paint: Paint)
 }
 
 /** What each setting costs and saves. */
-export function computeBudgetTable(
+function computeBudgetTable(
   { machine, windows, computeBudgets }: ComputeBudgetResults,
   paint: Paint,
 ): string[] {

@@ -15,13 +15,9 @@ import { type DeviceOption, type DType, setLogger } from 'sparse-experts'
 import { watchLoad } from '../../bench/harness/other-load.js'
 import { makePaint } from '../../lib/cli/format.js'
 import { computeBudgetChart, samplesChart } from './compute-budget-charts.js'
-import {
-  type ComputeBudgetResults,
-  computeBudgetReport,
-  computeBudgetTable,
-} from './compute-budget-report.js'
+import { type ComputeBudgetResults, computeBudgetReport } from './compute-budget-report.js'
 import { type ComputeBudget, Decoder, encodeText } from './decoder/index.js'
-import { MODEL_DIRECTORY, README_FILE, RESULTS_DIRECTORY, ROOT_README_FILE, readHeldOut } from './files.js'
+import { MODEL_DIRECTORY, README_FILE, RESULTS_DIRECTORY, readHeldOut } from './files.js'
 import { describeMachine } from './machine.js'
 import { measureBudgets } from './measure-budgets.js'
 import { measureComputeBudget } from './measure-compute-budget.js'
@@ -89,5 +85,4 @@ if (values.write) {
   await keep('compute-budget.svg', await computeBudgetChart(results.computeBudgets))
   await keep('samples.svg', await samplesChart(results.samples, results.numExperts))
   await writeSection(README_FILE, 'compute-budget', computeBudgetReport(results, makePaint({}, {})))
-  await writeSection(ROOT_README_FILE, 'compute-budget', computeBudgetTable(results, makePaint({}, {})))
 }

@@ -10,8 +10,6 @@ export const MODEL_DIRECTORY = at('model')
 /** Figures and pictures, each written by a command. */
 export const RESULTS_DIRECTORY = at('results')
 export const README_FILE = at('README.md')
-/** That of the repository, which shows the same tables. */
-export const ROOT_README_FILE = at('../../README.md')
 export const TRACE_FILE = at('traces/heldout.safetensors')
 
 /** The text that training never saw. */

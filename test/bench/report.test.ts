@@ -13,7 +13,7 @@ import { decades } from '../../bench/report/charts/style.js'
 import { threadsChart } from '../../bench/report/charts/threads.js'
 import { cpuPage } from '../../bench/report/cpu-page.js'
 import { BEGIN, END, replaceBetweenMarkers } from '../../bench/report/readme-section.js'
-import { peersTable, readmeTable } from '../../bench/report/tables.js'
+import { peersTable, glanceTable } from '../../bench/report/tables.js'
 import { weightsPage } from '../../bench/report/weights-page.js'
 import { cell, machine, peer, peerRows, rows, slower } from './report-rows.js'
 
@@ -224,8 +224,8 @@ describe('pages', () => {
     expect(page).not.toMatch(/NaN|undefined/)
   })
 
-  it('put the best peer of the same arithmetic into the README', () => {
-    const table = readmeTable(rows, peerRows).split('\n')
+  it('put the best peer of the same arithmetic into the table at a glance', () => {
+    const table = glanceTable(rows, peerRows).split('\n')
     expect(table).toHaveLength(4)
     expect(table[2]).toContain('50 %')
     expect(table[2]).toContain('1.50× onnxruntime-node MoE')
@@ -233,12 +233,14 @@ describe('pages', () => {
     const share = { median: 0.87, low: 0.8, high: 0.9 }
     const beside = { shape, threads, numTokens, dtype: 'f32' as const, medianMs: 1, bound: 'memory' as const }
     const shares = [{ ...beside, share, foreignCores: 0, disturbed: false }]
-    expect(readmeTable(rows, peerRows, shares)).toContain('| 87 % |')
+    expect(glanceTable(rows, peerRows, shares)).toContain('| 87 % |')
+    const only = [{ shape, dtype: 'f32', numTokens }]
+    expect(glanceTable(rows, peerRows, shares, only).split('\n')).toHaveLength(3)
   })
 
   it('name the dtype of a peer that has not ours, and show the most threads only', () => {
     const bf16 = { group: 'bf16', numTokens: 1 }
-    const table = readmeTable(
+    const table = glanceTable(
       [],
       [
         peer({ ...bf16, dtype: 'bf16' }),

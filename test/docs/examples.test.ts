@@ -1,4 +1,4 @@
-/** The TypeScript blocks of the documents compile, and the README's first one runs. */
+/** The TypeScript blocks of the documents compile, and the README's example runs. */
 
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -7,7 +7,6 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { type CodeBlock, moduleOf, read, root, typeScriptBlocks } from './markdown.js'
 
 const directory = path.join(root, 'build/docs-examples')
-const CHECKPOINT = 'test/golden/cases/deepseek_v2_greedy'
 
 const blocks = typeScriptBlocks()
 const fileOf = (block: CodeBlock) => `${block.file.replaceAll(/[^\w]/g, '_')}_${block.line}.ts`
@@ -45,19 +44,13 @@ describe('TypeScript blocks of the documents', () => {
 })
 
 describe("the README's example", () => {
-  it('runs, on the reference, on a small checkpoint', () => {
-    const [example] = blocks.filter(block => block.file === 'README.md')
-    expect(example!.code).toContain("'models/DeepSeek-V2-Lite', { layer: 1, device: 'auto' }")
-    const code = example!.code
-      .replace("'models/DeepSeek-V2-Lite'", JSON.stringify(CHECKPOINT))
-      .replace("device: 'auto'", "device: 'reference'")
-      .replace("'sparse-experts'", "'../../lib/index.js'")
-    const file = path.join(directory, 'readme-example.ts')
-    writeFileSync(file, code)
-    const { status, stdout, stderr } = run(['node_modules/tsx/dist/cli.mjs', file])
+  it('is examples/first.mjs and runs as it is written, on the model that ships', () => {
+    const [example] = codeBlocks('README.md').filter(block => block.language === 'js')
+    expect(read('examples/first.mjs').replace(/^\/\/.*\n/, '')).toBe(example!.code)
+    const { status, stdout, stderr } = run(['examples/first.mjs'])
     expect(stderr).toBe('')
     expect(status).toBe(0)
-    const config = JSON.parse(read(`${CHECKPOINT}/config.json`)) as {
+    const config = JSON.parse(read('examples/tiny-deepseek/model/config.json')) as {
       hidden_size: number
       n_routed_experts: number
     }

@@ -26,10 +26,11 @@ const drawn = hasCpu ? 'cpu' : 'no addon'
 
 describe.each(hasCpu ? ['no addon', 'cpu'] : ['no addon'])('npm run demo with %s', device => {
   it('writes, checks itself, shows experts, savings and the compute budget', async () => {
-    const html = path.join(await temporaryDirectory(), 'out.html')
+    const directory = await temporaryDirectory()
+    const [html, svg] = [path.join(directory, 'out.html'), path.join(directory, 'out.svg')]
     const { status, stdout, stderr } = await runProgram(
       DEMO,
-      ['--quick', '--html', html],
+      ['--quick', '--html', html, '--svg', svg],
       environmentOf(device),
     )
     expect(stderr).not.toMatch(/error|warn/i)
@@ -41,6 +42,11 @@ describe.each(hasCpu ? ['no addon', 'cpu'] : ['no addon'])('npm run demo with %s
     for (const text of missing) expect(stdout.includes(text), text).toBe(device !== 'cpu')
     // The prompt begins the text, and the experts stand at the end of its lines.
     expect(stdout).toMatch(/^ {2}And it came to pass .* {2}[·▁▂▃▄▅▆▇█]{32}$/m)
+    const picture = await readFile(svg, 'utf8')
+    const written = stdout.match(/^ {2}\S.* {2}[·▁▂▃▄▅▆▇█]{32}$/gm)!
+    expect(picture.match(/class="line"/g)).toHaveLength(written.length)
+    expect(picture.match(/class="cell"/g)).toHaveLength(32 * written.length)
+    expect(picture).toContain('<tspan class="dim">And it came to pass </tspan>')
     expect(stdout).toContain('best 2 of 4 groups by the sum of their two best, top 4')
     const [, error, bound] =
       /ok {2}logits of 24 tokens: relative error (\S+) \(bound (\S+)\)/.exec(stdout) ?? []

@@ -1,4 +1,4 @@
-/** What the commands printed last stands in the READMEs, and runs of unequal length are compared where they are equal. */
+/** What the commands printed last stands in the README, and runs of unequal length are compared where they are equal. */
 
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
@@ -7,10 +7,9 @@ import { type CompareResults, compareReport } from '../../examples/tiny-deepseek
 import {
   type ComputeBudgetResults,
   computeBudgetReport,
-  computeBudgetTable,
 } from '../../examples/tiny-deepseek/compute-budget-report.js'
 import { lastEqualStep } from '../../examples/tiny-deepseek/equal-steps.js'
-import { README_FILE, RESULTS_DIRECTORY, ROOT_README_FILE } from '../../examples/tiny-deepseek/files.js'
+import { README_FILE, RESULTS_DIRECTORY } from '../../examples/tiny-deepseek/files.js'
 import { TINY_FORMS } from '../../examples/tiny-deepseek/quantise/forms.js'
 import { type QuantisedResults, quantisedReport } from '../../examples/tiny-deepseek/quantised-report.js'
 import { replaceSection } from '../../examples/tiny-deepseek/readme-section.js'
@@ -21,21 +20,16 @@ const plain = makePaint({}, {})
 const recorded = async <Results>(name: string) =>
   JSON.parse(await readFile(path.join(RESULTS_DIRECTORY, name), 'utf8')) as Results
 
-describe('the tables in the READMEs', () => {
-  it.each([
-    ['README.md', ROOT_README_FILE],
-    ['examples/tiny-deepseek/README.md', README_FILE],
-  ])('%s has those of the recorded results', async (_, file) => {
-    const markdown = await readFile(file, 'utf8')
-    const results = await recorded<ComputeBudgetResults>('compute-budget.json')
-    const report =
-      file === README_FILE ? computeBudgetReport(results, plain) : computeBudgetTable(results, plain)
-    expect(replaceSection(markdown, 'compute-budget', report)).toBe(markdown)
+describe('the tables in the README of the model', () => {
+  it('has those of the recorded results', async () => {
+    const markdown = await readFile(README_FILE, 'utf8')
+    const budget = computeBudgetReport(await recorded<ComputeBudgetResults>('compute-budget.json'), plain)
+    expect(replaceSection(markdown, 'compute-budget', budget)).toBe(markdown)
     const compare = compareReport(await recorded<CompareResults>('compare.json'), plain)
     expect(replaceSection(markdown, 'compare', compare)).toBe(markdown)
   })
 
-  it('examples/tiny-deepseek/README.md has that of the quantised forms', async () => {
+  it('has that of the quantised forms', async () => {
     const markdown = await readFile(README_FILE, 'utf8')
     const results = await recorded<QuantisedResults>('quantised.json')
     expect(results.forms.map(({ form }) => form)).toEqual([...TINY_FORMS])

@@ -1,6 +1,6 @@
 /**
- * `npm run build:families`: writes the tables of families in the README, in docs/families.md and in docs/checkpoints.md from the rows of
- * lib/families and the architectures of GGUF files, so that none can lag. The suite of docs compares them.
+ * `npm run build:families`: writes the tables of families in docs/families.md and docs/checkpoints.md from the rows of lib/families and the
+ * architectures of GGUF files, so that none can lag. The suite of docs compares them.
  */
 
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -32,10 +32,6 @@ export function familyTables(publishers, architectures) {
   const types = row =>
     code(row.modelTypes) + (row.alsoAs ?? []).map(also => ` (also ${code([also.modelType])})`).join('')
   return {
-    'README.md': table(
-      ['Model', '`model_type`', 'Routing', 'Stored formats'],
-      rows.map(({ row }) => [row.models, types(row), row.routed, storedForms(row)]),
-    ),
     'docs/checkpoints.md': table(
       ['`general.architecture`', 'Models'],
       rows.flatMap(({ row }) => {
@@ -46,8 +42,8 @@ export function familyTables(publishers, architectures) {
       }),
     ),
     'docs/families.md': table(
-      ['Publisher', 'Models', '`model_type`', 'Routing'],
-      rows.map(({ publisher, row }) => [publisher, row.models, code(row.modelTypes), row.routed]),
+      ['Publisher', 'Models', '`model_type`', 'Routing', 'Stored formats'],
+      rows.map(({ publisher, row }) => [publisher, row.models, types(row), row.routed, storedForms(row)]),
     ),
   }
 }
