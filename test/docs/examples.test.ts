@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { type CodeBlock, moduleOf, read, root, typeScriptBlocks } from './markdown.js'
+import { type CodeBlock, codeBlocks, moduleOf, read, root, typeScriptBlocks } from './markdown.js'
 
 const directory = path.join(root, 'build/docs-examples')
 

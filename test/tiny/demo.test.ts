@@ -43,7 +43,8 @@ describe.each(hasCpu ? ['no addon', 'cpu'] : ['no addon'])('npm run demo with %s
     // The prompt begins the text, and the experts stand at the end of its lines.
     expect(stdout).toMatch(/^ {2}And it came to pass .* {2}[·▁▂▃▄▅▆▇█]{32}$/m)
     const picture = await readFile(svg, 'utf8')
-    const written = stdout.match(/^ {2}\S.* {2}[·▁▂▃▄▅▆▇█]{32}$/gm)!
+    const [, section] = /2\. It writes([\s\S]*)3\. The same text/.exec(stdout)!
+    const written = section!.match(/^ {2}\S.* {2}[·▁▂▃▄▅▆▇█]{32}$/gm)!
     expect(picture.match(/class="line"/g)).toHaveLength(written.length)
     expect(picture.match(/class="cell"/g)).toHaveLength(32 * written.length)
     expect(picture).toContain('<tspan class="dim">And it came to pass </tspan>')
