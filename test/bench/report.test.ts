@@ -13,7 +13,7 @@ import { decades } from '../../bench/report/charts/style.js'
 import { threadsChart } from '../../bench/report/charts/threads.js'
 import { cpuPage } from '../../bench/report/cpu-page.js'
 import { BEGIN, END, replaceBetweenMarkers } from '../../bench/report/readme-section.js'
-import { peersTable, glanceTable } from '../../bench/report/tables.js'
+import { glanceTable, peersTable } from '../../bench/report/tables.js'
 import { weightsPage } from '../../bench/report/weights-page.js'
 import { cell, machine, peer, peerRows, rows, slower } from './report-rows.js'
 
