@@ -10,17 +10,18 @@ option(SE_AVX512_IN_C "Tests only: the AVX-512 kernels on a processor without it
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(SE_ISA_DEFINITIONS SPARSE_EXPERTS_X86=1)
   list(APPEND SE_ISA_SOURCES csrc/cpu/isa/avx2.cc csrc/cpu/isa/avx512.cc csrc/cpu/isa/avx512bf16.cc
-    csrc/cpu/isa/avx512bf16_quant.cc)
+    csrc/cpu/isa/avx512bf16_quant.cc csrc/cpu/isa/avx512vnni.cc)
   # g++ 12 warns falsely inside the AVX-512 intrinsics headers (GCC PR105593).
   set(SE_AVX512 ${SE_O3} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -Wno-uninitialized -Wno-maybe-uninitialized)
   set_source_files_properties(csrc/cpu/isa/avx2.cc PROPERTIES COMPILE_OPTIONS "${SE_O3};-mavx2;-mfma;-mf16c")
   set_source_files_properties(csrc/cpu/isa/avx512.cc PROPERTIES COMPILE_OPTIONS "${SE_AVX512}")
+  set_source_files_properties(csrc/cpu/isa/avx512vnni.cc PROPERTIES COMPILE_OPTIONS "${SE_AVX512};-mavx512vnni")
   set_source_files_properties(csrc/cpu/isa/avx512bf16.cc PROPERTIES COMPILE_OPTIONS "${SE_AVX512};-mavx512bf16")
   set_source_files_properties(csrc/cpu/isa/avx512bf16_quant.cc PROPERTIES COMPILE_OPTIONS "${SE_AVX512};-mavx512bf16;-mavx512vbmi")
   if(SE_AVX512_IN_C)
     # Each instruction is a function: inlined into every block they take minutes to compile.
     list(APPEND SE_ISA_DEFINITIONS SE_AVX512_IN_C=1)
-    set_source_files_properties(csrc/cpu/isa/avx512.cc csrc/cpu/isa/avx512bf16.cc csrc/cpu/isa/avx512bf16_quant.cc PROPERTIES COMPILE_OPTIONS
+    set_source_files_properties(csrc/cpu/isa/avx512.cc csrc/cpu/isa/avx512vnni.cc csrc/cpu/isa/avx512bf16.cc csrc/cpu/isa/avx512bf16_quant.cc PROPERTIES COMPILE_OPTIONS
       "-O2;-fno-inline;-mavx2;-mfma;-mf16c;-Wno-psabi;-include;${CMAKE_CURRENT_SOURCE_DIR}/test/native/avx512_in_c.h")
   endif()
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
@@ -33,8 +34,9 @@ endif()
 # ThreadSanitizer's run takes the plain set alone (tools/test/native.mjs).
 if(SE_SANITIZE AND EXISTS /proc/cpuinfo)
   file(STRINGS /proc/cpuinfo SE_CPU_FLAGS REGEX "^flags" LIMIT_COUNT 1)
-  foreach(SE_SET scalar avx2 avx512 avx512bf16 avx512bf16_quant)
+  foreach(SE_SET scalar avx2 avx512 avx512vnni avx512bf16 avx512bf16_quant)
     string(REGEX REPLACE "avx512bf16(_quant)?" avx512_bf16 SE_FLAG ${SE_SET})
+    string(REGEX REPLACE "avx512vnni" avx512_vnni SE_FLAG ${SE_FLAG})
     string(REGEX REPLACE "avx512$" avx512bw SE_FLAG ${SE_FLAG})
     if(NOT SE_SET STREQUAL scalar AND (SE_SANITIZE STREQUAL thread OR NOT SE_CPU_FLAGS MATCHES " ${SE_FLAG}( |$)"))
       set_property(SOURCE csrc/cpu/isa/${SE_SET}.cc APPEND PROPERTY COMPILE_OPTIONS -O0)

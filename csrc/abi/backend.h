@@ -33,7 +33,7 @@ extern "C" {
 
 /* Raised on any change of a struct or a meaning in this file; the addon refuses a library with
  * another number. */
-#define SE_BACKEND_ABI_VERSION 10u
+#define SE_BACKEND_ABI_VERSION 11u
 
 typedef enum SeCode {
   SE_OK = 0,
@@ -336,6 +336,10 @@ typedef struct SeDeviceCounters {
 typedef struct SeLayerOptions {
   int32_t batch_invariant; /* a row's bits never depend on the rows beside it; where the device's
                               rows are not so by themselves */
+  /* Rows become codes of 8 bits, with a scale for each 32 columns in the order in which the matrix
+   * stores them, before they meet expert matrices in formats that encodes_activations names. Others,
+   * router and latent projections read them as they are. */
+  int32_t int8_activations;
 } SeLayerOptions;
 
 /* What a forward runs, one line per stage. */
@@ -392,6 +396,9 @@ typedef struct SeBackend {
   uint64_t (*matrix_bytes)(SeDevice* device, int64_t rows, int64_t cols, int32_t dtype,
                            const SeMatrixFormat* format);
   int32_t (*matrix_write)(SeDevice* device, const SeMatrixRows* rows, SeStatus* status);
+  /* Whether rows of codes (SeLayerOptions.int8_activations) are multiplied by matrices in a format that
+   * it holds: 1 or 0. NULL: by none, and no layer may ask for it. */
+  int32_t (*encodes_activations)(SeDevice* device, const SeMatrixFormat* format);
 
   int32_t (*gate)(SeDevice* device, const SeGateArgs* args, SeStatus* status);
   int32_t (*select_experts)(SeDevice* device, const SeRouting* routing, const SeSelectArgs* args,

@@ -121,8 +121,8 @@ Napi::Value create_layer(const Napi::CallbackInfo& info) {
   });
 }
 
-// A layer that is not there yet, on a device: (device, config, dtype, numTokens, batchInvariant, held
-// formats or null).
+// A layer that is not there yet, on a device: (device, config, dtype, numTokens, { batchInvariant,
+// int8Activations }, held formats or null).
 template <typename Body>
 Napi::Value with_planned_layer(const Napi::CallbackInfo& info, Body&& body) {
   return guarded(info.Env(), [&]() -> Napi::Value {
@@ -132,7 +132,7 @@ Napi::Value with_planned_layer(const Napi::CallbackInfo& info, Body&& body) {
     const SeMoeLayer layer = layer_without_memory(description);
     const int64_t most_tokens = std::numeric_limits<int32_t>::max() / layer.routing.top_k;
     const int64_t tokens = integer_argument(info[3], "numTokens", 0, most_tokens);
-    const SeLayerOptions options = {boolean_argument(info[4], "batchInvariant") ? 1 : 0};
+    const SeLayerOptions options = parse_layer_options(object_argument(info[4], "options"));
     const auto executor = Environment::of(info.Env()).device(text_argument(info[0], "device"));
     return body(*executor, layer, options, tokens);
   });

@@ -136,6 +136,13 @@ LayerDescription parse_layer_config(const Napi::Object& config, int32_t dtype) {
   return layer;
 }
 
+SeLayerOptions parse_layer_options(const Napi::Object& object) {
+  SeLayerOptions options = {};
+  options.batch_invariant = boolean_property(object, "batchInvariant") ? 1 : 0;
+  options.int8_activations = boolean_property(object, "int8Activations") ? 1 : 0;
+  return options;
+}
+
 LayerDescription parse_layer_description(const Napi::Value& value) {
   const Napi::Object object = object_argument(value, "description");
   const int32_t dtype = float_dtype_argument(object.Get("dtype"), "dtype");
@@ -144,7 +151,7 @@ LayerDescription parse_layer_description(const Napi::Value& value) {
   layer.device = text_argument(object.Get("device"), "device");
   layer.gate_up_interleaved = boolean_property(object, "gateUpInterleaved");
   layer.num_threads = static_cast<int32_t>(integer_property(object, "threads", 0, 4096));
-  layer.options.batch_invariant = boolean_property(object, "batchInvariant") ? 1 : 0;
+  layer.options = parse_layer_options(object);
   layer.max_joint_rows = integer_property(object, "maxJointTokens", 0, kMaxCount);
   take_held_formats(object, &layer);
   const Napi::Object vectors = object_argument(object.Get("vectors"), "vectors");

@@ -10,6 +10,8 @@ namespace sparse_experts::binding {
 // Reads a NativeLayerDescription: kinds of values, sizes that are counted with, lengths of arrays.
 // What a block may be is the backend's to check, and lib's to say. The views stay valid until JavaScript runs again.
 LayerDescription parse_layer_description(const Napi::Value& value);
+// Reads a NativeForwardOptions, which a description has too.
+SeLayerOptions parse_layer_options(const Napi::Object& object);
 // Reads a ResolvedMoeConfig alone: no device, no vectors.
 LayerDescription parse_layer_config(const Napi::Object& config, int32_t dtype);
 

@@ -53,10 +53,17 @@ Napi::Value choose_formats(const Napi::CallbackInfo& info) {
       is_stored.Set(i, Napi::Boolean::New(env, chosen.is_stored));
     }
     Napi::Array list = Napi::Array::New(env);
-    for (const SeMatrixFormat& format : formats)
+    const bool has_int8 = executor->backend().encodes_activations != nullptr;
+    Napi::Array takes_int8 = Napi::Array::New(env);
+    for (const SeMatrixFormat& format : formats) {
+      const bool is_int8 =
+          has_int8 && executor->backend().encodes_activations(executor->device(), &format) != 0;
+      takes_int8.Set(list.Length(), Napi::Boolean::New(env, is_int8));
       list.Set(list.Length(), matrix_format_object(env, format));
+    }
     Napi::Object result = Napi::Object::New(env);
     result.Set("formats", list);
+    result.Set("takesInt8", has_int8 ? Napi::Value(takes_int8) : env.Null());
     result.Set("formatOf", format_of);
     result.Set("isStored", is_stored);
     return result;

@@ -17,6 +17,7 @@
 #include "cpu/forward_plan.h"
 #include "cpu/isa/choose_isa.h"
 #include "cpu/layouts/matrix_panels.h"
+#include "cpu/ops/code_rows.h"
 #include "cpu/ops/router.h"
 #include "cpu/stages.h"
 #include "ops/checks.h"
@@ -138,6 +139,10 @@ int32_t matrix_write(SeDevice* device, const SeMatrixRows* rows, SeStatus* statu
                  [&] { return cpu::pack_matrix_rows(device->kernels->panel_width, *rows); });
 }
 
+int32_t encodes_activations(SeDevice* device, const SeMatrixFormat* format) {
+  return cpu::has_coded_product(*device->kernels, *format) ? 1 : 0;
+}
+
 int32_t gate(SeDevice* device, const SeGateArgs* args, SeStatus* status) {
   return guarded(status, [&]() -> Status {
     SE_RETURN_IF_ERROR(check_gate(*args));
@@ -184,14 +189,14 @@ int32_t combine(SeDevice* device, const SeCombineArgs* args, SeStatus* status) {
   });
 }
 
-uint64_t forward_workspace_bytes(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions*,
-                                 int64_t num_tokens) {
-  return cpu::plan_forward(*device->kernels, *layer, num_tokens).total_bytes;
+uint64_t forward_workspace_bytes(SeDevice* device, const SeMoeLayer* layer,
+                                 const SeLayerOptions* options, int64_t num_tokens) {
+  return cpu::plan_forward(*device->kernels, *layer, *options, num_tokens).total_bytes;
 }
 
-void describe_forward(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions*, int64_t,
-                      SeForwardDescription* description) {
-  cpu::describe_forward(*device->kernels, *layer, description);
+void describe_forward(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions* options,
+                      int64_t, SeForwardDescription* description) {
+  cpu::describe_forward(*device->kernels, *layer, *options, description);
 }
 
 // Whether any instruction set holds a format: every one reads every code.
@@ -199,7 +204,7 @@ bool is_held(int32_t dtype, const SeMatrixFormat& format) {
   return cpu::holds_format(dtype, format, false);
 }
 
-int32_t layer_open(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions*,
+int32_t layer_open(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions* options,
                    SeLayer** opened, SeStatus* status) {
   return guarded(status, [&]() -> Status {
     *opened = nullptr;
@@ -210,6 +215,7 @@ int32_t layer_open(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptio
     auto made = std::make_unique<SeLayer>();
     made->device = device;
     made->layer = *layer;
+    if (options != nullptr) made->options = *options;
     made->router_bf16 = cpu::bf16_router(*layer);
     *opened = made.release();
     return Status::ok();
@@ -272,6 +278,7 @@ const SeBackend* cpu_backend() {
       matrix_format,
       matrix_bytes,
       matrix_write,
+      encodes_activations,
       gate,
       select_experts,
       dispatch,

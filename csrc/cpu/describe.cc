@@ -1,11 +1,13 @@
 #include "cpu/describe.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 
 #include "abi/enum_names.h"
 #include "core/matrix_format.h"
-#include "cpu/ops/expert_segments.h"
+#include "cpu/forward_plan.h"
+#include "cpu/ops/code_rows.h"
 
 namespace sparse_experts::cpu {
 namespace {
@@ -24,31 +26,57 @@ std::string format_text(const SeMatrixFormat& format) {
   return code + " " + find_name(kScaleNames, format.scale)->name + "/" + block + " in place";
 }
 
-std::string matmul_text(const SeMatrixTable& table, int32_t dtype, bool bf16_dot) {
-  SeMatrixFormat format = float_format(dtype);
-  if (table.formats != nullptr) format = table.formats[0];
-  const bool is_float = is_float_format(format);
-  std::string text = format_text(format);
-  if (table.num_formats > 1) text += ", mixed";
-  if (!bf16_dot) return text + (is_float ? " widened, f32 FMA" : ", decoded to f32, f32 FMA");
-  return is_float ? std::string("bf16 dot") : text + ", bf16 dot";
+SeMatrixFormat first_format(const SeMatrixTable& table, int32_t dtype) {
+  return table.formats != nullptr ? table.formats[0] : float_format(dtype);
+}
+
+// What multiplies: rows of codes by all matrices of the table, by some, or by none.
+std::string product_text(const IsaKernels& kernels, const SeMatrixTable& table, int32_t dtype,
+                         const ForwardPlan& plan) {
+  int64_t coded = 0;
+  if (plan.coded_activations && table.formats != nullptr) {
+    coded = std::count_if(
+        table.formats, table.formats + table.num_formats,
+        [&](const SeMatrixFormat& format) { return has_coded_product(kernels, format); });
+  }
+  if (coded > 0 && coded == table.num_formats) return "int8 activations, int32 dot";
+  const bool is_float = is_float_format(first_format(table, dtype));
+  const std::string exact = plan.bf16_activations ? "bf16 dot"
+                            : is_float            ? "widened, f32 FMA"
+                                                  : "decoded to f32, f32 FMA";
+  return coded == 0 ? exact : "int8 activations in part, " + exact;
+}
+
+std::string matmul_text(const IsaKernels& kernels, const SeMatrixTable& table, int32_t dtype,
+                        const ForwardPlan& plan) {
+  const SeMatrixFormat format = first_format(table, dtype);
+  const std::string product = product_text(kernels, table, dtype, plan);
+  if (is_float_format(format) && table.num_formats <= 1)
+    return plan.bf16_activations ? product : format_text(format) + " " + product;
+  return format_text(format) + (table.num_formats > 1 ? ", mixed, " : ", ") + product;
 }
 
 }  // namespace
 
 void describe_forward(const IsaKernels& kernels, const SeMoeLayer& layer,
-                      SeForwardDescription* description) {
+                      const SeLayerOptions& options, SeForwardDescription* description) {
   const std::string isa = kernels.name;
   const SeExperts& experts = layer.experts;
-  const bool bf16_dot = has_bf16_activations(kernels, layer);
-  const auto matmul = [&](const SeMatrixTable& table) {
-    return isa + " " + matmul_text(table, experts.dtype, bf16_dot);
+  const ForwardPlan plan = plan_forward(kernels, layer, options, 1);
+  const auto product = [&](const SeMatrixTable& table) {
+    return product_text(kernels, table, experts.dtype, plan);
   };
+  const auto matmul = [&](const SeMatrixTable& table) {
+    return isa + " " + matmul_text(kernels, table, experts.dtype, plan);
+  };
+  // What is said of up holds for gate, which most often is held alike.
+  const bool differs = experts.activation.gated && product(experts.gate) != product(experts.up);
   write(description->gate, isa + " f32 FMA");
   write(description->select, "partial selection per token");
   write(description->dispatch, "stable counting sort");
   const std::string panels = ", panels of " + std::to_string(kernels.panel_width);
-  write(description->gate_up, matmul(experts.up) + panels + ", activation of " +
+  const std::string gate = differs ? " (gate: " + product(experts.gate) + ")" : "";
+  write(description->gate_up, matmul(experts.up) + gate + panels + ", activation of " +
                                   (experts.activation.gated ? "gate and up" : "up") +
                                   " in the same pass");
   write(description->down, matmul(experts.down) + panels);

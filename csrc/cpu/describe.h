@@ -7,6 +7,6 @@
 namespace sparse_experts::cpu {
 
 void describe_forward(const IsaKernels& kernels, const SeMoeLayer& layer,
-                      SeForwardDescription* description);
+                      const SeLayerOptions& options, SeForwardDescription* description);
 
 }  // namespace sparse_experts::cpu

@@ -29,6 +29,7 @@ struct SeDevice {
 struct SeLayer {
   SeDevice* device;
   SeMoeLayer layer;
+  SeLayerOptions options = {};
   // The router where each of its weights is a value of bf16, as checkpoints store it: half the
   // bytes, and the same bits once widened. Else empty.
   std::vector<uint16_t> router_bf16 = {};

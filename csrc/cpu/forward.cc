@@ -13,6 +13,7 @@
 #include "cpu/device.h"
 #include "cpu/forward_plan.h"
 #include "cpu/ops/capacity.h"
+#include "cpu/ops/code_rows.h"
 #include "cpu/ops/combine.h"
 #include "cpu/ops/dispatch.h"
 #include "cpu/ops/expert_segments.h"
@@ -114,6 +115,12 @@ class Wave {
     gather_columns(context_, at<char>(plan_.gathered));
     run_segments(context_);
   }
+  // The same of experts: latent projections read rows as they are.
+  void run_expert_matmuls() {
+    gather_columns(context_, at<char>(plan_.gathered));
+    if (plan_.coded_activations) code_rows(context_, at<char>(plan_.coded));
+    run_segments(context_);
+  }
 
   // Slots of experts that hold weights here, of rows that routing left finite.
   void sort_slots() {
@@ -212,7 +219,7 @@ class Wave {
       write_rows(shared_hidden_, 0, &segment);
       segments.push_back(segment);
     }
-    run_matmuls();
+    run_expert_matmuls();
   }
 
   void run_second_matmuls() {
@@ -233,7 +240,7 @@ class Wave {
       segment.out = at<float>(plan_.shared_output);
       segments.push_back(segment);
     }
-    run_matmuls();
+    run_expert_matmuls();
   }
 
   void finish() {
@@ -285,7 +292,7 @@ Status forward(const RunContext& context, SeLayer* opened, const SeForwardArgs& 
   const SeMoeLayer& layer = opened->layer;
   const int64_t num_tokens = args.select.num_tokens;
   if (num_tokens == 0) return Status::ok();
-  const ForwardPlan plan = plan_forward(*context.kernels, layer, num_tokens);
+  const ForwardPlan plan = plan_forward(*context.kernels, layer, opened->options, num_tokens);
   if (workspace == nullptr || workspace_bytes < plan.total_bytes)
     return Status::workspace_too_small(workspace_bytes, plan.total_bytes);
   PhaseClock clock(&opened->phases);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/numeric.h"
+#include "cpu/ops/code_rows.h"
 #include "cpu/ops/expert_segments.h"
 #include "cpu/ops/gather_columns.h"
 
@@ -26,7 +27,8 @@ struct Layout {
 
 }  // namespace
 
-ForwardPlan plan_forward(const IsaKernels& kernels, const SeMoeLayer& layer, int64_t num_tokens) {
+ForwardPlan plan_forward(const IsaKernels& kernels, const SeMoeLayer& layer,
+                         const SeLayerOptions& options, int64_t num_tokens) {
   const SeRouting& routing = layer.routing;
   const bool has_shared = layer.shared.num_experts > 0;
   const bool has_latent = layer.latent_size > 0;
@@ -35,7 +37,9 @@ ForwardPlan plan_forward(const IsaKernels& kernels, const SeMoeLayer& layer, int
   const int64_t num_tokens_or_one = std::max<int64_t>(1, num_tokens);
 
   ForwardPlan plan;
-  plan.bf16_activations = has_bf16_activations(kernels, layer);
+  plan.coded_activations = options.int8_activations != 0;
+  // Rows that become codes are not rounded before.
+  plan.bf16_activations = !plan.coded_activations && has_bf16_activations(kernels, layer);
   plan.activation_bytes = plan.bf16_activations ? 2 : 4;
   const int64_t act = plan.activation_bytes;
   plan.width = has_latent ? layer.latent_size : hidden_size;
@@ -52,6 +56,7 @@ ForwardPlan plan_forward(const IsaKernels& kernels, const SeMoeLayer& layer, int
   if (has_shared) token_bytes += slabs(1, plan.shared_intermediate) + hidden_size * 4;
   if (has_latent) token_bytes += 2 * slabs(1, plan.width) + hidden_size * 4;
   token_bytes += gathered_elements(layer, 1) * act;
+  if (plan.coded_activations) token_bytes += coded_bytes(kernels, layer, 1);
   plan.wave_tokens =
       std::min(num_tokens_or_one, std::max(kLeastWaveTokens, kWaveBytes / token_bytes));
   const int64_t route_bytes = (routing.num_experts + hidden_size) * 4;
@@ -80,6 +85,7 @@ ForwardPlan plan_forward(const IsaKernels& kernels, const SeMoeLayer& layer, int
     plan.projected = layout.take(tokens * hidden_size * 4);
   }
   plan.gathered = layout.take(gathered_elements(layer, tokens) * act);
+  if (plan.coded_activations) plan.coded = layout.take(coded_bytes(kernels, layer, tokens));
   plan.expert_offsets = layout.take((layer.experts.num_experts + 1) * 4);
   plan.sorted_slots = layout.take(slots * 4);
   plan.token_rows = layout.take(slots * 4);

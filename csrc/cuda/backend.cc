@@ -183,6 +183,8 @@ int32_t layer_open(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptio
                    SeLayer** opened, SeStatus* status) {
   *opened = nullptr;
   return guarded_on(device, status, [&]() -> Status {
+    if (options != nullptr && options->int8_activations != 0)
+      return Status::invalid("layer: there is no matmul of int8 activations here");
     auto made = std::make_unique<SeLayer>(*device, *layer,
                                           options != nullptr ? *options : SeLayerOptions{});
     SE_RETURN_IF_ERROR(made->open());
@@ -258,6 +260,7 @@ extern "C" __attribute__((visibility("default"))) const SeBackend* se_backend_en
       matrix_format,
       matrix_bytes,
       matrix_write,
+      nullptr,  // encodes_activations: no kernel multiplies by codes
       gate,
       select_experts,
       dispatch,

@@ -1,5 +1,6 @@
 /** What a forward will take, before it runs and before anything is loaded. */
 
+import type { ActivationsOption } from '../block/activations.js'
 import type { MoeConfig, ResolvedMoeConfig } from '../block/config.js'
 import { expectedExperts, unitCosts } from '../block/cost.js'
 import { DTYPES, type DType } from '../block/dtype.js'
@@ -10,6 +11,7 @@ import { STORED_FORMS, type StoredForm } from '../checkpoint/plan/stored-as.js'
 import type { LayerRuntime, StageKernels } from '../devices/contract.js'
 import { chooseDevice, type DeviceOption } from '../devices/device.js'
 import { forwardNeeds } from '../devices/forward-needs.js'
+import { checkActivations } from './layer-options.js'
 
 export type StageName = keyof StageKernels
 
@@ -28,6 +30,8 @@ export interface StagePlan {
 export interface ForwardPlan {
   device: string
   dtype: DType
+  /** As the layer was asked for; `stages` says what each matmul does. */
+  activations: ActivationsOption
   numTokens: number
   stages: StagePlan[]
   /** Scratch that the forward needs; exact. */
@@ -52,39 +56,38 @@ export interface ForwardPlan {
  * @param options.dtype of the expert weights @defaultValue 'bf16'
  * @param options.weights the form in which all matrices are stored ('bf16', 'fp8', 'mxfp4', 'int4', 'q4_K' …), which is held where the
  * device computes it; or the `weightFormat` of a layer of this config @defaultValue values of `dtype`
+ * @param options.activations as in `MoeLayer.load` @defaultValue 'exact'
  * @param options.batchInvariant as in `MoeLayer.load` @defaultValue false
- * @throws RangeError ERR_MOE_INVALID_ARG_VALUE; {@link MoeError} ERR_MOE_DEVICE_UNAVAILABLE
+ * @throws RangeError ERR_MOE_INVALID_ARG_VALUE; {@link MoeError} ERR_MOE_DEVICE_UNAVAILABLE, ERR_MOE_UNSUPPORTED_FORMAT
  */
 export function plan(
   config: MoeConfig | ResolvedMoeConfig,
   numTokens: number,
   device: DeviceOption = 'auto',
-  options: { dtype?: DType; batchInvariant?: boolean; weights?: StoredForm | LayerWeightFormat } = {},
+  options: {
+    dtype?: DType
+    batchInvariant?: boolean
+    weights?: StoredForm | LayerWeightFormat
+    activations?: ActivationsOption
+  } = {},
 ): ForwardPlan {
   const resolved = resolveConfig(config)
   const dtype = options.dtype ?? 'bf16'
   if (!DTYPES.includes(dtype)) throw invalidArgValue('dtype', "'f32', 'f16' or 'bf16'", dtype)
   checkNumTokens(numTokens)
   const chosen = chooseDevice(device)
-  const { batchInvariant = false, weights } = options
+  const { batchInvariant = false, weights, activations = 'exact' } = options
   checkWeights(weights)
-  const needs = forwardNeeds(chosen, resolved, dtype, numTokens, { batchInvariant, weights })
-  return makePlan(resolved, dtype, needs.format, chosen.id, numTokens, needs.kernels, needs.workspaceBytes)
+  checkActivations(activations)
+  const needs = forwardNeeds(chosen, resolved, dtype, numTokens, { batchInvariant, weights, activations })
+  const layer = { config: resolved, dtype, activations, weightFormat: needs.format, device: chosen.id }
+  return makePlan(layer, numTokens, needs.kernels, needs.workspaceBytes)
 }
 
 /** @internal The same of a layer that is loaded. */
 export function explainForward(runtime: LayerRuntime, numTokens: number): ForwardPlan {
   checkNumTokens(numTokens)
-  const { config, dtype, weightFormat, device } = runtime
-  return makePlan(
-    config,
-    dtype,
-    weightFormat,
-    device,
-    numTokens,
-    runtime.kernels(numTokens),
-    runtime.workspaceBytes(numTokens),
-  )
+  return makePlan(runtime, numTokens, runtime.kernels(numTokens), runtime.workspaceBytes(numTokens))
 }
 
 function checkWeights(weights: unknown): void {
@@ -101,15 +104,13 @@ function checkNumTokens(numTokens: unknown): void {
 }
 
 function makePlan(
-  config: ResolvedMoeConfig,
-  dtype: DType,
-  format: LayerWeightFormat,
-  device: string,
+  layer: Pick<LayerRuntime, 'config' | 'dtype' | 'activations' | 'weightFormat' | 'device'>,
   numTokens: number,
   kernels: StageKernels,
   workspace: number,
 ): ForwardPlan {
-  const unit = unitCosts(config, format)
+  const { config, dtype, activations, device } = layer
+  const unit = unitCosts(config, layer.weightFormat)
   const { hiddenSize, intermediateSize, numExperts, topK } = config
   const width = config.latentSize || hiddenSize
   const outputs = numExperts + config.numIdentityExperts
@@ -156,6 +157,7 @@ function makePlan(
   return {
     device,
     dtype,
+    activations,
     numTokens,
     stages,
     workspaceBytes: workspace,

@@ -1,5 +1,6 @@
 /** Options of making a layer, and their checks. */
 
+import { ACTIVATIONS_OPTIONS, type ActivationsOption } from '../block/activations.js'
 import type { MoeConfig } from '../block/config.js'
 import { DTYPES, type DType } from '../block/dtype.js'
 import { checkOptionKeys, invalidArgType, invalidArgValue } from '../block/errors.js'
@@ -25,6 +26,18 @@ export interface LayerOptions {
    * {@link MoeLayer.weightFormat} says what became of each. @defaultValue 'auto'
    */
   weights?: WeightsOption
+  /**
+   * How the rows that meet the matrices of the experts, shared ones among them, are multiplied. Router and latent projections take them
+   * as they are in either case.
+   * - 'exact': as floats
+   * - 'int8': rounded to codes of 8 bits with a scale for each 32 columns, where a matrix is held as integers (int4, int8, MXFP4, NVFP4,
+   *   AWQ, GPTQ, ggml's types), whose products are then exact; faster where there are many rows, and a loss (see docs/numerics.md). Matrices
+   *   that are held as floats or fp8 multiply floats; {@link MoeLayer.explain} says which do what. ERR_MOE_UNSUPPORTED_FORMAT where no
+   *   matrix is held so, and on devices that do not have it ('cuda'). Never chosen by itself
+   *
+   * @defaultValue 'exact'
+   */
+  activations?: ActivationsOption
   /** CPU threads that one forward may use. @defaultValue all of the device's (SPARSE_EXPERTS_THREADS, else the cores) */
   threads?: number
   /**
@@ -72,7 +85,7 @@ export interface LoadProgress {
 }
 
 const LAYER_KEYS = [
-  ...['device', 'dtype', 'weights', 'threads', 'batchInvariant'],
+  ...['device', 'dtype', 'weights', 'activations', 'threads', 'batchInvariant'],
   ...['coalesce', 'maxCoalescedTokens', 'maxQueuedTokens'],
 ]
 
@@ -96,6 +109,7 @@ export function checkLayerOptions(options: LayerOptions, more: readonly string[]
   if (weights !== undefined && !WEIGHTS_OPTIONS.includes(weights)) {
     throw invalidArgValue('weights', "'auto', 'stored', 'expand', 'int8' or 'int4'", weights)
   }
+  checkActivations(options.activations)
   for (const [name, value] of Object.entries({ batchInvariant, coalesce })) {
     if (value !== undefined && typeof value !== 'boolean') throw invalidArgType(name, 'a boolean', value)
   }
@@ -112,6 +126,12 @@ export function checkLayerOptions(options: LayerOptions, more: readonly string[]
     if (!Number.isSafeInteger(value) || value < least)
       throw invalidArgValue(name, `an integer of at least ${least}`, value)
   }
+}
+
+/** @throws RangeError ERR_MOE_INVALID_ARG_VALUE */
+export function checkActivations(activations: unknown): void {
+  if (activations === undefined || ACTIVATIONS_OPTIONS.includes(activations as ActivationsOption)) return
+  throw invalidArgValue('activations', "'exact' or 'int8'", activations)
 }
 
 export function checkLoadOptions(options: LoadOptions): void {

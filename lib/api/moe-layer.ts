@@ -1,6 +1,7 @@
 /** One mixture-of-experts block on a device: loaded from a checkpoint or made from arrays, run call by call. */
 
 import { channel } from 'node:diagnostics_channel'
+import type { ActivationsOption } from '../block/activations.js'
 import type { MoeConfig, ResolvedMoeConfig } from '../block/config.js'
 import { countWork, countWorkOf, type UnitCosts, unitCosts, type Work } from '../block/cost.js'
 import type { DType } from '../block/dtype.js'
@@ -66,6 +67,8 @@ export class MoeLayer {
   readonly device: string
   /** Arithmetic of the expert matmuls, and what a `Uint16Array` of hidden states holds. */
   readonly dtype: DType
+  /** How rows are multiplied by matrices that are held as integers. */
+  readonly activations: ActivationsOption
   /** What each matrix was stored as, what is held for each weight, and the bits per weight; a list where experts differ. */
   readonly weightFormat: LayerWeightFormat
 
@@ -81,6 +84,7 @@ export class MoeLayer {
     this.config = runtime.config
     this.device = runtime.device
     this.dtype = runtime.dtype
+    this.activations = runtime.activations
     this.weightFormat = runtime.weightFormat
     this.#unit = unitCosts(this.config, this.weightFormat)
     this.#stats = new StatsCounter(runtime.config.numExperts)
@@ -111,6 +115,7 @@ export class MoeLayer {
     const dtype = options.dtype === undefined || options.dtype === 'auto' ? plan.storedDtype : options.dtype
     const runtime = await loadRuntime(device, plan, dtype, {
       weights: options.weights ?? 'auto',
+      activations: options.activations ?? 'exact',
       threads: options.threads ?? 0,
       batchInvariant: options.batchInvariant ?? false,
       maxJointTokens: jointTokens(options),
@@ -135,9 +140,10 @@ export class MoeLayer {
     const resolved = resolveConfig(config)
     const device = chooseDevice(options.device ?? 'auto')
     const dtype = options.dtype === undefined ? 'auto' : options.dtype
-    const { weights: held = 'auto', threads = 0, batchInvariant = false } = options
+    const { weights: held = 'auto', activations = 'exact', threads = 0, batchInvariant = false } = options
     const runtime = createRuntime(device, resolved, dtype, weights, {
       weights: held,
+      activations,
       threads,
       batchInvariant,
       maxJointTokens: jointTokens(options),

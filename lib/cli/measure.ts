@@ -1,14 +1,16 @@
 /** Timing a layer's forwards, and comparing them with the reference. */
 
+import type { ActivationsOption } from '../block/activations.js'
 import type { ResolvedMoeConfig } from '../block/config.js'
 import type { DType } from '../block/dtype.js'
-import { ERROR_BOUNDS, relativeError, rowsWithOtherIds } from '../devices/accuracy.js'
+import { errorBound, relativeError, rowsWithOtherIds } from '../devices/accuracy.js'
 import { median } from './load-chart.js'
 
 /** What is needed of a layer here. */
 export interface MeasuredLayer {
   readonly config: Readonly<ResolvedMoeConfig>
   readonly dtype: DType
+  readonly activations: ActivationsOption
   forward(hiddenStates: Float32Array, options?: CallOptions): Promise<CheckedResult>
 }
 
@@ -120,7 +122,7 @@ export async function checkRows(
     takeRows(expected.topkIds, topK, kept),
     topK,
   )
-  const bound = ERROR_BOUNDS[layer.dtype]
+  const bound = errorBound(layer)
   return {
     checkedRows: rows.length,
     numTokens: hiddenStates.length / hiddenSize,

@@ -1,5 +1,6 @@
 /** The report of `run`: its data (what `--json` prints) and its text. */
 
+import type { ActivationsOption } from '../block/activations.js'
 import type { ResolvedMoeConfig } from '../block/config.js'
 import type { Work } from '../block/cost.js'
 import type { DType } from '../block/dtype.js'
@@ -26,6 +27,7 @@ export interface RunReport {
   layer: number
   device: string
   dtype: DType
+  activations: ActivationsOption
   weightFormat: LayerWeightFormat
   config: Readonly<ResolvedMoeConfig>
   /** Of the expert matmuls. */

@@ -3,6 +3,7 @@
 import path from 'node:path'
 import type { LoadOptions } from '../api/layer-options.js'
 import { MoeLayer } from '../api/moe-layer.js'
+import { ACTIVATIONS_OPTIONS } from '../block/activations.js'
 import { WEIGHTS_OPTIONS } from '../block/weight-format.js'
 import { planLayer } from '../checkpoint/plan/layer.js'
 import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
@@ -39,6 +40,11 @@ const OPTIONS = {
     type: 'string',
     value: 'W',
     help: 'auto, stored, expand, int8 or int4: how the matrices are held (default: auto, as they are stored where\nthe device can)',
+  },
+  activations: {
+    type: 'string',
+    value: 'A',
+    help: 'exact or int8: how rows are multiplied by experts that are held as integers (default: exact)',
   },
   tokens: { type: 'string', value: 'N', help: 'rows of random hidden states (default: 64)' },
   input: {
@@ -79,6 +85,7 @@ export async function runCommand(args: string[], context: CommandContext): Promi
   const layerIndex = integerOption('layer', values.layer, 0)
   const dtype = choiceOption('dtype', values.dtype, ['auto', 'f32', 'f16', 'bf16'])
   const weights = choiceOption('weights', values.weights, WEIGHTS_OPTIONS)
+  const activations = choiceOption('activations', values.activations, ACTIVATIONS_OPTIONS)
   const threads = integerOption('threads', values.threads, 1)
   const tokens = integerOption('tokens', values.tokens, 0)
   const seed = integerOption('seed', values.seed, 0) ?? 0
@@ -104,7 +111,10 @@ export async function runCommand(args: string[], context: CommandContext): Promi
       ? randomHiddenStates(tokens ?? DEFAULT_TOKENS, config.hiddenSize, seed)
       : await readHiddenStates(values.input, config.hiddenSize)
   const numTokens = hiddenStates.length / config.hiddenSize
-  const load = async (label: string, options: Pick<LoadOptions, 'device' | 'dtype' | 'weights'>) => {
+  const load = async (
+    label: string,
+    options: Pick<LoadOptions, 'device' | 'dtype' | 'weights' | 'activations'>,
+  ) => {
     const bar = loadBar(label, context.stderr)
     try {
       return await MoeLayer.load(checkpoint, {
@@ -124,6 +134,7 @@ export async function runCommand(args: string[], context: CommandContext): Promi
     device: (values.device ?? 'auto') as DeviceOption,
     dtype,
     weights,
+    activations,
   })
   const loadMs = performance.now() - began
 
@@ -155,6 +166,7 @@ export async function runCommand(args: string[], context: CommandContext): Promi
     layer: plan.layer,
     device: layer.device,
     dtype: layer.dtype,
+    activations: layer.activations,
     weightFormat: layer.weightFormat,
     config,
     kernel: layer.explain(numTokens).stages.find(stage => stage.stage === 'gateUp')!.kernel,

@@ -1,9 +1,23 @@
 /** How far a device may be from double precision, and how that is measured. */
 
+import type { ActivationsOption } from '../block/activations.js'
 import type { DType } from '../block/dtype.js'
 
 /** Largest ‖out − ref‖ / ‖ref‖ of a forward with f32 output against the reference, by the dtype of the expert weights. */
 export const ERROR_BOUNDS: Readonly<Record<DType, number>> = { f32: 5e-6, f16: 1.5e-3, bf16: 8e-3 }
+
+/** The same with `activations: 'int8'` against exact activations and the same weights, whatever the dtype. */
+export const INT8_ACTIVATIONS_BOUND = 3e-2
+
+/** The bound of a layer. */
+export const errorBound = ({
+  dtype,
+  activations,
+}: {
+  dtype: DType
+  activations: ActivationsOption
+}): number =>
+  activations === 'int8' ? Math.max(INT8_ACTIVATIONS_BOUND, ERROR_BOUNDS[dtype]) : ERROR_BOUNDS[dtype]
 
 /** ‖actual − expected‖ / ‖expected‖ in double precision; NaN where either holds one, so that no comparison passes. */
 export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {

@@ -1,5 +1,6 @@
 /** What a device gives the API: layers that run forwards, and the five stages. Implemented by `reference/` and `native/`. */
 
+import type { ActivationsOption } from '../block/activations.js'
 import type { ResolvedMoeConfig } from '../block/config.js'
 import type { DType, FloatArray } from '../block/dtype.js'
 import type { MoeError } from '../block/errors.js'
@@ -108,6 +109,7 @@ export interface LayerRuntime {
   readonly config: ResolvedMoeConfig
   /** Arithmetic of the expert matmuls. */
   readonly dtype: DType
+  readonly activations: ActivationsOption
   /** How its matrices are held. */
   readonly weightFormat: LayerWeightFormat
   /** Queues a forward behind those before it; never blocks, never throws synchronously. */

@@ -1,10 +1,12 @@
 /** Makes the layer and stage runtimes of a chosen device. No other file chooses between native and reference. */
 
+import type { ActivationsOption } from '../block/activations.js'
 import type { ResolvedMoeConfig } from '../block/config.js'
 import type { DType } from '../block/dtype.js'
 import { isUint16Array } from '../block/typed-arrays.js'
 import type { WeightsOption } from '../block/weight-format.js'
 import type { ExpertMatrix, MoeWeights } from '../block/weights.js'
+import { plannedInt8Matrices } from '../checkpoint/load/int8-matrices.js'
 import { decodedFormats, loadMatrices } from '../checkpoint/load/matrices.js'
 import { isQuantizedMatrix } from '../checkpoint/load/quantized-matrix.js'
 import { readVectors } from '../checkpoint/load/vectors.js'
@@ -20,6 +22,7 @@ import { ReferenceLayerRuntime, referenceStages } from './reference/runtime.js'
 export interface LoadRuntimeOptions {
   /** How matrices are held. */
   weights: WeightsOption
+  activations: ActivationsOption
   /** 0: all of the device's. */
   threads: number
   batchInvariant: boolean
@@ -34,7 +37,7 @@ export async function loadRuntime(
   device: ChosenDevice,
   plan: LayerPlan,
   dtype: DType,
-  { weights, threads, batchInvariant, maxJointTokens, signal, onProgress }: LoadRuntimeOptions,
+  { weights, activations, threads, batchInvariant, maxJointTokens, signal, onProgress }: LoadRuntimeOptions,
 ): Promise<LayerRuntime> {
   const { totalBytes } = plan
   for (const notice of plan.notices) log('warn', notice)
@@ -62,13 +65,15 @@ export async function loadRuntime(
       const matrices = await loadMatrices(plan, dtype, { weights, signal, onBytes })
       signal?.throwIfAborted()
       const format = decodedFormats(plan, dtype, weights)
-      return ReferenceLayerRuntime.fromTensors(plan.config, dtype, vectors, matrices, format)
+      const int8 = activations === 'int8' ? await plannedInt8Matrices(plan, weights, signal) : undefined
+      return ReferenceLayerRuntime.fromTensors(plan.config, dtype, vectors, matrices, format, int8)
     }
     const readBytes = loadedBytes
     return await loadNativeLayer(device.addon, plan, vectors, {
       device: device.id,
       dtype,
       weights,
+      activations,
       threads,
       batchInvariant,
       maxJointTokens,
@@ -100,10 +105,13 @@ export function createRuntime(
   config: ResolvedMoeConfig,
   asked: 'auto' | DType,
   weights: MoeWeights,
-  options: { weights: WeightsOption; threads: number; batchInvariant: boolean; maxJointTokens: number },
+  options: Pick<
+    LoadRuntimeOptions,
+    'weights' | 'activations' | 'threads' | 'batchInvariant' | 'maxJointTokens'
+  >,
 ): LayerRuntime {
   const dtype = asked === 'auto' ? storedDtype(weights) : asked
-  if (!device.addon) return ReferenceLayerRuntime.fromWeights(config, dtype, weights, options.weights)
+  if (!device.addon) return ReferenceLayerRuntime.fromWeights(config, dtype, weights, options)
   return createNativeLayer(device.addon, config, weights, { ...options, device: device.id, dtype })
 }
 

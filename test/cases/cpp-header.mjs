@@ -38,6 +38,13 @@ function publishedBounds() {
   return bounds
 }
 
+/** `INT8_ACTIVATIONS_BOUND = 3e-2` of the same. */
+function int8Bound() {
+  const [, bound] = /\bINT8_ACTIVATIONS_BOUND = ([\d.e+-]+)/.exec(text('published')) ?? []
+  if (!(Number(bound) > 0)) throw new Error(`${INPUTS.published}: INT8_ACTIVATIONS_BOUND is no number`)
+  return Number(bound)
+}
+
 function byDtype(name, bounds) {
   const [f32, f16, bf16] = DTYPES.map(dtype => number(bounds[dtype]))
   return `inline double ${name}(int32_t dtype) {
@@ -124,6 +131,8 @@ namespace native_test {
 ${byDtype('layer_bound', publishedBounds())}
 // What an output in a 16-bit dtype adds to that.
 ${byDtype('output_rounding', bounds.outputRounding)}
+// The same of a layer whose activations become codes, against itself with exact ones.
+constexpr double kInt8ActivationsBound = ${number(int8Bound())};
 // Ids must agree wherever the selection margin exceeds this.
 constexpr double kSelectionMargin = ${number(bounds.selectionMargin)};
 constexpr double kWeightBound = ${number(bounds.topkWeights)};

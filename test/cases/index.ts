@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import type { MoeConfig, MoeShape } from '../../lib/index.js'
 
-export { ERROR_BOUNDS as BOUNDS } from '../../lib/devices/accuracy.js'
+export { ERROR_BOUNDS as BOUNDS, INT8_ACTIVATIONS_BOUND } from '../../lib/devices/accuracy.js'
 
 interface Table {
   /** What experts do, one variation each, with softmax routing. The C++ tests run these too. */

@@ -29,7 +29,12 @@ function doubled(states: Float32Array): CheckedResult {
     nonFiniteRows: Int32Array.from(bad),
   }
 }
-const layer: MeasuredLayer = { config, dtype: 'f32', forward: async states => doubled(states) }
+const layer: MeasuredLayer = {
+  config,
+  dtype: 'f32',
+  activations: 'exact',
+  forward: async states => doubled(states),
+}
 const check = (result: CheckedResult, states = hiddenStates, rows = [0, 1, 2]) =>
   checkRows(layer, layer, states, result, rows)
 

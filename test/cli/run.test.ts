@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { MoeLayer } from '../../lib/api/moe-layer.js'
 import { f16ToNumber, numberToF16 } from '../../lib/block/dtype.js'
 import { randomHiddenStates, readHiddenStates } from '../../lib/cli/hidden-states.js'
-import { ERROR_BOUNDS } from '../../lib/devices/accuracy.js'
+import { ERROR_BOUNDS, INT8_ACTIVATIONS_BOUND } from '../../lib/devices/accuracy.js'
 import { devices } from '../../lib/devices/device.js'
 import { goldenCases } from '../golden/cases.js'
 import { GGUF_CASES } from '../golden/gguf-cases.js'
@@ -107,6 +107,21 @@ describe.skipIf(!hasCpu)('weights', () => {
     expect(JSON.parse(stdout).weightFormat.up).toMatchObject({ stored: 'mxfp4', held: 'u4' })
     const { status, stderr } = await runInProcess([...args.slice(0, -2), 'int5'])
     expect([status, stderr]).toEqual([2, expect.stringContaining('--weights')])
+  })
+
+  it('activations as int8, checked against exact ones', async () => {
+    const golden = goldenCases().find(({ name }) => name === 'qwen3_moe')!
+    const options = ['--device', 'cpu', '--tokens', '5', '--weights', 'int8', '--check', '--json']
+    const run = (activations: string) =>
+      runInProcess(['run', golden.directory, ...options, '--activations', activations])
+    const { stdout } = await run('int8')
+    expect(JSON.parse(stdout)).toMatchObject({
+      activations: 'int8',
+      kernel: expect.stringContaining('int8 activations'),
+      check: { ok: true, bound: INT8_ACTIVATIONS_BOUND },
+    })
+    const { status, stderr } = await run('int4')
+    expect([status, stderr]).toEqual([2, expect.stringContaining('--activations')])
   })
 })
 

@@ -259,6 +259,7 @@ describe.skipIf('error' in native)('load', () => {
       device: testDevice,
       dtype: 'f32' as const,
       weights: 'expand' as const,
+      activations: 'exact' as const,
       threads: 0,
       batchInvariant: false,
       maxJointTokens: 256,

@@ -61,6 +61,7 @@ describe.skipIf('error' in native)('forwards', () => {
       threads: 0,
       batchInvariant: false,
       maxJointTokens: 256,
+      int8Activations: false,
     })
     const matrices = rest.matrices.map((expert, e) => {
       if (e === 1) return { ...expert, up: new Float32Array(8 * 16) }
@@ -91,6 +92,7 @@ describe.skipIf('error' in native)('forwards', () => {
       threads: 1,
       batchInvariant: false,
       maxJointTokens: 256,
+      int8Activations: false,
     })
     test.matrices.forEach(({ gate, up, down }, e) => {
       const gateUp = new Float32Array(2 * 8 * 16)
@@ -340,7 +342,8 @@ describe.skipIf('error' in native)('forwards', () => {
   it('plans the workspace that it then holds, and never shrinks it while a layer lives', async () => {
     const { layer, config } = makeLayer(addon)
     const planned = layer.workspaceBytes(1000)
-    expect(addon.workspaceBytes(testDevice, config, 'f32', 1000, false)).toBe(planned)
+    const options = { batchInvariant: false, int8Activations: false }
+    expect(addon.workspaceBytes(testDevice, config, 'f32', 1000, options)).toBe(planned)
     await forward(layer, makeRequest(config, 1000))
     expect(layer.memory().workspaceBytes).toBeGreaterThanOrEqual(planned)
     const held = layer.memory().workspaceBytes

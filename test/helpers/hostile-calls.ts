@@ -48,7 +48,7 @@ export const CALLS: Record<string, () => unknown[]> = {
   devices: () => [],
   doctor: () => [],
   setLogger: () => [null],
-  plan: () => [config, 4, { device: 'reference', dtype: 'f32', batchInvariant: false }],
+  plan: () => [config, 4, { device: 'reference', dtype: 'f32', batchInvariant: false, activations: 'exact' }],
   metrics: () => [[layer]],
   'reference.gate': () => [floats(T * H), floats(E * H), floats(E), { hiddenSize: H, numExperts: E }],
   'reference.selectExperts': () => [floats(T * E), routing, { topK: 1, topP: 0.5, sequenceLengths: [1, 1] }],

@@ -13,6 +13,7 @@ typedef float F16 __attribute__((vector_size(64)));
 typedef int32_t I16 __attribute__((vector_size(64)));
 typedef int16_t H32 __attribute__((vector_size(64)));
 typedef uint8_t B64 __attribute__((vector_size(64)));
+typedef int8_t S64 __attribute__((vector_size(64)));
 
 template <class To, class From>
 static inline To as(const From& from) {
@@ -220,6 +221,59 @@ static inline __m512 dpbf16_ps(__m512 acc, __m512i x, __m512i w) {
   return as<__m512>(sum);
 }
 
+static inline __m512i setzero_si512() { return as<__m512i>(I16{}); }
+static inline __m512i add_epi16(__m512i a, __m512i b) {
+  return as<__m512i>(as<H32>(a) + as<H32>(b));
+}
+static inline __m512i abs_epi8(__m512i v) {
+  const S64 x = as<S64>(v);
+  return as<__m512i>(x < 0 ? -x : x);
+}
+static inline __mmask64 movepi8_mask(__m512i v) {
+  const S64 x = as<S64>(v);
+  uint64_t mask = 0;
+  for (int i = 0; i < 64; ++i) mask |= x[i] < 0 ? uint64_t{1} << i : 0;
+  return mask;
+}
+static inline __m512i mask_sub_epi8(__m512i otherwise, __mmask64 k, __m512i a, __m512i b) {
+  B64 v = as<B64>(otherwise);
+  const B64 x = as<B64>(a), y = as<B64>(b);
+  for (int i = 0; i < 64; ++i)
+    if (bit(k, i)) v[i] = static_cast<uint8_t>(x[i] - y[i]);
+  return as<__m512i>(v);
+}
+// Bytes of each quarter of the table; 0 where the highest bit of the index is set.
+static inline __m512i shuffle_epi8(__m512i table, __m512i index) {
+  const B64 from = as<B64>(table), at = as<B64>(index);
+  B64 v = {};
+  for (int i = 0; i < 64; ++i) v[i] = at[i] & 0x80 ? 0 : from[i / 16 * 16 + (at[i] & 15)];
+  return as<__m512i>(v);
+}
+// Unsigned bytes of a by signed ones of b, two products added and saturated.
+static inline __m512i maddubs_epi16(__m512i a, __m512i b) {
+  const B64 x = as<B64>(a);
+  const S64 y = as<S64>(b);
+  H32 v = {};
+  for (int i = 0; i < 32; ++i) {
+    const int sum = x[2 * i] * y[2 * i] + x[2 * i + 1] * y[2 * i + 1];
+    v[i] = static_cast<int16_t>(sum > 32767 ? 32767 : sum < -32768 ? -32768 : sum);
+  }
+  return as<__m512i>(v);
+}
+static inline __m512i madd_epi16(__m512i a, __m512i b) {
+  const H32 x = as<H32>(a), y = as<H32>(b);
+  I16 v = {};
+  for (int i = 0; i < 16; ++i) v[i] = x[2 * i] * y[2 * i] + x[2 * i + 1] * y[2 * i + 1];
+  return as<__m512i>(v);
+}
+static inline __m512i dpbusd_epi32(__m512i acc, __m512i a, __m512i b) {
+  I16 sum = as<I16>(acc);
+  const B64 x = as<B64>(a);
+  const S64 y = as<S64>(b);
+  for (int i = 0; i < 64; ++i) sum[i / 4] += x[i] * y[i];
+  return as<__m512i>(sum);
+}
+
 }  // namespace avx512_in_c
 
 #define _mm512_loadu_ps avx512_in_c::loadu_ps
@@ -272,3 +326,12 @@ static inline __m512 dpbf16_ps(__m512 acc, __m512i x, __m512i w) {
 #define _mm512_castps512_ps256(v) avx512_in_c::extractf32x8_ps(v, 0)
 #define _mm512_dpbf16_ps(acc, x, w) \
   avx512_in_c::dpbf16_ps(acc, avx512_in_c::as<__m512i>(x), avx512_in_c::as<__m512i>(w))
+#define _mm512_add_epi16 avx512_in_c::add_epi16
+#define _mm512_abs_epi8 avx512_in_c::abs_epi8
+#define _mm512_movepi8_mask avx512_in_c::movepi8_mask
+#define _mm512_mask_sub_epi8 avx512_in_c::mask_sub_epi8
+#define _mm512_shuffle_epi8 avx512_in_c::shuffle_epi8
+#define _mm512_maddubs_epi16 avx512_in_c::maddubs_epi16
+#define _mm512_madd_epi16 avx512_in_c::madd_epi16
+#define _mm512_dpbusd_epi32 avx512_in_c::dpbusd_epi32
+#define _mm512_setzero_si512 avx512_in_c::setzero_si512

@@ -1,6 +1,6 @@
 // native_tests --bench-panels: products of packed panels on one thread, by kind and number of rows.
 // Streamed: each call reads other panels, 96 MiB of them in turn. Cached: the same 256 KiB again and
-// again. GB/s are of packed bytes. Floats are the yardstick; both take turns of 2 ms, and the best turn
+// again. Activations are floats, then codes. GB/s are of packed bytes. Floats are the yardstick; both take turns of 2 ms, and the best turn
 // of each counts: on a machine that is busy with other work, some turns meet none of it.
 #include <algorithm>
 #include <cstdio>
@@ -14,7 +14,6 @@
 #include "cpu/device.h"
 #include "cpu/isa/choose_isa.h"
 #include "cpu/layouts/matrix_panels.h"
-#include "cpu/ops/expert_matmul.h"
 #include "native/context.h"
 #include "oracle/fixture.h"
 
@@ -23,7 +22,6 @@ namespace {
 
 using namespace sparse_experts;
 using cpu::MatrixPanels;
-using cpu::RowLayout;
 
 constexpr int64_t kCols = 2048;
 constexpr int64_t kStreamedBytes = int64_t{96} << 20;
@@ -36,6 +34,33 @@ double thread_seconds() {
   timespec now{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+int64_t bytes_of_slab(int32_t x_dtype) {
+  if (x_dtype == cpu::kCodedRows) return sizeof(cpu::CodedSlab);
+  return cpu::kSlab * (x_dtype == SE_BF16 ? 2 : 4);
+}
+
+const char* name_of(int32_t x_dtype) {
+  return x_dtype == cpu::kCodedRows ? "int8" : x_dtype == SE_BF16 ? "bf16" : "f32 ";
+}
+
+// m rows in slabs.
+std::vector<char> rows_of(const cpu::IsaKernels& kernels, int32_t x_dtype, int32_t code, int64_t m,
+                          Random* random) {
+  const bool is_coded = x_dtype == cpu::kCodedRows;
+  const int64_t slabs = m * (kCols / cpu::kSlab);
+  const std::vector<char> values =
+      random_bytes(random, slabs * cpu::kSlab, is_coded ? SE_F32 : x_dtype, 1);
+  if (!is_coded) return values;
+  std::vector<char> coded(slabs * sizeof(cpu::CodedSlab));
+  for (int64_t i = 0; i < slabs; ++i) {
+    cpu::CodedSlab slab;
+    kernels.encode(&slab, reinterpret_cast<const float*>(values.data()) + i * cpu::kSlab,
+                   cpu::kSlab, cpu::columns_of_word(code));
+    std::memcpy(coded.data() + i * sizeof slab, &slab, sizeof slab);
+  }
+  return coded;
 }
 
 struct Subject {
@@ -69,13 +94,13 @@ struct Subject {
 
   // Seconds for a byte.
   double run(int32_t x_dtype, const std::vector<char>& x, int64_t m, bool is_cached) {
-    const int64_t x_bytes = x_dtype == SE_BF16 ? 2 : 4;
+    const int64_t slab_bytes = bytes_of_slab(x_dtype);
     std::vector<const char*> rows(m);
-    for (int64_t i = 0; i < m; ++i) rows[i] = x.data() + i * cpu::kSlab * x_bytes;
+    for (int64_t i = 0; i < m; ++i) rows[i] = x.data() + i * slab_bytes;
     alignas(64) static float out[128 * 64];
     cpu::PanelTile tile{};
     tile.x_rows = rows.data();
-    tile.x_slab_bytes = RowLayout::slabs(m).slab_stride * x_bytes;
+    tile.x_slab_bytes = m * slab_bytes;
     tile.panel_bytes = layout.panel_bytes;
     tile.num_panels = 64 / layout.width;
     tile.m = m;
@@ -115,28 +140,31 @@ struct Subject {
   int64_t at_ = 0;
 };
 
-void bench_subjects(const Context& context, int32_t x_dtype,
+// x_dtype of the rows that floats meet; rows of `kind` are of it, or codes.
+void bench_subjects(const Context& context, int32_t x_dtype, bool are_coded,
                     const std::vector<QuantisedKind>& kinds) {
   const cpu::IsaKernels& kernels = *context.device->kernels;
+  const int32_t own_dtype = are_coded ? cpu::kCodedRows : x_dtype;
   Random random(1);
-  Subject yardstick(kernels, x_dtype == SE_BF16 ? "bf16" : "f32", float_format(x_dtype), &random);
+  Subject yardstick(kernels, name_of(x_dtype), float_format(x_dtype), &random);
   for (const QuantisedKind& kind : kinds) {
+    if (cpu::find_matmul(kernels, own_dtype, kind.format.code) == nullptr) continue;
     Subject subject(kernels, kind.name, kind.format, &random);
     for (const bool is_cached : {false, true}) {
       for (const int64_t m : {1, 2, 4, 8, 16, 64}) {
-        const std::vector<char> x =
-            random_bytes(&random, RowLayout::slab_elements(m, kCols), x_dtype, 1);
+        const std::vector<char> x = rows_of(kernels, x_dtype, SE_CODE_F32, m, &random);
+        const std::vector<char> own_x = rows_of(kernels, own_dtype, kind.format.code, m, &random);
         double base = 1;
         double own = 1;
         for (int round = 0; round < kRounds; ++round) {
           base = std::min(base, yardstick.run(x_dtype, x, m, is_cached));
-          own = std::min(own, subject.run(x_dtype, x, m, is_cached));
+          own = std::min(own, subject.run(own_dtype, own_x, m, is_cached));
         }
         const double flops = subject.flops_per_byte(m);
         std::printf(
             "%-10s %s %-24s %s R=%-3lld %6.1f GB/s %7.1f GFLOP/s  of the floats' GB/s %.2f, "
             "GFLOP/s %.2f\n",
-            context.isa.c_str(), x_dtype == SE_BF16 ? "bf16" : "f32 ", kind.name.c_str(),
+            context.isa.c_str(), name_of(own_dtype), kind.name.c_str(),
             is_cached ? "cached  " : "streamed", static_cast<long long>(m), 1e-9 / own,
             flops / own * 1e-9, base / own, base / own * flops / yardstick.flops_per_byte(m));
         std::fflush(stdout);
@@ -153,7 +181,8 @@ void run_panel_bench(const Context& context, const std::string& only) {
     if (kind.name.find(only) != std::string::npos) kinds.push_back(kind);
   }
   const bool has_bf16 = cpu::find_matmul(*context.device->kernels, SE_BF16, SE_CODE_U4) != nullptr;
-  bench_subjects(context, has_bf16 ? SE_BF16 : SE_F32, kinds);
+  for (const bool are_coded : {false, true})
+    bench_subjects(context, has_bf16 ? SE_BF16 : SE_F32, are_coded, kinds);
 }
 
 }  // namespace native_test

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "core/dtype.h"
 #include "cpp/check.h"
@@ -28,19 +29,41 @@ std::vector<char> in_slabs(const std::vector<char>& x, int64_t num_rows, int64_t
   return out;
 }
 
+// f32 rows as codes, in slabs; nothing behind the last column is read.
+std::vector<char> coded_slabs(const cpu::IsaKernels& kernels, const std::vector<char>& x,
+                              int64_t num_rows, int64_t cols, int32_t code) {
+  const int64_t num_slabs = (cols + kSlab - 1) / kSlab;
+  std::vector<char> out(num_slabs * num_rows * sizeof(cpu::CodedSlab), '\xff');
+  std::vector<float> row(cols);
+  for (int64_t i = 0; i < num_rows; ++i) {
+    std::memcpy(row.data(), x.data() + i * cols * 4, cols * 4);
+    for (int64_t slab = 0; slab < num_slabs; ++slab) {
+      cpu::CodedSlab coded;
+      std::memset(&coded, 0xff, sizeof coded);
+      kernels.encode(&coded, row.data() + slab * kSlab, std::min(kSlab, cols - slab * kSlab),
+                     cpu::columns_of_word(code));
+      std::memcpy(out.data() + (slab * num_rows + i) * sizeof coded, &coded, sizeof coded);
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 std::vector<float> PanelProduct::multiply(const std::vector<char>& x,
                                           const std::vector<char>& matrix) const {
-  const int64_t x_bytes = dtype_bytes(x_dtype);
-  const std::vector<char> slabs = in_slabs(x, m, k, x_bytes);
+  const bool is_coded = x_dtype == cpu::kCodedRows;
+  const int64_t slab_bytes =
+      is_coded ? static_cast<int64_t>(sizeof(cpu::CodedSlab)) : kSlab * dtype_bytes(x_dtype);
+  const std::vector<char> slabs =
+      is_coded ? coded_slabs(kernels, x, m, k, code) : in_slabs(x, m, k, dtype_bytes(x_dtype));
   std::vector<const char*> rows(m);
   // Backwards: rows are where the pointers say.
-  for (int64_t i = 0; i < m; ++i) rows[m - 1 - i] = slabs.data() + i * kSlab * x_bytes;
+  for (int64_t i = 0; i < m; ++i) rows[m - 1 - i] = slabs.data() + i * slab_bytes;
   std::vector<float> out(m * stride(), NAN);
   cpu::PanelTile tile{};
   tile.x_rows = rows.data();
-  tile.x_slab_bytes = RowLayout::slabs(m).slab_stride * x_bytes;
+  tile.x_slab_bytes = m * slab_bytes;
   tile.w = matrix.data();
   tile.panel_bytes = layout.panel_bytes;
   tile.num_panels = layout.num_panels;

@@ -14,13 +14,13 @@ struct PanelProduct {
   const sparse_experts::cpu::IsaKernels& kernels;
   const sparse_experts::cpu::MatrixPanels& layout;
   int32_t code;     // of the weights
-  int32_t x_dtype;  // f32 or bf16
+  int32_t x_dtype;  // f32 or bf16; or kCodedRows, made of f32
   int64_t m;
   int64_t k;
 
   // Between two rows of the result.
   int64_t stride() const { return layout.num_panels * layout.width + 5; }
-  // x [m, k] of x_dtype; the result is [m, stride], NaN where nothing was written.
+  // x [m, k] of x_dtype, f32 where it becomes codes; the result is [m, stride], NaN where nothing was written.
   std::vector<float> multiply(const std::vector<char>& x, const std::vector<char>& matrix) const;
 };
 

@@ -39,10 +39,13 @@ void quantise(LayerFixture* fixture, size_t kind) {
     fixture->quantise(table, experts.num_experts, formats_of(kind, table->cols));
 }
 
+constexpr SeLayerOptions kInt8 = {0, 1};
+
 ForwardResult forward_of(const LayerFixture& fixture, const std::vector<char>& hidden,
-                         int32_t num_threads = 0) {
+                         int32_t num_threads = 0, const SeLayerOptions& options = kDefaultOptions) {
   ForwardCall call(fixture, hidden, SE_F32);
   call.args.num_threads = num_threads;
+  call.options = options;
   return run_forward(current().backend, current().device, fixture, call);
 }
 
@@ -189,18 +192,21 @@ TEST_CASE("a permutation that is missing or leaves the row is refused") {
   }
 }
 
-void check_bits(const LayerFixture& fixture, const std::string& name) {
+void check_bits(const LayerFixture& fixture, const std::string& name,
+                const SeLayerOptions& options = kDefaultOptions) {
   Random random(10);
   const int64_t most = 40;
   const int64_t row_bytes = kHidden * 4;
   const std::vector<char> hidden = random_bytes(&random, most * kHidden, SE_F32, 1);
-  const ForwardResult whole = forward_of(fixture, hidden);
+  const ForwardResult whole = forward_of(fixture, hidden, 0, options);
   CHECK(whole.code == SE_OK);
   for (const int32_t threads : {1, 3})
-    check_same_bits(forward_of(fixture, hidden, threads).output, whole.output, name + ": threads");
+    check_same_bits(forward_of(fixture, hidden, threads, options).output, whole.output,
+                    name + ": threads");
   Every same;
   for (const int64_t m : {1, 2, 3, 5, 8, 13, 30}) {
-    const ForwardResult part = forward_of(fixture, {hidden.end() - m * row_bytes, hidden.end()});
+    const ForwardResult part =
+        forward_of(fixture, {hidden.end() - m * row_bytes, hidden.end()}, 0, options);
     same.that(
         std::equal(part.output.begin(), part.output.end(), whole.output.end() - m * row_bytes));
   }
@@ -219,6 +225,68 @@ TEST_CASE("rows, batches and threads give the same bits") {
     quantise_permuted(&fixture);
     check_bits(fixture, "permuted columns");
   }
+}
+
+// What rounding activations to codes of 8 bits costs stays small, in every kind of weights; those that
+// codes are not multiplied by give the bits of exact activations.
+void check_loss(const LayerFixture& fixture, const std::vector<char>& hidden, bool is_exact,
+                const std::string& name) {
+  const ForwardResult exact = forward_of(fixture, hidden);
+  const ForwardResult coded = forward_of(fixture, hidden, 0, kInt8);
+  if (!CHECK_MESSAGE(coded.code == SE_OK, name, ": ", std::string(coded.status.message))) return;
+  if (is_exact) {
+    check_same_bits(coded.output, exact.output, name + ": exact");
+    return;
+  }
+  CHECK_MESSAGE(coded.output != exact.output, name);
+  check_close(coded.values(SE_F32), exact.values(SE_F32), kInt8ActivationsBound, name);
+}
+
+TEST_CASE("activations as codes of 8 bits") {
+  Random random(14);
+  for (size_t kind = 0; kind < quantised_kinds(1, 1).size(); ++kind) {
+    LayerFixture fixture(options_of(SE_F32));
+    quantise(&fixture, kind);
+    const QuantisedKind of_kind = quantised_kinds(1, 1)[kind];
+    for (const int64_t num_tokens : {1, 19}) {
+      check_loss(fixture, random_bytes(&random, num_tokens * kHidden, SE_F32, 1),
+                 of_kind.format.code == SE_CODE_E4M3, of_kind.name + ", int8 activations");
+    }
+    check_bits(fixture, of_kind.name + ", int8 activations", kInt8);
+  }
+}
+
+TEST_CASE("activations as codes for columns in an order of their own, and beside exact ones") {
+  Random random(15);
+  for (const int64_t latent : {0, 288}) {
+    for (const bool weight_on_input : {false, true}) {
+      LayerOptions options = options_of_permuted(SE_BF16);
+      options.latent = latent;
+      options.weight_on_input = weight_on_input;
+      LayerFixture fixture(options);
+      quantise_permuted(&fixture);
+      for (const int64_t num_tokens : {1, 9, 150})
+        check_loss(fixture, random_bytes(&random, num_tokens * kHidden, SE_F32, 1), false,
+                   "permuted columns, int8 activations");
+      check_bits(fixture, "permuted columns, int8 activations", kInt8);
+    }
+  }
+  // Gate of one code, up of another or of none, and floats in between.
+  LayerOptions options = options_of(SE_F32);
+  options.num_experts = 4;
+  options.shared = 96;
+  LayerFixture fixture(options);
+  SeExperts& experts = fixture.layer.experts;
+  const auto formats = [&](std::initializer_list<size_t> kinds, int64_t cols) {
+    std::vector<SeMatrixFormat> out;
+    for (const size_t kind : kinds) out.push_back(formats_of(kind, cols)[0]);
+    return out;
+  };
+  fixture.quantise(&experts.gate, 4, formats({5, 18, 11, 0}, kHidden));
+  fixture.quantise(&experts.up, 4, formats({18, 0, 17, 5}, kHidden));
+  fixture.quantise(&fixture.layer.shared.down, 1, formats({5}, 96));
+  check_loss(fixture, random_bytes(&random, 30 * kHidden, SE_F32, 1), false, "mixed formats");
+  check_bits(fixture, "mixed formats, int8 activations", kInt8);
 }
 
 TEST_SUITE_END();

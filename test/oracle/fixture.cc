@@ -209,9 +209,9 @@ ForwardCall::ForwardCall(const LayerFixture& fixture, const std::vector<char>& h
 
 OpenLayer::OpenLayer(const SeBackend* opened_backend, SeDevice* device,
                      const SeMoeLayer& description, const void* untouched,
-                     const QuantisedMatrices& quantised)
+                     const QuantisedMatrices& quantised, const SeLayerOptions& options)
     : backend(opened_backend), packed(opened_backend, device, description, untouched, quantised) {
-  code = backend->layer_open(device, &packed.layer(), &kDefaultOptions, &layer, &status);
+  code = backend->layer_open(device, &packed.layer(), &options, &layer, &status);
 }
 
 OpenLayer::~OpenLayer() { backend->layer_close(layer); }
@@ -238,12 +238,13 @@ ForwardResult run_forward(const SeBackend* backend, SeDevice* device, const Laye
   args.select.topk_ids = result.ids.data();
   args.select.topk_weights = result.weights.data();
   args.select.non_finite = result.flags.data();
-  OpenLayer layer(backend, device, fixture.layer, fixture.untouched, fixture.quantised);
+  OpenLayer layer(backend, device, fixture.layer, fixture.untouched, fixture.quantised,
+                  call.options);
   result.code = layer.code;
   result.status = layer.status;
   if (layer.code != SE_OK) return result;
   const uint64_t bytes =
-      backend->forward_workspace_bytes(device, &layer.packed.layer(), &kDefaultOptions, num_tokens);
+      backend->forward_workspace_bytes(device, &layer.packed.layer(), &call.options, num_tokens);
   // Exactly what was asked for, between canaries.
   std::vector<char> workspace(bytes + 128, '\xff');
   const uint64_t misalignment = reinterpret_cast<uintptr_t>(workspace.data()) % 64;

@@ -76,13 +76,14 @@ class LayerFixture {
   std::deque<std::vector<const float*>> bias_tables_;
 };
 
-constexpr SeLayerOptions kDefaultOptions = {0};
+constexpr SeLayerOptions kDefaultOptions = {};
 
 // A layer opened on a device, for the length of a scope.
 struct OpenLayer {
   // The description's matrices are rows; `untouched` as in PackedLayer.
   OpenLayer(const SeBackend* opened_backend, SeDevice* device, const SeMoeLayer& description,
-            const void* untouched = nullptr, const QuantisedMatrices& quantised = {});
+            const void* untouched = nullptr, const QuantisedMatrices& quantised = {},
+            const SeLayerOptions& options = kDefaultOptions);
   ~OpenLayer();
   OpenLayer(const OpenLayer&) = delete;
   OpenLayer& operator=(const OpenLayer&) = delete;
@@ -108,6 +109,7 @@ struct ForwardResult {
 // first.
 struct ForwardCall {
   SeForwardArgs args{};
+  SeLayerOptions options{};  // of the layer
   ForwardCall(const LayerFixture& fixture, const std::vector<char>& hidden, int32_t dtype);
 };
 ForwardResult run_forward(const SeBackend* backend, SeDevice* device, const LayerFixture& fixture,

@@ -31,6 +31,7 @@ test('load takes a directory and typed options', () => {
       device: 'cuda:1',
       dtype: 'bf16',
       batchInvariant: true,
+      activations: 'int8',
       signal: AbortSignal.timeout(1),
     }))
   void (() => load('directory', { onProgress: ({ loadedBytes, totalBytes }) => loadedBytes / totalBytes }))
@@ -38,6 +39,9 @@ test('load takes a directory and typed options', () => {
   void (() => load('directory', { device: 0 }))
   // @ts-expect-error: a boolean
   void (() => load('directory', { batchInvariant: 1 }))
+  // @ts-expect-error: not one of them
+  void (() => load('directory', { activations: 'int4' }))
+  expectTypeOf(layer.activations).toEqualTypeOf<'exact' | 'int8'>()
   // @ts-expect-error: not a dtype of the arithmetic
   void (() => load('directory', { dtype: 'fp8' }))
   // @ts-expect-error: not an option

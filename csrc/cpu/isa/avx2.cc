@@ -57,6 +57,7 @@ struct V {
 };
 
 #include "cpu/isa/elementwise.inc.h"
+#include "cpu/isa/encode.inc.h"
 
 template <int kDtype>
 struct DotTraits {
@@ -131,11 +132,59 @@ struct PanelTraits {
 #include "cpu/isa/panel_matmul.inc.h"
 #include "cpu/isa/quant_matmul.inc.h"
 
+constexpr int kMostCodedRows = 4;
+
+// VPMADDUBSW adds two products in 16 bits, and saturates. Weights up to kMost stay in 16 bits over a
+// whole unit, others are widened after each step. Of signed ones the magnitudes are multiplied, and the
+// signs go to x: 2 * 128 * 127 is in range.
+template <int kMost, bool kIsSigned>
+struct Dot {
+  static constexpr bool kIsShort = !kIsSigned && kTile / 2 * kMost * 127 <= 32767;
+  struct Bytes {
+    __m256i magnitude;
+    __m256i sign;
+  };
+  using Acc = __m256i;
+  using X = __m256i;
+  using Table = __m256i;
+  static constexpr int32_t kBias = 0;
+
+  static Bytes bytes(Word word) {
+    if constexpr (kIsSigned) return {_mm256_abs_epi8((__m256i)word), (__m256i)word};
+    return {(__m256i)word, (__m256i)word};
+  }
+  static Acc begin(int32_t) { return _mm256_setzero_si256(); }
+  static X broadcast(const int8_t* p) {
+    int32_t quad;
+    __builtin_memcpy(&quad, p, sizeof quad);
+    return _mm256_set1_epi32(quad);
+  }
+  static __m256i widened(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
+  static Acc add(Acc acc, const Bytes& w, X x) {
+    if constexpr (kIsSigned) x = _mm256_sign_epi8(x, w.sign);
+    const __m256i pairs = _mm256_maddubs_epi16(w.magnitude, x);
+    if constexpr (kIsShort) return _mm256_add_epi16(acc, pairs);
+    return _mm256_add_epi32(acc, widened(pairs));
+  }
+  static __m256 finish(Acc acc, int32_t start) {
+    if constexpr (kIsShort) acc = widened(acc);
+    return _mm256_cvtepi32_ps(_mm256_add_epi32(acc, _mm256_set1_epi32(start)));
+  }
+  static Table make_table(const int8_t* integers) {
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(integers)));
+  }
+  static Bytes lookup(Table table, Word word) {
+    return bytes((Word)_mm256_shuffle_epi8(table, (__m256i)word));
+  }
+};
+
+#include "cpu/isa/coded_matmul.inc.h"
+
 // Last, because it names all that stands above.
 #include "cpu/isa/isa_table.inc.h"
 
 // A constant: no code of this file runs before the set has been chosen.
-constexpr IsaKernels kTable = make_table("avx2");
+constexpr IsaKernels kTable = make_table("avx2", kCodedProducts);
 
 }  // namespace
 

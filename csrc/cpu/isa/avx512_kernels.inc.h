@@ -2,6 +2,7 @@
 // unnamed namespace.
 
 #include "cpu/isa/elementwise.inc.h"
+#include "cpu/isa/encode.inc.h"
 
 template <int kDtype>
 struct DotTraits {

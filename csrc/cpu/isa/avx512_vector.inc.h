@@ -42,3 +42,12 @@ struct V {
     return static_cast<uint16_t>(_mm_extract_epi16(h, 0));
   }
 };
+
+// 16 bytes in each quarter.
+static inline __m512i repeated16(const int8_t* bytes) {
+  int32_t words[4];
+  __builtin_memcpy(words, bytes, sizeof words);
+  return _mm512_setr_epi32(words[0], words[1], words[2], words[3], words[0], words[1], words[2],
+                           words[3], words[0], words[1], words[2], words[3], words[0], words[1],
+                           words[2], words[3]);
+}

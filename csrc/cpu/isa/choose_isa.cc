@@ -29,6 +29,7 @@ bool has_avx2() {
 }
 #if defined(SE_AVX512_IN_C)  // tests
 bool has_avx512() { return has_avx2(); }
+bool has_vnni() { return true; }
 bool has_avx512bf16() { return has_avx2(); }
 bool has_vbmi() { return true; }
 #else
@@ -36,7 +37,9 @@ bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
-bool has_avx512bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+bool has_vnni() { return __builtin_cpu_supports("avx512vnni"); }
+// Every processor with the one has the other.
+bool has_avx512bf16() { return has_avx512() && has_vnni() && __builtin_cpu_supports("avx512bf16"); }
 bool has_vbmi() { return __builtin_cpu_supports("avx512vbmi"); }
 #endif
 #endif
@@ -52,7 +55,7 @@ struct Table {
 #if defined(SPARSE_EXPERTS_X86)
     __builtin_cpu_init();
     add(&kAvx2Kernels, has_avx2());
-    add(&kAvx512Kernels, has_avx512());
+    add(has_vnni() ? &kAvx512VnniKernels : &kAvx512Kernels, has_avx512());
     add(has_vbmi() ? &kAvx512Bf16VbmiKernels : &kAvx512Bf16Kernels, has_avx512bf16());
 #endif
 #if defined(SPARSE_EXPERTS_NEON)

@@ -41,6 +41,27 @@ using MatmulFunction = void (*)(const MatmulTile& tile);
 // apart, and the same columns of a few of them then compete for one set of L1.
 constexpr int64_t kSlab = 256;
 
+// Rows of codes of 8 bits lie in slabs as well: one slab of one row. A code times its block's scale is
+// the value. Codes lie in the order in which the words of a panel have their columns (quant_panels.h):
+// of a word of n columns the quads {2i, n/2 + 2i, 2i + 1, n/2 + 2i + 1}, i rising. Behind the last
+// column codes are zero.
+constexpr int64_t kCodedBlock = 32;  // columns that share a scale
+constexpr int64_t kSummed = 16;      // columns of a sum
+struct CodedSlab {
+  int8_t codes[kSlab];  // -127 to 127
+  float scales[kSlab / kCodedBlock];
+  int16_t sums[kSlab / kSummed];  // of codes
+};
+// MatmulKernel.x_dtype of rows of CodedSlab: no SeDtype.
+constexpr int32_t kCodedRows = -1;
+
+// Columns of a word of codes: what the order of rows that meet them follows.
+constexpr int64_t columns_of_word(int32_t code) {
+  return code == SE_CODE_I8 || code == SE_CODE_E4M3 ? 4
+         : code == SE_CODE_U2 || code == SE_CODE_U3 ? 16
+                                                    : 8;
+}
+
 // Columns of a chunk: what a panel of quantised weights holds together, scales first.
 constexpr int64_t kChunk = 256;
 // Columns of a tile: what a chunk's codes lie in.
@@ -76,6 +97,8 @@ struct QuantPanel {
   int32_t bias;                 // 0 where there is no table
   const float* values;          // [64] by code, where there is a table
   const uint16_t* bf16_values;  // [64] the same as bf16
+  const int8_t* integers;       // [64] the same divided by factor
+  float factor;                 // a power of two; 1 where there is no table
 };
 
 // Rows of x that a product of panels takes at most. A task's are enough to be bound by arithmetic,
@@ -109,15 +132,25 @@ using PanelMatmulFunction = void (*)(const PanelTile& tile);
 //
 // Quantised weights by f32 activations: each weight is decoded to f32 as SeMatrixFormat says, then
 // multiplied as the same weight stored in f32 would be, with the same bits.
+//
+// Quantised weights by rows of codes: the products of codes are summed as integers, exactly, over 32
+// columns of one block, or 16 where blocks are no multiple of 32; a zero point is taken off as an
+// integer. Such a sum times the scale of the row's block is rounded to f32; its product with the
+// weights' scale is added to out; then, where there are offsets, the sum of those columns of x times
+// the offset is. Columns rise.
 struct MatmulKernel {
-  int32_t x_dtype;             // SeDtype of the activations: f32, or bf16
+  int32_t x_dtype;             // SeDtype of the activations: f32, or bf16; or kCodedRows
   int32_t code;                // SeMatrixCode of the weights
   MatmulFunction rows;         // NULL where weights are codes
   PanelMatmulFunction panels;  // over packed panels of IsaKernels.panel_width rows; NULL where the
                                // instruction set has no such product
 };
 constexpr int kNumQuantCodes = 7;
-constexpr int kNumMatmuls = 4 + 2 * kNumQuantCodes;
+// Of rows of codes, by the code of the weights from SE_CODE_U2 to SE_CODE_I8.
+struct CodedProducts {
+  PanelMatmulFunction panels[kNumQuantCodes - 1];
+};
+constexpr int kNumMatmuls = 4 + 3 * kNumQuantCodes - 1;
 
 struct IsaKernels {
   const char* name;
@@ -138,12 +171,19 @@ struct IsaKernels {
   // Conversion to f32, f16 or bf16, to nearest, ties to even. Returns 1 when every stored value is
   // finite, else 0.
   int (*narrow)(void* out, int32_t dtype, const float* in, int64_t n);
+  // n values, kSlab at most, as a slab of codes for words of word_columns columns. The scale of a
+  // block is its largest magnitude / 127, a code the nearest integer to value * (127 / that
+  // magnitude), ties to even; each operation rounded to f32. Magnitudes of less than 2^-119 count as
+  // zero. A value that is not finite makes the scale NaN.
+  void (*encode)(CodedSlab* out, const float* in, int64_t n, int64_t word_columns);
 };
 
 extern const IsaKernels kScalarKernels;
 #if defined(SPARSE_EXPERTS_X86)
 extern const IsaKernels kAvx2Kernels;
 extern const IsaKernels kAvx512Kernels;
+// The same, where the processor has VNNI.
+extern const IsaKernels kAvx512VnniKernels;
 extern const IsaKernels kAvx512Bf16Kernels;
 // The same, where the processor has VBMI too: with products of bf16 by quantised weights.
 extern const IsaKernels kAvx512Bf16VbmiKernels;
@@ -155,6 +195,13 @@ void bf16_u5_matmul(const PanelTile& tile);
 void bf16_u6_matmul(const PanelTile& tile);
 void bf16_i8_matmul(const PanelTile& tile);
 void bf16_e4m3_matmul(const PanelTile& tile);
+// Rows of codes, with VNNI.
+void vnni_u2_matmul(const PanelTile& tile);
+void vnni_u3_matmul(const PanelTile& tile);
+void vnni_u4_matmul(const PanelTile& tile);
+void vnni_u5_matmul(const PanelTile& tile);
+void vnni_u6_matmul(const PanelTile& tile);
+void vnni_i8_matmul(const PanelTile& tile);
 #endif
 #if defined(SPARSE_EXPERTS_NEON)
 extern const IsaKernels kNeonKernels;

@@ -1,6 +1,6 @@
 // The table of an instruction set's functions, included by its file inside the unnamed namespace
-// behind the functions. The arguments are what only some sets have: bf16 activations by bf16 weights,
-// and by quantised ones.
+// behind the functions. The arguments are what not all sets have or have in the same way: rows of
+// codes, and bf16 activations by bf16 weights and by quantised ones.
 
 struct Bf16Products {
   MatmulFunction rows = nullptr;
@@ -8,7 +8,8 @@ struct Bf16Products {
   PanelMatmulFunction quant[kNumQuantCodes] = {};  // from SE_CODE_U2 on
 };
 
-constexpr IsaKernels make_table(const char* name, const Bf16Products& bf16 = {}) {
+constexpr IsaKernels make_table(const char* name, const CodedProducts& coded,
+                                const Bf16Products& bf16 = {}) {
   return {name,
           kWidth,
           {{SE_F32, SE_CODE_F32, matmul<DotTraits<SE_F32>>, panel_matmul<PanelTraits<SE_F32>>},
@@ -28,10 +29,17 @@ constexpr IsaKernels make_table(const char* name, const Bf16Products& bf16 = {})
            {SE_BF16, SE_CODE_U5, nullptr, bf16.quant[3]},
            {SE_BF16, SE_CODE_U6, nullptr, bf16.quant[4]},
            {SE_BF16, SE_CODE_I8, nullptr, bf16.quant[5]},
-           {SE_BF16, SE_CODE_E4M3, nullptr, bf16.quant[6]}},
+           {SE_BF16, SE_CODE_E4M3, nullptr, bf16.quant[6]},
+           {kCodedRows, SE_CODE_U2, nullptr, coded.panels[0]},
+           {kCodedRows, SE_CODE_U3, nullptr, coded.panels[1]},
+           {kCodedRows, SE_CODE_U4, nullptr, coded.panels[2]},
+           {kCodedRows, SE_CODE_U5, nullptr, coded.panels[3]},
+           {kCodedRows, SE_CODE_U6, nullptr, coded.panels[4]},
+           {kCodedRows, SE_CODE_I8, nullptr, coded.panels[5]}},
           activate,
           axpy,
           scale,
           widen,
-          narrow};
+          narrow,
+          encode};
 }

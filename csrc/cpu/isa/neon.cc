@@ -64,6 +64,7 @@ struct V {
 };
 
 #include "cpu/isa/elementwise.inc.h"
+#include "cpu/isa/encode.inc.h"
 
 struct Pair {
   float32x4_t low;
@@ -149,11 +150,61 @@ struct PanelTraits {
 #include "cpu/isa/panel_matmul.inc.h"
 #include "cpu/isa/quant_matmul.inc.h"
 
+constexpr int kMostCodedRows = 2;
+
+// Products in 16 bits; up to kMost they stay there over a whole unit, others are widened, two by two,
+// after each step. The lower and the upper two lanes of a vector are summed apart.
+template <int kMost, bool kIsSigned>
+struct Dot {
+  static constexpr bool kIsShort = !kIsSigned && kTile / 4 * kMost * 127 <= 32767;
+  using Bytes = int8x16_t;
+  struct Acc {
+    int16x8_t low, high;
+    int32x4_t wide_low, wide_high;
+  };
+  using X = int8x16_t;
+  using Table = int8x16_t;
+  static constexpr int32_t kBias = 0;
+
+  static Bytes bytes(Word word) { return (int8x16_t)word; }
+  static Acc begin(int32_t) {
+    return {vdupq_n_s16(0), vdupq_n_s16(0), vdupq_n_s32(0), vdupq_n_s32(0)};
+  }
+  static X broadcast(const int8_t* p) {
+    int32_t quad;
+    __builtin_memcpy(&quad, p, sizeof quad);
+    return vreinterpretq_s8_s32(vdupq_n_s32(quad));
+  }
+  static Acc add(Acc acc, Bytes w, X x) {
+    if constexpr (kIsShort) {
+      acc.low = vmlal_s8(acc.low, vget_low_s8(w), vget_low_s8(x));
+      acc.high = vmlal_high_s8(acc.high, w, x);
+    } else {
+      acc.wide_low = vpadalq_s16(acc.wide_low, vmull_s8(vget_low_s8(w), vget_low_s8(x)));
+      acc.wide_high = vpadalq_s16(acc.wide_high, vmull_high_s8(w, x));
+    }
+    return acc;
+  }
+  static float32x4_t finish(const Acc& acc, int32_t start) {
+    int32x4_t sum;
+    if constexpr (kIsShort) {
+      sum = vpaddq_s32(vpaddlq_s16(acc.low), vpaddlq_s16(acc.high));
+    } else {
+      sum = vpaddq_s32(acc.wide_low, acc.wide_high);
+    }
+    return vcvtq_f32_s32(vaddq_s32(sum, vdupq_n_s32(start)));
+  }
+  static Table make_table(const int8_t* integers) { return vld1q_s8(integers); }
+  static Bytes lookup(Table table, Word word) { return vqtbl1q_s8(table, (uint8x16_t)word); }
+};
+
+#include "cpu/isa/coded_matmul.inc.h"
+
 // Last, because it names all that stands above.
 #include "cpu/isa/isa_table.inc.h"
 
 // A constant: no code of this file runs before the set has been chosen.
-constexpr IsaKernels kTable = make_table("neon");
+constexpr IsaKernels kTable = make_table("neon", kCodedProducts);
 
 }  // namespace
 

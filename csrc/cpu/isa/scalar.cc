@@ -76,6 +76,7 @@ struct V {
 };
 
 #include "cpu/isa/elementwise.inc.h"
+#include "cpu/isa/encode.inc.h"
 
 template <int kDtype>
 struct DotTraits {
@@ -139,11 +140,52 @@ struct PanelTraits : DotTraits<kDtype> {
 #include "cpu/isa/panel_matmul.inc.h"
 #include "cpu/isa/quant_matmul.inc.h"
 
+constexpr int kMostCodedRows = 4;
+
+template <int kMost, bool kIsSigned>
+struct Dot {
+  using Bytes = Int8;
+  using Acc = Int8;
+  using X = Int8;
+  struct Table {
+    int8_t integers[16];
+  };
+  static constexpr int32_t kBias = 0;
+
+  static Bytes bytes(Word word) { return (Int8)word; }
+  static Acc begin(int32_t start) { return Int8{} + start; }
+  static X broadcast(const int8_t* p) {
+    int32_t quad;
+    __builtin_memcpy(&quad, p, sizeof quad);
+    return Int8{} + quad;
+  }
+  static Acc add(Acc acc, Bytes w, X x) {
+    for (int left = 24; left >= 0; left -= 8) acc += ((w << left) >> 24) * ((x << left) >> 24);
+    return acc;
+  }
+  static Float8 finish(Acc acc, int32_t) { return __builtin_convertvector(acc, Float8); }
+  static Table make_table(const int8_t* integers) {
+    Table table;
+    __builtin_memcpy(table.integers, integers, sizeof table.integers);
+    return table;
+  }
+  static Bytes lookup(const Table& table, Word word) {
+    uint8_t bytes[sizeof word];
+    __builtin_memcpy(bytes, &word, sizeof word);
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(table.integers[byte]);
+    Int8 out;
+    __builtin_memcpy(&out, bytes, sizeof out);
+    return out;
+  }
+};
+
+#include "cpu/isa/coded_matmul.inc.h"
+
 // Last, because it names all that stands above.
 #include "cpu/isa/isa_table.inc.h"
 
 // A constant: no code of this file runs before the set has been chosen.
-constexpr IsaKernels kTable = make_table("scalar");
+constexpr IsaKernels kTable = make_table("scalar", kCodedProducts);
 
 }  // namespace
 

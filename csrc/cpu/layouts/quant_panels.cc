@@ -182,7 +182,10 @@ QuantPanel quant_panel(int64_t width, int64_t rows, int64_t cols, const SeMatrix
   panel.chunk_bytes = lay_out_chunk(width, kChunk, format, panel.in_header, &panel.whole);
   panel.last_bytes = lay_out_chunk(width, cols - (panel.num_chunks - 1) * kChunk, format,
                                    panel.in_header, &panel.last);
+  panel.factor = 1;
   if (format.table != SE_TABLE_NONE) {
+    panel.integers = kValueTables[format.table].integers;
+    panel.factor = kValueTables[format.table].factor;
     const CodeValues& values = code_values(format.table, code_bits(format.code));
     panel.is_affine = kValueTables[format.table].is_affine;
     panel.bias = kValueTables[format.table].bias;

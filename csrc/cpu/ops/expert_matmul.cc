@@ -60,16 +60,17 @@ void add_bias(float* tile, int64_t num_rows, int64_t num_cols, const float* bias
 class TaskMatmul {
  public:
   TaskMatmul(const IsaKernels& kernels, const MatmulSegment& segment, const MatmulTask& task)
-      : kernels_(kernels), segment_(segment), task_(task), x_bytes_(segment.x_is_bf16 ? 2 : 4) {}
+      : kernels_(kernels), segment_(segment), task_(task) {}
 
   // The rows that the next runs multiply by.
   void set_x(const ActivationRows& x) {
     x_ = x;
     if (!segment_.is_packed) return;
+    const int64_t row_bytes = x_bytes(x.layout.row_stride);
     for (int64_t i = 0; i < task_.num_rows; ++i) {
       const int64_t row = task_.first_row + i;
       const int64_t x_row = x.rows != nullptr ? x.rows[row] : row;
-      rows_[i] = static_cast<const char*>(x.data) + x_row * x.layout.row_stride * x_bytes_;
+      rows_[i] = static_cast<const char*>(x.data) + x_row * row_bytes;
     }
   }
 
@@ -83,14 +84,21 @@ class TaskMatmul {
 
  private:
   const MatmulKernel& kernel(int32_t code) const {
-    return *find_matmul(kernels_, segment_.x_is_bf16 ? SE_BF16 : SE_F32, code);
+    const int32_t float_dtype = segment_.x_is_bf16 ? SE_BF16 : SE_F32;
+    return *find_matmul(kernels_, x_.is_coded ? kCodedRows : float_dtype, code);
+  }
+
+  // Bytes of elements as a layout counts them.
+  int64_t x_bytes(int64_t elements) const {
+    if (x_.is_coded) return elements / kSlab * static_cast<int64_t>(sizeof(CodedSlab));
+    return elements * (segment_.x_is_bf16 ? 2 : 4);
   }
 
   void run_panels(const void* weights, const SeMatrixFormat& format, float* out) const {
     const MatrixPanels layout(kernels_.panel_width, segment_.n, segment_.k, format);
     PanelTile tile;
     tile.x_rows = rows_;
-    tile.x_slab_bytes = x_.layout.slab_stride * x_bytes_;
+    tile.x_slab_bytes = x_bytes(x_.layout.slab_stride);
     tile.w =
         static_cast<const char*>(weights) + task_.first_col / layout.width * layout.panel_bytes;
     tile.panel_bytes = layout.panel_bytes;
@@ -108,7 +116,7 @@ class TaskMatmul {
     tile.m = task_.num_rows;
     tile.n = task_.num_cols;
     tile.k = segment_.k;
-    tile.x_stride_bytes = x_.layout.row_stride * x_bytes_;
+    tile.x_stride_bytes = x_bytes(x_.layout.row_stride);
     tile.x = static_cast<const char*>(x_.data);
     tile.x_rows = x_.rows != nullptr ? x_.rows + task_.first_row : nullptr;
     if (tile.x_rows == nullptr) tile.x += task_.first_row * tile.x_stride_bytes;
@@ -122,7 +130,6 @@ class TaskMatmul {
   const IsaKernels& kernels_;
   const MatmulSegment& segment_;
   const MatmulTask& task_;
-  int64_t x_bytes_;
   ActivationRows x_;
   const char* rows_[kMaxTaskRows];
 };

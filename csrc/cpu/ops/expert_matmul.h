@@ -35,11 +35,13 @@ struct RowLayout {
   }
 };
 
-// Rows that weights are multiplied by, f32 or bf16.
+// Rows that weights are multiplied by, f32 or bf16; or codes, a CodedSlab where the layout counts kSlab
+// elements.
 struct ActivationRows {
   const void* data = nullptr;
   RowLayout layout;               // whole rows, unless weights are packed
   const int32_t* rows = nullptr;  // [num_rows] or NULL: row i
+  bool is_coded = false;
 };
 
 struct MatmulSegment {
@@ -47,7 +49,7 @@ struct MatmulSegment {
   int64_t n = 0;
   int64_t k = 0;
 
-  ActivationRows x;       // of k elements, f32; bf16 when x_is_bf16
+  ActivationRows x;       // of k elements: codes, or f32; bf16 when x_is_bf16
   ActivationRows gate_x;  // what gate is multiplied by where it is not x; data NULL: x
   bool x_is_bf16 = false;
 

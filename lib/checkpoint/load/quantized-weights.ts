@@ -11,10 +11,10 @@ import type {
 import type { MatrixPlace } from '../plan/layer-formats.js'
 import { storedName } from '../plan/stored-name.js'
 import { decodeMatrix } from './decode.js'
-import { inMemoryMatrix, isQuantizedMatrix } from './quantized-matrix.js'
+import { type InMemoryMatrix, inMemoryMatrix, isQuantizedMatrix } from './quantized-matrix.js'
 
 /** A matrix that was codes, and what they were. */
-export type CodedMatrix = MatrixPlace & { stored: string }
+export type CodedMatrix = MatrixPlace & InMemoryMatrix & { stored: string; cols: number }
 
 export interface DecodedWeights {
   weights: FloatWeights
@@ -42,7 +42,8 @@ export function decodedWeights(config: ResolvedMoeConfig, weights: MoeWeights): 
     const { encoding, buffers } = inMemoryMatrix(matrix, rows, cols, name)
     const values = decodeMatrix(encoding, buffers, rows, cols)
     arrays.add(values)
-    codes.push({ ...place, stored: storedName({ encoding, ...buffers }, rows, cols) })
+    const stored = storedName({ encoding, ...buffers }, rows, cols)
+    codes.push({ ...place, encoding, buffers, cols, stored })
     return values
   }
   const mlp = (

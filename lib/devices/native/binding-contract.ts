@@ -19,7 +19,7 @@ import type {
 import type { NativeBuffer, Stored } from '../device-array.js'
 
 /** `abiVersion` of the addon that this code speaks to: SE_BACKEND_ABI_VERSION of csrc/abi/backend.h. */
-export const NATIVE_ABI_VERSION = 10
+export const NATIVE_ABI_VERSION = 11
 
 /** An error of the addon: a plain Error with these properties, which `errors.ts` turns into a MoeError. */
 export interface NativeError extends Error {
@@ -88,10 +88,20 @@ export interface NativeMatrixFormat {
 export interface ChosenFormats {
   formats: NativeMatrixFormat[]
   formatOf: number[]
+  /** By format: whether rows of int8 codes are multiplied by it. `null`: by none on this device. */
+  takesInt8: boolean[] | null
   isStored: boolean[]
 }
 
-export interface NativeLayerDescription extends Partial<HeldMatrices> {
+/** SeLayerOptions of csrc/abi/backend.h. */
+export interface NativeForwardOptions {
+  /** A row's bits never depend on the rows beside it. */
+  batchInvariant: boolean
+  /** Rows become codes of 8 bits before they meet matrices that {@link ChosenFormats.takesInt8} names. */
+  int8Activations: boolean
+}
+
+export interface NativeLayerDescription extends Partial<HeldMatrices>, NativeForwardOptions {
   /** 'cpu', 'cuda:0' … */
   device: string
   config: ResolvedMoeConfig
@@ -100,8 +110,6 @@ export interface NativeLayerDescription extends Partial<HeldMatrices> {
   gateUpInterleaved: boolean
   /** Participants in a forward at most; 0: all. */
   threads: number
-  /** A row's bits never depend on the rows beside it. */
-  batchInvariant: boolean
   /** Rows of waiting calls that run as one, where no row's bits depend on the rows beside it; 0: each call runs alone. */
   maxJointTokens: number
 }
@@ -111,6 +119,8 @@ export interface HeldMatrices {
   formats: readonly NativeMatrixFormat[]
   formatOf: readonly number[]
   matrices: readonly Pick<MatrixItem, 'role' | 'expert' | 'matrix'>[]
+  /** See {@link ChosenFormats}. Not read by the addon. */
+  takesInt8?: readonly boolean[] | null
 }
 
 /** What a device has done since it was opened, and what it holds. Zeros on 'cpu'. */
@@ -163,7 +173,7 @@ export interface NativeAddon {
     config: ResolvedMoeConfig,
     dtype: DType,
     numTokens: number,
-    batchInvariant: boolean,
+    options: NativeForwardOptions,
     held?: HeldMatrices,
   ): number
   /** What that forward runs. */
@@ -172,7 +182,7 @@ export interface NativeAddon {
     config: ResolvedMoeConfig,
     dtype: DType,
     numTokens: number,
-    batchInvariant: boolean,
+    options: NativeForwardOptions,
     held?: HeldMatrices,
   ): StageKernels
 

@@ -2,6 +2,7 @@
 
 import { isMainThread } from 'node:worker_threads'
 import { onAbort } from '../../block/abort.js'
+import type { ActivationsOption } from '../../block/activations.js'
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType } from '../../block/dtype.js'
 import { MoeError } from '../../block/errors.js'
@@ -36,6 +37,7 @@ export interface NativeLayerOptions {
   dtype: DType
   /** How the matrices are held. */
   weights: WeightsOption
+  activations: ActivationsOption
   /** Participants in a forward at most; 0: all. */
   threads: number
   /** A row's bits never depend on the rows beside it. */
@@ -48,6 +50,7 @@ export interface NativeLayerOptions {
 export class NativeLayerRuntime implements LayerRuntime {
   readonly device: string
   readonly dtype: DType
+  readonly activations: ActivationsOption
   readonly weightFormat: LayerWeightFormat
   #addon: NativeAddon
   #native: NativeLayer
@@ -56,11 +59,12 @@ export class NativeLayerRuntime implements LayerRuntime {
     addon: NativeAddon,
     native: NativeLayer,
     readonly config: ResolvedMoeConfig,
-    { device, dtype }: NativeLayerOptions,
+    { device, dtype, activations }: NativeLayerOptions,
     weightFormat: LayerWeightFormat,
   ) {
     this.device = device
     this.dtype = dtype
+    this.activations = activations
     this.weightFormat = weightFormat
     this.#addon = addon
     this.#native = native
@@ -148,6 +152,7 @@ export function createNativeLayer(
     const native = addon.createLayer({
       ...options,
       ...held.native,
+      int8Activations: options.activations === 'int8',
       config,
       vectors,
       gateUpInterleaved: false,
@@ -212,18 +217,20 @@ export async function loadNativeLayer(
     onProgress?: (loadedBytes: number) => void
   },
 ): Promise<LayerRuntime> {
-  const { device, dtype, weights, threads, batchInvariant, maxJointTokens, signal, onProgress } = options
+  const { device, dtype, weights, activations, threads, batchInvariant, maxJointTokens, signal, onProgress } =
+    options
   const { config, files, gateUpInterleaved } = plan
   const site = captureCallSite(loadNativeLayer)
   signal?.throwIfAborted()
   const matrices = weights === 'expand' ? plan.matrices : await withGroupOrders(files, plan.matrices, signal)
   const held = translated('run', () =>
-    chooseWeightFormats(addon, { device, dtype, weights }, config, matrices, gateUpInterleaved),
+    chooseWeightFormats(addon, { device, dtype, weights, activations }, config, matrices, gateUpInterleaved),
   )
   const native = translated('run', () =>
     addon.createLayer({
       ...{ device, dtype, threads, batchInvariant, maxJointTokens, config, vectors, gateUpInterleaved },
       ...held.native,
+      int8Activations: activations === 'int8',
     }),
   )
   let stopListening = () => {}

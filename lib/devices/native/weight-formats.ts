@@ -1,5 +1,6 @@
 /** In which formats the addon holds the matrices of a layer. */
 
+import { type ActivationsOption, noInt8Device, noInt8Matrix } from '../../block/activations.js'
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType } from '../../block/dtype.js'
 import { MoeError } from '../../block/errors.js'
@@ -29,19 +30,21 @@ export const heldMatrices = new WeakMap<LayerWeightFormat, HeldMatrices>()
  * @param weights as the user asked
  * @param items the matrices, from headers alone
  * @throws {@link MoeError} ERR_MOE_UNSUPPORTED_FORMAT where 'stored' is asked for and a matrix would not be held as it is stored, or 'int8'
- * or 'int4' and the device holds no codes
+ * or 'int4' and the device holds no codes; where activations are to be 'int8' and no matrix of an expert is held as integers
  */
 export function chooseWeightFormats(
   addon: NativeAddon,
-  target: { device: string; dtype: DType; weights: WeightsOption },
+  target: { device: string; dtype: DType; weights: WeightsOption; activations: ActivationsOption },
   config: ResolvedMoeConfig,
   items: readonly MatrixItem[],
   gateUpInterleaved: boolean,
 ): HeldWeights {
-  const { device, dtype, weights } = target
+  const { device, dtype, weights, activations } = target
   const chosen = addon.chooseFormats(device, dtype, weights, gateUpInterleaved, items)
   if (weights === 'stored') refuseExpanded(items, chosen, device, dtype)
   if (weights === 'int8' || weights === 'int4') refuseFloats(items, chosen, target)
+  const native = { ...chosen, matrices: items }
+  if (activations === 'int8') refuseExact(native, device)
   const sizes = new Map<string, number>()
   const bytesOf = (format: number, rows: number, cols: number): number => {
     const key = `${format} ${rows} ${cols}`
@@ -54,24 +57,35 @@ export function chooseWeightFormats(
   const describe = (index: number): MatrixWeightFormat => {
     const item = items[index]!
     const format = chosen.formatOf[index]!
-    const native = chosen.formats[format]!
+    const heldAs = chosen.formats[format]!
     const rows = item.matrix === 'gateUp' ? item.rows / 2 : item.rows
-    const bitsPerWeight = isCodes(native)
+    const bitsPerWeight = isCodes(heldAs)
       ? (8 * bytesOf(format, rows, item.cols)) / (rows * item.cols)
-      : dtypeFormat(native.code as DType).bitsPerWeight
+      : dtypeFormat(heldAs.code as DType).bitsPerWeight
     return Object.freeze({
       stored: storedName(item, item.rows, item.cols),
-      held: native.code,
+      held: heldAs.code,
       bitsPerWeight,
     })
   }
-  const native = { formats: chosen.formats, formatOf: chosen.formatOf, matrices: items }
   const format = assembleFormats(config, items, dtypeFormat(dtype), describe)
   heldMatrices.set(format, native)
   return { native, format }
 }
 
 const isCodes = ({ scale }: NativeMatrixFormat) => scale !== 'none'
+
+/** @throws {@link MoeError} ERR_MOE_UNSUPPORTED_FORMAT where no matrix of an expert multiplies int8 activations */
+export function refuseExact(held: HeldMatrices, device: string): void {
+  const { formats, formatOf, matrices, takesInt8 } = held
+  if (!takesInt8) throw noInt8Device(device)
+  const experts = matrices.flatMap(({ role }, i) => (role === 'latent' ? [] : [formatOf[i]!]))
+  if (experts.some(format => takesInt8[format])) return
+  throw noInt8Matrix(
+    device,
+    experts.map(format => formats[format]!.code),
+  )
+}
 
 function refuseFloats(
   items: readonly MatrixItem[],

@@ -1,5 +1,6 @@
 /** The device `reference`: the double-precision oracle behind the interface of every other device. Slow, exact, runs anywhere. */
 
+import type { ActivationsOption } from '../../block/activations.js'
 import { allocate } from '../../block/allocate.js'
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import { allocateArray, type DType, type FloatArray, readElement, writeElement } from '../../block/dtype.js'
@@ -12,6 +13,7 @@ import {
   type WeightsOption,
 } from '../../block/weight-format.js'
 import type { FloatWeights, MoeWeights, WeightMatrix } from '../../block/weights.js'
+import { givenInt8Matrices, type Int8Matrix } from '../../checkpoint/load/int8-matrices.js'
 import { decodedWeights } from '../../checkpoint/load/quantized-weights.js'
 import { assembleFormats } from '../../checkpoint/plan/layer-formats.js'
 import type { ExpertTensors } from '../../reference/expert.js'
@@ -21,8 +23,9 @@ import { type LayerTensors, layerTensors } from '../../reference/tensors.js'
 import type { VectorTensors } from '../../spec/vectors.js'
 import type { ForwardRequest, LayerRuntime, MemoryUse, RuntimeCall, StageKernels } from '../contract.js'
 import { onHost } from '../device-array.js'
+import { withInt8Activations } from './int8-activations.js'
 import { SliceQueue } from './slice-queue.js'
-import { REFERENCE_KERNELS } from './stages.js'
+import { referenceKernels } from './stages.js'
 
 export { referenceStages } from './stages.js'
 
@@ -106,13 +109,18 @@ export class ReferenceLayerRuntime implements LayerRuntime {
   #disposed = false
   #hostBytes: number
 
+  readonly activations: ActivationsOption
+
+  /** @param int8 the matrices that rows of codes are multiplied by; absent: none is to be */
   private constructor(
     readonly config: ResolvedMoeConfig,
     readonly dtype: DType,
     tensors: LayerTensors,
     readonly weightFormat: LayerWeightFormat = uniformFormat(config, dtypeFormat(dtype)),
+    int8?: readonly Int8Matrix[],
   ) {
-    this.#tensors = tensors
+    this.activations = int8 ? 'int8' : 'exact'
+    this.#tensors = int8 ? withInt8Activations(tensors, int8, weightFormat) : tensors
     this.#hostBytes = bytesHeld(tensors)
   }
 
@@ -120,7 +128,9 @@ export class ReferenceLayerRuntime implements LayerRuntime {
    * Makes a runtime from tensors of its own, as a load leaves them.
    *
    * @param dtype what a `Uint16Array` among the matrices holds, and the dtype to which their values are already rounded
-   * @throws TypeError and RangeError with ERR_MOE_INVALID_ARG_* when the tensors do not fit the config
+   * @param int8 the matrices that rows of codes are multiplied by; absent: all rows are multiplied exactly
+   * @throws TypeError and RangeError with ERR_MOE_INVALID_ARG_* when the tensors do not fit the config; {@link MoeError}
+   * ERR_MOE_UNSUPPORTED_FORMAT where `int8` is empty
    */
   static fromTensors(
     config: ResolvedMoeConfig,
@@ -128,9 +138,10 @@ export class ReferenceLayerRuntime implements LayerRuntime {
     vectors: VectorTensors,
     matrices: LayerMatrices,
     format?: LayerWeightFormat,
+    int8?: readonly Int8Matrix[],
   ): ReferenceLayerRuntime {
     const tensors = layerTensors(config, assembleWeights(config, dtype, vectors, matrices))
-    return new ReferenceLayerRuntime(config, dtype, tensors, format)
+    return new ReferenceLayerRuntime(config, dtype, tensors, format, int8)
   }
 
   /**
@@ -141,8 +152,9 @@ export class ReferenceLayerRuntime implements LayerRuntime {
     config: ResolvedMoeConfig,
     dtype: DType,
     weights: MoeWeights,
-    held: WeightsOption = 'auto',
+    options: { weights?: WeightsOption; activations?: ActivationsOption } = {},
   ): ReferenceLayerRuntime {
+    const { weights: held = 'auto', activations = 'exact' } = options
     const decoded = decodedWeights(config, weights)
     const exact = held === 'auto' ? decoded.arrays : new Set<unknown>()
     const tensors = copyOf(layerTensors(config, decoded.weights), roundingOf(dtype, held), exact)
@@ -152,7 +164,8 @@ export class ReferenceLayerRuntime implements LayerRuntime {
       ...ofCodes,
       stored: decoded.codes[index]!.stored,
     }))
-    return new ReferenceLayerRuntime(config, dtype, tensors, format)
+    const int8 = activations === 'int8' ? givenInt8Matrices(config, decoded.codes, held) : undefined
+    return new ReferenceLayerRuntime(config, dtype, tensors, format, int8)
   }
 
   forward(request: ForwardRequest): RuntimeCall {
@@ -175,7 +188,7 @@ export class ReferenceLayerRuntime implements LayerRuntime {
   }
 
   kernels(_numTokens: number): StageKernels {
-    return REFERENCE_KERNELS
+    return referenceKernels(this.activations)
   }
 
   loss(): null {

@@ -1,5 +1,6 @@
 /** The five stages of the device `reference` on host arrays. */
 
+import type { ActivationsOption } from '../../block/activations.js'
 import { allocate } from '../../block/allocate.js'
 import { toFloat32 } from '../../block/dtype.js'
 import { invalidArgShape } from '../../block/errors.js'
@@ -15,13 +16,19 @@ import type { ExpertMatmulRequest, StageKernels, StageRuntime } from '../contrac
 import { onHost } from '../device-array.js'
 
 /** Every stage is a plain loop. */
-export const REFERENCE_KERNELS: StageKernels = {
+const REFERENCE_KERNELS: StageKernels = {
   gate: 'double-precision loop',
   select: 'double-precision loop',
   dispatch: 'double-precision loop',
   gateUp: 'double-precision loop',
   down: 'double-precision loop',
   combine: 'double-precision loop',
+}
+
+export function referenceKernels(activations: ActivationsOption): StageKernels {
+  if (activations === 'exact') return REFERENCE_KERNELS
+  const kernel = 'double-precision loop, int8 activations where weights are integers'
+  return { ...REFERENCE_KERNELS, gateUp: kernel, down: kernel }
 }
 
 const isEncoded = (weights: ExpertMatmulRequest['weights']): weights is readonly InMemoryMatrix[] =>

@@ -1,0 +1,318 @@
+// The matmul of rows of codes by quantised panels (MatmulKernel in cpu/isa/isa.h), included inside an
+// unnamed namespace behind quant_decode.inc.h and the instruction set's Dot.
+//
+//   for each panel:
+//     for a chunk of K:
+//       widen its scales and offsets to f32
+//       for up to kMostCodedRows rows of x: for a unit of columns: sum of integers, scale, add to out
+//
+// A unit is 32 columns, or 16 where blocks of weights are no multiple of 32: one scale of x, one of
+// each row of the panel. Few rows read one panel at a time, because more streams at once are read more
+// slowly than one.
+//
+// Dot<kMost, kIsSigned> multiplies bytes of weights by those of x: four columns of each row of the
+// panel's vector by the same four of one row of x. Bytes of weights are numbers from 0 to kMost, or
+// signed. It has
+//   Bytes, bytes(word): weights as the instruction wants them; kBias: how much is added to each
+//   Acc, begin(start), add(acc, bytes, x), finish(acc, start): start + the sum, as f32
+//   X, broadcast(p): four bytes of x in every lane
+// and Table, make_table(integers), lookup(table, word): 16 signed bytes by bytes of 0 to 15.
+
+// How far ahead of the codes in use to fetch.
+constexpr int64_t kCodedAhead = 8192;
+constexpr int64_t kHalfTile = kTile / 2;
+
+// Weights of a code as bytes.
+template <int kCode, bool kIsTable>
+struct WeightBytes {
+  static constexpr int kLow = low_bits(kCode);
+  static constexpr int kHigh = high_bits(kCode);
+  static constexpr int kQuads = 8 / kLow;  // of a word
+  static constexpr int kWords = kLow / 2;  // of half a tile
+  static constexpr bool kIsSigned = kIsTable || kCode == SE_CODE_I8;
+  using D = Dot<(1 << (kLow + kHigh)) - 1, kIsSigned>;
+  typename D::Table table;
+
+  explicit WeightBytes(const QuantPanel& quant) : table() {
+    if constexpr (kIsTable) table = D::make_table(quant.integers);
+  }
+
+  // The words of the plane that have the high bits of half `half`.
+  static const char* plane(const char* tile, int64_t half) {
+    return tile + (kHigh == 2 ? half * kWidth * 4 : 0);
+  }
+  // Quad `quad` of a half's word number `w`.
+  __attribute__((always_inline)) typename D::Bytes quad(Word word, Word plane, int64_t half, int w,
+                                                        int quad) const {
+    if constexpr (kLow == 8) return D::bytes(word);
+    constexpr uint32_t kEach = 0x01010101u;
+    Word bytes = (word >> (quad * kLow)) & (((1u << kLow) - 1u) * kEach);
+    if constexpr (kHigh > 0) {
+      // Columns 0 and 1 of a quad have their field here, the other two kApart bits further up.
+      constexpr int kApart = kHigh * kQuads;
+      constexpr uint32_t kField = ((1u << kHigh) - 1u) << kLow;
+      const int at =
+          kHigh * (2 * kQuads * w + quad) + (kHigh == 1 ? static_cast<int>(half) * 8 : 0);
+      const Word field = plane >> at;
+      bytes |= (field << kLow) & (kField | kField << 16);
+      bytes |= (field << (8 + kLow - kApart)) & ((kField | kField << 16) << 8);
+    }
+    if constexpr (kIsTable) return D::lookup(table, bytes);
+    return D::bytes(bytes);
+  }
+};
+
+// One row of x in one chunk, the numbers by units. Rows of a block lie side by side, so that one
+// pointer reaches all of them.
+struct ChunkRow {
+  alignas(64) int8_t codes[kChunk];
+  int32_t start[kChunk / kHalfTile];  // what a bias of the weights' bytes adds, taken off
+  float scale[kChunk / kHalfTile];
+  // What zero points multiply, the sum of codes; or offsets, that times its scale.
+  float sum[kChunk / kHalfTile];
+};
+
+// One chunk of one panel.
+struct CodedChunk {
+  const QuantPanel& quant;
+  const char* codes;
+  const BlockScales& blocks;
+  int64_t first_col;  // of the matrix
+  int64_t cols;
+  bool fetches;  // what comes kCodedAhead later
+};
+
+// The columns of half a tile: kRows rows of x by all rows of the panel.
+template <class Weights, int kRows>
+__attribute__((always_inline)) static inline void add_half_tile(
+    const Weights& weights, const char* tile, int64_t half, const int8_t* x,
+    typename Weights::D::Acc (&acc)[kRows][V::kPanelVectors]) {
+  using D = typename Weights::D;
+  constexpr int kVectors = V::kPanelVectors;
+  const char* words = tile + (Weights::kHigh + half * Weights::kWords) * kWidth * 4;
+  Word planes[kVectors] = {};
+  if constexpr (Weights::kHigh > 0) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j)
+      planes[j] = load_word(Weights::plane(tile, half) + j * V::kLanes * 4);
+  }
+#pragma GCC unroll 4
+  for (int w = 0; w < Weights::kWords; ++w) {
+    Word word[kVectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j)
+      word[j] = load_word(words + w * kWidth * 4 + j * V::kLanes * 4);
+#pragma GCC unroll 4
+    for (int quad = 0; quad < Weights::kQuads; ++quad) {
+      typename D::Bytes bytes[kVectors];
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) bytes[j] = weights.quad(word[j], planes[j], half, w, quad);
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        const int8_t* at = x + i * static_cast<int64_t>(sizeof(ChunkRow));
+        const typename D::X one = D::broadcast(at + (w * Weights::kQuads + quad) * 4);
+#pragma GCC unroll 4
+        for (int j = 0; j < kVectors; ++j) acc[i][j] = D::add(acc[i][j], bytes[j], one);
+      }
+    }
+  }
+}
+
+// Adds a unit's sums to what came before.
+template <class D, Shift kShift, int kRows>
+__attribute__((always_inline)) static inline void add_unit(
+    const ChunkRow* rows, int64_t number, const float* scale, const float* shift,
+    const typename D::Acc (&acc)[kRows][V::kPanelVectors], float (&out)[kRows][kWidth]) {
+#pragma GCC unroll 4
+  for (int j = 0; j < V::kPanelVectors; ++j) {
+    const V::Float s = V::load(scale + j * V::kLanes);
+    [[maybe_unused]] V::Float m = s;
+    if constexpr (kShift != Shift::kNone) m = V::load(shift + j * V::kLanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+      float* to = out[i] + j * V::kLanes;
+      V::Float sum = D::finish(acc[i][j], rows[i].start[number]);
+      if constexpr (kShift == Shift::kZero)
+        sum = V::sub(sum, V::mul(m, V::set(rows[i].sum[number])));
+      V::Float value = V::fma(s, V::mul(V::set(rows[i].scale[number]), sum), V::load(to));
+      if constexpr (kShift == Shift::kAdd) value = V::fma(m, V::set(rows[i].sum[number]), value);
+      V::store(to, value);
+    }
+  }
+}
+
+// kRows rows of x by one chunk, in units of kHalves halves of a tile.
+template <int kCode, bool kIsTable, int kHalves, int kRows>
+__attribute__((noinline)) static void coded_block(const CodedChunk& chunk, const ChunkRow* rows,
+                                                  bool is_first, float* out, int64_t out_stride) {
+  using Weights = WeightBytes<kCode, kIsTable>;
+  using D = typename Weights::D;
+  constexpr int kVectors = V::kPanelVectors;
+  constexpr int64_t kUnit = kHalves * kHalfTile;
+  const Weights weights(chunk.quant);
+  const int32_t offset = chunk.quant.offset;
+  const int64_t block_cols = chunk.quant.block_cols;
+  int64_t block_left = block_cols - chunk.first_col % block_cols;
+  const float* scale = chunk.blocks.scale;
+  const float* shift = chunk.blocks.shift;
+  const char* tile = chunk.codes;
+  alignas(64) float total[kRows][kWidth];
+  for (int i = 0; i < kRows; ++i) {
+    if (is_first) {
+      __builtin_memset(total[i], 0, sizeof total[i]);
+    } else {
+      __builtin_memcpy(total[i], out + i * out_stride, sizeof total[i]);
+    }
+  }
+  const int64_t num_units = (chunk.cols + kUnit - 1) / kUnit;
+  for (int64_t number = 0; number < num_units; ++number) {
+    const int8_t* x = rows->codes + number * kUnit;
+    const int64_t half = kHalves == 1 ? number & 1 : 0;
+    if (chunk.fetches) {
+      for (int64_t line = 0; line < kTileBytes<kCode> * kHalves / 2; line += 64)
+        __builtin_prefetch(tile + half * kTileBytes<kCode> / 2 + line + kCodedAhead);
+    }
+    typename D::Acc acc[kRows][kVectors];
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) acc[i][j] = D::begin(rows[i].start[number]);
+    }
+    add_half_tile<Weights, kRows>(weights, tile, half, x, acc);
+    if constexpr (kHalves == 2) add_half_tile<Weights, kRows>(weights, tile, 1, x + kHalfTile, acc);
+    if (offset == SE_OFFSET_NONE) {
+      add_unit<D, Shift::kNone, kRows>(rows, number, scale, shift, acc, total);
+    } else if (offset == SE_OFFSET_ZERO) {
+      add_unit<D, Shift::kZero, kRows>(rows, number, scale, shift, acc, total);
+    } else {
+      add_unit<D, Shift::kAdd, kRows>(rows, number, scale, shift, acc, total);
+    }
+    if (kHalves == 2 || half == 1) tile += kTileBytes<kCode>;
+    block_left -= kUnit;
+    if (block_left == 0) {
+      scale += kWidth;
+      shift += kWidth;
+      block_left = block_cols;
+    }
+  }
+  for (int i = 0; i < kRows; ++i) __builtin_memcpy(out + i * out_stride, total[i], sizeof total[i]);
+}
+
+template <int kCode, bool kIsTable, int kHalves, int kRows>
+static void coded_rows(int64_t count, const CodedChunk& chunk, const ChunkRow* rows, bool is_first,
+                       float* out, int64_t out_stride) {
+  if constexpr (kRows > 1) {
+    if (count < kRows) {
+      coded_rows<kCode, kIsTable, kHalves, kRows - 1>(count, chunk, rows, is_first, out,
+                                                      out_stride);
+      return;
+    }
+  }
+  coded_block<kCode, kIsTable, kHalves, kRows>(chunk, rows, is_first, out, out_stride);
+}
+
+typedef int32_t Sums8 __attribute__((vector_size(32)));
+typedef float Scales8 __attribute__((vector_size(32)));
+
+// Eight units from `first` on.
+static inline void take_units(const Sums8& sums, const Scales8& scales, int32_t bias,
+                              bool is_scaled, int first, ChunkRow* row) {
+  const Sums8 start = sums * -bias;
+  Scales8 products = __builtin_convertvector(sums, Scales8);
+  if (is_scaled) products *= scales;
+  __builtin_memcpy(row->start + first, &start, sizeof start);
+  __builtin_memcpy(row->scale + first, &scales, sizeof scales);
+  __builtin_memcpy(row->sum + first, &products, sizeof products);
+}
+
+// The rows of a task in one chunk: what each of its panels needs of them.
+static void take_coded_rows(const PanelTile& tile, int64_t chunk, int64_t halves, int32_t bias,
+                            ChunkRow* rows) {
+  const bool is_scaled = tile.quant->offset != SE_OFFSET_ZERO;
+  for (int64_t i = 0; i < tile.m; ++i) {
+    const char* at = tile.x_rows[i] + chunk * tile.x_slab_bytes;
+    const CodedSlab& x = *reinterpret_cast<const CodedSlab*>(at);
+    __builtin_memcpy(rows[i].codes, x.codes, sizeof x.codes);
+    // The sums of two halves lie in one word.
+    Sums8 pairs;
+    Scales8 scales;
+    __builtin_memcpy(&pairs, x.sums, sizeof pairs);
+    __builtin_memcpy(&scales, x.scales, sizeof scales);
+    const Sums8 even = (pairs << 16) >> 16;
+    const Sums8 odd = pairs >> 16;
+    if (halves == 2) {
+      take_units(even + odd, scales, bias, is_scaled, 0, rows + i);
+      continue;
+    }
+    take_units(__builtin_shufflevector(even, odd, 0, 8, 1, 9, 2, 10, 3, 11),
+               __builtin_shufflevector(scales, scales, 0, 0, 1, 1, 2, 2, 3, 3), bias, is_scaled, 0,
+               rows + i);
+    take_units(__builtin_shufflevector(even, odd, 4, 12, 5, 13, 6, 14, 7, 15),
+               __builtin_shufflevector(scales, scales, 4, 4, 5, 5, 6, 6, 7, 7), bias, is_scaled, 8,
+               rows + i);
+  }
+}
+
+template <int kCode, bool kIsTable>
+static void coded_chunk(const PanelTile& tile, const ChunkRow* rows, int64_t halves, int64_t panel,
+                        int64_t chunk) {
+  const QuantPanel& quant = *tile.quant;
+  const char* at = tile.w + panel * tile.panel_bytes;
+  const int64_t from = chunk * kChunk;
+  const int64_t cols = tile.k - from < kChunk ? tile.k - from : kChunk;
+  const int64_t first_block = from / quant.block_cols;
+  const int64_t count = (from + cols - 1) / quant.block_cols - first_block + 1;
+  BlockScales blocks;
+  load_scales(quant, at, chunk, first_block, count, &blocks);
+  if constexpr (kIsTable) {
+    for (int64_t i = 0; i < count * kWidth; ++i) blocks.scale[i] *= quant.factor;
+  }
+  const QuantChunk& places = chunk + 1 == quant.num_chunks ? quant.last : quant.whole;
+  const char* begin = at + quant.header_bytes + chunk * quant.chunk_bytes;
+  for (int64_t line = 0; line < places.codes; line += 64)
+    __builtin_prefetch(begin + line + kCodedAhead);
+  const int64_t num_blocks = (tile.m + kMostCodedRows - 1) / kMostCodedRows;
+  const auto run = halves == 1 ? coded_rows<kCode, kIsTable, 1, kMostCodedRows>
+                               : coded_rows<kCode, kIsTable, 2, kMostCodedRows>;
+  int64_t row = 0;
+  for (int64_t block = 0; block < num_blocks; ++block) {
+    const int64_t end = tile.m * (block + 1) / num_blocks;
+    const CodedChunk part = {quant, begin + places.codes, blocks, from, cols, block == 0};
+    run(end - row, part, rows + row, chunk == 0, tile.out + row * tile.out_stride + panel * kWidth,
+        tile.out_stride);
+    row = end;
+  }
+}
+
+template <int kCode, bool kIsTable>
+static void coded_product(const PanelTile& tile) {
+  const int64_t halves = tile.quant->sum_cols == kHalfTile ? 1 : 2;
+  const int32_t bias = (kIsTable ? 0 : tile.quant->bias) + WeightBytes<kCode, kIsTable>::D::kBias;
+  ChunkRow rows[kMaxTaskRows];
+  // Few rows wait for memory: what they need of a chunk costs less than two streams.
+  const bool is_few = tile.m <= kMostCodedRows;
+  const int64_t num_passes = is_few ? tile.num_panels : 1;
+  const int64_t panels_of_pass = is_few ? 1 : tile.num_panels;
+  for (int64_t pass = 0; pass < num_passes; ++pass) {
+    for (int64_t chunk = 0; chunk < tile.quant->num_chunks; ++chunk) {
+      take_coded_rows(tile, chunk, halves, bias, rows);
+      for (int64_t panel = pass; panel < pass + panels_of_pass; ++panel)
+        coded_chunk<kCode, kIsTable>(tile, rows, halves, panel, chunk);
+    }
+  }
+}
+
+template <int kCode>
+static void coded_matmul(const PanelTile& tile) {
+  if constexpr (kCode == SE_CODE_U4) {
+    if (!tile.quant->is_affine) {
+      coded_product<kCode, true>(tile);
+      return;
+    }
+  }
+  coded_product<kCode, false>(tile);
+}
+
+constexpr CodedProducts kCodedProducts = {{coded_matmul<SE_CODE_U2>, coded_matmul<SE_CODE_U3>,
+                                           coded_matmul<SE_CODE_U4>, coded_matmul<SE_CODE_U5>,
+                                           coded_matmul<SE_CODE_U6>, coded_matmul<SE_CODE_I8>}};
