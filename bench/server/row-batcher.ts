@@ -9,7 +9,10 @@ interface Waiting {
 }
 
 /** While a forward runs rows wait; the next one takes them all, up to `maxRows`. */
-export function batchRows(layer: MoeLayer, maxRows: number): (row: Float32Array) => Promise<Float32Array> {
+export function batchRows(
+  layer: Pick<MoeLayer, 'forward' | 'config'>,
+  maxRows: number,
+): (row: Float32Array) => Promise<Float32Array> {
   const { hiddenSize } = layer.config
   const waiting: Waiting[] = []
   let isRunning = false

@@ -86,8 +86,8 @@ const CPU_SUITES = allBut([...NO_SUITES, ...GPU])
 const PLATFORM_SUITES = allBut([...NO_SUITES, ...GPU, 'test/golden', 'test/unit', 'test/hostile'])
 const BENCH = allBut([...GPU, 'test/cli', 'test/examples', 'test/types'])
 
-/** Groups of steps that take turns, by their parts: the detectors of the emulator. */
-export const TURNS = { detectors: ['race', 'address'] }
+/** Groups of steps that take turns, by their parts: the detectors of the emulator, the platforms that are emulated. */
+export const TURNS = { detectors: ['race', 'address'], platforms: ['arm64', 'windows'] }
 
 export const STEPS = [
   // What the README tells a newcomer to run. Some of it looks at the event loop's delay, at memory and at processes that end.
@@ -234,6 +234,7 @@ export const STEPS = [
   },
   {
     name: 'platform-arm64',
+    part: 'arm64',
     command: npm('test:platform', '--target', 'linux-arm64', '--quick'),
     report: 'vitest',
     tree: 'linux-arm64',
@@ -243,6 +244,7 @@ export const STEPS = [
   },
   {
     name: 'platform-windows',
+    part: 'windows',
     command: npm('test:platform', '--target', 'win32-x64', '--quick'),
     report: 'vitest',
     tree: 'win32-x64',

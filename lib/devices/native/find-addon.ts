@@ -1,4 +1,8 @@
-/** Looks for the addon's file: a source build in build/Release, a prebuild for this platform, or either of them beside a bundle. */
+/**
+ * Looks for the addon's file: a source build in build/Release or a prebuild for this platform, as node-gyp-build finds them, or either of
+ * them beside a bundle. Where node-gyp-build cannot be asked (a bundle cannot hold it, and it reads files that a restricted process may not)
+ * or finds nothing, the same places are looked into here, so that an error can say what was there.
+ */
 
 import { readdirSync } from 'node:fs'
 import path from 'node:path'
@@ -52,6 +56,20 @@ function namesIn(directory: string, denied: string[]): string[] {
 /** The C library that a prebuild is for; undefined: any. */
 const libcTag = (name: string) => name.split('.').find(tag => tag === 'glibc' || tag === 'musl')
 
+/** What node-gyp-build finds below the package; undefined where it finds nothing or cannot be asked. */
+function packagedAddon(root: string): string | undefined {
+  try {
+    // Not an import, because bundlers would follow it.
+    const { createRequire } = process.getBuiltinModule('node:module')
+    const { path: find } = createRequire(path.join(root, 'package.json'))('node-gyp-build') as {
+      path(directory: string): string
+    }
+    return find(root)
+  } catch {
+    return undefined
+  }
+}
+
 /** @returns what was found; never throws */
 export function findAddon(): Search {
   const named = variable(PATH_VARIABLE)
@@ -59,8 +77,15 @@ export function findAddon(): Search {
     const file = path.resolve(named)
     return { file, searched: [path.dirname(file)], denied: [], others: [] }
   }
+  const { name: own } = libc()
+  // Where the C library is unknown glibc is by far the likelier.
+  const serves = (name: string) =>
+    process.platform !== 'linux' || [undefined, own === 'musl' ? own : 'glibc'].includes(libcTag(name))
   const directory = variable(DIRECTORY_VARIABLE)
-  const { root, beside } = location()
+  const { root, isBundled, beside } = location()
+  const packaged = isBundled ? undefined : packagedAddon(root)
+  if (packaged && ADDON_NAME.test(path.basename(packaged)) && serves(path.basename(packaged)))
+    return { file: packaged, searched: [path.dirname(packaged)], denied: [], others: [] }
   const places = directory ? [path.resolve(directory)] : [root, ...beside]
   const searched: string[] = []
   const denied: string[] = []
@@ -69,11 +94,8 @@ export function findAddon(): Search {
     if (searched.includes(folder)) return undefined
     searched.push(folder)
     const addons = namesIn(folder, denied).filter(name => ADDON_NAME.test(name))
-    const { name: own } = libc()
-    // Where the C library is unknown glibc is by far the likelier.
-    const serves = (name: string) => [undefined, own === 'musl' ? own : 'glibc'].includes(libcTag(name))
-    for (const name of addons) if (process.platform === 'linux' && !serves(name)) others.add(libcTag(name)!)
-    const found = addons.filter(name => process.platform !== 'linux' || serves(name)).sort()[0]
+    for (const name of addons) if (!serves(name)) others.add(libcTag(name)!)
+    const found = addons.filter(serves).sort()[0]
     return found && path.join(folder, found)
   }
   for (const place of places) {
