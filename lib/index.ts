@@ -1,6 +1,7 @@
 /** sparse-experts: sparse mixture-of-experts execution for Node.js. */
 
-export type { ForwardOptions, HiddenStates, RecordedRouting } from './api/forward-arguments.js'
+export type { HiddenStates } from './api/float-input.js'
+export type { ForwardOptions, RecordedRouting } from './api/forward-arguments.js'
 export { type ForwardPlan, plan, type StagePlan } from './api/forward-plan.js'
 export type { ForwardResult } from './api/forward-result.js'
 export type { LayerOptions, LoadOptions, LoadProgress } from './api/layer-options.js'

@@ -2,7 +2,7 @@
 
 import { allocate } from '../block/allocate.js'
 import type { Work } from '../block/cost.js'
-import type { HiddenStates } from './forward-arguments.js'
+import type { HiddenStates } from './float-input.js'
 
 /** What a forward gives. */
 export interface ForwardResult<H extends HiddenStates = HiddenStates> {

@@ -14,10 +14,10 @@ import type { CallTimes, LayerRuntime } from '../devices/contract.js'
 import { createRuntime, loadRuntime } from '../devices/create.js'
 import { chooseDevice } from '../devices/device.js'
 import { CallQueue } from './call-queue.js'
+import type { HiddenStates } from './float-input.js'
 import {
   disposedError,
   type ForwardOptions,
-  type HiddenStates,
   type PreparedForward,
   prepareForward,
 } from './forward-arguments.js'
