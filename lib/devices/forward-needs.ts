@@ -12,6 +12,7 @@ import type { HeldMatrices } from './native/binding-contract.js'
 import { fromNativeError } from './native/errors.js'
 import { chooseWeightFormats, heldMatrices, refuseExact } from './native/weight-formats.js'
 import { referenceKernels } from './reference/stages.js'
+import { referenceWorkspaceBytes } from './reference/workspace.js'
 
 export interface ForwardNeeds {
   kernels: StageKernels
@@ -45,7 +46,11 @@ export function forwardNeeds(
   const int8Activations = activations === 'int8'
   if (!addon) {
     if (int8Activations && !given) refuseFloats(id, config, form)
-    return { kernels: referenceKernels(activations), workspaceBytes: 0, format: given ?? own }
+    return {
+      kernels: referenceKernels(activations),
+      workspaceBytes: referenceWorkspaceBytes(config, numTokens),
+      format: given ?? own,
+    }
   }
   try {
     let format = given ?? own

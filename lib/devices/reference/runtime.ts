@@ -26,6 +26,7 @@ import { onHost } from '../device-array.js'
 import { withInt8Activations } from './int8-activations.js'
 import { SliceQueue } from './slice-queue.js'
 import { referenceKernels } from './stages.js'
+import { referenceWorkspaceBytes } from './workspace.js'
 
 export { referenceStages } from './stages.js'
 
@@ -195,16 +196,8 @@ export class ReferenceLayerRuntime implements LayerRuntime {
     return null
   }
 
-  /** Scratch of one forward in bytes: rows of doubles, whatever the number of tokens (capacity rules also keep each token's choice). */
   workspaceBytes(numTokens: number): number {
-    const { hiddenSize, latentSize, intermediateSize, sharedIntermediateSize, numExperts, topK } = this.config
-    const size = latentSize || hiddenSize
-    const row =
-      4 * hiddenSize +
-      3 * size +
-      2 * Math.max(intermediateSize, sharedIntermediateSize) +
-      4 * (numExperts + this.config.numIdentityExperts)
-    return 8 * (row + (this.config.capacity ? numTokens * (3 * topK + 1) : 0))
+    return referenceWorkspaceBytes(this.config, numTokens)
   }
 
   dispose(): void {
