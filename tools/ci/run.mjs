@@ -198,20 +198,22 @@ for (const step of wanted.filter(({ alone }) => alone)) await run(step)
 const waiting = wanted.filter(({ alone }) => !alone)
 const busyTrees = new Set()
 const turns = []
-/** Takes the first step whose tree is free; waits for one to become so; undefined when nothing is left. */
+const treesOf = ({ tree, otherTree }) => [tree, otherTree].filter(Boolean)
+
+/** Takes the first step whose trees are free; waits for one to become so; undefined when nothing is left. */
 async function next() {
   for (;;) {
     if (waiting.length === 0) return undefined
-    const index = waiting.findIndex(({ tree }) => !busyTrees.has(tree))
+    const index = waiting.findIndex(step => !treesOf(step).some(tree => busyTrees.has(tree)))
     if (index >= 0) return waiting.splice(index, 1)[0]
     await new Promise(resolve => turns.push(resolve))
   }
 }
 async function work() {
   for (let step = await next(); step; step = await next()) {
-    if (step.tree) busyTrees.add(step.tree)
+    for (const tree of treesOf(step)) busyTrees.add(tree)
     await run(step)
-    busyTrees.delete(step.tree)
+    for (const tree of treesOf(step)) busyTrees.delete(tree)
     for (const resolve of turns.splice(0)) resolve()
   }
 }

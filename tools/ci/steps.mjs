@@ -8,7 +8,7 @@
  *   with everything and take out what certainly has no part. A row without inputs always runs
  * - targets: what the step links, in its tree: a source or header of theirs that is no input is a failure
  * - alone: runs while nothing else does. All others run two at a time
- * - tree: the build tree that it compiles in, which no other step may use meanwhile
+ * - tree: the build tree that it compiles in, which no other step may use meanwhile; otherTree: one more
  * - shards: the landing check takes one part in so many, a different one each time; the step takes --shard I/N
  * - part: one of TURNS: the landing check takes one part of a group, another one each time. Each compiles for minutes, so a part of each would
  *   save little
@@ -157,6 +157,8 @@ export const STEPS = [
     command: npm('test:cuda', '--flavour', 'address'),
     report: 'vitest',
     tree: 'emulator-address',
+    // The addon beside the emulated backend.
+    otherTree: 'address',
     targets: ['sparse_experts_cuda'],
     shards: 4,
     inputs: SUITES,
