@@ -1,6 +1,6 @@
 /**
- * `{ "hiddenStates": [[…], …] }` as numbers, and results as such text, one row at a time: `JSON.parse` and `JSON.stringify` of a whole body
- * would hold the event loop for a second and take many times the body's memory.
+ * `{ "hiddenStates": [[…], …], … }` as numbers, and results as such text, one row at a time: `JSON.parse` and `JSON.stringify` of a whole
+ * body would hold the event loop for a second and take many times the body's memory.
  */
 
 import { HttpError } from './http-error.js'
@@ -8,22 +8,27 @@ import type { Turns } from './turns.js'
 
 /** More than a number takes that was written from a double ("-1.7976931348623157e+308"), with comma, line break and indentation. */
 const BYTES_OF_NUMBER = 48
-/** Most bytes before the first row, between two and after the last: brackets, commas, white space. */
+/** Most bytes before the first row, between two and after the last: brackets, commas, white space, and the fields beside the rows. */
 const BYTES_BETWEEN = 256
 /** Characters of an answer that are handed to the connection at a time. */
 const PIECE = 16 * 1024
 
 const OPEN = '['.charCodeAt(0)
 const CLOSE = ']'.charCodeAt(0)
-const HEAD = /^\s*\{\s*"hiddenStates"\s*:\s*\[$/
+const HEAD = /"hiddenStates"\s*:\s*\[$/
 const COMMA = /^\s*,\s*$/
-const TAIL = /^\s*\]\s*\}\s*$/
+
+/** A body: the numbers of all rows in order, and whatever else it has, which a schema is to judge. */
+export interface ParsedBody {
+  hiddenStates: Float32Array
+  [field: string]: unknown
+}
 
 /**
- * The numbers of all rows, in order.
+ * Reads a body. Its other fields are numbers, strings and the like: a second array is refused.
  * @throws {@link HttpError} 400 BAD_BODY
  */
-export async function parseRows(body: Buffer, hiddenSize: number, turns: Turns): Promise<Float32Array> {
+export async function parseRows(body: Buffer, hiddenSize: number, turns: Turns): Promise<ParsedBody> {
   const refuse = (problem: string) =>
     new HttpError(
       400,
@@ -39,7 +44,8 @@ export async function parseRows(body: Buffer, hiddenSize: number, turns: Turns):
   const values = new Float32Array(body.byteLength >> 1)
   let numRows = 0
   let at = body.indexOf(OPEN) + 1
-  if (!HEAD.test(between(0, at))) throw refuse('it begins otherwise')
+  const head = between(0, at)
+  if (!HEAD.test(head)) throw refuse('it begins otherwise')
   for (;;) {
     const open = body.indexOf(OPEN, at)
     if (open < 0) break
@@ -56,8 +62,19 @@ export async function parseRows(body: Buffer, hiddenSize: number, turns: Turns):
     at = open + length
     if (turns.due) await turns.take()
   }
-  if (!TAIL.test(between(at, body.byteLength))) throw refuse('it ends otherwise')
-  return values.subarray(0, numRows * hiddenSize)
+  const fields = fieldsOf(head + between(at, body.byteLength))
+  if (!fields) throw refuse('it ends otherwise')
+  return { ...fields, hiddenStates: values.subarray(0, numRows * hiddenSize) }
+}
+
+/** The fields of a body whose rows are taken out; undefined where that is no object with an empty `hiddenStates`. */
+function fieldsOf(text: string): Record<string, unknown> | undefined {
+  try {
+    const fields = JSON.parse(text) as Record<string, unknown>
+    return Array.isArray(fields.hiddenStates) ? fields : undefined
+  } catch {
+    return undefined
+  }
 }
 
 function numbersOf(text: string): number[] | undefined {

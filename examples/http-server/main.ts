@@ -1,5 +1,9 @@
-/** Usage: tsx examples/http-server/main.ts <checkpoint> [--port 8080] [--device auto] [--max-queued-tokens 8192] [--max-held-mib 512] */
+/**
+ * Usage: tsx examples/http-server/main.ts <checkpoint> [--host 127.0.0.1] [--port 8080] [--device auto] [--max-queued-tokens 8192]
+ * [--max-held-mib 512] [--drain-seconds 5]
+ */
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { type DeviceOption, MoeLayer } from 'sparse-experts'
 import { serve } from './server.js'
@@ -7,35 +11,42 @@ import { serve } from './server.js'
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
+    host: { type: 'string', default: '127.0.0.1' },
     port: { type: 'string', default: '8080' },
     device: { type: 'string', default: 'auto' },
     'max-queued-tokens': { type: 'string', default: '8192' },
     'max-held-mib': { type: 'string', default: '512' },
+    'drain-seconds': { type: 'string', default: '5' },
   },
 })
-const [directory] = positionals
-if (!directory) {
+const [checkpoint] = positionals
+if (!checkpoint) {
   console.error(
-    'Usage: tsx examples/http-server/main.ts <checkpoint> [--port N] [--device D] [--max-queued-tokens N] [--max-held-mib N]',
+    'Usage: tsx examples/http-server/main.ts <checkpoint> [--host H] [--port N] [--device D] [--max-queued-tokens N] [--max-held-mib N] [--drain-seconds N]',
   )
   process.exit(2)
 }
-const layer = await MoeLayer.load(directory, {
+const layer = await MoeLayer.load(checkpoint, {
   device: values.device as DeviceOption,
   maxQueuedTokens: Number(values['max-queued-tokens']),
 })
 const running = await serve(layer, {
+  host: values.host,
   port: Number(values.port),
   maxHeldBytes: Number(values['max-held-mib']) * 2 ** 20,
+  logger: { level: 'warn', stream: process.stderr },
 })
-console.log(`${layer.config.family} on ${layer.device}: http://127.0.0.1:${running.port}`)
+console.log(`${layer.config.family} on ${layer.device}: http://${values.host}:${running.port}`)
 
 let stopping = false
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(signal, () => {
+  process.on(signal, async () => {
     if (stopping) process.exit(1)
     stopping = true
+    running.drain()
+    // Who types Ctrl-C has no load balancer that must first hear of it.
+    if (signal === 'SIGTERM') await sleep(Number(values['drain-seconds']) * 1000)
     console.log(`${signal}: finishing accepted requests`)
-    void running.close()
+    await running.close()
   })
 }

@@ -101,7 +101,7 @@ export class CallQueue {
     if (queuedTokens === 0 || queuedTokens + numTokens <= maxQueuedTokens) return null
     return new MoeError(
       'ERR_MOE_QUEUE_FULL',
-      `The queue holds ${queuedTokens} rows; ${numTokens} more exceed its ${maxQueuedTokens}. Wait for a call to settle, answer with status 503, or raise maxQueuedTokens`,
+      `The queue holds ${queuedTokens} rows; ${numTokens} more exceed its ${maxQueuedTokens}. Wait for a call to settle, answer with status 429, or raise maxQueuedTokens`,
       { details: { queuedTokens, maxQueuedTokens } },
     )
   }

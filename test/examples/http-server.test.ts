@@ -20,7 +20,7 @@ let url: string
 
 async function start(): Promise<void> {
   const limits = ['--max-queued-tokens', String(MAX_QUEUED), '--max-held-mib', String(MAX_HELD_MIB)]
-  const options = ['--port', '0', '--device', 'reference', ...limits]
+  const options = ['--port', '0', '--device', 'reference', '--drain-seconds', '0', ...limits]
   server = startProgram('examples/http-server/main.ts', [checkpoint, ...options])
   url = await new Promise((resolve, reject) => {
     server.stdout!.on('data', text => {
@@ -123,18 +123,18 @@ describe('http-server', () => {
     expect(await statusOfLarge(65)).toBe(413)
   })
 
-  it('sheds load with 503 when its queue is full, stays healthy, and recovers', async () => {
+  it('sheds load with 429 when its queue is full, stays healthy, and recovers', async () => {
     const batch = () => binary(randomHiddenStates(MAX_QUEUED / 2, hiddenSize, 2))
     const burst = Array.from({ length: 12 }, batch)
     const health = await ask('/health')
     expect(await health.json()).toMatchObject({ status: 'ready', device: 'reference' })
     const statuses = await Promise.all(burst.map(async response => (await response).status))
-    expect(new Set(statuses)).toEqual(new Set([200, 503]))
-    const refused = (await Promise.all(burst)).find(response => response.status === 503)!
+    expect(new Set(statuses)).toEqual(new Set([200, 429]))
+    const refused = (await Promise.all(burst)).find(response => response.status === 429)!
     expect(refused.headers.get('retry-after')).toBe('1')
     expect((await bodyOf(refused)).error.code).toBe('ERR_MOE_QUEUE_FULL')
     expect(await metric('sparse_experts_request_rejected_total')).toBe(
-      statuses.filter(status => status === 503).length,
+      statuses.filter(status => status === 429).length,
     )
     expect((await batch()).status).toBe(200)
     expect(await metric('sparse_experts_tokens_total')).toBeGreaterThanOrEqual(MAX_QUEUED)

@@ -5,7 +5,8 @@ import { parseRows, writeRows } from '../../examples/http-server/json-rows.js'
 import { Turns } from '../../examples/http-server/turns.js'
 import { turnsUntil, withClock } from '../helpers/liveness.js'
 
-const parse = (text: string, columns = 2) => parseRows(Buffer.from(text), columns, new Turns())
+const parseBody = (text: string, columns = 2) => parseRows(Buffer.from(text), columns, new Turns())
+const parse = async (text: string) => (await parseBody(text)).hiddenStates
 
 async function written(...result: Parameters<typeof writeRows>) {
   let text = ''
@@ -28,6 +29,11 @@ describe('rows in JSON', () => {
     expect(await parse('{ "hiddenStates" : [ ] }')).toHaveLength(0)
   })
 
+  it('leave the other fields of a body, wherever they stand, to its schema', async () => {
+    const body = await parseBody('{ "topK": 2, "hiddenStates": [[1, 2]], "topP": 0.5, "more": "]" }')
+    expect(body).toEqual({ topK: 2, hiddenStates: Float32Array.of(1, 2), topP: 0.5, more: ']' })
+  })
+
   it.each([
     ['begins otherwise', ''],
     ['begins otherwise', 'nonsense'],
@@ -38,7 +44,12 @@ describe('rows in JSON', () => {
     ['ends otherwise', '{"hiddenStates":[[1,2]]'],
     ['ends otherwise', '{"hiddenStates":[[1,2]]}}'],
     ['ends otherwise', '{"hiddenStates":[[1,2],]}'],
-    ['ends otherwise', '{"hiddenStates":[[1,2]],"more":1}'],
+    ['ends otherwise', '{"hiddenStates":[[1,2]],"more"}'],
+    ['ends otherwise', '{"hiddenStates":[[1,2]],"hiddenStates":1}'],
+    ['ends otherwise', '{"inner":{"hiddenStates":[[1,2]]}}'],
+    ['comma', '{"hiddenStates":[[1,2]],"hiddenStates":[[3,4]]}'],
+    ['comma', '{"hiddenStates":[[1,2]],"more":[1]}'],
+    ['begins otherwise', '{"more":[1],"hiddenStates":[[1,2]]}'],
     ['comma', '{"hiddenStates":[[1,2] [1,2]]}'],
     ['comma', '{"hiddenStates":[,[1,2]]}'],
     ['row 1', '{"hiddenStates":[[1,2],[1]]}'],
@@ -53,7 +64,7 @@ describe('rows in JSON', () => {
     ['no row', `${' '.repeat(1000)}[`],
   ])('anything else is refused: %s', async (problem, text) => {
     await expect(parse(text)).rejects.toMatchObject({
-      status: 400,
+      statusCode: 400,
       code: 'BAD_BODY',
       message: expect.stringContaining(problem),
     })

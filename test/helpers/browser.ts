@@ -23,10 +23,13 @@ export interface Rendered {
   errors: string[]
 }
 
-/** @param url of a local page */
+/**
+ * @param url of a local page
+ * @param options `screenshot`, the file it goes to, and `width` of the window in pixels
+ */
 export async function renderPage(
   url: string,
-  { screenshot }: { screenshot?: string } = {},
+  { screenshot, width = 1200 }: { screenshot?: string; width?: number } = {},
 ): Promise<Rendered> {
   if (browser === undefined) throw new Error(`none of ${NAMES.join(', ')} is on PATH`)
   const profile = await mkdtemp(path.join(os.tmpdir(), 'sparse-experts-browser-'))
@@ -38,11 +41,11 @@ export async function renderPage(
         // Containers run as root, and have no GPU.
         '--no-sandbox',
         '--disable-gpu',
-        // What a page loads from elsewhere fails, and shows as an error.
-        '--host-resolver-rules=MAP * ~NOTFOUND',
+        // What a page loads from elsewhere than this machine fails, and shows as an error.
+        '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
         `--user-data-dir=${profile}`,
         '--enable-logging=stderr',
-        '--window-size=1200,1400',
+        `--window-size=${width},1400`,
         '--virtual-time-budget=2000',
         '--dump-dom',
         ...(screenshot === undefined ? [] : [`--screenshot=${screenshot}`]),
