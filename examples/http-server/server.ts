@@ -61,9 +61,13 @@ export async function serve(layer: MoeLayer, options: ServeOptions = {}): Promis
     await layer[Symbol.asyncDispose]()
     endTraces()
   })
+  app.addHook('onSend', async (_, reply) => {
+    // A client that keeps its connection is to ask elsewhere next time.
+    if (draining) reply.header('connection', 'close')
+  })
   app.addHook('onResponse', async () => {
-    // A connection that is kept alive would hold up the end.
-    if (draining) void nextTurn().then(() => app.server.closeIdleConnections())
+    // One whose answer had begun before that would hold up the end.
+    if (!app.server.listening) void nextTurn().then(() => app.server.closeIdleConnections())
   })
   await app.listen({ host, port })
   const drain = () => {

@@ -1,9 +1,10 @@
 /** What the example server accepts and refuses, in bodies and addresses, and until when. */
 
 import { readFileSync } from 'node:fs'
+import { Agent, request } from 'node:http'
 import path from 'node:path'
-import { MoeLayer } from 'sparse-experts'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { MoeError, type MoeErrorCode, MoeLayer } from 'sparse-experts'
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { serve } from '../../examples/http-server/server.js'
 import { type ExampleServer, exampleRows, startExampleServer } from '../helpers/example-server.js'
 import { repository } from '../helpers/run-program.js'
@@ -74,15 +75,87 @@ it('gives a request what it may spend, in a body or in the address', async () =>
   expect(outputs[0]).toHaveLength(hiddenSize)
 })
 
+describe('what fails', () => {
+  afterEach(() => {
+    vi.restoreAllMocks()
+  })
+
+  it.each<[status: number, code: MoeErrorCode, retryAfter: string | null]>([
+    [429, 'ERR_MOE_QUEUE_FULL', '1'],
+    [503, 'ERR_MOE_OUT_OF_MEMORY', '1'],
+    [503, 'ERR_MOE_DISPOSED', '1'],
+    [503, 'ERR_MOE_DEVICE_LOST', '1'],
+    [400, 'ERR_MOE_MISSING_INPUT', null],
+  ])('is answered with status %d where the layer says %s', async (status, code, retryAfter) => {
+    vi.spyOn(server.layer, 'forward').mockRejectedValue(new MoeError(code, 'why'))
+    const response = await server.binary(exampleRows(1))
+    expect(response.status).toBe(status)
+    expect(response.headers.get('retry-after')).toBe(retryAfter)
+    expect(await response.json()).toEqual({ error: { code, message: 'why' } })
+  })
+
+  it.each([
+    [new MoeError('ERR_MOE_INTERNAL', 'secret'), 'ERR_MOE_INTERNAL'],
+    [new Error('secret'), 'INTERNAL'],
+  ])('unforeseen is in the log, not in the answer: %s', async (error, code) => {
+    vi.spyOn(server.layer, 'forward').mockRejectedValue(error)
+    const response = await server.binary(exampleRows(1))
+    expect(response.status).toBe(500)
+    const text = await response.text()
+    expect(JSON.parse(text)).toMatchObject({ error: { code } })
+    expect(text).not.toContain('secret')
+  })
+
+  it('for good takes the server out and says why', async () => {
+    const cause = new MoeError('ERR_MOE_DEVICE_LOST', 'the GPU fell off the bus')
+    vi.spyOn(server.layer, 'health').mockReturnValue({ status: 'failed', cause })
+    const health = await server.ask('/health')
+    expect(health.status).toBe(503)
+    expect(await health.json()).toMatchObject({ status: 'failed', cause: cause.message })
+    const ready = await server.ask('/ready')
+    expect(ready.status).toBe(503)
+    expect(await ready.json()).toEqual({ status: 'failed' })
+    expect(await server.text('/metrics')).toContain('sparse_experts_device_healthy{device="reference"} 0')
+  })
+})
+
 it('says that it takes no more requests before it stops, and serves them until then', async () => {
   const own = await serve(await MoeLayer.load(await tinyCheckpoint(), { device: 'reference' }))
   const status = async (name: string) =>
     (await fetch(`http://127.0.0.1:${own.port}${name}`, { headers: { connection: 'close' } })).status
-  expect(await status('/ready')).toBe(200)
+  const connection = async () => {
+    const response = await fetch(`http://127.0.0.1:${own.port}/load`)
+    await response.text()
+    return response.headers.get('connection')
+  }
+  expect([await status('/ready'), await connection()]).toEqual([200, 'keep-alive'])
   own.drain()
+  expect(await connection()).toBe('close')
   expect([await status('/ready'), await status('/health'), await status('/load')]).toEqual([503, 200, 200])
   await own.close()
   await expect(status('/health')).rejects.toThrow()
+})
+
+it('ends although a client keeps its connection', async () => {
+  const layer = await MoeLayer.load(await tinyCheckpoint(), { device: 'reference' })
+  const own = await serve(layer)
+  const agent = new Agent({ keepAlive: true })
+  const answered = new Promise<number | undefined>((resolve, reject) => {
+    const headers = { 'content-type': 'application/octet-stream' }
+    const call = request({ agent, headers, method: 'POST', path: '/forward', port: own.port })
+    call.on('error', reject).on('response', response => {
+      response.resume().on('end', () => resolve(response.statusCode))
+    })
+    call.end(new Uint8Array(exampleRows(1024).buffer))
+  })
+  await vi.waitFor(() => expect(layer.stats().queueDepth).toBe(1), { timeout: 60_000, interval: 1 })
+  const closed = own.close()
+  expect(await answered).toBe(200)
+  const since = performance.now()
+  await closed
+  // The connection, which is idle now, would have been kept for 72 seconds.
+  expect(performance.now() - since).toBeLessThan(60_000)
+  agent.destroy()
 })
 
 it('names in its own package.json the versions that it is tested with', () => {

@@ -191,6 +191,10 @@ describe('http-server', () => {
   })
 
   it('aborts the call of a client that goes away', async () => {
+    const gone = 'http_request_duration_seconds_count{method="POST",handler="/forward",status="499"} '
+    const numGone = async () =>
+      Number((await (await ask('/metrics')).text()).split(gone)[1]?.split('\n')[0] ?? 0)
+    const goneBefore = await numGone()
     const before = await metric('sparse_experts_request_failure_total')
     const states = randomHiddenStates(LONG, hiddenSize, 3)
     const call = request(`${url}/forward`, {
@@ -206,6 +210,7 @@ describe('http-server', () => {
       WAIT,
     )
     expect(await metric('sparse_experts_num_requests')).toBe(0)
+    expect(await numGone()).toBe(goneBefore + 1)
   })
 
   it('finishes what it accepted when it is told to stop', async () => {
