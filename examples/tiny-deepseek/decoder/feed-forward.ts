@@ -20,6 +20,8 @@ export interface FeedForwardOptions {
   /** How they hold their matrices. */
   weights?: WeightsOption
   threads?: number
+  /** A row's bits never depend on the rows beside it; they do not on `cpu` in any case. */
+  batchInvariant?: boolean
 }
 
 /** One gated MLP in f32: `[width, hiddenSize]` twice, and `[hiddenSize, width]`. */

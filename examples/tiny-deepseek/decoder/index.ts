@@ -3,6 +3,7 @@
 export { LOGIT_BOUND } from './bounds.js'
 export { TensorFile, type TensorSource } from './checkpoint.js'
 export { type DecoderConfig, readDecoderConfig } from './config.js'
+export { Continuation } from './continuation.js'
 export { costsOfFeedForwards, costsOutside, countParameters, type TokenCosts } from './costs.js'
 export {
   type ComputeBudget,
