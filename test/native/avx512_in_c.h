@@ -225,10 +225,6 @@ static inline __m512i setzero_si512() { return as<__m512i>(I16{}); }
 static inline __m512i add_epi16(__m512i a, __m512i b) {
   return as<__m512i>(as<H32>(a) + as<H32>(b));
 }
-static inline __m512i abs_epi8(__m512i v) {
-  const S64 x = as<S64>(v);
-  return as<__m512i>(x < 0 ? -x : x);
-}
 static inline __mmask64 movepi8_mask(__m512i v) {
   const S64 x = as<S64>(v);
   uint64_t mask = 0;
@@ -327,7 +323,6 @@ static inline __m512i dpbusd_epi32(__m512i acc, __m512i a, __m512i b) {
 #define _mm512_dpbf16_ps(acc, x, w) \
   avx512_in_c::dpbf16_ps(acc, avx512_in_c::as<__m512i>(x), avx512_in_c::as<__m512i>(w))
 #define _mm512_add_epi16 avx512_in_c::add_epi16
-#define _mm512_abs_epi8 avx512_in_c::abs_epi8
 #define _mm512_movepi8_mask avx512_in_c::movepi8_mask
 #define _mm512_mask_sub_epi8 avx512_in_c::mask_sub_epi8
 #define _mm512_shuffle_epi8 avx512_in_c::shuffle_epi8

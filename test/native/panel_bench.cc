@@ -50,7 +50,7 @@ std::vector<char> rows_of(const cpu::IsaKernels& kernels, int32_t x_dtype, int32
                           Random* random) {
   const bool is_coded = x_dtype == cpu::kCodedRows;
   const int64_t slabs = m * (kCols / cpu::kSlab);
-  const std::vector<char> values =
+  std::vector<char> values =
       random_bytes(random, slabs * cpu::kSlab, is_coded ? SE_F32 : x_dtype, 1);
   if (!is_coded) return values;
   std::vector<char> coded(slabs * sizeof(cpu::CodedSlab));

@@ -46,7 +46,9 @@ const { command, env, translate } = preparePlatform(target)
 function run(script, args, added) {
   const [program, ...before] = command
   const all = [...before, translate(path.join(root, script)), ...args]
-  return spawnSync(program, all, { cwd: root, stdio: 'inherit', env: { ...env, ...added } }).status
+  // Through a pipe of the shell: Wine cannot write to the socket that Node gives the child of another program.
+  const piped = ['-c', 'set -o pipefail; "$@" 2>&1 | cat', 'bash', program, ...all]
+  return spawnSync('bash', piped, { cwd: root, stdio: 'inherit', env: { ...env, ...added } }).status
 }
 
 if (run('dist/cli/main.js', ['doctor'], { SPARSE_EXPERTS_PREBUILD: translate(packageDirectory) }) !== 0) {
