@@ -11,7 +11,7 @@
  */
 
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { CROSS, crossBuild } from '../build/cross.mjs'
 import { buildPrograms, buildTypeScript, isTypeScriptStale } from '../build/steps.mjs'
@@ -46,9 +46,14 @@ const { command, env, translate } = preparePlatform(target)
 function run(script, args, added) {
   const [program, ...before] = command
   const all = [...before, translate(path.join(root, script)), ...args]
-  // Through a pipe of the shell: Wine cannot write to the socket that Node gives the child of another program.
-  const piped = ['-c', 'set -o pipefail; "$@" 2>&1 | cat', 'bash', program, ...all]
-  return spawnSync('bash', piped, { cwd: root, stdio: 'inherit', env: { ...env, ...added } }).status
+  // Into a file: Node under Wine opens neither a pipe nor a socket for its output.
+  const output = path.join(treeOf(target), 'output.log')
+  const file = openSync(output, 'w')
+  const stdio = ['ignore', file, file]
+  const { status } = spawnSync(program, all, { cwd: root, stdio, env: { ...env, ...added } })
+  closeSync(file)
+  process.stdout.write(readFileSync(output))
+  return status
 }
 
 if (run('dist/cli/main.js', ['doctor'], { SPARSE_EXPERTS_PREBUILD: translate(packageDirectory) }) !== 0) {
