@@ -139,7 +139,7 @@ constexpr int kMostCodedRows = 4;
 // signs go to x: 2 * 128 * 127 is in range.
 template <int kMost, bool kIsSigned>
 struct Dot {
-  static constexpr bool kIsShort = !kIsSigned && kTile / 2 * kMost * 127 <= 32767;
+  static constexpr bool kIsShort = !kIsSigned && fits_16_bits(kMost);
   struct Bytes {
     __m256i magnitude;
     __m256i sign;
@@ -154,11 +154,7 @@ struct Dot {
     return {(__m256i)word, (__m256i)word};
   }
   static Acc begin(int32_t) { return _mm256_setzero_si256(); }
-  static X broadcast(const int8_t* p) {
-    int32_t quad;
-    __builtin_memcpy(&quad, p, sizeof quad);
-    return _mm256_set1_epi32(quad);
-  }
+  static X broadcast(const int8_t* p) { return _mm256_set1_epi32(load_quad(p)); }
   static __m256i widened(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
   static Acc add(Acc acc, const Bytes& w, X x) {
     if constexpr (kIsSigned) x = _mm256_sign_epi8(x, w.sign);

@@ -18,7 +18,7 @@ constexpr int kMostCodedRows = 8;
 // As in avx2.cc; signs go to x by masks.
 template <int kMost, bool kIsSigned>
 struct Dot {
-  static constexpr bool kIsShort = !kIsSigned && kTile / 2 * kMost * 127 <= 32767;
+  static constexpr bool kIsShort = !kIsSigned && fits_16_bits(kMost);
   struct Bytes {
     __m512i magnitude;
     __mmask64 is_negative;
@@ -34,11 +34,7 @@ struct Dot {
     return {(__m512i)word, 0};
   }
   static Acc begin(int32_t) { return _mm512_setzero_si512(); }
-  static X broadcast(const int8_t* p) {
-    int32_t quad;
-    __builtin_memcpy(&quad, p, sizeof quad);
-    return _mm512_set1_epi32(quad);
-  }
+  static X broadcast(const int8_t* p) { return _mm512_set1_epi32(load_quad(p)); }
   static __m512i widened(__m512i pairs) {
     return _mm512_madd_epi16(pairs, _mm512_set1_epi32(0x00010001));
   }

@@ -33,11 +33,7 @@ struct Dot {
     return (__m512i)word;
   }
   static Acc begin(int32_t start) { return _mm512_set1_epi32(start); }
-  static X broadcast(const int8_t* p) {
-    int32_t quad;
-    __builtin_memcpy(&quad, p, sizeof quad);
-    return _mm512_set1_epi32(quad);
-  }
+  static X broadcast(const int8_t* p) { return _mm512_set1_epi32(load_quad(p)); }
   static Acc add(Acc acc, Bytes w, X x) { return _mm512_dpbusd_epi32(acc, w, x); }
   static __m512 finish(Acc acc, int32_t) { return _mm512_cvtepi32_ps(acc); }
   static Table make_table(const int8_t* integers) { return bytes((Word)repeated16(integers)); }

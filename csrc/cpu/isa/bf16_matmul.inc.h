@@ -234,20 +234,12 @@ static void take_rows(const PanelTile& tile, int64_t chunk, ChunkRows* x) {
 template <class Code, bool kHasOffsets>
 static void bf16_chunk(const PanelTile& tile, const ChunkRows& x, int64_t panel, int64_t chunk) {
   const QuantPanel& quant = *tile.quant;
-  const char* at = tile.w + panel * tile.panel_bytes;
-  const int64_t from = chunk * kChunk;
-  const int64_t cols = tile.k - from < kChunk ? tile.k - from : kChunk;
-  const int64_t first_block = from / quant.block_cols;
-  const int64_t count = (from + cols - 1) / quant.block_cols - first_block + 1;
   BlockScales blocks;
-  load_scales(quant, at, chunk, first_block, count, &blocks);
+  const PanelChunk opened =
+      open_chunk(quant, tile.w + panel * tile.panel_bytes, tile.k, chunk, kFetchAhead, &blocks);
   if (kHasOffsets && quant.offset == SE_OFFSET_ZERO) {
-    for (int64_t i = 0; i < count * kWidth; ++i) blocks.shift[i] *= -blocks.scale[i];
+    for (int64_t i = 0; i < opened.num_blocks * kWidth; ++i) blocks.shift[i] *= -blocks.scale[i];
   }
-  const QuantChunk& places = chunk + 1 == quant.num_chunks ? quant.last : quant.whole;
-  const char* begin = at + quant.header_bytes + chunk * quant.chunk_bytes;
-  for (int64_t line = 0; line < places.codes; line += 64)
-    __builtin_prefetch(begin + line + kFetchAhead);
   const int64_t num_blocks = (tile.m + kMostRows - 1) / kMostRows;
   int64_t row = 0;
   for (int64_t block = 0; block < num_blocks; ++block) {
@@ -257,8 +249,8 @@ static void bf16_chunk(const PanelTile& tile, const ChunkRows& x, int64_t panel,
       for (int64_t i = 0; i < end - row; ++i)
         __builtin_memset(out + i * tile.out_stride, 0, kWidth * sizeof *out);
     }
-    const Chunk part = {quant, begin + places.codes,        blocks, from,
-                        cols,  block == 0 ? kFetchAhead : 0};
+    const Chunk part = {quant,       opened.codes, blocks,
+                        opened.from, opened.cols,  block == 0 ? kFetchAhead : 0};
     run_rows<Code, kMostRows, kHasOffsets>(static_cast<int>(end - row), part, x.rows + row,
                                            x.sums + row, out, tile.out_stride);
     row = end;

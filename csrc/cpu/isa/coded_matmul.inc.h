@@ -257,27 +257,19 @@ template <int kCode, bool kIsTable>
 static void coded_chunk(const PanelTile& tile, const ChunkRow* rows, int64_t halves, int64_t panel,
                         int64_t chunk) {
   const QuantPanel& quant = *tile.quant;
-  const char* at = tile.w + panel * tile.panel_bytes;
-  const int64_t from = chunk * kChunk;
-  const int64_t cols = tile.k - from < kChunk ? tile.k - from : kChunk;
-  const int64_t first_block = from / quant.block_cols;
-  const int64_t count = (from + cols - 1) / quant.block_cols - first_block + 1;
   BlockScales blocks;
-  load_scales(quant, at, chunk, first_block, count, &blocks);
+  const PanelChunk opened =
+      open_chunk(quant, tile.w + panel * tile.panel_bytes, tile.k, chunk, kCodedAhead, &blocks);
   if constexpr (kIsTable) {
-    for (int64_t i = 0; i < count * kWidth; ++i) blocks.scale[i] *= quant.factor;
+    for (int64_t i = 0; i < opened.num_blocks * kWidth; ++i) blocks.scale[i] *= quant.factor;
   }
-  const QuantChunk& places = chunk + 1 == quant.num_chunks ? quant.last : quant.whole;
-  const char* begin = at + quant.header_bytes + chunk * quant.chunk_bytes;
-  for (int64_t line = 0; line < places.codes; line += 64)
-    __builtin_prefetch(begin + line + kCodedAhead);
   const int64_t num_blocks = (tile.m + kMostCodedRows - 1) / kMostCodedRows;
   const auto run = halves == 1 ? coded_rows<kCode, kIsTable, 1, kMostCodedRows>
                                : coded_rows<kCode, kIsTable, 2, kMostCodedRows>;
   int64_t row = 0;
   for (int64_t block = 0; block < num_blocks; ++block) {
     const int64_t end = tile.m * (block + 1) / num_blocks;
-    const CodedChunk part = {quant, begin + places.codes, blocks, from, cols, block == 0};
+    const CodedChunk part = {quant, opened.codes, blocks, opened.from, opened.cols, block == 0};
     run(end - row, part, rows + row, chunk == 0, tile.out + row * tile.out_stride + panel * kWidth,
         tile.out_stride);
     row = end;

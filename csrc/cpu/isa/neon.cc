@@ -170,11 +170,7 @@ struct Dot {
   static Acc begin(int32_t) {
     return {vdupq_n_s16(0), vdupq_n_s16(0), vdupq_n_s32(0), vdupq_n_s32(0)};
   }
-  static X broadcast(const int8_t* p) {
-    int32_t quad;
-    __builtin_memcpy(&quad, p, sizeof quad);
-    return vreinterpretq_s8_s32(vdupq_n_s32(quad));
-  }
+  static X broadcast(const int8_t* p) { return vreinterpretq_s8_s32(vdupq_n_s32(load_quad(p))); }
   static Acc add(Acc acc, Bytes w, X x) {
     if constexpr (kIsShort) {
       acc.low = vmlal_s8(acc.low, vget_low_s8(w), vget_low_s8(x));

@@ -31,6 +31,16 @@ static inline Word load_word(const char* p) {
   return word;
 }
 
+// Four codes of a row of x.
+static inline int32_t load_quad(const int8_t* p) {
+  int32_t quad;
+  __builtin_memcpy(&quad, p, sizeof quad);
+  return quad;
+}
+
+// Whether 16 bits hold the products of half the columns of a tile, with weights of up to `most`.
+constexpr bool fits_16_bits(int most) { return kTile / 2 * most * 127 <= 32767; }
+
 // What the field at `shift` of a word of e4m3 codes stands for; see e4m3_to_f32.
 static inline V::Float e4m3_values(Word word, int shift) {
   const Word top = word << (24 - shift);

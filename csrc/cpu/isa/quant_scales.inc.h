@@ -143,3 +143,25 @@ static void load_scales(const QuantPanel& quant, const char* panel, int64_t chun
     multiply_bytes<uint8_t>(offsets, count, rows, out->shift);
   }
 }
+
+// One chunk of one panel.
+struct PanelChunk {
+  int64_t from;  // its first column
+  int64_t cols;
+  int64_t num_blocks;
+  const char* codes;
+};
+
+// Finds a chunk of a matrix of k columns, loads its scales, and fetches those that lie `ahead` of them.
+static inline PanelChunk open_chunk(const QuantPanel& quant, const char* panel, int64_t k,
+                                    int64_t chunk, int64_t ahead, BlockScales* blocks) {
+  const int64_t from = chunk * kChunk;
+  const int64_t cols = k - from < kChunk ? k - from : kChunk;
+  const int64_t first_block = from / quant.block_cols;
+  const int64_t num_blocks = (from + cols - 1) / quant.block_cols - first_block + 1;
+  load_scales(quant, panel, chunk, first_block, num_blocks, blocks);
+  const QuantChunk& places = chunk + 1 == quant.num_chunks ? quant.last : quant.whole;
+  const char* begin = panel + quant.header_bytes + chunk * quant.chunk_bytes;
+  for (int64_t line = 0; line < places.codes; line += 64) __builtin_prefetch(begin + line + ahead);
+  return {from, cols, num_blocks, begin + places.codes};
+}

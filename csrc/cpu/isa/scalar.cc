@@ -154,11 +154,7 @@ struct Dot {
 
   static Bytes bytes(Word word) { return (Int8)word; }
   static Acc begin(int32_t start) { return Int8{} + start; }
-  static X broadcast(const int8_t* p) {
-    int32_t quad;
-    __builtin_memcpy(&quad, p, sizeof quad);
-    return Int8{} + quad;
-  }
+  static X broadcast(const int8_t* p) { return Int8{} + load_quad(p); }
   static Acc add(Acc acc, Bytes w, X x) {
     for (int left = 24; left >= 0; left -= 8) acc += ((w << left) >> 24) * ((x << left) >> 24);
     return acc;

@@ -6,7 +6,7 @@
 
 import { readdirSync } from 'node:fs'
 import path from 'node:path'
-import { libc } from './libc.js'
+import { libcName } from './libc.js'
 import { isDenied, location } from './location.js'
 
 /** Names the addon's file itself, before any search. */
@@ -56,6 +56,13 @@ function namesIn(directory: string, denied: string[]): string[] {
 /** The C library that a prebuild is for; undefined: any. */
 const libcTag = (name: string) => name.split('.').find(tag => tag === 'glibc' || tag === 'musl')
 
+/** Whether an addon is for the C library here. Where that is unknown glibc is by far the likelier. */
+function serves(name: string): boolean {
+  const tag = libcTag(name)
+  if (tag === undefined || process.platform !== 'linux') return true
+  return tag === (libcName() === 'musl' ? 'musl' : 'glibc')
+}
+
 /** What node-gyp-build finds below the package; undefined where it finds nothing or cannot be asked. */
 function packagedAddon(root: string): string | undefined {
   try {
@@ -77,10 +84,6 @@ export function findAddon(): Search {
     const file = path.resolve(named)
     return { file, searched: [path.dirname(file)], denied: [], others: [] }
   }
-  const { name: own } = libc()
-  // Where the C library is unknown glibc is by far the likelier.
-  const serves = (name: string) =>
-    process.platform !== 'linux' || [undefined, own === 'musl' ? own : 'glibc'].includes(libcTag(name))
   const directory = variable(DIRECTORY_VARIABLE)
   const { root, isBundled, beside } = location()
   const packaged = isBundled ? undefined : packagedAddon(root)

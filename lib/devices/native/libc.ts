@@ -51,26 +51,41 @@ export function neededVersions(file: string): NeededVersions {
   return { glibc: newest(text, 'GLIBC'), glibcxx: newest(text, 'GLIBCXX') }
 }
 
+/** The first library that is mapped into a process under such a name. */
+const mapped = (maps: string, name: RegExp) =>
+  maps.match(/(?<=\s)\/.*$/gm)?.find(file => name.test(file.slice(file.lastIndexOf('/') + 1)))
+
+const GLIBC = /^libc(\.so\.6|-2\.\d+\.so)$/
+
 /** The libraries that are mapped into this process say which C library it runs on. */
-export function libcFrom(maps: string, read: (file: string | undefined) => string = textOf): LibcInfo {
-  const mapped = (name: RegExp) =>
-    maps.match(/(?<=\s)\/.*$/gm)?.find(file => name.test(file.slice(file.lastIndexOf('/') + 1)))
-  if (mapped(/^(ld-musl-|libc\.musl-)/)) return { name: 'musl', version: null, glibcxx: null }
-  const file = mapped(/^libc(\.so\.6|-2\.\d+\.so)$/)
-  if (!file) return { name: 'unknown', version: null, glibcxx: null }
-  const text = read(file)
-  const banner = /GNU C Library [^\n]*?\bversion (\d+\.\d+)/.exec(text)?.[1]
-  const glibcxx = newest(read(mapped(/^libstdc\+\+\.so\.6/)), 'GLIBCXX')
-  return { name: 'glibc', version: banner ?? newest(text, 'GLIBC'), glibcxx }
+function nameFrom(maps: string): LibcInfo['name'] {
+  if (mapped(maps, /^(ld-musl-|libc\.musl-)/)) return 'musl'
+  return mapped(maps, GLIBC) ? 'glibc' : 'unknown'
 }
 
+/** The same with versions, which stand in the libraries' files: megabytes, so they are read where somebody asks. */
+export function libcFrom(maps: string, read: (file: string | undefined) => string = textOf): LibcInfo {
+  const name = nameFrom(maps)
+  if (name !== 'glibc') return { name, version: null, glibcxx: null }
+  const text = read(mapped(maps, GLIBC))
+  const banner = /GNU C Library [^\n]*?\bversion (\d+\.\d+)/.exec(text)?.[1]
+  const glibcxx = newest(read(mapped(maps, /^libstdc\+\+\.so\.6/)), 'GLIBCXX')
+  return { name, version: banner ?? newest(text, 'GLIBC'), glibcxx }
+}
+
+const ownMaps = () => textOf('/proc/self/maps')
+let knownName: LibcInfo['name'] | undefined
 let known: LibcInfo | undefined
+
+/** Which C library this process runs on, looked up once. Never throws. */
+export function libcName(): LibcInfo['name'] {
+  knownName ??= process.platform === 'linux' ? nameFrom(ownMaps()) : 'none'
+  return knownName
+}
 
 /** The C library of this process, looked up once. Never throws. */
 export function libc(): LibcInfo {
   known ??=
-    process.platform === 'linux'
-      ? libcFrom(textOf('/proc/self/maps'))
-      : { name: 'none', version: null, glibcxx: null }
+    process.platform === 'linux' ? libcFrom(ownMaps()) : { name: 'none', version: null, glibcxx: null }
   return known
 }
