@@ -3,6 +3,7 @@
 
 #include "binding/arguments.h"
 #include "binding/build_info.h"
+#include "binding/cache_policy.h"
 #include "binding/environment.h"
 #include "binding/layer_arguments.h"
 #include "binding/matrix_formats.h"
@@ -171,6 +172,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("createLayer", Napi::Function::New<create_layer>(env, "createLayer"));
   exports.Set("workspaceBytes", Napi::Function::New<workspace_bytes>(env, "workspaceBytes"));
   exports.Set("describeForward", Napi::Function::New<describe_forward>(env, "describeForward"));
+  define_cache_policy(env, exports);
   define_matrix_formats(env, exports);
   define_stages(env, exports);
   return exports;

@@ -137,6 +137,34 @@ export interface NativeCounters {
   copiedToHostBytes: number
 }
 
+/** Of a cache of experts: slots of each pool; of each layer its number of experts, and the pool that it takes slots of. */
+export interface NativeCacheShape {
+  rule: 'lru' | 'lfu' | 'lfru' | 'static'
+  poolSlots: readonly number[]
+  layers: readonly { numExperts: number; pool: number }[]
+}
+
+/** The decisions of a cache that does not exist, by the engine's own code: the rules stand in csrc/engine/cache_policy.h. */
+export interface NativeCachePolicy {
+  /**
+   * Calls one after another, on the calling thread. Call c is of layer `layers[c]`, an index into the shape's layers, and needs
+   * `experts[offsets[c]]` to `experts[offsets[c + 1]]`, distinct and by rising number. For each expert `slots` gets the slot or -1 (it
+   * passes through the ring), `hits` 1 or 0, `evicted` the layer and the expert that had the slot, or twice -1.
+   */
+  planCalls(
+    layers: Int32Array,
+    offsets: Int32Array,
+    experts: Int32Array,
+    slots: Int32Array,
+    hits: Uint8Array,
+    evicted: Int32Array | null,
+  ): void
+  /** Puts an expert into the free slot of the lowest number; -1 where there is none. */
+  warm(layer: number, expert: number): number
+  /** The expert's weights did not arrive: its slot is free. */
+  forget(layer: number, expert: number): void
+}
+
 /** The addon's module object. */
 export interface NativeAddon {
   /** Must equal package.json's version. */
@@ -185,6 +213,8 @@ export interface NativeAddon {
     options: NativeForwardOptions,
     held?: HeldMatrices,
   ): StageKernels
+
+  createCachePolicy(shape: NativeCacheShape): NativeCachePolicy
 
   gate(device: string, ...inputs: [...GateInputs, routerLogits: Stored<Float32Array>]): void
   /** nonFinite may be null: nobody reads it. */

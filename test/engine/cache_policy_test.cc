@@ -1,0 +1,216 @@
+// Who is evicted, worked out by hand from the rules of cache_policy.h, and what holds on any trace. Its
+// decisions on random traces are compared with another implementation in test/unit/cache-policy.test.ts.
+#include "engine/cache_policy.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "../cpp/check.h"
+#include "../cpp/random.h"
+#include "fixture.h"
+
+using namespace engine_test;
+using native_test::Every;
+using native_test::Random;
+using sparse_experts::engine::CachePolicy;
+using sparse_experts::engine::CacheShape;
+using sparse_experts::engine::EvictionRule;
+using sparse_experts::engine::ExpertPlace;
+using sparse_experts::engine::kMostUses;
+using sparse_experts::engine::kNone;
+
+namespace {
+
+CachePolicy one_layer(EvictionRule rule, int32_t slots, int32_t experts = 10) {
+  return CachePolicy({rule, {slots}, {{experts, 0}}});
+}
+
+// What a call did, in a word per expert: '+' hit, '@' ring, '' a free slot, 'x<' the evicted expert x.
+std::string story(CachePolicy& policy, std::vector<int32_t> experts, int32_t layer = 0) {
+  std::string text;
+  for (const ExpertPlace& place :
+       policy.plan(layer, experts.data(), static_cast<int64_t>(experts.size()))) {
+    if (!text.empty()) text += ' ';
+    if (place.evicted_expert != kNone) {
+      if (place.evicted_layer != layer) text += std::to_string(place.evicted_layer) + '.';
+      text += std::to_string(place.evicted_expert) + '<';
+    }
+    text += std::to_string(place.expert);
+    if (place.slot == kNone) text += '@';
+    if (place.is_hit) text += '+';
+  }
+  return text;
+}
+
+}  // namespace
+
+TEST_SUITE_BEGIN("cache policy");
+
+TEST_CASE("lru evicts what was used longest ago, the lower number among equals") {
+  CachePolicy policy = one_layer(EvictionRule::kLru, 3);
+  CHECK(story(policy, {4, 5}) == "4 5");
+  CHECK(story(policy, {2}) == "2");
+  CHECK(story(policy, {5}) == "5+");
+  CHECK(story(policy, {7}) == "4<7");  // 4 was used in call 1, 2 in call 2, 5 in call 3
+  CHECK(story(policy, {1, 8}) == "2<1 5<8");
+  CHECK(story(policy, {0}) == "7<0");
+  CHECK(story(policy, {3}) == "1<3");  // 1 and 8 were used by the same call
+  CHECK(policy.slot_of(0, 0) != kNone);
+  CHECK(policy.slot_of(0, 1) == kNone);
+}
+
+TEST_CASE("lfu evicts what was used least often, and remembers uses of what it evicted") {
+  CachePolicy policy = one_layer(EvictionRule::kLfu, 2);
+  CHECK(story(policy, {0}) == "0");
+  CHECK(story(policy, {0}) == "0+");
+  CHECK(story(policy, {1}) == "1");
+  CHECK(story(policy, {2}) == "1<2");  // uses: 0 twice, 1 once
+  CHECK(story(policy, {1}) == "2<1");  // 1 has now two uses as well
+  CHECK(story(policy, {1}) == "1+");
+  CHECK(story(policy, {3}) == "0<3");  // 0 has two, 1 three
+}
+
+TEST_CASE("lfru evicts by uses over age") {
+  CachePolicy policy = one_layer(EvictionRule::kLfru, 2);
+  for (int call = 1; call <= 4; ++call) story(policy, {0});  // 4 uses, last in call 4
+  CHECK(story(policy, {1}) == "1");                          // call 5
+  CHECK(story(policy, {2}) == "1<2");                        // call 6: 0 has 4 / 2, 1 has 1 / 1
+  CHECK(story(policy, {3}) == "2<3");                        // call 7: 0 has 4 / 3, 2 has 1 / 1
+  CHECK(story(policy, {4}) == "0<4");  // call 8: 0 has 4 / 4, 3 has 1 / 1: equal, and 0 is older
+}
+
+TEST_CASE("static evicts nobody") {
+  CachePolicy policy = one_layer(EvictionRule::kStatic, 2);
+  CHECK(policy.warm(0, 6) == 0);
+  CHECK(story(policy, {3}) == "3");
+  CHECK(story(policy, {3, 4}) == "3+ 4@");
+  CHECK(policy.warm(0, 9) == kNone);
+  CHECK(story(policy, {6, 9}) == "6+ 9@");
+}
+
+TEST_CASE("a call never evicts what it needs itself") {
+  CachePolicy policy = one_layer(EvictionRule::kLru, 2);
+  CHECK(story(policy, {8}) == "8");
+  CHECK(story(policy, {9}) == "9");
+  CHECK(story(policy, {1, 8}) == "9<1 8+");  // 8 is the oldest, and needed
+}
+
+TEST_CASE(
+    "a call that needs more than there are slots fills free ones, evicts nothing and is no use") {
+  CachePolicy policy = one_layer(EvictionRule::kLru, 3);
+  CHECK(story(policy, {5}) == "5");
+  CHECK(story(policy, {1, 2, 3, 5}) == "1 2 3@ 5+");
+  CHECK(story(policy, {4}) == "1<4");  // nobody has used 1 and 2
+  CHECK(story(policy, {6}) == "2<6");
+  CHECK(story(policy, {7}) == "5<7");
+}
+
+TEST_CASE("layers of one pool compete, layers of two do not") {
+  CachePolicy shared({EvictionRule::kLru, {2}, {{4, 0}, {4, 0}}});
+  CHECK(story(shared, {1}, 0) == "1");
+  CHECK(story(shared, {1}, 1) == "1");
+  CHECK(story(shared, {2}, 1) == "0.1<2");
+  CachePolicy apart({EvictionRule::kLru, {1, 1}, {{4, 0}, {4, 1}}});
+  CHECK(story(apart, {1}, 0) == "1");
+  CHECK(story(apart, {1}, 1) == "1");
+  CHECK(story(apart, {2}, 1) == "1<2");
+  CHECK(story(apart, {1}, 0) == "1+");
+}
+
+TEST_CASE("what did not arrive leaves its slot free") {
+  CachePolicy policy = one_layer(EvictionRule::kLru, 2);
+  CHECK(story(policy, {1, 2}) == "1 2");
+  const int32_t slot = policy.slot_of(0, 1);
+  policy.forget(0, 1);
+  policy.forget(0, 1);
+  CHECK(policy.slot_of(0, 1) == kNone);
+  CHECK(story(policy, {3}) == "3");
+  CHECK(policy.slot_of(0, 3) == slot);
+}
+
+TEST_CASE("uses have a bound, where those of the pool are halved") {
+  CachePolicy policy = one_layer(EvictionRule::kLfu, 2);
+  for (int call = 0; call < 3; ++call) story(policy, {0});
+  for (int call = 1; call < kMostUses; ++call) story(policy, {1});
+  CHECK(story(policy, {1}) == "1+");  // halved: 0 has one use, 1 has kMostUses / 2
+  CHECK(story(policy, {2}) == "0<2");
+  CHECK(story(policy, {0}) == "2<0");  // 2 has one use, and 0 two
+}
+
+TEST_CASE("a call that cannot be is refused and changes nothing") {
+  CachePolicy policy = one_layer(EvictionRule::kLru, 2, 4);
+  const auto refused = [&](int32_t layer, const std::vector<int32_t>& experts) {
+    try {
+      policy.plan(layer, experts.data(), static_cast<int64_t>(experts.size()));
+    } catch (const FailureException& error) {
+      return error.failure().code == ErrorCode::kInvalidArgument;
+    }
+    return false;
+  };
+  CHECK(refused(0, {1, 1}));
+  CHECK(refused(0, {2, 1}));
+  CHECK(refused(0, {1, 4}));
+  CHECK(refused(0, {-1}));
+  CHECK(refused(1, {0}));
+  CHECK(policy.slot_of(0, 1) == kNone);
+  const CacheShape without_slots{EvictionRule::kLru, {0}, {{4, 0}}};
+  const CacheShape without_pool{EvictionRule::kLru, {1}, {{4, 1}}};
+  CHECK_THROWS_AS(CachePolicy{without_slots}, FailureException);
+  CHECK_THROWS_AS(CachePolicy{without_pool}, FailureException);
+}
+
+TEST_CASE(
+    "on any trace a place says what the slots hold, and a narrow call ends with all it needs") {
+  for (const EvictionRule rule :
+       {EvictionRule::kLru, EvictionRule::kLfu, EvictionRule::kLfru, EvictionRule::kStatic}) {
+    Random random(static_cast<uint64_t>(rule) + 1);
+    const std::vector<int32_t> slots = {3, 9};
+    CachePolicy policy({rule, slots, {{12, 0}, {7, 1}, {12, 1}}});
+    const int32_t num_experts[] = {12, 7, 12};
+    const size_t pool_of[] = {0, 1, 1};
+    std::map<std::pair<size_t, int32_t>, std::pair<int32_t, int32_t>> held;  // slot to owner
+    Every true_to_slots, kept;
+    for (int call = 0; call < 3000; ++call) {
+      const auto layer = static_cast<int32_t>(random.below(3));
+      const size_t pool = pool_of[layer];
+      std::vector<int32_t> experts;
+      for (int32_t expert = 0; expert < num_experts[layer]; ++expert)
+        if (random.uniform() < (call % 10 == 0 ? 0.8 : 0.2)) experts.push_back(expert);
+      const auto count = static_cast<int64_t>(experts.size());
+      const bool is_narrow = count <= slots[pool];
+      for (const ExpertPlace& place : policy.plan(layer, experts.data(), count)) {
+        if (place.slot == kNone) {
+          true_to_slots.that(!place.is_hit && (!is_narrow || rule == EvictionRule::kStatic));
+          continue;
+        }
+        true_to_slots.that(place.slot >= 0 && place.slot < slots[pool]);
+        const auto at = held.find({pool, place.slot});
+        const std::pair<int32_t, int32_t> owner{layer, place.expert};
+        const std::pair<int32_t, int32_t> evicted{place.evicted_layer, place.evicted_expert};
+        if (place.is_hit) {
+          true_to_slots.that(at != held.end() && at->second == owner);
+        } else if (at == held.end()) {
+          true_to_slots.that(place.evicted_expert == kNone);
+        } else {
+          true_to_slots.that(is_narrow && rule != EvictionRule::kStatic && at->second == evicted);
+        }
+        held[{pool, place.slot}] = owner;
+      }
+      for (const int32_t expert : experts)
+        if (is_narrow && rule != EvictionRule::kStatic)
+          kept.that(policy.slot_of(layer, expert) != kNone);
+      // The n-th read fails.
+      if (call % 7 == 0 && count > 0) {
+        const int32_t slot = policy.slot_of(layer, experts[0]);
+        policy.forget(layer, experts[0]);
+        if (slot != kNone) held.erase({pool, slot});
+      }
+    }
+    true_to_slots.check("places");
+    kept.check("what a narrow call needs has a slot after it");
+  }
+}
+
+TEST_SUITE_END();
