@@ -40,6 +40,7 @@ import { heldBytes } from '../tiny-deepseek/quantise/forms.js'
 import { loadTinyGguf, writeTinyGguf } from '../tiny-deepseek/quantise/gguf.js'
 import { LiveText } from './live-text.js'
 import { storyPage } from './page.js'
+import { byteLabel, type Reading } from './preferences.js'
 import { recordingSvg } from './recording.js'
 import { routingByWord, wordTable } from './steps.js'
 import { expertLoad, writeStory } from './story.js'
@@ -119,13 +120,18 @@ print(`  ${check.ok ? paint.green('ok') : paint.red('FAILED')}  ${check.text}`)
 const heldOut = await readHeldOut()
 const windows = values.quick || onReference ? 1 : 3
 const read = await heldOutLoss(decoder, heldOut, windows)
-const [lastIds, characters] = [joinIds(read), readCharacters(heldOut, windows)]
+const reading = readingOf(read, windowBytes(heldOut, windows))
+const lastIds = reading.layers.at(-1)!.topkIds
 heading(
   `4. Which experts of layer ${last} work on which characters`,
   `${formatCount(read.numTokens)} bytes that training never saw, held-out loss ${read.loss.toFixed(3)} nats per byte`,
 )
 print(
-  ...wordTable(routingByWord(characters, lastIds, sparse.config.topK, sparse.config.numExperts), 8, paint),
+  ...wordTable(
+    routingByWord(reading.bytes.map(byteLabel), lastIds, sparse.config.topK, sparse.config.numExperts),
+    8,
+    paint,
+  ),
 )
 print('')
 print(...loadChart(expertLoad({ numExperts: sparse.config.numExperts, topkIds: lastIds }), paint, { top: 6 }))
@@ -141,7 +147,7 @@ heading(
 await turnComputeBudget()
 
 if (values.html) {
-  await writeFile(values.html, storyPage(story))
+  await writeFile(values.html, storyPage(story, reading))
   heading('The page', values.html)
 }
 if (values.svg) {
@@ -181,14 +187,13 @@ async function checkOnReference(count: number): Promise<{ ok: boolean; text: str
   return { ok: error <= bound, text }
 }
 
-/** Ids of the last sparse layer over all windows. */
-function joinIds({ routing }: LossResult): Int32Array {
-  return Int32Array.from(routing.flatMap(layers => [...layers.at(-1)!.topkIds]))
-}
-
-/** The bytes that the windows read, each as a character that can be shown. */
-function readCharacters(text: Uint8Array, count: number): string[] {
-  return windowBytes(text, count).map(byte => (byte === 32 ? 'space' : String.fromCharCode(byte)))
+/** The bytes that were read, and each sparse layer's experts for them, over all windows. */
+function readingOf({ routing }: LossResult, bytes: number[]): Reading {
+  const layers = routing[0]!.map(({ layer, numExperts, topK }, index) => {
+    const topkIds = Int32Array.from(routing.flatMap(window => [...window[index]!.topkIds]))
+    return { layer, numExperts, topK, topkIds }
+  })
+  return { bytes, layers }
 }
 
 function savedRows(): string[] {

@@ -25,11 +25,11 @@ export interface Rendered {
 
 /**
  * @param url of a local page
- * @param options `screenshot`, the file it goes to, and `width` of the window in pixels
+ * @param options `screenshot`, the file it goes to, and the window's `width` and `height` in pixels
  */
 export async function renderPage(
   url: string,
-  { screenshot, width = 1200 }: { screenshot?: string; width?: number } = {},
+  { screenshot, width = 1200, height = 1400 }: { screenshot?: string; width?: number; height?: number } = {},
 ): Promise<Rendered> {
   if (browser === undefined) throw new Error(`none of ${NAMES.join(', ')} is on PATH`)
   const profile = await mkdtemp(path.join(os.tmpdir(), 'sparse-experts-browser-'))
@@ -45,7 +45,7 @@ export async function renderPage(
         '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
         `--user-data-dir=${profile}`,
         '--enable-logging=stderr',
-        `--window-size=${width},1400`,
+        `--window-size=${width},${height}`,
         '--virtual-time-budget=2000',
         '--dump-dom',
         ...(screenshot === undefined ? [] : [`--screenshot=${screenshot}`]),

@@ -1,11 +1,9 @@
 /** The default demo, whole: what it writes, checks, shows and puts on its page. */
 
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
-import { storyPage } from '../../examples/demo/page.js'
-import type { Story } from '../../examples/demo/story.js'
 import { devices } from '../../lib/devices/device.js'
 import { browser, renderPage } from '../helpers/browser.js'
 import { type Pixels, readPng } from '../helpers/png.js'
@@ -61,7 +59,10 @@ describe.each(hasCpu ? ['no addon', 'cpu'] : ['no addon'])('npm run demo with %s
     expect(stdout).toMatch(/topK 1 +1\.0 +\d+ % +\d\.\d{3} +\+\d\.\d{3}/)
 
     const page = await readFile(html, 'utf8')
-    expect(page.match(/<svg /g)).toHaveLength(4)
+    // The experts' axis and the map of each of four layers, and a list of each of their experts' characters.
+    expect(page.match(/<svg /g)).toHaveLength(2 * 4)
+    expect(page.match(/<li><b>#\d+<\/b>/g)).toHaveLength(4 * 32)
+    expect(page).toMatch(/<span class="chip"[^>]*>space <small>\d+\/\d+<\/small>/)
     expect(page).not.toMatch(/(?:src|href)=|@import|url\(/)
     // Once: a page is the same program whatever its numbers.
     if (browser !== undefined && device === drawn) await lookAt(html, 20)
@@ -72,7 +73,7 @@ describe.each(hasCpu ? ['no addon', 'cpu'] : ['no addon'])('npm run demo with %s
 async function lookAt(html: string, token: number) {
   const url = `${pathToFileURL(html)}#token=${token}`
   const screenshot = path.join(path.dirname(html), 'page.png')
-  const { dom, errors } = await renderPage(url, { screenshot })
+  const { dom, errors } = await renderPage(url, { screenshot, height: 2000 })
   expect(errors).toEqual([])
   expect(dom).toMatch(
     new RegExp(
@@ -82,8 +83,9 @@ async function lookAt(html: string, token: number) {
   const pixels = readPng(await readFile(screenshot))
   const [mark, expert] = [0xffd54a, 0x0b5fa5]
   const isMarked = (y: number) => pixelsOf(pixels, y).includes(mark)
-  const [text, ...maps] = runs(pixels.height, isMarked)
+  const [text, legend, ...maps] = runs(pixels.height, isMarked)
   expect(text![1] - text![0]).toBeLessThan(40)
+  expect(legend![1] - legend![0]).toBe(10)
   expect(maps).toHaveLength(4)
   for (const [begin, end] of maps) {
     // 32 experts of 6 pixels, and the characters below.
@@ -109,49 +111,3 @@ function runs(length: number, holds: (at: number) => boolean): [begin: number, e
   }
   return found
 }
-
-describe('the page', () => {
-  const story: Story = {
-    prompt: '<b>&"',
-    texts: ['a', '', '</p><script>alert(1)</script>'],
-    tokens: [97, 195, 60],
-    layers: [
-      {
-        layer: 1,
-        numExperts: 4,
-        topK: 2,
-        topkIds: Int32Array.of(0, 3, 3, -1, 2, 3),
-        topkWeights: Float32Array.of(1, 0.5, 1.5, 0, 0.7, 0.8),
-        work: { flops: 10, denseFlops: 40, weightBytes: 5, denseWeightBytes: 50 },
-      },
-    ],
-    rows: 3,
-    feedForwardMs: 1,
-    totalMs: 2,
-  }
-  const page = storyPage(story)
-
-  it('shows text as text', () => {
-    expect(page).toContain('&lt;b&gt;&amp;&quot;')
-    expect(page).not.toContain('<script>alert')
-    expect(page.match(/<script>/g)).toHaveLength(1)
-  })
-
-  it.skipIf(browser === undefined)('marks a token in its text and its maps, in a real browser', async () => {
-    const file = path.join(await temporaryDirectory(), 'page.html')
-    await writeFile(file, page)
-    const { dom, errors } = await renderPage(`${pathToFileURL(file)}#token=2`)
-    expect(errors).toEqual([])
-    // The script leaves the quotes of attributes as the document had them.
-    expect(dom).toMatch(/<span data-token="2" class="marked">&lt;\/p&gt;/)
-    expect(dom).toContain('token 2: layer 1 experts 2 3')
-    expect(dom).toContain(`class="mark" x="${90 + 2 * 8}"`)
-  })
-
-  it('draws a cell for each selected expert and none for a dropped slot', () => {
-    const cells = /<g class="cells">.*<\/g>/.exec(page)![0]
-    expect(cells.match(/M\d+ \d+/g)).toHaveLength(5)
-    expect(page).toContain('Layer 1: 3 of 4 experts, 2 per token')
-    expect(page).toContain('<title>expert 3: 3 tokens</title>')
-  })
-})
