@@ -7,7 +7,8 @@ export const ERROR_CODES = {
   ERR_MOE_INVALID_ARG_TYPE: 'An argument is of the wrong kind (thrown as a TypeError).',
   ERR_MOE_INVALID_ARG_VALUE: 'An argument has a value that is not allowed (thrown as a RangeError).',
   ERR_MOE_INVALID_ARG_SHAPE: 'An array or tensor has the wrong length or shape (thrown as a RangeError).',
-  ERR_MOE_UNKNOWN_OPTION: 'An options object has a key that does not exist (thrown as a TypeError).',
+  ERR_MOE_UNKNOWN_OPTION:
+    'An options object has a key, or a command line an option, that does not exist (thrown as a TypeError).',
   ERR_MOE_MISSING_INPUT:
     'The layer needs another input for this call: tokenIds, or routerInput (thrown as a TypeError).',
   ERR_MOE_INVALID_CONFIG: 'A config is inconsistent, or config.json lacks a field that its family needs.',
@@ -29,6 +30,11 @@ export const ERROR_CODES = {
   ERR_MOE_QUEUE_FULL: 'The layer has as many rows waiting as its queue may hold.',
   ERR_MOE_BUFFER_BUSY: 'A buffer is in use by a call that has not settled, or overlaps one that is written.',
   ERR_MOE_BUFFER_DETACHED: 'A buffer was detached or resized before or while a call used it.',
+  ERR_MOE_UNKNOWN_COMMAND: 'The command line names a command that does not exist.',
+  ERR_MOE_MISSING_ARGUMENT: 'The command line lacks its command, an argument, or the value of an option.',
+  ERR_MOE_UNEXPECTED_ARGUMENT:
+    'The command line has an argument too many, a value of an option that takes none, or options that exclude each other.',
+  ERR_MOE_BUILD_FAILED: 'The native addon could not be compiled (npx sparse-experts build).',
   ERR_MOE_INTERNAL: 'A defect of the package; please report it.',
 } as const
 

@@ -1,11 +1,7 @@
 /** Reading the command line: what does not fit is a {@link UsageError}, which ends in exit status 2. */
 
 import { parseArgs } from 'node:util'
-
-/** The command line was not understood. */
-export class UsageError extends Error {
-  override readonly name = 'UsageError'
-}
+import { suggestion, UsageError } from './command-error.js'
 
 /** One option: takes a text, or is a flag. */
 interface Option {
@@ -35,33 +31,84 @@ export interface ParsedCommandLine<O extends OptionTable> {
   positionals: string[]
 }
 
-/** `parseArgs`, strict, with its complaints as usage errors. `positionals` names the arguments, all of which are needed. */
+/** An option as it was written. */
+interface OptionToken {
+  name: string
+  rawName: string
+  value: string | undefined
+  inlineValue: boolean | undefined
+}
+
+/**
+ * The options' values, and the arguments, which `positionals` names and all of which are needed. Judged here and not by `parseArgs`, whose messages
+ * are another's in every version of Node.
+ *
+ * @throws {@link UsageError} ERR_MOE_UNKNOWN_OPTION, ERR_MOE_MISSING_ARGUMENT, ERR_MOE_UNEXPECTED_ARGUMENT
+ */
 export function parseCommandLine<O extends OptionTable>(
   args: string[],
   options: O,
   positionals: readonly string[],
 ): ParsedCommandLine<O> {
-  let parsed: ParsedCommandLine<O>
-  try {
-    parsed = parseArgs({ args, options, allowPositionals: true, strict: true }) as ParsedCommandLine<O>
-  } catch (error) {
-    // Node's hint about '--' does not help anybody who mistyped an option.
-    const [sentence] = (error as Error).message.split('. To specify a positional argument')
-    throw new UsageError(sentence!)
-  }
+  const parsed = parseArgs({ args, options, allowPositionals: true, strict: false, tokens: true })
+  for (const token of parsed.tokens) if (token.kind === 'option') checkOption(token, options)
   const given = parsed.positionals.length
-  if (given < positionals.length) throw new UsageError(`Missing argument <${positionals[given]}>`)
+  if (given < positionals.length)
+    throw new UsageError('ERR_MOE_MISSING_ARGUMENT', `Missing argument <${positionals[given]}>`)
   if (given > positionals.length)
-    throw new UsageError(`Unexpected argument '${parsed.positionals[positionals.length]}'`)
-  return parsed
+    throw new UsageError(
+      'ERR_MOE_UNEXPECTED_ARGUMENT',
+      `Unexpected argument '${parsed.positionals[positionals.length]}'`,
+    )
+  const empty = parsed.positionals.indexOf('')
+  if (empty >= 0)
+    throw new UsageError('ERR_MOE_MISSING_ARGUMENT', `Argument <${positionals[empty]}> is an empty text`)
+  return parsed as ParsedCommandLine<O>
 }
 
-/** An integer option of at least `min`. */
-export function integerOption(name: string, text: string | undefined, min: number): number | undefined {
+function checkOption({ name, rawName, value, inlineValue }: OptionToken, options: OptionTable): void {
+  const option = Object.hasOwn(options, name) ? options[name] : undefined
+  if (!option || rawName !== `--${name}`) {
+    const known = [...Object.keys(options), 'help'].map(known => `--${known}`)
+    const nextStep = suggestion(rawName, known) ?? `The command knows ${known.join(', ')}.`
+    throw new UsageError('ERR_MOE_UNKNOWN_OPTION', `Unknown option '${rawName}'`, nextStep)
+  }
+  if (option.type === 'boolean') {
+    if (value !== undefined)
+      throw new UsageError('ERR_MOE_UNEXPECTED_ARGUMENT', `--${name} takes no value, received '${value}'`)
+    return
+  }
+  // What follows is the next option; a value that begins with a dash stands behind '='.
+  if (value === undefined || value === '' || (!inlineValue && /^-./.test(value)))
+    throw new UsageError(
+      'ERR_MOE_MISSING_ARGUMENT',
+      `Missing value of --${name}`,
+      `Give one: --${name} ${option.value}, or --${name}=${option.value} where it begins with a dash.`,
+    )
+}
+
+/** ERR_MOE_INVALID_ARG_VALUE: "Expected <what> for --<name>, received '<text>'". */
+export function invalidOption(name: string, expected: string, text: string): UsageError {
+  return new UsageError(
+    'ERR_MOE_INVALID_ARG_VALUE',
+    `Expected ${expected} for --${name}, received '${text}'`,
+    `Give ${expected}, or leave --${name} out.`,
+  )
+}
+
+/** An integer option of at least `min` and at most `max`. */
+export function integerOption(
+  name: string,
+  text: string | undefined,
+  min: number,
+  max = Number.MAX_SAFE_INTEGER,
+): number | undefined {
   if (text === undefined) return undefined
   const value = Number(text)
-  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < min) {
-    throw new UsageError(`Expected an integer of at least ${min} for --${name}, received '${text}'`)
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < min || value > max) {
+    const range =
+      max < Number.MAX_SAFE_INTEGER ? `an integer from ${min} to ${max}` : `an integer of at least ${min}`
+    throw invalidOption(name, range, text)
   }
   return value
 }
@@ -70,9 +117,7 @@ export function integerOption(name: string, text: string | undefined, min: numbe
 export function fractionOption(name: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined
   const value = Number(text)
-  if (text.trim() === '' || !(value > 0 && value <= 1)) {
-    throw new UsageError(`Expected a number in (0, 1] for --${name}, received '${text}'`)
-  }
+  if (text.trim() === '' || !(value > 0 && value <= 1)) throw invalidOption(name, 'a number in (0, 1]', text)
   return value
 }
 
@@ -83,8 +128,6 @@ export function choiceOption<T extends string>(
   choices: readonly T[],
 ): T | undefined {
   if (text === undefined) return undefined
-  if (!choices.includes(text as T)) {
-    throw new UsageError(`Expected one of ${choices.join(', ')} for --${name}, received '${text}'`)
-  }
+  if (!choices.includes(text as T)) throw invalidOption(name, `one of ${choices.join(', ')}`, text)
   return text as T
 }

@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import path from 'node:path'
+import { MoeError } from '../block/errors.js'
 import { location } from '../devices/native/location.js'
 import { doctor } from '../doctor/doctor.js'
 import { parseCommandLine } from './arguments.js'
@@ -24,16 +25,22 @@ export async function buildCommand(args: string[], context: CommandContext): Pro
   const { root } = location()
   const script = path.join(root, 'tools/build/native.mjs')
   if (!existsSync(script) || !existsSync(path.join(root, 'CMakeLists.txt'))) {
-    throw new Error(`The sources are not in ${root}; install sparse-experts again`)
+    throw new MoeError('ERR_MOE_BUILD_FAILED', `The sources are not in ${root}; install sparse-experts again`)
   }
   context.note([`Building the native addon in ${root}`])
   const began = performance.now()
   const status = await runNode([script], context.signal)
   context.signal.throwIfAborted()
   if (status === MISSING_TOOLS_STATUS)
-    throw new Error('The build needs tools that are not here; the line above names them')
+    throw new MoeError(
+      'ERR_MOE_BUILD_FAILED',
+      'The build needs tools that are not here; the line above names them',
+    )
   if (status !== 0)
-    throw new Error(`The build failed with status ${status}; the compiler's messages are above`)
+    throw new MoeError(
+      'ERR_MOE_BUILD_FAILED',
+      `The build failed with status ${status}; the compiler's messages are above`,
+    )
   const { checks } = doctor()
   const relevant = checks.filter(check => check.name === 'native addon' || check.name.startsWith('self-test'))
   context.print([

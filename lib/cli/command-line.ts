@@ -1,9 +1,16 @@
 /** What `sparse-experts …` does with its arguments. A command is loaded when it is the one that was asked for. */
 
 import { PACKAGE_VERSION } from '../spec/version.js'
-import { UsageError } from './arguments.js'
+import {
+  describeFailure,
+  EXIT_STATUS,
+  failureLines,
+  stackLines,
+  suggestion,
+  UsageError,
+} from './command-error.js'
 import type { CommandContext } from './context.js'
-import { makePaint, type Paint } from './format.js'
+import { makePaint } from './format.js'
 
 const USAGE = `Usage: sparse-experts <command> [options]
 
@@ -17,6 +24,10 @@ Commands:
 Options:
   --help            this text, or a command's own
   --version         version of the package
+
+Exit status:
+  0  done              2    the command line is wrong
+  1  a failure         130  interrupted
 
 Environment:
   SPARSE_EXPERTS_THREADS   CPU threads (default: the cores available)
@@ -44,21 +55,17 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   },
 }
 
-const EXIT_FAILURE = 1
-const EXIT_USAGE = 2
-/** 128 + SIGINT, as shells report it. */
-const EXIT_INTERRUPTED = 130
-
 const wantsHelp = (args: readonly string[]) => args.includes('--help') || args.includes('-h')
 
 /** Where the command writes, and the environment that decides on colours and stack traces; `process` is one. */
 export type Terminal = Pick<NodeJS.Process, 'stdout' | 'stderr' | 'env'>
 
 /**
- * Runs the command that the arguments name.
+ * Runs the command that the arguments name. A failure is told on stderr with its code and the next step, and where `--json` asks for it also on
+ * stdout as `{ "error": { code, message, nextStep, exitStatus } }`.
  *
  * @param signal Ctrl-C
- * @returns the exit status
+ * @returns the exit status: that of the command, or one of {@link EXIT_STATUS}
  */
 export async function runCommandLine(
   args: string[],
@@ -72,12 +79,10 @@ export async function runCommandLine(
     print: lines => stdout.write(`${lines.join('\n')}\n`),
     note: lines => stderr.write(`${lines.join('\n')}\n`),
   }
-  const errorPaint = makePaint(stderr, env)
   const [name, ...rest] = args
-  let command: Command | undefined
   try {
-    if (name !== undefined && Object.hasOwn(COMMANDS, name)) command = await COMMANDS[name]!()
-    if (!command) return withoutCommand(args, stdout)
+    if (name === undefined || !Object.hasOwn(COMMANDS, name)) return withoutCommand(args, stdout)
+    const command = await COMMANDS[name]!()
     if (wantsHelp(rest)) {
       stdout.write(command.usage)
       return 0
@@ -86,14 +91,13 @@ export async function runCommandLine(
   } catch (error) {
     if (signal.aborted) {
       context.note(['Interrupted'])
-      return EXIT_INTERRUPTED
+      return EXIT_STATUS.interrupted
     }
-    if (error instanceof UsageError) {
-      context.note([`${errorPaint.red('error')}: ${error.message}`, '', (command?.usage ?? USAGE).trimEnd()])
-      return EXIT_USAGE
-    }
-    context.note(errorLines(error, errorPaint, Boolean(env.SPARSE_EXPERTS_DEBUG)))
-    return EXIT_FAILURE
+    const failure = describeFailure(error)
+    if (args.includes('--json')) context.print([JSON.stringify({ error: failure }, null, 2)])
+    context.note(failureLines(failure, makePaint(stderr, env)))
+    if (env.SPARSE_EXPERTS_DEBUG) context.note(stackLines(error))
+    return failure.exitStatus
   }
 }
 
@@ -107,19 +111,21 @@ function withoutCommand(args: string[], stdout: NodeJS.WriteStream): number {
     stdout.write(USAGE)
     return 0
   }
-  if (name === undefined) throw new UsageError('Missing command')
-  throw new UsageError(name.startsWith('-') ? `Unknown option '${name}'` : `Unknown command '${name}'`)
-}
-
-/** `error [CODE]: message` on one line; the stacks of it and its causes on request. */
-function errorLines(error: unknown, paint: Paint, withStack: boolean): string[] {
-  const { code, message, stack } =
-    error instanceof Error ? (error as Error & { code?: string }) : { message: String(error) }
-  const lines = [`${paint.red('error')}${code ? ` [${code}]` : ''}: ${message.replace(/\s*\n\s*/g, ' ')}`]
-  if (!withStack) return lines
-  lines.push(stack ?? '')
-  for (let cause = (error as Error)?.cause; cause instanceof Error; cause = cause.cause) {
-    lines.push(`caused by ${cause.stack}`)
-  }
-  return lines
+  const commands = Object.keys(COMMANDS)
+  const choices = `The commands are ${commands.join(', ')}; npx sparse-experts --help describes them.`
+  if (name === undefined || name === '')
+    throw new UsageError('ERR_MOE_MISSING_ARGUMENT', 'Missing command', choices)
+  if (!name.startsWith('-'))
+    throw new UsageError(
+      'ERR_MOE_UNKNOWN_COMMAND',
+      `Unknown command '${name}'`,
+      suggestion(name, commands) ?? choices,
+    )
+  if (commands.some(command => args.includes(command)))
+    throw new UsageError(
+      'ERR_MOE_UNKNOWN_OPTION',
+      `Option '${name}' stands before the command`,
+      'Put it behind the command.',
+    )
+  throw new UsageError('ERR_MOE_UNKNOWN_OPTION', `Unknown option '${name}'`, choices)
 }

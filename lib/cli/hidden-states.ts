@@ -2,6 +2,7 @@
 
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
+import { allocate } from '../block/allocate.js'
 import { invalidArgShape, invalidArgValue, MoeError } from '../block/errors.js'
 import { parseNpy } from './npy.js'
 
@@ -16,14 +17,18 @@ export function uniformSource(seed: number): () => number {
   }
 }
 
-/** `[numTokens, hiddenSize]` standard normal: the scale of a block's input, which is behind a norm. */
+/**
+ * `[numTokens, hiddenSize]` standard normal: the scale of a block's input, which is behind a norm.
+ *
+ * @throws {@link MoeError} ERR_MOE_OUT_OF_MEMORY
+ */
 export function randomHiddenStates(
   numTokens: number,
   hiddenSize: number,
   seed: number,
 ): Float32Array<ArrayBuffer> {
   const uniform = uniformSource(seed)
-  const values = new Float32Array(numTokens * hiddenSize)
+  const values = allocate<Float32Array<ArrayBuffer>>(Float32Array, numTokens * hiddenSize)
   for (let i = 0; i < values.length; i += 2) {
     const radius = Math.sqrt(-2 * Math.log(1 - uniform()))
     const angle = 2 * Math.PI * uniform()

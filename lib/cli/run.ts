@@ -12,11 +12,12 @@ import {
   choiceOption,
   fractionOption,
   integerOption,
+  invalidOption,
   type OptionTable,
   optionLines,
   parseCommandLine,
-  UsageError,
 } from './arguments.js'
+import { UsageError } from './command-error.js'
 import type { CommandContext } from './context.js'
 import { randomHiddenStates, readHiddenStates, uniformSource } from './hidden-states.js'
 import { type CallOptions, type CheckResult, checkRows, sampleRows, timeRuns } from './measure.js'
@@ -92,19 +93,21 @@ export async function runCommand(args: string[], context: CommandContext): Promi
   const topK = integerOption('top-k', values['top-k'], 0)
   const topP = fractionOption('top-p', values['top-p'])
   const devices = deviceSpellings()
-  if (values.device !== undefined && !isSpelledAs(devices, values.device)) {
-    throw new UsageError(`Expected one of ${devices.join(', ')} for --device, received '${values.device}'`)
-  }
+  if (values.device !== undefined && !isSpelledAs(devices, values.device))
+    throw invalidOption('device', `one of ${devices.join(', ')}`, values.device)
   if (values.input !== undefined && tokens !== undefined)
-    throw new UsageError('Give --tokens or --input, not both')
+    throw new UsageError(
+      'ERR_MOE_UNEXPECTED_ARGUMENT',
+      'Both --tokens and --input say what the rows are',
+      'Give one of them: --tokens for random rows, --input for those of a file.',
+    )
   const checkpoint = positionals[0]!
   const { signal } = context
 
   const { module } = values
   const plan = await planLayer(checkpoint, { layer: layerIndex, module })
   const { config } = plan
-  if (topK !== undefined && topK > config.topK)
-    throw new UsageError(`Expected an integer from 0 to ${config.topK} for --top-k, received '${topK}'`)
+  integerOption('top-k', values['top-k'], 0, config.topK)
   // Before a layer is loaded, which may take minutes.
   const hiddenStates =
     values.input === undefined

@@ -254,7 +254,9 @@ describe('sparse-experts build', () => {
     expect(stderr).toMatch(
       /this machine lacks CMake .* or newer.*\. .*(apt-get|dnf|apk|pacman|zypper|brew|package manager).*cmake\.org/,
     )
-    expect(stderr).toMatch(/^error: The build needs tools that are not here; .+$/m)
+    expect(stderr).toMatch(
+      /^error \[ERR_MOE_BUILD_FAILED\]: The build needs tools that are not here; .+\n→ Install .+$/m,
+    )
   })
 
   it.each([
