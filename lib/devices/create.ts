@@ -16,7 +16,8 @@ import { type ChosenDevice, chooseDevice, isHostDevice } from './device.js'
 import { reserveHostMemory } from './host-memory.js'
 import { log } from './log.js'
 import { createNativeLayer, loadNativeLayer, nativeStages } from './native/runtime.js'
-import { ReferenceLayerRuntime, referenceStages } from './reference/runtime.js'
+import { ReferenceLayerRuntime } from './reference/runtime.js'
+import { referenceStages } from './reference/stages.js'
 
 /** What loading may be told. */
 export interface LoadRuntimeOptions {

@@ -1,95 +1,31 @@
 /** The device `reference`: the double-precision oracle behind the interface of every other device. Slow, exact, runs anywhere. */
 
 import type { ActivationsOption } from '../../block/activations.js'
-import { allocate } from '../../block/allocate.js'
 import type { ResolvedMoeConfig } from '../../block/config.js'
-import { allocateArray, type DType, type FloatArray, readElement, writeElement } from '../../block/dtype.js'
+import { type DType, type FloatArray, readElement, writeElement } from '../../block/dtype.js'
 import { MoeError } from '../../block/errors.js'
-import { roundThroughCodes } from '../../block/quantize.js'
 import {
   dtypeFormat,
   type LayerWeightFormat,
   uniformFormat,
   type WeightsOption,
 } from '../../block/weight-format.js'
-import type { FloatWeights, MoeWeights, WeightMatrix } from '../../block/weights.js'
+import type { MoeWeights } from '../../block/weights.js'
 import { givenInt8Matrices, type Int8Matrix } from '../../checkpoint/load/int8-matrices.js'
 import { decodedWeights } from '../../checkpoint/load/quantized-weights.js'
 import { assembleFormats } from '../../checkpoint/plan/layer-formats.js'
-import type { ExpertTensors } from '../../reference/expert.js'
 import { type LayerPass, runLayer } from '../../reference/layer.js'
-import { drain, type Matrix } from '../../reference/matrix.js'
+import { drain } from '../../reference/matrix.js'
 import { type LayerTensors, layerTensors } from '../../reference/tensors.js'
 import type { VectorTensors } from '../../spec/vectors.js'
 import type { ForwardRequest, LayerRuntime, MemoryUse, RuntimeCall, StageKernels } from '../contract.js'
 import { onHost } from '../device-array.js'
+import { assembleWeights, type LayerMatrices } from './assemble.js'
 import { withInt8Activations } from './int8-activations.js'
+import { roundedCopy } from './rounded-copy.js'
 import { SliceQueue } from './slice-queue.js'
 import { referenceKernels } from './stages.js'
 import { referenceWorkspaceBytes } from './workspace.js'
-
-export { referenceStages } from './stages.js'
-
-/** The matrices of one expert, or of the fused shared MLP: `[I, D]`, `[I, D]`, `[D, I]`. */
-export interface ExpertMatrices {
-  gate?: WeightMatrix
-  up: WeightMatrix
-  down: WeightMatrix
-}
-
-/** All matrices of a layer but the router, which is among the vectors. Values are already those of the layer's dtype. */
-export interface LayerMatrices {
-  /** One entry per real expert. */
-  experts: readonly ExpertMatrices[]
-  shared?: ExpertMatrices
-  /** `[latentSize, H]` */
-  latentDown?: WeightMatrix
-  /** `[H, latentSize]` */
-  latentUp?: WeightMatrix
-}
-
-const part = (all: Float32Array | undefined, index: number, length: number) =>
-  all?.subarray(index * length, (index + 1) * length)
-
-/** Puts vectors and matrices together as the weights that the reference checks and reads. */
-export function assembleWeights(
-  config: ResolvedMoeConfig,
-  dtype: DType,
-  vectors: VectorTensors,
-  matrices: LayerMatrices,
-): FloatWeights {
-  const { intermediateSize, hiddenSize } = config
-  const size = config.latentSize || hiddenSize
-  return {
-    dtype,
-    router: {
-      weight: vectors.routerWeight,
-      bias: vectors.routerBias,
-      selectionBias: vectors.selectionBias,
-      perExpertScale: vectors.perExpertScale,
-      inputScale: vectors.routerInputScale,
-      hashTable: vectors.hashTable,
-    },
-    experts: matrices.experts.map((expert, e) => ({
-      ...expert,
-      gateBias: part(vectors.gateBias, e, intermediateSize),
-      upBias: part(vectors.upBias, e, intermediateSize),
-      downBias: part(vectors.downBias, e, size),
-    })),
-    shared: matrices.shared && {
-      ...matrices.shared,
-      gateBias: vectors.sharedGateBias,
-      upBias: vectors.sharedUpBias,
-      downBias: vectors.sharedDownBias,
-    },
-    sharedGate: vectors.sharedGate,
-    sharedLogitBias: vectors.sharedLogitBias,
-    latentDown: matrices.latentDown,
-    latentUp: matrices.latentUp,
-    latentNorm: vectors.latentNorm,
-    outputBias: vectors.outputBias,
-  }
-}
 
 /** Every buffer that a layer holds, counted once however many views it has. */
 function bytesHeld(tensors: LayerTensors): number {
@@ -158,7 +94,7 @@ export class ReferenceLayerRuntime implements LayerRuntime {
     const { weights: held = 'auto', activations = 'exact' } = options
     const decoded = decodedWeights(config, weights)
     const exact = held === 'auto' ? decoded.arrays : new Set<unknown>()
-    const tensors = copyOf(layerTensors(config, decoded.weights), roundingOf(dtype, held), exact)
+    const tensors = roundedCopy(layerTensors(config, decoded.weights), dtype, held, exact)
     const own = { ...dtypeFormat(held === 'auto' || held === 'expand' ? dtype : 'f32'), stored: dtype }
     const ofCodes = dtypeFormat(held === 'expand' ? dtype : 'f32')
     const format = assembleFormats(config, decoded.codes, own, index => ({
@@ -216,73 +152,6 @@ export class ReferenceLayerRuntime implements LayerRuntime {
 
 function disposedError(): MoeError {
   return new MoeError('ERR_MOE_DISPOSED', 'The layer has been disposed')
-}
-
-/** What becomes of the values of a dense matrix in f32. */
-type Rounding = (values: Float32Array, cols: number) => void
-
-function roundingOf(dtype: DType, held: WeightsOption): Rounding {
-  if (held === 'stored' || (dtype === 'f32' && (held === 'auto' || held === 'expand'))) return asIs
-  if (held === 'int8' || held === 'int4') {
-    const bits = held === 'int8' ? 8 : 4
-    return (values, cols) => {
-      for (let row = 0; row < values.length; row += cols) roundThroughCodes(bits, values, row, cols)
-    }
-  }
-  const cell = allocateArray(dtype, 1)
-  return values => {
-    for (let i = 0; i < values.length; i++) {
-      writeElement(cell, 0, dtype, values[i]!)
-      values[i] = readElement(cell, 0, dtype)
-    }
-  }
-}
-
-const asIs: Rounding = () => {}
-
-/** Copies of all tensors; values of the matrices, but of router, shared gate and the arrays of `exact`, are rounded. */
-function copyOf(tensors: LayerTensors, round: Rounding, exact: ReadonlySet<unknown>): LayerTensors {
-  const rounded = (matrix: Matrix) => denseCopy(matrix, exact.has(matrix.data) ? asIs : round)
-  const { router, routing, experts, shared, sharedGate, latentDown, latentUp } = tensors
-  const vector = <Value extends ArrayLike<number> | null>(values: Value) =>
-    values && Float32Array.from(values)
-  const mlp = ({ gate, up, down, gateBias, upBias, downBias }: ExpertTensors): ExpertTensors => ({
-    gate: gate && rounded(gate),
-    up: rounded(up),
-    down: rounded(down),
-    gateBias: vector(gateBias),
-    upBias: vector(upBias),
-    downBias: vector(downBias),
-  })
-  return {
-    router: denseCopy(router, asIs),
-    routerBias: vector(tensors.routerBias),
-    routerInputScale: vector(tensors.routerInputScale),
-    routing: {
-      selectionBias: routing.selectionBias && allocate(Float32Array, routing.selectionBias),
-      perExpertScale: routing.perExpertScale && allocate(Float32Array, routing.perExpertScale),
-      hashTable: routing.hashTable && allocate(Int32Array, routing.hashTable),
-    },
-    experts: experts.map(mlp),
-    shared: shared && mlp(shared),
-    sharedGate: sharedGate && denseCopy(sharedGate, asIs),
-    sharedLogitBias: vector(tensors.sharedLogitBias),
-    latentDown: latentDown && rounded(latentDown),
-    latentUp: latentUp && rounded(latentUp),
-    latentNorm: vector(tensors.latentNorm),
-    outputBias: vector(tensors.outputBias),
-  }
-}
-
-/** A dense copy in f32, rounded. */
-function denseCopy(matrix: Matrix, round: Rounding): Matrix {
-  const { rows, cols, data, offset, rowStride, colStride } = matrix
-  const out = allocate(Float32Array, rows * cols)
-  for (let r = 0; r < rows; r++) {
-    for (let c = 0; c < cols; c++) out[r * cols + c] = data[offset + r * rowStride + c * colStride]!
-  }
-  round(out, cols)
-  return { rows, cols, data: out, offset: 0, rowStride: cols, colStride: 1 }
 }
 
 /** Rows of a request in and out; the output is rounded once. */
