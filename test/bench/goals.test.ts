@@ -1,23 +1,13 @@
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
-import os from 'node:os'
 import path from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { writeCheckpoint } from '../../bench/goals/checkpoint.js'
 import { type Collected, collect, readAll } from '../../bench/goals/collect.js'
-import * as goals from '../../bench/goals/goals.js'
-import { parseGoalsOptions } from '../../bench/goals/goals-options.js'
 import type { GoalsResults, LoadRow, ShareRow, SkewRow } from '../../bench/goals/goals-results.js'
 import { judge } from '../../bench/goals/judge.js'
-import { commandOf, runPart } from '../../bench/goals/parts.js'
 import { skewsOf } from '../../bench/goals/shares.js'
 import { caseName } from '../../bench/goals/verdict.js'
 import { verdictLines, verdictSummary, verdictTable } from '../../bench/goals/verdict-table.js'
-import { UsageError } from '../../bench/harness/command-line.js'
 import type { Row } from '../../bench/harness/results.js'
-import { parseOptions } from '../../bench/layer/layer-options.js'
-import { parsePeersOptions } from '../../bench/peers/peers-options.js'
 import type { ContextRow, PeerRow } from '../../bench/peers/peers-results.js'
-import { MoeLayer } from '../../lib/index.js'
 
 const ratio = (median: number) => ({ median, low: median, high: median })
 const watched = { foreignCores: 0, disturbed: false }
@@ -287,85 +277,6 @@ describe('the goals', () => {
   })
 })
 
-it('says in docs/goals.md what it judges by', () => {
-  const page = readFileSync(path.join(import.meta.dirname, '../../docs/goals.md'), 'utf8')
-  const rows = page.split('\n').flatMap(line => {
-    const [, what, goal] = line.split('|').map(cell => cell.trim())
-    return what && goal ? [{ what, goal }] : []
-  })
-  const goalOf = (what: string) => rows.find(row => row.what.startsWith(what))?.goal
-  const percent = (share: number | undefined) => `${Math.round(100 * share!)} %`
-  const share = (numTokens: number) => goals.SHARE_GOALS.find(goal => goal.numTokens === numTokens)!.share
-  const peers = (numTokens: number, group: string) =>
-    goals.PEER_GOALS.find(goal => goal.group === group && goal.numTokens.includes(numTokens))!.ratio
-  const engine = (numTokens: number, form: string, threads?: number) =>
-    goals.ENGINE_GOALS.find(
-      goal => goal.numTokens === numTokens && goal.form === form && goal.threads === threads,
-    )!
-  const figures: [string, string[]][] = [
-    ['share of the measured read bandwidth', [percent(share(1).f32), percent(share(8).bf16)]],
-    ['share of the roofline', [percent(share(64).f32), percent(share(64).bf16)]],
-    [
-      'share of the peak',
-      [`f32 at least ${percent(share(512).f32)}`, `bf16 at least ${percent(share(512).bf16)}`],
-    ],
-    ['time of onnxruntime-node', [`at least ${peers(1, 'f32')}`, `at least ${peers(8, 'f32')}`]],
-    [
-      'time of the best peer over ours, T=64',
-      [`bf16 at least ${peers(64, 'bf16')}`, `f32 at least ${peers(64, 'f32')}`],
-    ],
-    [
-      'time of the best peer over ours, T=512',
-      [`bf16 at least ${peers(512, 'bf16')}`, `f32 at least ${peers(512, 'f32')}`],
-    ],
-    ['share of the measured read bandwidth, codes', [percent(share(1).q4_0), percent(share(1).fp8)]],
-    [
-      'time of the best peer over ours, int4',
-      [1, 8, 64, 512].map(numTokens => `T=${numTokens} at least ${peers(numTokens, 'int4')}`),
-    ],
-    [
-      'time of our own bf16 over int4',
-      [`at least ${goals.OWN_GOALS.find(({ dtype }) => dtype === 'bf16')!.ratio}`],
-    ],
-    [
-      'time of our own f32 over int4',
-      [`at least ${goals.OWN_GOALS.find(({ dtype }) => dtype === 'f32')!.ratio}`],
-    ],
-    ['speed of codes', [`at least ${goals.MIN_AVX2_CODE_GBS} GB/s`]],
-    [
-      'time of the experts of node-llama-cpp over ours, q4_0, T=1',
-      [
-        ...[
-          `one thread at least ${engine(1, 'q4_0', 1).ratio}`,
-          `all cores at least ${engine(1, 'q4_0').ratio}`,
-        ],
-        `DeepSeek-V2-Lite ${engine(1, 'q4_0').except!['DeepSeek-V2-Lite']}`,
-      ],
-    ],
-    ['the same, q8_0', [`one thread at least ${engine(1, 'q8_0', 1).ratio}`]],
-    [
-      'the same, q4_0, T=8',
-      [8, 64, 512].map(numTokens => `T=${numTokens} at least ${engine(numTokens, 'q4_0').ratio}`),
-    ],
-    ['bytes that codes are held in', [`${goals.MAX_HELD.other}`, `${goals.MAX_HELD.kQuants}`]],
-    ['growth of the process at the peak of loading codes', [`${goals.MAX_CODES_LOAD_BYTES / 2 ** 20} MiB`]],
-    ['skewed over uniform', [`at most ${goals.MAX_SKEW}`]],
-    ['a call beside a busy loop', [`at most ${goals.MAX_CONTENTION}`]],
-    ['routing, dispatch and combine, T=1', [`under ${1000 * goals.MAX_AROUND_SINGLE_MS} µs`]],
-    [
-      `routing, dispatch and combine, from T=${goals.AROUND_TOKENS} on`,
-      [`under ${percent(goals.MAX_AROUND_SHARE)}`],
-    ],
-    ['`forwardSync`', [`under ${goals.MAX_SYNC_US} µs`]],
-    ['awaiting `forward`', [`under ${goals.MAX_ASYNC_US} µs`]],
-    ['growth of the process at the peak of loading, over', [`at most ${goals.MAX_LOAD_BYTES}`]],
-    ['speed of loading', [percent(goals.MIN_LOAD_SPEED)]],
-    ['time over T·k', [`at least ${goals.MIN_LINE_R2}`]],
-    ['time over the number of experts', [`at most E^${goals.MAX_EXPERT_POWER}`]],
-  ]
-  for (const [what, said] of figures) for (const figure of said) expect(goalOf(what), what).toContain(figure)
-})
-
 it('finds results that were recorded under the earlier name of the goals', () => {
   const recorded = path.join(import.meta.dirname, '../../bench/results')
   expect(collect(readAll(recorded)).shares.length).toBeGreaterThan(0)
@@ -390,101 +301,4 @@ it('sets a skewed load beside the uniform one of as many tokens', () => {
   expect(skewsOf(rows, ({ weightBytes }) => weightBytes)).toEqual([
     { load: 'zipf', numTokens: 8, ratio: { median: 1.5, low: 1.5, high: 1.5 }, least: 0.5 },
   ])
-})
-
-describe('the command line of the goals', () => {
-  it('takes shapes by part of a name', () => {
-    expect(parseGoalsOptions(['--filter', 'deepseek-v2,olmoe']).shapes).toEqual([
-      'DeepSeek-V2-Lite',
-      'OLMoE-1B-7B',
-    ])
-    expect(parseGoalsOptions([]).shapes).toHaveLength(4)
-    expect(parseGoalsOptions(['--quick']).shapes).toEqual(['small'])
-  })
-
-  it.each([
-    ['--filter', 'Mixtral'],
-    ['--only', 'speed'],
-    ['--rounds', '0'],
-    ['--from', 'a', '--out', 'b'],
-  ])('refuses %s %s', (...args) => {
-    expect(() => parseGoalsOptions(args)).toThrow(UsageError)
-  })
-
-  it.each([[[]], [['--quick']], [['--dtype', 'f32']], [['--dtype', 'f32,q4_0,fp8']]])(
-    'gives each benchmark words that it takes: %s',
-    args => {
-      const options = parseGoalsOptions(args)
-      for (const part of ['cells', 'sweep'] as const) {
-        expect(() => parseOptions(commandOf(part, options)!.args)).not.toThrow()
-      }
-      for (const part of ['peers', 'engine'] as const) {
-        const command = commandOf(part, options)
-        if (command) expect(() => parsePeersOptions(command.args)).not.toThrow()
-      }
-      for (const part of ['shares', 'load'] as const) {
-        expect(parseGoalsOptions(commandOf(part, options)!.args)).toMatchObject({
-          ...{ parts: [part], dtypes: options.dtypes, shapes: options.shapes, quick: options.quick },
-        })
-      }
-    },
-  )
-
-  it('measures codes in what knows them', () => {
-    const options = parseGoalsOptions(['--dtype', 'q4_0,fp8'])
-    for (const part of ['contention', 'cells', 'sweep'] as const) expect(commandOf(part, options)).toBeNull()
-    expect(parsePeersOptions(commandOf('peers', options)!.args).parts).toEqual(['int4'])
-    expect(parsePeersOptions(commandOf('engine', options)!.args)).toMatchObject({
-      ...{ parts: ['context'], forms: ['q4_0'], threads: [0, 1] },
-    })
-  })
-
-  it('has no peer for f16', () => {
-    const options = parseGoalsOptions(['--dtype', 'f16'])
-    expect(commandOf('peers', options)).toBeNull()
-    runPart('peers', options, '/nonexistent')
-  })
-})
-
-describe.each([
-  ['small shape', 0],
-  ['shape with shared experts', 2],
-])('a checkpoint of a %s', (which, numSharedExperts) => {
-  const shape = {
-    name: which,
-    config: {
-      ...{ hiddenSize: 64, intermediateSize: 32, numExperts: 4, topK: 2, scoringFunc: 'softmax' as const },
-      ...{ normTopkProb: false as const, numSharedExperts },
-    },
-  }
-  const perMatrix = 32 * 64
-
-  // Bytes of a matrix: ggml's own of a block of 32, and a byte for each weight and a scale of f32 for up to 128 rows and columns.
-  it.each([
-    ['bf16', 'bf16', 2 * perMatrix],
-    ['q4_0', 'q4_0', (18 * perMatrix) / 32],
-    ['q8_0', 'q8_0', (34 * perMatrix) / 32],
-    ['mxfp4', 'mxfp4', (17 * perMatrix) / 32],
-    ['q4_K', 'q5_0', (22 * perMatrix) / 32],
-    ['fp8', 'fp8 per tensor', perMatrix + 4],
-  ] as const)('in %s is one of %s', async (kind, stored, matrixBytes) => {
-    const directory = mkdtempSync(path.join(os.tmpdir(), 'goals-test-'))
-    try {
-      const { source, files, weightBytes } = await writeCheckpoint(shape, kind, directory)
-      // The shared experts are one MLP, twice as wide: as many weights, half as many scales of fp8.
-      const wide = kind === 'fp8' ? 3 * (2 * perMatrix + 4) : 6 * matrixBytes
-      const routed = 3 * 4 * matrixBytes
-      expect(weightBytes).toBe(4 * 4 * 64 + routed + (numSharedExperts === 0 ? 0 : wide))
-      expect(statSync(files[0]!).size).toBeGreaterThan(weightBytes)
-      const layer = await MoeLayer.load(source, { layer: 0, device: 'reference', weights: 'stored' })
-      expect(layer.config).toMatchObject({ hiddenSize: 64, numExperts: 4, topK: 2 })
-      expect(layer.weightFormat.up).toMatchObject({ stored })
-      const { output } = layer.forwardSync(new Float32Array(64).fill(1))
-      expect(output.every(Number.isFinite)).toBe(true)
-      expect(output.some(value => value !== 0)).toBe(true)
-      layer.dispose()
-    } finally {
-      rmSync(directory, { recursive: true, force: true })
-    }
-  })
 })

@@ -37,15 +37,17 @@ export interface GoldenCase {
   expected: GoldenResult
 }
 
+/** The case of this name. */
+export function goldenCase(name: string): GoldenCase {
+  const directory = path.join(CASES, name)
+  const expected = JSON.parse(readFileSync(path.join(directory, 'expected.json'), 'utf8')) as GoldenResult
+  return { name, directory, expected }
+}
+
 /** Every case, read at once: they are small. */
 export function goldenCases(): GoldenCase[] {
   if (!existsSync(CASES)) return []
   return readdirSync(CASES)
-    .map(name => ({ name, directory: path.join(CASES, name) }))
-    .filter(({ directory }) => existsSync(path.join(directory, 'expected.json')))
-    .map(({ name, directory }) => ({
-      name,
-      directory,
-      expected: JSON.parse(readFileSync(path.join(directory, 'expected.json'), 'utf8')) as GoldenResult,
-    }))
+    .filter(name => existsSync(path.join(CASES, name, 'expected.json')))
+    .map(goldenCase)
 }
