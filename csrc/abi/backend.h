@@ -14,8 +14,9 @@
  *  - A failure that leaves the device unusable is SE_DEVICE_LOST; from then on every call on the
  * device returns it at once, with the first cause.
  *  - Expert weights come as per-expert pointer tables, never as a base address plus a stride. A
- * NULL entry is an expert that is not here (expert parallelism, offload): its slots are skipped and
- * their rows left out of the sum.
+ * NULL entry is an expert that is not here. Its slots are skipped and their rows left out of the
+ * sum, unless the layer is a cached one (SeLayerOptions.cached): there a call that needs an absent
+ * expert is SE_INTERNAL.
  *  - Every reduction has a fixed order: the same input gives the same bits, whatever the number of
  * threads, and a row alone gives the bits that it gives inside any batch.
  */
@@ -33,7 +34,7 @@ extern "C" {
 
 /* Raised on any change of a struct or a meaning in this file; the addon refuses a library with
  * another number. */
-#define SE_BACKEND_ABI_VERSION 11u
+#define SE_BACKEND_ABI_VERSION 12u
 
 typedef enum SeCode {
   SE_OK = 0,
@@ -340,7 +341,37 @@ typedef struct SeLayerOptions {
    * stores them, before they meet expert matrices in formats that encodes_activations names. Others,
    * router and latent projections read them as they are. */
   int32_t int8_activations;
+  /* Experts come and go by layer_set_experts, and are computed by a run in several steps. One that a
+   * call needs must be here when it is computed: an absent one is an error, never a smaller sum. */
+  int32_t cached;
 } SeLayerOptions;
+
+/* Where the matrices of one expert lie; gate is NULL where the family has none. All NULL: the expert
+ * is not here. */
+typedef struct SeExpertMatrices {
+  const void* gate;
+  const void* up;
+  const void* down;
+} SeExpertMatrices;
+
+/* A forward in steps, so that a caller can bring experts while others are computed:
+ *
+ *   forward_begin    checks the call and routes all tokens
+ *   forward_wave     begins the next wave of tokens, and says which experts it needs
+ *   forward_experts  computes the slots of some of them, in any order and any number of steps
+ *   forward_finish   sums the slots of each token; then the next wave
+ *   forward_end      forgets the run, whatever has become of it
+ *
+ * It gives the bits of `forward`, however the experts are cut into steps. */
+typedef struct SeForwardRun SeForwardRun;
+
+typedef struct SeForwardWave {
+  int64_t first_token;
+  int64_t num_tokens; /* 0: every token has been computed */
+  /* Host, [experts + 1], until the next call for the run: expert e has expert_offsets[e + 1] -
+   * expert_offsets[e] slots of the wave. Rows that are not finite have none. */
+  const int32_t* expert_offsets;
+} SeForwardWave;
 
 /* What a forward runs, one line per stage. */
 typedef struct SeForwardDescription {
@@ -435,6 +466,33 @@ typedef struct SeBackend {
    * that is less, SE_WORKSPACE_TOO_SMALL comes before anything else happens. */
   int32_t (*forward)(SeLayer* layer, const SeForwardArgs* args, void* workspace,
                      uint64_t workspace_bytes, SeStatus* status);
+
+  /* Cached layers only, and between the calls of a run too: where the matrices of experts[i] lie from
+   * now on. They hold what matrix_write wrote. NULL in place of the function: the backend has no
+   * cached layers, and layer_open refuses them. */
+  int32_t (*layer_set_experts)(SeLayer* layer, const int32_t* experts, int64_t num_experts,
+                               const SeExpertMatrices* matrices, SeStatus* status);
+
+  /* A run, of any layer; one at a time on a device, and no forward meanwhile. NULL, all of them: the
+   * backend has none. args, its arrays and the workspace are as for forward, and stay until
+   * forward_end. ids, weights and flags are written when forward_begin returns, flags of overflowed
+   * sums by forward_finish. On failure *run is NULL. */
+  int32_t (*forward_begin)(SeLayer* layer, const SeForwardArgs* args, void* workspace,
+                           uint64_t workspace_bytes, SeForwardRun** run, SeStatus* status);
+  int32_t (*forward_wave)(SeForwardRun* run, SeForwardWave* wave, SeStatus* status);
+  /* Each expert at most once in a wave. NULL: all that the wave still needs. An expert with slots
+   * that is absent is SE_INTERNAL, and nothing is computed then. */
+  int32_t (*forward_experts)(SeForwardRun* run, const int32_t* experts, int64_t num_experts,
+                             SeStatus* status);
+  /* The wave's slot rows: device memory, [num_tokens * top_k, width of the experts' output] f32, what
+   * forward_finish sums. The rows of the slots of `experts` are the caller's to write from here on,
+   * in place of forward_experts; none may be named. */
+  int32_t (*forward_slot_rows)(SeForwardRun* run, const int32_t* experts, int64_t num_experts,
+                               SeTensor* rows, SeStatus* status);
+  /* SE_INTERNAL where the rows of an expert with slots have been neither computed nor given to the
+   * caller. */
+  int32_t (*forward_finish)(SeForwardRun* run, SeStatus* status);
+  void (*forward_end)(SeForwardRun* run);
 
   void (*device_counters)(SeDevice* device, SeDeviceCounters* counters);
   /* At any time, on any thread, until layer_close. NULL: the backend does not measure it. */

@@ -15,6 +15,7 @@
 #include "cpu/device.h"
 #include "cpu/forward.h"
 #include "cpu/forward_plan.h"
+#include "cpu/forward_run.h"
 #include "cpu/isa/choose_isa.h"
 #include "cpu/layouts/matrix_panels.h"
 #include "cpu/ops/code_rows.h"
@@ -204,6 +205,13 @@ bool is_held(int32_t dtype, const SeMatrixFormat& format) {
   return cpu::holds_format(dtype, format, false);
 }
 
+// A table of the layer's own, with what was there.
+void take_table(int64_t num_experts, SeMatrixTable* table, std::vector<const void*>* entries) {
+  if (table->data == nullptr) return;
+  entries->assign(table->data, table->data + num_experts);
+  table->data = entries->data();
+}
+
 int32_t layer_open(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions* options,
                    SeLayer** opened, SeStatus* status) {
   return guarded(status, [&]() -> Status {
@@ -217,6 +225,12 @@ int32_t layer_open(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptio
     made->layer = *layer;
     if (options != nullptr) made->options = *options;
     made->router_bf16 = cpu::bf16_router(*layer);
+    if (made->options.cached) {
+      SeExperts& experts = made->layer.experts;
+      take_table(experts.num_experts, &experts.gate, &made->tables.gate);
+      take_table(experts.num_experts, &experts.up, &made->tables.up);
+      take_table(experts.num_experts, &experts.down, &made->tables.down);
+    }
     *opened = made.release();
     return Status::ok();
   });
@@ -224,13 +238,74 @@ int32_t layer_open(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptio
 
 void layer_close(SeLayer* layer) { delete layer; }
 
+int32_t layer_set_experts(SeLayer* layer, const int32_t* experts, int64_t num_experts,
+                          const SeExpertMatrices* matrices, SeStatus* status) {
+  return guarded(status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(check_expert_matrices(layer->layer.experts, layer->options, experts,
+                                             num_experts, matrices));
+    const std::lock_guard<std::mutex> lock(layer->device->mutex);
+    for (int64_t i = 0; i < num_experts; ++i) {
+      const auto e = static_cast<size_t>(experts[i]);
+      if (!layer->tables.gate.empty()) layer->tables.gate[e] = matrices[i].gate;
+      layer->tables.up[e] = matrices[i].up;
+      layer->tables.down[e] = matrices[i].down;
+    }
+    return Status::ok();
+  });
+}
+
+Status check_call(const SeMoeLayer& layer, const SeForwardArgs& args) {
+  SE_RETURN_IF_ERROR(check_forward(layer, args));
+  SE_RETURN_IF_ERROR(check_select_arrays(layer.routing, args.select, args.replay != 0));
+  return validate_forward(args);
+}
+
+int32_t forward_begin(SeLayer* layer, const SeForwardArgs* args, void* workspace,
+                      uint64_t workspace_bytes, SeForwardRun** run, SeStatus* status) {
+  *run = nullptr;
+  return guarded(status, [&]() -> Status {
+    SE_RETURN_IF_ERROR(check_call(layer->layer, *args));
+    const std::lock_guard<std::mutex> lock(layer->device->mutex);
+    auto made = std::make_unique<SeForwardRun>(layer, *args, static_cast<char*>(workspace));
+    SE_RETURN_IF_ERROR(made->begin(workspace_bytes));
+    *run = made.release();
+    return Status::ok();
+  });
+}
+
+int32_t forward_wave(SeForwardRun* run, SeForwardWave* wave, SeStatus* status) {
+  return guarded(status, [&]() -> Status {
+    const std::lock_guard<std::mutex> lock(run->device()->mutex);
+    return run->next_wave(wave);
+  });
+}
+
+int32_t forward_experts(SeForwardRun* run, const int32_t* experts, int64_t num_experts,
+                        SeStatus* status) {
+  return guarded(status, [&]() -> Status {
+    const std::lock_guard<std::mutex> lock(run->device()->mutex);
+    return run->run_experts(experts, num_experts);
+  });
+}
+
+int32_t forward_slot_rows(SeForwardRun* run, const int32_t* experts, int64_t num_experts,
+                          SeTensor* rows, SeStatus* status) {
+  return guarded(status, [&] { return run->slot_rows(experts, num_experts, rows); });
+}
+
+int32_t forward_finish(SeForwardRun* run, SeStatus* status) {
+  return guarded(status, [&]() -> Status {
+    const std::lock_guard<std::mutex> lock(run->device()->mutex);
+    return run->finish();
+  });
+}
+
+void forward_end(SeForwardRun* run) { delete run; }
+
 int32_t forward(SeLayer* layer, const SeForwardArgs* args, void* workspace,
                 uint64_t workspace_bytes, SeStatus* status) {
   return guarded(status, [&]() -> Status {
-    const SeRouting& routing = layer->layer.routing;
-    SE_RETURN_IF_ERROR(check_forward(layer->layer, *args));
-    SE_RETURN_IF_ERROR(check_select_arrays(routing, args->select, args->replay != 0));
-    SE_RETURN_IF_ERROR(validate_forward(*args));
+    SE_RETURN_IF_ERROR(check_call(layer->layer, *args));
     std::lock_guard<std::mutex> lock(layer->device->mutex);
     return cpu::forward(RunContext(layer->device, args->num_threads, args->cancel), layer, *args,
                         static_cast<char*>(workspace), workspace_bytes);
@@ -291,6 +366,13 @@ const SeBackend* cpu_backend() {
       nullptr,  // stage_forward: the arrays are used where they are
       nullptr,
       forward,
+      layer_set_experts,
+      forward_begin,
+      forward_wave,
+      forward_experts,
+      forward_slot_rows,
+      forward_finish,
+      forward_end,
       device_counters,
       layer_phases,
   };

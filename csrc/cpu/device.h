@@ -34,6 +34,11 @@ struct SeLayer {
   // bytes, and the same bits once widened. Else empty.
   std::vector<uint16_t> router_bf16 = {};
   sparse_experts::cpu::PhaseTimes phases = {};
+  // A cached layer's tables: `layer` points to them, and layer_set_experts writes them.
+  struct Tables {
+    std::vector<const void*> gate, up, down;
+  };
+  Tables tables = {};
 };
 
 namespace sparse_experts::cpu {

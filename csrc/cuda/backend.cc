@@ -185,6 +185,8 @@ int32_t layer_open(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptio
   return guarded_on(device, status, [&]() -> Status {
     if (options != nullptr && options->int8_activations != 0)
       return Status::invalid("layer: there is no matmul of int8 activations here");
+    if (options != nullptr && options->cached != 0)
+      return Status::invalid("layer: experts do not come and go here");
     auto made = std::make_unique<SeLayer>(*device, *layer,
                                           options != nullptr ? *options : SeLayerOptions{});
     SE_RETURN_IF_ERROR(made->open());
@@ -273,6 +275,13 @@ extern "C" __attribute__((visibility("default"))) const SeBackend* se_backend_en
       stage_forward,
       unstage_forward,
       forward,
+      nullptr,  // layer_set_experts: there are no cached layers
+      nullptr,  // runs: a forward is one sequence of launches
+      nullptr,
+      nullptr,
+      nullptr,
+      nullptr,
+      nullptr,
       device_counters,
       nullptr,  // layer_phases: a replayed graph has no clock inside
   };

@@ -127,4 +127,19 @@ Status check_layer_contents(const SeMoeLayer& layer) {
   return Status::ok();
 }
 
+Status check_expert_matrices(const SeExperts& all, const SeLayerOptions& options,
+                             const int32_t* experts, int64_t num_experts,
+                             const SeExpertMatrices* matrices) {
+  SE_CHECK_ARGUMENT(options.cached != 0, "experts come and go only in a cached layer");
+  for (int64_t i = 0; i < num_experts; ++i) {
+    SE_CHECK_ARGUMENT(experts[i] >= 0 && experts[i] < all.num_experts,
+                      "there is no expert " + std::to_string(experts[i]));
+    const bool is_here = matrices[i].up != nullptr;
+    SE_CHECK_ARGUMENT((matrices[i].down != nullptr) == is_here &&
+                          (!all.activation.gated || (matrices[i].gate != nullptr) == is_here),
+                      "expert " + std::to_string(experts[i]) + " has some of its matrices only");
+  }
+  return Status::ok();
+}
+
 }  // namespace sparse_experts

@@ -31,6 +31,11 @@ Status check_layer(const SeMoeLayer& layer, HoldsFormat holds);
 // Matrices that must be there: latent projections, shared experts.
 Status check_layer_contents(const SeMoeLayer& layer);
 Status validate_layer(const SeMoeLayer& layer);
+// Of layer_set_experts: the layer is a cached one, each id an expert, and an expert is here with all of
+// its matrices or with none.
+Status check_expert_matrices(const SeExperts& all, const SeLayerOptions& options,
+                             const int32_t* experts, int64_t num_experts,
+                             const SeExpertMatrices* matrices);
 
 // The layer has passed check_layer when it was opened.
 Status check_forward(const SeMoeLayer& layer, const SeForwardArgs& args);

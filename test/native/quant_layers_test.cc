@@ -39,7 +39,7 @@ void quantise(LayerFixture* fixture, size_t kind) {
     fixture->quantise(table, experts.num_experts, formats_of(kind, table->cols));
 }
 
-constexpr SeLayerOptions kInt8 = {0, 1};
+constexpr SeLayerOptions kInt8 = {0, 1, 0};
 
 ForwardResult forward_of(const LayerFixture& fixture, const std::vector<char>& hidden,
                          int32_t num_threads = 0, const SeLayerOptions& options = kDefaultOptions) {

@@ -42,7 +42,7 @@ void sum_slots(const CombineWave& wave, int64_t row, int64_t col, int64_t n, flo
       float wide[kColumns];
       kernels.widen(wide, x, hidden.dtype, n);
       kernels.axpy(sum, wide, weight, n);
-    } else if (is_present(experts, expert)) {
+    } else if (wave.counts_absent || is_present(experts, expert)) {
       const float* y = wave.expert_output + (row * top_k + k) * wave.width + col;
       kernels.axpy(sum, y, layer.weight_on_input ? 1.0f : weight, n);
     }

@@ -16,7 +16,8 @@ struct CombineWave {
   const SeForwardArgs& args;
   int64_t first_token;
   int64_t num_tokens;
-  int64_t width;  // columns of expert_output
+  int64_t width;               // columns of expert_output
+  bool counts_absent = false;  // every slot's row is there, whether its expert still is or not
   const float* expert_output =
       nullptr;  // [num_tokens * top_k, width], row = slot; rows of absent experts are never read
   const float* shared_output = nullptr;  // [num_tokens, hidden_size] or NULL
