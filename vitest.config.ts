@@ -23,6 +23,7 @@ const ALONE = [
   ...(mayHaveCard ? ['batches', 'failures', 'graphs', 'memory', 'tensors', 'workers'].map(device) : []),
   'test/cli/progress.test.ts',
   'test/tiny/energy.test.ts',
+  'test/unit/many-layers.test.ts',
   'test/unit/native-tensors.test.ts',
 ]
 

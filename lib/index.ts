@@ -1,13 +1,18 @@
 /** sparse-experts: sparse mixture-of-experts execution for Node.js. */
 
+export { type Checkpoint, openCheckpoint } from './api/checkpoint.js'
 export type { HiddenStates } from './api/float-input.js'
 export type { ForwardOptions, RecordedRouting } from './api/forward-arguments.js'
 export { type ForwardPlan, plan, type StagePlan } from './api/forward-plan.js'
 export type { ForwardResult } from './api/forward-result.js'
-export type { LayerOptions, LoadOptions, LoadProgress } from './api/layer-options.js'
+export type { LayerOptions, LoadOptions } from './api/layer-options.js'
 export type { LayerStats } from './api/layer-stats.js'
 export { metrics } from './api/metrics.js'
+export type { LayerSelection, ModelOptions } from './api/model-options.js'
+export type { MemoryPlan, ModelLayerPlan, ModelPlan } from './api/model-plan.js'
+export type { ModelStats } from './api/model-stats.js'
 export { type ForwardEvent, type LayerHealth, MoeLayer } from './api/moe-layer.js'
+export { MoeModel } from './api/moe-model.js'
 export { dequantize, quantize } from './api/quantize.js'
 export * as stages from './api/stages.js'
 export {
@@ -62,8 +67,10 @@ export type {
   StridedMatrix,
   WeightMatrix,
 } from './block/weights.js'
+export type { CheckpointLayer, OpenOptions } from './checkpoint/plan/opened-model.js'
 export type { PhaseSeconds } from './devices/contract.js'
 export { type DeviceInfo, type DeviceOption, devices } from './devices/device.js'
+export type { LoadProgress } from './devices/load.js'
 export { type Logger, type LogLevel, setLogger } from './devices/log.js'
 export { doctor } from './doctor/doctor.js'
 export type { DoctorCheck, DoctorReport } from './doctor/report.js'

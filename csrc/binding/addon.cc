@@ -6,7 +6,9 @@
 #include "binding/cache_policy.h"
 #include "binding/environment.h"
 #include "binding/layer_arguments.h"
+#include "binding/load_call.h"
 #include "binding/matrix_formats.h"
+#include "binding/measure_layer.h"
 #include "binding/moe_layer_wrap.h"
 #include "binding/native_buffer.h"
 #include "binding/stages.h"
@@ -170,6 +172,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("counters", Napi::Function::New<counters>(env, "counters"));
   exports.Set("allocate", Napi::Function::New<allocate>(env, "allocate"));
   exports.Set("createLayer", Napi::Function::New<create_layer>(env, "createLayer"));
+  exports.Set("measureLayer", Napi::Function::New<measure_layer>(env, "measureLayer"));
+  exports.Set("loadLayers", Napi::Function::New<load_layers>(env, "loadLayers"));
   exports.Set("workspaceBytes", Napi::Function::New<workspace_bytes>(env, "workspaceBytes"));
   exports.Set("describeForward", Napi::Function::New<describe_forward>(env, "describeForward"));
   define_cache_policy(env, exports);

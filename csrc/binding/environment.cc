@@ -97,7 +97,7 @@ void Environment::remove(uint64_t id) {
 
 void Environment::layer_disposed(const LayerState* layer) {
   for (const auto& [id, call] : calls_) {
-    if (call->layer() == layer) call->layer_disposed();
+    if (call->uses(layer)) call->layer_disposed();
   }
 }
 

@@ -35,7 +35,7 @@ class PendingCall {
   PendingCall(const PendingCall&) = delete;
   PendingCall& operator=(const PendingCall&) = delete;
 
-  virtual const LayerState* layer() const = 0;
+  virtual bool uses(const LayerState* layer) const = 0;
   virtual void deliver_progress() {}
   // The work has ended: hand over results. The failure goes to `done`.
   virtual Failure complete() = 0;
@@ -43,7 +43,7 @@ class PendingCall {
   virtual std::vector<double> figures() const { return {}; }
   // The environment ends: returns when no thread uses the call's memory.
   virtual void stop() = 0;
-  // The layer is disposed: what has no use any more ends soon.
+  // A layer that it uses is disposed: what has no use any more ends soon.
   virtual void layer_disposed() {}
 
   uint64_t id = 0;

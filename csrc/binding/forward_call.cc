@@ -205,7 +205,7 @@ Napi::Value MoeLayerWrap::cancel(const Napi::CallbackInfo& info) {
     Environment& environment = Environment::of(info.Env());
     auto* call = dynamic_cast<ForwardCall*>(environment.find(static_cast<uint64_t>(id)));
     const auto own = layer_ ? layer_ : released_.lock();
-    if (call == nullptr || call->layer() != own.get()) {
+    if (call == nullptr || !call->uses(own.get())) {
       return Napi::String::New(info.Env(), "done");
     }
     switch (own->executor().cancel(call->task())) {

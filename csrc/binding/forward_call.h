@@ -78,7 +78,7 @@ class ForwardCall final : public PendingCall {
               std::shared_ptr<ForwardTask> task);
   ~ForwardCall() override;
 
-  const LayerState* layer() const override { return task_->layer().get(); }
+  bool uses(const LayerState* layer) const override { return task_->layer().get() == layer; }
   const ForwardTask& task() const { return *task_; }
   Failure complete() override;
   // Milliseconds that it waited and ran, rows of its turn, and whether it was the turn's first call.

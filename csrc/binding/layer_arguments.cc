@@ -150,7 +150,7 @@ LayerDescription parse_layer_description(const Napi::Value& value) {
       parse_layer_config(object_argument(object.Get("config"), "config"), dtype);
   layer.device = text_argument(object.Get("device"), "device");
   layer.gate_up_interleaved = boolean_property(object, "gateUpInterleaved");
-  layer.num_threads = static_cast<int32_t>(integer_property(object, "threads", 0, 4096));
+  layer.num_threads = static_cast<int32_t>(integer_property(object, "threads", 0, kMaxThreads));
   layer.options = parse_layer_options(object);
   layer.max_joint_rows = integer_property(object, "maxJointTokens", 0, kMaxCount);
   take_held_formats(object, &layer);

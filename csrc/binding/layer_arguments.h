@@ -7,6 +7,9 @@
 
 namespace sparse_experts::binding {
 
+// Participants in a forward that a layer may be given.
+constexpr int64_t kMaxThreads = 4096;
+
 // Reads a NativeLayerDescription: kinds of values, sizes that are counted with, lengths of arrays.
 // What a block may be is the backend's to check, and lib's to say. The views stay valid until JavaScript runs again.
 LayerDescription parse_layer_description(const Napi::Value& value);

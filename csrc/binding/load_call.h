@@ -1,4 +1,4 @@
-// The JavaScript side of a load, and the method of a layer that starts one.
+// The JavaScript side of a load of one layer or of several.
 #pragma once
 
 #include <memory>
@@ -15,7 +15,7 @@ class LoadCall final : public PendingCall {
            std::unique_ptr<LoadTask> task);
   ~LoadCall() override;
 
-  const LayerState* layer() const override { return task_->layer().get(); }
+  bool uses(const LayerState* layer) const override;
   LoadTask& task() { return *task_; }
   void deliver_progress() override;
   Failure complete() override;
@@ -27,5 +27,8 @@ class LoadCall final : public PendingCall {
   napi_ref progress_ = nullptr;
   bool completed_ = false;
 };
+
+// (layers, progress, done), as in lib/devices/native/binding-contract.ts.
+Napi::Value load_layers(const Napi::CallbackInfo& info);
 
 }  // namespace sparse_experts::binding

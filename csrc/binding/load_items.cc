@@ -25,9 +25,6 @@ LoadSegment parse_segment(const Napi::Object& item, const char* name, size_t num
   return segment;
 }
 
-// Of a span only what headers tell: its type and length.
-Span without_data(const LoadSegment& segment) { return {nullptr, segment.bytes, segment.type}; }
-
 // What an item says of itself, and its sizes.
 struct ParsedItem {
   LoadItem item;
@@ -54,12 +51,7 @@ ParsedItem parse_item(const Napi::Object& object, size_t num_files) {
   item.column_scale = parse_segment(object, "columnScale", num_files);
   const Napi::Value uneven = object.Get("unevenGroups");
   if (!is_absent(uneven)) parsed.has_uneven_groups = boolean_argument(uneven, "unevenGroups");
-  item.encoding.data = without_data(item.data);
-  item.encoding.scale = without_data(item.scale);
-  item.encoding.zero_point = without_data(item.zero_point);
-  item.encoding.group_index = without_data(item.group_index);
-  item.encoding.global_scale = without_data(item.global_scale);
-  item.encoding.column_scale = without_data(item.column_scale);
+  item.set_spans();
   return parsed;
 }
 

@@ -17,13 +17,18 @@ namespace {
 
 constexpr napi_type_tag kLayerTag = {0x5e3c1d8f2b7a4096, 0x9d41f6a80c52e37b};
 
+bool is_native_layer(const Napi::Value& object) {
+  bool is_layer = false;
+  return napi_check_object_type_tag(object.Env(), object, &kLayerTag, &is_layer) == napi_ok &&
+         is_layer;
+}
+
 }  // namespace
 
 Napi::Function MoeLayerWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeLayer",
                      {InstanceMethod<&MoeLayerWrap::set_matrix>("setMatrix"),
                       InstanceMethod<&MoeLayerWrap::set_encoded>("setEncoded"),
-                      InstanceMethod<&MoeLayerWrap::load>("load"),
                       InstanceMethod<&MoeLayerWrap::forward>("forward"),
                       InstanceMethod<&MoeLayerWrap::cancel>("cancel"),
                       InstanceMethod<&MoeLayerWrap::forward_sync>("forwardSync"),
@@ -85,12 +90,17 @@ void MoeLayerWrap::release(Napi::BasicEnv env) {
   layer_.reset();
 }
 
+std::shared_ptr<LayerState> MoeLayerWrap::layer_of(const Napi::Value& value) {
+  const Napi::Object object = object_argument(value, "layer");
+  if (!is_native_layer(object)) fail_argument("Expected a NativeLayer");
+  const auto layer = Unwrap(object)->layer_;
+  if (!layer) fail(ErrorCode::kDisposed, "the layer is disposed");
+  return layer;
+}
+
 void MoeLayerWrap::check_receiver(const Napi::CallbackInfo& info) const {
-  bool is_layer = false;
-  if (napi_check_object_type_tag(info.Env(), info.This(), &kLayerTag, &is_layer) != napi_ok ||
-      !is_layer) {
+  if (!is_native_layer(info.This()))
     fail_argument("A method of NativeLayer was called on another object");
-  }
 }
 
 std::shared_ptr<LayerState> MoeLayerWrap::live(const Napi::CallbackInfo& info) const {

@@ -20,6 +20,9 @@ class MoeLayerWrap final : public Napi::ObjectWrap<MoeLayerWrap> {
   // A new object around `layer`.
   static Napi::Value create(Napi::Env env, std::shared_ptr<LayerState> layer);
 
+  // The layer of a NativeLayer, or DISPOSED. Refuses any other value.
+  static std::shared_ptr<LayerState> layer_of(const Napi::Value& value);
+
   explicit MoeLayerWrap(const Napi::CallbackInfo& info);
   // Runs inside the garbage collector. Tasks hold the layer themselves, so nothing is waited for.
   void Finalize(Napi::BasicEnv env) override;
@@ -35,7 +38,6 @@ class MoeLayerWrap final : public Napi::ObjectWrap<MoeLayerWrap> {
 
   Napi::Value set_matrix(const Napi::CallbackInfo& info);
   Napi::Value set_encoded(const Napi::CallbackInfo& info);
-  Napi::Value load(const Napi::CallbackInfo& info);  // load_call.cc
   // forward_call.cc
   Napi::Value forward(const Napi::CallbackInfo& info);
   Napi::Value cancel(const Napi::CallbackInfo& info);

@@ -40,6 +40,14 @@ std::shared_ptr<LayerState> LayerState::create(const LayerDescription& descripti
   return layer;
 }
 
+uint64_t LayerState::planned_bytes(const LayerDescription& description,
+                                   std::shared_ptr<DeviceExecutor> executor) {
+  LayerState layer(description, std::move(executor));
+  layer.take_formats(description);
+  layer.plan(description);
+  return layer.arena_bytes_;
+}
+
 LayerState::LayerState(const LayerDescription& description,
                        std::shared_ptr<DeviceExecutor> executor)
     : executor_(std::move(executor)),
@@ -196,6 +204,16 @@ bool LayerState::stage(SeForwardArgs* args) {
 }
 
 void LayerState::unstage() { executor_->backend().unstage_forward(opened_); }
+
+void LayerState::reserve_workspace(int64_t num_tokens) {
+  const uint64_t bytes = executor_->backend().forward_workspace_bytes(executor_->device(), &layer_,
+                                                                      &options_, num_tokens);
+  executor_->run_exclusive([&] {
+    void* workspace = nullptr;
+    uint64_t held_bytes = 0;
+    throw_if_failed(executor_->reserve_workspace(bytes, &workspace, &held_bytes));
+  });
+}
 
 void LayerState::forward(const SeForwardArgs& args) {
   zero_unwritten();

@@ -21,6 +21,9 @@ class LayerState {
   // touched before.
   static std::shared_ptr<LayerState> create(const LayerDescription& description,
                                             std::shared_ptr<DeviceExecutor> executor);
+  // What bytes() of such a layer would be. Of the vectors only lengths are read.
+  static uint64_t planned_bytes(const LayerDescription& description,
+                                std::shared_ptr<DeviceExecutor> executor);
   ~LayerState();
   LayerState(const LayerState&) = delete;
   LayerState& operator=(const LayerState&) = delete;
@@ -46,6 +49,9 @@ class LayerState {
   // until unstage(), which every success needs. False: they stay as they are. Any thread.
   bool stage(SeForwardArgs* args);
   void unstage();
+  // The device's workspace is enough for a forward of so many rows, from now until the last layer of
+  // the device goes. Waits for the forward that runs: not on a thread that somebody waits for.
+  void reserve_workspace(int64_t num_tokens);
   // Runs one forward and returns when its results are in place. Throws FailureException. Only while
   // running on the device.
   void forward(const SeForwardArgs& args);

@@ -1,6 +1,9 @@
 #include "engine/loader.h"
 
 #include <algorithm>
+#include <array>
+#include <map>
+#include <utility>
 
 #include "core/matrix_format.h"
 #include "core/numeric.h"
@@ -22,12 +25,83 @@ constexpr size_t kMaxReaders = 4;
   fail(ErrorCode::kIo, "cannot read " + path + ": " + what);
 }
 
+// A LoadItem, const or not, and its segments.
+template <typename Item>
+auto segments_of(Item& item) {
+  return std::array{&item.data,        &item.scale,        &item.zero_point,
+                    &item.group_index, &item.global_scale, &item.column_scale};
+}
+
+// Whether a slot holds the very floats that the file does.
+bool is_held_as_stored(const MatrixSlot& slot, const EncodedMatrix& encoding) {
+  const bool has_only_data = encoding.scale.bytes == 0 && encoding.global_scale.bytes == 0 &&
+                             encoding.column_scale.bytes == 0;
+  return has_only_data && is_float_format(*slot.format) &&
+         is_plain(encoding, element_dtype(*slot.format));
+}
+
+uint64_t plain_scratch_bytes(const DeviceExecutor& executor, const MatrixSlot& slot) {
+  const int64_t row_bytes = source_row_bytes(slot);
+  return static_cast<uint64_t>(std::min(chunk_rows(executor, slot, row_bytes), slot.rows) *
+                               row_bytes);
+}
+
 }  // namespace
 
-LoadTask::LoadTask(std::shared_ptr<LayerState> layer, std::vector<std::string> files,
-                   std::vector<LoadItem> items)
-    : layer_(std::move(layer)), items_(std::move(items)) {
-  for (std::string& path : files) files_.push_back({std::move(path), {}});
+uint64_t load_scratch_bytes(const DeviceExecutor& executor, const MatrixSlot& slot,
+                            const EncodedMatrix& encoding) {
+  if (is_held_as_stored(slot, encoding)) return plain_scratch_bytes(executor, slot);
+  uint64_t bytes = stored_scratch_bytes(executor, slot);
+  for (const Span* part : {&encoding.data, &encoding.scale, &encoding.zero_point,
+                           &encoding.group_index, &encoding.global_scale, &encoding.column_scale})
+    bytes += round_up(part->bytes, kScratchAlignment);
+  return bytes;
+}
+
+size_t num_load_threads(const DeviceExecutor& executor, int32_t num_threads) {
+  // Copies to a device take turns anyhow.
+  if (!executor.has_host_memory()) return 1;
+  const size_t most = std::min<size_t>(kMaxReaders, std::thread::hardware_concurrency());
+  const size_t wanted = num_threads > 0 ? std::min(most, static_cast<size_t>(num_threads)) : most;
+  return std::max<size_t>(1, wanted);
+}
+
+void LoadItem::set_spans() {
+  const auto set = [](Span* span, const LoadSegment& segment) {
+    *span = {nullptr, segment.bytes, segment.type};
+  };
+  set(&encoding.data, data);
+  set(&encoding.scale, scale);
+  set(&encoding.zero_point, zero_point);
+  set(&encoding.group_index, group_index);
+  set(&encoding.global_scale, global_scale);
+  set(&encoding.column_scale, column_scale);
+}
+
+LoadTask::LoadTask(std::vector<LayerLoad> layers) : layers_(std::move(layers)) {
+  std::map<std::string, size_t> known;
+  for (size_t index = 0; index < layers_.size(); ++index) {
+    LayerLoad& load = layers_[index];
+    std::vector<size_t> file_of;
+    for (std::string& path : load.files) {
+      const auto [entry, is_new] = known.emplace(std::move(path), files_.size());
+      if (is_new) files_.push_back({entry->first, {}});
+      file_of.push_back(entry->second);
+    }
+    for (LoadItem& item : load.items) {
+      item.layer = index;
+      item.set_spans();
+      for (LoadSegment* segment : segments_of(item)) {
+        if (segment->bytes > 0) segment->file = file_of.at(segment->file);
+      }
+      items_.push_back(std::move(item));
+    }
+    load.files.clear();
+    load.items.clear();
+  }
+  std::stable_sort(items_.begin(), items_.end(), [](const LoadItem& a, const LoadItem& b) {
+    return std::pair(a.data.file, a.data.offset) < std::pair(b.data.file, b.data.offset);
+  });
 }
 
 LoadTask::~LoadTask() {
@@ -51,17 +125,35 @@ void LoadTask::join() {
   if (thread_.joinable()) thread_.join();
 }
 
-void LoadTask::run() {
-  size_t num_threads = 1;
-  // Copies to a device take turns anyhow.
-  if (layer_->executor().has_host_memory()) {
-    num_threads = std::min<size_t>(kMaxReaders, std::thread::hardware_concurrency());
-    if (layer_->num_threads() > 0)
-      num_threads = std::min<size_t>(num_threads, static_cast<size_t>(layer_->num_threads()));
+size_t LoadTask::num_threads() const {
+  std::map<const DeviceExecutor*, size_t> of_device;
+  for (const LayerLoad& load : layers_) {
+    const DeviceExecutor& executor = load.layer->executor();
+    size_t& threads = of_device[&executor];
+    threads = std::max(threads, num_load_threads(executor, load.layer->num_threads()));
   }
+  size_t sum = 0;
+  for (const auto& [executor, threads] : of_device) sum += threads;
+  return sum;
+}
+
+// Before anything is read: what does not fit fails at once.
+void LoadTask::reserve_workspaces() {
+  try {
+    for (const LayerLoad& load : layers_) {
+      check_stopped();
+      if (load.reserved_tokens > 0) load.layer->reserve_workspace(load.reserved_tokens);
+    }
+  } catch (...) {
+    note_failure(0);
+  }
+}
+
+void LoadTask::run() {
+  reserve_workspaces();
   std::vector<std::thread> helpers;
   try {
-    while (helpers.size() + 1 < std::min(num_threads, items_.size()))
+    while (!failed_ && helpers.size() + 1 < std::min(num_threads(), items_.size()))
       helpers.emplace_back([this] { work(); });
   } catch (...) {
     // The system refuses more threads: those that are there do it.
@@ -79,13 +171,13 @@ void LoadTask::work() {
     try {
       load_item(items_[index], scratch);
     } catch (...) {
-      fail_item(index);
+      note_failure(index);
     }
   }
 }
 
 // Called in a handler. Of several failures the one of the first matrix is told.
-void LoadTask::fail_item(size_t index) {
+void LoadTask::note_failure(size_t index) {
   const Failure failure = current_failure();
   const std::lock_guard<std::mutex> lock(failure_mutex_);
   // Stopped for another one's failure.
@@ -98,30 +190,28 @@ void LoadTask::fail_item(size_t index) {
 
 void LoadTask::load_item(const LoadItem& item, Scratch& scratch) {
   check_stopped();
-  const MatrixSlot slot = layer_->matrix_slot(item.role, item.expert, item.kind);
+  current_layer_.store(item.layer, std::memory_order_relaxed);
+  LayerState& layer = *layers_[item.layer].layer;
+  const MatrixSlot slot = layer.matrix_slot(item.role, item.expert, item.kind);
   const EncodedMatrix& encoding = item.encoding;
   const uint64_t expected = encoded_data_bytes(encoding, slot.rows, slot.cols);
   if (expected == 0 || expected != item.data.bytes) {
     fail_argument(item.data.name + " has " + std::to_string(item.data.bytes) +
                   " bytes, its shape needs " + std::to_string(expected));
   }
-  const bool has_only_data =
-      item.scale.bytes == 0 && item.global_scale.bytes == 0 && item.column_scale.bytes == 0;
-  if (has_only_data && is_float_format(*slot.format) &&
-      is_plain(encoding, element_dtype(*slot.format))) {
-    load_plain(item, slot, scratch);
+  if (is_held_as_stored(slot, encoding)) {
+    load_plain(item, layer.executor(), slot, scratch);
   } else {
-    load_encoded(item, slot, scratch);
+    load_encoded(item, layer.executor(), slot, scratch);
   }
-  layer_->mark_written(item.role, item.expert, item.kind);
+  layer.mark_written(item.role, item.expert, item.kind);
 }
 
-void LoadTask::load_plain(const LoadItem& item, const MatrixSlot& slot, Scratch& scratch) {
-  DeviceExecutor& executor = layer_->executor();
+void LoadTask::load_plain(const LoadItem& item, DeviceExecutor& executor, const MatrixSlot& slot,
+                          Scratch& scratch) {
   const int64_t row_bytes = source_row_bytes(slot);
   open_file(item.data);
-  const int64_t at_once = std::min(chunk_rows(executor, slot, row_bytes), slot.rows);
-  uint8_t* rows = scratch.take(static_cast<uint64_t>(at_once * row_bytes));
+  uint8_t* rows = scratch.take(plain_scratch_bytes(executor, slot));
   for_chunks(executor, slot, row_bytes, [&](int64_t begin, int64_t count) {
     read_range(item.data, static_cast<uint64_t>(begin * row_bytes),
                static_cast<uint64_t>(count * row_bytes), rows);
@@ -129,17 +219,13 @@ void LoadTask::load_plain(const LoadItem& item, const MatrixSlot& slot, Scratch&
   });
 }
 
-void LoadTask::load_encoded(const LoadItem& item, const MatrixSlot& slot, Scratch& scratch) {
-  const LoadSegment* segments[] = {&item.data,        &item.scale,        &item.zero_point,
-                                   &item.group_index, &item.global_scale, &item.column_scale};
-  DeviceExecutor& executor = layer_->executor();
-  uint64_t bytes = stored_scratch_bytes(executor, slot);
-  for (const LoadSegment* segment : segments) {
+void LoadTask::load_encoded(const LoadItem& item, DeviceExecutor& executor, const MatrixSlot& slot,
+                            Scratch& scratch) {
+  for (const LoadSegment* segment : segments_of(item)) {
     // Also checks the length against the file's, before memory is taken for it.
     if (segment->bytes > 0) open_file(*segment);
-    bytes += round_up(segment->bytes, kScratchAlignment);
   }
-  uint8_t* next = scratch.take(bytes);
+  uint8_t* next = scratch.take(load_scratch_bytes(executor, slot, item.encoding));
   EncodedMatrix encoding = item.encoding;
   encoding.data = read_into(item.data, &next);
   encoding.scale = read_into(item.scale, &next);

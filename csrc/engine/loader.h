@@ -1,5 +1,7 @@
-// Reading a layer's matrices from checkpoint files on threads of its own: pread, decode, and into
-// the backend's layout, while what was read is still in cache. Each thread takes the next matrix.
+// Reading the matrices of one layer or of several from checkpoint files on threads of their own: pread,
+// decode, and into the backend's layout, while what was read is still in cache. Each thread takes the
+// next matrix in the order in which they lie in the files, whatever layers they are of, so that the
+// number of threads does not grow with that of layers and a disk reads forward.
 // Its scratch: half a mebibyte (or the rows that the backend packs together) for a matrix of floats that is
 // held as it is stored; else the encoded matrix, its scales, and as many decoded rows.
 #pragma once
@@ -29,17 +31,35 @@ struct LoadSegment {
 };
 
 struct LoadItem {
+  size_t layer = 0;  // index into the task's layers
   MatrixRole role = MatrixRole::kExpert;
   int64_t expert = 0;
   MatrixKind kind = MatrixKind::kDown;
-  EncodedMatrix encoding;  // its spans are set while decoding
+  EncodedMatrix encoding;  // its spans point somewhere while decoding only
   LoadSegment data, scale, zero_point, group_index, global_scale, column_scale;
+
+  // Spans of what headers tell: types and lengths.
+  void set_spans();
 };
+
+// One layer's part of a load.
+struct LayerLoad {
+  std::shared_ptr<LayerState> layer;
+  std::vector<std::string> files;  // what the items' segments count
+  std::vector<LoadItem> items;
+  int64_t reserved_tokens = 0;  // rows of the calls for which the device gets its workspace now
+};
+
+// Scratch that one thread takes for a matrix; of the encoding's spans only types and lengths are
+// read.
+uint64_t load_scratch_bytes(const DeviceExecutor& executor, const MatrixSlot& slot,
+                            const EncodedMatrix& encoding);
+// Threads that read layers of a device. `num_threads`: those of the layer's forwards, 0: all.
+size_t num_load_threads(const DeviceExecutor& executor, int32_t num_threads);
 
 class LoadTask {
  public:
-  LoadTask(std::shared_ptr<LayerState> layer, std::vector<std::string> files,
-           std::vector<LoadItem> items);
+  explicit LoadTask(std::vector<LayerLoad> layers);
   ~LoadTask();
   LoadTask(const LoadTask&) = delete;
   LoadTask& operator=(const LoadTask&) = delete;
@@ -50,10 +70,12 @@ class LoadTask {
   void join();
 
   uint64_t loaded_bytes() const { return loaded_bytes_.load(std::memory_order_relaxed); }
+  // Of the matrix that was begun last: an index into layers().
+  size_t current_layer() const { return current_layer_.load(std::memory_order_relaxed); }
   // The owner has taken the last progress event: the next may come.
   void progress_delivered() { progress_pending_.store(false, std::memory_order_relaxed); }
   const Failure& failure() const { return failure_; }  // after kDone
-  const std::shared_ptr<LayerState>& layer() const { return layer_; }
+  const std::vector<LayerLoad>& layers() const { return layers_; }
 
  private:
   struct File {
@@ -71,22 +93,27 @@ class LoadTask {
     uint64_t bytes_ = 0;
   };
 
+  size_t num_threads() const;
   void run();
+  void reserve_workspaces();
   void work();
   void load_item(const LoadItem& item, Scratch& scratch);
-  void load_plain(const LoadItem& item, const MatrixSlot& slot, Scratch& scratch);
-  void load_encoded(const LoadItem& item, const MatrixSlot& slot, Scratch& scratch);
+  void load_plain(const LoadItem& item, DeviceExecutor& executor, const MatrixSlot& slot,
+                  Scratch& scratch);
+  void load_encoded(const LoadItem& item, DeviceExecutor& executor, const MatrixSlot& slot,
+                    Scratch& scratch);
   // Bytes [begin, begin + count) of a segment.
   void read_range(const LoadSegment& segment, uint64_t begin, uint64_t count, uint8_t* to);
   Span read_into(const LoadSegment& segment, uint8_t** scratch);
   const File& open_file(const LoadSegment& segment);
-  void fail_item(size_t index);
+  void note_failure(size_t index);
   void check_stopped() const;
   void report_progress(uint64_t bytes);
 
-  std::shared_ptr<LayerState> layer_;
-  std::vector<LoadItem> items_;
+  std::vector<LayerLoad> layers_;
+  std::vector<LoadItem> items_;  // of all layers; segments count files_
   std::atomic<size_t> next_item_{0};
+  std::atomic<size_t> current_layer_{0};
   std::mutex files_mutex_;
   std::vector<File> files_;
 

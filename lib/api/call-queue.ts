@@ -7,10 +7,31 @@ import { type Copies, CopyMemory, copyLarge } from './borrow.js'
 import { checkSignal, disposedError, type PreparedForward } from './forward-arguments.js'
 import { type Lease, leaseBuffers } from './leases.js'
 
+/** Rows that may wait or run at a time. The layers of a model share one bound. */
+export class QueueBound {
+  queuedTokens = 0
+  readonly #maxQueuedTokens: number
+
+  constructor(maxQueuedTokens: number) {
+    this.#maxQueuedTokens = maxQueuedTokens
+  }
+
+  /** Why so many more rows are not accepted; null: they are. */
+  refusal(numTokens: number): MoeError | null {
+    const [queuedTokens, maxQueuedTokens] = [this.queuedTokens, this.#maxQueuedTokens]
+    if (queuedTokens === 0 || queuedTokens + numTokens <= maxQueuedTokens) return null
+    return new MoeError(
+      'ERR_MOE_QUEUE_FULL',
+      `The queue holds ${queuedTokens} rows; ${numTokens} more exceed its ${maxQueuedTokens}. Wait for a call to settle, answer with status 429, or raise maxQueuedTokens`,
+      { details: { queuedTokens, maxQueuedTokens } },
+    )
+  }
+}
+
 /** Calls run and settle in the order in which they were made. */
 export class CallQueue {
   readonly #runtime: LayerRuntime
-  readonly #maxQueuedTokens: number
+  readonly #bound: QueueBound
   readonly #pending = new Set<Promise<void>>()
   readonly #copyMemory = new CopyMemory()
   #queuedTokens = 0
@@ -19,9 +40,9 @@ export class CallQueue {
   /** Until the results that are being copied have arrived. */
   #leaving: Promise<unknown> | null = null
 
-  constructor(runtime: LayerRuntime, maxQueuedTokens: number) {
+  constructor(runtime: LayerRuntime, bound: QueueBound) {
     this.#runtime = runtime
-    this.#maxQueuedTokens = maxQueuedTokens
+    this.#bound = bound
   }
 
   /** Calls that have not settled. */
@@ -58,13 +79,14 @@ export class CallQueue {
     const signal = checkSignal(asked)
     signal?.throwIfAborted()
     const { numTokens } = prepared.request
-    const refusal = this.#refusal(numTokens)
+    const refusal = this.#bound.refusal(numTokens)
     if (refusal) {
       onFailure(refusal)
       throw refusal
     }
     const lease = leaseBuffers(prepared.uses)
     this.#queuedTokens += numTokens
+    this.#bound.queuedTokens += numTokens
     let done!: () => void
     const pending = new Promise<void>(resolve => {
       done = resolve
@@ -90,20 +112,11 @@ export class CallQueue {
     } finally {
       this.#pending.delete(pending)
       this.#queuedTokens -= numTokens
+      this.#bound.queuedTokens -= numTokens
       lease.release()
       copies?.release()
       done()
     }
-  }
-
-  #refusal(numTokens: number): MoeError | null {
-    const [queuedTokens, maxQueuedTokens] = [this.#queuedTokens, this.#maxQueuedTokens]
-    if (queuedTokens === 0 || queuedTokens + numTokens <= maxQueuedTokens) return null
-    return new MoeError(
-      'ERR_MOE_QUEUE_FULL',
-      `The queue holds ${queuedTokens} rows; ${numTokens} more exceed its ${maxQueuedTokens}. Wait for a call to settle, answer with status 429, or raise maxQueuedTokens`,
-      { details: { queuedTokens, maxQueuedTokens } },
-    )
   }
 
   /** Starts a call once its large arrays are copied, behind those before it. */

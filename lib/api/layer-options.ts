@@ -6,6 +6,8 @@ import { DTYPES, type DType } from '../block/dtype.js'
 import { checkOptionKeys, invalidArgType, invalidArgValue } from '../block/errors.js'
 import { WEIGHTS_OPTIONS, type WeightsOption } from '../block/weight-format.js'
 import type { DeviceOption } from '../devices/device.js'
+import type { LoadProgress, LoadRuntimeOptions } from '../devices/load.js'
+import { QueueBound } from './call-queue.js'
 import { checkConfigOption } from './config-option.js'
 import { checkSignal } from './forward-arguments.js'
 
@@ -79,11 +81,6 @@ export interface LoadOptions extends LayerOptions {
   onProgress?: (progress: LoadProgress) => void
 }
 
-export interface LoadProgress {
-  loadedBytes: number
-  totalBytes: number
-}
-
 const LAYER_KEYS = [
   ...['device', 'dtype', 'weights', 'activations', 'threads', 'batchInvariant'],
   ...['coalesce', 'maxCoalescedTokens', 'maxQueuedTokens'],
@@ -95,14 +92,37 @@ const LAYER_KEYS = [
  */
 const DEFAULT_MAX_COALESCED_TOKENS = 256
 
+const DEFAULT_MAX_QUEUED_TOKENS = 65_536
+
+/** Options of a layer, wherever it runs. */
+type ShapeOptions = Omit<LayerOptions, 'device'>
+
 /** Rows that calls which run as one have together; 0: each runs alone. */
-export function jointTokens({ coalesce = true, maxCoalescedTokens }: LayerOptions): number {
+function jointTokens({ coalesce = true, maxCoalescedTokens }: ShapeOptions): number {
   // The addon counts in 31 bits.
   return coalesce ? Math.min(maxCoalescedTokens ?? DEFAULT_MAX_COALESCED_TOKENS, 2 ** 31 - 1) : 0
 }
 
+/** The queue of a layer, or of all layers of a model. */
+export function queueBound({ maxQueuedTokens }: Pick<LayerOptions, 'maxQueuedTokens'>): QueueBound {
+  return new QueueBound(maxQueuedTokens ?? DEFAULT_MAX_QUEUED_TOKENS)
+}
+
+/** What a device is told of the options of a layer, with every default written out. */
+export function runtimeOptions(
+  options: ShapeOptions,
+): Pick<LoadRuntimeOptions, 'weights' | 'activations' | 'threads' | 'batchInvariant' | 'maxJointTokens'> {
+  const { weights = 'auto', activations = 'exact', threads = 0, batchInvariant = false } = options
+  return { weights, activations, threads, batchInvariant, maxJointTokens: jointTokens(options) }
+}
+
+/** The arithmetic of a layer that is stored as `stored`. */
+export function dtypeOf({ dtype }: ShapeOptions, stored: DType): DType {
+  return dtype === undefined || dtype === 'auto' ? stored : dtype
+}
+
 /** Options that {@link LayerOptions} names, and `more`. */
-export function checkLayerOptions(options: LayerOptions, more: readonly string[] = []): void {
+export function checkLayerOptions(options: ShapeOptions, more: readonly string[] = []): void {
   if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options)
   checkOptionKeys(options, [...LAYER_KEYS, ...more])
   const { dtype, weights, threads, batchInvariant, coalesce, maxCoalescedTokens, maxQueuedTokens } = options
@@ -134,14 +154,24 @@ export function checkActivations(activations: unknown): void {
   throw invalidArgValue('activations', "'exact' or 'int8'", activations)
 }
 
+/** Options of {@link MoeLayer.load}. */
 export function checkLoadOptions(options: LoadOptions): void {
-  checkLayerOptions(options, ['layer', 'module', 'config', 'signal', 'onProgress'])
-  const { layer, module, onProgress } = options
+  checkLayerOptions(options, ['layer', ...SOURCE_KEYS])
+  checkSourceOptions(options)
+  const { layer } = options
   if (layer !== undefined && (!Number.isInteger(layer) || layer < 0)) {
     throw typeof layer === 'number'
       ? invalidArgValue('layer', 'a non-negative integer', layer)
       : invalidArgType('layer', 'a number', layer)
   }
+}
+
+/** Options of whatever is read from a checkpoint. */
+export const SOURCE_KEYS = ['module', 'config', 'signal', 'onProgress'] as const
+
+/** Their values; the keys are checked with those of the layer. */
+export function checkSourceOptions(options: Pick<LoadOptions, (typeof SOURCE_KEYS)[number]>): void {
+  const { module, onProgress } = options
   if (module !== undefined && typeof module !== 'string') throw invalidArgType('module', 'a string', module)
   if (options.config !== undefined) checkConfigOption(options.config)
   if (onProgress !== undefined && typeof onProgress !== 'function') {

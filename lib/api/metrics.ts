@@ -3,6 +3,7 @@
 import { invalidArgType } from '../block/errors.js'
 import type { LayerStats } from './layer-stats.js'
 import { MoeLayer } from './moe-layer.js'
+import { MoeModel } from './moe-model.js'
 
 /** A layer of a snapshot, and the labels of its samples. */
 interface Labelled {
@@ -10,6 +11,9 @@ interface Labelled {
   stats: LayerStats
   isHealthy: boolean
 }
+
+/** What {@link metrics} takes. */
+type Measured = MoeLayer | MoeModel
 
 type Sample = readonly [labels: Readonly<Record<string, string>>, value: number]
 
@@ -123,25 +127,42 @@ const METRICS: readonly Metric[] = [
  * What layers count, as the body of a `/metrics` answer (`Content-Type: text/plain; version=0.0.4`). Each sample carries `layer` and `device`
  * (some `phase`, those of a whole device only `device`), so there are some twenty of them for each layer, however many experts it has.
  *
- * @param layers one layer, several, or several by name: the label `layer` is the name, or the place in the list
+ * @param layers a layer or a model, or several of them, in a list or by name. The label `layer` is the name, or the place in the list; of a
+ * layer of a model its index, behind the model's name and a dot where there is one
  * @throws TypeError ERR_MOE_INVALID_ARG_TYPE
  * @example
  * response.setHeader('Content-Type', 'text/plain; version=0.0.4').end(metrics({ 'decoder.1': layer }))
  */
-export function metrics(layers: MoeLayer | readonly MoeLayer[] | Readonly<Record<string, MoeLayer>>): string {
-  const named = layers instanceof MoeLayer ? { 0: layers } : layers
-  if (typeof named !== 'object' || named === null)
-    throw invalidArgType('layers', 'a MoeLayer, a list of them, or an object of them by name', layers)
-  const snapshot = Object.entries(named).map(([layer, of]: [string, unknown]): Labelled => {
-    if (!(of instanceof MoeLayer)) throw invalidArgType(`layers.${layer}`, 'a MoeLayer', of)
-    return {
+export function metrics(layers: Measured | readonly Measured[] | Readonly<Record<string, Measured>>): string {
+  const snapshot = named(layers).map(
+    ([layer, of]): Labelled => ({
       labels: { layer, device: of.device },
       stats: of.stats(),
       isHealthy: of.health().status === 'ready',
-    }
-  })
+    }),
+  )
   return METRICS.map(metric => print(metric, metric.samples(snapshot))).join('')
 }
+
+/** Each layer by its label. */
+function named(layers: unknown): [string, MoeLayer][] {
+  if (layers instanceof MoeLayer) return [['0', layers]]
+  if (layers instanceof MoeModel) return layersOf(layers)
+  if (typeof layers !== 'object' || layers === null)
+    throw invalidArgType(
+      'layers',
+      'a MoeLayer, a MoeModel, a list of them, or an object of them by name',
+      layers,
+    )
+  return Object.entries(layers).flatMap(([name, of]: [string, unknown]): [string, MoeLayer][] => {
+    if (of instanceof MoeLayer) return [[name, of]]
+    if (of instanceof MoeModel) return layersOf(of, `${name}.`)
+    throw invalidArgType(`layers.${name}`, 'a MoeLayer or a MoeModel', of)
+  })
+}
+
+const layersOf = (model: MoeModel, prefix = ''): [string, MoeLayer][] =>
+  model.layers.map(index => [`${prefix}${index}`, model.layer(index)])
 
 function print({ name, type, help }: Metric, samples: readonly Sample[]): string {
   if (samples.length === 0) return ''

@@ -9,11 +9,12 @@ import { invalidArgType, invalidArgValue, MoeError } from '../block/errors.js'
 import { resolveConfig } from '../block/resolve.js'
 import type { LayerWeightFormat } from '../block/weight-format.js'
 import type { MoeWeights } from '../block/weights.js'
-import { planLayer } from '../checkpoint/plan/layer.js'
+import { OpenedModel } from '../checkpoint/plan/opened-model.js'
 import type { CallTimes, LayerRuntime } from '../devices/contract.js'
-import { createRuntime, loadRuntime } from '../devices/create.js'
-import { chooseDevice } from '../devices/device.js'
-import { CallQueue } from './call-queue.js'
+import { createRuntime } from '../devices/create.js'
+import { type ChosenDevice, chooseDevice } from '../devices/device.js'
+import { loadRuntimes } from '../devices/load.js'
+import { CallQueue, type QueueBound } from './call-queue.js'
 import type { HiddenStates } from './float-input.js'
 import {
   disposedError,
@@ -26,9 +27,11 @@ import { type ForwardResult, flaggedRows } from './forward-result.js'
 import {
   checkLayerOptions,
   checkLoadOptions,
-  jointTokens,
+  dtypeOf,
   type LayerOptions,
   type LoadOptions,
+  queueBound,
+  runtimeOptions,
 } from './layer-options.js'
 import { type LayerStats, StatsCounter } from './layer-stats.js'
 import { leaseBuffers } from './leases.js'
@@ -56,11 +59,15 @@ export interface ForwardEvent {
 
 export type LayerHealth = { status: 'ready' } | { status: 'failed'; cause: MoeError }
 
-const DEFAULT_MAX_QUEUED_TOKENS = 65_536
 const forwardChannel = channel('sparse-experts:forward')
+
+/** @internal A layer that a device has loaded, and its place in the checkpoint; layers of a model share their bound. */
+export let layerOf: (runtime: LayerRuntime, bound: QueueBound, index: number) => MoeLayer
 
 /** A sparse mixture-of-experts block. */
 export class MoeLayer {
+  /** Decoder layer of the checkpoint; null where the layer was made from arrays. */
+  readonly index: number | null
   /** The block's description with every default written out; frozen. */
   readonly config: Readonly<ResolvedMoeConfig>
   /** 'reference', 'cpu', 'cuda:0' … */
@@ -79,8 +86,9 @@ export class MoeLayer {
   #disposed = false
   #failure: MoeError | null = null
 
-  private constructor(runtime: LayerRuntime, options: LayerOptions) {
+  private constructor(runtime: LayerRuntime, bound: QueueBound, index: number | null) {
     this.#runtime = runtime
+    this.index = index
     this.config = runtime.config
     this.device = runtime.device
     this.dtype = runtime.dtype
@@ -88,7 +96,11 @@ export class MoeLayer {
     this.weightFormat = runtime.weightFormat
     this.#unit = unitCosts(this.config, this.weightFormat)
     this.#stats = new StatsCounter(runtime.config.numExperts)
-    this.#calls = new CallQueue(runtime, options.maxQueuedTokens ?? DEFAULT_MAX_QUEUED_TOKENS)
+    this.#calls = new CallQueue(runtime, bound)
+  }
+
+  static {
+    layerOf = (runtime, bound, index) => new MoeLayer(runtime, bound, index)
   }
 
   /**
@@ -107,22 +119,15 @@ export class MoeLayer {
   static async load(source: string, options: LoadOptions = {}): Promise<MoeLayer> {
     if (typeof source !== 'string') throw invalidArgType('source', 'a string', source)
     checkLoadOptions(options)
-    const { layer, module, config, signal, onProgress } = options
+    const { module, config, signal } = options
     signal?.throwIfAborted()
     const device = chooseDevice(options.device ?? 'auto')
-    const plan = await planLayer(source, { layer, module, config, signal })
-    signal?.throwIfAborted()
-    const dtype = options.dtype === undefined || options.dtype === 'auto' ? plan.storedDtype : options.dtype
-    const runtime = await loadRuntime(device, plan, dtype, {
-      weights: options.weights ?? 'auto',
-      activations: options.activations ?? 'exact',
-      threads: options.threads ?? 0,
-      batchInvariant: options.batchInvariant ?? false,
-      maxJointTokens: jointTokens(options),
-      signal,
-      onProgress,
-    })
-    return new MoeLayer(runtime, options)
+    const opened = await OpenedModel.open(source, { module, config, signal })
+    try {
+      return await loadLayerFrom(opened, device, options)
+    } finally {
+      await opened.close()
+    }
   }
 
   /**
@@ -140,15 +145,8 @@ export class MoeLayer {
     const resolved = resolveConfig(config)
     const device = chooseDevice(options.device ?? 'auto')
     const dtype = options.dtype === undefined ? 'auto' : options.dtype
-    const { weights: held = 'auto', activations = 'exact', threads = 0, batchInvariant = false } = options
-    const runtime = createRuntime(device, resolved, dtype, weights, {
-      weights: held,
-      activations,
-      threads,
-      batchInvariant,
-      maxJointTokens: jointTokens(options),
-    })
-    return new MoeLayer(runtime, options)
+    const runtime = createRuntime(device, resolved, dtype, weights, runtimeOptions(options))
+    return new MoeLayer(runtime, queueBound(options), null)
   }
 
   /** `true` once {@link dispose} was called. */
@@ -307,4 +305,19 @@ export class MoeLayer {
     }
     forwardChannel.publish(event)
   }
+}
+
+/** @internal Of a checkpoint that is open. Options are checked. */
+export async function loadLayerFrom(
+  opened: OpenedModel,
+  device: ChosenDevice,
+  options: LoadOptions,
+): Promise<MoeLayer> {
+  const { layer, signal, onProgress } = options
+  const plan = await opened.plan(layer, signal)
+  signal?.throwIfAborted()
+  const dtype = dtypeOf(options, plan.storedDtype)
+  const common = { ...runtimeOptions(options), reservedTokens: 0, signal, onProgress }
+  const [runtime] = await loadRuntimes([{ plan, device, dtype }], common)
+  return layerOf(runtime!, queueBound(options), plan.layer)
 }

@@ -9,6 +9,7 @@ export const ERROR_CODES = {
   ERR_MOE_INVALID_ARG_SHAPE: 'An array or tensor has the wrong length or shape (thrown as a RangeError).',
   ERR_MOE_UNKNOWN_OPTION:
     'An options object has a key, or a command line an option, that does not exist (thrown as a TypeError).',
+  ERR_MOE_UNSUPPORTED_OPTION: 'An option that exists is not carried out by this version.',
   ERR_MOE_MISSING_INPUT:
     'The layer needs another input for this call: tokenIds, or routerInput (thrown as a TypeError).',
   ERR_MOE_INVALID_CONFIG: 'A config is inconsistent, or config.json lacks a field that its family needs.',

@@ -1,7 +1,9 @@
 /** What every opened checkpoint gives, whatever it is stored in. */
 
 import type { Naming } from '../families/parts/family.js'
+import type { OpenFiles } from './open-files.js'
 import type { TensorEntry } from './safetensors.js'
+import type { TensorNames } from './tensor-names.js'
 
 /** A tensor and the file (absolute path) that holds it. */
 export interface LocatedTensor extends TensorEntry {
@@ -18,7 +20,7 @@ export interface Container {
   readonly decisiveBias: RegExp
 }
 
-/** An opened checkpoint: names of all tensors, headers of the shards that were asked for. No file stays open. */
+/** An opened checkpoint: names of all tensors, headers of the shards that were asked for, and those shards, which stay open. */
 export interface CheckpointDirectory {
   /** The directory, or the GGUF file. */
   readonly directory: string
@@ -30,11 +32,12 @@ export interface CheckpointDirectory {
   readonly config: Readonly<Record<string, unknown>>
   /** What a user should know about how the directory was read. */
   readonly notices: readonly string[]
+  readonly names: TensorNames
+  /** The files whose headers were read. Whoever opened the checkpoint closes them. */
+  readonly files: OpenFiles
   has(name: string): boolean
-  /** Reads the headers of all files that hold a tensor whose name begins with one of `prefixes`. */
-  prepare(prefixes: readonly string[]): Promise<void>
+  /** Reads the headers of all files that hold a tensor whose name begins with `prefix`; rejects with `signal.reason`. */
+  prepare(prefix: string, signal?: AbortSignal): Promise<void>
   /** A tensor of a prepared file. */
   get(name: string): LocatedTensor | undefined
-  /** All names, in no order. */
-  names(): Iterable<string>
 }

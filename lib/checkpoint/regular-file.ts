@@ -71,11 +71,16 @@ export async function withRegularFile<Result>(
     pacer.signal?.throwIfAborted()
     return await body(handle, bytes)
   } catch (error) {
-    if (error instanceof MoeError || (pacer.signal?.aborted && error === pacer.signal.reason)) throw error
-    throw ioError(file, error)
+    throw rethrown(file, error, pacer.signal)
   } finally {
     await handle.close()
   }
+}
+
+/** What a body that read `file` rejects with: errors of ours and `signal.reason` as they are, others as ERR_MOE_IO. */
+export function rethrown(file: string, error: unknown, signal: AbortSignal | undefined): unknown {
+  if (error instanceof MoeError || (signal?.aborted && error === signal.reason)) return error
+  return ioError(file, error)
 }
 
 /** The part of `fs.promises.FileHandle` that is used. */

@@ -98,9 +98,8 @@ export class TensorLookup {
    * @throws {@link MoeError} ERR_MOE_INVALID_CONFIG
    */
   requireRead(prefix: string, pattern: RegExp): void {
-    for (const name of this.checkpoint.names()) {
-      if (!name.startsWith(prefix) || this.read.has(name) || !pattern.test(name.slice(prefix.length)))
-        continue
+    for (const name of this.checkpoint.names.below(prefix)) {
+      if (this.read.has(name) || !pattern.test(name.slice(prefix.length))) continue
       const { configFile } = this.checkpoint
       throw new MoeError(
         'ERR_MOE_INVALID_CONFIG',

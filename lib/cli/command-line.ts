@@ -17,13 +17,14 @@ const USAGE = `Usage: sparse-experts <command> [options]
 Sparse mixture-of-experts layers of published checkpoints, on this machine.
 
 Commands:
-  run <checkpoint>  load a layer, run it, show timing, expert load and work saved
-  doctor            what runs here, what does not, and why
-  build             compile the native addon from the package's sources
+  run <checkpoint>      load a layer, run it, show timing, expert load and work saved
+  inspect <checkpoint>  which layers have experts, how they are stored, and what they would take here
+  doctor                what runs here, what does not, and why
+  build                 compile the native addon from the package's sources
 
 Options:
-  --help            this text, or a command's own
-  --version         version of the package
+  --help                this text, or a command's own
+  --version             version of the package
 
 Exit status:
   0  done              2    the command line is wrong
@@ -43,6 +44,10 @@ interface Command {
 const COMMANDS: Record<string, () => Promise<Command>> = {
   run: async () => {
     const { RUN_USAGE: usage, runCommand: run } = await import('./run.js')
+    return { usage, run }
+  },
+  inspect: async () => {
+    const { INSPECT_USAGE: usage, inspectCommand: run } = await import('./inspect.js')
     return { usage, run }
   },
   doctor: async () => {

@@ -1,6 +1,7 @@
-/** A layer's config in words. */
+/** A layer's config and weights in words. */
 
 import type { ResolvedMoeConfig } from '../block/config.js'
+import type { LayerWeightFormat } from '../block/weight-format.js'
 import { SCORING_WORDS } from '../spec/enums.js'
 import { formatCount, plural } from './format.js'
 
@@ -66,4 +67,13 @@ export function describeLayer(config: ResolvedMoeConfig): [string, string][] {
     ])
   }
   return rows
+}
+
+/** Each form of the experts' matrices once: 'q4_K as u4 (4.63 bits), q6_K as u6 (6.57 bits)'. */
+export function describeWeights({ gate, up, down }: LayerWeightFormat): string {
+  const formats = [gate ?? [], up, down].flat()
+  const texts = formats.map(({ stored, held, bitsPerWeight }) =>
+    stored === held ? stored : `${stored} as ${held} (${Number(bitsPerWeight.toFixed(2))} bits)`,
+  )
+  return [...new Set(texts)].join(', ')
 }

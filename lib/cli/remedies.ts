@@ -7,6 +7,7 @@ export const REMEDIES: Readonly<Record<MoeErrorCode, string>> = {
   ERR_MOE_INVALID_ARG_VALUE: 'Fix the call. The message names the argument, what is allowed and what came.',
   ERR_MOE_INVALID_ARG_SHAPE: 'Fix the call. Hidden states are [numTokens, hiddenSize], row-major.',
   ERR_MOE_UNKNOWN_OPTION: 'Fix the spelling; the message names the nearest key.',
+  ERR_MOE_UNSUPPORTED_OPTION: 'Leave it out; the message says what to do instead.',
   ERR_MOE_MISSING_INPUT: 'Give tokenIds (hash-routed layers) or routerInput (Gemma 4).',
   ERR_MOE_INVALID_CONFIG: 'Compare config.json with the published one; details names file and field.',
   ERR_MOE_UNSUPPORTED_FAMILY: 'See docs/families.md, or describe the block with MoeLayer.create.',

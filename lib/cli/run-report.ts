@@ -5,7 +5,7 @@ import type { ResolvedMoeConfig } from '../block/config.js'
 import type { Work } from '../block/cost.js'
 import type { DType } from '../block/dtype.js'
 import type { LayerWeightFormat } from '../block/weight-format.js'
-import { describeLayer } from './describe-layer.js'
+import { describeLayer, describeWeights } from './describe-layer.js'
 import {
   formatByteRate,
   formatBytes,
@@ -44,15 +44,6 @@ export interface RunReport {
   work: Work
   nonFiniteRows: number[]
   check?: CheckResult
-}
-
-/** Each form of the experts' matrices once: 'q4_K as u4 (4.63 bits), q6_K as u6 (6.57 bits)'. */
-function describeWeights({ gate, up, down }: LayerWeightFormat): string {
-  const formats = [gate ?? [], up, down].flat()
-  const texts = formats.map(({ stored, held, bitsPerWeight }) =>
-    stored === held ? stored : `${stored} as ${held} (${Number(bitsPerWeight.toFixed(2))} bits)`,
-  )
-  return [...new Set(texts)].join(', ')
 }
 
 /** The text. */

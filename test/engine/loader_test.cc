@@ -66,6 +66,11 @@ std::vector<LoadItem> items_of_file() {
   return items;
 }
 
+std::vector<LayerLoad> load_of(std::shared_ptr<LayerState> layer, const std::string& path,
+                               std::vector<LoadItem> items) {
+  return {{std::move(layer), {path}, std::move(items)}};
+}
+
 struct Loading {
   explicit Loading(int32_t dtype = SE_F32, int threads = 4) {
     LayerDescription description;
@@ -81,7 +86,7 @@ struct Loading {
 
   std::unique_ptr<LoadTask> start(const std::string& path, std::vector<LoadItem> items,
                                   bool reports_progress = false) {
-    auto task = std::make_unique<LoadTask>(layer, std::vector<std::string>{path}, std::move(items));
+    auto task = std::make_unique<LoadTask>(load_of(layer, path, std::move(items)));
     task->start(inbox.queue(), 1, reports_progress);
     return task;
   }
@@ -106,6 +111,68 @@ struct Loading {
 }  // namespace
 
 TEST_SUITE_BEGIN("loader");
+
+TEST_CASE(
+    "two layers are one load: matrices in the order of the files, and the layer that is read") {
+  const Checkpoint file;
+  const Checkpoint other;
+  Loading first;
+  Loading second;
+  // The second layer's experts lie in front in one file; two of the first one's are in the other.
+  std::vector<LoadItem> front = items_of_file();
+  std::vector<LoadItem> back(front.begin() + 6, front.end());
+  front.resize(6);
+  std::vector<LayerLoad> loads = load_of(first.layer, file.path(), back);
+  loads[0].files.push_back(other.path());
+  for (size_t i = 0; i < 2; ++i) loads[0].items[i].data.file = 1;
+  loads.push_back({second.layer, {file.path()}, front});
+  LoadTask task(std::move(loads));
+  task.start(first.inbox.queue(), 1, false);
+  CHECK(first.inbox.wait_done(1).size() == 1);
+  task.join();
+  REQUIRE(task.failure().is_ok());
+  CHECK(task.loaded_bytes() == kExperts * kMatrix);
+  for (int64_t expert = 0; expert < kExperts; ++expert) {
+    const auto* values =
+        reinterpret_cast<const float*>((expert < 6 ? second : first).matrix(expert));
+    CHECK(values[kRows * kCols - 1] == static_cast<float>(expert * 10000 + kRows * kCols - 1));
+  }
+  // What lies in the file that was named last is read last.
+  CHECK(task.current_layer() == 0);
+}
+
+TEST_CASE("a failure in one layer ends the load of both") {
+  const Checkpoint file;
+  const Checkpoint damaged;
+  damaged.cut();
+  Loading first;
+  Loading second;
+  std::vector<LayerLoad> loads = load_of(first.layer, file.path(), items_of_file());
+  loads.push_back(load_of(second.layer, damaged.path(), items_of_file())[0]);
+  LoadTask task(std::move(loads));
+  task.start(first.inbox.queue(), 1, false);
+  CHECK(first.inbox.wait_done(1).size() == 1);
+  task.join();
+  CHECK(task.failure().code == ErrorCode::kIo);
+  CHECK(task.failure().message.find(damaged.path()) != std::string::npos);
+}
+
+TEST_CASE("the workspace that a load asks for is there before the first call") {
+  const Checkpoint file;
+  Loading loading;
+  std::vector<LayerLoad> loads = load_of(loading.layer, file.path(), items_of_file());
+  loads[0].reserved_tokens = 32;
+  LoadTask task(std::move(loads));
+  CHECK(loading.executor->workspace_bytes() == 0);
+  task.start(loading.inbox.queue(), 1, false);
+  CHECK(loading.inbox.wait_done(1).size() == 1);
+  task.join();
+  REQUIRE(task.failure().is_ok());
+  const uint64_t planned = loading.executor->backend().forward_workspace_bytes(
+      loading.executor->device(), &loading.layer->layer(), &loading.layer->options(), 32);
+  CHECK(planned > 0);
+  CHECK(loading.executor->workspace_bytes() == planned);
+}
 
 TEST_CASE("every matrix arrives where it belongs, with one thread and with several") {
   const Checkpoint file;
@@ -249,7 +316,7 @@ TEST_CASE("a device with memory of its own is written by one thread") {
   description.intermediate_size = kCols;
   const auto layer = LayerState::create(description, executor);
   Inbox inbox;
-  LoadTask task(layer, {file.path()}, items_of_file());
+  LoadTask task(load_of(layer, file.path(), items_of_file()));
   task.start(inbox.queue(), 1, false);
   inbox.wait_done(1);
   task.join();

@@ -1,5 +1,6 @@
 /** Every public function with arguments that it accepts, and values that nobody should pass in their place. */
 
+import path from 'node:path'
 import { runInNewContext } from 'node:vm'
 import * as library from '../../lib/index.js'
 import { ERROR_CODES, MoeLayer, reference, stages, Tensor } from '../../lib/index.js'
@@ -19,6 +20,9 @@ const weights = () => ({
   experts: Array.from({ length: E }, () => ({ gate: floats(I * H), up: floats(I * H), down: floats(H * I) })),
 })
 const routing = { scoringFunc: 'softmax', numExperts: E, topK: K }
+/** A checkpoint with experts in one layer, the last of two. */
+const GOLDEN = path.join(import.meta.dirname, '../golden/cases/deepseek_v3')
+const MODEL_OPTIONS = { layers: [1], device: ['reference'], maxTokens: 4, maxQueuedTokens: 9, dtype: 'f32' }
 /** `[2, 2]` in bytes, its parts given whole so that each is replaced too. */
 const quantised = () => ({
   format: 'int8',
@@ -91,6 +95,9 @@ export const CALLS: Record<string, () => unknown[]> = {
     tensor(floats(T * K), T, K),
   ],
   'MoeLayer.load': () => ['/nowhere', { layer: 0, device: 'reference', dtype: 'f32', threads: 1 }],
+  openCheckpoint: () => ['/nowhere', { module: 'x', config: {} }],
+  'MoeModel.load': () => [GOLDEN, MODEL_OPTIONS],
+  'MoeModel.plan': () => [GOLDEN, { ...MODEL_OPTIONS, layers: { from: 1, to: 2 } }],
   'MoeLayer.create': () => [
     config,
     weights(),
@@ -102,6 +109,8 @@ export const CALLS: Record<string, () => unknown[]> = {
   'Tensor.from': () => [floats(4), [2, 2], { dtype: 'f32', device: 'cpu' }],
 }
 const layer = MoeLayer.create(config as never, weights(), { device: 'reference' })
+const model = await library.MoeModel.load(GOLDEN, { device: 'reference', layers: [1] })
+const disposed = await library.MoeModel.load(GOLDEN, { device: 'reference', layers: [1] })
 export const METHODS: Record<string, () => [object, unknown[]]> = {
   'MoeLayer.forward': () => [
     layer,
@@ -124,6 +133,14 @@ export const METHODS: Record<string, () => [object, unknown[]]> = {
   'MoeLayer.health': () => [layer, []],
   'MoeLayer.explain': () => [layer, [4]],
   'MoeLayer.dispose': () => [MoeLayer.create(config as never, weights(), { device: 'reference' }), []],
+  'MoeModel.layer': () => [model, [model.layers[0]]],
+  'MoeModel.forward': () => [
+    model,
+    [model.layers[0], floats(model.layer(model.layers[0]!).config.hiddenSize), {}],
+  ],
+  'MoeModel.stats': () => [model, []],
+  'MoeModel.health': () => [model, []],
+  'MoeModel.dispose': () => [disposed, []],
   'Tensor.toHost': () => [tensor(floats(2), 2), []],
   'Tensor.dispose': () => [tensor(floats(2), 2), []],
 }

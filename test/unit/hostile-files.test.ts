@@ -6,7 +6,7 @@ import { rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { MAX_CONFIG_BYTES, MAX_CONFIG_DEPTH, parseConfig } from '../../lib/checkpoint/config-json.js'
-import { openCheckpoint } from '../../lib/checkpoint/directory.js'
+import { openSource } from '../../lib/checkpoint/directory.js'
 import { Pacer } from '../../lib/checkpoint/pacer.js'
 import { planLayer } from '../../lib/checkpoint/plan/layer.js'
 import { MAX_INDEX_TENSORS, parseIndex } from '../../lib/checkpoint/shard-index.js'
@@ -228,9 +228,10 @@ describe('model.safetensors.index.json', () => {
       const entries = names.map(name => `"${name}":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}`)
       await writeFile(path.join(directory, `s${shard}.safetensors`), safetensorsBytes(`{${entries}}`, 0))
     }
-    const checkpoint = await openCheckpoint(directory)
-    await checkpoint.prepare(['layer.'])
+    const checkpoint = await openSource(directory)
+    await checkpoint.prepare('layer.')
     expect(checkpoint.get('layer.29.49')).toMatchObject({ bytes: 0 })
+    await checkpoint.files.close()
   })
 })
 
@@ -243,10 +244,12 @@ describe('time and memory', () => {
     const directory = await writeCheckpoint(CONFIG, layerTensors(1))
     await writeFile(path.join(directory, 'model.safetensors'), safetensorsBytes(`{${names}}`, 0))
     await withClock(6, async () => {
-      expect(await turnsUntil(openCheckpoint(directory))).toBeGreaterThan(3000)
+      const opened = openSource(directory)
+      expect(await turnsUntil(opened)).toBeGreaterThan(3000)
+      await (await opened).files.close()
       const abort = new AbortController()
       const reason = new Error('enough')
-      const opening = openCheckpoint(directory, abort.signal)
+      const opening = openSource(directory, abort.signal)
       setTimeout(() => abort.abort(reason))
       await expect(opening).rejects.toBe(reason)
     })

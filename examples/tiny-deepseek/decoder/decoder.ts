@@ -8,7 +8,7 @@
  * are the same thing. All rows meet in the feed-forwards: that is where a batch shares experts.
  */
 
-import { type DType, MoeLayer, type Work } from 'sparse-experts'
+import { type DType, type MoeLayer, MoeModel, type Work } from 'sparse-experts'
 import { Attention, LatentCache } from './attention.js'
 import { TensorFile, type TensorSource } from './checkpoint.js'
 import { type DecoderConfig, readDecoderConfig } from './config.js'
@@ -94,12 +94,19 @@ export class Decoder {
   static async load(directory: string, options: FeedForwardOptions = {}): Promise<Decoder> {
     const config = await readDecoderConfig(directory)
     await using source = await TensorFile.open(directory)
-    // Awaited here: the file is open until then.
-    return await Decoder.build(config, source, layer =>
-      layer >= config.firstSparseLayer
-        ? MoeLayer.load(directory, { ...options, layer })
-        : loadDense(source, layer, config.hiddenSize, denseSize(source, layer), options),
-    )
+    // The sparse layers at once; dense twins have none.
+    const sparse = config.firstSparseLayer < config.numLayers ? await MoeModel.load(directory, options) : null
+    try {
+      // Awaited here: the file is open until then.
+      return await Decoder.build(config, source, async layer =>
+        layer >= config.firstSparseLayer
+          ? sparse!.layer(layer)
+          : loadDense(source, layer, config.hiddenSize, denseSize(source, layer), options),
+      )
+    } catch (error) {
+      sparse?.dispose()
+      throw error
+    }
   }
 
   /** Puts a decoder together from tensors and a feed-forward for each layer, which it then owns. */

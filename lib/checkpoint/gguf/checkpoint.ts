@@ -4,9 +4,10 @@ import path from 'node:path'
 import type { CheckpointDirectory } from '../checkpoint.js'
 import { isGgufName } from '../diagnosis.js'
 import { invalidCheckpoint } from '../invalid.js'
+import type { OpenFiles } from '../open-files.js'
 import type { Pacer } from '../pacer.js'
-import { withRegularFile } from '../regular-file.js'
 import type { TensorEntry } from '../safetensors.js'
+import { TensorNames } from '../tensor-names.js'
 import { ggufConfig } from './config.js'
 import { type GgufHeader, readGgufHeader } from './header.js'
 import { MetadataReader } from './metadata-reader.js'
@@ -42,8 +43,8 @@ function splitOf({ metadata }: GgufHeader, file: string): Split | undefined {
   }
 }
 
-const readHeader = (file: string, pacer: Pacer, hint?: string): Promise<GgufHeader> =>
-  withRegularFile(file, pacer, (handle, bytes) => readGgufHeader(handle, bytes, file, pacer), hint)
+const readHeader = (files: OpenFiles, file: string, pacer: Pacer, hint?: string): Promise<GgufHeader> =>
+  files.use(file, pacer, (handle, bytes) => readGgufHeader(handle, bytes, file, pacer), hint)
 
 /** The paths of all shards: those that the first one's name gives, in its own directory. */
 function shardPaths(file: string, { no, count }: Split): string[] {
@@ -66,7 +67,12 @@ function shardPaths(file: string, { no, count }: Split): string[] {
 }
 
 /** The tensors of all shards. */
-async function collect(file: string, first: GgufHeader, pacer: Pacer): Promise<Map<string, Tensor>> {
+async function collect(
+  files: OpenFiles,
+  file: string,
+  first: GgufHeader,
+  pacer: Pacer,
+): Promise<Map<string, Tensor>> {
   const tensors = new Map<string, Tensor>()
   const add = (header: GgufHeader, shard: string) => {
     for (const [name, entry] of header.tensors) {
@@ -83,7 +89,7 @@ async function collect(file: string, first: GgufHeader, pacer: Pacer): Promise<M
   for (const [index, shard] of shardPaths(file, split).entries()) {
     if (index === 0) continue
     const hint = `; it is shard ${index + 1} of ${split.count}: the download is not complete, fetch that file too`
-    const header = await readHeader(shard, pacer, hint)
+    const header = await readHeader(files, shard, pacer, hint)
     const other = splitOf(header, shard)
     if (other?.no !== index || other.count !== split.count || other.numTensors !== split.numTensors) {
       throw invalidCheckpoint(
@@ -109,9 +115,9 @@ async function collect(file: string, first: GgufHeader, pacer: Pacer): Promise<M
  * @throws {@link MoeError} ERR_MOE_IO, ERR_MOE_INVALID_CHECKPOINT, ERR_MOE_INVALID_CONFIG, ERR_MOE_UNSUPPORTED_FAMILY,
  * ERR_MOE_UNSUPPORTED_FORMAT, ERR_MOE_NOT_SPARSE; or rejects with the pacer's `signal.reason`
  */
-export async function openGguf(file: string, pacer: Pacer): Promise<CheckpointDirectory> {
-  const first = await readHeader(file, pacer)
-  const tensors = await collect(file, first, pacer)
+export async function openGguf(files: OpenFiles, file: string, pacer: Pacer): Promise<CheckpointDirectory> {
+  const first = await readHeader(files, file, pacer)
+  const tensors = await collect(files, file, first, pacer)
   const { config, notices } = ggufConfig(first.metadata, tensors.keys(), file)
   return {
     directory: file,
@@ -119,8 +125,9 @@ export async function openGguf(file: string, pacer: Pacer): Promise<CheckpointDi
     config,
     notices,
     container: { naming: ggufNaming, decisive: DECISIVE_TENSOR, decisiveBias: DECISIVE_BIAS },
+    names: await TensorNames.of(tensors.keys(), pacer),
+    files,
     has: name => tensors.has(name),
-    names: () => tensors.keys(),
     // All headers are read.
     prepare: async () => {},
     get: name => tensors.get(name),

@@ -1,23 +1,26 @@
 /** Reads segments of the files of a plan without blocking the event loop. */
 
-import type { FileHandle } from 'node:fs/promises'
 import { allocate } from '../../block/allocate.js'
 import { MoeError } from '../../block/errors.js'
-import { openRegular } from '../regular-file.js'
+import { OpenFiles } from '../open-files.js'
+import type { LayerPlan } from '../plan/layer-plan.js'
 import type { Segment } from '../segment.js'
 
 /** Largest single read; small enough that a cancelled load stops soon. */
 const MAX_READ_BYTES = 4 * 1024 * 1024
 
-/** The files of a plan, opened on first use. Close it in a `finally`. */
+/** The files of a plan: those of its checkpoint where that is open, else opened on first use. Close it in a `finally`. */
 export class FileSet {
   private readonly paths: readonly string[]
   private readonly signal: AbortSignal | undefined
-  private readonly handles = new Map<number, FileHandle>()
+  private readonly files: OpenFiles
+  private readonly isOwner: boolean
 
-  constructor(paths: readonly string[], signal?: AbortSignal) {
-    this.paths = paths
+  constructor({ files, openFiles }: Pick<LayerPlan, 'files' | 'openFiles'>, signal?: AbortSignal) {
+    this.paths = files
     this.signal = signal
+    this.files = openFiles ?? new OpenFiles()
+    this.isOwner = !openFiles
   }
 
   /**
@@ -28,11 +31,7 @@ export class FileSet {
     const target = allocate(Uint8Array, bytes)
     const file = this.paths[segment.file]!
     try {
-      let handle = this.handles.get(segment.file)
-      if (!handle) {
-        handle = (await openRegular(file)).handle
-        this.handles.set(segment.file, handle)
-      }
+      const { handle } = await this.files.open(file)
       let done = 0
       while (done < bytes) {
         this.signal?.throwIfAborted()
@@ -56,8 +55,6 @@ export class FileSet {
   }
 
   async close(): Promise<void> {
-    const handles = [...this.handles.values()]
-    this.handles.clear()
-    await Promise.all(handles.map(handle => handle.close()))
+    if (this.isOwner) await this.files.close()
   }
 }

@@ -1,7 +1,7 @@
 /** How the columns of a matrix are grouped, which only the tensor of group indices itself tells. */
 
 import { allocate } from '../../block/allocate.js'
-import type { MatrixItem } from '../plan/layer-plan.js'
+import type { LayerPlan, MatrixItem } from '../plan/layer-plan.js'
 import { int32Of } from './elements.js'
 import { FileSet } from './files.js'
 
@@ -50,15 +50,15 @@ export function withGroupOrder({ groupIndex, ...item }: MatrixItem, bytes: Uint8
  * @throws ERR_MOE_IO
  */
 export async function withGroupOrders(
-  files: readonly string[],
-  items: readonly MatrixItem[],
+  plan: Pick<LayerPlan, 'files' | 'openFiles' | 'matrices'>,
   signal?: AbortSignal,
-): Promise<MatrixItem[]> {
-  if (!items.some(({ groupIndex }) => groupIndex)) return [...items]
-  const set = new FileSet(files, signal)
+): Promise<readonly MatrixItem[]> {
+  const { matrices } = plan
+  if (!matrices.some(({ groupIndex }) => groupIndex)) return matrices
+  const set = new FileSet(plan, signal)
   try {
     const result: MatrixItem[] = []
-    for (const item of items)
+    for (const item of matrices)
       result.push(item.groupIndex ? withGroupOrder(item, await set.read(item.groupIndex)) : item)
     return result
   } finally {

@@ -90,14 +90,14 @@ export function givenInt8Matrices(
  * @throws {@link MoeError} ERR_MOE_IO; or rejects with `signal.reason`
  */
 export async function plannedInt8Matrices(
-  { files, matrices }: Pick<LayerPlan, 'files' | 'matrices'>,
+  plan: Pick<LayerPlan, 'files' | 'openFiles' | 'matrices'>,
   weights: WeightsOption,
   signal?: AbortSignal,
 ): Promise<Int8Matrix[]> {
-  const set = new FileSet(files, signal)
+  const set = new FileSet(plan, signal)
   try {
     const result: Int8Matrix[] = []
-    for (const item of matrices) {
+    for (const item of plan.matrices) {
       const groups = item.groupIndex && (await set.read(item.groupIndex))
       const matrix = int8Matrix(item, item, item.cols, weights, groups)
       if (matrix) result.push(matrix)

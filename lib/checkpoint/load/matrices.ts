@@ -59,7 +59,7 @@ export async function loadMatrices(
 ): Promise<LoadedMatrices> {
   const { weights = 'expand', signal, onBytes } = options
   signal?.throwIfAborted()
-  const files = new FileSet(plan.files, signal)
+  const files = new FileSet(plan, signal)
   const pacer = new Pacer(signal)
   const experts: Partial<LoadedExpert>[] = Array.from({ length: plan.config.numExperts }, () => ({}))
   const shared: Partial<LoadedExpert> = {}

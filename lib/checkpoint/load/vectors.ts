@@ -31,7 +31,7 @@ export interface ReadOptions {
 export async function readVectors(plan: LayerPlan, options: ReadOptions = {}): Promise<VectorTensors> {
   const { signal, onBytes } = options
   signal?.throwIfAborted()
-  const files = new FileSet(plan.files, signal)
+  const files = new FileSet(plan, signal)
   const pacer = new Pacer(signal)
   const result: Partial<Record<VectorName, Float32Array | Int32Array>> = {}
   try {

@@ -4,6 +4,7 @@ import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType } from '../../block/dtype.js'
 import { type Codec, STORED_PARTS, type StoredPart } from '../../spec/formats.js'
 import type { VectorName } from '../../spec/vectors.js'
+import type { OpenFiles } from '../open-files.js'
 import type { Segment } from '../segment.js'
 
 /** How a stored matrix becomes numbers; the arithmetic is that of csrc/formats/decode.h. */
@@ -84,10 +85,31 @@ export interface LayerPlan {
   notices: readonly string[]
   /** Absolute paths. */
   files: string[]
+  /** Where they are open, while the checkpoint is. Absent: whoever reads opens them. */
+  openFiles?: OpenFiles
   /** Rows of every gateUp matrix: even gate, odd up (gpt-oss); else the first half is gate. */
   gateUpInterleaved: boolean
   matrices: MatrixItem[]
   vectors: VectorItem[]
   /** Bytes that will be read from the files. */
   totalBytes: number
+}
+
+const sumBytes = (segments: readonly Segment[]) => segments.reduce((sum, { bytes }) => sum + bytes, 0)
+
+/** Bytes of the files that hold the matrices of a plan. */
+export function matrixBytesOf({ matrices }: Pick<LayerPlan, 'matrices'>): number {
+  return matrices.reduce((sum, item) => sum + sumBytes(partsOf(item).map(([, segment]) => segment)), 0)
+}
+
+/** Bytes of the files that hold its small tensors. */
+export function vectorBytesOf({ vectors }: Pick<LayerPlan, 'vectors'>): number {
+  return vectors.reduce((sum, { sources }) => sum + sumBytes(sources), 0)
+}
+
+/** Elements of each small tensor once it is read. */
+export function vectorLengths({ vectors }: Pick<LayerPlan, 'vectors'>): Partial<Record<VectorName, number>> {
+  return Object.fromEntries(
+    vectors.map(({ target, length, made }) => [target, made === 'difference' ? length / 2 : length]),
+  )
 }

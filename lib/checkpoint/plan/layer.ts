@@ -11,17 +11,50 @@ import { ConfigReader } from '../../families/parts/config-reader.js'
 import type { ExpertLayout, FamilyRow, Naming, SharedLayout } from '../../families/parts/family.js'
 import type { SharedGate } from '../../spec/enums.js'
 import type { CheckpointDirectory, Container } from '../checkpoint.js'
-import { openCheckpoint } from '../directory.js'
-import type { Segment } from '../segment.js'
+import { openSource } from '../directory.js'
 import { TensorLookup } from '../tensor-lookup.js'
-import { type LayerPlan, type MatrixItem, partsOf, type VectorItem } from './layer-plan.js'
+import { type LayerPlan, type MatrixItem, matrixBytesOf, vectorBytesOf } from './layer-plan.js'
 import { MatrixPlanner, type NameOf } from './matrices.js'
 import { chooseLayer, locate, type Place } from './place.js'
 import { type Quantization, readQuantization } from './quantization.js'
 import { VectorPlanner } from './vectors.js'
 
+/** Which layer, and what its config and its checkpoint leave open. */
+export interface PlanOptions {
+  layer?: number
+  module?: string
+  config?: Partial<MoeConfig>
+  signal?: AbortSignal
+}
+
 /**
- * Plans the reading of one layer. Only config.json, the index and the headers of the shards that hold the layer are read.
+ * Plans the reading of one layer of a checkpoint that is opened for it and closed again: {@link planLayerOf} says how.
+ *
+ * @throws what that throws, and {@link MoeError} ERR_MOE_IO
+ */
+export async function planLayer(source: string, options: PlanOptions = {}): Promise<LayerPlan> {
+  const checkpoint = await openSource(source, options.signal)
+  try {
+    const { openFiles: _, ...plan } = await planLayerOf(
+      checkpoint,
+      familyOf(checkpoint, options.module),
+      options,
+    )
+    return plan
+  } finally {
+    await checkpoint.files.close()
+  }
+}
+
+/** The family of a checkpoint's language model. */
+export function familyOf(checkpoint: CheckpointDirectory, module?: string): ResolvedFamily {
+  const family = resolveFamily(checkpoint.config, checkpoint.configFile, module)
+  checkSupported(family)
+  return family
+}
+
+/**
+ * Plans the reading of one layer. Only the headers of the shards that hold it are read, and they once.
  *
  * @param options.layer decoder layer; encoder-decoder models count the encoder's layers first @defaultValue the first with experts
  * @param options.module what the names of the language model's tensors begin with, where there are several
@@ -30,19 +63,18 @@ import { VectorPlanner } from './vectors.js'
  * ERR_MOE_UNSUPPORTED_FORMAT, ERR_MOE_NOT_SPARSE, ERR_MOE_MISSING_TENSOR, ERR_MOE_TENSOR_MISMATCH; RangeError with
  * ERR_MOE_INVALID_ARG_VALUE for a layer or a module that does not exist; or rejects with `options.signal.reason`
  */
-export async function planLayer(
-  source: string,
-  options: { layer?: number; module?: string; config?: Partial<MoeConfig>; signal?: AbortSignal } = {},
+export async function planLayerOf(
+  checkpoint: CheckpointDirectory,
+  family: ResolvedFamily,
+  options: PlanOptions = {},
 ): Promise<LayerPlan> {
-  const checkpoint = await openCheckpoint(source, options.signal)
-  const family = resolveFamily(checkpoint.config, checkpoint.configFile, options.module)
-  checkSupported(family)
   const { layer, place } = chooseLayer(family, options.layer)
   const { naming, prefix, notice } = await locate(checkpoint, family, place, options)
   const quantization = quantizationOf(checkpoint, family, prefix + naming.block)
   const { config: override = {} } = options
   const plan = buildPlan({ checkpoint, family, layer, place, naming, prefix, quantization, override })
-  return { ...plan, notices: [...checkpoint.notices, ...(notice ? [notice] : [])] }
+  const notices = [...checkpoint.notices, ...(notice ? [notice] : [])]
+  return { ...plan, notices, openFiles: checkpoint.files }
 }
 
 /** The quantisation of a checkpoint; a method that is not read is an error that names a tensor of it, below `block`. */
@@ -55,7 +87,7 @@ function quantizationOf(
     return readQuantization(config, new ConfigReader(checkpoint.config, checkpoint.configFile))
   } catch (error) {
     if (!(error instanceof MoeError) || error.code !== 'ERR_MOE_UNSUPPORTED_FORMAT') throw error
-    const below = [...checkpoint.names()].filter(name => name.startsWith(block)).sort()
+    const below = checkpoint.names.below(block).sort()
     const tensor = below.find(name => /experts|linear/.test(name)) ?? below[0]
     throw new MoeError(error.code, `${error.message}; a tensor so stored is '${tensor}'`, {
       details: { ...error.details, tensor },
@@ -95,7 +127,7 @@ interface PlanParts {
   override: Partial<MoeConfig>
 }
 
-function buildPlan(parts: PlanParts): Omit<LayerPlan, 'notices'> {
+function buildPlan(parts: PlanParts): Omit<LayerPlan, 'notices' | 'openFiles'> {
   const { checkpoint, family, naming, prefix, quantization } = parts
   const { row, config } = family
   const { layer } = parts.place
@@ -182,7 +214,7 @@ function buildPlan(parts: PlanParts): Omit<LayerPlan, 'notices'> {
     gateUpInterleaved: isInterleaved(together, nameOf, tensors),
     matrices: items,
     vectors: vectors.items,
-    totalBytes: countBytes(items, vectors.items),
+    totalBytes: matrixBytesOf({ matrices: items }) + vectorBytesOf({ vectors: vectors.items }),
   }
 }
 
@@ -241,12 +273,4 @@ function storedDtype(
   const named = config.raw(['torch_dtype', 'dtype']) ?? root.raw(['torch_dtype', 'dtype'])
   const plain = typeof named === 'string' ? STORED_DTYPES[named.replace(/^torch\./, '')] : undefined
   return plain ?? STORED_DTYPES[items[0]?.data.type ?? ''] ?? 'bf16'
-}
-
-function countBytes(matrices: readonly MatrixItem[], vectors: readonly VectorItem[]): number {
-  const segments: Segment[] = [
-    ...matrices.flatMap(item => partsOf(item).map(([, segment]) => segment)),
-    ...vectors.flatMap(item => item.sources),
-  ]
-  return segments.reduce((sum, { bytes }) => sum + bytes, 0)
 }

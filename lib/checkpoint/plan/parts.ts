@@ -66,11 +66,18 @@ export class MatrixParts {
     return new MatrixParts(tensors, namesOf, major === 'input', slice)
   }
 
+  /** No tensor of the checkpoint has such a part, so that this linear has none: most are asked for in vain, and of every matrix. */
+  private isUnheardOf(part: string): boolean {
+    return this.slice === null && !this.tensors.checkpoint.names.hasSegment(part)
+  }
+
   has(part: string): boolean {
+    if (this.isUnheardOf(part)) return false
     return this.namesOf(part).some(name => this.tensors.has(name))
   }
 
   find(part: string): Part | undefined {
+    if (this.isUnheardOf(part)) return undefined
     for (const name of this.namesOf(part)) {
       const tensor = this.tensors.vectors.has(name) ? undefined : this.tensors.find(name)
       if (tensor) return this.view(tensor)

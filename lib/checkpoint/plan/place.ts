@@ -7,7 +7,6 @@ import { invalidArgValue, MoeError } from '../../block/errors.js'
 import type { ResolvedFamily } from '../../families/index.js'
 import type { Naming, Stack } from '../../families/parts/family.js'
 import type { CheckpointDirectory, Container } from '../checkpoint.js'
-import { Pacer } from '../pacer.js'
 import { TensorLookup } from '../tensor-lookup.js'
 
 const MAX_LAYERS = 4096
@@ -60,6 +59,22 @@ function numLayersOf({ config }: ResolvedFamily, { numLayers }: Stack): number {
   return count
 }
 
+/** All layers in their order, those of an encoder first. */
+function placesOf(family: ResolvedFamily): Place[] {
+  return family.row.stacks.flatMap(stack =>
+    Array.from({ length: numLayersOf(family, stack) }, (_, layer): Place => ({ stack, layer })),
+  )
+}
+
+/** How many layers a model has, and the indices of those with experts. Layers for multi-token prediction are in neither. */
+export function listLayers(family: ResolvedFamily): { numLayers: number; sparse: number[] } {
+  const places = placesOf(family)
+  return {
+    numLayers: places.length,
+    sparse: places.flatMap((place, index) => (isSparse(family, place) ? [index] : [])),
+  }
+}
+
 /**
  * The place of a layer by its index; encoder-decoder models count the encoder's first. Without one, the first layer with experts.
  * @throws {@link MoeError} ERR_MOE_NOT_SPARSE; RangeError with ERR_MOE_INVALID_ARG_VALUE for a layer that does not exist
@@ -69,9 +84,7 @@ export function chooseLayer(
   asked: number | undefined,
 ): { layer: number; place: Place } {
   const { row, config, modelType } = family
-  const places = row.stacks.flatMap(stack =>
-    Array.from({ length: numLayersOf(family, stack) }, (_, layer): Place => ({ stack, layer })),
-  )
+  const places = placesOf(family)
   const dense = (message: string) =>
     new MoeError('ERR_MOE_NOT_SPARSE', `${config.file}: ${message}`, {
       details: { file: config.file, family: modelType, layer: asked },
@@ -89,7 +102,7 @@ export function chooseLayer(
   const place = places[asked]
   if (!place) throw noSuchLayer(family, places.length, asked)
   if (!isSparse(family, place)) {
-    const sparse = places.flatMap((candidate, index) => (isSparse(family, candidate) ? [index] : []))
+    const { sparse } = listLayers(family)
     const first = sparse.slice(0, 16).join(', ')
     throw dense(
       `layer ${asked} is dense; ` +
@@ -135,11 +148,6 @@ function candidatesOf({ stack, layer, extra }: Place, container: Container | und
   })
 }
 
-/** The end of a name that is whole segments of it. */
-function endsWithSegments(name: string, end: string): boolean {
-  return name.endsWith(end) && (name.length === end.length || name[name.length - end.length - 1] === '.')
-}
-
 /** Layers for multi-token prediction are counted from 0 in modules of their own. */
 const isExtraModule = (root: string) => root.split('.').includes('mtp')
 
@@ -156,19 +164,15 @@ export async function locate(
   options: { module?: string; signal?: AbortSignal } = {},
 ): Promise<Location> {
   const candidates = candidatesOf(place, checkpoint.container)
-  const pacer = new Pacer(options.signal)
   const found = new Map<string, Found>()
-  for (const name of checkpoint.names()) {
-    if (pacer.due) await pacer.turn()
-    const rank = candidates.findIndex(({ router }) => endsWithSegments(name, router))
-    if (rank < 0) continue
-    const { naming, tail, router } = candidates[rank]!
-    const root = name.slice(0, name.length - router.length)
-    if (isExtraModule(root)) continue
-    const prefix = root + tail
-    const known = found.get(prefix)
-    if (!known || rank < known.rank)
-      found.set(prefix, { location: { naming, prefix }, rank, router: name, root })
+  for (const { naming, tail, router } of candidates) {
+    for (const name of checkpoint.names.endingWith(router)) {
+      const root = name.slice(0, name.length - router.length)
+      const prefix = root + tail
+      // The first way to a layer that is there counts.
+      if (isExtraModule(root) || found.has(prefix)) continue
+      found.set(prefix, { location: { naming, prefix }, router: name, root })
+    }
   }
   const all = [...found.values()]
   if (!isFilled(all)) throw notFound(checkpoint, family, place, candidates)
@@ -183,7 +187,7 @@ export async function locate(
       { details: { directory: checkpoint.directory, tensors: places.map(({ router }) => router) } },
     )
   }
-  await checkpoint.prepare([first.location.prefix])
+  await checkpoint.prepare(first.location.prefix, options.signal)
   if (module !== undefined || all.length === 1) return first.location
   const notice =
     `${checkpoint.directory} holds several language models whose layer ${place.layer} has experts, in ${listOf(all)}: ` +
@@ -194,7 +198,6 @@ export async function locate(
 /** Where a layer of a language model stands; `root` is what comes before its layers, a dot at its end. */
 interface Found {
   location: Location
-  rank: number
   router: string
   root: string
 }
@@ -234,7 +237,7 @@ function notFound(
   const { layer, extra } = place
   if (extra !== undefined) {
     const tails = [...new Set(candidates.map(({ tail }) => tail))]
-    const isThere = [...checkpoint.names()].some(name =>
+    const isThere = [...checkpoint.names].some(name =>
       tails.some(tail => name.startsWith(tail) || name.includes(`.${tail}`)),
     )
     const { file } = family.config
@@ -259,7 +262,7 @@ function notFound(
 function rootsOf(checkpoint: CheckpointDirectory, candidates: readonly Candidate[]): string[] {
   const roots = new Set<string>()
   const tails = [...new Set(candidates.map(({ tail }) => tail))]
-  for (const name of checkpoint.names()) {
+  for (const name of checkpoint.names) {
     for (const tail of tails) {
       const at = name.startsWith(tail) ? 0 : name.indexOf(`.${tail}`) + 1
       if (at > 0 || name.startsWith(tail)) roots.add(name.slice(0, at))

@@ -7,7 +7,7 @@ import type { WeightsOption } from '../../block/weight-format.js'
 import type { EncodedBuffers } from '../../checkpoint/load/encoded.js'
 import type { MatrixEncoding, MatrixItem } from '../../checkpoint/plan/layer-plan.js'
 import type { MatrixCode } from '../../spec/enums.js'
-import type { VectorTensors } from '../../spec/vectors.js'
+import type { VectorName, VectorTensors } from '../../spec/vectors.js'
 import type {
   ExpertMatmulRequest,
   ForwardRequest,
@@ -114,6 +114,25 @@ export interface NativeLayerDescription extends Partial<HeldMatrices>, NativeFor
   maxJointTokens: number
 }
 
+/** A layer that is not there yet. */
+export interface NativeLayerMeasure
+  extends Omit<HeldMatrices, 'matrices'>,
+    Pick<NativeLayerDescription, 'device' | 'config' | 'dtype' | 'gateUpInterleaved' | 'threads'> {
+  matrices: readonly MatrixItem[]
+  /** Elements of its small tensors. */
+  vectorLengths: Partial<Record<VectorName, number>>
+}
+
+/** One layer's part of a load. */
+export interface NativeLayerLoad {
+  layer: NativeLayer
+  /** What the items' segments count. */
+  files: readonly string[]
+  items: readonly MatrixItem[]
+  /** Rows of calls for which the layer's device gets its scratch before anything is read. @defaultValue 0 */
+  reservedTokens?: number
+}
+
 /** Formats of `matrices`, an index each; the others hold values of the layer's dtype. */
 export interface HeldMatrices {
   formats: readonly NativeMatrixFormat[]
@@ -195,6 +214,25 @@ export interface NativeAddon {
    * written, but their memory is not touched before (the first forward zeroes what nobody wrote).
    */
   createLayer(description: NativeLayerDescription): NativeLayer
+  /** What `createLayer` would allocate, and what loading would take besides; nothing is allocated. */
+  measureLayer(description: NativeLayerMeasure): {
+    /** Of all weights, on the device. */
+    bytes: number
+    /** Host memory of each thread that loads: for the largest of the matrices. */
+    scratchBytes: number
+    loadThreads: number
+  }
+  /**
+   * Reads, decodes and packs all items of all layers on threads of its own, in the order in which they lie in the files (scratch per thread: at
+   * most one matrix as stored and as decoded). `progress` gets the bytes read so far and the index of the layer that is being read, at most
+   * ~30 times a second; `done` gets null or an error, once, on the JS thread. Returns a cancel function; a cancelled load ends with CANCELLED.
+   * Until `done` the layers refuse forwards, and after a load that failed they refuse them for good (another load may be tried).
+   */
+  loadLayers(
+    layers: readonly NativeLayerLoad[],
+    progress: ((loadedBytes: number, layer: number) => void) | null,
+    done: (error: NativeError | null) => void,
+  ): () => void
   /** Scratch of a forward of numTokens on a layer of this config, before there is one. */
   workspaceBytes(
     device: string,
@@ -279,18 +317,6 @@ export interface NativeLayer {
     encoding: MatrixEncoding,
     parts: EncodedBuffers,
   ): void
-  /**
-   * Reads, decodes and packs all items on threads of its own (scratch per thread: at most one matrix as stored and as decoded).
-   * `progress` gets the bytes read so far, at most ~30 times a second; `done` gets null or an error, once, on the JS thread.
-   * Returns a cancel function; a cancelled load ends with CANCELLED. Until `done` the layer refuses forwards, and after a load that
-   * failed it refuses them for good (another load may be tried).
-   */
-  load(
-    files: readonly string[],
-    items: readonly MatrixItem[],
-    progress: ((loadedBytes: number) => void) | null,
-    done: (error: NativeError | null) => void,
-  ): () => void
   /**
    * Queues a forward. `done` is called once, on the JS thread, never synchronously, with the figures of CallTimes. Returns a job id > 0.
    * Index arrays are copied at once; hidden, routerInput and output up to 1 MiB are copied or staged; larger ones are used in place and

@@ -1,17 +1,15 @@
-/** Layers on the addon's devices: makes and loads them, and turns the addon's errors into those of the package. */
+/** Layers on the addon's devices: makes them from arrays, runs them, and turns the addon's errors into those of the package. */
 
 import { isMainThread } from 'node:worker_threads'
-import { onAbort } from '../../block/abort.js'
 import type { ActivationsOption } from '../../block/activations.js'
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType } from '../../block/dtype.js'
 import { MoeError } from '../../block/errors.js'
 import type { LayerWeightFormat, WeightsOption } from '../../block/weight-format.js'
 import type { MoeWeights } from '../../block/weights.js'
-import { withGroupOrder, withGroupOrders } from '../../checkpoint/load/group-order.js'
-import { type LayerPlan, type MatrixItem, partsOf } from '../../checkpoint/plan/layer-plan.js'
+import { withGroupOrder } from '../../checkpoint/load/group-order.js'
+import type { MatrixItem } from '../../checkpoint/plan/layer-plan.js'
 import { STORED_BYTES, type StoredType } from '../../spec/formats.js'
-import type { VectorTensors } from '../../spec/vectors.js'
 import {
   CANCELLED,
   type CallTimes,
@@ -22,7 +20,7 @@ import {
   type RuntimeCall,
   type StageKernels,
 } from '../contract.js'
-import type { NativeAddon, NativeError, NativeLayer } from './binding-contract.js'
+import type { NativeAddon, NativeLayer } from './binding-contract.js'
 import { captureCallSite, fromNativeError } from './errors.js'
 import { type NativeMatrix, nativeTensors } from './tensors.js'
 import { chooseWeightFormats } from './weight-formats.js'
@@ -197,60 +195,4 @@ function itemOf({ role, expert, name, rows, cols, source }: NativeMatrix): Matri
     ...(Object.fromEntries(parts) as Partial<MatrixItem>),
   }
   return rest.groupIndex ? withGroupOrder(item, rest.groupIndex.bytes) : item
-}
-
-/**
- * Makes a layer from a plan: the addon reads and decodes the matrices on a thread of its own, straight into their place. When it
- * fails or is aborted nothing stays behind.
- *
- * @param vectors the small tensors of the plan, read already
- * @throws {@link MoeError} ERR_MOE_IO, ERR_MOE_INVALID_CHECKPOINT, ERR_MOE_OUT_OF_MEMORY, ERR_MOE_DEVICE_UNAVAILABLE;
- * `signal.reason` when aborted
- */
-export async function loadNativeLayer(
-  addon: NativeAddon,
-  plan: LayerPlan,
-  vectors: VectorTensors,
-  options: NativeLayerOptions & {
-    signal?: AbortSignal
-    /** Bytes of matrices read so far; the last call has them all. */
-    onProgress?: (loadedBytes: number) => void
-  },
-): Promise<LayerRuntime> {
-  const { device, dtype, weights, activations, threads, batchInvariant, maxJointTokens, signal, onProgress } =
-    options
-  const { config, files, gateUpInterleaved } = plan
-  const site = captureCallSite(loadNativeLayer)
-  signal?.throwIfAborted()
-  const matrices = weights === 'expand' ? plan.matrices : await withGroupOrders(files, plan.matrices, signal)
-  const held = translated('run', () =>
-    chooseWeightFormats(addon, { device, dtype, weights, activations }, config, matrices, gateUpInterleaved),
-  )
-  const native = translated('run', () =>
-    addon.createLayer({
-      ...{ device, dtype, threads, batchInvariant, maxJointTokens, config, vectors, gateUpInterleaved },
-      ...held.native,
-      int8Activations: activations === 'int8',
-    }),
-  )
-  let stopListening = () => {}
-  try {
-    await new Promise<void>((resolve, reject) => {
-      const done = (error: NativeError | null) => (error === null ? resolve() : reject(error))
-      const cancel = native.load(files, matrices, onProgress ?? null, done)
-      if (signal) stopListening = onAbort(signal, cancel)
-    })
-    onProgress?.(plan.matrices.reduce((sum, item) => sum + itemBytes(item), 0))
-    signal?.throwIfAborted()
-    return new NativeLayerRuntime(addon, native, config, options, held.format)
-  } catch (error) {
-    native.dispose()
-    throw signal?.aborted ? signal.reason : fromNativeError(error, 'load', site)
-  } finally {
-    stopListening()
-  }
-}
-
-function itemBytes(item: MatrixItem): number {
-  return partsOf(item).reduce((sum, [, { bytes }]) => sum + bytes, 0)
 }
