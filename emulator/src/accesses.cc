@@ -72,9 +72,12 @@ void Block::finish_access(const WarpAccess& access) {
     case AccessKind::kSharedLoad:
     case AccessKind::kSharedStore: {
       const unsigned lane = static_cast<unsigned>(__builtin_ctz(access.lanes));
+      const unsigned conflicts = count_conflicts(access.lanes, access.address, access.bytes[lane]);
       ++counters.shared_accesses;
-      counters.shared_bank_conflicts +=
-          count_conflicts(access.lanes, access.address, access.bytes[lane]);
+      counters.shared_bank_conflicts += conflicts;
+      if (access.kind == AccessKind::kSharedStore) {
+        counters.shared_store_bank_conflicts += conflicts;
+      }
       break;
     }
   }

@@ -11,7 +11,10 @@
 #include <stdexcept>
 #include <utility>
 
+#include "mbarrier.h"
 #include "race.h"
+#include "roles.h"
+#include "warp_group.h"
 
 namespace simt::detail {
 
@@ -66,7 +69,10 @@ void fiber_main() {
   block->exit_thread(thread);
 }
 
-Block::Block() {
+Block::Block()
+    : mbarriers(std::make_unique<Mbarriers>()),
+      warp_groups(std::make_unique<WarpGroups>()),
+      roles(std::make_unique<Roles>()) {
   arena_bytes_ = 2 * kMostShared;  // red zones need room
   void* memory = mmap(nullptr, arena_bytes_, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -168,11 +174,17 @@ void Block::prepare_block(uint64_t number) {
         thread.committed_groups = 0;
         thread.copies.clear();
         thread.landed = 0;
+        thread.dropped = thread.promised = 0;
+        thread.stores.clear();
+        thread.committed_stores = 0;
         prepare(&thread.fiber, fiber_main, index);
       }
     }
   }
   prepare_shared();
+  mbarriers->clear();
+  warp_groups->clear();
+  roles->clear(thread_count_);
 }
 
 bool Block::run_block() {
@@ -222,13 +234,24 @@ void Block::park(Thread* thread) {
 
 void Block::exit_thread(Thread* thread) {
   const uint32_t bit = 1u << thread->lane;
-  if (thread->landed < thread->copies.size()) {
+  if (thread->landed < thread->copies.size() &&
+      thread->promised < thread->dropped + thread->copies.size()) {
     const Copy& copy = thread->copies[thread->landed];
     fail(thread, DefectKind::kInFlight,
          "the thread exits with " + std::to_string(thread->copies.size() - thread->landed) +
              " asynchronous copies in flight; the first was issued at " + to_string(copy.site),
          copy.site);
   }
+  if (!thread->stores.empty()) {
+    const Site site = thread->stores.front().site;
+    fail(thread, DefectKind::kInFlight,
+         "the thread exits with bulk copies out of shared memory in flight; the first was issued "
+         "at " +
+             to_string(site),
+         site);
+  }
+  warp_groups->check_exit(thread);
+  if (alive_ == 1) mbarriers->check_exit(thread);
   Warp* warp = thread->warp;
   for (uint32_t open = warp->open; open != 0; open &= open - 1) {
     Rendezvous& slot = warp->rendezvous[__builtin_ctz(open)];
@@ -263,6 +286,29 @@ void Block::exit_thread(Thread* thread) {
     resume(thread, true);
   }
   __builtin_unreachable();
+}
+
+void Block::wait_for(Thread* thread, WaitKind kind, uint32_t number, const char* operation,
+                     std::string (*detail)(const Thread& thread), Site site) {
+  thread->state = ThreadState::kWaiting;
+  thread->operation = operation;
+  thread->site = site;
+  thread->wait_kind = kind;
+  thread->wait_number = number;
+  thread->wait_detail = detail;
+  park(thread);
+}
+
+void Block::wake(WaitKind kind, uint32_t number) {
+  for (uint32_t i = 0; i < thread_count_; ++i) {
+    Thread& thread = threads_[i];
+    if (thread.state != ThreadState::kWaiting || thread.wait_kind != kind ||
+        thread.wait_number != number) {
+      continue;
+    }
+    thread.state = ThreadState::kReady;
+    ready_.add(i / 32, 1u << thread.lane);
+  }
 }
 
 int Block::barrier(Thread* thread, BarrierKind kind, int predicate, Site site) {
@@ -462,6 +508,10 @@ std::string Block::waiting_threads() const {
         break;
       case ThreadState::kBarrier:
         what = std::string("at ") + thread.operation + ", " + to_string(thread.site);
+        break;
+      case ThreadState::kWaiting:
+        what = std::string("at ") + thread.operation + ", " + to_string(thread.site);
+        if (thread.wait_detail != nullptr) what += thread.wait_detail(thread);
         break;
       case ThreadState::kCollective: {
         char mask[16];

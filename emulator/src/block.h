@@ -3,6 +3,9 @@
 //   block.cc          running, barriers, exits, deadlocks
 //   collectives.cc    what warps do together; tensor.cc: ldmatrix and mma
 //   shared_memory.cc  the arena; copies.cc: cp.async
+//   mbarrier.cc       mbarriers; bulk.cc: the copies that they count
+//   warp_group.cc     wgmma
+//   roles.cc          named barriers, setmaxnreg
 //   accesses.cc       sectors and bank conflicts per warp access
 //   race.cc           the race detector (in its flavour only)
 #pragma once
@@ -10,6 +13,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -22,6 +26,9 @@
 namespace simt::detail {
 
 class Block;
+class Mbarriers;
+class Roles;
+class WarpGroups;
 struct Thread;
 struct Warp;
 
@@ -48,7 +55,19 @@ struct Copy {
   Site site;
 };
 
-enum class ThreadState : uint8_t { kReady, kCollective, kBarrier, kExited };
+// A bulk copy out of shared memory under way: it reads its bytes in the wait that covers its group.
+struct BulkStore {
+  uint32_t offset;
+  uint32_t group;
+  void* target;
+  std::vector<unsigned char> bytes;  // as they were at the issue
+  Site site;
+};
+
+enum class ThreadState : uint8_t { kReady, kCollective, kBarrier, kWaiting, kExited };
+
+// What a thread in kWaiting waits for, together with a number.
+enum class WaitKind : uint8_t { kMbarrier, kNamedBarrier, kWarpGroup, kRegisters };
 
 struct Thread : ThreadView {
   Fiber fiber;
@@ -64,6 +83,13 @@ struct Thread : ThreadView {
   uint32_t committed_groups = 0;
   std::vector<Copy> copies;  // in order of issue
   size_t landed = 0;         // of them
+  uint64_t dropped = 0;      // landed and no longer in the list
+  uint64_t promised = 0;     // of all so far, those that an mbarrier waits for
+  std::vector<BulkStore> stores;
+  uint32_t committed_stores = 0;
+  WaitKind wait_kind = WaitKind::kMbarrier;
+  uint32_t wait_number = 0;
+  std::string (*wait_detail)(const Thread& thread) = nullptr;
 };
 
 struct Rendezvous;
@@ -134,6 +160,10 @@ class Block {
   int barrier(Thread* thread, BarrierKind kind, int predicate, Site site);
   void collective(Thread* thread, const char* operation, uint32_t mask, Combine combine,
                   void* arguments, Site site, bool needs_all = false);
+  // Parks until wake() with the same kind and number. Whoever returns looks again.
+  void wait_for(Thread* thread, WaitKind kind, uint32_t number, const char* operation,
+                std::string (*detail)(const Thread& thread), Site site);
+  void wake(WaitKind kind, uint32_t number);
   void* static_shared(Thread* thread, const StaticShared* site);
   [[noreturn]] void exit_thread(Thread* thread);
   // Stops the kernel. The text is moved out: nothing on this stack is destroyed any more.
@@ -170,9 +200,13 @@ class Block {
   const Options& options() const { return options_; }
   Thread* thread(uint32_t index) { return &threads_[index]; }
   uint32_t thread_count() const { return thread_count_; }
+  uint32_t warp_count() const { return warp_count_; }
   Warp* warp(uint32_t index) { return &warps_[index]; }
   uint64_t block_number() const { return block_number_; }
 
+  const std::unique_ptr<Mbarriers> mbarriers;
+  const std::unique_ptr<WarpGroups> warp_groups;
+  const std::unique_ptr<Roles> roles;
   Counters counters;
   Defect defect;
 

@@ -31,18 +31,30 @@ Counters& Counters::operator+=(const Counters& other) {
   block_barriers += other.block_barriers;
   warp_collectives += other.warp_collectives;
   mma += other.mma;
+  wgmma += other.wgmma;
+  wgmma_products += other.wgmma_products;
   ldmatrix += other.ldmatrix;
   ldmatrix_bank_conflicts += other.ldmatrix_bank_conflicts;
   cp_async += other.cp_async;
   cp_async_bytes += other.cp_async_bytes;
   cp_async_sectors += other.cp_async_sectors;
   cp_async_bank_conflicts += other.cp_async_bank_conflicts;
+  stmatrix += other.stmatrix;
+  stmatrix_bank_conflicts += other.stmatrix_bank_conflicts;
+  bulk_loads += other.bulk_loads;
+  bulk_load_bytes += other.bulk_load_bytes;
+  bulk_stores += other.bulk_stores;
+  bulk_store_bytes += other.bulk_store_bytes;
+  mbarrier_waits += other.mbarrier_waits;
+  named_barriers += other.named_barriers;
+  proxy_fences += other.proxy_fences;
   global_load_bytes += other.global_load_bytes;
   global_load_sectors += other.global_load_sectors;
   global_store_bytes += other.global_store_bytes;
   global_store_sectors += other.global_store_sectors;
   shared_accesses += other.shared_accesses;
   shared_bank_conflicts += other.shared_bank_conflicts;
+  shared_store_bank_conflicts += other.shared_store_bank_conflicts;
   return *this;
 }
 

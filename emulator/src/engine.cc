@@ -54,6 +54,15 @@ Options from_environment() {
       unknown("SIMT_BARRIERS", value);
     }
   }
+  if (const char* value = std::getenv("SIMT_TENSOR_CORES")) {
+    if (std::strcmp(value, "ampere") == 0) {
+      options.tensor_cores = TensorCores::kAmpere;
+    } else if (std::strcmp(value, "hopper") == 0) {
+      options.tensor_cores = TensorCores::kHopper;
+    } else if (std::strcmp(value, "ieee") != 0) {
+      unknown("SIMT_TENSOR_CORES", value);
+    }
+  }
   if (const char* value = std::getenv("SIMT_TIMEOUT")) {
     const double seconds = std::strtod(value, nullptr);
     if (seconds > 0) {
@@ -132,6 +141,8 @@ const char* defect_kind_name(DefectKind kind) {
       return "out of bounds";
     case DefectKind::kResources:
       return "resources";
+    case DefectKind::kProtocol:
+      return "protocol";
     case DefectKind::kException:
       return "exception";
   }

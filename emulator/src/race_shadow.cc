@@ -17,17 +17,42 @@ T* allocate(size_t count) {
 
 }  // namespace
 
-uint32_t ClockPool::add() {
-  if (used_ == capacity_) {
-    const size_t capacity = capacity_ == 0 ? 256 : capacity_ * 2;
-    LaneClocks* entries = allocate<LaneClocks>(capacity);
-    if (used_ > 0) std::memcpy(entries, entries_, used_ * sizeof(LaneClocks));
-    std::free(entries_);
-    entries_ = entries;
-    capacity_ = capacity;
+uint32_t ClockPool::add(uint32_t warp) {
+  uint32_t more = free_;
+  if (more != 0) {
+    free_ = at(more)->next;
+  } else {
+    if (used_ == capacity_) {
+      const size_t capacity = capacity_ == 0 ? 256 : capacity_ * 2;
+      LaneClocks* entries = allocate<LaneClocks>(capacity);
+      if (used_ > 0) std::memcpy(entries, entries_, used_ * sizeof(LaneClocks));
+      std::free(entries_);
+      entries_ = entries;
+      capacity_ = capacity;
+    }
+    more = static_cast<uint32_t>(++used_);
   }
-  std::memset(&entries_[used_], 0, sizeof(LaneClocks));
-  return static_cast<uint32_t>(++used_);
+  std::memset(at(more), 0, sizeof(LaneClocks));
+  at(more)->warp = warp;
+  return more;
+}
+
+uint32_t ClockPool::copy(uint32_t more) {
+  if (more == 0) return 0;
+  const uint32_t rest = copy(at(more)->next);
+  const uint32_t added = add(at(more)->warp);
+  *at(added) = *at(more);
+  at(added)->next = rest;
+  return added;
+}
+
+void ClockPool::free(uint32_t more) {
+  while (more != 0) {
+    const uint32_t next = at(more)->next;
+    at(more)->next = free_;
+    free_ = more;
+    more = next;
+  }
 }
 
 Chunk* ChunkTable::find_or_add(uintptr_t address) {
@@ -78,12 +103,7 @@ void ChunkTable::refine(Chunk* chunk, unsigned shift, ClockPool* clocks) {
   const size_t old_count = kChunkBytes >> chunk->shift;
   const size_t parts = size_t{1} << (chunk->shift - shift);
   Cell* cells = allocate<Cell>(old_count * parts);
-  const auto own_clocks = [clocks](AccessSet* set) {
-    if (set->more == 0) return;
-    const uint32_t copy = clocks->add();
-    *clocks->at(copy) = *clocks->at(set->more);
-    set->more = copy;
-  };
+  const auto own_clocks = [clocks](AccessSet* set) { set->more = clocks->copy(set->more); };
   for (size_t i = 0; i < old_count; ++i) {
     for (size_t j = 0; j < parts; ++j) {
       Cell& cell = cells[i * parts + j];

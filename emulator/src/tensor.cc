@@ -1,4 +1,4 @@
-// ldmatrix and mma, each computed once per warp. Fragment layouts with g = lane / 4, t = lane % 4:
+// ldmatrix, stmatrix and mma, each computed once per warp. Fragment layouts with g = lane / 4, t = lane % 4:
 //   8x8 matrix   lane holds (g, 2t) and (g, 2t + 1)
 //   a [16, 16]   (g, 2t…) (g + 8, 2t…) (g, 2t + 8…) (g + 8, 2t + 8…)
 //   b [16, 8]    (2t…, g) (2t + 8…, g)
@@ -6,8 +6,12 @@
 #include <cstring>
 
 #include "block.h"
+#include "fragments.h"
+#include "mbarrier.h"
 #include "race.h"
+#include "rounding.h"
 #include "simt/ptx.h"
+#include "simt/ptx90.h"
 
 namespace simt::detail {
 namespace {
@@ -57,34 +61,45 @@ void combine_load(Warp* warp, const Rendezvous& slot) {
   }
 }
 
+struct StoreArguments {
+  int matrices;
+  bool transpose;
+  uint32_t offset;
+  const uint32_t* in;
+};
+
+void combine_store(Warp* warp, const Rendezvous& slot) {
+  Block* block = warp->block;
+  const StoreArguments& first = *static_cast<const StoreArguments*>(slot.arguments[0]);
+  ++block->counters.stmatrix;
+  for (int matrix = 0; matrix < first.matrices; ++matrix) {
+    uint16_t elements[8][8];
+    for (unsigned lane = 0; lane < 32; ++lane) {
+      const unsigned g = lane / 4, t = lane % 4;
+      const uint32_t word = static_cast<const StoreArguments*>(slot.arguments[lane])->in[matrix];
+      (first.transpose ? elements[2 * t][g] : elements[g][2 * t]) = static_cast<uint16_t>(word);
+      (first.transpose ? elements[2 * t + 1][g] : elements[g][2 * t + 1]) =
+          static_cast<uint16_t>(word >> 16);
+    }
+    uint32_t offsets[8];
+    for (int row = 0; row < 8; ++row) {
+      const int lane = matrix * 8 + row;
+      offsets[row] = static_cast<const StoreArguments*>(slot.arguments[lane])->offset;
+      std::memcpy(block->arena() + offsets[row], elements[row], 16);
+    }
+    block->counters.stmatrix_bank_conflicts += bank_conflicts(offsets);
+  }
+}
+
 struct MmaArguments {
   float* d;
   const uint32_t* a;
   const uint32_t* b;
 };
 
-float from_bits(uint32_t bits) {
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-template <MmaType kType>
-float element(uint32_t bits) {
-  if (kType == MmaType::kBf16) return from_bits(bits << 16);
-  const uint32_t sign = (bits & 0x8000u) << 16;
-  const uint32_t magnitude = bits & 0x7fffu;
-  if (magnitude >= 0x7c00u) return from_bits(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
-  // The exponent's bias by an exact product, so that subnormals come out right.
-  const float scaled = from_bits(magnitude << 13) * 0x1p112f;
-  uint32_t result;
-  std::memcpy(&result, &scaled, sizeof result);
-  return from_bits(sign | result);
-}
-
 using Row = float __attribute__((vector_size(32)));
 
-// Products of 16-bit elements are exact in f32; each is added in rising k with one rounding.
+// Products of 16-bit elements are exact in f32; how they are summed is an option.
 template <MmaType kType>
 void combine_mma(Warp* warp, const Rendezvous& slot) {
   alignas(32) float a[16][16];
@@ -95,16 +110,24 @@ void combine_mma(Warp* warp, const Rendezvous& slot) {
     const MmaArguments& arguments = *static_cast<const MmaArguments*>(slot.arguments[lane]);
     for (unsigned i = 0; i < 4; ++i) {
       const unsigned row = g + i % 2 * 8, column = 2 * t + i / 2 * 8;
-      a[row][column] = element<kType>(arguments.a[i] & 0xffffu);
-      a[row][column + 1] = element<kType>(arguments.a[i] >> 16);
+      a[row][column] = half_value<kType == MmaType::kBf16>(arguments.a[i] & 0xffffu);
+      a[row][column + 1] = half_value<kType == MmaType::kBf16>(arguments.a[i] >> 16);
       d[g + i / 2 * 8][2 * t + i % 2] = arguments.d[i];
     }
     for (unsigned i = 0; i < 2; ++i) {
-      b[2 * t + i * 8][g] = element<kType>(arguments.b[i] & 0xffffu);
-      b[2 * t + i * 8 + 1][g] = element<kType>(arguments.b[i] >> 16);
+      b[2 * t + i * 8][g] = half_value<kType == MmaType::kBf16>(arguments.b[i] & 0xffffu);
+      b[2 * t + i * 8 + 1][g] = half_value<kType == MmaType::kBf16>(arguments.b[i] >> 16);
     }
   }
+  const TensorCores model = warp->block->options().tensor_cores;
   for (int row = 0; row < 16; ++row) {
+    if (model != TensorCores::kIeee) {
+      constexpr int kLeast = kType == MmaType::kBf16 ? kLeastExponentBf16 : kLeastExponentF16;
+      for (int column = 0; column < 8; ++column) {
+        d[row][column] = sum_of_products(model, a[row], &b[0][column], 8, d[row][column], kLeast);
+      }
+      continue;
+    }
     Row sum;
     std::memcpy(&sum, d[row], sizeof sum);
     for (int k = 0; k < 16; ++k) {
@@ -146,6 +169,23 @@ void load_matrix(uint32_t* out, int matrices, bool transpose, uint32_t shared, c
     race_shared_read(thread, arguments.offset, 16, site);
   }
   block->collective(thread, name, ~0u, combine_load, &arguments, site, true);
+}
+
+void store_matrix(const uint32_t* in, int matrices, bool transpose, uint32_t shared,
+                  const char* file, int line) {
+  Thread* thread = self();
+  EngineScope scope(thread);
+  Block* block = thread->block;
+  const Site site = {file, line};
+  const char* name = transpose ? "stmatrix.trans" : "stmatrix";
+  require_full_warp(thread, name, site);
+  StoreArguments arguments = {matrices, transpose, 0, in};
+  if (thread->lane < static_cast<unsigned>(matrices) * 8) {
+    arguments.offset = block->checked_offset(thread, shared, 16, name, site);
+    block->mbarriers->check_not_in_flight(thread, arguments.offset, 16, name, site);
+    race_shared_write(thread, arguments.offset, 16, site);
+  }
+  block->collective(thread, name, ~0u, combine_store, &arguments, site, true);
 }
 
 void mma_m16n8k16(MmaType type, float* d, const uint32_t* a, const uint32_t* b, const char* file,

@@ -35,6 +35,7 @@ enum class DefectKind {
   kMisaligned,     // an address the hardware would refuse
   kOutOfBounds,    // outside of every allocation
   kResources,      // more shared memory than the device has
+  kProtocol,       // an asynchronous instruction used against its rules
   kException,      // a C++ exception left the kernel
 };
 
@@ -68,12 +69,20 @@ enum class Schedule {
   kSkewed,   // a favoured warp runs as far ahead as it can; blocks in random order
 };
 
+// How tensor cores sum products of 16-bit numbers (bf16 and f16 into f32).
+enum class TensorCores {
+  kIeee,    // one by one in rising k, each rounded to nearest
+  kAmpere,  // 8 products and the sum at once, cut off at 24 bits below the greatest, twice per k16
+  kHopper,  // 16 products and the sum at once, cut off at 25 bits
+};
+
 struct Options {
   Schedule schedule = Schedule::kForward;  // SIMT_SCHEDULE=forward|reverse|random|skewed
   uint64_t seed = 1;                       // SIMT_SEED
   bool strict_barriers = true;             // SIMT_BARRIERS=strict|permissive
   double timeout_seconds =
       60;  // SIMT_TIMEOUT: processor time; a block that takes more is a livelock
+  TensorCores tensor_cores = TensorCores::kIeee;  // SIMT_TENSOR_CORES=ieee|ampere|hopper
   size_t stack_bytes = 128 * 1024;  // SIMT_STACK_BYTES: per thread, rounded up to pages
 };
 
