@@ -1,6 +1,5 @@
 #include "engine/cache_policy.h"
 
-#include <limits>
 #include <string>
 #include <tuple>
 
@@ -11,6 +10,10 @@ namespace sparse_experts::engine {
 bool CachePolicy::Held::operator<(const Held& other) const {
   return std::tie(uses, last, layer, expert) <
          std::tie(other.uses, other.last, other.layer, other.expert);
+}
+
+bool CachePolicy::OldestFirst::operator()(const Held& a, const Held& b) const {
+  return std::tie(a.last, a.layer, a.expert) < std::tie(b.last, b.layer, b.expert);
 }
 
 CachePolicy::CachePolicy(const CacheShape& shape) : rule_(shape.rule) {
@@ -63,7 +66,7 @@ void CachePolicy::forget(int32_t layer, int32_t expert) {
   Expert& entry = at(layer, expert);
   if (entry.slot == kNone) return;
   Pool& pool = pools_[static_cast<size_t>(layers_[static_cast<size_t>(layer)].pool)];
-  pool.held.erase(held_as(layer, expert));
+  release(pool, held_as(layer, expert));
   pool.free.insert(entry.slot);
   entry.slot = kNone;
 }
@@ -91,13 +94,23 @@ CachePolicy::Held CachePolicy::held_as(int32_t layer, int32_t expert) {
   return {rule_ == EvictionRule::kLru ? 0 : entry.uses, entry.last, layer, expert};
 }
 
+void CachePolicy::hold(Pool& pool, const Held& held) const {
+  pool.held.insert(held);
+  if (rule_ == EvictionRule::kLfru) pool.by_age.insert(held);
+}
+
+void CachePolicy::release(Pool& pool, const Held& held) const {
+  pool.held.erase(held);
+  if (rule_ == EvictionRule::kLfru) pool.by_age.erase(held);
+}
+
 int32_t CachePolicy::take_free_slot(int32_t layer, int32_t expert) {
   Pool& pool = pools_[static_cast<size_t>(layers_[static_cast<size_t>(layer)].pool)];
   if (pool.free.empty()) return kNone;
   const int32_t slot = *pool.free.begin();
   pool.free.erase(pool.free.begin());
   at(layer, expert).slot = slot;
-  pool.held.insert(held_as(layer, expert));
+  hold(pool, held_as(layer, expert));
   return slot;
 }
 
@@ -106,23 +119,24 @@ bool CachePolicy::use(int32_t layer, int32_t expert) {
   Pool& pool = pools_[static_cast<size_t>(layers_[static_cast<size_t>(layer)].pool)];
   Expert& entry = at(layer, expert);
   // The key of a set must not change where it stands.
-  if (entry.slot != kNone) pool.held.erase(held_as(layer, expert));
+  if (entry.slot != kNone) release(pool, held_as(layer, expert));
   entry.last = pool.now;
   ++entry.uses;
-  if (entry.slot != kNone) pool.held.insert(held_as(layer, expert));
+  if (entry.slot != kNone) hold(pool, held_as(layer, expert));
   return entry.uses >= kMostUses;
 }
 
-void CachePolicy::halve_uses(int32_t pool) {
-  std::set<Held>& held = pools_[static_cast<size_t>(pool)].held;
-  held.clear();
+void CachePolicy::halve_uses(int32_t pool_index) {
+  Pool& pool = pools_[static_cast<size_t>(pool_index)];
+  pool.held.clear();
+  pool.by_age.clear();
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
-    if (layers_[layer].pool != pool) continue;
+    if (layers_[layer].pool != pool_index) continue;
     std::vector<Expert>& experts = layers_[layer].experts;
     for (size_t expert = 0; expert < experts.size(); ++expert) {
       experts[expert].uses /= 2;
       if (experts[expert].slot != kNone)
-        held.insert(held_as(static_cast<int32_t>(layer), static_cast<int32_t>(expert)));
+        hold(pool, held_as(static_cast<int32_t>(layer), static_cast<int32_t>(expert)));
     }
   }
 }
@@ -140,36 +154,44 @@ ExpertPlace CachePolicy::place(int32_t layer, int32_t expert, bool is_narrow) {
   if (result.slot != kNone || !is_narrow || rule_ == EvictionRule::kStatic) return result;
 
   Pool& pool = pools_[static_cast<size_t>(layers_[static_cast<size_t>(layer)].pool)];
-  const auto victim = next_to_go(pool);
-  result.evicted_layer = victim->layer;
-  result.evicted_expert = victim->expert;
-  forget(victim->layer, victim->expert);
+  const Held victim = rule_ == EvictionRule::kLfru ? least_for_its_age(pool) : first_to_go(pool);
+  result.evicted_layer = victim.layer;
+  result.evicted_expert = victim.expert;
+  forget(victim.layer, victim.expert);
   result.slot = take_free_slot(layer, expert);
   return result;
 }
 
 // There is one: a full pool holds as many experts as a narrow call needs at most, and one that it needs
-// is not among them.
-std::set<CachePolicy::Held>::iterator CachePolicy::next_to_go(Pool& pool) const {
-  auto found = pool.held.end();
-  for (auto it = pool.held.begin(); it != pool.held.end();) {
-    if (it->last == pool.now) {  // this call needs it
-      ++it;
-      continue;
-    }
-    if (rule_ != EvictionRule::kLfru) return it;
-    // Quotients compared by their cross products, which fit for 2^47 calls.
-    const auto product = [&](const Held& uses_of, const Held& age_of) {
-      return static_cast<uint64_t>(uses_of.uses) * (pool.now - age_of.last);
-    };
-    const bool is_first = found == pool.held.end();
-    const uint64_t left = is_first ? 0 : product(*it, *found);
-    const uint64_t right = is_first ? 0 : product(*found, *it);
-    if (is_first || left < right || (left == right && it->last < found->last)) found = it;
-    // Those of as many uses that come behind it were used later, or stand behind it among equals.
-    constexpr auto kLast = std::numeric_limits<uint64_t>::max();
-    constexpr auto kId = std::numeric_limits<int32_t>::max();
-    it = pool.held.upper_bound({it->uses, kLast, kId, kId});
+// is not among them. Those that it needs were used `now`.
+CachePolicy::Held CachePolicy::first_to_go(const Pool& pool) {
+  auto it = pool.held.begin();
+  while (it->last == pool.now) ++it;
+  return *it;
+}
+
+// Looks from both ends, at the oldest of those of as many uses, few uses first, and at the oldest of all,
+// until what is left has too many uses for the age that it can have.
+CachePolicy::Held CachePolicy::least_for_its_age(const Pool& pool) {
+  // Quotients of uses and age are compared by their cross products, which fit for 2^47 calls.
+  const auto product = [&](const Held& uses_of, const Held& age_of) {
+    return static_cast<uint64_t>(uses_of.uses) * (pool.now - age_of.last);
+  };
+  const auto goes_before = [&](const Held& a, const Held& b) {
+    const uint64_t left = product(a, b);
+    const uint64_t right = product(b, a);
+    return left != right ? left < right : OldestFirst()(a, b);
+  };
+  auto oldest = pool.by_age.begin();
+  Held found = *oldest;
+  for (auto fewest = pool.held.begin(); fewest != pool.held.end();) {
+    if (fewest->last != pool.now && goes_before(*fewest, found)) found = *fewest;
+    if (goes_before(*oldest, found)) found = *oldest;
+    // None that was not looked at has fewer uses, and none is older.
+    if (product(*fewest, found) > product(found, *oldest)) break;
+    ++oldest;
+    if (oldest == pool.by_age.end() || oldest->last == pool.now) break;  // every other was looked at
+    fewest = pool.held.lower_bound({fewest->uses + 1, 0, 0, 0});
   }
   return found;
 }

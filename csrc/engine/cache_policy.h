@@ -97,21 +97,28 @@ class CachePolicy {
     int32_t expert;
     bool operator<(const Held& other) const;
   };
+  struct OldestFirst {
+    bool operator()(const Held& a, const Held& b) const;
+  };
   struct Pool {
     int32_t num_slots = 0;
     uint64_t now = 0;
     std::set<int32_t> free;
     std::set<Held> held;
+    std::set<Held, OldestFirst> by_age;  // the same under lfru, else empty
   };
 
   void check(int32_t layer, int32_t expert) const;
   Expert& at(int32_t layer, int32_t expert);
   Held held_as(int32_t layer, int32_t expert);
+  void hold(Pool& pool, const Held& held) const;
+  void release(Pool& pool, const Held& held) const;
   int32_t take_free_slot(int32_t layer, int32_t expert);
   bool use(int32_t layer, int32_t expert);
-  void halve_uses(int32_t pool);
+  void halve_uses(int32_t pool_index);
   ExpertPlace place(int32_t layer, int32_t expert, bool is_narrow);
-  std::set<Held>::iterator next_to_go(Pool& pool) const;
+  static Held first_to_go(const Pool& pool);
+  static Held least_for_its_age(const Pool& pool);
 
   EvictionRule rule_;
   std::vector<Pool> pools_;
