@@ -14,6 +14,8 @@ export type { ModelStats } from './api/model-stats.js'
 export { type ForwardEvent, type LayerHealth, MoeLayer } from './api/moe-layer.js'
 export { MoeModel } from './api/moe-model.js'
 export { dequantize, quantize } from './api/quantize.js'
+export type { Recorder, RecordOptions } from './api/recorder.js'
+export { type SimulatedCache, type SimulateOptions, simulate } from './api/simulate.js'
 export * as stages from './api/stages.js'
 export {
   type QuantizedTensor,
@@ -35,6 +37,7 @@ export {
   toFloat32,
 } from './block/dtype.js'
 export { ERROR_CODES, type MoeArgumentError, MoeError, type MoeErrorCode } from './block/errors.js'
+export type { CachePolicyName, CacheScope } from './block/expert-cache.js'
 export type {
   CapacityRouting,
   Grouping,
@@ -75,3 +78,8 @@ export { type Logger, type LogLevel, setLogger } from './devices/log.js'
 export { doctor } from './doctor/doctor.js'
 export type { DoctorCheck, DoctorReport } from './doctor/report.js'
 export { reference } from './reference/index.js'
+export type { SimulationRates } from './trace/call-time.js'
+export type { TraceLayer } from './trace/format.js'
+export { readTrace } from './trace/read-trace.js'
+export type { LayerSimulation, Simulation } from './trace/simulate.js'
+export type { Trace } from './trace/trace.js'

@@ -5,14 +5,14 @@
 
 import { existsSync } from 'node:fs'
 import type { Random } from '../../test/cases/random.js'
-import { readTrace, sliceTrace, TRACE_FILE, type Trace } from '../../test/cases/trace.js'
+import { readTrace, sliceTrace, TRACE_DIRECTORY, type Trace } from '../../test/cases/trace.js'
 import type { MoeConfig, RecordedRouting } from './package.js'
 
 export type { Trace }
 
 /** Empty where no trace is present. */
 export async function loadTraces(): Promise<readonly Trace[]> {
-  return existsSync(TRACE_FILE) ? readTrace() : []
+  return existsSync(TRACE_DIRECTORY) ? readTrace() : []
 }
 
 /** @returns undefined where no trace fits the shape */

@@ -190,7 +190,8 @@ CachePolicy::Held CachePolicy::least_for_its_age(const Pool& pool) {
     // None that was not looked at has fewer uses, and none is older.
     if (product(*fewest, found) > product(found, *oldest)) break;
     ++oldest;
-    if (oldest == pool.by_age.end() || oldest->last == pool.now) break;  // every other was looked at
+    if (oldest == pool.by_age.end() || oldest->last == pool.now)
+      break;  // every other was looked at
     fewest = pool.held.lower_bound({fewest->uses + 1, 0, 0, 0});
   }
   return found;

@@ -10,7 +10,7 @@ export const MODEL_DIRECTORY = at('model')
 /** Figures and pictures, each written by a command. */
 export const RESULTS_DIRECTORY = at('results')
 export const README_FILE = at('README.md')
-export const TRACE_FILE = at('traces/heldout.safetensors')
+export const TRACE_DIRECTORY = at('traces/heldout')
 
 /** The text that training never saw. */
 export async function readHeldOut(): Promise<Uint8Array> {

@@ -35,6 +35,7 @@ import {
 } from './layer-options.js'
 import { type LayerStats, StatsCounter } from './layer-stats.js'
 import { leaseBuffers } from './leases.js'
+import { announce, Recorder, type RecordOptions } from './recorder.js'
 
 /** Message on the `sparse-experts:forward` diagnostics channel. */
 export interface ForwardEvent {
@@ -242,6 +243,19 @@ export class MoeLayer {
   }
 
   /**
+   * Records which experts the forwards of this layer need from now on, until the recorder is closed: the input of {@link simulate}.
+   *
+   * @param directory where the trace is written; made where it is not there, and must hold no trace yet
+   * @throws TypeError and RangeError with ERR_MOE_INVALID_ARG_*, ERR_MOE_UNKNOWN_OPTION; {@link MoeError} ERR_MOE_IO, ERR_MOE_DISPOSED
+   * @example
+   * await using recorder = layer.record('trace')
+   */
+  record(directory: string, options: RecordOptions = {}): Recorder {
+    if (this.#disposed) throw disposedError()
+    return new Recorder(directory, [this], options)
+  }
+
+  /**
    * Frees the weights. Idempotent and immediate for the caller: later calls fail with ERR_MOE_DISPOSED, calls that were accepted before
    * still finish, and the memory goes when the last of them has.
    */
@@ -276,6 +290,8 @@ export class MoeLayer {
     const work = countWork(this.config, this.#unit, topkIds, numTokens, !replay, topkWeights)
     const nonFiniteRows = flaggedRows(nonFinite)
     this.#stats.add(numTokens, work, times)
+    const isJoined = times !== null && !times.isFirst
+    announce(this, { topkIds, topkWeights, began, gateRan: !replay, isJoined })
     this.#publish(numTokens, began, {
       ...(times && { waitingMs: times.waitedMs, runningMs: times.ranMs, batchTokens: times.batchTokens }),
       ...{ work, nonFiniteRows: nonFiniteRows.length },

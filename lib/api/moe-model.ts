@@ -6,7 +6,7 @@ import { OpenedModel } from '../checkpoint/plan/opened-model.js'
 import { type ChosenDevice, chooseDevice } from '../devices/device.js'
 import { loadRuntimes } from '../devices/load.js'
 import type { HiddenStates } from './float-input.js'
-import type { ForwardOptions } from './forward-arguments.js'
+import { disposedError, type ForwardOptions } from './forward-arguments.js'
 import type { ForwardResult } from './forward-result.js'
 import { queueBound, runtimeOptions } from './layer-options.js'
 import {
@@ -19,6 +19,7 @@ import {
 import { assignDevices, type ModelPlan, ModelPlanner, requireFit } from './model-plan.js'
 import { type ModelStats, modelStats } from './model-stats.js'
 import { type LayerHealth, layerOf, type MoeLayer } from './moe-layer.js'
+import { Recorder, type RecordOptions } from './recorder.js'
 
 let modelOf: (layers: readonly MoeLayer[], plan: ModelPlan) => MoeModel
 
@@ -111,6 +112,18 @@ export class MoeModel {
       if (health.status === 'failed') return health
     }
     return { status: 'ready' }
+  }
+
+  /**
+   * Records which experts the forwards of all layers need, in one trace, as {@link MoeLayer.record} does of one.
+   *
+   * @throws what {@link MoeLayer.record} throws
+   * @example
+   * await using recorder = model.record('trace')
+   */
+  record(directory: string, options: RecordOptions = {}): Recorder {
+    if (this.#disposed) throw disposedError()
+    return new Recorder(directory, [...this.#layers.values()], options)
   }
 
   /** Disposes of all layers, each as {@link MoeLayer.dispose} does. */

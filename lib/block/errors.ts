@@ -20,13 +20,16 @@ export const ERROR_CODES = {
     'A safetensors or GGUF file or an index is malformed, or a tensor holds values that no model has.',
   ERR_MOE_MISSING_TENSOR: 'The checkpoint lacks a tensor that the layer needs.',
   ERR_MOE_TENSOR_MISMATCH: 'A tensor has another shape or dtype than config.json implies.',
-  ERR_MOE_IO: 'A file of the checkpoint could not be read.',
+  ERR_MOE_IO: 'A file of a checkpoint or a trace could not be read or written.',
   ERR_MOE_NATIVE_LOAD: 'The native addon could not be loaded.',
   ERR_MOE_NATIVE_VERSION: 'The native addon belongs to another version of the package.',
   ERR_MOE_DEVICE_UNAVAILABLE: 'The device asked for by name cannot serve; the message says why.',
   ERR_MOE_DEVICE_LOST: 'The device failed for good; every later call on it fails the same way.',
   ERR_MOE_OUT_OF_MEMORY:
     'Not enough memory on the host or the device; details has neededBytes and freeBytes.',
+  ERR_MOE_CACHE_TOO_SMALL:
+    'A cache of experts cannot hold topK + 1 experts of each layer; details has what it needs.',
+  ERR_MOE_TRACE_INVALID: 'A recorded routing is damaged, incomplete, or no trace.',
   ERR_MOE_DISPOSED: 'The layer or tensor has been disposed.',
   ERR_MOE_QUEUE_FULL: 'The layer has as many rows waiting as its queue may hold.',
   ERR_MOE_BUFFER_BUSY: 'A buffer is in use by a call that has not settled, or overlaps one that is written.',

@@ -19,6 +19,7 @@ Sparse mixture-of-experts layers of published checkpoints, on this machine.
 Commands:
   run <checkpoint>      load a layer, run it, show timing, expert load and work saved
   inspect <checkpoint>  which layers have experts, how they are stored, and what they would take here
+  simulate <trace>      what caches of several sizes would do for a recorded routing
   doctor                what runs here, what does not, and why
   build                 compile the native addon from the package's sources
 
@@ -48,6 +49,10 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   },
   inspect: async () => {
     const { INSPECT_USAGE: usage, inspectCommand: run } = await import('./inspect.js')
+    return { usage, run }
+  },
+  simulate: async () => {
+    const { SIMULATE_USAGE: usage, simulateCommand: run } = await import('./simulate.js')
     return { usage, run }
   },
   doctor: async () => {

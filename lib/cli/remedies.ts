@@ -29,6 +29,9 @@ export const REMEDIES: Readonly<Record<MoeErrorCode, string>> = {
     'Restart the process: nothing in it can use the GPU again, other devices serve on. layer.health() keeps the cause.',
   ERR_MOE_OUT_OF_MEMORY:
     'A smaller dtype, fewer layers, fewer tokens per call, or more memory. What failed is gone, the device goes on.',
+  ERR_MOE_CACHE_TOO_SMALL: 'Give it what the message names, or load fewer layers.',
+  ERR_MOE_TRACE_INVALID:
+    'Give the directory that was given to record, with all of its files; the message names file and defect.',
   ERR_MOE_DISPOSED: 'Do not use it after dispose().',
   ERR_MOE_QUEUE_FULL: 'Retry later; a server answers 429 with Retry-After.',
   ERR_MOE_BUFFER_BUSY: 'Wait for the other call, or use another buffer.',

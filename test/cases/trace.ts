@@ -2,13 +2,11 @@
 
 import path from 'node:path'
 import type { RecordedRouting } from '../../lib/api/forward-arguments.js'
-import { readSafetensors } from './safetensors.js'
+import { toFloat32 } from '../../lib/block/dtype.js'
+import { readTrace as readTraceFiles } from '../../lib/trace/read-trace.js'
 
 /** Routings of the example's model, recorded over its held-out text. */
-export const TRACE_FILE = path.join(
-  import.meta.dirname,
-  '../../examples/tiny-deepseek/traces/heldout.safetensors',
-)
+export const TRACE_DIRECTORY = path.join(import.meta.dirname, '../../examples/tiny-deepseek/traces/heldout')
 
 /** The routing of one sparse layer over a text. */
 export interface Trace {
@@ -21,34 +19,19 @@ export interface Trace {
   topkWeights: Float32Array
 }
 
-/** Experts of the model that the traces are of; an expert that no token met is one all the same. */
-const NUM_EXPERTS = 32
-
-/** Traces by layer. @throws Error where a tensor of a pair is missing, or an id is none */
-export async function readTrace(file: string = TRACE_FILE): Promise<Trace[]> {
-  const tensors = await readSafetensors(file)
-  const layers = [...tensors.keys()].flatMap(name => /^layers\.(\d+)\.topk_ids$/.exec(name)?.[1] ?? [])
-  return layers
-    .map(Number)
-    .sort((a, b) => a - b)
-    .map(layer => {
-      const ids = tensors.get(`layers.${layer}.topk_ids`)!
-      const weights = tensors.get(`layers.${layer}.topk_weights`)
-      if (!weights || weights.shape.join() !== ids.shape.join())
-        throw new Error(`${file}: layer ${layer} has no weights for its ids`)
-      const [numTokens, topK] = ids.shape as [number, number]
-      const topkIds = Int32Array.from(ids.data)
-      if (topkIds.some(id => id >= NUM_EXPERTS))
-        throw new Error(`${file}: layer ${layer} has ids from ${NUM_EXPERTS} on`)
-      return {
-        layer,
-        numExperts: NUM_EXPERTS,
-        numTokens,
-        topK,
-        topkIds,
-        topkWeights: Float32Array.from(weights.data),
-      }
-    })
+/** Traces by layer. @throws Error where a place has no expert, or the weights were not recorded */
+export async function readTrace(directory: string = TRACE_DIRECTORY): Promise<Trace[]> {
+  const { layers, topkIds, topkWeights } = await readTraceFiles(directory)
+  return layers.map(({ layer, numExperts, topK }, index) => {
+    const ids = Int32Array.from(topkIds[index]!)
+    if (!topkWeights) throw new Error(`${directory}: there are no weights`)
+    if (ids.some(id => id >= numExperts))
+      throw new Error(`${directory}: layer ${layer} has places without an expert`)
+    return {
+      ...{ layer, numExperts, topK, numTokens: ids.length / topK, topkIds: ids },
+      topkWeights: toFloat32(topkWeights[index]!, 'f16'),
+    }
+  })
 }
 
 /** `numTokens` consecutive tokens from `begin`, from the beginning again after the last: the call of one text. */

@@ -36,9 +36,14 @@ type WrongLine = [args: string[], code: string, message: string, nextStep: strin
 
 /** Nothing has been done: status 2. */
 const MISTYPED: WrongLine[] = [
-  [[], 'MISSING_ARGUMENT', 'Missing command', 'run, inspect, doctor, build'],
-  [[''], 'MISSING_ARGUMENT', 'Missing command', 'run, inspect, doctor, build'],
-  [['frobnicate'], 'UNKNOWN_COMMAND', "Unknown command 'frobnicate'", 'run, inspect, doctor, build'],
+  [[], 'MISSING_ARGUMENT', 'Missing command', 'run, inspect, simulate, doctor, build'],
+  [[''], 'MISSING_ARGUMENT', 'Missing command', 'run, inspect, simulate, doctor, build'],
+  [
+    ['frobnicate'],
+    'UNKNOWN_COMMAND',
+    "Unknown command 'frobnicate'",
+    'run, inspect, simulate, doctor, build',
+  ],
   [['doctr'], 'UNKNOWN_COMMAND', "Unknown command 'doctr'", "Did you mean 'doctor'?"],
   [['toString'], 'UNKNOWN_COMMAND', "Unknown command 'toString'", '--help'],
   [['--frobnicate'], 'UNKNOWN_OPTION', "Unknown option '--frobnicate'", '--help'],

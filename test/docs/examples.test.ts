@@ -31,7 +31,13 @@ beforeAll(() => {
 describe('TypeScript blocks of the documents', () => {
   it('are there', () => {
     expect(new Set(blocks.map(block => block.file))).toEqual(
-      new Set(['README.md', 'docs/api.md', 'docs/errors.md', 'docs/guide/servers.md']),
+      new Set([
+        'README.md',
+        'docs/api.md',
+        'docs/errors.md',
+        'docs/guide/servers.md',
+        'docs/guide/traces.md',
+      ]),
     )
   })
 

@@ -54,6 +54,15 @@ export const CALLS: Record<string, () => unknown[]> = {
   setLogger: () => [null],
   plan: () => [config, 4, { device: 'reference', dtype: 'f32', batchInvariant: false, activations: 'exact' }],
   metrics: () => [[layer]],
+  readTrace: () => ['/nowhere', {}],
+  simulate: () => [
+    '/nowhere',
+    {
+      cache: { slots: 3, policy: 'lru', scope: 'layer', readers: 2 },
+      rates: { disk: 1e9, readSeconds: 0, expert: 1e9, callSeconds: 0 },
+      tokensPerCall: 1,
+    },
+  ],
   'reference.gate': () => [floats(T * H), floats(E * H), floats(E), { hiddenSize: H, numExperts: E }],
   'reference.selectExperts': () => [floats(T * E), routing, { topK: 1, topP: 0.5, sequenceLengths: [1, 1] }],
   'reference.selectionMargins': () => [
@@ -132,11 +141,20 @@ export const METHODS: Record<string, () => [object, unknown[]]> = {
   'MoeLayer.stats': () => [layer, []],
   'MoeLayer.health': () => [layer, []],
   'MoeLayer.explain': () => [layer, [4]],
+  // Below a file there is no directory: nothing is written.
+  'MoeLayer.record': () => [
+    layer,
+    [path.join(import.meta.filename, 'trace'), { weights: true, maxBytes: 1000 }],
+  ],
   'MoeLayer.dispose': () => [MoeLayer.create(config as never, weights(), { device: 'reference' }), []],
   'MoeModel.layer': () => [model, [model.layers[0]]],
   'MoeModel.forward': () => [
     model,
     [model.layers[0], floats(model.layer(model.layers[0]!).config.hiddenSize), {}],
+  ],
+  'MoeModel.record': () => [
+    model,
+    [path.join(import.meta.filename, 'trace'), { weights: true, maxBytes: 1000 }],
   ],
   'MoeModel.stats': () => [model, []],
   'MoeModel.health': () => [model, []],

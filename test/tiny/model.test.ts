@@ -51,7 +51,7 @@ describe('the published files', () => {
     const files = [
       file,
       path.join(MODEL_DIRECTORY, '../data/heldout.bin'),
-      path.join(MODEL_DIRECTORY, '../traces/heldout.safetensors'),
+      path.join(MODEL_DIRECTORY, '../traces/heldout/segment-00000.safetensors'),
     ]
     const sizes = await Promise.all(files.map(async name => (await stat(name)).size))
     expect(sizes.reduce((a, b) => a + b)).toBeLessThanOrEqual(12e6)

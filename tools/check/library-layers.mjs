@@ -9,6 +9,7 @@ const LAYERS = [
   { room: 'index.ts' },
   { room: 'doctor' },
   { room: 'api' },
+  { room: 'trace', never: ['devices/reference', 'reference'] },
   { room: 'devices' },
   // Results of native are compared with the oracle: code that both run would hide its defects from every comparison.
   { room: 'devices/native', never: ['devices/reference', 'reference'] },

@@ -12,7 +12,7 @@ and, where RUNS has moe,
     model/                     the published checkpoint
     data/heldout.bin           the held-out text
     test/tiny/golden.safetensors
-    traces/heldout.safetensors
+    traces/heldout/
 
 The twins are exported to RUNS/<name>/model: they do not ship, and `npm run tiny:compare -- --twins RUNS` times them.
 """

@@ -1,0 +1,114 @@
+/** What a smaller memory would cost, told from a recorded routing before anything is loaded. */
+
+import { checkOptionKeys, invalidArgType, invalidArgValue } from '../block/errors.js'
+import {
+  CACHE_POLICIES,
+  CACHE_SCOPES,
+  type CacheCapacity,
+  type CachePolicyName,
+  type CacheScope,
+  cachePools,
+} from '../block/expert-cache.js'
+import { type Fields, fieldsOf } from '../block/option-fields.js'
+import { Pacer } from '../checkpoint/pacer.js'
+import { DEFAULT_READERS, type SimulationRates } from '../trace/call-time.js'
+import { isTrace, readTrace } from '../trace/read-trace.js'
+import { type Simulation, simulateTrace } from '../trace/simulate.js'
+import type { Trace } from '../trace/trace.js'
+import { checkSignal } from './forward-arguments.js'
+
+/** The cache of a simulation. */
+export interface SimulatedCache {
+  /** Memory of the experts of all layers of the trace. One of hostBytes and slots is needed. */
+  hostBytes?: number
+  /** Experts per layer instead. */
+  slots?: number
+  /** Who makes room: 'lru', 'lfu', 'lfru', or nobody ('static', which needs a profile). @defaultValue 'lru' */
+  policy?: CachePolicyName
+  /** Slots of its own for each layer, or shared by all whose experts are of one size. @defaultValue 'layer' */
+  scope?: CacheScope
+  /** A trace of other text, whose most chosen experts are there before the first call. @defaultValue none: it begins empty */
+  profile?: string | Trace
+  /** Reads in flight, 1 to 64. @defaultValue 2 */
+  readers?: number
+}
+
+/** Options of {@link simulate}. */
+export interface SimulateOptions {
+  cache: SimulatedCache
+  /** What the machine does in a second. @defaultValue none: counts alone */
+  rates?: SimulationRates
+  /** Cuts calls of more rows into calls of so many, as if the tokens had come a few at a time. @defaultValue as recorded */
+  tokensPerCall?: number
+  signal?: AbortSignal
+}
+
+/**
+ * Runs the calls of a trace on a cache that does not exist. The engine's own policy code decides, so that hits, misses and evictions are the
+ * integers that the cache of a layer counts for the same calls, policy and slots.
+ *
+ * @param trace what {@link readTrace} gave, or where `record` wrote it
+ * @returns counts in all and per layer, Belady's bound, and with `rates` the time of a call
+ * @throws (as rejection) TypeError and RangeError with ERR_MOE_INVALID_ARG_*, ERR_MOE_UNKNOWN_OPTION; {@link MoeError} ERR_MOE_TRACE_INVALID,
+ * ERR_MOE_IO, ERR_MOE_CACHE_TOO_SMALL, ERR_MOE_NATIVE_LOAD, ERR_MOE_OUT_OF_MEMORY; or `signal.reason`
+ * @example
+ * const { hitRate, belady } = await simulate('trace', { cache: { hostBytes: 8e9 } })
+ */
+export async function simulate(trace: string | Trace, options: SimulateOptions): Promise<Simulation> {
+  const fields = fieldsOf(options, 'options', ['cache', 'rates', 'tokensPerCall', 'signal'])
+  const cache = fieldsOf(fields.raw('cache'), 'cache', [
+    ...['hostBytes', 'slots', 'policy', 'scope', 'profile', 'readers'],
+  ])
+  const signal = checkSignal(options.signal)
+  const policy = cache.oneOf('policy', CACHE_POLICIES, 'lru')
+  const scope = cache.oneOf('scope', CACHE_SCOPES, 'layer')
+  const capacity = checkCapacity(cache)
+  const readers = cache.integer('readers', 1, 64, DEFAULT_READERS)
+  const tokensPerCall = fields.has('tokensPerCall') ? fields.integer('tokensPerCall', 1, 2 ** 31 - 1) : 0
+  const rates = fields.has('rates') ? checkRates(options.rates!) : null
+  if (policy === 'static' && !cache.has('profile'))
+    throw invalidArgValue(
+      'cache.profile',
+      "a trace, which the fixed set of policy 'static' is made of",
+      undefined,
+    )
+  signal?.throwIfAborted()
+  const recorded = await traceOf(trace, 'trace', signal)
+  const profile = cache.has('profile') ? await traceOf(options.cache.profile!, 'cache.profile', signal) : null
+  if (profile && !sameLayers(profile, recorded))
+    throw invalidArgValue('cache.profile', 'a trace of the same layers', 'one of others')
+  const pools = cachePools(recorded.layers, capacity, scope)
+  const input = { policy, scope, pools, profile, readers, rates, tokensPerCall }
+  return simulateTrace(recorded, input, new Pacer(signal))
+}
+
+function checkCapacity(cache: Fields): CacheCapacity {
+  if (cache.has('hostBytes') === cache.has('slots'))
+    throw invalidArgValue('cache', 'one of hostBytes and slots', cache.has('slots') ? 'both' : 'neither')
+  return cache.has('slots')
+    ? { slotsPerLayer: cache.integer('slots', 1, 2 ** 31 - 1) }
+    : { bytes: cache.integer('hostBytes', 1, Number.MAX_SAFE_INTEGER) }
+}
+
+function checkRates(rates: SimulationRates): SimulationRates {
+  checkOptionKeys(rates, ['disk', 'readSeconds', 'expert', 'callSeconds'], 'rates')
+  const fields = fieldsOf(rates, 'rates')
+  return {
+    disk: fields.positive('disk'),
+    readSeconds: fields.nonNegative('readSeconds', 0),
+    expert: typeof rates.expert === 'function' ? rates.expert : fields.positive('expert'),
+    callSeconds: fields.nonNegative('callSeconds', 0),
+  }
+}
+
+async function traceOf(trace: unknown, name: string, signal: AbortSignal | undefined): Promise<Trace> {
+  if (typeof trace === 'string') return readTrace(trace, { signal })
+  if (!isTrace(trace)) throw invalidArgType(name, 'the path of a trace, or what readTrace gave', trace)
+  return trace
+}
+
+const sameLayers = (a: Trace, b: Trace): boolean => {
+  const text = ({ layers }: Trace) =>
+    JSON.stringify(layers.map(({ layer, numExperts, topK }) => [layer, numExperts, topK]))
+  return text(a) === text(b)
+}

@@ -1,0 +1,79 @@
+/** What `sparse-experts simulate` prints. */
+
+import type { Simulation } from '../trace/simulate.js'
+import type { Trace } from '../trace/trace.js'
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatPercent,
+  type Paint,
+  plural,
+  table,
+} from './format.js'
+
+/** A simulation under the name that it was asked for: of a policy, or 'belady' for the bound in it. */
+export interface SimulatedRow {
+  name: string
+  simulation: Simulation
+}
+
+/** Memory of all experts of all layers. */
+export const expertBytesOf = ({ layers }: Trace): number =>
+  layers.reduce((sum, { numExperts, expertBytes }) => sum + numExperts * expertBytes, 0)
+
+export function renderSimulations(
+  trace: Trace,
+  rows: readonly SimulatedRow[],
+  { isOwnProfile }: { isOwnProfile: boolean },
+  paint: Paint,
+): string[] {
+  const [first] = rows as [SimulatedRow]
+  const hasTimes = first.simulation.secondsPerCall !== null
+  const header = [
+    'cache',
+    'experts',
+    'policy',
+    'hits',
+    'hit rate',
+    'read per call',
+    ...(hasTimes ? ['p50', 'p99', 'bound by'] : []),
+  ]
+  const lines = rows.map(({ name, simulation }) => line(name, simulation, hasTimes))
+  const perLayer = [...new Set(trace.layers.map(({ numExperts, topK }) => `${topK} of ${numExperts}`))].join(
+    ', ',
+  )
+  return [
+    paint.bold(
+      `${plural(trace.layers.length, 'layer')} (${perLayer} experts a token), ${formatBytes(expertBytesOf(trace))} of experts, ` +
+        `${plural(first.simulation.calls, 'call')} of ${plural(first.simulation.rows, 'row')}`,
+    ),
+    '',
+    ...table([header.map(text => paint.dim(text)), ...lines], 'rrlrrrrrl'),
+    ...(isOwnProfile
+      ? [
+          '',
+          paint.dim(
+            'static holds the experts that this very trace met most; on other text it has fewer hits (--profile)',
+          ),
+        ]
+      : []),
+  ]
+}
+
+function line(name: string, simulation: Simulation, hasTimes: boolean): string[] {
+  const { cacheBytes, slots, calls, belady, secondsPerCall, boundBy } = simulation
+  const isBound = name === 'belady'
+  const { hits, hitRate, readBytes } = isBound ? belady : simulation
+  const times = secondsPerCall && !isBound ? [secondsPerCall.p50, secondsPerCall.p99] : []
+  return [
+    formatBytes(cacheBytes),
+    formatCount(slots),
+    name,
+    formatCount(hits),
+    formatPercent(hitRate),
+    formatBytes(calls === 0 ? 0 : readBytes / calls),
+    ...times.map(seconds => formatDuration(seconds * 1000)),
+    ...(hasTimes ? (isBound ? ['', '', ''] : [boundBy ?? '']) : []),
+  ]
+}

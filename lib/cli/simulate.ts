@@ -1,0 +1,117 @@
+/** `sparse-experts simulate`: what caches of several sizes would do for a recorded routing. */
+
+import { type SimulateOptions, simulate } from '../api/simulate.js'
+import { CACHE_POLICIES, CACHE_SCOPES } from '../block/expert-cache.js'
+import { readTrace } from '../trace/read-trace.js'
+import type { Trace } from '../trace/trace.js'
+import { choiceOption, integerOption, type OptionTable, optionLines, parseCommandLine } from './arguments.js'
+import { UsageError } from './command-error.js'
+import type { CommandContext } from './context.js'
+import { expertBytesOf, renderSimulations, type SimulatedRow } from './simulate-report.js'
+import { listOption, parseRate, parseShare } from './sizes.js'
+
+const OPTIONS = {
+  cache: {
+    type: 'string',
+    value: 'SIZES',
+    help: 'memory of the experts of all layers: 4GB,8GB or shares of all experts 25%,50% (default: 25%,50%,75%)',
+  },
+  policy: {
+    type: 'string',
+    value: 'NAMES',
+    help: `of ${CACHE_POLICIES.join(', ')}, and belady, which knows the future (default: lru,belady)`,
+  },
+  scope: {
+    type: 'string',
+    value: 'S',
+    help: 'layer: each has slots of its own; model: they compete (default: layer)',
+  },
+  profile: {
+    type: 'string',
+    value: 'TRACE',
+    help: 'a trace of other text, whose most chosen experts are there before the first call. Without it static\ntakes those of TRACE itself, on which it looks better than on other text',
+  },
+  'tokens-per-call': {
+    type: 'string',
+    value: 'N',
+    help: 'cut longer calls into calls of so many tokens, as in generation (default: as recorded)',
+  },
+  disk: {
+    type: 'string',
+    value: 'RATE',
+    help: 'bytes per second of the disk, 2.5GB/s: times are printed too',
+  },
+  experts: {
+    type: 'string',
+    value: 'RATE',
+    help: 'bytes of resident weights per second that the matmuls read, 20GB/s; needed with --disk',
+  },
+  readers: { type: 'string', value: 'N', help: 'reads in flight (default: 2)' },
+  json: { type: 'boolean', help: 'print one JSON object' },
+} as const satisfies OptionTable
+
+export const SIMULATE_USAGE = `Usage: sparse-experts simulate <trace> [options]
+
+Runs the calls of a trace on caches that do not exist, by the policy code of the engine, and shows hits, bytes read and Belady's bound:
+the most hits that any policy could have. A trace is a directory that record() of a layer or a model wrote, or one of its files.
+
+Options:
+${optionLines(OPTIONS)}
+`
+
+const POLICIES = [...CACHE_POLICIES, 'belady'] as const
+
+/** Runs the command; the exit status. */
+export async function simulateCommand(args: string[], context: CommandContext): Promise<number> {
+  const { values, positionals } = parseCommandLine(args, OPTIONS, ['trace'])
+  const { signal } = context
+  const scope = choiceOption('scope', values.scope, CACHE_SCOPES) ?? 'layer'
+  const policies = listOption('policy', values.policy ?? 'lru,belady').map(
+    name => choiceOption('policy', name, POLICIES)!,
+  )
+  const tokensPerCall = integerOption('tokens-per-call', values['tokens-per-call'], 1)
+  const readers = integerOption('readers', values.readers, 1)
+  const rates = ratesOf(parseRate('disk', values.disk), parseRate('experts', values.experts))
+  const sizes = listOption('cache', values.cache ?? '25%,50%,75%')
+  for (const size of sizes) parseShare('cache', size, 1e12)
+
+  const trace = await readTrace(positionals[0]!, { signal })
+  const profile = values.profile === undefined ? undefined : await readTrace(values.profile, { signal })
+  const rows: SimulatedRow[] = []
+  for (const size of sizes) {
+    const hostBytes = parseShare('cache', size, expertBytesOf(trace))
+    for (const name of policies) {
+      const policy = name === 'belady' ? 'lru' : name
+      const known = profile ?? (policy === 'static' ? trace : undefined)
+      const cache: SimulateOptions['cache'] = { hostBytes, policy, scope, readers, profile: known }
+      rows.push({ name, simulation: await simulate(trace, { cache, rates, tokensPerCall, signal }) })
+    }
+  }
+  const isOwnProfile = !profile && policies.includes('static')
+  context.print(
+    values.json
+      ? [JSON.stringify(jsonOf(trace, rows), null, 2)]
+      : renderSimulations(trace, rows, { isOwnProfile }, context.paint),
+  )
+  return 0
+}
+
+function ratesOf(disk: number | undefined, expert: number | undefined): SimulateOptions['rates'] {
+  if (disk === undefined && expert === undefined) return undefined
+  if (disk === undefined || expert === undefined)
+    throw new UsageError(
+      'ERR_MOE_MISSING_ARGUMENT',
+      `Missing option --${disk === undefined ? 'disk' : 'experts'}`,
+      'Give --disk and --experts together: a time needs both.',
+    )
+  return { disk, expert }
+}
+
+function jsonOf(trace: Trace, rows: readonly SimulatedRow[]): object {
+  const { layers, numCalls, numRows } = trace
+  return {
+    trace: { layers, calls: numCalls, rows: numRows, expertBytes: expertBytesOf(trace) },
+    // A bound is no policy with times of its own: it is printed as what it bounds.
+    simulations: rows.map(({ name, simulation }) => ({ name, ...simulation })),
+  }
+}

@@ -1,0 +1,166 @@
+/** A trace on a cache: what it counts, and by rates what it takes. */
+
+import { allocate } from '../block/allocate.js'
+import type { CachePolicyName, CachePools, CacheScope } from '../block/expert-cache.js'
+import type { Pacer } from '../checkpoint/pacer.js'
+import { beladyHits } from './belady.js'
+import { type CacheRun, runCache } from './cache-run.js'
+import { callTime, type SimulationRates } from './call-time.js'
+import { type Needs, needsOf } from './needs.js'
+import { mostUsed } from './profile.js'
+import type { Trace } from './trace.js'
+
+/** One layer of a {@link Simulation}. */
+export interface LayerSimulation {
+  /** Number of the decoder layer. */
+  layer: number
+  /** Slots that it has, or shares with the layers of its pool. */
+  slots: number
+  hits: number
+  misses: number
+  /** Misses whose experts were not kept: the call needed more experts than there are slots, or the policy is 'static'. */
+  passed: number
+  /** Its experts that made room for others. */
+  evictions: number
+  readBytes: number
+}
+
+/** What a cache does for a recorded routing. A hit is an expert that a call needed and that was resident. */
+export interface Simulation {
+  policy: CachePolicyName
+  scope: CacheScope
+  /** Calls of layers, after tokensPerCall cut them. */
+  calls: number
+  /** Rows of all calls. */
+  rows: number
+  /** Experts that fit in all, and their bytes. */
+  slots: number
+  cacheBytes: number
+  hits: number
+  misses: number
+  passed: number
+  evictions: number
+  /** Hits of hits and misses; 0 without calls. */
+  hitRate: number
+  /** Bytes of the experts that missed. */
+  readBytes: number
+  /** Bytes of the experts that were there before the first call; not in readBytes. */
+  warmBytes: number
+  perLayer: LayerSimulation[]
+  /** The most hits that any policy could have with these slots, knowing the future; begun warm where the simulation was. */
+  belady: { hits: number; hitRate: number; readBytes: number }
+  /** Of a call of one layer; null without rates. */
+  secondsPerCall: { mean: number; p50: number; p99: number } | null
+  /** What the time of all calls goes to: waiting for reads, or arithmetic; null without rates. */
+  boundBy: 'disk' | 'compute' | null
+}
+
+/** What is simulated; everything is checked. */
+export interface SimulationInput {
+  policy: CachePolicyName
+  scope: CacheScope
+  pools: CachePools
+  /** What a warm start or a fixed set is made of; of the same layers as the trace. */
+  profile: Trace | null
+  readers: number
+  rates: SimulationRates | null
+  tokensPerCall: number
+}
+
+export async function simulateTrace(trace: Trace, input: SimulationInput, pacer: Pacer): Promise<Simulation> {
+  const { policy, scope, pools, profile, rates } = input
+  const needs = await needsOf(trace, input.tokensPerCall, pacer)
+  const numExperts = trace.layers.map(layer => layer.numExperts)
+  const bytesOf = trace.layers.map(layer => layer.expertBytes)
+  const warm = profile ? mostUsed(profile, pools) : []
+  const run = await runCache(needs, pools, numExperts, policy, warm, pacer)
+  const belady = await beladyHits(needs, pools, numExperts, profile !== null, pacer)
+  const perLayer = await countLayers(trace, pools, needs, run, pacer)
+  const sum = (values: ArrayLike<number>) => Array.from(values).reduce((total, value) => total + value, 0)
+  const total = (field: 'hits' | 'misses' | 'passed' | 'evictions' | 'readBytes') =>
+    sum(perLayer.map(layer => layer[field]))
+  const [hits, misses] = [total('hits'), total('misses')]
+  const share = (count: number) => (hits + misses === 0 ? 0 : count / (hits + misses))
+  const bytesOfPool = (pool: number) => bytesOf[pools.poolOf.indexOf(pool)]!
+  return {
+    ...{ policy, scope, calls: needs.numCalls, rows: trace.numRows, slots: sum(pools.poolSlots) },
+    cacheBytes: sum(pools.poolSlots.map((slots, pool) => slots * bytesOfPool(pool))),
+    ...{ hits, misses, passed: total('passed'), evictions: total('evictions') },
+    hitRate: share(hits),
+    readBytes: total('readBytes'),
+    warmBytes: sum(warm.flat().map(({ layer }) => bytesOf[layer]!)),
+    perLayer,
+    belady: {
+      ...{ hits: sum(belady), hitRate: share(sum(belady)) },
+      readBytes: sum(perLayer.map((own, i) => (own.hits + own.misses - belady[i]!) * bytesOf[i]!)),
+    },
+    ...(rates
+      ? await timesOf(needs, run, bytesOf, rates, input.readers, pacer)
+      : { secondsPerCall: null, boundBy: null }),
+  }
+}
+
+const CALLS_AT_A_TIME = 4096
+
+async function countLayers(
+  trace: Trace,
+  pools: CachePools,
+  needs: Needs,
+  run: CacheRun,
+  pacer: Pacer,
+): Promise<LayerSimulation[]> {
+  const perLayer = trace.layers.map(
+    ({ layer }, index): LayerSimulation => ({
+      ...{ layer, slots: pools.poolSlots[pools.poolOf[index]!]!, hits: 0, misses: 0 },
+      ...{ passed: run.passed[index]!, evictions: run.evictions[index]!, readBytes: 0 },
+    }),
+  )
+  for (let call = 0; call < needs.numCalls; call++) {
+    const layer = perLayer[needs.layers[call]!]!
+    for (let need = needs.offsets[call]!; need < needs.offsets[call + 1]!; need++)
+      if (run.hits[need]) layer.hits++
+      else layer.misses++
+    if (call % CALLS_AT_A_TIME === 0 && pacer.due) await pacer.turn()
+  }
+  for (const [index, layer] of perLayer.entries())
+    layer.readBytes = layer.misses * trace.layers[index]!.expertBytes
+  return perLayer
+}
+
+async function timesOf(
+  needs: Needs,
+  run: CacheRun,
+  bytesOf: readonly number[],
+  rates: SimulationRates,
+  readers: number,
+  pacer: Pacer,
+): Promise<Pick<Simulation, 'secondsPerCall' | 'boundBy'>> {
+  const { expert } = rates
+  const secondsOf = typeof expert === 'number' ? (bytes: number) => bytes / expert : expert
+  const seconds = allocate(Float64Array, needs.numCalls)
+  let [wait, compute] = [0, 0]
+  for (let call = 0; call < needs.numCalls; call++) {
+    const bytes = bytesOf[needs.layers[call]!]!
+    const missed: number[] = []
+    let hitSeconds = 0
+    for (let need = needs.offsets[call]!; need < needs.offsets[call + 1]!; need++) {
+      const own = secondsOf(bytes, needs.rows[need]!)
+      if (run.hits[need]) hitSeconds += own
+      else missed.push(own)
+    }
+    const time = callTime(rates, readers, hitSeconds, missed, bytes)
+    seconds[call] = time.seconds
+    wait += time.waitSeconds
+    compute += time.computeSeconds
+    if (call % CALLS_AT_A_TIME === 0 && pacer.due) await pacer.turn()
+  }
+  if (seconds.length === 0) return { secondsPerCall: { mean: 0, p50: 0, p99: 0 }, boundBy: null }
+  const mean = seconds.reduce((sum, value) => sum + value, 0) / seconds.length
+  seconds.sort()
+  const quantile = (share: number) =>
+    seconds[Math.min(seconds.length - 1, Math.floor(share * seconds.length))]!
+  return {
+    secondsPerCall: { mean, p50: quantile(0.5), p99: quantile(0.99) },
+    boundBy: wait > compute ? 'disk' : 'compute',
+  }
+}

@@ -1,0 +1,94 @@
+/** `sparse-experts simulate`: its table and its JSON are what `simulate` counts. */
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { readTrace, simulate } from '../../lib/index.js'
+import { Random } from '../cases/random.js'
+import { runInProcess } from '../helpers/run-in-process.js'
+import { removeDirectories, temporaryDirectory } from '../helpers/scratch.js'
+import { randomCalls, statedLayer, writeTrace } from '../helpers/traces.js'
+
+const LAYERS = [statedLayer(3, 12, 3, 1e6), statedLayer(4, 12, 3, 1e6)]
+let trace: string
+let other: string
+beforeAll(async () => {
+  ;[trace, other] = [await temporaryDirectory(), await temporaryDirectory()]
+  await writeTrace(trace, LAYERS, randomCalls(new Random(1), LAYERS, 60))
+  await writeTrace(other, LAYERS, randomCalls(new Random(2), LAYERS, 60))
+})
+afterAll(removeDirectories)
+
+const run = (...args: string[]) => runInProcess(['simulate', trace, ...args])
+
+describe('simulate', () => {
+  it('prints a line for each size and policy', async () => {
+    const { stdout, status } = await run('--cache', '12MB,50%', '--policy', 'lru,static,belady')
+    expect(status).toBe(0)
+    const lines = stdout.trimEnd().split('\n')
+    expect(lines[0]).toMatch(
+      /^2 layers \(3 of 12 experts a token\), 24.0 MB of experts, 120 calls of [\d,]+ rows$/,
+    )
+    const rows = lines
+      .filter(line => /\b(lru|static|belady)\b.*%/.test(line))
+      .map(line => line.trim().split(/ {2,}/))
+    // Half of 24 MB is 12 MB: the same, twice.
+    expect(rows).toHaveLength(6)
+    expect(rows.slice(0, 3)).toEqual(rows.slice(3))
+    const { hits, belady } = await simulate(trace, { cache: { hostBytes: 12e6 } })
+    expect(rows[0]!.slice(0, 4)).toEqual(['12.0 MB', '12', 'lru', hits.toLocaleString('en-US')])
+    expect(rows[2]!.slice(2, 4)).toEqual(['belady', belady.hits.toLocaleString('en-US')])
+    expect(stdout).toContain('this very trace')
+    expect(stdout).not.toContain('p99')
+  })
+
+  it('prints times by the rates that are given', async () => {
+    const { stdout, status } = await run(
+      '--cache',
+      '12MB',
+      '--disk',
+      '1GB/s',
+      '--experts',
+      '10GB/s',
+      '--readers',
+      '4',
+    )
+    expect(status).toBe(0)
+    expect(stdout).toMatch(/lru .* ms .* ms {2}disk$/m)
+  })
+
+  it('prints JSON: the layers, and what simulate gives', async () => {
+    const args = ['--cache', '10MB', '--policy', 'lfu,static', '--scope', 'model', '--profile', other]
+    const { stdout, status } = await run(...args, '--tokens-per-call', '2', '--json')
+    expect(status).toBe(0)
+    const report = JSON.parse(stdout)
+    const { numCalls, numRows } = await readTrace(trace)
+    expect(report.trace).toEqual({ layers: LAYERS, calls: numCalls, rows: numRows, expertBytes: 24e6 })
+    const cache = { hostBytes: 10e6, scope: 'model', profile: other } as const
+    for (const [index, policy] of (['lfu', 'static'] as const).entries())
+      expect(report.simulations[index]).toEqual({
+        name: policy,
+        ...(await simulate(trace, { cache: { ...cache, policy }, tokensPerCall: 2 })),
+      })
+  })
+
+  it.each<[string[], number, RegExp]>([
+    [['--cache', 'much'], 2, /24GB or 512MiB for --cache, received 'much'/],
+    [['--cache', '0%'], 2, /--cache, received '0%'/],
+    [['--cache', '1GB,,2GB'], 2, /--cache/],
+    [['--policy', 'fifo'], 2, /lru, lfu, lfru, static, belady for --policy/],
+    [['--scope', 'all'], 2, /--scope/],
+    [['--disk', '1GB/s'], 2, /Missing option --experts/],
+    [['--tokens-per-call', '0'], 2, /--tokens-per-call/],
+    [['--cache', '1MB'], 1, /ERR_MOE_CACHE_TOO_SMALL/],
+    [['--profile', 'nowhere'], 1, /ERR_MOE_IO/],
+  ])('%j ends with status %i', async (args, status, message) => {
+    const result = await run(...args)
+    expect(result.stderr).toMatch(message)
+    expect(result.status).toBe(status)
+  })
+
+  it('says what is no trace', async () => {
+    const { stderr, status } = await runInProcess(['simulate', import.meta.dirname])
+    expect(stderr).toMatch(/ERR_MOE_TRACE_INVALID.*given to record/)
+    expect(status).toBe(1)
+  })
+})
