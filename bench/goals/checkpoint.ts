@@ -1,8 +1,12 @@
-/** One layer of random weights as a checkpoint on disk, so that loading can be timed: safetensors, or GGUF for ggml's types. */
+/** Layers of random weights as a checkpoint on disk, so that loading can be timed: safetensors, or GGUF for ggml's types. */
 
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import { type WritableTensor, writeSafetensors } from '../../lib/checkpoint/writer.js'
+import {
+  type WritableTensor,
+  writeSafetensors,
+  writeShardedSafetensors,
+} from '../../lib/checkpoint/writer.js'
 import { type GgufTensor, writeGguf } from '../harness/gguf-writer.js'
 import type { DType, ExpertWeights, MoeWeights, QuantizedMatrix } from '../harness/package.js'
 import { type BenchShape, sharedSize } from '../harness/shapes.js'
@@ -34,16 +38,29 @@ export async function writeCheckpoint(
     : writeDirectory(shape, weights, kind, directory)
 }
 
+/** Layers with the same weights, each in a file of its own. */
+export async function writeLayers(
+  shape: BenchShape,
+  kind: DType | 'fp8',
+  directory: string,
+  numLayers: number,
+): Promise<WrittenCheckpoint> {
+  const { weights } = makeBenchWeights(shape, kind)
+  return writeDirectory(shape, weights, kind, directory, numLayers)
+}
+
 /** As DeepSeek-V2 names its tensors: the one family here whose layers may have shared experts. */
 async function writeDirectory(
   { config }: BenchShape,
   weights: MoeWeights,
   kind: DType | 'fp8',
   directory: string,
+  numLayers = 1,
 ): Promise<WrittenCheckpoint> {
   const { hiddenSize, intermediateSize, numExperts, topK, numSharedExperts = 0 } = config
+  let layer = 0
   const matrix = (name: string, rows: number, cols: number, data: unknown): WritableTensor[] => {
-    const named = `model.layers.0.mlp.${name}.weight`
+    const named = `model.layers.${layer}.mlp.${name}.weight`
     if (kind !== 'fp8')
       return [{ name: named, dtype: STORED[kind], shape: [rows, cols], data: data as ArrayBufferView }]
     const { data: codes, scales } = data as QuantizedMatrix
@@ -58,18 +75,25 @@ async function writeDirectory(
     ...matrix(`${prefix}.up_proj`, width, hiddenSize, up),
     ...matrix(`${prefix}.down_proj`, hiddenSize, width, down),
   ]
-  const tensors: WritableTensor[] = [
+  const tensorsOfLayer = (): WritableTensor[] => [
     {
-      ...{ name: 'model.layers.0.mlp.gate.weight', dtype: 'F32', shape: [numExperts, hiddenSize] },
+      ...{ name: `model.layers.${layer}.mlp.gate.weight`, dtype: 'F32', shape: [numExperts, hiddenSize] },
       data: weights.router.weight as Float32Array,
     },
     ...weights.experts.flatMap((one, e) => expert(`experts.${e}`, intermediateSize, one)),
     ...(weights.shared ? expert('shared_experts', sharedSize(config), weights.shared) : []),
   ]
-  const file = path.join(directory, 'model.safetensors')
-  await writeSafetensors(file, tensors)
+  const layers: WritableTensor[][] = []
+  for (; layer < numLayers; layer++) layers.push(tensorsOfLayer())
+  if (numLayers === 1) await writeSafetensors(path.join(directory, 'model.safetensors'), layers[0]!)
+  else await writeShardedSafetensors(directory, layers)
   const described = {
-    ...{ model_type: 'deepseek_v2', hidden_size: hiddenSize, num_hidden_layers: 1, hidden_act: 'silu' },
+    ...{
+      model_type: 'deepseek_v2',
+      hidden_size: hiddenSize,
+      num_hidden_layers: numLayers,
+      hidden_act: 'silu',
+    },
     ...{ intermediate_size: intermediateSize, moe_intermediate_size: intermediateSize },
     ...{
       n_routed_experts: numExperts,
@@ -83,8 +107,9 @@ async function writeDirectory(
     }),
   }
   writeFileSync(path.join(directory, 'config.json'), JSON.stringify(described))
-  const weightBytes = tensors.reduce((sum, { data }) => sum + data.byteLength, 0)
-  return { source: directory, files: [file], weightBytes }
+  const weightBytes = layers.flat().reduce((sum, { data }) => sum + data.byteLength, 0)
+  const files = readdirSync(directory).filter(name => name.endsWith('.safetensors'))
+  return { source: directory, files: files.map(name => path.join(directory, name)), weightBytes }
 }
 
 /** As llama.cpp's converter writes the same family: all experts of a matrix in one tensor. */

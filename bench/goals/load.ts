@@ -51,7 +51,7 @@ export async function measureLoad(
   }
 }
 
-function contestantOf(measure: () => Promise<number>): Contestant {
+export function contestantOf(measure: () => Promise<number>): Contestant {
   return {
     async times(_, __, calls) {
       const times: number[] = []
@@ -61,7 +61,7 @@ function contestantOf(measure: () => Promise<number>): Contestant {
   }
 }
 
-function catMs(files: readonly string[]): number {
+export function catMs(files: readonly string[]): number {
   const began = performance.now()
   const { status } = spawnSync('cat', files, { stdio: 'ignore' })
   if (status !== 0) throw new Error('cat failed')

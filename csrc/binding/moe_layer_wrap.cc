@@ -93,7 +93,7 @@ void MoeLayerWrap::release(Napi::BasicEnv env) {
 std::shared_ptr<LayerState> MoeLayerWrap::layer_of(const Napi::Value& value) {
   const Napi::Object object = object_argument(value, "layer");
   if (!is_native_layer(object)) fail_argument("Expected a NativeLayer");
-  const auto layer = Unwrap(object)->layer_;
+  auto layer = Unwrap(object)->layer_;
   if (!layer) fail(ErrorCode::kDisposed, "the layer is disposed");
   return layer;
 }

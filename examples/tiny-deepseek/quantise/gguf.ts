@@ -3,7 +3,7 @@
  * embeddings are not in it: the decoder reads them from model.safetensors.
  */
 
-import { fromFloat32, MoeLayer, type ResolvedMoeConfig } from 'sparse-experts'
+import { fromFloat32, MoeModel, type ResolvedMoeConfig } from 'sparse-experts'
 import { type GgufTensor, type GgufValue, writeGguf } from '../../../bench/harness/gguf-writer.js'
 import { TensorFile } from '../decoder/checkpoint.js'
 import { readDecoderConfig } from '../decoder/config.js'
@@ -124,8 +124,9 @@ export async function loadTinyGguf(
   const { hiddenSize } = config
   await using source = await TensorFile.open(directory)
   const stored = { ...options, weights: 'stored' as const }
-  return await Decoder.build(config, source, async layer => {
-    if (layer >= config.firstSparseLayer) return await MoeLayer.load(file, { ...stored, layer })
+  const sparse = await MoeModel.load(file, stored)
+  const feedForwardOf = async (layer: number) => {
+    if (layer >= config.firstSparseLayer) return sparse.layer(layer)
     const intermediateSize = denseSize(source, layer)
     const expert = await readMlp(source, denseName(layer), hiddenSize, intermediateSize)
     const coded = (matrix: Float32Array, rows: number, cols: number) => {
@@ -143,5 +144,11 @@ export async function loadTinyGguf(
       },
       stored,
     )
-  })
+  }
+  try {
+    return await Decoder.build(config, source, feedForwardOf)
+  } catch (error) {
+    sparse.dispose()
+    throw error
+  }
 }

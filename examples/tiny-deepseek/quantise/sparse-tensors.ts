@@ -1,6 +1,6 @@
 /** The tensors of a sparse layer in f32, and the description of its block. */
 
-import { MoeLayer, type ResolvedMoeConfig } from 'sparse-experts'
+import { openCheckpoint, type ResolvedMoeConfig } from 'sparse-experts'
 import type { TensorSource } from '../decoder/checkpoint.js'
 import { type Mlp, readMlp } from '../decoder/feed-forward.js'
 
@@ -20,8 +20,8 @@ export async function readSparse(
   source: TensorSource,
   layer: number,
 ): Promise<SparseTensors> {
-  using loaded = await MoeLayer.load(directory, { layer, device: 'reference' })
-  const { config } = loaded
+  await using checkpoint = await openCheckpoint(directory)
+  const { config } = checkpoint.layers.find(({ index }) => index === layer)!
   const { hiddenSize, intermediateSize, sharedIntermediateSize, numExperts } = config
   const prefix = `model.layers.${layer}.mlp`
   const experts: Mlp[] = []
