@@ -104,11 +104,12 @@ void combine_commit(Warp* warp, const Rendezvous& slot) {
   warp->block->wake(WaitKind::kWarpGroup, warp->index / 4);
 }
 
-// Groups below `end` are done.
-void retire(Warp* warp, uint32_t end) {
-  WarpProducts& products = warp->block->warp_groups->of(warp);
-  for (size_t i = 0; i < products.uses.size();) {
-    OperandUse& use = products.uses[i];
+// Groups below `end` have read their operands: those of all four warps, since the hardware multiplies
+// for a group at once, and one thread may speak for it.
+void check_operands(Warp* warp, uint32_t end) {
+  std::vector<OperandUse>& uses = warp->block->warp_groups->of(warp).uses;
+  for (size_t i = 0; i < uses.size();) {
+    const OperandUse use = uses[i];
     if (use.group >= end) {
       ++i;
       continue;
@@ -119,9 +120,14 @@ void retire(Warp* warp, uint32_t end) {
                  " was reading it",
              use.site, DefectKind::kInFlight);
     }
-    use = products.uses.back();
-    products.uses.pop_back();
+    uses[i] = uses.back();
+    uses.pop_back();
   }
+}
+
+// Hands out the sums of the warp's groups below `end`.
+void retire(Warp* warp, uint32_t end) {
+  WarpProducts& products = warp->block->warp_groups->of(warp);
   for (size_t i = 0; i < products.accumulators.size();) {
     Accumulators& sums = products.accumulators[i];
     if (sums.group >= end) {
@@ -153,7 +159,10 @@ struct WaitArguments {
 
 void combine_wait(Warp* warp, const Rendezvous& slot) {
   const uint32_t end = static_cast<const WaitArguments*>(slot.arguments[0])->end;
-  if (end > warp->block->warp_groups->of(warp).retired) retire(warp, end);
+  if (end <= warp->block->warp_groups->of(warp).retired) return;
+  const uint32_t first = warp->index / 4 * 4;
+  for (uint32_t i = 0; i < 4; ++i) check_operands(warp->block->warp(first + i), end);
+  retire(warp, end);
 }
 
 // Thread, warp and site of an instruction of a warp group.

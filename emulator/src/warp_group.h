@@ -1,6 +1,7 @@
 // wgmma: products by four warps 4i … 4i + 3 together. The product is computed at the issue but handed
 // out in the wait that covers its group: until then the accumulators hold NaN, and operands must stay
-// as they were. The group is one unit: a wait waits for the issue by all four warps.
+// as they were. The group is one unit: a wait waits for the issue by all four warps, and then the
+// operands of all four have been read.
 #pragma once
 
 #include <cstdint>
