@@ -19,9 +19,9 @@ import { checkSignal } from './forward-arguments.js'
 
 /** The cache of a simulation. */
 export interface SimulatedCache {
-  /** Memory of the experts of all layers of the trace. One of hostBytes and slots is needed. */
+  /** Memory of the experts of all layers of the trace, the ring of wide calls included. One of hostBytes and slots is needed. */
   hostBytes?: number
-  /** Experts per layer instead. */
+  /** Experts of each layer that stay, instead; at least topK. */
   slots?: number
   /** Who makes room: 'lru', 'lfu', 'lfru', or nobody ('static', which needs a profile). @defaultValue 'lru' */
   policy?: CachePolicyName

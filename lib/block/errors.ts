@@ -28,7 +28,7 @@ export const ERROR_CODES = {
   ERR_MOE_OUT_OF_MEMORY:
     'Not enough memory on the host or the device; details has neededBytes and freeBytes.',
   ERR_MOE_CACHE_TOO_SMALL:
-    'A cache of experts cannot hold topK + 1 experts of each layer; details has what it needs.',
+    'The memory for experts does not hold those of one token; details has what it needs.',
   ERR_MOE_TRACE_INVALID: 'A recorded routing is damaged, incomplete, or no trace.',
   ERR_MOE_DISPOSED: 'The layer or tensor has been disposed.',
   ERR_MOE_QUEUE_FULL: 'The layer has as many rows waiting as its queue may hold.',

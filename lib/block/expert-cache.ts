@@ -26,18 +26,29 @@ export interface CachePools {
   readonly poolOf: readonly number[]
 }
 
-/** Fewer do not hold what one token needs and one expert more. */
-const leastSlots = ({ numExperts, topK }: CachedLayer): number => Math.min(topK + 1, numExperts)
+/** Most experts that pass through memory at a time while a call runs that needs more than stay: csrc/engine/cache_plan.cc has the same rule. */
+const MOST_RING = 4
 
-/** How large a cache is: bytes for all layers, or experts for each. */
+/** Experts in memory that one token and the ring need: with fewer no layer runs. */
+const leastBlocks = ({ numExperts, topK }: CachedLayer): number => Math.min(topK + 1, numExperts)
+/** Of them those that stay. */
+const leastSlots = ({ numExperts, topK }: CachedLayer): number => Math.min(topK, numExperts)
+
+/** Slots of a memory of so many experts, the ring's set aside. */
+function slotsOf(blocks: number, experts: number, topK: number): number {
+  return blocks >= experts ? experts : blocks - Math.min(Math.max(blocks - topK, 1), MOST_RING)
+}
+
+/** How large a cache is: bytes for all layers, the ring included, or experts of each that stay. */
 export type CacheCapacity = { readonly bytes: number } | { readonly slotsPerLayer: number }
 
 /**
  * Divides a cache among layers. Of bytes each layer gets the same share, which pays for whole experts of it. With scope 'model' the layers
- * whose experts are of one size put their shares together. A pool has at most a slot for each of its experts.
+ * whose experts are of one size put their shares together. A pool has at most a slot for each of its experts; where it has fewer, up to four experts of its bytes
+ * are the ring's, which calls use that need more.
  *
- * @throws {@link MoeError} ERR_MOE_CACHE_TOO_SMALL where a pool cannot hold topK + 1 experts, with `details` {neededBytes, cacheBytes}, or
- * {neededSlots, slotsPerLayer}
+ * @throws {@link MoeError} ERR_MOE_CACHE_TOO_SMALL where the bytes of a pool do not hold topK + 1 experts, or its slots not topK, with `details`
+ * {neededBytes, givenBytes}, or {neededSlots, slotsPerLayer}
  */
 export function cachePools(
   layers: readonly CachedLayer[],
@@ -47,18 +58,20 @@ export function cachePools(
   const sizes = [...new Set(layers.map(layer => layer.expertBytes))]
   const poolOf = layers.map((layer, i) => (scope === 'layer' ? i : sizes.indexOf(layer.expertBytes)))
   const members = (pool: number) => layers.filter((_, i) => poolOf[i] === pool)
-  const poolSlots = Array.from({ length: scope === 'layer' ? layers.length : sizes.length }, (_, pool) => {
-    const [{ expertBytes }, count] = [members(pool)[0]!, members(pool).length]
-    const experts = members(pool).reduce((sum, { numExperts }) => sum + numExperts, 0)
-    const slots =
-      'bytes' in capacity
-        ? Math.floor((capacity.bytes * count) / layers.length / expertBytes)
-        : capacity.slotsPerLayer * count
-    return Math.min(slots, experts)
-  })
-  const isTooSmall = layers.some((layer, i) => poolSlots[poolOf[i]!]! < leastSlots(layer))
-  if (isTooSmall)
-    throw cacheTooSmall(layers, capacity, layer => members(poolOf[layers.indexOf(layer)]!).length)
+  const inSlots = 'slotsPerLayer' in capacity
+  const least = inSlots ? leastSlots : leastBlocks
+  const poolSlots: number[] = []
+  for (let pool = 0; pool < (scope === 'layer' ? layers.length : sizes.length); pool++) {
+    const own = members(pool)
+    const experts = own.reduce((sum, { numExperts }) => sum + numExperts, 0)
+    const held = inSlots
+      ? capacity.slotsPerLayer * own.length
+      : Math.floor((capacity.bytes * own.length) / layers.length / own[0]!.expertBytes)
+    if (own.some(layer => held < least(layer)))
+      throw cacheTooSmall(layers, capacity, layer => members(poolOf[layers.indexOf(layer)]!).length)
+    const topK = Math.max(...own.map(layer => layer.topK))
+    poolSlots.push(inSlots ? Math.min(held, experts) : slotsOf(held, experts, topK))
+  }
   return { poolSlots, poolOf }
 }
 
@@ -68,18 +81,16 @@ function cacheTooSmall(
   capacity: CacheCapacity,
   sharing: (layer: CachedLayer) => number,
 ): MoeError {
-  const needed = (ofLayer: (layer: CachedLayer) => number) =>
-    Math.max(...layers.map(layer => Math.ceil(ofLayer(layer) / sharing(layer))))
   const inSlots = 'slotsPerLayer' in capacity
-  const unit = inSlots ? 'experts a layer' : 'bytes'
+  const ofLayer = (layer: CachedLayer) =>
+    inSlots ? leastSlots(layer) : leastBlocks(layer) * layer.expertBytes * layers.length
+  const need = Math.max(...layers.map(layer => Math.ceil(ofLayer(layer) / sharing(layer))))
   const have = inSlots ? capacity.slotsPerLayer : capacity.bytes
-  const need = needed(layer => leastSlots(layer) * (inSlots ? 1 : layer.expertBytes * layers.length))
-  const details = inSlots
-    ? { neededSlots: need, slotsPerLayer: have }
-    : { neededBytes: need, cacheBytes: have }
   return new MoeError(
     'ERR_MOE_CACHE_TOO_SMALL',
-    `A cache of ${have} ${unit} for ${layers.length} layer(s) does not hold topK + 1 experts of each: give it ${need}, or load fewer layers`,
-    { details },
+    `A cache of ${have} ${inSlots ? 'experts a layer' : 'bytes'} for ${layers.length} layer(s) does not hold the experts of one token in each: give it ${need}, or load fewer layers`,
+    {
+      details: inSlots ? { neededSlots: need, slotsPerLayer: have } : { neededBytes: need, givenBytes: have },
+    },
   )
 }

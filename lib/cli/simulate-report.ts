@@ -15,6 +15,8 @@ import {
 /** A simulation under the name that it was asked for: of a policy, or 'belady' for the bound in it. */
 export interface SimulatedRow {
   name: string
+  /** Memory that was asked for. */
+  hostBytes: number
   simulation: Simulation
 }
 
@@ -32,14 +34,14 @@ export function renderSimulations(
   const hasTimes = first.simulation.secondsPerCall !== null
   const header = [
     'cache',
-    'experts',
+    'stay',
     'policy',
     'hits',
     'hit rate',
     'read per call',
     ...(hasTimes ? ['p50', 'p99', 'bound by'] : []),
   ]
-  const lines = rows.map(({ name, simulation }) => line(name, simulation, hasTimes))
+  const lines = rows.map(row => line(row, hasTimes))
   const perLayer = [...new Set(trace.layers.map(({ numExperts, topK }) => `${topK} of ${numExperts}`))].join(
     ', ',
   )
@@ -61,13 +63,13 @@ export function renderSimulations(
   ]
 }
 
-function line(name: string, simulation: Simulation, hasTimes: boolean): string[] {
-  const { cacheBytes, slots, calls, belady, secondsPerCall, boundBy } = simulation
+function line({ name, hostBytes, simulation }: SimulatedRow, hasTimes: boolean): string[] {
+  const { slots, calls, belady, secondsPerCall, boundBy } = simulation
   const isBound = name === 'belady'
   const { hits, hitRate, readBytes } = isBound ? belady : simulation
   const times = secondsPerCall && !isBound ? [secondsPerCall.p50, secondsPerCall.p99] : []
   return [
-    formatBytes(cacheBytes),
+    formatBytes(hostBytes),
     formatCount(slots),
     name,
     formatCount(hits),

@@ -84,7 +84,11 @@ export async function simulateCommand(args: string[], context: CommandContext): 
       const policy = name === 'belady' ? 'lru' : name
       const known = profile ?? (policy === 'static' ? trace : undefined)
       const cache: SimulateOptions['cache'] = { hostBytes, policy, scope, readers, profile: known }
-      rows.push({ name, simulation: await simulate(trace, { cache, rates, tokensPerCall, signal }) })
+      rows.push({
+        name,
+        hostBytes,
+        simulation: await simulate(trace, { cache, rates, tokensPerCall, signal }),
+      })
     }
   }
   const isOwnProfile = !profile && policies.includes('static')
@@ -112,6 +116,6 @@ function jsonOf(trace: Trace, rows: readonly SimulatedRow[]): object {
   return {
     trace: { layers, calls: numCalls, rows: numRows, expertBytes: expertBytesOf(trace) },
     // A bound is no policy with times of its own: it is printed as what it bounds.
-    simulations: rows.map(({ name, simulation }) => ({ name, ...simulation })),
+    simulations: rows.map(({ name, hostBytes, simulation }) => ({ name, hostBytes, ...simulation })),
   }
 }

@@ -33,7 +33,7 @@ export interface Simulation {
   calls: number
   /** Rows of all calls. */
   rows: number
-  /** Experts that fit in all, and their bytes. */
+  /** Experts that stay, of all layers, and their bytes; the ring's are not among them. */
   slots: number
   cacheBytes: number
   hits: number

@@ -88,10 +88,14 @@ describe('counts', () => {
     const { trace } = await tracesOf(3)
     const of = async (hostBytes: number, scope: 'layer' | 'model') =>
       (await simulate(trace, { cache: { hostBytes, scope } })).perLayer.map(({ slots }) => slots)
-    // A third of 30,000 bytes is ten experts of 1,000, or four of 2,500.
-    expect(await of(30_000, 'layer')).toEqual([10, 10, 4])
-    expect(await of(32_999, 'layer')).toEqual([10, 10, 4])
-    expect(await of(30_000, 'model')).toEqual([20, 20, 4])
+    // A third of 30,000 bytes is ten experts of 1,000, or four of 2,500; four of the ten, and one of the four, are the ring's.
+    expect(await of(30_000, 'layer')).toEqual([6, 6, 3])
+    expect(await of(32_999, 'layer')).toEqual([6, 6, 3])
+    expect(await of(30_000, 'model')).toEqual([16, 16, 3])
+    expect(await of(3 * 7500, 'layer').catch(error => error.code)).toBe('ERR_MOE_CACHE_TOO_SMALL')
+    // Eleven of twelve experts: one does not fit, and three more make room for the ring; all twelve need none.
+    expect((await of(3 * 11_000, 'layer'))[0]).toBe(7)
+    expect((await of(3 * 12_000, 'layer'))[0]).toBe(12)
     expect(await of(1e12, 'layer')).toEqual([12, 20, 9])
     expect(await of(1e12, 'model')).toEqual([32, 32, 9])
   })
@@ -249,7 +253,7 @@ describe('what cannot be', () => {
     ['no cache', {}, 'ERR_MOE_INVALID_ARG_TYPE', /cache/],
     ['no size', { cache: {} }, 'ERR_MOE_INVALID_ARG_VALUE', /hostBytes/],
     ['two sizes', { cache: { slots: 5, hostBytes: 1e6 } }, 'ERR_MOE_INVALID_ARG_VALUE', /both/],
-    ['too few slots', { cache: { slots: 3 } }, 'ERR_MOE_CACHE_TOO_SMALL', /give it 4/],
+    ['too few slots', { cache: { slots: 2 } }, 'ERR_MOE_CACHE_TOO_SMALL', /give it 3/],
     ['too few bytes', { cache: { hostBytes: 29_999 } }, 'ERR_MOE_CACHE_TOO_SMALL', /give it 30000/],
     ['an unknown policy', { cache: { slots: 5, policy: 'fifo' } }, 'ERR_MOE_INVALID_ARG_VALUE', /'lfru'/],
     ['a misspelt option', { cache: { slots: 5, polici: 'lru' } }, 'ERR_MOE_UNKNOWN_OPTION', /policy/],
@@ -282,8 +286,8 @@ describe('what cannot be', () => {
 
   it('the bytes and slots that an error names are enough', async () => {
     const { trace } = await tracesOf(5, LAYERS, 3)
-    await expect(simulate(trace, { cache: { hostBytes: 30_000 } })).resolves.toMatchObject({ slots: 24 })
-    await expect(simulate(trace, { cache: { slots: 4 } })).resolves.toMatchObject({ slots: 12 })
+    await expect(simulate(trace, { cache: { hostBytes: 30_000 } })).resolves.toMatchObject({ slots: 15 })
+    await expect(simulate(trace, { cache: { slots: 3 } })).resolves.toMatchObject({ slots: 9 })
     for (const cache of [
       { hostBytes: 1, scope: 'model' },
       { slots: 1, scope: 'model' },
