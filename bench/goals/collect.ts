@@ -64,11 +64,14 @@ function withCurrentKind(results: AnyResults): AnyResults {
     : results
 }
 
+/** The commit below uncommitted changes: what was changed between two parts of a run does not part their results; the page names the newest. */
+const baseOf = (revision: string) => revision.replace(/\+changes$/, '')
+
 export function collect(all: readonly { file: string; results: AnyResults }[]): Collected {
   const byDate = [...all].sort((a, b) => b.results.date.localeCompare(a.results.date))
   const newest = byDate[0]?.results
   const belongs = ({ results: { revision, environment } }: { results: AnyResults }) =>
-    revision === newest!.revision &&
+    baseOf(revision) === baseOf(newest!.revision) &&
     environment.cpu === newest!.environment.cpu &&
     environment.architecture === newest!.environment.architecture
   const used = newest ? byDate.filter(belongs) : []

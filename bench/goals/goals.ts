@@ -45,6 +45,10 @@ export const OWN_GOALS: readonly {
   { numTokens: 64, dtype: 'f32', ratio: 0.8, architecture: 'avx2' },
 ]
 
+/** Least time of int4 with exact activations over that with int8 ones, from INT8_ACTIVATIONS_TOKENS tokens on. */
+export const MIN_INT8_ACTIVATIONS = 1.3
+export const INT8_ACTIVATIONS_TOKENS = 64
+
 /**
  * Least time of the whole-model engine over ours, both holding the same form: of its time per layer, as much as the experts have of the
  * weights that a token meets. `threads`: with which alone it is asked; absent: with all cores. `except`: shapes with a figure of their own.

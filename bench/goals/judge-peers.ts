@@ -1,12 +1,18 @@
 /** The goals beside peers: their time over ours, from one interleaved run. The fastest peer that stands beside ours decides. */
 
 import { formatNumber } from '../../lib/cli/format.js'
+import { OURS } from '../harness/our-layer.js'
 import { groupBy } from '../harness/tables.js'
 import type { ContextRow, PeerRow } from '../peers/peers-results.js'
-import { ENGINE_GOALS, OWN_GOALS, PEER_GOALS } from './goals.js'
+import {
+  ENGINE_GOALS,
+  INT8_ACTIVATIONS_TOKENS,
+  MIN_INT8_ACTIVATIONS,
+  OWN_GOALS,
+  PEER_GOALS,
+} from './goals.js'
 import { caseName, type Verdict } from './verdict.js'
 
-const OURS = 'sparse-experts'
 /** The one that a group's ratios are to. */
 const isOurs = ({ peer, dtype, group }: PeerRow) => peer === OURS && dtype === group
 
@@ -52,6 +58,22 @@ export function judgeOwn(rows: readonly PeerRow[], architecture: string): Verdic
         disturbed: row.disturbed,
       })),
   )
+}
+
+/** Rows as codes beside the same weights with exact rows, in the same rounds. */
+export function judgeActivations(rows: readonly PeerRow[]): Verdict[] {
+  return rows
+    .filter(
+      row => row.group === 'activations' && row.peer === OURS && row.numTokens >= INT8_ACTIVATIONS_TOKENS,
+    )
+    .map(row => ({
+      goal: 'exact activations over int8 ones, int4',
+      what: caseName(row),
+      measured: `${formatNumber(row.ratio.median)}×`,
+      needed: `≥ ${MIN_INT8_ACTIVATIONS}×`,
+      holds: row.ratio.median >= MIN_INT8_ACTIVATIONS,
+      disturbed: row.disturbed,
+    }))
 }
 
 /** The whole-model engine: the experts' part of its time, by their share of the weights. */

@@ -17,7 +17,7 @@ import {
   SHARE_GOALS,
 } from './goals.js'
 import { judgeGrowth } from './judge-growth.js'
-import { judgeEngine, judgeOwn, judgePeers } from './judge-peers.js'
+import { judgeActivations, judgeEngine, judgeOwn, judgePeers } from './judge-peers.js'
 import { judgeStages } from './judge-stages.js'
 import { caseName, type Verdict } from './verdict.js'
 
@@ -27,6 +27,7 @@ export function judge(collected: Collected): Verdict[] {
     ...judgeShares(collected),
     ...judgePeers(collected.peerRows),
     ...judgeOwn(collected.peerRows, architectureOf(collected)),
+    ...judgeActivations(collected.peerRows),
     ...judgeEngine(collected.contexts),
     ...judgeSkew(collected),
     ...judgeContention(collected),

@@ -9,10 +9,10 @@ import type { GoalsOptions, Part } from './goals-options.js'
 
 const bench = path.resolve(import.meta.dirname, '..')
 
-/** Which group of peers stands beside a kind of weights: int4 and int8 have the bits of Q4_0 and Q8_0. No peer computes in f16. */
-const PEER_GROUP: Partial<Record<WeightKind, PeerGroup>> = {
-  ...{ f32: 'f32', bf16: 'bf16' },
-  ...{ q4_0: 'int4', q8_0: 'int8' },
+/** Which groups of peers stand beside a kind of weights: int4 and int8 have the bits of Q4_0 and Q8_0. No peer computes in f16. */
+const PEER_GROUPS: Partial<Record<WeightKind, readonly PeerGroup[]>> = {
+  ...{ f32: ['f32'], bf16: ['bf16'] },
+  ...{ q4_0: ['int4', 'activations'], q8_0: ['int8'] },
 }
 
 /** Script and arguments of a part, less the file of its results; null where there is nothing to run. */
@@ -36,7 +36,7 @@ export function commandOf(part: Part, options: GoalsOptions): { script: string; 
         ],
       }
     case 'peers': {
-      const groups = dtypes.flatMap(dtype => PEER_GROUP[dtype] ?? [])
+      const groups = dtypes.flatMap(dtype => PEER_GROUPS[dtype] ?? [])
       if (groups.length === 0) return null
       const args = [...filter, '--only', list(groups), ...tokens([1, 8, 64, 512], [1, 64]), ...repeats]
       return { script: 'peers/measure-peers.ts', args: [...args, ...(quick ? ['--block', '20'] : [])] }

@@ -1,6 +1,6 @@
 /** Which peers stand beside each other: those that do the same arithmetic, and what one would take where nobody else does it. */
 
-import { createOurs } from '../harness/our-layer.js'
+import { createOurs, OURS_INT8_ACTIVATIONS } from '../harness/our-layer.js'
 import type { Peer, PeerLayer } from '../harness/peer.js'
 import { createNaive } from './naive.js'
 import { createOneDnn } from './onednn.js'
@@ -14,6 +14,10 @@ export type Maker = [what: string, make: (layer: PeerLayer) => Promise<Peer> | P
 const ours = (dtype: 'f32' | 'bf16' | 'int8' | 'int4'): Maker => [
   `sparse-experts ${dtype}`,
   layer => createOurs(layer, dtype),
+]
+const int8Activations: Maker = [
+  `${OURS_INT8_ACTIVATIONS} int4`,
+  layer => createOurs(layer, 'int4', undefined, 'int8'),
 ]
 const onnx = (kind: 'f32' | 'int8' | 'int4'): Maker => [
   `onnxruntime-node ${kind}`,
@@ -35,4 +39,6 @@ export const PEER_GROUPS: Readonly<Record<PeerGroup, readonly Maker[]>> = {
   // Each quantises the same weights by its own rule. Beside ours also what it would take without codes.
   int8: [ours('int8'), onnx('int8'), ours('bf16')],
   int4: [ours('int4'), onnx('int4'), ours('bf16'), ours('f32')],
+  // Not what other engines compute: beside our own exact arithmetic alone.
+  activations: [int8Activations, ours('int4')],
 }

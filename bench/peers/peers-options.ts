@@ -5,7 +5,7 @@ import { BENCH_SHAPES, type BenchShape } from '../harness/shapes.js'
 import { MODEL_FORMS, type ModelForm } from './llama/model.js'
 
 /** Peers that are measured against each other; see groups.ts. */
-export type PeerGroup = 'f32' | 'bf16' | 'int8' | 'int4'
+export type PeerGroup = 'f32' | 'bf16' | 'int8' | 'int4' | 'activations'
 /** `context`: a whole-model engine, which stands beside no layer. */
 export type PeerPart = PeerGroup | 'context'
 
@@ -13,7 +13,7 @@ export const PEERS_USAGE = `npm run bench:peers -- [options]: the same layer thr
   --filter A,B    shapes whose name contains one of these words (default: DeepSeek-V2-Lite,OLMoE,Qwen3-30B,small)
   --tokens A,B    rows of a call (default: 1,8,64,512)
   --threads A,B   threads of every peer (default: all cores)
-  --only A,B      f32, bf16, int8, int4, context (a whole-model engine, per layer; default: all)
+  --only A,B      f32, bf16, int8, int4, activations (int8 ones beside exact ones), context (a whole-model engine, per layer; default: all)
   --form A,B      of the whole-model engine's weights: bf16, q4_0, q4_K, mxfp4, q8_0 (default: all)
   --rounds N      (default: 5)
   --block MS      calls of one peer in one round (default: 150)
@@ -35,9 +35,9 @@ export interface PeersOptions {
   quick: boolean
 }
 
-const PARTS: readonly PeerPart[] = ['f32', 'bf16', 'int8', 'int4', 'context']
+const PARTS: readonly PeerPart[] = ['f32', 'bf16', 'int8', 'int4', 'activations', 'context']
 /** Are the peers alive? The engine is large to install. */
-const QUICK_PARTS: readonly PeerPart[] = ['f32', 'bf16', 'int8', 'int4']
+const QUICK_PARTS: readonly PeerPart[] = ['f32', 'bf16', 'int8', 'int4', 'activations']
 /** A rank of an expert-parallel group has no gate: no peer can be handed its ids. */
 const SHAPES = BENCH_SHAPES.filter(shape => shape.expertsOfAllRanks === undefined)
 const DEFAULT_SHAPES = 'DeepSeek-V2-Lite,OLMoE,Qwen3-30B,small'

@@ -8,7 +8,7 @@ export interface PeerRow {
   shape: string
   numTokens: number
   threads: number
-  /** Those that are measured against each other: f32, bf16, int8, int4; quantized in earlier results. */
+  /** Those that are measured against each other: f32, bf16, int8, int4, activations; quantized in earlier results. */
   group: string
   peer: string
   dtype: string

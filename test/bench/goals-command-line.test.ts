@@ -48,7 +48,7 @@ describe('the command line of the goals', () => {
   it('measures codes in what knows them', () => {
     const options = parseGoalsOptions(['--dtype', 'q4_0,fp8'])
     for (const part of ['contention', 'cells', 'sweep'] as const) expect(commandOf(part, options)).toBeNull()
-    expect(parsePeersOptions(commandOf('peers', options)!.args).parts).toEqual(['int4'])
+    expect(parsePeersOptions(commandOf('peers', options)!.args).parts).toEqual(['int4', 'activations'])
     expect(parsePeersOptions(commandOf('engine', options)!.args)).toMatchObject({
       ...{ parts: ['context'], forms: ['q4_0'], threads: [0, 1] },
     })

@@ -49,6 +49,7 @@ it('says in docs/goals.md what it judges by', () => {
       'time of our own f32 over int4',
       [`at least ${goals.OWN_GOALS.find(({ dtype }) => dtype === 'f32')!.ratio}`],
     ],
+    ['time of exact over int8 activations', [`at least ${goals.MIN_INT8_ACTIVATIONS}`]],
     ['speed of codes', [`at least ${goals.MIN_AVX2_CODE_GBS} GB/s`]],
     [
       'time of the experts of node-llama-cpp over ours, q4_0, T=1',

@@ -96,6 +96,16 @@ describe('the goals', () => {
       ['faster than the best peer, T=512 int4', 'small int4 T=512, 2 threads', true],
       ['our own bf16 over int4, T=512', 'small int4 T=512, 2 threads', false],
     ])
+    // Exact rows beside rows as codes, which is asked of many tokens alone.
+    const activations = (numTokens: number, times: number) => [
+      peer({ numTokens, group: 'activations', dtype: 'int4', peer: 'sparse-experts, int8 activations' }),
+      peer({ numTokens, group: 'activations', dtype: 'int4', ratio: ratio(times) }),
+    ]
+    const beside = [...activations(8, 1), ...activations(64, 1.3), ...activations(512, 1.2)]
+    expect(judged({ peerRows: beside })).toEqual([
+      ['exact activations over int8 ones, int4', 'small int4 T=64, 2 threads', true],
+      ['exact activations over int8 ones, int4', 'small int4 T=512, 2 threads', false],
+    ])
   })
 
   it('count of the engine that owns the model what its experts take', () => {

@@ -66,7 +66,7 @@ describe('the command line of the peers', () => {
       'Qwen3-30B-A3B',
       'small',
     ])
-    expect(parts).toEqual(['f32', 'bf16', 'int8', 'int4', 'context'])
+    expect(parts).toEqual(['f32', 'bf16', 'int8', 'int4', 'activations', 'context'])
     expect(forms).toEqual(['bf16', 'q4_0', 'q4_K', 'mxfp4', 'q8_0'])
     expect(tokens).toEqual([1, 8, 64, 512])
     expect(rounds).toBe(5)

@@ -18,6 +18,9 @@ export type ModelForm = (typeof MODEL_FORMS)[number]
 export const VOCABULARY = 512
 const HEAD_SIZE = 128
 const HEADS = 4
+/** The architecture with shared experts has as many heads as make the model's width. */
+const headsOf = (config: MoeConfig) =>
+  sharedSize(config) > 0 ? Math.ceil(config.hiddenSize / HEAD_SIZE) : HEADS
 /** A prime, so that no row begins where another does. */
 const POOL_LENGTH = 65_537
 
@@ -50,6 +53,7 @@ export function writeModel(file: string, config: MoeConfig, numLayers: number, f
     return { name, type, dims, parts }
   }
   const shared = sharedSize(config)
+  const heads = headsOf(config)
   const mlp = (suffix: string, width: number, all: readonly number[]): GgufTensor[] => [
     matrix(`ffn_gate_${suffix}`, [hiddenSize, width, ...all]),
     matrix(`ffn_up_${suffix}`, [hiddenSize, width, ...all]),
@@ -57,10 +61,10 @@ export function writeModel(file: string, config: MoeConfig, numLayers: number, f
   ]
   const layerTensors = (): GgufTensor[] => [
     norm('attn_norm', hiddenSize),
-    matrix('attn_q', [hiddenSize, HEADS * HEAD_SIZE]),
+    matrix('attn_q', [hiddenSize, heads * HEAD_SIZE]),
     matrix('attn_k', [hiddenSize, HEAD_SIZE]),
     matrix('attn_v', [hiddenSize, HEAD_SIZE]),
-    matrix('attn_output', [HEADS * HEAD_SIZE, hiddenSize]),
+    matrix('attn_output', [heads * HEAD_SIZE, hiddenSize]),
     ...(shared ? [] : [norm('attn_q_norm', HEAD_SIZE), norm('attn_k_norm', HEAD_SIZE)]),
     norm('ffn_norm', hiddenSize),
     floats('ffn_gate_inp', [hiddenSize, numExperts], 'f32'),
@@ -89,7 +93,7 @@ function metadataOf(config: MoeConfig, numLayers: number): Record<string, GgufVa
     expert_feed_forward_length: { uint32: intermediateSize },
     expert_count: { uint32: numExperts },
     expert_used_count: { uint32: topK },
-    'attention.head_count': { uint32: HEADS },
+    'attention.head_count': { uint32: headsOf(config) },
     'attention.head_count_kv': { uint32: 1 },
     'attention.key_length': { uint32: HEAD_SIZE },
     'attention.value_length': { uint32: HEAD_SIZE },
@@ -124,7 +128,7 @@ export function layerWeights(config: MoeConfig): { expertShare: number } {
   // The router is in f32.
   const experts =
     3 * hiddenSize * (topK * intermediateSize + sharedSize(config)) + 2 * numExperts * hiddenSize
-  const attention = hiddenSize * HEAD_SIZE * (2 * HEADS + 2)
+  const attention = hiddenSize * HEAD_SIZE * (2 * headsOf(config) + 2)
   return { expertShare: experts / (experts + attention) }
 }
 
