@@ -23,7 +23,7 @@ export interface SimulatedCache {
   hostBytes?: number
   /** Experts of each layer that stay, instead; at least topK. */
   slots?: number
-  /** Who makes room: 'lru', 'lfu', 'lfru', or nobody ('static', which needs a profile). @defaultValue 'lru' */
+  /** Who makes room: 'lru', 'lfu', 'lfru', or nobody ('static': what the profile says stays, without one what comes first). @defaultValue 'lru' */
   policy?: CachePolicyName
   /** Slots of its own for each layer, or shared by all whose experts are of one size. @defaultValue 'layer' */
   scope?: CacheScope
@@ -66,12 +66,6 @@ export async function simulate(trace: string | Trace, options: SimulateOptions):
   const readers = cache.integer('readers', 1, 64, DEFAULT_READERS)
   const tokensPerCall = fields.has('tokensPerCall') ? fields.integer('tokensPerCall', 1, 2 ** 31 - 1) : 0
   const rates = fields.has('rates') ? checkRates(options.rates!) : null
-  if (policy === 'static' && !cache.has('profile'))
-    throw invalidArgValue(
-      'cache.profile',
-      "a trace, which the fixed set of policy 'static' is made of",
-      undefined,
-    )
   signal?.throwIfAborted()
   const recorded = await traceOf(trace, 'trace', signal)
   const profile = cache.has('profile') ? await traceOf(options.cache.profile!, 'cache.profile', signal) : null

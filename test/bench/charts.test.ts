@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Row } from '../../bench/harness/results.js'
 import { expertsChart } from '../../bench/report/charts/experts.js'
+import { hitRateChart } from '../../bench/report/charts/hit-rate.js'
 import { peersChart } from '../../bench/report/charts/peers.js'
 import { rooflineChart } from '../../bench/report/charts/roofline.js'
 import { skewChart } from '../../bench/report/charts/skew.js'
@@ -70,6 +71,32 @@ describe('what a picture has room for', () => {
   })
 })
 
+const simulated = [0.5, 1].flatMap(share =>
+  (['lru', 'lfu'] as const).map(policy => {
+    const [hitRate, bound] = policy === 'lru' ? [share / 2, share] : [share / 4, share]
+    return { share, simulation: { policy, hitRate, belady: { hitRate: bound } } as never }
+  }),
+)
+
+it('a line of hits for each policy, and one for the bound', () => {
+  const { data } = hitRateChart(simulated, '').spec as { data: { values: Record<string, unknown>[] } }
+  const line = (policy: string) =>
+    data.values.filter(value => value.policy === policy).map(({ share, hitRate }) => [share, hitRate])
+  expect(line('lru')).toEqual([
+    [0.5, 0.25],
+    [1, 0.5],
+  ])
+  expect(line('lfu')).toEqual([
+    [0.5, 0.125],
+    [1, 0.25],
+  ])
+  expect(line('best of any policy')).toEqual([
+    [0.5, 0.5],
+    [1, 1],
+  ])
+  expect(data.values).toHaveLength(6)
+})
+
 // Vega comes with the first `npm run bench:report`; the landing check runs this file after that step.
 describe.skipIf(!canDraw())('charts', () => {
   const disturbed = <R extends { disturbed: boolean }>(all: R[]) =>
@@ -86,6 +113,11 @@ describe.skipIf(!canDraw())('charts', () => {
       expect(svg).toContain('<svg')
       expect(svg).not.toMatch(/NaN|undefined|Infinity/)
     }
+  })
+
+  it('of hits name policies and the bound', async () => {
+    const svg = await renderSvg(hitRateChart(simulated, 'of a test').spec)
+    for (const name of ['lru', 'lfu', 'best of any policy', 'of a test']) expect(svg).toContain(name)
   })
 
   it('of peers name each of them', async () => {

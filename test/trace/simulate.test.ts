@@ -257,7 +257,6 @@ describe('what cannot be', () => {
     ['too few bytes', { cache: { hostBytes: 29_999 } }, 'ERR_MOE_CACHE_TOO_SMALL', /give it 30000/],
     ['an unknown policy', { cache: { slots: 5, policy: 'fifo' } }, 'ERR_MOE_INVALID_ARG_VALUE', /'lfru'/],
     ['a misspelt option', { cache: { slots: 5, polici: 'lru' } }, 'ERR_MOE_UNKNOWN_OPTION', /policy/],
-    ['static of nothing', { cache: { slots: 5, policy: 'static' } }, 'ERR_MOE_INVALID_ARG_VALUE', /profile/],
     ['a profile that is none', { cache: { slots: 5, profile: {} } }, 'ERR_MOE_INVALID_ARG_TYPE', /profile/],
     [
       'rates without a disk',
