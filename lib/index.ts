@@ -24,6 +24,7 @@ export {
   type TensorDType,
   type TensorOptions,
 } from './api/tensor.js'
+export type { CacheOptions, CacheShape, CacheStats } from './block/cache-options.js'
 export type { Activation, MoeConfig, MoeShape, ResolvedMoeConfig } from './block/config.js'
 export type { Work } from './block/cost.js'
 export {

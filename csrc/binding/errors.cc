@@ -21,6 +21,8 @@ const char* code_name(ErrorCode code) {
       return "DISPOSED";
     case ErrorCode::kDetached:
       return "DETACHED";
+    case ErrorCode::kCacheTooSmall:
+      return "CACHE_TOO_SMALL";
     case ErrorCode::kNone:
     case ErrorCode::kInternal:
       break;
@@ -34,7 +36,7 @@ Napi::Error make_error(Napi::Env env, const Failure& failure) {
   Napi::Error error = Napi::Error::New(env, failure.message);
   Napi::Object object = error.Value();
   object.Set("moeCode", Napi::String::New(env, code_name(failure.code)));
-  if (failure.code == ErrorCode::kOutOfMemory) {
+  if (failure.code == ErrorCode::kOutOfMemory || failure.code == ErrorCode::kCacheTooSmall) {
     object.Set("neededBytes", Napi::Number::New(env, static_cast<double>(failure.needed_bytes)));
     object.Set("freeBytes", Napi::Number::New(env, static_cast<double>(failure.free_bytes)));
   }

@@ -165,7 +165,7 @@ std::vector<double> ForwardCall::figures() const {
     return static_cast<double>(time.count()) * 1e-6;
   };
   return {milliseconds(times.waited), milliseconds(times.ran), static_cast<double>(times.rows),
-          times.is_first ? 1.0 : 0.0};
+          times.is_first ? 1.0 : 0.0, static_cast<double>(times.fetched_bytes)};
 }
 
 Napi::Value MoeLayerWrap::forward(const Napi::CallbackInfo& info) {
@@ -226,7 +226,7 @@ Napi::Value MoeLayerWrap::forward_sync(const Napi::CallbackInfo& info) {
     const auto layer = runnable(info);
     const ForwardRequest request = read_forward_request(info[0], *layer);
     check_runnable();
-    if (request.args.select.num_tokens == 0) return info.Env().Undefined();
+    if (request.args.select.num_tokens == 0) return Napi::Number::New(info.Env(), 0);
     const auto task = std::make_shared<ForwardTask>(request, layer, false);
     task->take_inputs();
     DeviceExecutor& executor = layer->executor();
@@ -241,7 +241,7 @@ Napi::Value MoeLayerWrap::forward_sync(const Napi::CallbackInfo& info) {
     }
     throw_if_failed(task->failure());
     task->copy_staged_results();
-    return info.Env().Undefined();
+    return Napi::Number::New(info.Env(), static_cast<double>(task->times().fetched_bytes));
   });
 }
 

@@ -73,6 +73,24 @@ void take_vectors(const std::array<Napi::Value, kNumVectors>& values, LayerDescr
   }
 }
 
+// null: all experts stay in memory.
+CacheOptions parse_cache(const Napi::Value& value) {
+  constexpr int64_t kMostBytes = (int64_t{1} << 53) - 1;
+  CacheOptions cache;
+  if (is_absent(value)) return cache;
+  const Napi::Object object = object_argument(value, "cache");
+  cache.host_bytes = static_cast<uint64_t>(integer_property(object, "hostBytes", 1, kMostBytes));
+  cache.num_readers = static_cast<int32_t>(integer_property(object, "readers", 1, 64));
+  cache.rule = static_cast<EvictionRule>(
+      choice_property(object, "policy",
+                      {{"lru", static_cast<int32_t>(EvictionRule::kLru)},
+                       {"lfu", static_cast<int32_t>(EvictionRule::kLfu)},
+                       {"lfru", static_cast<int32_t>(EvictionRule::kLfru)},
+                       {"static", static_cast<int32_t>(EvictionRule::kStatic)}}));
+  cache.direct = boolean_property(object, "directReads") ? DirectReads::kAuto : DirectReads::kOff;
+  return cache;
+}
+
 }  // namespace
 
 SeRouting parse_routing(const Napi::Object& config) {
@@ -153,6 +171,7 @@ LayerDescription parse_layer_description(const Napi::Value& value) {
   layer.num_threads = static_cast<int32_t>(integer_property(object, "threads", 0, kMaxThreads));
   layer.options = parse_layer_options(object);
   layer.max_joint_rows = integer_property(object, "maxJointTokens", 0, kMaxCount);
+  layer.cache = parse_cache(object.Get("cache"));
   take_held_formats(object, &layer);
   const Napi::Object vectors = object_argument(object.Get("vectors"), "vectors");
   std::array<Napi::Value, kNumVectors> values;

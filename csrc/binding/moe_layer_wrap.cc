@@ -35,6 +35,7 @@ Napi::Function MoeLayerWrap::define(Napi::Env env) {
                       InstanceMethod<&MoeLayerWrap::workspace_bytes>("workspaceBytes"),
                       InstanceMethod<&MoeLayerWrap::describe_forward>("describeForward"),
                       InstanceMethod<&MoeLayerWrap::memory>("memory"),
+                      InstanceMethod<&MoeLayerWrap::cache>("cache"),
                       InstanceMethod<&MoeLayerWrap::phases>("phases"),
                       InstanceMethod<&MoeLayerWrap::dispose>("dispose")});
 }
@@ -137,6 +138,8 @@ MoeLayerWrap::MatrixPlace MoeLayerWrap::place_argument(const Napi::CallbackInfo&
   place.role = matrix_role_argument(info[0]);
   place.expert = integer_argument(info[1], "expert", 0, kMaxCount);
   place.kind = matrix_kind_argument(info[2]);
+  if (place.role == MatrixRole::kExpert && layer_->cache() != nullptr)
+    fail_argument("The experts of a cached layer are read from its files");
   place.slot = layer_->matrix_slot(place.role, place.expert, place.kind);
   return place;
 }
@@ -219,6 +222,31 @@ Napi::Value MoeLayerWrap::memory(const Napi::CallbackInfo& info) {
     report.Set("deviceBytes", Napi::Number::New(info.Env(), is_host ? 0 : bytes));
     const double workspace = layer ? static_cast<double>(layer->executor().workspace_bytes()) : 0;
     report.Set("workspaceBytes", Napi::Number::New(info.Env(), workspace));
+    return report;
+  });
+}
+
+Napi::Value MoeLayerWrap::cache(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    check_receiver(info);
+    const ExpertCache* const cache = layer_ ? layer_->cache() : nullptr;
+    if (cache == nullptr) return info.Env().Null();
+    const CachePlan& plan = cache->plan();
+    const CacheStats stats = cache->stats();
+    Napi::Object report = Napi::Object::New(info.Env());
+    const auto set = [&](const char* name, auto value) {
+      report.Set(name, Napi::Number::New(info.Env(), static_cast<double>(value)));
+    };
+    set("expertBytes", plan.block_bytes);
+    set("slots", plan.num_slots);
+    set("ringSlots", plan.num_ring);
+    set("readers", cache->num_readers());
+    set("hits", stats.hits);
+    set("misses", stats.misses);
+    set("evictions", stats.evictions);
+    set("bytesRead", stats.bytes_read);
+    set("waitNs", stats.wait_ns);
+    report.Set("directIo", cache->is_direct());
     return report;
   });
 }

@@ -46,6 +46,7 @@ class MoeLayerWrap final : public Napi::ObjectWrap<MoeLayerWrap> {
   Napi::Value workspace_bytes(const Napi::CallbackInfo& info);
   Napi::Value describe_forward(const Napi::CallbackInfo& info);
   Napi::Value memory(const Napi::CallbackInfo& info);
+  Napi::Value cache(const Napi::CallbackInfo& info);
   Napi::Value phases(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 

@@ -4,6 +4,8 @@
 #include <chrono>
 #include <vector>
 
+#include "engine/reader_pool.h"
+
 namespace sparse_experts::engine {
 namespace {
 
@@ -262,6 +264,16 @@ void DeviceExecutor::remove_layer() noexcept {
     bytes = workspace_bytes_.exchange(0, std::memory_order_relaxed);
   }
   discard(nullptr, unused, bytes);
+}
+
+std::shared_ptr<ReaderPool> DeviceExecutor::reader_pool() {
+  const std::lock_guard<std::mutex> lock(readers_mutex_);
+  std::shared_ptr<ReaderPool> pool = readers_.lock();
+  if (pool == nullptr) {
+    pool = std::make_shared<ReaderPool>();
+    readers_ = pool;
+  }
+  return pool;
 }
 
 Failure DeviceExecutor::reserve_workspace(uint64_t bytes, void** data, uint64_t* held_bytes) {

@@ -28,6 +28,7 @@
 namespace sparse_experts::engine {
 
 class DeviceExecutor;
+class ReaderPool;
 
 class DeviceTask;
 using DeviceTasks = std::vector<std::shared_ptr<DeviceTask>>;
@@ -136,6 +137,8 @@ class DeviceExecutor {
   void remove_layer() noexcept;
   // At least `bytes`, contents arbitrary. Only while running on the device.
   Failure reserve_workspace(uint64_t bytes, void** data, uint64_t* held_bytes);
+  // The threads that read experts for the device's cached layers, which hold them.
+  std::shared_ptr<ReaderPool> reader_pool();
   uint64_t workspace_bytes() const { return workspace_bytes_.load(std::memory_order_relaxed); }
 
  private:
@@ -201,6 +204,9 @@ class DeviceExecutor {
   bool stop_ = false;
   std::vector<Discarded> discarded_;
   std::atomic<bool> is_lost_{false};
+
+  std::mutex readers_mutex_;
+  std::weak_ptr<ReaderPool> readers_;
 
   std::mutex workspace_mutex_;
   int num_layers_ = 0;

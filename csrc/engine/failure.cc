@@ -57,6 +57,10 @@ void fail(ErrorCode code, std::string message) {
 
 void fail_argument(std::string message) { fail(ErrorCode::kInvalidArgument, std::move(message)); }
 
+void fail_io(const std::string& path, const std::string& what) {
+  fail(ErrorCode::kIo, "cannot read " + path + ": " + what);
+}
+
 void throw_if_failed(const Failure& failure) {
   if (!failure.is_ok()) throw FailureException(failure);
 }

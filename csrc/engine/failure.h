@@ -22,6 +22,7 @@ enum class ErrorCode {
   kIo,
   kDisposed,
   kDetached,
+  kCacheTooSmall,  // needed_bytes says how much it takes
 };
 
 // An error as a value: it may cross threads.
@@ -53,6 +54,7 @@ class FailureException : public std::exception {
 
 [[noreturn]] void fail(ErrorCode code, std::string message);
 [[noreturn]] void fail_argument(std::string message);
+[[noreturn]] void fail_io(const std::string& path, const std::string& what);
 void throw_if_failed(const Failure& failure);
 
 // The failure that the exception in flight stands for. Call it inside of a catch block only.

@@ -27,6 +27,12 @@ int64_t joint_rows(const LayerDescription& description, const DeviceExecutor& ex
                   kMostSlots / std::max<int64_t>(1, description.routing.top_k));
 }
 
+SeLayerOptions options_of(const LayerDescription& description) {
+  SeLayerOptions options = description.options;
+  options.cached = description.cache.host_bytes > 0 ? 1 : 0;
+  return options;
+}
+
 }  // namespace
 
 std::shared_ptr<LayerState> LayerState::create(const LayerDescription& description,
@@ -53,7 +59,7 @@ LayerState::LayerState(const LayerDescription& description,
     : executor_(std::move(executor)),
       dtype_(description.dtype),
       num_threads_(description.num_threads),
-      options_(description.options),
+      options_(options_of(description)),
       max_joint_rows_(joint_rows(description, *executor_)),
       interleaved_(description.gate_up_interleaved) {}
 
@@ -99,12 +105,13 @@ void LayerState::open() {
       }));
 }
 
-MatrixSlot LayerState::slot_of(const Mlp& mlp, const MlpShape& shape, MatrixKind kind) const {
+MatrixSlot LayerState::slot_of(const Mlp& mlp, const MlpShape& shape, MatrixKind kind,
+                               uint8_t* base) const {
   const int64_t rows = shape.intermediate;
   const int64_t cols = shape.width;
   const auto slot = [&](uint64_t offset, int64_t of_rows, int64_t of_cols, uint8_t format) {
     MatrixSlot one;
-    one.data = at(offset);
+    one.data = base + offset;
     one.rows = of_rows;
     one.cols = of_cols;
     one.dtype = dtype_;
@@ -124,7 +131,7 @@ MatrixSlot LayerState::slot_of(const Mlp& mlp, const MlpShape& shape, MatrixKind
       if (mlp.gate_format != mlp.up_format)
         fail_argument("Gate and up are held in two formats: write them one by one");
       MatrixSlot fused = slot(mlp.gate_offset, 2 * rows, cols, mlp.gate_format);
-      fused.up_data = at(mlp.up_offset);
+      fused.up_data = base + mlp.up_offset;
       fused.is_interleaved = interleaved_;
       return fused;
     }
@@ -158,6 +165,45 @@ MatrixSlot LayerState::matrix_slot(MatrixRole role, int64_t expert, MatrixKind k
   return slot;
 }
 
+uint8_t* LayerState::expert_block(int32_t number) const {
+  return at(blocks_) + static_cast<uint64_t>(number) * cache_->plan().block_bytes;
+}
+
+MatrixSlot LayerState::expert_slot(uint8_t* block, int64_t expert, MatrixKind kind) const {
+  return slot_of(experts_[static_cast<size_t>(expert)], expert_shape_, kind, block);
+}
+
+void LayerState::set_experts(const std::vector<int32_t>& experts,
+                             const std::vector<uint8_t*>& blocks) {
+  if (experts.empty()) return;
+  std::vector<SeExpertMatrices> matrices(experts.size());
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const auto matrix = [&](MatrixKind kind) {
+      return expert_slot(blocks[i], experts[i], kind).data;
+    };
+    matrices[i] = {expert_shape_.gated ? matrix(MatrixKind::kGate) : nullptr,
+                   matrix(MatrixKind::kUp), matrix(MatrixKind::kDown)};
+  }
+  throw_if_failed(executor_->call([&](const SeBackend& backend, SeDevice*, SeStatus* status) {
+    return backend.layer_set_experts(opened_, experts.data(), static_cast<int64_t>(experts.size()),
+                                     matrices.data(), status);
+  }));
+}
+
+void LayerState::forget_experts(const std::vector<int32_t>& experts) noexcept {
+  try {
+    set_experts(experts, {});
+  } catch (...) {
+    // The device is lost, or no memory is left for the list: the next call of the layer fails too, or
+    // reads them again.
+  }
+}
+
+void LayerState::mark_blocks_touched() {
+  const CachePlan& plan = cache_->plan();
+  pledge_.fulfil(static_cast<uint64_t>(plan.num_slots + plan.num_ring) * plan.block_bytes);
+}
+
 void LayerState::mark_written(MatrixRole role, int64_t expert, MatrixKind kind) {
   const MlpShape* shape = nullptr;
   Mlp& mlp = const_cast<Mlp&>(find_mlp(role, expert, &shape));
@@ -186,7 +232,7 @@ void LayerState::zero_unwritten(std::vector<Mlp>* mlps, const MlpShape& shape) {
 
 void LayerState::zero_unwritten() {
   if (all_written_) return;
-  zero_unwritten(&experts_, expert_shape_);
+  if (cache_ == nullptr) zero_unwritten(&experts_, expert_shape_);
   zero_unwritten(&shared_, shared_shape_);
   zero_unwritten(&latent_, latent_shape_);
   pledge_.release();
@@ -215,15 +261,19 @@ void LayerState::reserve_workspace(int64_t num_tokens) {
   });
 }
 
-void LayerState::forward(const SeForwardArgs& args) {
+uint64_t LayerState::forward(const SeForwardArgs& args) {
   zero_unwritten();
   uint64_t needed_bytes = 0;
+  SeForwardRun* run = nullptr;
   const auto attempt = [&](uint64_t least_bytes) {
     void* workspace = nullptr;
     uint64_t held_bytes = 0;
     throw_if_failed(executor_->reserve_workspace(least_bytes, &workspace, &held_bytes));
     throw_if_failed(executor_->call([&](const SeBackend& backend, SeDevice*, SeStatus* status) {
-      const int32_t code = backend.forward(opened_, &args, workspace, held_bytes, status);
+      const int32_t code =
+          cache_ == nullptr
+              ? backend.forward(opened_, &args, workspace, held_bytes, status)
+              : backend.forward_begin(opened_, &args, workspace, held_bytes, &run, status);
       if (code != SE_WORKSPACE_TOO_SMALL || least_bytes > 0) return code;
       needed_bytes = status->needed_bytes;
       return static_cast<int32_t>(SE_OK);
@@ -232,6 +282,10 @@ void LayerState::forward(const SeForwardArgs& args) {
   // With what the device has, which nearly always does: only the backend plans a call, and once.
   attempt(0);
   if (needed_bytes > 0) attempt(needed_bytes);
+  if (cache_ == nullptr) return 0;
+  const auto end = executor_->backend().forward_end;
+  const std::unique_ptr<SeForwardRun, decltype(end)> ended(run, end);
+  return cache_->compute(*this, run, args);
 }
 
 }  // namespace sparse_experts::engine

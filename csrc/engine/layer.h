@@ -10,6 +10,7 @@
 #include "core/host_memory.h"
 #include "core/matrix_format.h"
 #include "engine/executor.h"
+#include "engine/expert_cache.h"
 #include "engine/layer_description.h"
 #include "engine/matrix_slot.h"
 
@@ -39,8 +40,22 @@ class LayerState {
   int64_t max_joint_rows() const { return max_joint_rows_; }
   uint64_t bytes() const { return arena_bytes_; }
 
-  // Throws INVALID_ARGUMENT when the block has no such matrix.
+  // Where the experts are read from when a call needs them; null where all of them lie in memory.
+  ExpertCache* cache() const { return cache_.get(); }
+  // One expert's memory in a cached layer, and where a matrix of an expert lies in it.
+  uint8_t* expert_block(int32_t number) const;
+  MatrixSlot expert_slot(uint8_t* block, int64_t expert, MatrixKind kind) const;
+  // From now on these experts lie in these blocks; no blocks: they are not here. Only while running on
+  // the device, or before the first forward. Throws FailureException.
+  void set_experts(const std::vector<int32_t>& experts, const std::vector<uint8_t*>& blocks);
+  // They are not here; whatever happens.
+  void forget_experts(const std::vector<int32_t>& experts) noexcept;
+
+  // Throws INVALID_ARGUMENT when the block has no such matrix. Of a cached layer's experts it tells the
+  // shape; they lie in a block, or nowhere.
   MatrixSlot matrix_slot(MatrixRole role, int64_t expert, MatrixKind kind) const;
+  // The memory of the cache's blocks has been touched.
+  void mark_blocks_touched();
   void mark_written(MatrixRole role, int64_t expert, MatrixKind kind);
   // Zeroes the matrices that nobody has written. Cheap after the first time. Only while running on
   // the device.
@@ -52,9 +67,9 @@ class LayerState {
   // The device's workspace is enough for a forward of so many rows, from now until the last layer of
   // the device goes. Waits for the forward that runs: not on a thread that somebody waits for.
   void reserve_workspace(int64_t num_tokens);
-  // Runs one forward and returns when its results are in place. Throws FailureException. Only while
-  // running on the device.
-  void forward(const SeForwardArgs& args);
+  // Runs one forward and returns when its results are in place: the bytes of experts that were read for
+  // it. Throws FailureException. Only while running on the device.
+  uint64_t forward(const SeForwardArgs& args);
 
   // The owner's thread only: forwards queued or running, and a load under way.
   int calls_in_flight = 0;
@@ -97,7 +112,12 @@ class LayerState {
   uint64_t matrix_bytes(int64_t rows, int64_t cols, uint8_t format) const;
   void place_mlps(std::vector<Mlp>* mlps, const MlpShape& shape, uint64_t* tables);
   std::vector<Mlp>& mlps_of(MatrixRole role);
-  MatrixSlot slot_of(const Mlp& mlp, const MlpShape& shape, MatrixKind kind) const;
+  // `base`: what the offsets of the matrices count from.
+  MatrixSlot slot_of(const Mlp& mlp, const MlpShape& shape, MatrixKind kind, uint8_t* base) const;
+  MatrixSlot slot_of(const Mlp& mlp, const MlpShape& shape, MatrixKind kind) const {
+    return slot_of(mlp, shape, kind, at(0));
+  }
+  void place_blocks(const LayerDescription& description);
   void zero_unwritten(std::vector<Mlp>* mlps, const MlpShape& shape);
   const Mlp& find_mlp(MatrixRole role, int64_t expert, const MlpShape** shape) const;
   uint8_t* at(uint64_t offset) const { return static_cast<uint8_t*>(arena_) + offset; }
@@ -123,7 +143,9 @@ class LayerState {
   void* arena_ = nullptr;
   uint64_t arena_bytes_ = 0;
   uint64_t unwritten_bytes_ = 0;  // of the matrices, when nothing is written yet
-  HostPledge pledge_;             // of those that are not written
+  std::unique_ptr<ExpertCache> cache_;
+  uint64_t blocks_ = 0;  // of a cached layer: the first one
+  HostPledge pledge_;    // of those that are not written
   bool counted_ = false;
   std::atomic<bool> all_written_{false};
 };

@@ -9,6 +9,7 @@
 
 #include "abi/backend.h"
 #include "core/vectors.h"
+#include "engine/cache_plan.h"
 #include "engine/matrix_slot.h"
 
 namespace sparse_experts::engine {
@@ -45,6 +46,7 @@ struct LayerDescription {
   bool gate_up_interleaved = false;
   int32_t num_threads = 0;
   SeLayerOptions options = {};
+  CacheOptions cache = {};
   int64_t max_joint_rows = 0;  // of calls that run as one; 0: each runs alone
   std::vector<SeMatrixFormat>
       formats;  // 255 at most; that the backend holds, or the layer is refused

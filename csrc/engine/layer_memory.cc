@@ -70,10 +70,43 @@ void LayerState::place_mlps(std::vector<Mlp>* mlps, const MlpShape& shape, uint6
   *tables = place(static_cast<int64_t>(mlps->size()) * kNumTables, sizeof(void*));
 }
 
+// The matrices of an expert lie one behind the other in a block, whichever that is.
+void LayerState::place_blocks(const LayerDescription& description) {
+  if (executor_->backend().forward_begin == nullptr)
+    fail_argument("Every expert of a layer on " + executor_->device_id() + " lies in its memory");
+  const uint64_t begin = arena_bytes_;
+  uint64_t block_bytes = 0;
+  for (Mlp& mlp : experts_) {
+    arena_bytes_ = 0;
+    const auto place_next = [&](uint64_t* offset, int64_t rows, int64_t cols, uint8_t format) {
+      *offset = place(matrix_bytes(rows, cols, format));
+    };
+    const int64_t rows = expert_shape_.intermediate;
+    const int64_t cols = expert_shape_.width;
+    if (expert_shape_.gated) place_next(&mlp.gate_offset, rows, cols, mlp.gate_format);
+    place_next(&mlp.up_offset, rows, cols, mlp.up_format);
+    place_next(&mlp.down_offset, cols, rows, mlp.down_format);
+    block_bytes = std::max(block_bytes, arena_bytes_);
+  }
+  arena_bytes_ = begin;
+  const CachePlan plan = plan_cache(description.cache.host_bytes, block_bytes,
+                                    description.num_experts, description.routing.top_k);
+  const int64_t blocks = plan.num_slots + plan.num_ring;
+  unwritten_bytes_ += static_cast<uint64_t>(blocks) * block_bytes;
+  blocks_ = place(blocks, static_cast<int64_t>(block_bytes));
+  expert_tables_ = place(static_cast<int64_t>(experts_.size()) * kNumTables, sizeof(void*));
+  cache_ = std::make_unique<ExpertCache>(description.cache, plan, description.num_experts,
+                                         executor_->reader_pool());
+}
+
 void LayerState::plan(const LayerDescription& description) {
   const bool gated = description.activation.gated != 0;
   expert_shape_ = {description.intermediate_size, description.expert_width(), gated};
-  place_mlps(&experts_, expert_shape_, &expert_tables_);
+  if (description.cache.host_bytes > 0 && !experts_.empty()) {
+    place_blocks(description);
+  } else {
+    place_mlps(&experts_, expert_shape_, &expert_tables_);
+  }
   if (description.shared_intermediate_size > 0) {
     shared_shape_ = {description.shared_intermediate_size, description.hidden_size, gated};
     place_mlps(&shared_, shared_shape_, &shared_tables_);
@@ -138,11 +171,13 @@ void LayerState::fill_experts(const std::vector<Mlp>& mlps, const MlpShape& shap
   const size_t count = mlps.size();
   const MatrixKind kinds[] = {MatrixKind::kGate, MatrixKind::kUp, MatrixKind::kDown};
   const float* biases[] = {vector(gate_bias), vector(up_bias), vector(down_bias)};
+  // The experts of a cached layer come later.
+  const bool is_here = &mlps != &experts_ || cache_ == nullptr;
   std::vector<const void*> pointers(count * kNumTables, nullptr);
   for (size_t expert = 0; expert < count; ++expert) {
     for (int matrix = 0; matrix < 3; ++matrix) {
-      const MatrixSlot slot = slot_of(mlps[expert], shape, kinds[matrix]);
-      pointers[matrix * count + expert] = slot.data;
+      if (is_here)
+        pointers[matrix * count + expert] = slot_of(mlps[expert], shape, kinds[matrix]).data;
       const int64_t length = kinds[matrix] == MatrixKind::kDown ? shape.width : shape.intermediate;
       if (biases[matrix] != nullptr) {
         pointers[(3 + matrix) * count + expert] =
@@ -155,7 +190,7 @@ void LayerState::fill_experts(const std::vector<Mlp>& mlps, const MlpShape& shap
   const auto* const* table = reinterpret_cast<const void* const*>(at(tables));
   auto matrix_table = [&](int index) -> SeMatrixTable {
     const MatrixSlot slot = slot_of(mlps[0], shape, kinds[index]);
-    if (slot.data == nullptr) return {};
+    if (slot.data == nullptr) return {};  // the family has no such matrix
     SeMatrixTable matrices = {};
     matrices.data = table + index * count;
     matrices.rows = slot.rows;

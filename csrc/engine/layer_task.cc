@@ -20,7 +20,7 @@ void LayerTask::run_alone() noexcept {
   try {
     if (is_cancelled()) throw_if_failed(Failure::from(Status::cancelled()));
     if (num_rows() == 0) return;
-    layer_->forward(args_);
+    times_.fetched_bytes = layer_->forward(args_);
   } catch (...) {
     failure_ = current_failure();
   }
@@ -81,7 +81,8 @@ void LayerTask::run_as_one(LayerTask* const* tasks, size_t count,
     }
     if (calls.empty()) throw_if_failed(Failure::from(Status::cancelled()));
     const JointForward joint(layer, std::move(calls), all_cancelled);
-    if (joint.args().select.num_tokens > 0) layer.forward(joint.args());
+    if (joint.args().select.num_tokens > 0)
+      tasks[0]->times_.fetched_bytes = layer.forward(joint.args());
     joint.hand_out();
     return;
   } catch (...) {

@@ -21,6 +21,7 @@ class LayerTask : public DeviceTask {
     std::chrono::nanoseconds ran{0};     // its turn
     int64_t rows = 0;                    // of all calls of the turn
     bool is_first = false;               // of the turn
+    uint64_t fetched_bytes = 0;          // read for it, and for the calls that ran as one with it
   };
 
   // `may_join`: it may run with others that wait.

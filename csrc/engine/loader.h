@@ -2,8 +2,8 @@
 // decode, and into the backend's layout, while what was read is still in cache. Each thread takes the
 // next matrix in the order in which they lie in the files, whatever layers they are of, so that the
 // number of threads does not grow with that of layers and a disk reads forward.
-// Its scratch: half a mebibyte (or the rows that the backend packs together) for a matrix of floats that is
-// held as it is stored; else the encoded matrix, its scales, and as many decoded rows.
+// The experts of a cached layer are not read here: their items go to the layer's cache, which reads an
+// expert when a call needs it.
 #pragma once
 
 #include <atomic>
@@ -16,31 +16,11 @@
 
 #include "engine/completion.h"
 #include "engine/layer.h"
-#include "formats/decode.h"
+#include "engine/load_item.h"
+#include "engine/matrix_reader.h"
 #include "platform/input_file.h"
 
 namespace sparse_experts::engine {
-
-// A run of bytes in a file. bytes == 0: absent.
-struct LoadSegment {
-  size_t file = 0;
-  uint64_t offset = 0;
-  uint64_t bytes = 0;
-  StoredType type = StoredType::kU8;
-  std::string name;
-};
-
-struct LoadItem {
-  size_t layer = 0;  // index into the task's layers
-  MatrixRole role = MatrixRole::kExpert;
-  int64_t expert = 0;
-  MatrixKind kind = MatrixKind::kDown;
-  EncodedMatrix encoding;  // its spans point somewhere while decoding only
-  LoadSegment data, scale, zero_point, group_index, global_scale, column_scale;
-
-  // Spans of what headers tell: types and lengths.
-  void set_spans();
-};
 
 // One layer's part of a load.
 struct LayerLoad {
@@ -50,17 +30,13 @@ struct LayerLoad {
   int64_t reserved_tokens = 0;  // rows of the calls for which the device gets its workspace now
 };
 
-// Scratch that one thread takes for a matrix; of the encoding's spans only types and lengths are
-// read.
-uint64_t load_scratch_bytes(const DeviceExecutor& executor, const MatrixSlot& slot,
-                            const EncodedMatrix& encoding);
 // Threads that read layers of a device. `num_threads`: those of the layer's forwards, 0: all.
 size_t num_load_threads(const DeviceExecutor& executor, int32_t num_threads);
 
-class LoadTask {
+class LoadTask final : private SegmentReader {
  public:
   explicit LoadTask(std::vector<LayerLoad> layers);
-  ~LoadTask();
+  ~LoadTask() override;
   LoadTask(const LoadTask&) = delete;
   LoadTask& operator=(const LoadTask&) = delete;
 
@@ -83,31 +59,20 @@ class LoadTask {
     platform::InputFile input;
   };
 
-  // One thread's scratch memory: aligned, kept until a larger piece is asked for.
-  class Scratch {
-   public:
-    uint8_t* take(uint64_t bytes);
-
-   private:
-    std::unique_ptr<uint8_t[]> memory_;
-    uint64_t bytes_ = 0;
-  };
-
   size_t num_threads() const;
   void run();
+  void prepare();
   void reserve_workspaces();
   void work();
-  void load_item(const LoadItem& item, Scratch& scratch);
-  void load_plain(const LoadItem& item, DeviceExecutor& executor, const MatrixSlot& slot,
-                  Scratch& scratch);
-  void load_encoded(const LoadItem& item, DeviceExecutor& executor, const MatrixSlot& slot,
-                    Scratch& scratch);
-  // Bytes [begin, begin + count) of a segment.
-  void read_range(const LoadSegment& segment, uint64_t begin, uint64_t count, uint8_t* to);
-  Span read_into(const LoadSegment& segment, uint8_t** scratch);
+  void load_item(const LoadItem& item, ReadScratch& scratch);
+  // Gives the experts of cached layers to their caches, and touches the memory of their blocks.
+  void prepare_caches();
+  void check(const LoadSegment& segment) override { open_file(segment); }
+  const uint8_t* read(const LoadSegment& segment, uint64_t begin, uint64_t count,
+                      uint8_t* scratch) override;
   const File& open_file(const LoadSegment& segment);
   void note_failure(size_t index);
-  void check_stopped() const;
+  void check_stopped() const override;
   void report_progress(uint64_t bytes);
 
   std::vector<LayerLoad> layers_;

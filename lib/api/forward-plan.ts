@@ -1,6 +1,7 @@
 /** What a forward will take, before it runs and before anything is loaded. */
 
 import type { ActivationsOption } from '../block/activations.js'
+import type { CacheShape, CacheStats } from '../block/cache-options.js'
 import type { MoeConfig, ResolvedMoeConfig } from '../block/config.js'
 import { expectedExperts, unitCosts } from '../block/cost.js'
 import { DTYPES, type DType } from '../block/dtype.js'
@@ -36,8 +37,10 @@ export interface ForwardPlan {
   stages: StagePlan[]
   /** Scratch that the forward needs; exact. */
   workspaceBytes: number
-  /** Bytes of all the layer's weights as held; exact. */
+  /** Bytes of the weights that lie in memory, as held: of all, or of a layer with a `cache` what its experts may take; exact. */
   residentBytes: number
+  /** How experts are kept that do not all lie in memory; null where they do. */
+  cache: CacheShape | null
   /** Distinct experts hit. */
   expectedExperts: number
   /** Bytes of distinct weights read. */
@@ -87,7 +90,14 @@ export function plan(
 /** @internal The same of a layer that is loaded. */
 export function explainForward(runtime: LayerRuntime, numTokens: number): ForwardPlan {
   checkNumTokens(numTokens)
-  return makePlan(runtime, numTokens, runtime.kernels(numTokens), runtime.workspaceBytes(numTokens))
+  const cache = shapeOf(runtime.cache())
+  return makePlan(runtime, numTokens, runtime.kernels(numTokens), runtime.workspaceBytes(numTokens), cache)
+}
+
+function shapeOf(cache: CacheStats | null): CacheShape | null {
+  if (cache === null) return null
+  const { expertBytes, slots, ringSlots, readers, directIo } = cache
+  return { expertBytes, slots, ringSlots, readers, directIo }
 }
 
 function checkWeights(weights: unknown): void {
@@ -108,6 +118,7 @@ function makePlan(
   numTokens: number,
   kernels: StageKernels,
   workspace: number,
+  cache: CacheShape | null = null,
 ): ForwardPlan {
   const { config, dtype, activations, device } = layer
   const unit = unitCosts(config, layer.weightFormat)
@@ -161,7 +172,11 @@ function makePlan(
     numTokens,
     stages,
     workspaceBytes: workspace,
-    residentBytes: unit.expertsBytes + unit.alwaysBytes + unit.routerBytes,
+    residentBytes:
+      (cache ? (cache.slots + cache.ringSlots) * cache.expertBytes : unit.expertsBytes) +
+      unit.alwaysBytes +
+      unit.routerBytes,
+    cache,
     expectedExperts: hit,
     expectedWeightBytes: numTokens === 0 ? 0 : hit * unit.expertBytes + always + unit.routerBytes,
     flops: slots * unit.expertFlops + sharedFlops + numTokens * unit.routerFlops,

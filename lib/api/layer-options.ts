@@ -1,6 +1,7 @@
 /** Options of making a layer, and their checks. */
 
 import { ACTIVATIONS_OPTIONS, type ActivationsOption } from '../block/activations.js'
+import { type CacheOptions, checkCacheOptions } from '../block/cache-options.js'
 import type { MoeConfig } from '../block/config.js'
 import { DTYPES, type DType } from '../block/dtype.js'
 import { checkOptionKeys, invalidArgType, invalidArgValue } from '../block/errors.js'
@@ -66,6 +67,12 @@ export interface LayerOptions {
 export interface LoadOptions extends LayerOptions {
   /** Index of the decoder layer. @defaultValue the first one that has experts */
   layer?: number
+  /**
+   * Keeps as many experts in memory as fit into so many bytes, and reads the others from the checkpoint when a call needs them: the same bits
+   * as with all of them in memory, in more time. {@link MoeLayer.stats} says how often. On 'cpu'; other devices refuse it.
+   * @defaultValue all experts stay in memory
+   */
+  cache?: CacheOptions
   /**
    * What the checkpoint leaves out of the block's description, or states otherwise: these fields take the place of those that were read. GGUF
    * files leave out what llama.cpp knows by the name of an architecture. ERR_MOE_INVALID_CONFIG where the whole fits no block.
@@ -156,7 +163,8 @@ export function checkActivations(activations: unknown): void {
 
 /** Options of {@link MoeLayer.load}. */
 export function checkLoadOptions(options: LoadOptions): void {
-  checkLayerOptions(options, ['layer', ...SOURCE_KEYS])
+  checkLayerOptions(options, ['layer', 'cache', ...SOURCE_KEYS])
+  checkCacheOptions(options.cache)
   checkSourceOptions(options)
   const { layer } = options
   if (layer !== undefined && (!Number.isInteger(layer) || layer < 0)) {

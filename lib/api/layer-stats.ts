@@ -1,6 +1,7 @@
 /** What a layer counts over its calls: the figures of `layer.stats()`. */
 
 import { allocate } from '../block/allocate.js'
+import type { CacheStats } from '../block/cache-options.js'
 import type { Work } from '../block/cost.js'
 import type { CallTimes, MemoryUse, PhaseSeconds } from '../devices/contract.js'
 
@@ -33,6 +34,8 @@ export interface LayerStats {
   workspaceBytes: number
   /** Seconds of the layer's forwards by phase, on `cpu`; null on other devices and once the layer is disposed. */
   phaseSeconds: PhaseSeconds | null
+  /** Of a layer with a `cache`; null of others, and once the layer is disposed. */
+  cache: CacheStats | null
   /** Calls that wait or run. */
   queueDepth: number
   /** Their rows. */
@@ -80,7 +83,9 @@ export class StatsCounter {
     this.#rejectedCalls++
   }
 
-  snapshot(now: MemoryUse & Pick<LayerStats, 'phaseSeconds' | 'queueDepth' | 'queuedTokens'>): LayerStats {
+  snapshot(
+    now: MemoryUse & Pick<LayerStats, 'phaseSeconds' | 'cache' | 'queueDepth' | 'queuedTokens'>,
+  ): LayerStats {
     return {
       calls: this.#calls,
       failedCalls: this.#failedCalls,

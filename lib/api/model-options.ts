@@ -8,7 +8,7 @@ import { checkLayerOptions, checkSourceOptions, type LoadOptions, SOURCE_KEYS } 
 export type LayerSelection = 'all' | readonly number[] | { from?: number; to?: number }
 
 /** Options of {@link MoeModel.load} and {@link MoeModel.plan}. All but `layers`, `device` and `maxTokens` mean for each layer what they mean for one. */
-export interface ModelOptions extends Omit<LoadOptions, 'layer' | 'device' | 'maxQueuedTokens'> {
+export interface ModelOptions extends Omit<LoadOptions, 'layer' | 'cache' | 'device' | 'maxQueuedTokens'> {
   /** Which layers. A list that names a layer without experts is ERR_MOE_NOT_SPARSE. @defaultValue 'all' that have experts */
   layers?: LayerSelection
   /** Where they run: one device for all, or several, each of which gets layers in a row, as equal in stored bytes as they come. @defaultValue 'auto' */
@@ -30,7 +30,7 @@ const MAX_LAYERS = 65_536
 /** Options that the interface names and this version does not carry out, each with what to do instead. */
 const NOT_YET: Readonly<Record<string, string>> = {
   cache:
-    'experts that do not fit into memory cannot be left in the checkpoint yet: load fewer `layers`, or hold them in fewer bits with `weights`',
+    'experts of a whole model cannot be left in the checkpoint yet: load its layers one by one with `MoeLayer.load` and a `cache` each, load fewer `layers`, or hold them in fewer bits with `weights`',
   parallel: 'layers cannot be spread over processes yet: give several devices of this process as `device`',
 }
 

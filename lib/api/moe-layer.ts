@@ -12,7 +12,7 @@ import type { MoeWeights } from '../block/weights.js'
 import { OpenedModel } from '../checkpoint/plan/opened-model.js'
 import type { CallTimes, LayerRuntime } from '../devices/contract.js'
 import { createRuntime } from '../devices/create.js'
-import { type ChosenDevice, chooseDevice } from '../devices/device.js'
+import { type ChosenDevice, chooseDevice, isHostDevice } from '../devices/device.js'
 import { loadRuntimes } from '../devices/load.js'
 import { CallQueue, type QueueBound } from './call-queue.js'
 import type { HiddenStates } from './float-input.js'
@@ -84,6 +84,7 @@ export class MoeLayer {
   readonly #stats: StatsCounter
   readonly #calls: CallQueue
   readonly #unit: UnitCosts
+  readonly #isCached: boolean
   #disposed = false
   #failure: MoeError | null = null
 
@@ -96,6 +97,7 @@ export class MoeLayer {
     this.activations = runtime.activations
     this.weightFormat = runtime.weightFormat
     this.#unit = unitCosts(this.config, this.weightFormat)
+    this.#isCached = runtime.cache() !== null
     this.#stats = new StatsCounter(runtime.config.numExperts)
     this.#calls = new CallQueue(runtime, bound)
   }
@@ -112,7 +114,7 @@ export class MoeLayer {
    * @param source the directory, or the GGUF file, which is known by its first four bytes
    * @throws {@link MoeError} ERR_MOE_NOT_SPARSE, ERR_MOE_UNSUPPORTED_FAMILY, ERR_MOE_UNSUPPORTED_FORMAT, ERR_MOE_INVALID_CONFIG,
    * ERR_MOE_INVALID_CHECKPOINT, ERR_MOE_MISSING_TENSOR, ERR_MOE_TENSOR_MISMATCH, ERR_MOE_IO, ERR_MOE_DEVICE_UNAVAILABLE,
-   * ERR_MOE_OUT_OF_MEMORY; or rejects with `signal.reason`
+   * ERR_MOE_OUT_OF_MEMORY, ERR_MOE_CACHE_TOO_SMALL, ERR_MOE_UNSUPPORTED_OPTION; or rejects with `signal.reason`
    * @example
    * const layer = await MoeLayer.load('models/DeepSeek-V2-Lite', { layer: 1 })
    * const quantised = await MoeLayer.load('models/Qwen3-30B-A3B-Q4_K_M.gguf')
@@ -163,7 +165,7 @@ export class MoeLayer {
    * @returns a promise; rejects with `signal.reason` after an abort
    * @throws (as rejection) TypeError and RangeError with ERR_MOE_INVALID_ARG_*, ERR_MOE_UNKNOWN_OPTION, ERR_MOE_MISSING_INPUT;
    * {@link MoeError} ERR_MOE_DISPOSED, ERR_MOE_QUEUE_FULL, ERR_MOE_BUFFER_BUSY, ERR_MOE_BUFFER_DETACHED, ERR_MOE_OUT_OF_MEMORY,
-   * ERR_MOE_DEVICE_LOST
+   * ERR_MOE_DEVICE_LOST; ERR_MOE_IO where an expert of a layer with a `cache` cannot be read
    */
   async forward<H extends HiddenStates>(
     hiddenStates: H,
@@ -181,7 +183,7 @@ export class MoeLayer {
       prepared.discard()
       throw error
     }
-    return this.#finish(prepared, began, times)
+    return this.#finish(prepared, began, times, times.fetchedBytes)
   }
 
   /**
@@ -199,10 +201,11 @@ export class MoeLayer {
       throw invalidArgValue('signal', 'no signal (a synchronous call cannot be aborted)', 'one')
     }
     const prepared = this.#prepare(hiddenStates, options)
+    let fetchedBytes = 0
     try {
       const lease = leaseBuffers(prepared.uses)
       try {
-        this.#runtime.forwardSync(prepared.request)
+        fetchedBytes = this.#runtime.forwardSync(prepared.request)
       } catch (error) {
         this.#recordFailure(error)
         this.#publish(prepared.request.numTokens, began, { error })
@@ -214,7 +217,7 @@ export class MoeLayer {
       prepared.discard()
       throw error
     }
-    return this.#finish(prepared, began, null)
+    return this.#finish(prepared, began, null, fetchedBytes)
   }
 
   /** Counters since the layer was made, and what it holds now. */
@@ -225,6 +228,7 @@ export class MoeLayer {
     return this.#stats.snapshot({
       ...memory,
       phaseSeconds: this.#disposed ? null : this.#runtime.phases(),
+      cache: this.#disposed ? null : this.#runtime.cache(),
       queueDepth: this.#calls.depth,
       queuedTokens: this.#calls.queuedTokens,
     })
@@ -285,9 +289,11 @@ export class MoeLayer {
     { request, output, rows }: PreparedForward,
     began: number,
     times: CallTimes | null,
+    fetchedBytes: number,
   ): ForwardResult<H> {
     const { numTokens, topkIds, topkWeights, nonFinite, replay } = request
-    const work = countWork(this.config, this.#unit, topkIds, numTokens, !replay, topkWeights)
+    const counted = countWork(this.config, this.#unit, topkIds, numTokens, !replay, topkWeights)
+    const work = this.#isCached ? { ...counted, fetchedBytes } : counted
     const nonFiniteRows = flaggedRows(nonFinite)
     this.#stats.add(numTokens, work, times)
     const isJoined = times !== null && !times.isFirst
@@ -329,11 +335,25 @@ export async function loadLayerFrom(
   device: ChosenDevice,
   options: LoadOptions,
 ): Promise<MoeLayer> {
-  const { layer, signal, onProgress } = options
+  const { layer, cache, signal, onProgress } = options
+  if (cache) checkCacheDevice(device)
   const plan = await opened.plan(layer, signal)
   signal?.throwIfAborted()
   const dtype = dtypeOf(options, plan.storedDtype)
-  const common = { ...runtimeOptions(options), reservedTokens: 0, signal, onProgress }
+  const common = { ...runtimeOptions(options), reservedTokens: 0, cache, signal, onProgress }
   const [runtime] = await loadRuntimes([{ plan, device, dtype }], common)
   return layerOf(runtime!, queueBound(options), plan.layer)
+}
+
+/** @throws {@link MoeError} ERR_MOE_UNSUPPORTED_OPTION where the device keeps all experts in its memory */
+function checkCacheDevice({ id, addon }: ChosenDevice): void {
+  if (addon && isHostDevice(id)) return
+  const instead = addon
+    ? "load it on 'cpu', or leave the option out"
+    : "build the native addon ('npx sparse-experts doctor' says what is missing) and load it on 'cpu', or leave the option out"
+  throw new MoeError(
+    'ERR_MOE_UNSUPPORTED_OPTION',
+    `The option cache has no effect on ${id}, where every expert lies in memory: ${instead}`,
+    { details: { option: 'cache', device: id } },
+  )
 }

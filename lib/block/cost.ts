@@ -16,6 +16,11 @@ export interface Work {
   denseWeightBytes: number
   /** Tokens per expert, `[numExperts]`; identity experts have no entry. */
   expertTokens: Int32Array
+  /**
+   * Of layers with a `cache`: bytes of the checkpoint that were read for the call. Of calls that ran as one the first has them all, and the
+   * others 0.
+   */
+  fetchedBytes?: number
 }
 
 /** Sizes of one block in FLOPs per token and bytes; all figures follow from the config. */

@@ -19,7 +19,8 @@ export const REMEDIES: Readonly<Record<MoeErrorCode, string>> = {
   ERR_MOE_MISSING_TENSOR:
     'A shard or a tensor is missing, or the names are unknown to the family row: fetch the checkpoint again.',
   ERR_MOE_TENSOR_MISMATCH: 'config.json and the weights do not belong together: fetch both again.',
-  ERR_MOE_IO: "Check path and permissions; cause is the system's error where there is one.",
+  ERR_MOE_IO:
+    "Check path and permissions; cause is the system's error where there is one. Of a layer with a cache it fails the calls that needed the file, and those alone.",
   ERR_MOE_NATIVE_LOAD:
     'Arrives as the cause of ERR_MOE_DEVICE_UNAVAILABLE. Run npx sparse-experts doctor; docs/guide/troubleshooting.md.',
   ERR_MOE_NATIVE_VERSION: 'Arrives the same way. A stale build: reinstall, or run npx sparse-experts build.',
@@ -29,7 +30,8 @@ export const REMEDIES: Readonly<Record<MoeErrorCode, string>> = {
     'Restart the process: nothing in it can use the GPU again, other devices serve on. layer.health() keeps the cause.',
   ERR_MOE_OUT_OF_MEMORY:
     'A smaller dtype, fewer layers, fewer tokens per call, or more memory. What failed is gone, the device goes on.',
-  ERR_MOE_CACHE_TOO_SMALL: 'Give it what the message names, or load fewer layers.',
+  ERR_MOE_CACHE_TOO_SMALL:
+    'Give it what the message names; several times of it for a hit rate that pays. Or load fewer layers, or hold experts in fewer bits (weights).',
   ERR_MOE_TRACE_INVALID:
     'Give the directory that was given to record, with all of its files; the message names file and defect.',
   ERR_MOE_DISPOSED: 'Do not use it after dispose().',

@@ -1,6 +1,7 @@
 /** What a device gives the API: layers that run forwards, and the five stages. Implemented by `reference/` and `native/`. */
 
 import type { ActivationsOption } from '../block/activations.js'
+import type { CacheStats } from '../block/cache-options.js'
 import type { ResolvedMoeConfig } from '../block/config.js'
 import type { DType, FloatArray } from '../block/dtype.js'
 import type { MoeError } from '../block/errors.js'
@@ -65,6 +66,8 @@ export interface CallTimes {
   batchTokens: number
   /** The first call of that forward. */
   isFirst: boolean
+  /** Bytes of experts that were read for that forward; 0 but for its first call. */
+  fetchedBytes: number
 }
 
 /** A forward under way. */
@@ -114,11 +117,13 @@ export interface LayerRuntime {
   readonly weightFormat: LayerWeightFormat
   /** Queues a forward behind those before it; never blocks, never throws synchronously. */
   forward(request: ForwardRequest): RuntimeCall
-  /** Runs on the calling thread as soon as the device is free. */
-  forwardSync(request: ForwardRequest): void
+  /** Runs on the calling thread as soon as the device is free. Returns the bytes of experts that were read for it. */
+  forwardSync(request: ForwardRequest): number
   memory(): MemoryUse
   /** Null where nobody measures it. */
   phases(): PhaseSeconds | null
+  /** Null where all experts lie in memory. */
+  cache(): CacheStats | null
   /** The kernels that a forward of numTokens uses. */
   kernels(numTokens: number): StageKernels
   /** Why the device is lost for good; null while it works. */

@@ -1,6 +1,7 @@
 /** Loads layers of a checkpoint on the devices that were chosen for them: all of them, or none. */
 
 import type { ActivationsOption } from '../block/activations.js'
+import type { CacheOptions } from '../block/cache-options.js'
 import type { DType } from '../block/dtype.js'
 import { MoeError } from '../block/errors.js'
 import type { WeightsOption } from '../block/weight-format.js'
@@ -44,6 +45,8 @@ export interface LoadRuntimeOptions {
   maxJointTokens: number
   /** Rows of a call for which devices get their scratch before matrices are read; 0: with the first call. */
   reservedTokens: number
+  /** Absent: all experts stay in memory. */
+  cache?: CacheOptions
   signal?: AbortSignal
   onProgress?: (progress: LoadProgress) => void
 }

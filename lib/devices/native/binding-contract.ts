@@ -1,5 +1,6 @@
 /** The typed contract of the native addon: what csrc/binding exports and this folder relies on. */
 
+import type { CacheOptions, CacheStats } from '../../block/cache-options.js'
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType, FloatArray } from '../../block/dtype.js'
 import type { ResolvedRouting, RoutingVectors } from '../../block/routing.js'
@@ -33,6 +34,7 @@ export interface NativeError extends Error {
     | 'IO'
     | 'DISPOSED'
     | 'DETACHED'
+    | 'CACHE_TOO_SMALL'
   neededBytes?: number
   freeBytes?: number
 }
@@ -101,6 +103,12 @@ export interface NativeForwardOptions {
   int8Activations: boolean
 }
 
+/** {@link CacheOptions} with every default written out. */
+export interface NativeCacheOptions extends Required<Omit<CacheOptions, 'directIo'>> {
+  /** Past the page cache where the file system can. */
+  directReads: boolean
+}
+
 export interface NativeLayerDescription extends Partial<HeldMatrices>, NativeForwardOptions {
   /** 'cpu', 'cuda:0' … */
   device: string
@@ -108,6 +116,8 @@ export interface NativeLayerDescription extends Partial<HeldMatrices>, NativeFor
   dtype: DType
   vectors: VectorTensors
   gateUpInterleaved: boolean
+  /** Absent or null: all experts stay in memory. */
+  cache?: NativeCacheOptions | null
   /** Participants in a forward at most; 0: all. */
   threads: number
   /** Rows of waiting calls that run as one, where no row's bits depend on the rows beside it; 0: each call runs alone. */
@@ -331,6 +341,7 @@ export interface NativeLayer {
       ranMs: number,
       batchTokens: number,
       isFirst: 0 | 1,
+      fetchedBytes: number,
     ) => void,
   ): number
   /** See RuntimeCall.cancel. After 'dropped', `done` is not called. */
@@ -339,12 +350,14 @@ export interface NativeLayer {
    * Blocks until the device is free, then runs on this thread and the pool. In a thread that may be terminated (`canEnd`) it runs on the
    * device's thread, while this one looks whether it is to end.
    */
-  forwardSync(request: ForwardRequest, canEnd?: boolean): void
+  forwardSync(request: ForwardRequest, canEnd?: boolean): number
   workspaceBytes(numTokens: number): number
   /** What a forward of numTokens runs, stage by stage. */
   describeForward(numTokens: number): StageKernels
   /** workspaceBytes: held by the device at present, shared by all its layers. After dispose: what accepted calls still hold. */
   memory(): MemoryUse
+  /** Null where all experts lie in memory, and after dispose. */
+  cache(): CacheStats | null
   /** Null where the backend does not measure it, and after dispose. */
   phases(): PhaseSeconds | null
   /** Idempotent. Queued and running forwards finish first, a load is cancelled; new calls throw DISPOSED. */

@@ -15,6 +15,7 @@ const CODES: Partial<Record<NativeError['moeCode'], MoeErrorCode>> = {
   IO: 'ERR_MOE_IO',
   DISPOSED: 'ERR_MOE_DISPOSED',
   DETACHED: 'ERR_MOE_BUFFER_DETACHED',
+  CACHE_TOO_SMALL: 'ERR_MOE_CACHE_TOO_SMALL',
 }
 
 function isNativeError(error: unknown): error is NativeError {
@@ -51,6 +52,12 @@ function translate(error: NativeError, activity: NativeActivity): Error {
     return Object.defineProperty(wrong, 'code', { value: 'ERR_MOE_INVALID_ARG_VALUE', enumerable: true })
   }
   const { neededBytes, freeBytes } = error
+  if (error.moeCode === 'CACHE_TOO_SMALL') {
+    return new MoeError('ERR_MOE_CACHE_TOO_SMALL', `${error.message}: raise cache.hostBytes`, {
+      cause: error,
+      details: { neededBytes, cacheBytes: freeBytes },
+    })
+  }
   return new MoeError(CODES[error.moeCode] ?? 'ERR_MOE_INTERNAL', error.message, {
     cause: error,
     ...(neededBytes === undefined ? {} : { details: { neededBytes, freeBytes } }),

@@ -1,11 +1,12 @@
 /** Makes layers of the addon from the plans of a checkpoint: each gets its memory, then one load reads the matrices of all. */
 
 import { onAbort } from '../../block/abort.js'
+import type { CacheOptions } from '../../block/cache-options.js'
 import { withGroupOrders } from '../../checkpoint/load/group-order.js'
 import type { LayerPlan, MatrixItem } from '../../checkpoint/plan/layer-plan.js'
 import type { VectorTensors } from '../../spec/vectors.js'
 import type { LayerRuntime } from '../contract.js'
-import type { NativeAddon, NativeError, NativeLayer } from './binding-contract.js'
+import type { NativeAddon, NativeCacheOptions, NativeError, NativeLayer } from './binding-contract.js'
 import { captureCallSite, fromNativeError } from './errors.js'
 import { type NativeLayerOptions, NativeLayerRuntime } from './runtime.js'
 import { chooseWeightFormats } from './weight-formats.js'
@@ -28,7 +29,7 @@ export async function openNativeLayer(
   addon: NativeAddon,
   plan: LayerPlan,
   vectors: VectorTensors,
-  options: NativeLayerOptions & { signal?: AbortSignal },
+  options: NativeLayerOptions & { cache?: CacheOptions; signal?: AbortSignal },
 ): Promise<OpenedNativeLayer> {
   const { device, dtype, weights, activations, threads, batchInvariant, maxJointTokens, signal } = options
   const { config, files, gateUpInterleaved } = plan
@@ -41,12 +42,19 @@ export async function openNativeLayer(
       ...{ device, dtype, threads, batchInvariant, maxJointTokens, config, vectors, gateUpInterleaved },
       ...held.native,
       int8Activations: activations === 'int8',
+      cache: nativeCache(options.cache),
     })
     const runtime = new NativeLayerRuntime(addon, native, config, options, held.format)
     return { runtime, native, files, matrices }
   } catch (error) {
     throw fromNativeError(error, 'run')
   }
+}
+
+function nativeCache(cache: CacheOptions | undefined): NativeCacheOptions | null {
+  if (cache === undefined) return null
+  const { hostBytes, policy = 'lru', readers = 2, directIo = 'auto' } = cache
+  return { hostBytes, policy, readers, directReads: directIo === 'auto' }
 }
 
 /**

@@ -2,6 +2,7 @@
 
 import { isMainThread } from 'node:worker_threads'
 import type { ActivationsOption } from '../../block/activations.js'
+import type { CacheStats } from '../../block/cache-options.js'
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType } from '../../block/dtype.js'
 import { MoeError } from '../../block/errors.js'
@@ -76,8 +77,8 @@ export class NativeLayerRuntime implements LayerRuntime {
     const settled = new Promise<CallTimes>((resolve, rejectPromise) => {
       reject = rejectPromise
       try {
-        jobId = native.forward(request, (error, waitedMs, ranMs, batchTokens, isFirst) => {
-          if (error === null) resolve({ waitedMs, ranMs, batchTokens, isFirst: isFirst === 1 })
+        jobId = native.forward(request, (error, waitedMs, ranMs, batchTokens, isFirst, fetchedBytes) => {
+          if (error === null) resolve({ waitedMs, ranMs, batchTokens, isFirst: isFirst === 1, fetchedBytes })
           else rejectPromise(fromNativeError(error, 'run', site))
         })
       } catch (error) {
@@ -93,8 +94,8 @@ export class NativeLayerRuntime implements LayerRuntime {
     return { settled, cancel }
   }
 
-  forwardSync(request: ForwardRequest): void {
-    translated('run', () => this.#native.forwardSync(request, !isMainThread))
+  forwardSync(request: ForwardRequest): number {
+    return translated('run', () => this.#native.forwardSync(request, !isMainThread))
   }
 
   memory(): MemoryUse {
@@ -103,6 +104,10 @@ export class NativeLayerRuntime implements LayerRuntime {
 
   phases(): PhaseSeconds | null {
     return this.#native.phases()
+  }
+
+  cache(): CacheStats | null {
+    return this.#native.cache()
   }
 
   kernels(numTokens: number): StageKernels {

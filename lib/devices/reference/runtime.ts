@@ -111,13 +111,18 @@ export class ReferenceLayerRuntime implements LayerRuntime {
     return this.#queue.submit(this.#steps(request), request.numTokens)
   }
 
-  forwardSync(request: ForwardRequest): void {
+  forwardSync(request: ForwardRequest): number {
     if (this.#disposed) throw disposedError()
     drain(this.#steps(request))
+    return 0
   }
 
   memory(): MemoryUse {
     return { hostBytes: this.#tensors ? this.#hostBytes : 0, deviceBytes: 0, workspaceBytes: 0 }
+  }
+
+  cache(): null {
+    return null
   }
 
   phases(): null {

@@ -94,5 +94,5 @@ export class SliceQueue {
 
 function timesOf({ numTokens, madeAt, begunAt }: Job): CallTimes {
   const ranMs = performance.now() - begunAt
-  return { waitedMs: begunAt - madeAt, ranMs, batchTokens: numTokens, isFirst: true }
+  return { waitedMs: begunAt - madeAt, ranMs, batchTokens: numTokens, isFirst: true, fetchedBytes: 0 }
 }

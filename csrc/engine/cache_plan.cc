@@ -1,0 +1,39 @@
+#include "engine/cache_plan.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+
+#include "engine/failure.h"
+
+namespace sparse_experts::engine {
+namespace {
+
+constexpr int64_t kMostRing = 4;
+
+}  // namespace
+
+CachePlan plan_cache(uint64_t host_bytes, uint64_t block_bytes, int64_t num_experts,
+                     int64_t top_k) {
+  const int64_t least = std::min(num_experts, top_k + 1);
+  const uint64_t most = std::numeric_limits<int32_t>::max();
+  const auto blocks = static_cast<int64_t>(std::min(host_bytes / block_bytes, most));
+  if (blocks < least) {
+    Failure failure(ErrorCode::kCacheTooSmall,
+                    "the cache has " + std::to_string(host_bytes) + " bytes, and the layer needs " +
+                        std::to_string(least) + " experts of " + std::to_string(block_bytes) +
+                        " bytes in memory at least");
+    failure.needed_bytes = static_cast<uint64_t>(least) * block_bytes;
+    failure.free_bytes = host_bytes;
+    throw FailureException(failure);
+  }
+  CachePlan plan;
+  plan.block_bytes = block_bytes;
+  const int64_t ring =
+      blocks >= num_experts ? 0 : std::clamp<int64_t>(blocks - top_k, 1, kMostRing);
+  plan.num_ring = static_cast<int32_t>(ring);
+  plan.num_slots = static_cast<int32_t>(std::min(blocks, num_experts) - ring);
+  return plan;
+}
+
+}  // namespace sparse_experts::engine

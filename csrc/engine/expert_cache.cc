@@ -1,0 +1,217 @@
+#include "engine/expert_cache.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "engine/layer.h"
+#include "ops/contract.h"
+
+namespace sparse_experts::engine {
+namespace {
+
+// Between two looks whether a load is still wanted.
+constexpr uint64_t kTouchBytes = uint64_t{8} << 20;
+// The cache's one layer, and its one pool.
+constexpr int32_t kLayer = 0;
+
+template <typename Body>
+void run_step(LayerState& layer, const Body& body) {
+  throw_if_failed(layer.executor().call([&](const SeBackend& backend, SeDevice*, SeStatus* status) {
+    return body(backend, status);
+  }));
+}
+
+void compute_experts(LayerState& layer, SeForwardRun* run, const std::vector<int32_t>& experts) {
+  if (experts.empty()) return;
+  run_step(layer, [&](const SeBackend& backend, SeStatus* status) {
+    return backend.forward_experts(run, experts.data(), static_cast<int64_t>(experts.size()),
+                                   status);
+  });
+}
+
+}  // namespace
+
+// The misses of a wave. Slots of those that have not arrived when it goes out of sight are empty.
+class ExpertCache::Wanted {
+ public:
+  explicit Wanted(ExpertCache& cache) : cache_(cache) {}
+  ~Wanted() {
+    for (const int32_t expert : missing_) {
+      if (expert != kNone) cache_.policy_->forget(kLayer, expert);
+    }
+  }
+  Wanted(const Wanted&) = delete;
+  Wanted& operator=(const Wanted&) = delete;
+
+  void reserve(size_t count) {
+    fetches_.reserve(count);
+    missing_.reserve(count);
+  }
+  // block NULL: through the ring. The policy gives slots to the first of the misses, so those that stay
+  // are read first; the ring moves on only when its experts have been computed.
+  void add(int32_t expert, uint8_t* block) {
+    const bool is_ring = block == nullptr;
+    fetches_.push_back({expert, block, is_ring});
+    missing_.push_back(is_ring ? kNone : expert);
+  }
+  void keep(const std::vector<size_t>& arrived) {
+    for (const size_t i : arrived) missing_[i] = kNone;
+  }
+  bool is_empty() const { return fetches_.empty(); }
+  std::vector<ExpertFetch>& fetches() { return fetches_; }
+
+ private:
+  ExpertCache& cache_;
+  std::vector<ExpertFetch> fetches_;
+  std::vector<int32_t> missing_;  // by fetch: whose slot is to be emptied
+};
+
+ExpertCache::ExpertCache(const CacheOptions& options, const CachePlan& plan, int64_t num_experts,
+                         std::shared_ptr<ReaderPool> readers)
+    : options_(options),
+      plan_(plan),
+      num_experts_(num_experts),
+      readers_(std::move(readers)),
+      policy_(empty_policy()) {}
+
+std::unique_ptr<CachePolicy> ExpertCache::empty_policy() const {
+  CacheShape shape;
+  shape.rule = options_.rule;
+  shape.pool_slots = {plan_.num_slots};
+  shape.layers = {{static_cast<int32_t>(num_experts_), 0}};
+  return std::make_unique<CachePolicy>(shape);
+}
+
+void ExpertCache::open(LayerState& layer, const std::vector<std::string>& files,
+                       std::vector<LoadItem> items) {
+  source_.reset();
+  policy_ = empty_policy();
+  std::vector<int32_t> experts(static_cast<size_t>(num_experts_));
+  for (size_t e = 0; e < experts.size(); ++e) experts[e] = static_cast<int32_t>(e);
+  layer.set_experts(experts, {});
+  source_.emplace(files, std::move(items), num_experts_,
+                  layer.layer().experts.activation.gated != 0, options_.direct);
+}
+
+void ExpertCache::touch(LayerState& layer, const std::function<void()>& check) {
+  if (!layer.executor().has_host_memory()) return;
+  const auto blocks = static_cast<uint64_t>(plan_.num_slots + plan_.num_ring);
+  const uint64_t bytes = blocks * plan_.block_bytes;
+  for (uint64_t done = 0; done < bytes; done += kTouchBytes) {
+    check();
+    std::memset(layer.expert_block(0) + done, 0, std::min(kTouchBytes, bytes - done));
+  }
+}
+
+CacheStats ExpertCache::stats() const {
+  return {hits_, misses_, evictions_, bytes_read_, wait_ns_};
+}
+
+uint64_t ExpertCache::compute(LayerState& layer, SeForwardRun* run, const SeForwardArgs& args) {
+  const uint64_t before = bytes_read_;
+  SeForwardWave wave = {};
+  for (;;) {
+    run_step(layer, [&](const SeBackend& backend, SeStatus* status) {
+      return backend.forward_wave(run, &wave, status);
+    });
+    if (wave.num_tokens == 0) return bytes_read_ - before;
+    std::vector<int32_t> needed;
+    for (int64_t e = 0; e < num_experts_; ++e) {
+      if (wave.expert_offsets[e + 1] > wave.expert_offsets[e])
+        needed.push_back(static_cast<int32_t>(e));
+    }
+    if (!needed.empty()) compute_wave(layer, run, needed, args.cancel);
+    run_step(layer, [&](const SeBackend& backend, SeStatus* status) {
+      return backend.forward_finish(run, status);
+    });
+  }
+}
+
+void ExpertCache::compute_wave(LayerState& layer, SeForwardRun* run,
+                               const std::vector<int32_t>& needed, const int32_t* cancel) {
+  std::vector<int32_t> hits;
+  std::vector<int32_t> evicted;
+  Wanted wanted(*this);
+  for (auto* list : {&hits, &evicted}) list->reserve(needed.size());
+  wanted.reserve(needed.size());
+  for (const ExpertPlace& place :
+       policy_->plan(kLayer, needed.data(), static_cast<int64_t>(needed.size()))) {
+    if (place.evicted_expert != kNone) evicted.push_back(place.evicted_expert);
+    if (place.is_hit) {
+      hits.push_back(place.expert);
+    } else {
+      wanted.add(place.expert, place.slot == kNone ? nullptr : layer.expert_block(place.slot));
+    }
+  }
+  hits_ += hits.size();
+  misses_ += needed.size() - hits.size();
+  evictions_ += evicted.size();
+  // Nobody may find an expert in a block that is about to be written.
+  layer.set_experts(evicted, {});
+  if (wanted.is_empty()) return compute_experts(layer, run, hits);
+  fetch(layer, run, hits, &wanted, cancel);
+}
+
+void ExpertCache::fetch(LayerState& layer, SeForwardRun* run, const std::vector<int32_t>& hits,
+                        Wanted* wanted, const int32_t* cancel) {
+  std::vector<uint8_t*> ring;
+  for (int32_t i = 0; i < plan_.num_ring; ++i)
+    ring.push_back(layer.expert_block(plan_.num_slots + i));
+  const auto read = [&](const ExpertFetch& one, ReadScratch& scratch,
+                        const std::function<void()>& check) {
+    const auto slot_of = [&](MatrixKind kind) {
+      return layer.expert_slot(one.block, one.expert, kind);
+    };
+    // What is not written, or still read by somebody, shows.
+    if (is_contract_checked()) std::memset(one.block, 0xff, plan_.block_bytes);
+    source_->read(layer.executor(), one.expert, slot_of, scratch, check);
+    bytes_read_ += source_->stored_bytes(one.expert);
+  };
+  ExpertFetches fetches(&wanted->fetches(), std::move(ring), read);
+  const auto end = [&]() noexcept {
+    fetches.stop();
+    readers_->wait();
+    wait_ns_ += fetches.waited().count();
+  };
+  try {
+    readers_->begin(std::min(wanted->fetches().size(), static_cast<size_t>(options_.num_readers)),
+                    [&](ReadScratch& scratch) { fetches.work(scratch); });
+    compute_experts(layer, run, hits);
+    for (std::vector<size_t> arrived; !(arrived = fetches.take(cancel)).empty();)
+      compute_arrived(layer, run, wanted, arrived, &fetches);
+  } catch (...) {
+    end();
+    throw;
+  }
+  end();
+}
+
+void ExpertCache::compute_arrived(LayerState& layer, SeForwardRun* run, Wanted* wanted,
+                                  const std::vector<size_t>& arrived, ExpertFetches* fetches) {
+  std::vector<int32_t> experts;
+  std::vector<uint8_t*> blocks;
+  std::vector<int32_t> passing;
+  for (const size_t i : arrived) {
+    const ExpertFetch& one = wanted->fetches()[i];
+    experts.push_back(one.expert);
+    blocks.push_back(one.block);
+    if (one.is_ring) passing.push_back(one.expert);
+  }
+  layer.set_experts(experts, blocks);
+  wanted->keep(arrived);
+  try {
+    compute_experts(layer, run, experts);
+  } catch (...) {
+    // A device that refuses this too is lost, and computes nothing with them any more.
+    layer.forget_experts(passing);
+    throw;
+  }
+  layer.set_experts(passing, {});
+  for (const size_t i : arrived) {
+    const ExpertFetch& one = wanted->fetches()[i];
+    if (one.is_ring) fetches->give_back(one.block);
+  }
+}
+
+}  // namespace sparse_experts::engine

@@ -1,0 +1,82 @@
+// The experts of one layer that do not all lie in memory. A call routes first; what it needs and finds
+// here is computed while readers bring the rest from the checkpoint, and the call gives the bits that
+// it would give if all were here. Who stays is the policy's affair (cache_policy.h).
+//
+// Used by whoever runs on the device; stats() by anyone.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/cache_plan.h"
+#include "engine/cache_policy.h"
+#include "engine/expert_fetches.h"
+#include "engine/expert_source.h"
+#include "engine/reader_pool.h"
+
+namespace sparse_experts::engine {
+
+class LayerState;
+
+// Since the layer was made; one call of several waves of tokens counts an expert once for each.
+struct CacheStats {
+  uint64_t hits = 0;
+  uint64_t misses = 0;
+  uint64_t evictions = 0;
+  uint64_t bytes_read = 0;  // of the files
+  int64_t wait_ns = 0;      // that calls waited for experts
+};
+
+class ExpertCache {
+ public:
+  ExpertCache(const CacheOptions& options, const CachePlan& plan, int64_t num_experts,
+              std::shared_ptr<ReaderPool> readers);
+
+  const CachePlan& plan() const { return plan_; }
+  int32_t num_readers() const { return options_.num_readers; }
+  // Reads go past the page cache.
+  bool is_direct() const { return source_.has_value() && source_->is_direct(); }
+
+  // Where experts are read from; the slots are empty then. Throws IO, INVALID_ARGUMENT.
+  void open(LayerState& layer, const std::vector<std::string>& files, std::vector<LoadItem> items);
+  // Touches the memory of all blocks, so that no call pays for that and the system's free memory counts
+  // it. `check` may throw.
+  void touch(LayerState& layer, const std::function<void()>& check);
+  // Computes a run that has begun, to its end. Returns the bytes that were read for it. When it throws
+  // (IO, CANCELLED, DEVICE_LOST …) the slots of experts that did not arrive are empty, and the next call
+  // reads them again.
+  uint64_t compute(LayerState& layer, SeForwardRun* run, const SeForwardArgs& args);
+
+  CacheStats stats() const;
+
+ private:
+  class Wanted;
+
+  void compute_wave(LayerState& layer, SeForwardRun* run, const std::vector<int32_t>& needed,
+                    const int32_t* cancel);
+  void fetch(LayerState& layer, SeForwardRun* run, const std::vector<int32_t>& hits, Wanted* wanted,
+             const int32_t* cancel);
+  void compute_arrived(LayerState& layer, SeForwardRun* run, Wanted* wanted,
+                       const std::vector<size_t>& arrived, ExpertFetches* fetches);
+  std::unique_ptr<CachePolicy> empty_policy() const;
+
+  const CacheOptions options_;
+  const CachePlan plan_;
+  const int64_t num_experts_;
+  const std::shared_ptr<ReaderPool> readers_;
+  std::optional<ExpertSource> source_;
+  std::unique_ptr<CachePolicy> policy_;
+
+  std::atomic<uint64_t> hits_{0};
+  std::atomic<uint64_t> misses_{0};
+  std::atomic<uint64_t> evictions_{0};
+  std::atomic<uint64_t> bytes_read_{0};
+  std::atomic<int64_t> wait_ns_{0};
+};
+
+}  // namespace sparse_experts::engine

@@ -1,0 +1,96 @@
+#include "engine/expert_fetches.h"
+
+#include <utility>
+
+namespace sparse_experts::engine {
+namespace {
+
+// Between two looks at the flag of a call that waits.
+constexpr std::chrono::milliseconds kLookInterval{5};
+
+}  // namespace
+
+ExpertFetches::ExpertFetches(std::vector<ExpertFetch>* fetches, std::vector<uint8_t*> ring,
+                             Read read)
+    : fetches_(*fetches),
+      read_(std::move(read)),
+      check_([this] {
+        if (stop_.load(std::memory_order_relaxed))
+          throw_if_failed(Failure::from(Status::cancelled()));
+      }),
+      ring_(std::move(ring)) {}
+
+// The next fetch, with a block to read into. False: there is none, or nobody wants it.
+bool ExpertFetches::next(size_t* index) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (stop_ || next_ == fetches_.size()) return false;
+  *index = next_++;
+  ExpertFetch& fetch = fetches_[*index];
+  if (!fetch.is_ring) return true;
+  changed_.wait(lock, [&] { return stop_ || !ring_.empty(); });
+  if (stop_) return false;
+  fetch.block = ring_.back();
+  ring_.pop_back();
+  return true;
+}
+
+void ExpertFetches::work(ReadScratch& scratch) noexcept {
+  for (size_t index = 0; next(&index);) {
+    try {
+      read_(fetches_[index], scratch, check_);
+    } catch (...) {
+      fail(index);
+      return;
+    }
+    const std::lock_guard<std::mutex> lock(mutex_);
+    arrived_.push_back(index);
+    changed_.notify_all();
+  }
+}
+
+// Called in a handler. Of several failures the one of the first expert is told.
+void ExpertFetches::fail(size_t index) {
+  const Failure failure = current_failure();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const bool is_stopped = failure.code == ErrorCode::kCancelled;
+  if (!is_stopped && (failure_.is_ok() || index < failed_)) {
+    failure_ = failure;
+    failed_ = index;
+  }
+  stop_ = true;
+  changed_.notify_all();
+}
+
+std::vector<size_t> ExpertFetches::take(const int32_t* cancel) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point begun = Clock::now();
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (num_taken_ == fetches_.size()) return {};
+  while (arrived_.empty()) {
+    throw_if_failed(failure_);
+    if (stop_ || (cancel != nullptr && __atomic_load_n(cancel, __ATOMIC_RELAXED) != 0))
+      throw_if_failed(Failure::from(Status::cancelled()));
+    changed_.wait_for(lock, kLookInterval);
+  }
+  waited_ += Clock::now() - begun;
+  num_taken_ += arrived_.size();
+  return std::exchange(arrived_, {});
+}
+
+void ExpertFetches::give_back(uint8_t* block) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ring_.push_back(block);
+  }
+  changed_.notify_all();
+}
+
+void ExpertFetches::stop() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+}
+
+}  // namespace sparse_experts::engine

@@ -1,0 +1,493 @@
+// Layers whose experts are read when a call needs them, on the CPU backend: they give the bits of the
+// layer that has all of them in memory, and a file that fails costs one call.
+#include "engine/expert_cache.h"
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <random>
+#include <thread>
+
+#include "cpu/backend.h"
+#include "engine/layer_task.h"
+#include "engine/loader.h"
+#include "fixture.h"
+#include "read_faults.h"
+
+using namespace engine_test;
+using sparse_experts::StoredType;
+
+namespace {
+
+constexpr int64_t kExperts = 8;
+constexpr int64_t kTopK = 2;
+constexpr int64_t kHidden = 24;
+constexpr int64_t kIntermediate = 40;
+constexpr uint64_t kMatrix = kHidden * kIntermediate * sizeof(float);
+constexpr MatrixKind kKinds[] = {MatrixKind::kGate, MatrixKind::kUp, MatrixKind::kDown};
+
+std::vector<float> random_floats(size_t count, uint32_t seed, float deviation) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0, deviation);
+  std::vector<float> values(count);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+// A file with gate, up and down of each expert in f32, behind a few bytes that put them where no page
+// begins.
+class Checkpoint {
+ public:
+  static constexpr uint64_t kHeader = 52;
+
+  Checkpoint() {
+    char name[] = "/tmp/sparse-experts-cache-XXXXXX";
+    const int descriptor = mkstemp(name);
+    REQUIRE(descriptor >= 0);
+    close(descriptor);
+    path_ = name;
+    write(1);
+  }
+  ~Checkpoint() { unlink(path_.c_str()); }
+  Checkpoint(const Checkpoint&) = delete;
+  Checkpoint& operator=(const Checkpoint&) = delete;
+  const std::string& path() const { return path_; }
+
+  // In place.
+  void write(uint32_t seed) const {
+    const std::vector<float> values = random_floats(kExperts * 3 * kMatrix / 4, seed, 0.3F);
+    std::FILE* file = std::fopen(path_.c_str(), "r+b");
+    REQUIRE(file != nullptr);
+    CHECK(std::fseek(file, kHeader, SEEK_SET) == 0);
+    CHECK(std::fwrite(values.data(), sizeof(float), values.size(), file) == values.size());
+    std::fclose(file);
+  }
+  void cut(uint64_t bytes) const { CHECK(truncate(path_.c_str(), static_cast<off_t>(bytes)) == 0); }
+  // Another file of this name, with other values.
+  void replace() const {
+    const Checkpoint other;
+    other.write(2);
+    CHECK(rename(other.path().c_str(), path_.c_str()) == 0);
+  }
+  // Makes the time of its last change differ, whatever the resolution of the clock.
+  void age() const {
+    const timespec times[2] = {{1'000'000, 0}, {1'000'000, 0}};
+    CHECK(utimensat(AT_FDCWD, path_.c_str(), times, 0) == 0);
+  }
+
+ private:
+  std::string path_;
+};
+
+std::vector<LoadItem> items_of_file() {
+  std::vector<LoadItem> items;
+  for (int64_t expert = 0; expert < kExperts; ++expert) {
+    for (int kind = 0; kind < 3; ++kind) {
+      LoadItem item;
+      item.expert = expert;
+      item.kind = kKinds[kind];
+      item.encoding.data.type = StoredType::kF32;
+      item.data = {0, Checkpoint::kHeader + static_cast<uint64_t>(expert * 3 + kind) * kMatrix,
+                   kMatrix, StoredType::kF32,
+                   "experts." + std::to_string(expert) + "." + std::to_string(kind)};
+      items.push_back(item);
+    }
+  }
+  return items;
+}
+
+std::shared_ptr<DeviceExecutor> make_cpu() {
+  static std::atomic<int> number{0};
+  return std::make_shared<DeviceExecutor>(sparse_experts::cpu_backend(), 0,
+                                          "cache-" + std::to_string(number++));
+}
+
+LayerDescription description_of(CacheOptions cache, int64_t max_joint_rows = 0) {
+  static const std::vector<float> router = random_floats(kExperts * kHidden, 3, 1);
+  LayerDescription layer;
+  layer.hidden_size = kHidden;
+  layer.intermediate_size = kIntermediate;
+  layer.num_experts = kExperts;
+  layer.routing.num_experts = kExperts;
+  layer.routing.top_k = kTopK;
+  layer.routing.num_expert_groups = 1;
+  layer.routing.topk_group = 1;
+  layer.routing.scaling_factor = 1;
+  layer.activation = {SE_SILU, 1, 1, 0, 0, 0};
+  layer.num_threads = 2;
+  layer.cache = cache;
+  layer.max_joint_rows = max_joint_rows;
+  layer.vectors[sparse_experts::kRouterWeight] = {router.data(), router.size()};
+  return layer;
+}
+
+// One expert's memory on this processor.
+uint64_t block_bytes() {
+  CacheOptions all;
+  all.host_bytes = uint64_t{1} << 30;
+  return LayerState::create(description_of(all), make_cpu())->cache()->plan().block_bytes;
+}
+
+CacheOptions cache_of(int64_t blocks) {
+  static const uint64_t bytes = block_bytes();
+  CacheOptions cache;
+  cache.host_bytes = static_cast<uint64_t>(blocks) * bytes;
+  return cache;
+}
+
+Failure load(const std::shared_ptr<LayerState>& layer, const std::string& path,
+             std::vector<LoadItem> items = items_of_file()) {
+  Inbox inbox;
+  std::vector<LayerLoad> loads(1);
+  loads[0] = {layer, {path}, std::move(items), 0};
+  LoadTask task(std::move(loads));
+  task.start(inbox.queue(), 1, false);
+  inbox.wait_done(1);
+  task.join();
+  return task.failure();
+}
+
+// A call of some rows, with its results.
+class Rows : public LayerTask {
+ public:
+  Rows(std::shared_ptr<LayerState> layer, int64_t num_tokens, uint32_t seed)
+      : LayerTask(std::move(layer), true),
+        seed_(seed),
+        hidden_(random_floats(static_cast<size_t>(num_tokens * kHidden), seed, 1)),
+        output(hidden_.size(), -1),
+        ids_(static_cast<size_t>(num_tokens * kTopK)),
+        weights_(ids_.size()),
+        flags_(static_cast<size_t>(num_tokens)) {
+    for (SeTensor* rows : {&args_.hidden, &args_.router_input, &args_.output}) {
+      rows->dtype = SE_F32;
+      rows->rank = 2;
+      rows->shape[0] = num_tokens;
+      rows->shape[1] = rows->strides[0] = kHidden;
+      rows->strides[1] = 1;
+    }
+    args_.hidden.data = hidden_.data();
+    args_.output.data = output.data();
+    args_.select.num_tokens = num_tokens;
+    args_.select.call_top_k = kTopK;
+    args_.select.top_p = 1;
+    args_.select.topk_ids = ids_.data();
+    args_.select.topk_weights = weights_.data();
+    args_.select.non_finite = flags_.data();
+    args_.cancel = reinterpret_cast<const int32_t*>(&cancel);
+  }
+
+  Failure run() {
+    layer()->executor().run_exclusive([&] { LayerTask::run(layer()->executor()); });
+    return failure();
+  }
+  uint32_t seed() const { return seed_; }
+  int64_t num_tokens() const { return args_.select.num_tokens; }
+  std::vector<int32_t> experts() const {
+    std::vector<int32_t> all = ids_;
+    std::sort(all.begin(), all.end());
+    all.erase(std::unique(all.begin(), all.end()), all.end());
+    return all;
+  }
+
+ private:
+  void wait_for_inputs() noexcept override {}
+
+  const uint32_t seed_;
+  std::vector<float> hidden_;
+
+ public:
+  std::vector<float> output;
+
+ private:
+  std::vector<int32_t> ids_;
+  std::vector<float> weights_;
+  std::vector<uint8_t> flags_;
+};
+
+// The layer with all experts in memory, and what it makes of a call.
+const std::vector<float>& expected(int64_t num_tokens, uint32_t seed) {
+  static const Checkpoint file;
+  static const std::shared_ptr<LayerState> layer = [] {
+    auto made = LayerState::create(description_of({}), make_cpu());
+    REQUIRE(load(made, file.path()).is_ok());
+    return made;
+  }();
+  static std::map<std::pair<int64_t, uint32_t>, std::vector<float>> known;
+  static std::mutex mutex;
+  const std::lock_guard<std::mutex> lock(mutex);
+  std::vector<float>& output = known[{num_tokens, seed}];
+  if (!output.empty()) return output;
+  const auto call = std::make_shared<Rows>(layer, num_tokens, seed);
+  REQUIRE(call->run().is_ok());
+  return output = call->output;
+}
+
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+struct Cached {
+  explicit Cached(CacheOptions cache, int64_t max_joint_rows = 0)
+      : layer(LayerState::create(description_of(cache, max_joint_rows), make_cpu())) {
+    REQUIRE(load(layer, file.path()).is_ok());
+  }
+  std::shared_ptr<Rows> call(int64_t num_tokens, uint32_t seed) const {
+    return std::make_shared<Rows>(layer, num_tokens, seed);
+  }
+  Failure run(int64_t num_tokens, uint32_t seed) const { return call(num_tokens, seed)->run(); }
+  bool is_right(int64_t num_tokens, uint32_t seed) const {
+    const auto one = call(num_tokens, seed);
+    return one->run().is_ok() && same(one->output, expected(num_tokens, seed));
+  }
+  CacheStats stats() const { return layer->cache()->stats(); }
+
+  Checkpoint file;
+  std::shared_ptr<LayerState> layer;
+};
+
+}  // namespace
+
+TEST_SUITE_BEGIN("expert cache");
+
+TEST_CASE("a cache takes one expert more than a token has, and says what that is") {
+  const uint64_t bytes = block_bytes();
+  const Failure failure = failure_of([&] {
+    CacheOptions cache;
+    cache.host_bytes = (kTopK + 1) * bytes - 1;
+    LayerState::create(description_of(cache), make_cpu());
+  });
+  CHECK(failure.code == ErrorCode::kCacheTooSmall);
+  CHECK(failure.needed_bytes == (kTopK + 1) * bytes);
+  CHECK(failure.free_bytes == (kTopK + 1) * bytes - 1);
+  const auto plan_of = [&](int64_t blocks) {
+    return plan_cache(static_cast<uint64_t>(blocks) * bytes, bytes, kExperts, kTopK);
+  };
+  CHECK(plan_of(3).num_slots == 2);
+  CHECK(plan_of(3).num_ring == 1);
+  CHECK(plan_of(7).num_slots == 3);
+  CHECK(plan_of(7).num_ring == 4);
+  CHECK(plan_of(8).num_slots == 8);
+  CHECK(plan_of(8).num_ring == 0);
+  CHECK(plan_of(80).num_slots == 8);
+  // Where a token takes all experts there is no other.
+  CHECK(plan_cache(2 * bytes, bytes, 2, 2).num_slots == 2);
+}
+
+TEST_CASE("any capacity, policy and number of readers gives the bits of the resident layer") {
+  for (int64_t blocks = kTopK + 1; blocks <= kExperts; ++blocks) {
+    for (const EvictionRule rule :
+         {EvictionRule::kLru, EvictionRule::kLfu, EvictionRule::kLfru, EvictionRule::kStatic}) {
+      CAPTURE(blocks);
+      CacheOptions cache = cache_of(blocks);
+      cache.rule = rule;
+      cache.num_readers = static_cast<int32_t>(1 + blocks % 4);
+      cache.direct = blocks % 2 == 0 ? DirectReads::kAuto : DirectReads::kOff;
+      const Cached cached(cache);
+      for (uint32_t seed = 10; seed < 18; ++seed)
+        CHECK(cached.is_right(seed % 4 == 0 ? 33 : seed % 3 + 1, seed));
+    }
+  }
+}
+
+TEST_CASE("hits, misses and bytes are counted, and a call that finds all reads nothing") {
+  const Cached cached(cache_of(kExperts));
+  const auto first = cached.call(1, 20);
+  REQUIRE(first->run().is_ok());
+  CHECK(cached.stats().hits == 0);
+  CHECK(cached.stats().misses == kTopK);
+  CHECK(cached.stats().bytes_read == kTopK * 3 * kMatrix);
+  CHECK(first->times().fetched_bytes == kTopK * 3 * kMatrix);
+  const auto again = cached.call(1, 20);
+  REQUIRE(again->run().is_ok());
+  CHECK(cached.stats().hits == kTopK);
+  CHECK(cached.stats().misses == kTopK);
+  CHECK(again->times().fetched_bytes == 0);
+  CHECK(cached.stats().evictions == 0);
+}
+
+TEST_CASE("a call that needs more than there are slots evicts nobody") {
+  const Cached cached(cache_of(kExperts - 1));
+  REQUIRE(cached.run(1, 20).is_ok());
+  const auto wide = cached.call(64, 21);
+  REQUIRE(wide->run().is_ok());
+  REQUIRE(wide->experts().size() == kExperts);
+  const uint64_t hits = cached.stats().hits;
+  REQUIRE(cached.run(1, 20).is_ok());
+  CHECK(cached.stats().hits == hits + kTopK);
+  CHECK(cached.stats().evictions == 0);
+}
+
+TEST_CASE("a read that fails, at any place, costs its call and no other") {
+  for (const bool direct : {true, false}) {
+    for (int nth = 0; nth < 12; ++nth) {
+      CAPTURE(nth);
+      CacheOptions cache = cache_of(kExperts - 1);
+      cache.direct = direct ? DirectReads::kAuto : DirectReads::kOff;
+      const Cached cached(cache);
+      REQUIRE(cached.is_right(1, 30));
+      {
+        const ReadFaults faults(nth % 2 == 0 ? ReadFault::kFails : ReadFault::kEnds, nth);
+        const Failure failure = cached.run(40, 31);
+        CHECK(failure.code == ErrorCode::kIo);
+        CHECK(failure.message.find(cached.file.path()) != std::string::npos);
+      }
+      CHECK(cached.is_right(1, 30));
+      CHECK(cached.is_right(40, 31));
+    }
+  }
+}
+
+TEST_CASE("reads that bring a part of what was asked for go on") {
+  CacheOptions cache = cache_of(kTopK + 1);
+  cache.direct = DirectReads::kOff;
+  const Cached cached(cache);
+  const ReadFaults faults(ReadFault::kShort, 0);
+  CHECK(cached.is_right(40, 32));
+}
+
+TEST_CASE("a file that is cut or written to fails calls that read it, and those alone") {
+  const Cached cached(cache_of(kExperts - 1));
+  REQUIRE(cached.is_right(1, 40));
+  std::string problem;
+  SUBCASE("cut") {
+    cached.file.cut(Checkpoint::kHeader + 10);
+    problem = "it ends before";
+  }
+  SUBCASE("written to") {
+    cached.file.write(2);
+    cached.file.age();
+    problem = "it has changed";
+  }
+  const Failure failure = cached.run(40, 41);
+  CHECK(failure.code == ErrorCode::kIo);
+  CHECK_MESSAGE(failure.message.find(problem) != std::string::npos, failure.message);
+  CHECK(cached.is_right(1, 40));
+  CHECK(cached.run(40, 41).code == ErrorCode::kIo);
+}
+
+TEST_CASE("a file that another one replaces by name is read on as it was") {
+  const Cached cached(cache_of(kTopK + 1));
+  cached.file.replace();
+  CHECK(cached.is_right(40, 42));
+  CHECK(cached.is_right(1, 43));
+}
+
+TEST_CASE("what a load finds wrong leaves a layer that can be loaded again") {
+  const Checkpoint file;
+  const auto layer = LayerState::create(description_of(cache_of(4)), make_cpu());
+  CHECK(load(layer, "/tmp/sparse-experts-nowhere").code == ErrorCode::kIo);
+  std::vector<LoadItem> items = items_of_file();
+  items.pop_back();
+  CHECK(load(layer, file.path(), items).code == ErrorCode::kInvalidArgument);
+  file.cut(Checkpoint::kHeader + kExperts * 3 * kMatrix - 1);
+  CHECK(load(layer, file.path()).code == ErrorCode::kIo);
+  file.write(1);
+  CHECK(load(layer, file.path()).is_ok());
+  const auto call = std::make_shared<Rows>(layer, 9, 50);
+  CHECK(call->run().is_ok());
+  CHECK(same(call->output, expected(9, 50)));
+}
+
+TEST_CASE("an abort ends the wait for reads") {
+  const Cached cached(cache_of(kTopK + 1));
+  const auto call = cached.call(40, 60);
+  {
+    const ReadFaults faults(ReadFault::kWaits, 2);
+    std::thread other([&] {
+      CHECK(wait_until([&] { return faults.num_waiting() > 0; }));
+      call->cancel = 1;
+      // A read that is under way is not taken back; what it brings is dropped.
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      faults.release();
+    });
+    CHECK(call->run().code == ErrorCode::kCancelled);
+    other.join();
+  }
+  CHECK(cached.is_right(40, 60));
+}
+
+TEST_CASE("calls of several threads and layers of one device, joint ones and aborted ones") {
+  const auto executor = make_cpu();
+  const Checkpoint file;
+  std::vector<std::shared_ptr<LayerState>> layers;
+  for (const int64_t blocks : {3, 6}) {
+    layers.push_back(LayerState::create(description_of(cache_of(blocks), 16), executor));
+    REQUIRE(load(layers.back(), file.path()).is_ok());
+  }
+  constexpr uint32_t kCalls = 40;
+  std::vector<std::vector<std::shared_ptr<Rows>>> calls(3);
+  Inbox inbox;
+  std::atomic<uint64_t> submitted{0};
+  std::atomic<size_t> dropped{0};
+  std::vector<std::thread> threads;
+  for (uint32_t thread = 0; thread < calls.size(); ++thread) {
+    threads.emplace_back([&, thread] {
+      for (uint32_t i = 0; i < kCalls; ++i) {
+        auto call = std::make_shared<Rows>(layers[i % 2], 1 + i % 3, 100 + thread * kCalls + i);
+        call->call_id = ++submitted;
+        call->completions = inbox.queue();
+        inbox.hold(call);
+        executor->submit(call);
+        calls[thread].push_back(call);
+        if (i % 7 == 0 && executor->cancel(*call) == CancelResult::kDropped) {
+          ++dropped;
+          calls[thread].pop_back();
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(inbox.wait_done(calls.size() * kCalls - dropped).size() == calls.size() * kCalls - dropped);
+  // Every call that was not aborted has the bits of its rows alone.
+  for (const auto& of_thread : calls) {
+    for (const auto& call : of_thread) {
+      if (call->cancel != 0) continue;
+      CHECK(call->failure().is_ok());
+      CHECK(same(call->output, expected(call->num_tokens(), call->seed())));
+    }
+  }
+}
+
+TEST_CASE("of calls that run as one only those fail that need what cannot be read") {
+  const Cached cached(cache_of(kExperts - 1), 64);
+  // Two calls of one row, whose experts differ; those of the first are here.
+  uint32_t other = 71;
+  const auto first = cached.call(1, 70);
+  REQUIRE(first->run().is_ok());
+  const auto needs_others = [&](uint32_t seed) {
+    const auto probe = std::make_shared<Rows>(cached.layer, 1, seed);
+    REQUIRE(probe->run().is_ok());
+    return probe->experts() != first->experts();
+  };
+  while (!needs_others(other)) ++other;
+  // Read anew: the slots of a fresh layer are empty.
+  const Cached fresh(cache_of(kExperts - 1), 64);
+  REQUIRE(fresh.run(1, 70).is_ok());
+  fresh.file.cut(Checkpoint::kHeader);
+  Inbox inbox;
+  std::vector<std::shared_ptr<Rows>> calls = {fresh.call(1, 70), fresh.call(1, other)};
+  DeviceExecutor& executor = fresh.layer->executor();
+  executor.run_exclusive([&] {
+    for (size_t i = 0; i < calls.size(); ++i) {
+      calls[i]->call_id = i + 1;
+      calls[i]->completions = inbox.queue();
+      inbox.hold(calls[i]);
+      executor.submit(calls[i]);
+    }
+  });
+  inbox.wait_done(2);
+  CHECK(calls[0]->times().rows == 2);
+  CHECK(calls[0]->failure().is_ok());
+  CHECK(same(calls[0]->output, expected(1, 70)));
+  CHECK(calls[1]->failure().code == ErrorCode::kIo);
+}
+
+TEST_SUITE_END();

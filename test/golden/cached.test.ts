@@ -1,0 +1,98 @@
+/** Golden checkpoints whose experts do not all lie in memory: the bits of the layer that has them all, at every capacity. */
+
+import { afterAll, describe, expect, it } from 'vitest'
+import { type LoadOptions, MoeLayer } from '../../lib/index.js'
+import { nativeDevices } from '../helpers/devices.js'
+import { type GoldenCase, goldenCase, goldenCases } from './cases.js'
+import { GGUF_CASES } from './gguf-cases.js'
+import { ggufOf, removeGguf, writeGguf } from './gguf-layer.js'
+
+type Load = (options: LoadOptions) => Promise<MoeLayer>
+
+const loads =
+  ({ directory, expected }: GoldenCase): Load =>
+  options =>
+    MoeLayer.load(directory, { layer: expected.layer, module: expected.module, device: 'cpu', ...options })
+
+/** Its outputs: all rows at once, then each of the first ones alone, then all again. */
+async function outputsOf(layer: MoeLayer, { expected }: GoldenCase): Promise<Float32Array[]> {
+  const { hiddenSize, numTokens } = expected
+  const rows = (values: number[] | undefined, width: number, from: number, to: number) =>
+    values?.slice(from * width, to * width)
+  const call = async (from: number, to: number) => {
+    const routerInput = rows(expected.routerInput, hiddenSize, from, to)
+    const tokenIds = rows(expected.tokenIds, 1, from, to)
+    const { output } = await layer.forward(Float32Array.from(rows(expected.input, hiddenSize, from, to)!), {
+      tokenIds: tokenIds && Int32Array.from(tokenIds),
+      routerInput: routerInput && Float32Array.from(routerInput),
+    })
+    return output
+  }
+  const single = Math.min(3, numTokens)
+  const outputs = [await call(0, numTokens)]
+  for (let row = 0; row < single; row++) outputs.push(await call(row, row + 1))
+  return [...outputs, await call(0, numTokens)]
+}
+
+async function withLayer<Result>(
+  layer: MoeLayer,
+  body: (layer: MoeLayer) => Promise<Result>,
+): Promise<Result> {
+  try {
+    return await body(layer)
+  } finally {
+    layer.dispose()
+  }
+}
+
+async function expectSameBits(load: Load, golden: GoldenCase, options: LoadOptions): Promise<void> {
+  const expected = await withLayer(await load(options), layer => outputsOf(layer, golden))
+  const whole = await load({ ...options, cache: { hostBytes: 2 ** 40 } })
+  // All experts fit: memory is taken for them and no more.
+  const { expertBytes, slots, ringSlots } = whole.explain(1).cache!
+  const { numExperts, topK } = whole.config
+  expect([slots, ringSlots]).toEqual([numExperts, 0])
+  expect(await withLayer(whole, layer => outputsOf(layer, golden))).toEqual(expected)
+  const least = Math.min(numExperts, topK + 1)
+  for (const blocks of new Set([least, Math.max(least, numExperts - 1)])) {
+    const cache = { hostBytes: blocks * expertBytes, directIo: blocks === least ? 'auto' : 'off' } as const
+    const layer = await load({ ...options, cache })
+    const outputs = await withLayer(layer, async () => {
+      const made = await outputsOf(layer, golden)
+      const { hits, misses, bytesRead } = layer.stats().cache!
+      expect(hits + misses).toBeGreaterThan(0)
+      expect(bytesRead > 0).toBe(misses > 0)
+      return made
+    })
+    for (const [i, output] of outputs.entries())
+      expect(Buffer.compare(Buffer.from(output.buffer), Buffer.from(expected[i]!.buffer))).toBe(0)
+  }
+}
+
+describe.skipIf(!nativeDevices.includes('cpu'))('a cache gives the bits of the resident layer', () => {
+  afterAll(removeGguf)
+
+  it.each(goldenCases())('$name', async golden => {
+    await expectSameBits(loads(golden), golden, { dtype: 'f32' })
+  })
+
+  it.each(['gpt_oss_mxfp4', 'kimi_k2_int4', 'qwen3_moe_awq'])('%s with rows as int8', async name => {
+    const golden = goldenCase(name)
+    await expectSameBits(loads(golden), golden, { dtype: 'bf16', activations: 'int8' })
+  })
+
+  // What is cached is the stored form, or what the option makes of it.
+  it.each(['expand', 'int8', 'int4'] as const)('weights: %s', async weights => {
+    const golden = goldenCase('deepseek_v3_fp8')
+    await expectSameBits(loads(golden), golden, { weights })
+  })
+
+  it.each(GGUF_CASES.filter((_, index) => index % 4 === 0))('$golden as $architecture', async ggufCase => {
+    const golden = goldenCase(ggufCase.golden)
+    const source = writeGguf((await ggufOf(golden, ggufCase)).file)
+    const { config } = ggufCase
+    const load: Load = options =>
+      MoeLayer.load(source, { layer: golden.expected.layer, config, device: 'cpu', ...options })
+    await expectSameBits(load, golden, {})
+  })
+})
