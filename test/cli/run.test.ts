@@ -9,6 +9,7 @@ import { devices } from '../../lib/devices/device.js'
 import { goldenCases } from '../golden/cases.js'
 import { GGUF_CASES } from '../golden/gguf-cases.js'
 import { ggufOf, removeGguf, writeGguf } from '../golden/gguf-layer.js'
+import { skippedOnWindows } from '../helpers/platform.js'
 import { runInProcess } from '../helpers/run-in-process.js'
 import { finished, repository, runCommand, startCommand } from '../helpers/run-program.js'
 import { removeDirectories, TINY, temporaryDirectory, tinyCheckpoint } from '../helpers/scratch.js'
@@ -320,8 +321,8 @@ describe('run', () => {
     expect(stderr).toMatch(/^error \[ERR_MOE_DEVICE_UNAVAILABLE\]: /)
   })
 
-  // Windows has no signals between processes.
-  it.skipIf(process.platform === 'win32')('stops at Ctrl-C with status 130', async () => {
+  const noSignals = skippedOnWindows('Ctrl-C', 'it has no signals between processes')
+  it.skipIf(noSignals)('stops at Ctrl-C with status 130', async () => {
     // Tokens that take the reference many seconds: it is told to stop before it has begun, or while it runs.
     const child = startCommand(onReference(['--tokens', '32768']))
     const end = finished(child)

@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
+import { skippedBesideLinux } from '../helpers/platform.js'
 
 const root = path.join(import.meta.dirname, '../..')
 const addon = process.env.SPARSE_EXPERTS_NATIVE_PATH ?? path.join(root, 'build/Release/sparse_experts.node')
@@ -45,7 +46,8 @@ function compile(name: string, body: string): string {
   return library
 }
 
-describe.skipIf(process.platform !== 'linux')('a CUDA backend library', () => {
+const noLibrary = skippedBesideLinux('a CUDA backend library', 'it is compiled as a library of Linux')
+describe.skipIf(noLibrary)('a CUDA backend library', () => {
   it.each([
     ['is missing', () => path.join(directory, 'nowhere.so'), /nowhere\.so not found/],
     ['is no library', () => path.join(root, 'package.json'), /cannot open .*package\.json/],

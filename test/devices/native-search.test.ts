@@ -3,6 +3,7 @@
 import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { skippedOnWindows } from '../helpers/platform.js'
 import { repository, runNode } from '../helpers/run-program.js'
 import { removeDirectories, temporaryDirectory } from '../helpers/scratch.js'
 
@@ -94,7 +95,8 @@ function expectTold(told: Outcome, reason: RegExp, fix: RegExp): void {
   expect(row?.fix).toMatch(fix)
 }
 
-describe.skipIf(process.platform === 'win32')('without an addon', () => {
+const otherPaths = skippedOnWindows('what is said where no addon is', 'its paths are those of POSIX')
+describe.skipIf(otherPaths)('without an addon', () => {
   it('says that it was not built', async () => {
     expectTold(await outcome(), /it was not built, and no prebuild is here/, /'npx sparse-experts build'/)
   })
@@ -159,7 +161,7 @@ describe.skipIf(process.platform === 'win32')('without an addon', () => {
   })
 })
 
-describe.skipIf(process.platform === 'win32')("under Node's permission model", () => {
+describe.skipIf(otherPaths)("under Node's permission model", () => {
   const model = process.version.startsWith('v20.') ? '--experimental-permission' : '--permission'
   const read = (folder: string) => `--allow-fs-read=${path.join(folder, '*')}`
   const program = () => `--allow-fs-read=${path.join(project, 'program.mjs')}`

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest'
 import { EnergyMeter } from '../../examples/tiny-deepseek/energy.js'
 import { GpuEnergyMeter, joulesBetween } from '../../examples/tiny-deepseek/gpu-energy.js'
+import { skippedOnWindows } from '../helpers/platform.js'
 import { removeDirectories, temporaryDirectory } from '../helpers/scratch.js'
 
 afterAll(removeDirectories)
@@ -36,8 +37,8 @@ describe('the counter of the processor', () => {
   })
 })
 
-// The stub of nvidia-smi is a script of a POSIX shell.
-describe.skipIf(process.platform === 'win32')('the energy of a GPU', () => {
+const noShell = skippedOnWindows('the energy of a GPU', 'its nvidia-smi is a script of a POSIX shell')
+describe.skipIf(noShell)('the energy of a GPU', () => {
   afterEach(() => {
     vi.unstubAllEnvs()
   })

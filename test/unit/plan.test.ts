@@ -25,6 +25,7 @@ import {
   writeCheckpoint,
 } from '../helpers/checkpoint-tiny.js'
 import { turnsUntil, withClock } from '../helpers/liveness.js'
+import { skippedOnWindows } from '../helpers/platform.js'
 
 afterAll(removeCheckpoints)
 
@@ -112,8 +113,8 @@ describe('shards', () => {
     })
   })
 
-  // On Windows only administrators make them.
-  it.skipIf(process.platform === 'win32')('may be symbolic links, as in the cache of the hub', async () => {
+  const noLinks = skippedOnWindows('files that are links', 'only administrators make them')
+  it.skipIf(noLinks)('may be symbolic links, as in the cache of the hub', async () => {
     const directory = await writeCheckpoint(CONFIG, [layerTensors(1)])
     const blob = path.join(temporaryDirectory(), 'blob')
     const shard = path.join(directory, 'model-00001-of-00001.safetensors')
