@@ -38,6 +38,7 @@ export interface RecordedLayer {
   readonly config: ResolvedMoeConfig
   readonly dtype: DType
   readonly weightFormat: LayerWeightFormat
+  stats(): { readonly cache: { readonly expertBytes: number } | null }
 }
 
 type Listener = (call: RecordedCall) => void
@@ -87,9 +88,10 @@ export class Recorder {
         )
     this.directory = directory
     this.#maxBytes = maxBytes
-    const described = layers.map(({ index, config, dtype, weightFormat }) =>
-      traceLayer(index ?? 0, config, dtype, weightFormat),
-    )
+    const described = layers.map(layer => {
+      const { index, config, dtype, weightFormat } = layer
+      return traceLayer(index ?? 0, config, dtype, weightFormat, layer.stats().cache?.expertBytes)
+    })
     this.#writer = new TraceWriter(directory, described, { withWeights: weights })
     this.#stop = layers.map((layer, index) =>
       listen(layer, call => this.#add(index, layer.config.numExperts, call, weights)),
