@@ -7,7 +7,8 @@
 // zeros, so that nothing that lies behind a row ever meets a product.
 //
 // Nearly every stage of nearly every matrix is plain: aligned, and all of its columns and weight
-// rows are there. Its copies ask nothing; the rest take the careful way, with a size of each.
+// rows are there. Its copies ask nothing; the rest take the careful way, with a size of each. Which
+// stages are plain is the same for all threads of a block, so that a loop can hold them alone.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -72,7 +73,7 @@ struct StageLoader {
   static constexpr uint32_t kNoToken = UINT32_MAX;
   uint32_t tokens[kTokenCopies<Tile::kMaxTokens>];
   const int32_t* x_rows;  // shared: [tile_tokens], below 0: no such token
-  int plain_steps;        // stages 0 … plain_steps - 1 are plain for this thread
+  int plain_steps;        // stages 0 … plain_steps - 1 are plain; the same in all threads
   // Bit 0: the weights are aligned, bit 1: x is; above: how many copies are rows of the matrix.
   int careful;
 
@@ -126,7 +127,8 @@ struct StageLoader {
       }
     }
     careful = (weights_aligned ? 1 : 0) | (x_aligned ? 2 : 0) | rows_there << 2;
-    const bool plain = weights_aligned && x_aligned && rows_there == kCopies &&
+    const int tile_columns = kGated ? tile_rows / 2 : tile_rows;
+    const bool plain = weights_aligned && x_aligned && columns_left >= tile_columns &&
                        group.num_rows * (group.x_stride / 8) < kNoToken;
     plain_steps = plain ? static_cast<int>(group.cols) / (Tile::kBlockK << log_split) : 0;
   }
@@ -167,21 +169,20 @@ struct StageLoader {
     }
   }
 
-  // Stage `step` of K into the stage buffer at `to`; kWidth: token rows of the tile.
-  template <int kWidth>
-  __device__ __forceinline__ void load(unsigned char* to, uint32_t to_shared, int step) const {
-    const int k = ((step << log_split) + slice) * Tile::kBlockK + chunk * 8;
-    const uint32_t weights_at = static_cast<uint32_t>(slice * tile_rows * kChunks * 16);
-    const uint32_t tokens_at = tokens_in_stage();
-    if (step < plain_steps) {
-      load_plain<kWidth>(to_shared + weights_at, to_shared + tokens_at, k);
-    } else {
-      load_carefully<kWidth>(to, to_shared, weights_at, tokens_at, k);
-    }
+  // Of this thread's chunk of stage `step`.
+  __device__ __forceinline__ int column_of(int step) const {
+    return ((step << log_split) + slice) * Tile::kBlockK + chunk * 8;
+  }
+  __device__ __forceinline__ uint32_t weights_in_stage() const {
+    return static_cast<uint32_t>(slice * tile_rows * kChunks * 16);
   }
 
+  // A plain stage of K into the stage buffer at `to_shared`; kWidth: token rows of the tile.
   template <int kWidth>
-  __device__ __forceinline__ void load_plain(uint32_t weights_to, uint32_t tokens_to, int k) const {
+  __device__ __forceinline__ void load_plain(uint32_t to_shared, int step_of_k) const {
+    const int k = column_of(step_of_k);
+    const uint32_t weights_to = to_shared + weights_in_stage();
+    const uint32_t tokens_to = to_shared + tokens_in_stage();
     const uint16_t* source = weights[0] + k;
     const int64_t step = shared_source->weights_step;
     const uint16_t* const x = shared_source->x + k;
@@ -199,10 +200,13 @@ struct StageLoader {
     }
   }
 
+  // Any stage; `to` and `to_shared` are one address.
   template <int kWidth>
   __device__ __forceinline__ void load_carefully(unsigned char* to, uint32_t to_shared,
-                                                 uint32_t weights_at, uint32_t tokens_at,
-                                                 int k) const {
+                                                 int step_of_k) const {
+    const int k = column_of(step_of_k);
+    const uint32_t weights_at = weights_in_stage();
+    const uint32_t tokens_at = tokens_in_stage();
     const int left = cols() - k;
     const int count = left < 0 ? 0 : left < 8 ? left : 8;
     const int column = left > 0 ? k : 0;

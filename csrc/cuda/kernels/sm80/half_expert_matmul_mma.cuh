@@ -1,10 +1,11 @@
 // The inner part of the half-precision matmul: one tile of products, K in rising steps.
 //
 //   1. kStages - 1 stages are under way while one is multiplied; one barrier per stage
-//   2. within a stage the fragments of the next k16 step are loaded before the products of this
-//   one,
+//   2. within a stage the fragments of the next k16 step are loaded before the products of this one,
 //      across the border of stages too
 //   3. every output is one f32 accumulator that takes its k16 steps in order
+//   4. stages whose copies are plain have a loop of their own: without a branch in it the compiler
+//      spreads the copies among the products, where they cost no time of their own
 #pragma once
 
 #include <cuda_runtime.h>
@@ -72,22 +73,70 @@ struct WarpPlace {
   int slice;  // of K
 };
 
+// Where a warp reads and the block writes, in bytes from the first stage.
+template <typename Tile>
+struct Ring {
+  uint32_t shared;   // of the first stage
+  uint32_t rows;     // of this warp's first weight row in a stage
+  uint32_t tokens;   // of its first token row
+  int stage_bytes;
+  int read_at = 0;   // the stage that is multiplied
+  int write_at = 0;  // the stage that is filled
+
+  __device__ __forceinline__ int after(int at) const {
+    return at == (Tile::kStages - 1) * stage_bytes ? 0 : at + stage_bytes;
+  }
+};
+
+// One stage. `fill` queues the copies of the stage kStages - 1 further on; `has_next`: another stage
+// will be multiplied after this one.
+template <typename Element, typename Tile, int kWidth, typename Fill>
+__device__ __forceinline__ void multiply_stage(
+    float (&sums)[Tile::kFragmentsM][Tile::kFragmentsN][4], Fragments<Tile, kWidth> (&fragments)[2],
+    Ring<Tile>& ring, bool has_next, const Fill& fill) {
+  constexpr int kSteps16 = Tile::kBlockK / 16;
+#pragma unroll
+  for (int k16 = 0; k16 < kSteps16; ++k16) {
+    if (k16 == kSteps16 - 1) {
+      // This stage's fragments are all in registers: behind the barrier it may be filled anew.
+      ptx::cp_async_wait<Tile::kStages - 2>();
+      __syncthreads();
+      ring.read_at = ring.after(ring.read_at);
+    }
+    if (k16 < kSteps16 - 1 || has_next) {
+      const uint32_t stage = ring.shared + ring.read_at;
+      fragments[(k16 + 1) % 2].load(stage + ring.rows, stage + ring.tokens, (k16 + 1) % kSteps16);
+    }
+    if (k16 == 0) {
+      fill(ring.write_at);
+      ptx::cp_async_commit();
+      ring.write_at = ring.after(ring.write_at);
+    }
+#pragma unroll
+    for (int m = 0; m < Tile::kFragmentsM; ++m) {
+#pragma unroll
+      for (int n = 0; n < kWidth; ++n) {
+        multiply_fragment<Element>(sums[m][n], fragments[k16 % 2].a[m], fragments[k16 % 2].b[n]);
+      }
+    }
+  }
+}
+
 template <typename Element, typename Tile, int kWidth>
 __device__ __forceinline__ void multiply_tile(
     float (&sums)[Tile::kFragmentsM][Tile::kFragmentsN][4], StageLoader<Tile>& loader,
     const WarpPlace& warp, unsigned char* stages) {
-  constexpr int kStages = Tile::kStages;
-  constexpr int kSteps16 = Tile::kBlockK / 16;
+  constexpr int kAhead = Tile::kStages - 1;
   constexpr int kTileWidth = kWidth * 8 * Tile::kWarpsN;
-  const uint32_t stages_shared = ptx::smem_u32(stages);
-  const int stage_bytes =
-      (Tile::kRows + (loader.tile_tokens << loader.log_split)) * Tile::kRowBytes;
+  Ring<Tile> ring;
+  ring.shared = ptx::smem_u32(stages);
+  ring.stage_bytes = (Tile::kRows + (loader.tile_tokens << loader.log_split)) * Tile::kRowBytes;
+  ring.rows = (warp.slice * loader.tile_rows + warp.m * Tile::kFragmentsM * 16) *
+              static_cast<uint32_t>(Tile::kRowBytes);
+  ring.tokens = (Tile::kRows + warp.slice * loader.tile_tokens + warp.n * kWidth * 8) *
+                static_cast<uint32_t>(Tile::kRowBytes);
   const int depth = Tile::kBlockK << loader.log_split;
   const int num_steps = (loader.cols() + depth - 1) / depth;
-  const uint32_t rows = (warp.slice * loader.tile_rows + warp.m * Tile::kFragmentsM * 16) *
-                        static_cast<uint32_t>(Tile::kRowBytes);
-  const uint32_t tokens = (Tile::kRows + warp.slice * loader.tile_tokens + warp.n * kWidth * 8) *
-                          static_cast<uint32_t>(Tile::kRowBytes);
 
 #pragma unroll
   for (int m = 0; m < Tile::kFragmentsM; ++m) {
@@ -98,48 +147,35 @@ __device__ __forceinline__ void multiply_tile(
     }
   }
 
-  loader.template find_tokens<kTileWidth>(stages, stage_bytes);
-  for (int step = 0; step < kStages - 1; ++step) {
-    const int at = step * stage_bytes;
-    if (step < num_steps) loader.template load<kTileWidth>(stages + at, stages_shared + at, step);
+  loader.template find_tokens<kTileWidth>(stages, ring.stage_bytes);
+  for (int step = 0; step < kAhead; ++step) {
+    const int at = step * ring.stage_bytes;
+    if (step < loader.plain_steps) {
+      loader.template load_plain<kTileWidth>(ring.shared + at, step);
+    } else if (step < num_steps) {
+      loader.template load_carefully<kTileWidth>(stages + at, ring.shared + at, step);
+    }
     ptx::cp_async_commit();
   }
-  ptx::cp_async_wait<kStages - 2>();
+  ring.write_at = kAhead * ring.stage_bytes;
+  ptx::cp_async_wait<kAhead - 1>();
   __syncthreads();
 
   Fragments<Tile, kWidth> fragments[2];
-  int read_at = 0;                             // offset of the stage that is multiplied
-  int write_at = (kStages - 1) * stage_bytes;  // and of the one that is filled
-  fragments[0].load(stages_shared + rows, stages_shared + tokens, 0);
-  for (int step = 0; step < num_steps; ++step) {
-#pragma unroll
-    for (int k16 = 0; k16 < kSteps16; ++k16) {
-      if (k16 == kSteps16 - 1) {
-        // This stage's fragments are all in registers: behind the barrier it may be filled anew.
-        ptx::cp_async_wait<kStages - 2>();
-        __syncthreads();
-        read_at = read_at == (kStages - 1) * stage_bytes ? 0 : read_at + stage_bytes;
-      }
-      if (k16 < kSteps16 - 1 || step + 1 < num_steps) {
-        fragments[(k16 + 1) % 2].load(stages_shared + read_at + rows,
-                                      stages_shared + read_at + tokens, (k16 + 1) % kSteps16);
-      }
-      if (k16 == 0) {
-        const int next = step + kStages - 1;
-        if (next < num_steps) {
-          loader.template load<kTileWidth>(stages + write_at, stages_shared + write_at, next);
-        }
-        ptx::cp_async_commit();
-        write_at = write_at == (kStages - 1) * stage_bytes ? 0 : write_at + stage_bytes;
-      }
-#pragma unroll
-      for (int m = 0; m < Tile::kFragmentsM; ++m) {
-#pragma unroll
-        for (int n = 0; n < kWidth; ++n) {
-          multiply_fragment<Element>(sums[m][n], fragments[k16 % 2].a[m], fragments[k16 % 2].b[n]);
-        }
-      }
-    }
+  fragments[0].load(ring.shared + ring.rows, ring.shared + ring.tokens, 0);
+  int step = 0;
+#pragma unroll 1
+  for (; step + kAhead < loader.plain_steps; ++step) {
+    multiply_stage<Element, Tile, kWidth>(sums, fragments, ring, true, [&](int at) {
+      loader.template load_plain<kTileWidth>(ring.shared + at, step + kAhead);
+    });
+  }
+#pragma unroll 1
+  for (; step < num_steps; ++step) {
+    multiply_stage<Element, Tile, kWidth>(sums, fragments, ring, step + 1 < num_steps, [&](int at) {
+      if (step + kAhead >= num_steps) return;
+      loader.template load_carefully<kTileWidth>(stages + at, ring.shared + at, step + kAhead);
+    });
   }
   ptx::cp_async_wait<0>();
 }
