@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cuda/context.h"
+#include "cuda/device_tiles.h"
 #include "cuda/harness.h"
 
 namespace native_test {
@@ -16,6 +17,7 @@ TEST_SUITE_BEGIN("dispatch");
 using sparse_experts::cuda::dispatch_scratch_bytes;
 using sparse_experts::cuda::DispatchKernelArgs;
 using sparse_experts::cuda::launch_dispatch;
+using sparse_experts::cuda::token_tiles_at_most;
 
 struct Case {
   int64_t num_experts = 0;
@@ -29,7 +31,7 @@ struct Case {
 struct Tables {
   std::vector<int32_t> offsets;
   std::vector<int32_t> slots;
-  std::vector<int32_t> tiles[2];
+  std::vector<int32_t> tiles[2];  // the records' four numbers one after another
 };
 
 Tables expected_tables(const Case& c) {
@@ -50,12 +52,10 @@ Tables expected_tables(const Case& c) {
   out.slots.resize(c.ids.size(), -1);
   for (int kind = 0; kind < 2; ++kind) {
     if (c.tiles[kind] == 0) continue;
-    out.tiles[kind].push_back(0);
-    for (const auto& list : lists) {
-      const int32_t tile = c.tiles[kind];
-      const int32_t count = static_cast<int32_t>(list.size());
-      out.tiles[kind].push_back(out.tiles[kind].back() + (count + tile - 1) / tile);
-    }
+    for (const TileRecord& record : tile_records(out.offsets, c.tiles[kind]))
+      for (const int32_t number :
+           {record.expert, record.first_tile, record.first_entry, record.num_entries})
+        out.tiles[kind].push_back(number);
   }
   return out;
 }
@@ -90,8 +90,12 @@ bool run_case(const Case& c, const std::string& what, Tables* out) {
   const DeviceArray<const void*> present(c.present);
   const DeviceArray<int32_t> offsets(c.num_experts + 1 + kGuard);
   const DeviceArray<int32_t> slots(num_slots + kGuard);
-  const DeviceArray<int32_t> tiles0(c.num_experts + 1 + kGuard);
-  const DeviceArray<int32_t> tiles1(c.num_experts + 1 + kGuard);
+  const auto most_tiles = [&](int kind) {
+    return token_tiles_at_most(num_slots, c.num_experts, c.tiles[kind]);
+  };
+  const DeviceArray<int32_t> tiles0(4 * most_tiles(0) + kGuard);
+  const DeviceArray<int32_t> tiles1(4 * most_tiles(1) + kGuard);
+  const DeviceArray<int32_t> num_tiles(2 + kGuard);
   const int64_t scratch_bytes =
       static_cast<int64_t>(dispatch_scratch_bytes(num_slots, c.num_experts));
   const DeviceArray<uint8_t> scratch(scratch_bytes + kGuard);
@@ -106,8 +110,12 @@ bool run_case(const Case& c, const std::string& what, Tables* out) {
   args.sorted_slots = slots;
   args.tile_tokens[0] = c.tiles[0];
   args.tile_tokens[1] = c.tiles[1];
-  args.tile_offsets[0] = c.tiles[0] != 0 ? tiles0.data() : nullptr;
-  args.tile_offsets[1] = c.tiles[1] != 0 ? tiles1.data() : nullptr;
+  const auto records = [&](const DeviceArray<int32_t>& array, int kind) {
+    return c.tiles[kind] != 0 ? reinterpret_cast<TileRecord*>(array.data()) : nullptr;
+  };
+  args.tiles[0] = records(tiles0, 0);
+  args.tiles[1] = records(tiles1, 1);
+  args.num_tiles = num_tiles;
   args.scratch = scratch;
   if (!synced(launch_dispatch(args, nullptr), what)) return false;
 
@@ -119,13 +127,15 @@ bool run_case(const Case& c, const std::string& what, Tables* out) {
   };
   out->offsets = take(offsets, c.num_experts + 1, "expert_offsets");
   out->slots = take(slots, num_slots, "sorted_slots");
+  // A kind without a table leaves its count alone; records behind the last one stay poisoned.
+  const std::vector<int32_t> counts = take(num_tiles, 2, "num_tiles");
   for (int kind = 0; kind < 2; ++kind) {
-    const auto& array = kind == 0 ? tiles0 : tiles1;
-    if (c.tiles[kind] != 0) {
-      out->tiles[kind] = take(array, c.num_experts + 1, "tile_offsets");
-    } else {
-      take(array, 0, "absent tile_offsets");
-    }
+    const int32_t count = counts[static_cast<size_t>(kind)];
+    const int64_t most = c.tiles[kind] != 0 ? most_tiles(kind) : -1;
+    CHECK_MESSAGE((count <= most && count >= (most < 0 ? -1 : 0)), what, ": num_tiles ", count);
+    if (count > most) return false;
+    out->tiles[kind] =
+        take(kind == 0 ? tiles0 : tiles1, 4 * std::max<int64_t>(0, count), "tile records");
   }
   check_poison(scratch.download(), static_cast<size_t>(scratch_bytes), kGuard,
                what + ": behind scratch");
@@ -141,7 +151,7 @@ void check_case(const Case& c, const std::string& what) {
   CHECK_MESSAGE(invariants_hold(c, out), what, ": invariants");
   for (int kind = 0; kind < 2; ++kind)
     check_equal(out.tiles[kind], expected.tiles[kind],
-                what + ": tile_offsets " + std::to_string(c.tiles[kind]));
+                what + ": tiles of " + std::to_string(c.tiles[kind]));
 }
 
 enum class Load { kUniform, kZipf, kOne, kDistinct, kHalfEmpty, kLast };

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <type_traits>
 
+#include "cuda/device_tiles.h"
+
 namespace native_test::matmul_f32 {
 namespace {
 
@@ -63,14 +65,6 @@ std::vector<int32_t> random_ids(Random& random, const Case& c) {
     ids[slot] = static_cast<int32_t>(id);
   }
   return ids;
-}
-
-std::vector<int32_t> tile_offsets(const Lists& lists, int32_t tile_tokens) {
-  std::vector<int32_t> tiles = {0};
-  for (size_t e = 0; e + 1 < lists.offsets.size(); ++e)
-    tiles.push_back(tiles.back() +
-                    (lists.offsets[e + 1] - lists.offsets[e] + tile_tokens - 1) / tile_tokens);
-  return tiles;
 }
 
 }  // namespace
@@ -193,9 +187,8 @@ Outputs Problem::run(const Lists& lists, const MatmulConfig& config, const std::
   DeviceArray<float> shared_x(shared_x_);
   DeviceArray<float> weights(slot_weights_);
   DeviceArray<float> biases(bias_);
-  DeviceArray<int32_t> offsets(lists.offsets);
   DeviceArray<int32_t> sorted_slots(lists.slots);
-  DeviceArray<int32_t> tiles(tile_offsets(lists, config.tile_tokens));
+  const DeviceTiles tiles(lists.offsets, config.tile_tokens);
   DeviceArray<const void*> gate_table(gate_.table(lists));
   DeviceArray<const void*> up_table(up_.table(lists));
   std::vector<const float*> bias_entries;
@@ -229,8 +222,7 @@ Outputs Problem::run(const Lists& lists, const MatmulConfig& config, const std::
   group.x_index = c.x_index;
   group.slots = sorted_slots;
   group.top_k = c.top_k;
-  group.expert_offsets = offsets;
-  group.tile_offsets = tiles;
+  tiles.name_in(&group);
   group.num_rows = slots;
   group.out = out;
   group.out_dtype = SE_F32;

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/device_tiles.h"
 #include "cuda/harness.h"
 #include "cuda/ops/expert_matmul.h"
 #include "cuda/variants.h"
@@ -136,13 +137,9 @@ class MatmulProblem {
   // The group for tiles of this size. Its arrays live until the next call of group() or run().
   MatmulGroup group(int64_t tile_tokens) {
     std::vector<int32_t> offsets(1, 0);
-    std::vector<int32_t> tiles(1, 0);
-    for (int64_t count : spec_.counts) {
+    for (int64_t count : spec_.counts)
       offsets.push_back(static_cast<int32_t>(offsets.back() + count));
-      tiles.push_back(static_cast<int32_t>(tiles.back() + (count + tile_tokens - 1) / tile_tokens));
-    }
-    offsets_ = std::make_unique<DeviceArray<int32_t>>(offsets);
-    tiles_ = std::make_unique<DeviceArray<int32_t>>(tiles);
+    tiles_ = std::make_unique<DeviceTiles>(offsets, tile_tokens);
     const int64_t stride = out_stride();
     out_ = std::make_unique<DeviceArray<uint8_t>>((spec_.misaligned + out_rows() * stride) *
                                                   out_bytes());
@@ -161,8 +158,7 @@ class MatmulProblem {
     group.x_index = spec_.x_index;
     group.slots = spec_.no_offsets ? nullptr : slots_array_->data();
     group.top_k = spec_.no_offsets ? 1 : num_experts_;
-    group.expert_offsets = spec_.no_offsets ? nullptr : offsets_->data();
-    group.tile_offsets = spec_.no_offsets ? nullptr : tiles_->data();
+    if (!spec_.no_offsets) tiles_->name_in(&group);
     group.num_rows = spec_.no_offsets ? num_entries_ : spec_.num_tokens * num_experts_;
     group.out = out_->data() + spec_.misaligned * out_bytes();
     group.out_dtype = out_dtype();
@@ -392,7 +388,7 @@ class MatmulProblem {
   std::unique_ptr<DeviceArray<float>> slot_weights_array_;
   std::unique_ptr<DeviceArray<const void*>> gate_table_, up_table_;
   std::unique_ptr<DeviceArray<const float*>> gate_bias_table_, up_bias_table_;
-  std::unique_ptr<DeviceArray<int32_t>> offsets_, tiles_;
+  std::unique_ptr<DeviceTiles> tiles_;
   std::unique_ptr<DeviceArray<uint8_t>> out_;
 };
 

@@ -281,16 +281,12 @@ TEST_CASE_FIXTURE(Prepared, "alone") {
     for (const MatmulConfig& config : unsplit_configs(true)) {
       // The same arrays; only the offsets say that one entry is there.
       ExpertMatmulKernelArgs args = batch.args(config.tile_tokens);
-      std::vector<int32_t> offsets(1, 0), tiles(1, 0);
-      for (int32_t e = 0; e < 3; ++e) {
-        const bool mine = e == batch.entry_expert(entry);
-        offsets.push_back(offsets.back() + (mine ? 1 : 0));
-        tiles.push_back(tiles.back() + (mine ? 1 : 0));
-      }
-      const DeviceArray<int32_t> device_offsets(offsets), device_tiles(tiles);
+      std::vector<int32_t> offsets(1, 0);
+      for (int32_t e = 0; e < 3; ++e)
+        offsets.push_back(offsets.back() + (e == batch.entry_expert(entry) ? 1 : 0));
+      const DeviceTiles tiles(offsets, config.tile_tokens);
       MatmulGroup& group = args.groups[0];
-      group.expert_offsets = device_offsets;
-      group.tile_offsets = device_tiles;
+      tiles.name_in(&group);
       group.num_rows = 1;
       group.x = static_cast<const uint8_t*>(group.x) + entry * group.x_stride * 2;
       DeviceArray<float> out(spec.rows);

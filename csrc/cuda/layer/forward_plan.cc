@@ -69,7 +69,7 @@ ForwardPlan plan_forward(const SeMoeLayer& layer, const PlanLimits& limits, int6
   const bool has_shared_input = has_shared && layer.shared.dtype != plan.dtype;
 
   const int64_t scaled = layer.weight_on_input ? plan.width * act : 0;
-  int64_t slot_bytes = 12;  // sorted_slots and the scratch of dispatch
+  int64_t slot_bytes = 16;  // sorted_slots, the scratch of dispatch, tile records
   if (has_routed) slot_bytes += scaled + plan.intermediate * act + plan.width * 4;
   int64_t token_bytes = hidden_size * act + top_k * slot_bytes;
   if (has_shared) token_bytes += plan.shared_intermediate * shared_act + hidden_size * 4 + 4;
@@ -113,7 +113,10 @@ ForwardPlan plan_forward(const SeMoeLayer& layer, const PlanLimits& limits, int6
     plan.expert_output = layout.take(slots * plan.width * 4);
     plan.expert_offsets = layout.take(num_offsets * 4);
     plan.sorted_slots = layout.take(slots * 4);
-    for (uint64_t& offset : plan.tile_offsets) offset = layout.take(num_offsets * 4);
+    const int64_t num_tiles =
+        token_tiles_at_most(slots, layer.experts.num_experts, kLeastTileTokens);
+    for (uint64_t& offset : plan.tiles) offset = layout.take(num_tiles * sizeof(TileRecord));
+    plan.num_tiles = layout.take(kMaxTileKinds * 4);
     plan.dispatch_scratch = layout.take(dispatch_scratch_bytes(slots, layer.experts.num_experts));
   }
   if (has_shared) {

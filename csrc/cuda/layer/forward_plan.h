@@ -50,7 +50,8 @@ struct ForwardPlan {
   uint64_t projected = kNone;            // [T, H] f32
   uint64_t expert_offsets = kNone;       // [num real experts + 1] i32
   uint64_t sorted_slots = kNone;         // [T * K] i32
-  uint64_t tile_offsets[kMaxTileKinds] = {kNone, kNone};  // [num real experts + 1] i32 each
+  uint64_t tiles[kMaxTileKinds] = {kNone, kNone};  // token tiles of up to two sizes
+  uint64_t num_tiles = kNone;                      // [kMaxTileKinds] i32
   uint64_t dispatch_scratch = kNone;
   uint64_t total_bytes = 0;
 };

@@ -74,10 +74,11 @@ class Wave {
     dispatch.expert_offsets = at<int32_t>(plan_.expert_offsets);
     dispatch.sorted_slots = at<int32_t>(plan_.sorted_slots);
     dispatch.tile_tokens[0] = configs_.gate_up.tile_tokens;
-    dispatch.tile_offsets[0] = at<int32_t>(plan_.tile_offsets[0]);
+    dispatch.tiles[0] = at<TileRecord>(plan_.tiles[0]);
+    dispatch.num_tiles = at<int32_t>(plan_.num_tiles);
     if (has_second_tiles()) {
       dispatch.tile_tokens[1] = configs_.down.tile_tokens;
-      dispatch.tile_offsets[1] = at<int32_t>(plan_.tile_offsets[1]);
+      dispatch.tiles[1] = at<TileRecord>(plan_.tiles[1]);
     }
     dispatch.scratch = at<void>(plan_.dispatch_scratch);
     return launched(launch_dispatch(dispatch, stream()), "dispatch");
@@ -160,7 +161,7 @@ class Wave {
   }
 
   // Entry i of the sorted list, or of all rows for the shared expert.
-  MatmulGroup routed_group(const SeMatrixTable& matrix, uint64_t tile_offsets) const {
+  MatmulGroup routed_group(const SeMatrixTable& matrix, int tile_kind) const {
     MatmulGroup group{};
     group.num_experts = static_cast<int32_t>(layer_.experts.num_experts);
     group.up = matrix.data;
@@ -169,8 +170,8 @@ class Wave {
     group.cols = matrix.cols;
     group.slots = at<int32_t>(plan_.sorted_slots);
     group.top_k = layer_.routing.top_k;
-    group.expert_offsets = at<int32_t>(plan_.expert_offsets);
-    group.tile_offsets = at<int32_t>(tile_offsets);
+    group.tiles = at<TileRecord>(plan_.tiles[tile_kind]);
+    group.num_tiles = at<int32_t>(plan_.num_tiles) + tile_kind;
     group.num_rows = num_slots_;
     return group;
   }
@@ -198,7 +199,7 @@ class Wave {
   }
 
   MatmulGroup routed_gate_up() const {
-    MatmulGroup group = routed_group(layer_.experts.up, plan_.tile_offsets[0]);
+    MatmulGroup group = routed_group(layer_.experts.up, 0);
     set_gate_up(layer_.experts, &group);
     group.x = layer_.weight_on_input ? at<void>(plan_.scaled) : expert_input_.data;
     group.x_stride = layer_.weight_on_input ? plan_.width : expert_input_.stride;
@@ -219,8 +220,7 @@ class Wave {
     return group;
   }
   MatmulGroup routed_down() const {
-    MatmulGroup group =
-        routed_group(layer_.experts.down, plan_.tile_offsets[has_second_tiles() ? 1 : 0]);
+    MatmulGroup group = routed_group(layer_.experts.down, has_second_tiles() ? 1 : 0);
     set_down(layer_.experts, &group);
     group.x = at<void>(plan_.expert_hidden);
     group.x_stride = plan_.intermediate;

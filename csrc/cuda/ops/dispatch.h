@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "cuda/ops/tile_record.h"
+
 namespace sparse_experts::cuda {
 
 constexpr int kMaxTileKinds = 2;
@@ -19,10 +21,12 @@ struct DispatchKernelArgs {
   int64_t num_experts;
   int32_t* expert_offsets;               // out [num_experts + 1]
   int32_t* sorted_slots;                 // out [num_slots]; behind expert_offsets[num_experts]: -1
-  int32_t tile_tokens[kMaxTileKinds];    // 0: no such table
-  int32_t* tile_offsets[kMaxTileKinds];  // out [num_experts + 1]: prefix sums of
-                                         // ceil(tokens of the expert / tile_tokens)
-  void* scratch;                         // dispatch_scratch_bytes
+  // Token tiles of up to two sizes, for the matmuls that follow.
+  int32_t tile_tokens[kMaxTileKinds];  // tokens of a tile; 0: no such table
+  TileRecord* tiles[kMaxTileKinds];    // out [token_tiles_at_most(num_slots, num_experts, …)], of
+                                       // which the first num_tiles[kind] are written
+  int32_t* num_tiles;                  // out [kMaxTileKinds], where there is a table
+  void* scratch;                       // dispatch_scratch_bytes
 };
 uint64_t dispatch_scratch_bytes(int64_t num_slots, int64_t num_experts);
 cudaError_t launch_dispatch(const DispatchKernelArgs& args, cudaStream_t stream);

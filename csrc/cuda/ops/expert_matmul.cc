@@ -17,8 +17,8 @@ bool group_is_valid(const ExpertMatmulKernelArgs& args, const MatmulGroup& group
   return (group.gate != nullptr) == gated && group.up != nullptr && group.rows > 0 &&
          group.cols > 0 && group.rows <= kMaxIndex && group.cols <= kMaxIndex &&
          group.num_rows <= kMaxIndex && group.num_experts > 0 &&
-         (group.expert_offsets != nullptr) == (group.tile_offsets != nullptr) &&
-         (group.expert_offsets != nullptr || group.num_experts == 1) &&
+         (group.tiles != nullptr) == (group.num_tiles != nullptr) &&
+         (group.tiles != nullptr || group.num_experts == 1) &&
          (group.x_index != RowIndex::kToken || group.top_k > 0) &&
          (group.out_dtype == SE_F32 || group.out_dtype == args.dtype);
 }

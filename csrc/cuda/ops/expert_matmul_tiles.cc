@@ -28,6 +28,17 @@ int32_t choose_split(const MatmulShape& shape, const DeviceLimits& limits, int64
   return split;
 }
 
+int64_t tiles_at_most(const ExpertMatmulKernelArgs& args, const MatmulConfig& config) {
+  int64_t tiles = 0;
+  for (int32_t i = 0; i < args.num_groups; ++i) {
+    const MatmulGroup& group = args.groups[i];
+    const int64_t experts = group.tiles != nullptr ? group.num_experts : 1;
+    tiles += token_tiles_at_most(group.num_rows, experts, config.tile_tokens) *
+             ceil_div(group.rows, config.tile_rows);
+  }
+  return tiles;
+}
+
 void describe_tiles(const char* name, const MatmulConfig& config, char* text, uint64_t size) {
   char split[32] = "";
   if (config.split_k > 1) std::snprintf(split, sizeof split, ", K split in %d", config.split_k);

@@ -13,12 +13,9 @@ namespace sparse_experts::cuda {
 int32_t choose_split(const MatmulShape& shape, const DeviceLimits& limits, int64_t tile_columns,
                      int64_t block_k, int32_t max_split);
 
-// Tiles of tile_tokens tokens that a call has at most in one group: an expert's last tile may be
-// part full, and an expert without tokens has none.
-inline int64_t token_tiles_at_most(int64_t num_rows, int64_t num_experts, int64_t tile_tokens) {
-  const int64_t active = num_rows < num_experts ? num_rows : num_experts;
-  return num_rows <= 0 ? 0 : active + (num_rows - active) / tile_tokens;
-}
+// Tiles that a launch has at most in all its groups: its grid. The kernels count them in 32 bits, and
+// the variants refuse a launch of more than INT32_MAX.
+int64_t tiles_at_most(const ExpertMatmulKernelArgs& args, const MatmulConfig& config);
 
 // "NAME 64x32x64, 4 stages, …"
 void describe_tiles(const char* name, const MatmulConfig& config, char* text, uint64_t size);

@@ -1,6 +1,7 @@
 // The expert_matmul stage: one tensor of all experts' weights becomes the pointer tables that the
 // kernel takes.
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "core/dtype.h"
@@ -15,7 +16,7 @@ namespace sparse_experts::cuda {
 namespace {
 
 struct MatmulScratch {
-  uint64_t tables, tile_offsets, converted;
+  uint64_t tables, tiles, num_tiles, converted;
 };
 
 // Pointer tables in the order gate, up, gate bias, up bias.
@@ -41,6 +42,33 @@ Status zero_rows(Stage& stage, const SeExpertMatmulArgs& args, uint64_t zeros) {
       cudaMemcpy2DAsync(args.output.data, args.output.strides[0] * sizeof(float), begin, row_bytes,
                         row_bytes, args.num_slots, cudaMemcpyDeviceToDevice, stage.stream()),
       "expert_matmul");
+}
+
+// The offsets are on the host anyway: so the records are made here.
+Status copy_tiles(Stage& stage, const std::vector<int32_t>& expert_offsets, int32_t tile_tokens,
+                  const MatmulScratch& scratch) {
+  std::vector<TileRecord> records;
+  for (size_t e = 0; e + 1 < expert_offsets.size(); ++e) {
+    TileRecord record = {};
+    record.expert = static_cast<int32_t>(e);
+    record.first_tile = static_cast<int32_t>(records.size());
+    record.first_entry = expert_offsets[e];
+    record.num_entries = expert_offsets[e + 1] - record.first_entry;
+    records.insert(records.end(), ceil_div(record.num_entries, tile_tokens), record);
+  }
+  const auto num_tiles = static_cast<int32_t>(records.size());
+  const uint64_t bytes = records.size() * sizeof(TileRecord);
+  PinnedBuffer& pinned = stage.pinned();
+  SE_RETURN_IF_ERROR(pinned.reserve(bytes + sizeof num_tiles));
+  std::memcpy(pinned.data(), records.data(), bytes);
+  std::memcpy(pinned.data() + bytes, &num_tiles, sizeof num_tiles);
+  SE_RETURN_IF_ERROR(stage.check(
+      cudaMemcpyAsync(stage.at<TileRecord>(scratch.tiles), pinned.data(), bytes,
+                      cudaMemcpyHostToDevice, stage.stream()),
+      "expert_matmul"));
+  return stage.check(cudaMemcpyAsync(stage.at<int32_t>(scratch.num_tiles), pinned.data() + bytes,
+                                     sizeof num_tiles, cudaMemcpyHostToDevice, stage.stream()),
+                     "expert_matmul");
 }
 
 Status queue_expert_matmul(Stage& stage, const SeExpertMatmulArgs& args,
@@ -109,7 +137,6 @@ Status queue_expert_matmul(Stage& stage, const SeExpertMatmulArgs& args,
   group.x_index = args.gather != 0 ? RowIndex::kToken : RowIndex::kSlot;
   group.slots = args.sorted_slots;
   group.top_k = args.gather != 0 ? args.top_k : 1;
-  group.expert_offsets = args.expert_offsets;
   group.num_rows = args.num_slots;
   group.out = args.output.data;
   group.out_dtype = SE_F32;
@@ -126,20 +153,9 @@ Status queue_expert_matmul(Stage& stage, const SeExpertMatmulArgs& args,
   shape.num_tokens = ceil_div(args.num_slots, shape.top_k);
   const MatmulConfig config = choose_matmul(shape, stage.limits());
 
-  // The offsets are on the host anyway.
-  PinnedBuffer& pinned = stage.pinned();
-  SE_RETURN_IF_ERROR(pinned.reserve((num_experts + 1) * sizeof(int32_t)));
-  auto* tile_offsets = reinterpret_cast<int32_t*>(pinned.data());
-  tile_offsets[0] = 0;
-  for (int64_t e = 0; e < num_experts; ++e)
-    tile_offsets[e + 1] =
-        tile_offsets[e] + static_cast<int32_t>(ceil_div(expert_offsets[e + 1] - expert_offsets[e],
-                                                        std::max(1, config.tile_tokens)));
-  SE_RETURN_IF_ERROR(stage.check(
-      cudaMemcpyAsync(stage.at<int32_t>(scratch.tile_offsets), tile_offsets,
-                      (num_experts + 1) * sizeof(int32_t), cudaMemcpyHostToDevice, stage.stream()),
-      "expert_matmul"));
-  group.tile_offsets = stage.at<int32_t>(scratch.tile_offsets);
+  SE_RETURN_IF_ERROR(copy_tiles(stage, expert_offsets, config.tile_tokens, scratch));
+  group.tiles = stage.at<TileRecord>(scratch.tiles);
+  group.num_tiles = stage.at<int32_t>(scratch.num_tiles);
   return stage.launched(launch_expert_matmul(kernel, config, stage.stream()), "expert_matmul");
 }
 
@@ -153,7 +169,9 @@ Status expert_matmul_stage(Device& device, const SeExpertMatmulArgs& args) {
   Stage stage(device);
   MatmulScratch scratch{};
   scratch.tables = stage.take(kNumTables * num_experts * sizeof(void*));
-  scratch.tile_offsets = stage.take((num_experts + 1) * sizeof(int32_t));
+  scratch.tiles = stage.take(token_tiles_at_most(args.num_slots, num_experts, kLeastTileTokens) *
+                             sizeof(TileRecord));
+  scratch.num_tiles = stage.take(sizeof(int32_t));
   if (args.x.dtype != args.weights.dtype)
     scratch.converted =
         stage.take(args.x.shape[0] * args.x.shape[1] * dtype_bytes(args.weights.dtype));

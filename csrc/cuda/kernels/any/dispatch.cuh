@@ -39,7 +39,7 @@ __device__ __forceinline__ SameExpert same_expert(int32_t expert, int32_t lane) 
 }
 
 // Whole block. Prefix sums of `totals` [count] into `base` [count] and, where this block writes
-// them, into expert_offsets and the tile tables, at `first_expert`. The sums so far travel in
+// them, into expert_offsets and as tile records, of the experts from `first_expert` on. The sums so far travel in
 // `carry`. `totals` may be `base`. `partials` holds 33 values.
 struct ScanCarry {
   int32_t slots = 0;
@@ -68,7 +68,9 @@ __device__ __forceinline__ void scan_experts(const DispatchKernelArgs& args, con
       const int32_t tiles = total / tile + (total % tile != 0 ? 1 : 0);
       const int32_t before = carry.tiles[kind] + block_exclusive_scan(tiles, partials, &sum);
       carry.tiles[kind] += sum;
-      if (e < count) args.tile_offsets[kind][first_expert + e] = before;
+      // No expert has more entries than there are tokens: a handful of tiles.
+      const TileRecord record = {static_cast<int32_t>(first_expert) + e, before, offset, total};
+      for (int32_t i = 0; i < tiles; ++i) args.tiles[kind][before + i] = record;
     }
   }
 }
@@ -78,7 +80,7 @@ __device__ __forceinline__ void end_tables(const DispatchKernelArgs& args, const
   args.expert_offsets[args.num_experts] = carry.slots;
 #pragma unroll
   for (int kind = 0; kind < kMaxTileKinds; ++kind) {
-    if (args.tile_tokens[kind] > 0) args.tile_offsets[kind][args.num_experts] = carry.tiles[kind];
+    if (args.tile_tokens[kind] > 0) args.num_tiles[kind] = carry.tiles[kind];
   }
 }
 

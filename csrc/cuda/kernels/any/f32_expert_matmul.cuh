@@ -129,9 +129,9 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
   SE_SHARED(F32Operands, operands, 1);
   float* shared = reinterpret_cast<float*>(dynamic);
 
-  for (int64_t number = blockIdx.x;; number += gridDim.x) {
-    int64_t first = 0;  // tile of the group
-    int64_t end = group_tiles(args.groups[0], outputs_of<Tile>(args.groups[0]), Tile::kTokens);
+  for (uint32_t number = blockIdx.x;; number += gridDim.x) {
+    uint32_t first = 0;  // tile of the group
+    uint32_t end = group_tiles(args.groups[0], outputs_of<Tile>(args.groups[0]), Tile::kTokens);
     const bool second = number >= end;
     if (second) {
       first = end;
@@ -142,13 +142,9 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
     const MatmulGroup& group = args.groups[second ? 1 : 0];
     const uint32_t num_columns = outputs_of<Tile>(group);
     __syncthreads();  // the last tile has been read
-    if (threadIdx.x < 32) {
-      const TilePlace found =
-          place_of_tile(group, number - first, outputs_of<Tile>(group), Tile::kTokens);
-      if (threadIdx.x == 0) {
-        place[0] = found;
-        operands[0] = operands_of<Tile>(group, found, num_columns);
-      }
+    if (threadIdx.x == 0) {
+      place[0] = place_of_tile(group, number - first, num_columns, Tile::kTokens);
+      operands[0] = operands_of<Tile>(group, place[0], num_columns);
     }
     __syncthreads();
     write_sources<Tile>(group, place[0], num_columns, sources, out_rows, scales);

@@ -10,18 +10,12 @@ namespace sparse_experts::cuda {
 namespace {
 
 template <typename Tile>
-int64_t tiles_at_most(const MatmulGroup& group) {
-  const int64_t columns = group.gate != nullptr ? Tile::kRows / 2 : Tile::kRows;
-  const int64_t experts = group.expert_offsets != nullptr ? group.num_experts : 1;
-  return token_tiles_at_most(group.num_rows, experts, Tile::kTokens) *
-         ((group.rows + columns - 1) / columns);
-}
-
-template <typename Tile>
 cudaError_t launch_tiles(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
                          cudaStream_t stream) {
-  int64_t tiles = 0;
-  for (int32_t g = 0; g < args.num_groups; ++g) tiles += tiles_at_most<Tile>(args.groups[g]);
+  const int64_t tiles = tiles_at_most(args, config);
+  if (tiles > INT32_MAX ||
+      config.tile_rows != (args.groups[0].gate != nullptr ? Tile::kRows / 2 : Tile::kRows))
+    return cudaErrorInvalidValue;
   const int64_t blocks = std::min<int64_t>(tiles, config.grid);
   if (blocks <= 0) return cudaSuccess;
   return launch(f32_expert_matmul_kernel<Tile>, dim3(static_cast<unsigned>(blocks)),

@@ -27,7 +27,7 @@ __device__ __forceinline__ void find_rows(const MatmulGroup& group, const TilePl
       x_rows[token] = -1;
       continue;
     }
-    const int32_t entry = static_cast<int32_t>(place.first_entry) + token;
+    const int32_t entry = place.first_entry + token;
     const int32_t slot = group.slots != nullptr ? group.slots[entry] : entry;
     x_rows[token] = group.x_index == RowIndex::kSorted  ? entry
                     : group.x_index == RowIndex::kToken ? slot / static_cast<int32_t>(group.top_k)
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
                               int32_t log_split_k) {
   SE_DYNAMIC_SHARED(stages);
   SE_SHARED(MatmulGroup, groups, 2);
-  SE_SHARED(int64_t, num_tiles, 2);
+  SE_SHARED(uint32_t, num_tiles, 2);
   SE_SHARED(int32_t, x_rows, Tile::kMaxTokens);
   SE_SHARED(int32_t, out_rows, Tile::kMaxTokens);
   SE_SHARED(float, weights, Tile::kMaxTokens);

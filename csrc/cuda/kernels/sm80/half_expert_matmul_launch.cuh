@@ -43,14 +43,8 @@ cudaError_t launch_half_tile(const ExpertMatmulKernelArgs& args, const MatmulCon
       config.shared_bytes < Tile::kStages * Tile::stage_bytes(config.tile_tokens, config.split_k)) {
     return cudaErrorInvalidValue;
   }
-  int64_t tiles = 0;
-  for (int32_t i = 0; i < args.num_groups; ++i) {
-    const MatmulGroup& group = args.groups[i];
-    const int64_t experts = group.tile_offsets != nullptr ? group.num_experts : 1;
-    tiles += token_tiles_at_most(group.num_rows, experts, config.tile_tokens) *
-             ((group.rows + config.tile_rows - 1) / config.tile_rows);
-  }
-  if (tiles > INT32_MAX) return cudaErrorInvalidValue;  // the kernel counts them in 32 bits
+  const int64_t tiles = tiles_at_most(args, config);
+  if (tiles > INT32_MAX) return cudaErrorInvalidValue;
   const dim3 grid(static_cast<uint32_t>(tiles < config.grid ? tiles : config.grid));
   const size_t bytes = static_cast<size_t>(config.shared_bytes);
   if (gated) {
