@@ -34,7 +34,7 @@ struct MatmulVariant {
   // Whether it can compute this shape; null: any.
   bool (*serves)(const MatmulShape& shape, const DeviceLimits& limits);
   MatmulConfig (*choose)(const MatmulShape& shape, const DeviceLimits& limits);  // pure
-  cudaError_t (*prepare)();  // once per device; null: nothing to prepare
+  cudaError_t (*prepare)(const DeviceLimits& limits);  // once per device; null: nothing to prepare
   cudaError_t (*launch)(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
                         cudaStream_t stream);
   void (*describe)(const char* name, const MatmulConfig& config, char* text, uint64_t size);

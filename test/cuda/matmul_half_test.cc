@@ -41,30 +41,31 @@ const std::vector<int64_t> kCounts = {0,  1,  3,  7,  8,   9, 15,  16, 17,
 
 template <typename Tile>
 MatmulConfig forced(int32_t kernel, bool gated, int32_t tile_tokens, int32_t split_k,
-                    int32_t grid) {
+                    int32_t grid, int32_t stages = 4) {
   MatmulConfig config;
   config.kernel = kernel;
   config.tile_rows = Tile::kRows / split_k / (gated ? 2 : 1);
   config.tile_tokens = tile_tokens;
   config.tile_k = Tile::kBlockK;
-  config.stages = Tile::kStages;
+  config.stages = stages;
   config.threads = Tile::kThreads;
   config.split_k = split_k;
   config.grid = grid;
-  config.shared_bytes = int64_t{Tile::kStages} * Tile::stage_bytes(tile_tokens, split_k);
+  config.shared_bytes = int64_t{stages} * Tile::stage_bytes(tile_tokens, split_k);
   return with_variant(config, SE_BF16);
 }
 
-// Every instance and tile size there is without a split of K. Few blocks, so that they persist.
+// Every instance, tile size and number of stages there is without a split of K. Few blocks, so that they
+// persist.
 std::vector<MatmulConfig> unsplit_configs(bool gated) {
   return {forced<HalfDecodeTile>(kHalfDecode, gated, 8, 1, 7),
-          forced<HalfDecodeTile>(kHalfDecode, gated, 16, 1, 1000),
-          forced<HalfSmallTile>(kHalfSmall, gated, 8, 1, 3),
+          forced<HalfDecodeTile>(kHalfDecode, gated, 16, 1, 1000, 6),
+          forced<HalfSmallTile>(kHalfSmall, gated, 8, 1, 3, 3),
           forced<HalfSmallTile>(kHalfSmall, gated, 16, 1, 5),
-          forced<HalfSmallTile>(kHalfSmall, gated, 32, 1, 2),
-          forced<HalfLargeTile>(kHalfLarge, gated, 16, 1, 4),
-          forced<HalfLargeTile>(kHalfLarge, gated, 64, 1, 3),
-          forced<HalfLargeTile>(kHalfLarge, gated, 128, 1, 2)};
+          forced<HalfSmallTile>(kHalfSmall, gated, 32, 1, 2, 5),
+          forced<HalfLargeTile>(kHalfLarge, gated, 16, 1, 4, 6),
+          forced<HalfLargeTile>(kHalfLarge, gated, 64, 1, 3, 3),
+          forced<HalfLargeTile>(kHalfLarge, gated, 128, 1, 2, 4)};
 }
 
 std::string name_of(const MatmulSpec& spec, const MatmulConfig& config) {
@@ -256,7 +257,7 @@ TEST_CASE_FIXTURE(Prepared, "split") {
         spec.padding = cols == 500 ? 4 : 0;
         check_configs(spec,
                       {forced<HalfDecodeTile>(kHalfDecode, gated, 8, split, 3),
-                       forced<HalfDecodeTile>(kHalfDecode, gated, 16, split, 100)},
+                       forced<HalfDecodeTile>(kHalfDecode, gated, 16, split, 100, 5)},
                       "split");
       }
     }

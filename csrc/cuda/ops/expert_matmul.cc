@@ -45,7 +45,7 @@ void describe_matmul(const MatmulConfig& config, char* text, uint64_t size) {
 cudaError_t prepare_expert_matmul(const DeviceLimits& limits) {
   for (const MatmulVariant& variant : matmul_variants()) {
     if (variant.prepare == nullptr || !runs_on_device(variant, limits)) continue;
-    const cudaError_t error = variant.prepare();
+    const cudaError_t error = variant.prepare(limits);
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;

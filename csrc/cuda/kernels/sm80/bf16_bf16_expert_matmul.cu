@@ -3,7 +3,9 @@
 
 namespace sparse_experts::cuda {
 
-cudaError_t prepare_bf16_expert_matmul() { return prepare_half_expert_matmul<Bf16>(); }
+cudaError_t prepare_bf16_expert_matmul(const DeviceLimits& limits) {
+  return prepare_half_expert_matmul<Bf16>(limits);
+}
 
 cudaError_t launch_bf16_expert_matmul(const ExpertMatmulKernelArgs& args,
                                       const MatmulConfig& config, cudaStream_t stream) {

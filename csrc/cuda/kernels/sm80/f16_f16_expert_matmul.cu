@@ -3,7 +3,9 @@
 
 namespace sparse_experts::cuda {
 
-cudaError_t prepare_f16_expert_matmul() { return prepare_half_expert_matmul<F16>(); }
+cudaError_t prepare_f16_expert_matmul(const DeviceLimits& limits) {
+  return prepare_half_expert_matmul<F16>(limits);
+}
 
 cudaError_t launch_f16_expert_matmul(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
                                      cudaStream_t stream) {

@@ -49,19 +49,20 @@ __device__ __forceinline__ int width_of(int num_tokens) {
 template <typename Element, typename Tile, int kWidth>
 __device__ __forceinline__ void multiply_width(
     int width, float (&sums)[Tile::kFragmentsM][Tile::kFragmentsN][4], StageLoader<Tile>& loader,
-    const WarpPlace& warp, unsigned char* stages) {
+    const WarpPlace& warp, unsigned char* stages, int num_stages) {
   if constexpr (kWidth > 1) {
     if (width < kWidth) {
-      return multiply_width<Element, Tile, kWidth / 2>(width, sums, loader, warp, stages);
+      return multiply_width<Element, Tile, kWidth / 2>(width, sums, loader, warp, stages,
+                                                        num_stages);
     }
   }
-  multiply_tile<Element, Tile, kWidth>(sums, loader, warp, stages);
+  multiply_tile<Element, Tile, kWidth>(sums, loader, warp, stages, num_stages);
 }
 
 template <typename Element, typename Tile, bool kGated>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
-    half_expert_matmul_kernel(ExpertMatmulKernelArgs args, int32_t tile_tokens,
-                              int32_t log_split_k) {
+    half_expert_matmul_kernel(ExpertMatmulKernelArgs args, int32_t tile_tokens, int32_t log_split_k,
+                              int32_t num_stages) {
   SE_DYNAMIC_SHARED(stages);
   SE_SHARED(MatmulGroup, groups, 2);
   SE_SHARED(uint32_t, num_tiles, 2);
@@ -107,7 +108,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
     __syncthreads();
 
     float sums[Tile::kFragmentsM][Tile::kFragmentsN][4];
-    multiply_width<Element, Tile, Tile::kFragmentsN>(width, sums, loader, warp, stages);
+    multiply_width<Element, Tile, Tile::kFragmentsN>(width, sums, loader, warp, stages,
+                                                             num_stages);
 
     const int num_tile_tokens = places[0].num_tokens;
     const int strip_width = width_of<Tile>(num_tile_tokens);

@@ -11,9 +11,9 @@ namespace sparse_experts::cuda {
 
 MatmulConfig choose_half_expert_matmul(const MatmulShape& shape, const DeviceLimits& limits);
 
-// Raises the shared-memory limits of all instances on the current device.
-cudaError_t prepare_bf16_expert_matmul();
-cudaError_t prepare_f16_expert_matmul();
+// Raises the shared-memory limits of all instances on the current device, whose limits these are.
+cudaError_t prepare_bf16_expert_matmul(const DeviceLimits& limits);
+cudaError_t prepare_f16_expert_matmul(const DeviceLimits& limits);
 // The args were checked (launch_expert_matmul), and one group has rows at least.
 cudaError_t launch_bf16_expert_matmul(const ExpertMatmulKernelArgs& args,
                                       const MatmulConfig& config, cudaStream_t stream);

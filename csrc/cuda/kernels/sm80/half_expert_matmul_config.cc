@@ -4,8 +4,11 @@
 //      and their weights are read once, and never above the number of tokens.
 //   2. Few tokens: blocks of few rows, one per tile, which the hardware hands out. They are bound
 //      by memory, and it evens out blocks that differ. Many tokens: persistent blocks.
-//   3. K is split only where one token's tiles leave multiprocessors without work, whatever the
+//   3. As many blocks as a multiprocessor holds and has work for, then as many stages as their share
+//      of its shared memory has room for: more weights under way.
+//   4. K is split only where one token's tiles leave multiprocessors without work, whatever the
 //      number of tokens in this call.
+#include <algorithm>
 #include <cstdint>
 
 #include "abi/backend.h"
@@ -37,30 +40,48 @@ HalfChoice choose_half(const MatmulShape& shape) {
   return {kHalfLarge, 128};
 }
 
+struct Pipeline {
+  int32_t blocks;  // per multiprocessor
+  int32_t stages;
+};
+
+// For blocks of which a multiprocessor can have most_blocks at once.
+Pipeline choose_pipeline(const DeviceLimits& limits, int64_t most_blocks, int64_t stage_bytes,
+                         int64_t static_bytes) {
+  for (int64_t blocks = most_blocks; blocks > 0; --blocks) {
+    const int64_t share =
+        std::min(limits.shared_bytes_per_multiprocessor / blocks - kReservedSharedBytes,
+                 limits.shared_bytes_per_block) -
+        static_bytes;
+    const int64_t stages = std::min<int64_t>(share / stage_bytes, kMostStages);
+    if (stages >= kLeastStages) return {static_cast<int32_t>(blocks), static_cast<int32_t>(stages)};
+  }
+  return {1, kLeastStages};
+}
+
 template <typename Tile>
 MatmulConfig configure(const MatmulShape& shape, const DeviceLimits& limits, HalfChoice choice) {
   MatmulConfig config;
   config.kernel = choice.kernel;
   config.tile_tokens = choice.tile_tokens;
   config.tile_k = Tile::kBlockK;
-  config.stages = Tile::kStages;
   config.threads = Tile::kThreads;
   const int32_t columns = shape.gated != 0 ? Tile::kRows / 2 : Tile::kRows;
   config.split_k = choose_split(shape, limits, columns, Tile::kBlockK, Tile::kMaxSplit);
   config.tile_rows = columns / config.split_k;
-  config.shared_bytes =
-      int64_t{Tile::kStages} * Tile::stage_bytes(config.tile_tokens, config.split_k);
-  const int64_t block_bytes = config.shared_bytes + kHalfStaticBytes + kReservedSharedBytes;
-  const int64_t fitting = limits.shared_bytes_per_multiprocessor / block_bytes;
-  config.blocks_per_multiprocessor = static_cast<int32_t>(fitting < 1               ? 1
-                                                          : fitting > Tile::kBlocks ? Tile::kBlocks
-                                                                                    : fitting);
 
   const int64_t token_tiles =
       token_tiles_at_most(shape.num_tokens * shape.top_k, shape.num_experts, config.tile_tokens);
   const int64_t tiles = token_tiles * ceil_div(shape.rows, config.tile_rows) +
                         ceil_div(shape.num_tokens, config.tile_tokens) *
                             ceil_div(shape.shared_rows, config.tile_rows);
+  const int64_t stage_bytes = Tile::stage_bytes(config.tile_tokens, config.split_k);
+  const int64_t most_blocks = std::clamp<int64_t>(
+      ceil_div(tiles, std::max(1, limits.num_multiprocessors)), 1, Tile::kBlocks);
+  const Pipeline pipeline = choose_pipeline(limits, most_blocks, stage_bytes, Tile::kStaticBytes);
+  config.stages = pipeline.stages;
+  config.blocks_per_multiprocessor = pipeline.blocks;
+  config.shared_bytes = config.stages * stage_bytes;
   int64_t blocks = int64_t{limits.num_multiprocessors} * config.blocks_per_multiprocessor;
   if (choice.kernel == kHalfDecode) blocks *= kMaxDecodeWaves;
   config.grid = static_cast<int32_t>(tiles < 1 ? 1 : tiles < blocks ? tiles : blocks);

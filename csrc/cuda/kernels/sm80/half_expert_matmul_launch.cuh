@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdint>
 
 #include "cuda/common/launch.cuh"
@@ -12,10 +13,12 @@
 namespace sparse_experts::cuda {
 
 template <typename Element, typename Tile>
-cudaError_t prepare_half_tile() {
-  // The limit of 48 KiB without asking is one of static and dynamic memory together.
-  const size_t most = static_cast<size_t>(kHalfStaticBytes) +
-                      Tile::kStages * Tile::stage_bytes(Tile::kMaxTokens, Tile::kMaxSplit);
+cudaError_t prepare_half_tile(const DeviceLimits& limits) {
+  // As much as any configuration of this device asks for. The limits, 48 KiB without asking and what a
+  // block can have at most, are of static and dynamic memory together.
+  const int64_t stages = int64_t{kMostStages} * Tile::stage_bytes(Tile::kMaxTokens, Tile::kMaxSplit);
+  const auto most = static_cast<size_t>(
+      std::min(stages + Tile::kStaticBytes, limits.shared_bytes_per_block));
   const cudaError_t error =
       allow_shared_bytes(half_expert_matmul_kernel<Element, Tile, false>, most);
   if (error != cudaSuccess) return error;
@@ -23,10 +26,10 @@ cudaError_t prepare_half_tile() {
 }
 
 template <typename Element>
-cudaError_t prepare_half_expert_matmul() {
-  cudaError_t error = prepare_half_tile<Element, HalfDecodeTile>();
-  if (error == cudaSuccess) error = prepare_half_tile<Element, HalfSmallTile>();
-  if (error == cudaSuccess) error = prepare_half_tile<Element, HalfLargeTile>();
+cudaError_t prepare_half_expert_matmul(const DeviceLimits& limits) {
+  cudaError_t error = prepare_half_tile<Element, HalfDecodeTile>(limits);
+  if (error == cudaSuccess) error = prepare_half_tile<Element, HalfSmallTile>(limits);
+  if (error == cudaSuccess) error = prepare_half_tile<Element, HalfLargeTile>(limits);
   return error;
 }
 
@@ -40,7 +43,9 @@ cudaError_t launch_half_tile(const ExpertMatmulKernelArgs& args, const MatmulCon
       config.tile_tokens < Tile::kMinTokens || config.tile_tokens > Tile::kMaxTokens ||
       (config.tile_tokens & (config.tile_tokens - 1)) != 0 || config.threads != Tile::kThreads ||
       config.tile_rows != (Tile::kRows >> log_split >> (gated ? 1 : 0)) ||
-      config.shared_bytes < Tile::kStages * Tile::stage_bytes(config.tile_tokens, config.split_k)) {
+      config.stages < kLeastStages || config.stages > kMostStages ||
+      config.shared_bytes <
+          int64_t{config.stages} * Tile::stage_bytes(config.tile_tokens, config.split_k)) {
     return cudaErrorInvalidValue;
   }
   const int64_t tiles = tiles_at_most(args, config);
@@ -49,10 +54,10 @@ cudaError_t launch_half_tile(const ExpertMatmulKernelArgs& args, const MatmulCon
   const size_t bytes = static_cast<size_t>(config.shared_bytes);
   if (gated) {
     return launch(half_expert_matmul_kernel<Element, Tile, true>, grid, dim3(Tile::kThreads), bytes,
-                  stream, args, config.tile_tokens, log_split);
+                  stream, args, config.tile_tokens, log_split, config.stages);
   }
   return launch(half_expert_matmul_kernel<Element, Tile, false>, grid, dim3(Tile::kThreads), bytes,
-                stream, args, config.tile_tokens, log_split);
+                stream, args, config.tile_tokens, log_split, config.stages);
 }
 
 template <typename Element>

@@ -135,7 +135,8 @@ struct StageLoader {
 
   // Once x_rows are written and before the first load; kWidth as there.
   template <int kWidth>
-  __device__ __forceinline__ void find_tokens(unsigned char* stages, int stage_bytes) {
+  __device__ __forceinline__ void find_tokens(unsigned char* stages, int stage_bytes,
+                                              int num_stages) {
     const uint32_t tokens_at = tokens_in_stage();
 #pragma unroll
     for (int i = 0; i < kTokenCopies<kWidth>; ++i) {
@@ -146,7 +147,7 @@ struct StageLoader {
                                   static_cast<uint32_t>(shared_source->x_stride / 8);
       if (x_row >= 0 || row >= kWidth || plain_steps == 0) continue;
 #pragma unroll 1
-      for (int stage = 0; stage < Tile::kStages; ++stage) {
+      for (int stage = 0; stage < num_stages; ++stage) {
         unsigned char* const to = stages + stage * stage_bytes + tokens_at + place_of_row(i);
         *reinterpret_cast<uint4*>(to) = make_uint4(0, 0, 0, 0);
       }

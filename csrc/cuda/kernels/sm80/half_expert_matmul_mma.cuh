@@ -1,6 +1,6 @@
 // The inner part of the half-precision matmul: one tile of products, K in rising steps.
 //
-//   1. kStages - 1 stages are under way while one is multiplied; one barrier per stage
+//   1. all stages but one are under way while that one is multiplied; one barrier per stage
 //   2. within a stage the fragments of the next k16 step are loaded before the products of this one,
 //      across the border of stages too
 //   3. every output is one f32 accumulator that takes its k16 steps in order
@@ -74,32 +74,33 @@ struct WarpPlace {
 };
 
 // Where a warp reads and the block writes, in bytes from the first stage.
-template <typename Tile>
 struct Ring {
   uint32_t shared;   // of the first stage
   uint32_t rows;     // of this warp's first weight row in a stage
   uint32_t tokens;   // of its first token row
   int stage_bytes;
+  int num_stages;
+  int last_at;       // the last stage
   int read_at = 0;   // the stage that is multiplied
   int write_at = 0;  // the stage that is filled
 
   __device__ __forceinline__ int after(int at) const {
-    return at == (Tile::kStages - 1) * stage_bytes ? 0 : at + stage_bytes;
+    return at == last_at ? 0 : at + stage_bytes;
   }
 };
 
-// One stage. `fill` queues the copies of the stage kStages - 1 further on; `has_next`: another stage
-// will be multiplied after this one.
+// One stage. `fill` queues the copies of the stage that takes the place of the one before; `has_next`:
+// another stage will be multiplied after this one.
 template <typename Element, typename Tile, int kWidth, typename Fill>
 __device__ __forceinline__ void multiply_stage(
     float (&sums)[Tile::kFragmentsM][Tile::kFragmentsN][4], Fragments<Tile, kWidth> (&fragments)[2],
-    Ring<Tile>& ring, bool has_next, const Fill& fill) {
+    Ring& ring, bool has_next, const Fill& fill) {
   constexpr int kSteps16 = Tile::kBlockK / 16;
 #pragma unroll
   for (int k16 = 0; k16 < kSteps16; ++k16) {
     if (k16 == kSteps16 - 1) {
       // This stage's fragments are all in registers: behind the barrier it may be filled anew.
-      ptx::cp_async_wait<Tile::kStages - 2>();
+      ptx::cp_async_wait_at_most(ring.num_stages - 2);
       __syncthreads();
       ring.read_at = ring.after(ring.read_at);
     }
@@ -125,12 +126,13 @@ __device__ __forceinline__ void multiply_stage(
 template <typename Element, typename Tile, int kWidth>
 __device__ __forceinline__ void multiply_tile(
     float (&sums)[Tile::kFragmentsM][Tile::kFragmentsN][4], StageLoader<Tile>& loader,
-    const WarpPlace& warp, unsigned char* stages) {
-  constexpr int kAhead = Tile::kStages - 1;
+    const WarpPlace& warp, unsigned char* stages, int num_stages) {
   constexpr int kTileWidth = kWidth * 8 * Tile::kWarpsN;
-  Ring<Tile> ring;
+  Ring ring;
   ring.shared = ptx::smem_u32(stages);
   ring.stage_bytes = (Tile::kRows + (loader.tile_tokens << loader.log_split)) * Tile::kRowBytes;
+  ring.num_stages = num_stages;
+  ring.last_at = (num_stages - 1) * ring.stage_bytes;
   ring.rows = (warp.slice * loader.tile_rows + warp.m * Tile::kFragmentsM * 16) *
               static_cast<uint32_t>(Tile::kRowBytes);
   ring.tokens = (Tile::kRows + warp.slice * loader.tile_tokens + warp.n * kWidth * 8) *
@@ -147,34 +149,36 @@ __device__ __forceinline__ void multiply_tile(
     }
   }
 
-  loader.template find_tokens<kTileWidth>(stages, ring.stage_bytes);
-  for (int step = 0; step < kAhead; ++step) {
-    const int at = step * ring.stage_bytes;
-    if (step < loader.plain_steps) {
-      loader.template load_plain<kTileWidth>(ring.shared + at, step);
-    } else if (step < num_steps) {
-      loader.template load_carefully<kTileWidth>(stages + at, ring.shared + at, step);
+  loader.template find_tokens<kTileWidth>(stages, ring.stage_bytes, num_stages);
+  int next = 0;  // the stage of K that is copied next
+#pragma unroll 1
+  for (; ring.write_at < ring.last_at; ++next) {
+    const int at = ring.write_at;
+    if (next < loader.plain_steps) {
+      loader.template load_plain<kTileWidth>(ring.shared + at, next);
+    } else if (next < num_steps) {
+      loader.template load_carefully<kTileWidth>(stages + at, ring.shared + at, next);
     }
     ptx::cp_async_commit();
+    ring.write_at += ring.stage_bytes;
   }
-  ring.write_at = kAhead * ring.stage_bytes;
-  ptx::cp_async_wait<kAhead - 1>();
+  ptx::cp_async_wait_at_most(num_stages - 2);
   __syncthreads();
 
   Fragments<Tile, kWidth> fragments[2];
   fragments[0].load(ring.shared + ring.rows, ring.shared + ring.tokens, 0);
-  int step = 0;
 #pragma unroll 1
-  for (; step + kAhead < loader.plain_steps; ++step) {
+  for (; next < loader.plain_steps; ++next) {
     multiply_stage<Element, Tile, kWidth>(sums, fragments, ring, true, [&](int at) {
-      loader.template load_plain<kTileWidth>(ring.shared + at, step + kAhead);
+      loader.template load_plain<kTileWidth>(ring.shared + at, next);
     });
   }
+  const int end = num_steps + num_stages - 1;
 #pragma unroll 1
-  for (; step < num_steps; ++step) {
-    multiply_stage<Element, Tile, kWidth>(sums, fragments, ring, step + 1 < num_steps, [&](int at) {
-      if (step + kAhead >= num_steps) return;
-      loader.template load_carefully<kTileWidth>(stages + at, ring.shared + at, step + kAhead);
+  for (; next < end; ++next) {
+    multiply_stage<Element, Tile, kWidth>(sums, fragments, ring, next + 1 < end, [&](int at) {
+      if (next >= num_steps) return;
+      loader.template load_carefully<kTileWidth>(stages + at, ring.shared + at, next);
     });
   }
   ptx::cp_async_wait<0>();
