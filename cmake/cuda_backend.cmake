@@ -157,7 +157,8 @@ se_test_program(cuda_tests
   test/cuda/matmul_f32_problem.cc
   test/cuda/matmul_f32_test.cc
   test/cuda/matmul_half_test.cc
-  test/cuda/select_test.cc)
+  test/cuda/select_test.cc
+  test/cuda/wait_test.cc)
 se_link_tests(cuda_tests test_oracle sparse_experts_cuda_code)
 set_target_properties(cuda_tests PROPERTIES LINKER_LANGUAGE CXX)
 

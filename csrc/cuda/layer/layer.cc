@@ -1,5 +1,6 @@
 #include "cuda/layer/layer.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "core/dtype.h"
@@ -12,6 +13,9 @@
 namespace sparse_experts::cuda {
 namespace {
 
+constexpr std::chrono::nanoseconds kLeastPollTime = std::chrono::microseconds(50);
+constexpr std::chrono::nanoseconds kMostPolledWait = std::chrono::milliseconds(1);
+
 Status check_strides(const char* name, const SeExperts& experts) {
   if (experts.num_experts == 0 || experts.activation.gated == 0) return Status::ok();
   SE_CHECK_ARGUMENT(experts.gate.row_stride == experts.up.row_stride,
@@ -23,6 +27,11 @@ Status check_strides(const char* name, const SeExperts& experts) {
 }
 
 }  // namespace
+
+std::chrono::nanoseconds poll_time(std::chrono::nanoseconds last_wait) {
+  if (last_wait > kMostPolledWait) return std::chrono::nanoseconds(0);
+  return std::max(2 * last_wait, kLeastPollTime);
+}
 
 Layer::Layer(Device& device, const SeMoeLayer& layer, const SeLayerOptions& options)
     : device_(device),
@@ -136,7 +145,9 @@ ForwardQueue Layer::queue_of(const ForwardPlan& plan, char* workspace, bool is_r
 
 Status Layer::finish(const Status& status) {
   if (device_.is_lost()) return status;
-  const Status ended = device_.synchronize(stream_, done_, "forward");
+  const auto began = std::chrono::steady_clock::now();
+  const Status ended = device_.synchronize(stream_, done_, "forward", poll_time(last_wait_));
+  last_wait_ = std::chrono::steady_clock::now() - began;
   return status.is_ok() ? ended : status;
 }
 

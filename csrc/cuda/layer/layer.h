@@ -12,6 +12,7 @@
 #include <cuda_runtime.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <mutex>
 
@@ -25,6 +26,11 @@
 namespace sparse_experts::cuda {
 
 class Device;
+
+// How long a call asks for its end before its thread sleeps, given how long the one before waited: to
+// be woken takes some 50 us, as long as a short call itself. Twice the last wait, and not at all where
+// that was so long that the wake-up is less than a twentieth of it: then the core is worth more.
+std::chrono::nanoseconds poll_time(std::chrono::nanoseconds last_wait);
 
 class Layer {
  public:
@@ -78,6 +84,7 @@ class Layer {
   DeviceBuffer present_table_;
   const void* const* present_ = nullptr;
   GraphCache graphs_;
+  std::chrono::nanoseconds last_wait_{0};  // of the call before
 };
 
 }  // namespace sparse_experts::cuda

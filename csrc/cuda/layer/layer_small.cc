@@ -15,8 +15,8 @@ namespace {
 // The block grows by doubling: a batch that grows token by token moves it (and drops the graphs)
 // only a few times.
 constexpr uint64_t kLeastStagingBytes = 64 << 10;
-// Above this the launches of a call cost little beside its kernels, and sizes seldom repeat.
-constexpr int64_t kGraphTokens = 256;
+// Above this the launches of a call cost nothing beside its kernels, and sizes seldom repeat.
+constexpr int64_t kGraphTokens = 8192;
 
 uint64_t grown_bytes(uint64_t bytes) {
   uint64_t grown = kLeastStagingBytes;

@@ -10,6 +10,7 @@
 #include <cuda_runtime.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -67,8 +68,10 @@ class Device {
   Status failure(cudaError_t error, const char* what, uint64_t needed_bytes);
   Status out_of_memory(uint64_t needed_bytes);
 
-  // Waits for everything queued on the stream, asleep rather than spinning.
-  Status synchronize(cudaStream_t stream, cudaEvent_t event, const char* what);
+  // Waits for everything queued on the stream: asks for up to poll_for, then sleeps. The event must be
+  // one of cudaEventBlockingSync.
+  Status synchronize(cudaStream_t stream, cudaEvent_t event, const char* what,
+                     std::chrono::nanoseconds poll_for = std::chrono::nanoseconds(0));
 
   // One stage at a time; held while stage_scratch is in use.
   std::mutex stage_mutex;
