@@ -206,6 +206,47 @@ TEST_CASE("sizes") {
   }
 }
 
+// Plain softmax routing has a kernel of its own: the bits of the general one, which a top_p for each row
+// asks for even where it cuts nothing.
+TEST_CASE("plain softmax") {
+  Random random(20261130);
+  const DeviceLimits& limits = current().limits;
+  for (const int64_t num_experts : {1, 2, 31, 33, 60, 64, 65, 100, 128, 129, 200, 255, 256, 257}) {
+    for (const int64_t top_k : {1, 4, 8, 31, 32, 33}) {
+      if (top_k > num_experts) continue;
+      for (const int32_t normalization : {SE_NORM_NONE, SE_NORM_SUM, SE_NORM_FLOOR}) {
+        Call call = call_of(random, 9, num_experts, top_k, SE_SOFTMAX);
+        call.routing.normalization = normalization;
+        call.routing.norm_value = normalization == SE_NORM_FLOOR ? 0.3 : 1e-20;
+        call.routing.scaling_factor = 2.5;
+        if (top_k % 2 == 0)
+          call.per_expert_scale = random_array<float>(random, num_experts, 1);
+        call.call_top_k = std::max<int64_t>(0, top_k - random.below(3));
+        for (int64_t t = 0; t < 9 && top_k == 8; ++t)
+          call.row_top_k.push_back(static_cast<uint8_t>(random.below(top_k + 2)));
+        const size_t experts = static_cast<size_t>(num_experts);
+        for (size_t e = 0; e < experts; ++e) {
+          // Different logits, equal probabilities: less than a rounding of the largest apart, or all 0.
+          call.logits[e] = e == experts / 2 ? 5.0f : 1e-30f * static_cast<float>(e % 7);
+          call.logits[experts + e] =
+              e == experts / 2 ? 3e38f : static_cast<float>(e % 5) * -1e37f;
+          call.logits[2 * experts + e] = static_cast<float>(random.below(3));
+        }
+        call.logits[3 * experts + static_cast<size_t>(random.below(num_experts))] = NAN;
+        Call general = call;
+        general.row_top_p.assign(9, 1.0);
+        Result out;
+        Result expected;
+        const std::string what = name_of(call, "plain softmax");
+        if (!run_all_forms(call, limits, what, &out) ||
+            !run_all_forms(general, limits, what, &expected))
+          continue;
+        CHECK_MESSAGE(same_result(out, expected), what, ": the bits of the general kernel");
+      }
+    }
+  }
+}
+
 // The winner may sit anywhere.
 TEST_CASE("planted") {
   Random random(20261126);

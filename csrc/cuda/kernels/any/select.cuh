@@ -317,8 +317,7 @@ __device__ __forceinline__ void cut_slots(const SelectKernelArgs& args, int64_t 
                                           const SelectShared& shared) {
   const SeRouting& routing = args.routing;
   const int32_t top_k = static_cast<int32_t>(routing.top_k);
-  const int64_t wanted = args.row_top_k != nullptr ? args.row_top_k[token] : args.call_top_k;
-  const int32_t num_kept = static_cast<int32_t>(max(int64_t{0}, min(wanted, routing.top_k)));
+  const int32_t num_kept = slots_kept(args, token);
   for (int32_t k = lane; k < top_k; k += 32) {
     if (k >= num_kept) shared.ids[k] = -1;
     if (routing.scoring == SE_TOPK_SIGMOID) shared.kept[k] = sigmoid(shared.kept[k]);
@@ -335,20 +334,6 @@ __device__ __forceinline__ void cut_slots(const SelectKernelArgs& args, int64_t 
     drop_by_top_p(top_p, num_kept, lane, shares, shared.keys, shared.ids);
   }
   if (over_kept) softmax_kept(top_k, lane, shared.ids, shared.kept, shared.kept);
-}
-
-// A row with a logit that is not finite.
-__device__ __forceinline__ void store_flagged(const SelectKernelArgs& args, int64_t token,
-                                              int32_t rank, int32_t num_threads) {
-  const int64_t top_k = args.routing.top_k;
-  for (int64_t k = rank; k < top_k; k += num_threads) {
-    args.topk_ids[token * top_k + k] = static_cast<int32_t>(k);
-    args.topk_weights[token * top_k + k] = __uint_as_float(0x7fc00000u);
-  }
-  if (rank == 0) {
-    args.non_finite[token] = 1;
-    if (args.routing.capacity == SE_CAPACITY_BATCH) args.best_scores[token] = 0;
-  }
 }
 
 template <int kWarps>

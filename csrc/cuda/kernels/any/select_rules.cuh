@@ -10,6 +10,7 @@
 
 #include "abi/backend.h"
 #include "cuda/common/warp.cuh"
+#include "cuda/ops/select.h"
 
 namespace sparse_experts::cuda {
 
@@ -58,22 +59,27 @@ __device__ __forceinline__ double score_of(int32_t scoring, double z, const Soft
 }
 
 // What normalisation divides the scores of the kept slots (id >= 0) by; 1 without normalisation.
-// Summed in slot order.
-__device__ __forceinline__ double normalization_divisor(const SeRouting& routing, int32_t num_slots,
-                                                        const int32_t* ids, const double* scores) {
+// Summed in slot order. Not for SE_NORM_P.
+__device__ __forceinline__ double summed_divisor(const SeRouting& routing, int32_t num_slots,
+                                                 const int32_t* ids, const double* scores) {
   if (routing.normalization == SE_NORM_NONE) return 1;
   double sum = 0;
-  if (routing.normalization == SE_NORM_P) {
-    for (int32_t k = 0; k < num_slots; ++k) {
-      if (ids[k] >= 0) sum += power(fabs(scores[k]), routing.norm_value);
-    }
-    return power(sum, 1 / routing.norm_value);
-  }
   for (int32_t k = 0; k < num_slots; ++k) {
     if (ids[k] >= 0) sum += scores[k];
   }
   return routing.normalization == SE_NORM_FLOOR ? max(sum, routing.norm_value)
                                                 : sum + routing.norm_value;
+}
+
+// The same for every rule.
+__device__ __forceinline__ double normalization_divisor(const SeRouting& routing, int32_t num_slots,
+                                                        const int32_t* ids, const double* scores) {
+  if (routing.normalization != SE_NORM_P) return summed_divisor(routing, num_slots, ids, scores);
+  double sum = 0;
+  for (int32_t k = 0; k < num_slots; ++k) {
+    if (ids[k] >= 0) sum += power(fabs(scores[k]), routing.norm_value);
+  }
+  return power(sum, 1 / routing.norm_value);
 }
 
 // The weight of a slot; 0 for a dropped one. The only place where the factors apply.
@@ -84,6 +90,26 @@ __device__ __forceinline__ float finished_weight(const SeRouting& routing, int32
   if (routing.per_expert_scale != nullptr)
     weight *= static_cast<double>(routing.per_expert_scale[id]);
   return static_cast<float>(weight);
+}
+
+// How many of a token's slots the call keeps.
+__device__ __forceinline__ int32_t slots_kept(const SelectKernelArgs& args, int64_t token) {
+  const int64_t wanted = args.row_top_k != nullptr ? args.row_top_k[token] : args.call_top_k;
+  return static_cast<int32_t>(max(int64_t{0}, min(wanted, args.routing.top_k)));
+}
+
+// A row with a logit that is not finite.
+__device__ __forceinline__ void store_flagged(const SelectKernelArgs& args, int64_t token,
+                                              int32_t rank, int32_t num_threads) {
+  const int64_t top_k = args.routing.top_k;
+  for (int64_t k = rank; k < top_k; k += num_threads) {
+    args.topk_ids[token * top_k + k] = static_cast<int32_t>(k);
+    args.topk_weights[token * top_k + k] = __uint_as_float(0x7fc00000u);
+  }
+  if (rank == 0) {
+    args.non_finite[token] = 1;
+    if (args.routing.capacity == SE_CAPACITY_BATCH) args.best_scores[token] = 0;
+  }
 }
 
 }  // namespace sparse_experts::cuda
