@@ -106,7 +106,7 @@ std::vector<KernelCell> kernel_cells() {
   cells.push_back({"dispatch",
                    "i32",
                    kEvery,
-                   {"dispatch_small_kernel", "dispatch_count_kernel", "dispatch_column_kernel",
+                   {"dispatch_small_kernel<", "dispatch_count_kernel", "dispatch_column_kernel",
                     "dispatch_place_kernel"}});
   cells.push_back({"checks",
                    "i32",

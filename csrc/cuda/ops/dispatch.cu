@@ -13,17 +13,20 @@ namespace {
 constexpr int64_t kSharedBytes = 48 * 1024 - 256;  // beside the static arrays, without opting in
 constexpr int64_t kSmallSlots = 4096;
 constexpr int64_t kSmallWarps = 32;
-constexpr int64_t kSmallRounds = 8;  // of 32 slots, per warp and pass
+constexpr int kSmallRounds = 8;  // of 32 slots, per warp and pass
 
 constexpr int64_t kMinChunkSlots = 128;
 constexpr int64_t kMaxChunks = 1024;
 constexpr int64_t kWarpsPerBlock = kDispatchThreads / 32;
 
-// Warps whose counters fit beside the offsets of all experts.
+// Shared bytes of an expert: its offset, whether it is here, a counter for each warp.
+int64_t small_expert_bytes(int64_t num_warps) { return 5 + 2 * num_warps; }
+
+// Warps whose counters fit.
 int64_t small_warps(int64_t num_experts) {
-  if (num_experts * 6 > kSharedBytes) return 0;
   if (num_experts == 0) return kSmallWarps;
-  return std::min(kSmallWarps, (kSharedBytes - num_experts * 4) / (num_experts * 2));
+  const int64_t warps = (kSharedBytes / num_experts - small_expert_bytes(0)) / 2;
+  return std::clamp<int64_t>(warps, 0, kSmallWarps);
 }
 
 bool is_small(int64_t num_slots, int64_t num_experts) {
@@ -38,8 +41,10 @@ cudaError_t launch_small(const DispatchKernelArgs& args, cudaStream_t stream) {
   const int64_t chunk_slots = ceil_div(ceil_div(args.num_slots, warps), 32) * 32;
   // A block of 8 warps scans 256 experts at once; more only where there are slots for them.
   const int64_t threads = 32 * std::max<int64_t>(8, warps);
-  const int64_t shared_bytes = args.num_experts * (4 + 2 * warps);
-  return launch(dispatch_small_kernel, dim3(1), dim3(static_cast<unsigned>(threads)),
+  const int64_t shared_bytes = args.num_experts * small_expert_bytes(warps);
+  const auto kernel =
+      chunk_slots <= 32 ? dispatch_small_kernel<1> : dispatch_small_kernel<kSmallRounds>;
+  return launch(kernel, dim3(1), dim3(static_cast<unsigned>(threads)),
                 static_cast<size_t>(shared_bytes), stream, args, static_cast<int32_t>(warps),
                 static_cast<int32_t>(chunk_slots));
 }

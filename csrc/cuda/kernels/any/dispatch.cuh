@@ -12,14 +12,20 @@
 
 namespace sparse_experts::cuda {
 
-// The slot's expert, or -1 where it is in no list.
-__device__ __forceinline__ int32_t expert_of_slot(const DispatchKernelArgs& args, uint32_t slot) {
+// The slot's expert, or -1 where it is in no list for its own sake: an id that leads nowhere, a flagged
+// row.
+__device__ __forceinline__ int32_t listed_id(const DispatchKernelArgs& args, uint32_t slot) {
   const int32_t id = args.topk_ids[slot];
   bool listed = id >= 0 && id < args.num_experts;
-  if (listed && args.present != nullptr) listed = args.present[id] != nullptr;
-  if (listed && args.non_finite != nullptr)
-    listed = args.non_finite[slot / static_cast<uint32_t>(args.top_k)] == 0;
+  if (args.non_finite != nullptr)
+    listed = listed && args.non_finite[slot / static_cast<uint32_t>(args.top_k)] == 0;
   return listed ? id : -1;
+}
+
+// The same, or -1 where the expert is not here.
+__device__ __forceinline__ int32_t expert_of_slot(const DispatchKernelArgs& args, uint32_t slot) {
+  const int32_t id = listed_id(args, slot);
+  return id >= 0 && args.present != nullptr && args.present[id] == nullptr ? -1 : id;
 }
 
 // Where the lanes of a warp whose slots go to the same expert stand among each other. All 32 lanes.
@@ -29,13 +35,16 @@ struct SameExpert {
   bool leader;   // the last of them
   int32_t count;
 };
-__device__ __forceinline__ SameExpert same_expert(int32_t expert, int32_t lane) {
+__device__ __forceinline__ SameExpert same_lanes(unsigned lanes, int32_t lane) {
   SameExpert same;
-  same.lanes = __match_any_sync(kFullWarp, expert);
+  same.lanes = lanes;
   same.rank = __popc(same.lanes & lanes_below(lane));
   same.count = __popc(same.lanes);
   same.leader = same.rank == same.count - 1;
   return same;
+}
+__device__ __forceinline__ SameExpert same_expert(int32_t expert, int32_t lane) {
+  return same_lanes(__match_any_sync(kFullWarp, expert), lane);
 }
 
 // Whole block. Prefix sums of `totals` [count] into `base` [count] and, where this block writes
