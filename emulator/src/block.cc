@@ -172,6 +172,7 @@ void Block::prepare_block(uint64_t number) {
         thread.state = ThreadState::kReady;
         thread.in_kernel = false;
         thread.committed_groups = 0;
+        thread.has_waited = false;
         thread.copies.clear();
         thread.landed = 0;
         thread.dropped = thread.promised = 0;
@@ -233,6 +234,7 @@ void Block::park(Thread* thread) {
 }
 
 void Block::exit_thread(Thread* thread) {
+  check_waited(thread);
   const uint32_t bit = 1u << thread->lane;
   if (thread->landed < thread->copies.size() &&
       thread->promised < thread->dropped + thread->copies.size()) {

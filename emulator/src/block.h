@@ -83,6 +83,7 @@ struct Thread : ThreadView {
   uint32_t committed_groups = 0;
   std::vector<Copy> copies;  // in order of issue
   size_t landed = 0;         // of them
+  bool has_waited = false;   // for the launches before
   uint64_t dropped = 0;      // landed and no longer in the list
   uint64_t promised = 0;     // of all so far, those that an mbarrier waits for
   std::vector<BulkStore> stores;

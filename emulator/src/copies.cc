@@ -31,6 +31,7 @@ void copy_async(uint32_t shared, const void* source, uint32_t bytes, uint32_t si
   }
   block->mbarriers->check_not_in_flight(thread, offset, size, "cp.async", site);
   race_copy_issued(thread, offset, size, site);
+  race_early_read(thread, source, bytes, site);
   std::memset(block->arena() + offset, 0xFF, size);
   thread->copies.push_back({offset, thread->committed_groups, source, bytes, size, site});
   ++block->counters.cp_async;

@@ -139,6 +139,8 @@ const char* defect_kind_name(DefectKind kind) {
       return "misaligned address";
     case DefectKind::kOutOfBounds:
       return "out of bounds";
+    case DefectKind::kDependency:
+      return "dependency between launches";
     case DefectKind::kResources:
       return "resources";
     case DefectKind::kProtocol:

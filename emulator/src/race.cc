@@ -56,6 +56,23 @@ bool in_constants(Detector& state, uintptr_t address, size_t bytes) {
   return false;
 }
 
+// An early launch, before its thread has waited for the launch before.
+bool is_early(const Access& access) {
+  return access.thread->block->launch().early && !access.thread->has_waited;
+}
+void check_early(const Detector& state, const Access& access, const Cell& cell) {
+  if (access.type != AccessType::kRead) {
+    report(access, DefectKind::kDependency, " before it has waited for the launch before");
+  }
+  const auto is_recent = [&](uint32_t epoch) {
+    return epoch >= state.previous_launch_epoch && epoch < state.launch_epoch;
+  };
+  if (is_recent(cell.write_epoch) || is_recent(cell.atomics.epoch)) {
+    report(access, DefectKind::kDependency,
+           ", which the launch before wrote, before it has waited for it");
+  }
+}
+
 void global_access(Detector& state, const Access& access) {
   if (!in_allocation(state, access.address, access.bytes)) {
     if (access.type == AccessType::kRead && in_constants(state, access.address, access.bytes)) {
@@ -66,8 +83,11 @@ void global_access(Detector& state, const Access& access) {
     report(access, DefectKind::kOutOfBounds,
            std::string(" at ") + address + ", which is not all inside of an allocation");
   }
-  for_cells(state, &state.global, access.address, access.bytes,
-            [&](Cell* cell) { check_cell(state, access, cell, false); });
+  const bool early = is_early(access);
+  for_cells(state, &state.global, access.address, access.bytes, [&](Cell* cell) {
+    if (early) check_early(state, access, *cell);
+    check_cell(state, access, cell, false);
+  });
 }
 
 void shared_access(Detector& state, const Access& access, bool in_flight) {
@@ -88,6 +108,7 @@ void race_unlock() { detector().mutex.unlock(); }
 
 void race_begin_launch() {
   Detector& state = detector();
+  state.previous_launch_epoch = state.launch_epoch;
   state.launch_epoch = ++state.epoch;
   state.allocation_count = state.next_allocation = 0;
   state.modules_known = false;
@@ -122,6 +143,15 @@ void race_shared_read(Thread* thread, uint32_t offset, uint32_t bytes, Site site
 
 void race_copy_issued(Thread* thread, uint32_t offset, uint32_t bytes, Site site) {
   shared_access(detector(), {thread, AccessType::kWrite, nullptr, site, offset, bytes, true}, true);
+}
+
+void race_early_read(Thread* thread, const void* address, uint32_t bytes, Site site) {
+  Detector& state = detector();
+  const Access access = {
+      thread, AccessType::kRead, nullptr, site, reinterpret_cast<uintptr_t>(address), bytes, false};
+  if (!is_early(access)) return;
+  for_cells(state, &state.global, access.address, bytes,
+            [&](Cell* cell) { check_early(state, access, *cell); });
 }
 
 void race_copy_landed(Thread* thread, uint32_t offset, uint32_t bytes, const void* source,

@@ -36,6 +36,8 @@ void race_block_barrier(Block* block);
 void race_warp_barrier(Warp* warp, uint32_t mask);
 void race_shared_read(Thread* thread, uint32_t offset, uint32_t bytes, Site site);
 void race_copy_issued(Thread* thread, uint32_t offset, uint32_t bytes, Site site);
+// The copy's source may be read from now on, which counts as an access where the copy lands: may it be?
+void race_early_read(Thread* thread, const void* address, uint32_t bytes, Site site);
 // `clock`: of the thread when it promised the landing; 0: now.
 void race_copy_landed(Thread* thread, uint32_t offset, uint32_t bytes, const void* source,
                       uint32_t source_bytes, uint32_t clock, Site site);
@@ -70,6 +72,7 @@ inline void race_block_barrier(Block*) {}
 inline void race_warp_barrier(Warp*, uint32_t) {}
 inline void race_shared_read(Thread*, uint32_t, uint32_t, const Site&) {}
 inline void race_copy_issued(Thread*, uint32_t, uint32_t, const Site&) {}
+inline void race_early_read(Thread*, const void*, uint32_t, const Site&) {}
 inline void race_copy_landed(Thread*, uint32_t, uint32_t, const void*, uint32_t, uint32_t,
                              const Site&) {}
 inline void race_global_read(Thread*, const void*, uint32_t, const Site&) {}

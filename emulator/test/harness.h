@@ -82,9 +82,10 @@ struct Outcome {
 };
 
 template <typename... Parameters, typename... Arguments>
-Outcome run(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
-            Arguments... arguments) {
+Outcome run(simt::Start start, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+            size_t shared_bytes, Arguments... arguments) {
   simt::KernelLaunch launch;
+  launch.early = start == simt::Start::kEarly;
   launch.function = reinterpret_cast<const void*>(kernel);
   launch.name = simt::function_name(launch.function);
   launch.grid = grid;
@@ -95,6 +96,12 @@ Outcome run(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
   Outcome outcome;
   outcome.clean = simt::run_grid(launch, &outcome.defect);
   return outcome;
+}
+
+template <typename... Parameters, typename... Arguments>
+Outcome run(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+            Arguments... arguments) {
+  return run(simt::Start::kAfter, kernel, grid, block, shared_bytes, arguments...);
 }
 
 // The kernel ran to its end without a defect.

@@ -22,6 +22,7 @@ struct KernelLaunch {
   size_t shared_bytes = 0;
   size_t shared_limit = 48 * 1024;  // of the dynamic part and all arrays together; more is a defect
   const void* function = nullptr;
+  bool early = false;  // may start before the launch before it has ended (programmatic serialisation)
   std::function<void()> body;  // one thread of the kernel; called once per thread of the grid
 };
 
@@ -34,6 +35,7 @@ enum class DefectKind {
   kInFlight,       // touched, or left behind, while an asynchronous copy is under way
   kMisaligned,     // an address the hardware would refuse
   kOutOfBounds,    // outside of every allocation
+  kDependency,     // an early launch that does not wait for the one before, or not soon enough
   kResources,      // more shared memory than the device has
   kProtocol,       // an asynchronous instruction used against its rules
   kException,      // a C++ exception left the kernel

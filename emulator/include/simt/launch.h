@@ -53,9 +53,15 @@ struct Invocation {
 
 }  // namespace detail
 
+// How a launch is ordered after the one before it on its stream.
+enum class Start {
+  kAfter,  // when that one has ended
+  kEarly   // possibly before: the kernel waits by itself (programmatic stream serialisation)
+};
+
 template <typename... Parameters, typename... Arguments>
-cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
-                   cudaStream_t stream, Arguments&&... arguments) {
+cudaError_t launch(Start start, void (*kernel)(Parameters...), dim3 grid, dim3 block,
+                   size_t shared_bytes, cudaStream_t stream, Arguments&&... arguments) {
   static_assert((!std::is_reference<Parameters>::value && ...), "kernels take values");
   static_assert((std::is_trivially_copyable<Parameters>::value && ...),
                 "kernels take plain values");
@@ -64,6 +70,7 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t 
   launch.block = block;
   launch.shared_bytes = shared_bytes;
   launch.function = reinterpret_cast<const void*>(kernel);
+  launch.early = start == Start::kEarly;
   const cudaError_t error = validate_launch(launch);
   if (error != cudaSuccess) return error;
   launch.shared_limit = total_shared_limit(launch.function);
@@ -71,6 +78,13 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t 
   launch.body = detail::Invocation<Parameters...>{
       kernel, std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)};
   return enqueue_launch(std::move(launch), stream);
+}
+
+template <typename... Parameters, typename... Arguments>
+cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+                   cudaStream_t stream, Arguments&&... arguments) {
+  return launch(Start::kAfter, kernel, grid, block, shared_bytes, stream,
+                std::forward<Arguments>(arguments)...);
 }
 
 }  // namespace simt

@@ -21,6 +21,8 @@ void load_matrix(uint32_t* out, int matrices, bool transpose, uint32_t shared, c
 enum class MmaType { kBf16, kF16 };
 void mma_m16n8k16(MmaType type, float* d, const uint32_t* a, const uint32_t* b, const char* file,
                   int line);
+void dependency_wait();
+void launch_dependents(const char* file, int line);
 uint4 load_vector(const void* source, const char* file, int line);
 
 }  // namespace simt::detail
@@ -56,6 +58,10 @@ inline void cp_async_wait() {
 inline void cp_async_wait_at_most(int pending, SIMT_SITE) {
   detail::copy_async_wait_at_most(pending, file, line);
 }
+
+// griddepcontrol: waits for the end of the launches before; lets the next one start.
+inline void dependency_wait() { detail::dependency_wait(); }
+inline void launch_dependents(SIMT_SITE) { detail::launch_dependents(file, line); }
 
 inline void ldmatrix_x4(uint32_t (&out)[4], uint32_t shared, SIMT_SITE) {
   detail::load_matrix(out, 4, false, shared, file, line);
