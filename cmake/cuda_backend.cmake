@@ -151,6 +151,7 @@ se_test_program(cuda_tests
   test/cuda/combine_test.cc
   test/cuda/device_layer.cc
   test/cuda/dispatch_test.cc
+  test/cuda/early_launch_test.cc
   test/cuda/elementwise_test.cc
   test/cuda/gate_test.cc
   test/cuda/main.cc

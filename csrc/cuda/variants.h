@@ -36,7 +36,7 @@ struct MatmulVariant {
   MatmulConfig (*choose)(const MatmulShape& shape, const DeviceLimits& limits);  // pure
   cudaError_t (*prepare)(const DeviceLimits& limits);  // once per device; null: nothing to prepare
   cudaError_t (*launch)(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
-                        cudaStream_t stream);
+                        LaunchStream stream);
   void (*describe)(const char* name, const MatmulConfig& config, char* text, uint64_t size);
   const char* kernels;  // how the names of its compiled kernels begin
 };

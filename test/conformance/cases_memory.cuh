@@ -94,6 +94,20 @@ inline Case cp_async_at_most_case(uint64_t seed) {
   return one;
 }
 
+inline Case griddepcontrol_case(uint64_t seed) {
+  Case one;
+  one.name = "griddepcontrol";
+  one.seed = seed;
+  Random random(seed);
+  const std::vector<uint4> source = vectors_of(random_words(random, 32 * 4));
+  const DeviceArray<uint4> out(32);
+  const DeviceArray<uint4> source_on_device(source);
+  one.out = words_of(run_kernel("griddepcontrol", griddepcontrol_kernel, 1, 32, out,
+                                source_on_device.data(), out.data()));
+  one.model = words_of(std::vector<uint4>(source.rbegin(), source.rend()));
+  return one;
+}
+
 inline Case load_streaming_case(uint64_t seed) {
   Case one;
   one.name = "load_streaming";
@@ -240,6 +254,7 @@ inline void add_memory_cases(std::vector<Case>& cases) {
   cases.push_back(cp_async_case<4>("cp_async_4/all_counts", 42));
   cases.push_back(cp_async_groups_case(43));
   cases.push_back(cp_async_at_most_case(48));
+  cases.push_back(griddepcontrol_case(49));
   cases.push_back(load_streaming_case(44));
   cases.push_back(bf16_to_float_case());
   cases.push_back(f16_to_float_case());

@@ -121,6 +121,13 @@ __global__ void load_streaming_kernel(const uint4* source, const uint32_t* index
   out[threadIdx.x] = ptx::load_streaming(source + index[threadIdx.x]);
 }
 
+// An ordinary launch: nothing to wait for, nothing starts early. out: [lane], the source reversed.
+__global__ void griddepcontrol_kernel(const uint4* source, uint4* out) {
+  ptx::dependency_wait();
+  ptx::launch_dependents();
+  out[threadIdx.x] = source[31 - threadIdx.x];
+}
+
 // ---- conversions ------------------------------------------------------------------------------
 
 template <typename T>

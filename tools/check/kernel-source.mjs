@@ -163,6 +163,9 @@ for (const file of files) {
     numKernels++
     if (!match[1].includes('__launch_bounds__'))
       breaches.push(`${name}:${lineOf(match.index)}: a kernel has __launch_bounds__`)
+    // Launched early, a kernel that does not wait would read what the one before has yet to write.
+    if (!/^\s*await_launches\(\);/.test(code.slice(match.index + match[0].length)))
+      breaches.push(`${name}:${lineOf(match.index)}: a kernel begins with await_launches()`)
   }
 }
 

@@ -1,12 +1,16 @@
 // How kernels are written and launched so that nvcc and the emulator both take the same source.
 //   - shared memory only through SE_SHARED and SE_DYNAMIC_SHARED
 //   - no <<<>>> and no cudaLaunchKernel but in launch()
+//   - every kernel begins with await_launches()
 #pragma once
 
 #include <cuda_runtime.h>
 
 #include <cstddef>
 #include <utility>
+
+#include "cuda/common/ptx.cuh"
+#include "cuda/ops/launch_stream.h"
 
 #if defined(SIMT_EMULATOR)
 #include <simt/launch.h>
@@ -28,21 +32,35 @@ namespace sparse_experts::cuda {
 // it is sticky. `shared_bytes` beyond 48 KiB needs allow_shared_bytes first.
 template <typename... Parameters, typename... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
-                   cudaStream_t stream, Arguments&&... arguments) {
+                   LaunchStream stream, Arguments&&... arguments) {
 #if defined(SIMT_EMULATOR)
-  return simt::launch(kernel, grid, block, shared_bytes, stream,
+  return simt::launch(stream.early ? simt::Start::kEarly : simt::Start::kAfter, kernel, grid, block,
+                      shared_bytes, stream.handle,
                       static_cast<Parameters>(arguments)...);
 #else
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
-  config.stream = stream;
+  config.stream = stream.handle;
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &early;
+  config.numAttrs = stream.early ? 1 : 0;
   const cudaError_t error =
       cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
   if (error != cudaSuccess) static_cast<void>(cudaGetLastError());
   return error;
 #endif
+}
+
+// The first statement of every kernel, before a thread returns, reads what a kernel before it wrote or
+// writes anything: waits for the kernels before, and lets the next one start. In this order, because
+// whatever starts then finds all that is older than its predecessor complete.
+__device__ __forceinline__ void await_launches() {
+  ptx::dependency_wait();
+  ptx::launch_dependents();
 }
 
 // Raises the kernel's limit of dynamic shared memory on the current device.

@@ -20,6 +20,8 @@ using simt::ptx::cp_async_4;
 using simt::ptx::cp_async_commit;
 using simt::ptx::cp_async_wait;
 using simt::ptx::cp_async_wait_at_most;
+using simt::ptx::dependency_wait;
+using simt::ptx::launch_dependents;
 using simt::ptx::ldmatrix_x2;
 using simt::ptx::ldmatrix_x4;
 using simt::ptx::load_streaming;
@@ -80,6 +82,22 @@ __device__ __forceinline__ void cp_async_wait_at_most(int pending) {
       "@four cp.async.wait_group 4;\n"
       "}\n" ::"r"(pending)
       : "memory");
+}
+
+// Returns when the kernels before on the stream have ended and their writes can be read. Below sm_90 no
+// kernel starts before that.
+__device__ __forceinline__ void dependency_wait() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+
+// Lets the next kernel on the stream start, once all blocks have come here or ended, if it was launched
+// so that it may. It says nothing about this kernel's writes.
+__device__ __forceinline__ void launch_dependents() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+#endif
 }
 
 // Four 8x8 matrices of 16-bit elements: lane l gives the address of row l % 8 of matrix l / 8, and

@@ -48,7 +48,7 @@ Status queue_chunk(const ForwardQueue& queue, const SeForwardArgs& args,
     rows.num_tokens = count;
     rows.hidden_size = layer.hidden_size;
     rows.rows = at<float>(queue, plan.router_rows);
-    SE_RETURN_IF_ERROR(launched(queue, launch_row_norm(rows, queue.stream), "router_norm"));
+    SE_RETURN_IF_ERROR(launched(queue, launch_row_norm(rows, next_in(queue)), "router_norm"));
     router.hidden = rows.rows;
     router.hidden_dtype = SE_F32;
     router.hidden_stride = layer.hidden_size;
@@ -60,7 +60,7 @@ Status queue_chunk(const ForwardQueue& queue, const SeForwardArgs& args,
   router.num_experts = layer.routing.num_experts;
   router.hidden_size = layer.hidden_size;
   router.partials = at<float>(queue, plan.partials);
-  SE_RETURN_IF_ERROR(launched(queue, launch_router(router, queue.stream), "router"));
+  SE_RETURN_IF_ERROR(launched(queue, launch_router(router, next_in(queue)), "router"));
 
   SelectKernelArgs select{};
   select.logits = {router.partials, plan.num_splits, layer.router_bias};
@@ -76,7 +76,7 @@ Status queue_chunk(const ForwardQueue& queue, const SeForwardArgs& args,
   select.non_finite = arrays.non_finite + first;
   select.slot_scores = from(at<double>(queue, plan.slot_scores), first * top_k);
   select.best_scores = from(at<double>(queue, plan.best_scores), first);
-  return launched(queue, launch_select(select, queue.device.limits().device, queue.stream),
+  return launched(queue, launch_select(select, queue.device.limits().device, next_in(queue)),
                   "select");
 }
 
@@ -104,7 +104,7 @@ Status queue_routing(const ForwardQueue& queue, const SeForwardArgs& args,
   capacity.slot_scores = at<double>(queue, plan.slot_scores);
   capacity.best_scores = at<double>(queue, plan.best_scores);
   capacity.scratch = at<uint8_t>(queue, plan.capacity_scratch);
-  return launched(queue, launch_capacity(capacity, queue.stream), "capacity");
+  return launched(queue, launch_capacity(capacity, next_in(queue)), "capacity");
 }
 
 }  // namespace

@@ -43,6 +43,8 @@ struct ForwardQueue {
   const ForwardPlan& plan;
   char* workspace;
   bool is_recorded;  // into a graph: launches are not counted
+  // Whether the last thing on the stream is a kernel of this forward, which the next one may overtake.
+  mutable bool follows_kernel = false;
 };
 
 // Queues routing (unless args.replay) and every wave. args gives scalars only. SE_CANCELLED when

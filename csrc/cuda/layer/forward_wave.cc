@@ -56,7 +56,7 @@ class Wave {
   Status launched(cudaError_t error, const char* what) const {
     return cuda::launched(queue_, error, what);
   }
-  cudaStream_t stream() const { return queue_.stream; }
+  LaunchStream stream() const { return next_in(queue_); }
   bool has_routed() const { return layer_.experts.num_experts > 0; }
   bool has_shared() const { return layer_.shared.num_experts > 0; }
   bool has_latent() const { return layer_.latent_size > 0; }

@@ -39,7 +39,7 @@ int64_t batch_capacity(const SeRouting& routing, int64_t num_tokens) {
   return 2 * ((num_tokens + routing.num_experts - 1) / routing.num_experts);
 }
 
-cudaError_t launch_per_sequence(const CapacityKernelArgs& args, cudaStream_t stream) {
+cudaError_t launch_per_sequence(const CapacityKernelArgs& args, LaunchStream stream) {
   const CapacityScratch scratch = scratch_of(args.routing, args.num_tokens);
   uint8_t* const full = args.scratch;
   uint8_t* starts = nullptr;
@@ -57,7 +57,7 @@ cudaError_t launch_per_sequence(const CapacityKernelArgs& args, cudaStream_t str
                 dim3(kTokenThreads), 0, stream, args, full);
 }
 
-cudaError_t launch_over_batch(const CapacityKernelArgs& args, cudaStream_t stream) {
+cudaError_t launch_over_batch(const CapacityKernelArgs& args, LaunchStream stream) {
   const CapacityScratch scratch = scratch_of(args.routing, args.num_tokens);
   const dim3 token_blocks(blocks_of(args.num_tokens, kTokenThreads));
   uint8_t* const full = args.scratch + scratch.order_bytes;
@@ -86,7 +86,7 @@ uint64_t capacity_scratch_bytes(const SeRouting& routing, int64_t num_tokens) {
   return scratch.order_bytes + scratch.full_bytes + scratch.start_bytes;
 }
 
-cudaError_t launch_capacity(const CapacityKernelArgs& args, cudaStream_t stream) {
+cudaError_t launch_capacity(const CapacityKernelArgs& args, LaunchStream stream) {
   if (args.num_tokens == 0) return cudaSuccess;
   if (args.num_tokens > INT32_MAX / args.routing.top_k) return cudaErrorInvalidValue;
   if (args.routing.capacity == SE_CAPACITY_PER_SEQUENCE) return launch_per_sequence(args, stream);

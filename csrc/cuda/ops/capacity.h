@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "cuda/ops/launch_stream.h"
 #include "abi/backend.h"
 
 namespace sparse_experts::cuda {
@@ -23,6 +24,6 @@ struct CapacityKernelArgs {
 };
 uint64_t capacity_scratch_bytes(const SeRouting& routing, int64_t num_tokens);
 // Over all tokens of a call; does nothing for families without capacity.
-cudaError_t launch_capacity(const CapacityKernelArgs& args, cudaStream_t stream);
+cudaError_t launch_capacity(const CapacityKernelArgs& args, LaunchStream stream);
 
 }  // namespace sparse_experts::cuda

@@ -35,7 +35,7 @@ bool takes_quads(const CombineKernelArgs& args) {
 }
 
 template <typename Output, int kCount>
-cudaError_t launch_rows(const CombineKernelArgs& args, cudaStream_t stream) {
+cudaError_t launch_rows(const CombineKernelArgs& args, LaunchStream stream) {
   const int64_t most = args.num_tokens < kManyRows ? kCombineMaxThreads : kCombineMaxThreads / 4;
   const int64_t wanted = (args.hidden_size + kCount * 32 - 1) / (kCount * 32) * 32;
   const dim3 block(static_cast<unsigned>(std::min(most, wanted)));
@@ -44,7 +44,7 @@ cudaError_t launch_rows(const CombineKernelArgs& args, cudaStream_t stream) {
 }
 
 template <typename Output>
-cudaError_t launch_output(const CombineKernelArgs& args, cudaStream_t stream) {
+cudaError_t launch_output(const CombineKernelArgs& args, LaunchStream stream) {
   return takes_quads(args) ? launch_rows<Output, kQuad>(args, stream)
                            : launch_rows<Output, 1>(args, stream);
 }
@@ -52,7 +52,7 @@ cudaError_t launch_output(const CombineKernelArgs& args, cudaStream_t stream) {
 template <typename Input>
 cudaError_t launch_coefficients(const Input* hidden, int64_t hidden_stride, const float* gate,
                                 const float* bias, int64_t num_tokens, int64_t hidden_size,
-                                float* coefficients, cudaStream_t stream) {
+                                float* coefficients, LaunchStream stream) {
   const bool quads = hidden_size % kQuad == 0 &&
                      is_vector_aligned(hidden, hidden_stride, sizeof(Input), kQuad) &&
                      rows_aligned(gate, 0);
@@ -64,7 +64,7 @@ cudaError_t launch_coefficients(const Input* hidden, int64_t hidden_stride, cons
 
 }  // namespace
 
-cudaError_t launch_combine(const CombineKernelArgs& args, cudaStream_t stream) {
+cudaError_t launch_combine(const CombineKernelArgs& args, LaunchStream stream) {
   if (args.num_tokens <= 0 || args.hidden_size <= 0) return cudaSuccess;
   if (args.hidden != nullptr && !is_float(args.hidden_dtype)) return cudaErrorInvalidValue;
   switch (args.output_dtype) {
@@ -82,7 +82,7 @@ cudaError_t launch_combine(const CombineKernelArgs& args, cudaStream_t stream) {
 cudaError_t launch_shared_coefficients(const void* hidden, int32_t hidden_dtype,
                                        int64_t hidden_stride, const float* shared_gate,
                                        const float* bias, int64_t num_tokens, int64_t hidden_size,
-                                       float* coefficients, cudaStream_t stream) {
+                                       float* coefficients, LaunchStream stream) {
   if (num_tokens <= 0) return cudaSuccess;
   switch (hidden_dtype) {
     case SE_F32:
@@ -101,7 +101,7 @@ cudaError_t launch_shared_coefficients(const void* hidden, int32_t hidden_dtype,
 
 cudaError_t launch_listed_slots(const int32_t* expert_offsets, int64_t num_experts,
                                 const int32_t* sorted_slots, int64_t num_slots, int32_t* ids,
-                                cudaStream_t stream) {
+                                LaunchStream stream) {
   if (num_slots <= 0) return cudaSuccess;
   const dim3 block(kSlotThreads);
   const dim3 grid(

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "cuda/ops/launch_stream.h"
 #include "abi/backend.h"
 
 namespace sparse_experts::cuda {
@@ -38,17 +39,17 @@ struct CombineKernelArgs {
   int32_t output_dtype;
   int64_t output_stride;
 };
-cudaError_t launch_combine(const CombineKernelArgs& args, cudaStream_t stream);
+cudaError_t launch_combine(const CombineKernelArgs& args, LaunchStream stream);
 
 // coefficient = sigmoid(shared_gate . x + bias[0]), bias may be null; fixed order, the same for a row in every batch.
 cudaError_t launch_shared_coefficients(const void* hidden, int32_t hidden_dtype,
                                        int64_t hidden_stride, const float* shared_gate,
                                        const float* bias, int64_t num_tokens, int64_t hidden_size,
-                                       float* coefficients, cudaStream_t stream);
+                                       float* coefficients, LaunchStream stream);
 
 // ids[slot] = 0 for the slots that dispatch listed, -1 for all others.
 cudaError_t launch_listed_slots(const int32_t* expert_offsets, int64_t num_experts,
                                 const int32_t* sorted_slots, int64_t num_slots, int32_t* ids,
-                                cudaStream_t stream);
+                                LaunchStream stream);
 
 }  // namespace sparse_experts::cuda

@@ -35,7 +35,7 @@ bool is_small(int64_t num_slots, int64_t num_experts) {
   return num_warps > 0 && num_slots <= num_warps * 32 * kSmallRounds;
 }
 
-cudaError_t launch_small(const DispatchKernelArgs& args, cudaStream_t stream) {
+cudaError_t launch_small(const DispatchKernelArgs& args, LaunchStream stream) {
   const int64_t warps =
       std::min(small_warps(args.num_experts), std::max<int64_t>(1, ceil_div(args.num_slots, 32)));
   const int64_t chunk_slots = ceil_div(ceil_div(args.num_slots, warps), 32) * 32;
@@ -49,7 +49,7 @@ cudaError_t launch_small(const DispatchKernelArgs& args, cudaStream_t stream) {
                 static_cast<int32_t>(chunk_slots));
 }
 
-cudaError_t launch_large(const DispatchKernelArgs& args, cudaStream_t stream) {
+cudaError_t launch_large(const DispatchKernelArgs& args, LaunchStream stream) {
   DispatchChunks chunks = {};
   chunks.chunk_slots =
       std::max(kMinChunkSlots, ceil_div(ceil_div(args.num_slots, kMaxChunks), 32) * 32);
@@ -88,6 +88,14 @@ cudaError_t launch_large(const DispatchKernelArgs& args, cudaStream_t stream) {
 
 }  // namespace
 
+// All kernels are compiled alike: this file's answer for all.
+cudaError_t find_early_launches(bool* possible) {
+  cudaFuncAttributes attributes;
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(dispatch_column_kernel));
+  *possible = error == cudaSuccess && attributes.ptxVersion >= 90;
+  return error;
+}
+
 uint64_t dispatch_scratch_bytes(int64_t num_slots, int64_t num_experts) {
   if (is_small(num_slots, num_experts)) return 0;
   // The most chunks that up to this many slots are cut into, so that the figure never falls.
@@ -96,7 +104,7 @@ uint64_t dispatch_scratch_bytes(int64_t num_slots, int64_t num_experts) {
   return static_cast<uint64_t>((chunks + 1) * num_experts) * sizeof(int32_t);
 }
 
-cudaError_t launch_dispatch(const DispatchKernelArgs& args, cudaStream_t stream) {
+cudaError_t launch_dispatch(const DispatchKernelArgs& args, LaunchStream stream) {
   if (args.num_slots < 0 || args.num_slots > INT32_MAX || args.num_experts < 0 || args.top_k < 1 ||
       args.num_experts > INT32_MAX / 2)
     return cudaErrorInvalidValue;

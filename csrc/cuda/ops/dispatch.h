@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "cuda/ops/launch_stream.h"
 #include "cuda/ops/tile_record.h"
 
 namespace sparse_experts::cuda {
@@ -29,6 +30,6 @@ struct DispatchKernelArgs {
   void* scratch;                       // dispatch_scratch_bytes
 };
 uint64_t dispatch_scratch_bytes(int64_t num_slots, int64_t num_experts);
-cudaError_t launch_dispatch(const DispatchKernelArgs& args, cudaStream_t stream);
+cudaError_t launch_dispatch(const DispatchKernelArgs& args, LaunchStream stream);
 
 }  // namespace sparse_experts::cuda

@@ -29,7 +29,7 @@ Extent extent_of(int64_t rows, int64_t cols, int64_t per_thread) {
 }
 
 template <typename From, typename To>
-cudaError_t convert(const ConvertArgs& given, cudaStream_t stream) {
+cudaError_t convert(const ConvertArgs& given, LaunchStream stream) {
   ConvertArgs args = given;
   if (args.from_stride == args.cols && args.to_stride == args.cols) {  // one long row
     args.cols *= args.rows;
@@ -48,7 +48,7 @@ cudaError_t convert(const ConvertArgs& given, cudaStream_t stream) {
 }
 
 template <typename From>
-cudaError_t convert_from(const ConvertArgs& args, cudaStream_t stream) {
+cudaError_t convert_from(const ConvertArgs& args, LaunchStream stream) {
   switch (args.to_dtype) {
     case SE_F32:
       return convert<From, float>(args, stream);
@@ -62,7 +62,7 @@ cudaError_t convert_from(const ConvertArgs& args, cudaStream_t stream) {
 }
 
 template <typename T>
-cudaError_t scale_rows(const ScaleRowsArgs& args, cudaStream_t stream) {
+cudaError_t scale_rows(const ScaleRowsArgs& args, LaunchStream stream) {
   const bool wide = args.cols % kWide == 0 &&
                     is_vector_aligned(args.from, args.from_stride, sizeof(T), kWide) &&
                     is_vector_aligned(args.to, args.cols, sizeof(T), kWide);
@@ -73,7 +73,7 @@ cudaError_t scale_rows(const ScaleRowsArgs& args, cudaStream_t stream) {
 
 }  // namespace
 
-cudaError_t launch_convert(const ConvertArgs& args, cudaStream_t stream) {
+cudaError_t launch_convert(const ConvertArgs& args, LaunchStream stream) {
   if (args.rows <= 0 || args.cols <= 0) return cudaSuccess;
   switch (args.from_dtype) {
     case SE_F32:
@@ -87,7 +87,7 @@ cudaError_t launch_convert(const ConvertArgs& args, cudaStream_t stream) {
   }
 }
 
-cudaError_t launch_scale_rows(const ScaleRowsArgs& args, cudaStream_t stream) {
+cudaError_t launch_scale_rows(const ScaleRowsArgs& args, LaunchStream stream) {
   if (args.num_slots <= 0 || args.cols <= 0) return cudaSuccess;
   switch (args.dtype) {
     case SE_F32:
@@ -102,7 +102,7 @@ cudaError_t launch_scale_rows(const ScaleRowsArgs& args, cudaStream_t stream) {
 }
 
 cudaError_t launch_fill_table(const void* base, int64_t stride_bytes, int64_t count,
-                              const void** table, cudaStream_t stream) {
+                              const void** table, LaunchStream stream) {
   if (count <= 0) return cudaSuccess;
   const Extent extent = extent_of(1, count, 1);
   return launch(fill_table_kernel, extent.grid, extent.block, 0, stream, base, stride_bytes, count,

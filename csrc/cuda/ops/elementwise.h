@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "cuda/ops/launch_stream.h"
 #include "abi/backend.h"
 
 namespace sparse_experts::cuda {
@@ -20,7 +21,7 @@ struct ConvertArgs {
   int64_t rows;
   int64_t cols;
 };
-cudaError_t launch_convert(const ConvertArgs& args, cudaStream_t stream);
+cudaError_t launch_convert(const ConvertArgs& args, LaunchStream stream);
 
 // Llama 4: to[i] = weights[slots[i]] * from[slots[i] / top_k] for i < *num_sorted, in f32, rounded
 // to dtype. to is [num_slots, cols].
@@ -36,10 +37,10 @@ struct ScaleRowsArgs {
   int64_t top_k;
   int64_t cols;
 };
-cudaError_t launch_scale_rows(const ScaleRowsArgs& args, cudaStream_t stream);
+cudaError_t launch_scale_rows(const ScaleRowsArgs& args, LaunchStream stream);
 
 // table[e] = base + e * stride_bytes.
 cudaError_t launch_fill_table(const void* base, int64_t stride_bytes, int64_t count,
-                              const void** table, cudaStream_t stream);
+                              const void** table, LaunchStream stream);
 
 }  // namespace sparse_experts::cuda

@@ -52,7 +52,7 @@ cudaError_t prepare_expert_matmul(const DeviceLimits& limits) {
 }
 
 cudaError_t launch_expert_matmul(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
-                                 cudaStream_t stream) {
+                                 LaunchStream stream) {
   if (args.num_groups < 1 || args.num_groups > 2) return cudaErrorInvalidValue;
   // What lies between a gate and an up matrix is the activation.
   const bool gated = args.groups[0].gate != nullptr;

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "cuda/ops/launch_stream.h"
 #include "abi/backend.h"
 #include "cuda/ops/limits.h"
 #include "cuda/ops/tile_record.h"
@@ -92,6 +93,6 @@ void describe_matmul(const MatmulConfig& config, char* text, uint64_t size);
 // Prepares the current device for every variant that runs on it: once per device.
 cudaError_t prepare_expert_matmul(const DeviceLimits& limits);
 cudaError_t launch_expert_matmul(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
-                                 cudaStream_t stream);
+                                 LaunchStream stream);
 
 }  // namespace sparse_experts::cuda

@@ -22,7 +22,7 @@ int64_t router_split_columns(int64_t hidden_size) {
 
 template <typename... Parameters>
 cudaError_t launch_tiles(void (*kernel)(Parameters...), int64_t tile_tokens, int64_t tile_experts,
-                         size_t shared_bytes, const RouterKernelArgs& args, cudaStream_t stream) {
+                         size_t shared_bytes, const RouterKernelArgs& args, LaunchStream stream) {
   RouterShape shape = {};
   shape.expert_tiles = ceil_div(args.num_experts, tile_experts);
   shape.split_columns = router_split_columns(args.hidden_size);
@@ -52,7 +52,7 @@ RouterKernel choose_kernel(const RouterKernelArgs& args) {
 }
 
 template <typename Hidden, typename Weight>
-cudaError_t launch_typed(const RouterKernelArgs& args, cudaStream_t stream) {
+cudaError_t launch_typed(const RouterKernelArgs& args, LaunchStream stream) {
   switch (choose_kernel(args)) {
     case RouterKernel::kRows1:
       return launch_tiles(router_rows_kernel<Hidden, Weight, 1>, kRouterRowsWarps,
@@ -69,7 +69,7 @@ cudaError_t launch_typed(const RouterKernelArgs& args, cudaStream_t stream) {
 }
 
 template <typename Hidden>
-cudaError_t launch_weights(const RouterKernelArgs& args, cudaStream_t stream) {
+cudaError_t launch_weights(const RouterKernelArgs& args, LaunchStream stream) {
   switch (args.weight_dtype) {
     case SE_F32:
       return launch_typed<Hidden, float>(args, stream);
@@ -89,7 +89,7 @@ int32_t router_splits(int64_t hidden_size) {
       std::max<int64_t>(1, ceil_div(hidden_size, router_split_columns(hidden_size))));
 }
 
-cudaError_t launch_router(const RouterKernelArgs& args, cudaStream_t stream) {
+cudaError_t launch_router(const RouterKernelArgs& args, LaunchStream stream) {
   if (args.num_tokens == 0 || args.num_experts == 0) return cudaSuccess;
   switch (args.hidden_dtype) {
     case SE_F32:
@@ -104,7 +104,7 @@ cudaError_t launch_router(const RouterKernelArgs& args, cudaStream_t stream) {
 }
 
 cudaError_t launch_router_sum(const SplitLogits& split, int64_t num_tokens, int64_t num_experts,
-                              float* logits, cudaStream_t stream) {
+                              float* logits, LaunchStream stream) {
   const int64_t size = num_tokens * num_experts;
   if (size == 0) return cudaSuccess;
   const int64_t blocks = std::min(ceil_div(size, kRouterSumThreads), kMaxSumBlocks);
@@ -112,7 +112,7 @@ cudaError_t launch_router_sum(const SplitLogits& split, int64_t num_tokens, int6
                 stream, split, size, num_experts, logits);
 }
 
-cudaError_t launch_row_norm(const RowNormArgs& args, cudaStream_t stream) {
+cudaError_t launch_row_norm(const RowNormArgs& args, LaunchStream stream) {
   if (args.num_tokens == 0) return cudaSuccess;
   if (args.num_tokens > INT32_MAX) return cudaErrorInvalidValue;
   return launch(row_norm_kernel, dim3(static_cast<unsigned>(args.num_tokens)),

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "cuda/ops/launch_stream.h"
 namespace sparse_experts::cuda {
 
 int32_t router_splits(int64_t hidden_size);
@@ -27,7 +28,7 @@ struct RouterKernelArgs {
   float* partials;  // out [router_splits(hidden_size), num_tokens, num_experts]
   RouterKernel kernel = RouterKernel::kAuto;
 };
-cudaError_t launch_router(const RouterKernelArgs& args, cudaStream_t stream);
+cudaError_t launch_router(const RouterKernelArgs& args, LaunchStream stream);
 
 // The splits of router logits, as launch_router leaves them; num_splits 1 and no bias: plain logits.
 struct SplitLogits {
@@ -38,7 +39,7 @@ struct SplitLogits {
 
 // logits = sum of the splits + bias, [num_tokens, num_experts].
 cudaError_t launch_router_sum(const SplitLogits& split, int64_t num_tokens, int64_t num_experts,
-                              float* logits, cudaStream_t stream);
+                              float* logits, LaunchStream stream);
 
 // Gemma 4: rows = x / rms(x) * scale * hidden_size^-0.5, the mean square plus epsilon, f32.
 struct RowNormArgs {
@@ -52,6 +53,6 @@ struct RowNormArgs {
   int64_t hidden_size;
   float* rows;  // out [num_tokens, hidden_size]
 };
-cudaError_t launch_row_norm(const RowNormArgs& args, cudaStream_t stream);
+cudaError_t launch_row_norm(const RowNormArgs& args, LaunchStream stream);
 
 }  // namespace sparse_experts::cuda

@@ -15,7 +15,7 @@ constexpr int64_t kTokensPerBlock = 4;
 
 template <int kWarps>
 cudaError_t launch_teams(const SelectKernelArgs& args, const SelectTeams& teams,
-                         cudaStream_t stream) {
+                         LaunchStream stream) {
   const int64_t num_blocks =
       (args.num_tokens + teams.tokens_per_block - 1) / teams.tokens_per_block;
   if (num_blocks > INT32_MAX) return cudaErrorInvalidValue;
@@ -39,7 +39,7 @@ bool is_plain_softmax(const SelectKernelArgs& args) {
 
 template <int kPerLane>
 cudaError_t launch_softmax(const SelectKernelArgs& args, const DeviceLimits& limits,
-                           cudaStream_t stream) {
+                           LaunchStream stream) {
   // Few tokens: a block each, so that all multiprocessors work.
   const int64_t warps = args.num_tokens <= 4 * int64_t{limits.num_multiprocessors}
                             ? 1
@@ -53,7 +53,7 @@ cudaError_t launch_softmax(const SelectKernelArgs& args, const DeviceLimits& lim
 }  // namespace
 
 cudaError_t launch_select(const SelectKernelArgs& args, const DeviceLimits& limits,
-                          cudaStream_t stream) {
+                          LaunchStream stream) {
   if (args.num_tokens == 0) return cudaSuccess;
   if (is_plain_softmax(args)) {
     if (args.routing.num_experts <= 64) return launch_softmax<2>(args, limits, stream);

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "cuda/ops/launch_stream.h"
 #include "abi/backend.h"
 #include "cuda/ops/limits.h"
 #include "cuda/ops/router.h"
@@ -32,6 +33,6 @@ struct SelectKernelArgs {
 // sm_80, 12000 where it is 99 KiB): else cudaErrorInvalidValue.
 // Tokens may be processed in chunks: all arrays then point at the chunk's first row.
 cudaError_t launch_select(const SelectKernelArgs& args, const DeviceLimits& limits,
-                          cudaStream_t stream);
+                          LaunchStream stream);
 
 }  // namespace sparse_experts::cuda

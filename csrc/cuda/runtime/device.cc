@@ -7,14 +7,15 @@
 #include <vector>
 
 #include "cuda/ops/expert_matmul.h"
+#include "cuda/ops/launch_stream.h"
 #include "cuda/runtime/errors.h"
 #include "ops/checks.h"
 
 namespace sparse_experts::cuda {
 namespace {
 
-bool read_graphs_enabled() {
-  const char* text = std::getenv("SPARSE_EXPERTS_CUDA_GRAPHS");
+bool is_switched_on(const char* variable) {
+  const char* text = std::getenv(variable);
   return text == nullptr || std::string(text) != "0";
 }
 
@@ -74,7 +75,7 @@ Device::~Device() {
 Status Device::open(const SeDeviceInfo& info) {
   info_ = info;
   SE_RETURN_IF_ERROR(read_wave_bytes(&limits_.wave_bytes));
-  graphs_enabled_ = read_graphs_enabled();
+  graphs_enabled_ = is_switched_on("SPARSE_EXPERTS_CUDA_GRAPHS");
   SE_RETURN_IF_ERROR(enter());
   const auto attribute = [&](cudaDeviceAttr which, int64_t* value) {
     int number = 0;
@@ -105,6 +106,8 @@ Status Device::open(const SeDeviceInfo& info) {
       check(cudaEventCreateWithFlags(&stage_event_, cudaEventBlockingSync | cudaEventDisableTiming),
             "cudaEventCreateWithFlags"));
   SE_RETURN_IF_ERROR(copier_.open());
+  SE_RETURN_IF_ERROR(check(find_early_launches(&early_launches_), "early launches"));
+  early_launches_ = early_launches_ && is_switched_on("SPARSE_EXPERTS_CUDA_EARLY_LAUNCHES");
   SE_RETURN_IF_ERROR(check(prepare_expert_matmul(limits_.device), "expert_matmul kernels"));
   Registry& all = registry();
   std::lock_guard<std::mutex> lock(all.mutex);

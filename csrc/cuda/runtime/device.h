@@ -50,6 +50,8 @@ class Device {
   const PlanLimits& limits() const { return limits_; }
   uint64_t total_bytes() const { return total_bytes_; }
   bool graphs_enabled() const { return graphs_enabled_; }
+  // Whether a kernel may be launched so that it starts before the one before it has ended.
+  bool early_launches() const { return early_launches_; }
   DeviceCounters& counters() { return counters_; }
 
   // Makes the device current on the calling thread; the cause where the device is lost. First in
@@ -93,6 +95,7 @@ class Device {
   PlanLimits limits_;
   uint64_t total_bytes_ = 0;
   bool graphs_enabled_ = true;
+  bool early_launches_ = false;
   DeviceCounters counters_;
   std::atomic<bool> is_lost_{false};
   std::mutex lost_mutex_;

@@ -29,6 +29,7 @@ constexpr int kSequenceThreads = 1024;
 // One block. starts[t] = 1 where a sequence begins at token t.
 __global__ void __launch_bounds__(kSequenceThreads)
     mark_sequences_kernel(CapacityKernelArgs args, uint8_t* starts) {
+  await_launches();
   SE_SHARED(int32_t, partials, 33);
   for (int64_t t = threadIdx.x; t < args.num_tokens; t += kSequenceThreads) starts[t] = 0;
   __syncthreads();
@@ -47,6 +48,7 @@ __global__ void __launch_bounds__(kSequenceThreads)
 // for slots with an expert in rows that are not flagged. `starts` may be null: one sequence.
 __global__ void __launch_bounds__(32 * kCapacityWarps)
     queue_per_sequence_kernel(CapacityKernelArgs args, const uint8_t* starts, uint8_t* full) {
+  await_launches();
   const int32_t lane = lane_index();
   const int64_t expert = static_cast<int64_t>(blockIdx.x) * kCapacityWarps + warp_index();
   if (expert >= args.routing.num_experts) return;  // whole warps, no barriers
@@ -83,6 +85,7 @@ __global__ void __launch_bounds__(32 * kCapacityWarps)
 // Drops the slots that found no room; the weights of the others stand.
 __global__ void __launch_bounds__(kTokenThreads)
     drop_slots_kernel(CapacityKernelArgs args, const uint8_t* full) {
+  await_launches();
   const int64_t token = static_cast<int64_t>(blockIdx.x) * kTokenThreads + threadIdx.x;
   if (token >= args.num_tokens || args.non_finite[token] != 0) return;
   const int64_t top_k = args.routing.top_k;
@@ -96,6 +99,7 @@ __global__ void __launch_bounds__(kTokenThreads)
 // order[i]: the token that is i-th in the queue, by falling best score, ties to the earlier token.
 __global__ void __launch_bounds__(kTokenThreads)
     queue_order_kernel(CapacityKernelArgs args, int32_t* order) {
+  await_launches();
   SE_SHARED(uint64_t, keys, kTokenThreads);
   const int64_t token = static_cast<int64_t>(blockIdx.x) * kTokenThreads + threadIdx.x;
   const auto key_of = [&](int64_t t) {
@@ -121,6 +125,7 @@ __global__ void __launch_bounds__(kTokenThreads)
 
 // Divides the scores by their norm while all slots still stand.
 __global__ void __launch_bounds__(kTokenThreads) normalize_slots_kernel(CapacityKernelArgs args) {
+  await_launches();
   const int64_t token = static_cast<int64_t>(blockIdx.x) * kTokenThreads + threadIdx.x;
   if (token >= args.num_tokens || args.non_finite[token] != 0) return;
   const int32_t top_k = static_cast<int32_t>(args.routing.top_k);
@@ -135,6 +140,7 @@ __global__ void __launch_bounds__(kTokenThreads) normalize_slots_kernel(Capacity
 __global__ void __launch_bounds__(32 * kCapacityWarps)
     queue_over_batch_kernel(CapacityKernelArgs args, int64_t capacity, const int32_t* order,
                             uint8_t* full) {
+  await_launches();
   const int32_t lane = lane_index();
   const int64_t expert = static_cast<int64_t>(blockIdx.x) * kCapacityWarps + warp_index();
   if (expert >= args.routing.num_experts) return;  // whole warps, no barriers
@@ -165,6 +171,7 @@ __global__ void __launch_bounds__(32 * kCapacityWarps)
 // Drops the slots that found no room, and gives the others their weights.
 __global__ void __launch_bounds__(kTokenThreads)
     finish_slots_kernel(CapacityKernelArgs args, const uint8_t* full) {
+  await_launches();
   const int64_t token = static_cast<int64_t>(blockIdx.x) * kTokenThreads + threadIdx.x;
   if (token >= args.num_tokens || args.non_finite[token] != 0) return;
   const SeRouting& routing = args.routing;

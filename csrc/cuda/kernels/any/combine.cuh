@@ -103,6 +103,7 @@ __device__ __forceinline__ void add_rest(const CombineKernelArgs& args, int64_t 
 
 template <typename Output, int kCount>
 __global__ void __launch_bounds__(kCombineMaxThreads, 1) combine_kernel(CombineKernelArgs args) {
+  await_launches();
   SE_SHARED(int32_t, entries, kCombineListed);
   SE_SHARED(float, weights, kCombineListed);
   SE_SHARED(int32_t, head, 2);  // the row's flag, the number of entries
@@ -175,6 +176,7 @@ __global__ void __launch_bounds__(kCoefficientThreads)
     shared_coefficients_kernel(const Input* hidden, int64_t hidden_stride, const float* gate,
                                const float* bias, int64_t num_tokens, int64_t hidden_size,
                                float* coefficients) {
+  await_launches();
   SE_SHARED(float, partials, 32);
   for (int64_t row = blockIdx.x; row < num_tokens; row += gridDim.x) {
     const Input* x = hidden + row * hidden_stride;
@@ -208,6 +210,7 @@ constexpr int kSlotThreads = 256;
 
 static __global__ void __launch_bounds__(kSlotThreads)
     unlist_slots_kernel(int32_t* ids, int64_t num_slots) {
+  await_launches();
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < num_slots;
        i += step)
@@ -217,6 +220,7 @@ static __global__ void __launch_bounds__(kSlotThreads)
 static __global__ void __launch_bounds__(kSlotThreads)
     listed_slots_kernel(const int32_t* num_listed, const int32_t* sorted_slots, int64_t num_slots,
                         int32_t* ids) {
+  await_launches();
   const int64_t listed = *num_listed < num_slots ? *num_listed : num_slots;
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < listed;

@@ -49,6 +49,7 @@ template <typename T>
 __global__ void __launch_bounds__(kCheckThreads)
     check_range_kernel(const T* values, int64_t count, int32_t least, int32_t most,
                        int64_t* fault) {
+  await_launches();
   check_elements(count, fault, [&](int64_t i) {
     const int32_t value = values[i];
     return value < least || value > most;
@@ -58,6 +59,7 @@ __global__ void __launch_bounds__(kCheckThreads)
 static __global__ void __launch_bounds__(kCheckThreads)
     check_offsets_kernel(const int32_t* offsets, int64_t num_experts, int64_t num_slots,
                          int64_t* fault) {
+  await_launches();
   check_elements(num_experts + 1, fault, [&](int64_t i) {
     const int64_t value = offsets[i];
     const bool falls = i == 0 ? value != 0 : value < offsets[i - 1];
@@ -68,6 +70,7 @@ static __global__ void __launch_bounds__(kCheckThreads)
 static __global__ void __launch_bounds__(kCheckThreads)
     check_slots_kernel(const int32_t* slots, const int32_t* num_listed, int64_t num_slots,
                        int64_t* fault) {
+  await_launches();
   const int64_t listed = *num_listed < num_slots ? *num_listed : num_slots;
   check_elements(listed, fault, [&](int64_t i) {
     const int64_t slot = slots[i];

@@ -30,6 +30,7 @@ constexpr int kColumnSegments = 32;
 // Shared memory: int32 histogram[chunks_per_block][range_experts].
 __global__ void __launch_bounds__(kDispatchThreads)
     dispatch_count_kernel(DispatchKernelArgs args, DispatchChunks chunks) {
+  await_launches();
   SE_DYNAMIC_SHARED(shared);
   const int32_t lane = lane_index();
   const int32_t warp = warp_index();
@@ -60,6 +61,7 @@ __global__ void __launch_bounds__(kDispatchThreads)
 // chunks.
 __global__ void __launch_bounds__(kColumnExperts* kColumnSegments)
     dispatch_column_kernel(DispatchKernelArgs args, DispatchChunks chunks) {
+  await_launches();
   SE_SHARED(int32_t, sums, kColumnSegments* kColumnExperts);
   const int32_t lane = lane_index();
   const int32_t segment = warp_index();
@@ -97,6 +99,7 @@ __global__ void __launch_bounds__(kColumnExperts* kColumnSegments)
 // Shared memory: int32 base[range_experts], then int32 next[chunks_per_block][range_experts].
 __global__ void __launch_bounds__(kDispatchThreads)
     dispatch_place_kernel(DispatchKernelArgs args, DispatchChunks chunks) {
+  await_launches();
   SE_DYNAMIC_SHARED(shared);
   SE_SHARED(int32_t, partials, 33);
   const int32_t lane = lane_index();

@@ -18,6 +18,7 @@ namespace sparse_experts::cuda {
 template <int kRounds>
 __global__ void __launch_bounds__(1024)
     dispatch_small_kernel(DispatchKernelArgs args, int32_t num_warps, int32_t chunk_slots) {
+  await_launches();
   SE_DYNAMIC_SHARED(shared);
   SE_SHARED(int32_t, partials, 33);
   const int32_t num_experts = static_cast<int32_t>(args.num_experts);

@@ -20,6 +20,7 @@ template <typename From, typename To, int kCount>
 __global__ void __launch_bounds__(kElementwiseThreads)
     convert_kernel(const From* from, int64_t from_stride, To* to, int64_t to_stride, int64_t rows,
                    int64_t cols) {
+  await_launches();
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x * kCount;
   const int64_t first = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kCount;
   for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
@@ -33,6 +34,7 @@ __global__ void __launch_bounds__(kElementwiseThreads)
 
 template <typename T, int kCount>
 __global__ void __launch_bounds__(kElementwiseThreads) scale_rows_kernel(ScaleRowsArgs args) {
+  await_launches();
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x * kCount;
   const int64_t first = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kCount;
   const int64_t num_sorted = *args.num_sorted < args.num_slots ? *args.num_sorted : args.num_slots;
@@ -53,6 +55,7 @@ __global__ void __launch_bounds__(kElementwiseThreads) scale_rows_kernel(ScaleRo
 
 static __global__ void __launch_bounds__(kElementwiseThreads)
     fill_table_kernel(const void* base, int64_t stride_bytes, int64_t count, const void** table) {
+  await_launches();
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
        i += step)

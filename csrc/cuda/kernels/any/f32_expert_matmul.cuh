@@ -121,6 +121,7 @@ __device__ __forceinline__ void write_outputs(const ExpertMatmulKernelArgs& args
 template <typename Tile>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
     f32_expert_matmul_kernel(ExpertMatmulKernelArgs args) {
+  await_launches();
   SE_DYNAMIC_SHARED(dynamic);
   SE_SHARED(const float*, sources, Tile::kRows + Tile::kTokens);
   SE_SHARED(int32_t, out_rows, Tile::kTokens);

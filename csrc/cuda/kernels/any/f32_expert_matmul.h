@@ -11,6 +11,6 @@ namespace sparse_experts::cuda {
 MatmulConfig choose_f32_expert_matmul(const MatmulShape& shape, const DeviceLimits& limits);
 // The args were checked (launch_expert_matmul), and one group has rows at least.
 cudaError_t launch_f32_expert_matmul(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
-                                     cudaStream_t stream);
+                                     LaunchStream stream);
 
 }  // namespace sparse_experts::cuda

@@ -11,7 +11,7 @@ namespace {
 
 template <typename Tile>
 cudaError_t launch_tiles(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
-                         cudaStream_t stream) {
+                         LaunchStream stream) {
   const int64_t tiles = tiles_at_most(args, config);
   if (tiles > INT32_MAX ||
       config.tile_rows != (args.groups[0].gate != nullptr ? Tile::kRows / 2 : Tile::kRows))
@@ -25,7 +25,7 @@ cudaError_t launch_tiles(const ExpertMatmulKernelArgs& args, const MatmulConfig&
 }  // namespace
 
 cudaError_t launch_f32_expert_matmul(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
-                                     cudaStream_t stream) {
+                                     LaunchStream stream) {
   if (config.tile_tokens == F32SmallTile::kTokens) {
     switch (config.split_k) {
       case 1:

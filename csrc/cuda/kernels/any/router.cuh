@@ -187,6 +187,7 @@ constexpr int kRouterRowsWarps = kRouterThreads / 32;
 template <typename Hidden, typename Weight, int kTokens>
 __global__ void __launch_bounds__(kRouterThreads, kTokens == 1 ? 4 : 3)
     router_rows_kernel(RouterKernelArgs args, RouterShape shape) {
+  await_launches();
   constexpr int kStep = kTokens == 1 ? 128 : 64;
   constexpr int kTileTokens = kRouterRowsWarps * kTokens;
   using HiddenStage = RouterStage<Hidden, kTileTokens, kStep>;
@@ -305,6 +306,7 @@ struct RouterTileStage {
 template <typename Hidden, typename Weight>
 __global__ void __launch_bounds__(kRouterThreads)
     router_tile_kernel(RouterKernelArgs args, RouterShape shape) {
+  await_launches();
   constexpr int kStageFloats = 2 * kRouterTileStep * kRouterTileStride;
   SE_DYNAMIC_SHARED(shared);
   float* const stages = reinterpret_cast<float*>(shared);

@@ -19,6 +19,7 @@ constexpr int kRowNormThreads = 256;
 // Bytes: (splits + 1) * 4 per logit.
 __global__ void __launch_bounds__(kRouterSumThreads)
     router_sum_kernel(SplitLogits split, int64_t size, int64_t num_experts, float* logits) {
+  await_launches();
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kRouterSumThreads;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kRouterSumThreads + threadIdx.x; i < size;
        i += stride)
@@ -28,6 +29,7 @@ __global__ void __launch_bounds__(kRouterSumThreads)
 // One block per row, always of the same size, so that the order of the sum is fixed. Squares and
 // factor in double, as in the CPU backend. Rows may be written where they were read.
 __global__ void __launch_bounds__(kRowNormThreads) row_norm_kernel(RowNormArgs args) {
+  await_launches();
   SE_SHARED(double, partials, 32);
   const int64_t row = blockIdx.x;
   const int64_t from = row * args.input_stride;

@@ -339,6 +339,7 @@ __device__ __forceinline__ void cut_slots(const SelectKernelArgs& args, int64_t 
 template <int kWarps>
 __global__ void __launch_bounds__(kWarps == 1 ? 128 : 32 * kWarps, kWarps == 1 ? 8 : 3)
     select_kernel(SelectKernelArgs args, SelectTeams teams) {
+  await_launches();
   SE_DYNAMIC_SHARED(dynamic);
   const SeRouting& routing = args.routing;
   const int32_t lane = lane_index();

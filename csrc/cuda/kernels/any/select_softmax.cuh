@@ -28,6 +28,7 @@ constexpr int64_t kSoftmaxSlots = 32;  // a lane each
 // kPerLane: experts of a lane at most.
 template <int kPerLane>
 __global__ void __launch_bounds__(kSoftmaxThreads) select_softmax_kernel(SelectKernelArgs args) {
+  await_launches();
   SE_SHARED(int32_t, all_ids, kSoftmaxThreads);
   SE_SHARED(double, all_kept, kSoftmaxThreads);
   const SeRouting& routing = args.routing;

@@ -8,7 +8,7 @@ cudaError_t prepare_bf16_expert_matmul(const DeviceLimits& limits) {
 }
 
 cudaError_t launch_bf16_expert_matmul(const ExpertMatmulKernelArgs& args,
-                                      const MatmulConfig& config, cudaStream_t stream) {
+                                      const MatmulConfig& config, LaunchStream stream) {
   return launch_half_expert_matmul<Bf16>(args, config, stream);
 }
 

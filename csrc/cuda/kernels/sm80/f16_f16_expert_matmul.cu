@@ -8,7 +8,7 @@ cudaError_t prepare_f16_expert_matmul(const DeviceLimits& limits) {
 }
 
 cudaError_t launch_f16_expert_matmul(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
-                                     cudaStream_t stream) {
+                                     LaunchStream stream) {
   return launch_half_expert_matmul<F16>(args, config, stream);
 }
 

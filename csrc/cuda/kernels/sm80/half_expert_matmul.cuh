@@ -63,6 +63,7 @@ template <typename Element, typename Tile, bool kGated>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
     half_expert_matmul_kernel(ExpertMatmulKernelArgs args, int32_t tile_tokens, int32_t log_split_k,
                               int32_t num_stages) {
+  await_launches();
   SE_DYNAMIC_SHARED(stages);
   SE_SHARED(MatmulGroup, groups, 2);
   SE_SHARED(uint32_t, num_tiles, 2);

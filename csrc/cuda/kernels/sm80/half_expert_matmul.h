@@ -16,8 +16,8 @@ cudaError_t prepare_bf16_expert_matmul(const DeviceLimits& limits);
 cudaError_t prepare_f16_expert_matmul(const DeviceLimits& limits);
 // The args were checked (launch_expert_matmul), and one group has rows at least.
 cudaError_t launch_bf16_expert_matmul(const ExpertMatmulKernelArgs& args,
-                                      const MatmulConfig& config, cudaStream_t stream);
+                                      const MatmulConfig& config, LaunchStream stream);
 cudaError_t launch_f16_expert_matmul(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
-                                     cudaStream_t stream);
+                                     LaunchStream stream);
 
 }  // namespace sparse_experts::cuda

@@ -35,7 +35,7 @@ cudaError_t prepare_half_expert_matmul(const DeviceLimits& limits) {
 
 template <typename Element, typename Tile>
 cudaError_t launch_half_tile(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
-                             cudaStream_t stream) {
+                             LaunchStream stream) {
   int32_t log_split = 0;
   while (1 << log_split < config.split_k) ++log_split;
   const bool gated = args.groups[0].gate != nullptr;
@@ -62,7 +62,7 @@ cudaError_t launch_half_tile(const ExpertMatmulKernelArgs& args, const MatmulCon
 
 template <typename Element>
 cudaError_t launch_half_expert_matmul(const ExpertMatmulKernelArgs& args,
-                                      const MatmulConfig& config, cudaStream_t stream) {
+                                      const MatmulConfig& config, LaunchStream stream) {
   switch (config.kernel) {
     case kHalfDecode:
       return launch_half_tile<Element, HalfDecodeTile>(args, config, stream);
