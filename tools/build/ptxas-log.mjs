@@ -1,10 +1,11 @@
 #!/usr/bin/env node
 /**
  * Compiler launcher of `build:cuda`: runs nvcc, and leaves in the object what it said of each kernel, for tools/check/kernels.mjs. The
- * linker drops both sections, so the object is the one that ships and its census is the one of that very compile.
+ * linker drops these sections, so the object is the one that ships and its census is the one of that very compile.
  *
  *   .se_ptxas   ptxas's report of registers, stack and shared memory for every architecture
  *   .se_ptx     the PTX of the oldest architecture
+ *   .se_code    the machine code of every architecture: JSON, architecture → cubin, gzipped and in base64
  *
  * With ccache as the launcher of C++ (CMAKE_CXX_COMPILER_LAUNCHER) nvcc runs under ccache too: ccache calls this file back for the real
  * compile (CCACHE_PREFIX), so that a cached object has the sections as well.
@@ -15,6 +16,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { gzipSync } from 'node:zlib'
 
 const self = fileURLToPath(import.meta.url)
 const [compiler, ...args] = process.argv.slice(2)
@@ -53,7 +55,16 @@ if (result.status === 0) {
   const architecture = name => Number(/\.compute_(\d+)\w*\.ptx$/.exec(name)?.[1] ?? 0)
   const ptx = readdirSync(keep).filter(name => name.endsWith('.ptx'))
   const [oldest] = ptx.sort((a, b) => architecture(a) - architecture(b))
-  const sections = { se_ptxas: report.join('\n'), se_ptx: readFileSync(path.join(keep, oldest), 'utf8') }
+  const code = {}
+  for (const name of readdirSync(keep)) {
+    const found = /sm_(\d+)a?\.cubin$/.exec(name)
+    if (found) code[found[1]] = gzipSync(readFileSync(path.join(keep, name))).toString('base64')
+  }
+  const sections = {
+    se_ptxas: report.join('\n'),
+    se_ptx: readFileSync(path.join(keep, oldest), 'utf8'),
+    se_code: JSON.stringify(code),
+  }
   const flags = Object.entries(sections).flatMap(([name, text]) => {
     const file = path.join(keep, name)
     writeFileSync(file, text)

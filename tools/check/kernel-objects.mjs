@@ -1,9 +1,11 @@
-/** What nvcc said of the kernels in an object, and what stands in their PTX: read from the sections that tools/build/ptxas-log.mjs adds. */
+/** What nvcc said of the kernels in an object, what stands in their PTX and in their loops: read from the sections that ptxas-log.mjs adds. */
 
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { gunzipSync } from 'node:zlib'
+import { productLoops } from './machine-code.mjs'
 
 /** Instructions of the census: name → pattern of a PTX line. */
 const CENSUS = {
@@ -48,11 +50,11 @@ function demangle(names) {
   return new Map(names.map((name, index) => [name, readable[index]]))
 }
 
-/** The text of the sections `.se_ptxas` and `.se_ptx` of an object. */
+/** The text of the sections `.se_ptxas`, `.se_ptx` and `.se_code` of an object. */
 function readSections(object) {
   const folder = mkdtempSync(path.join(tmpdir(), 'kernel-objects-'))
   try {
-    const files = ['se_ptxas', 'se_ptx'].map(name => path.join(folder, name))
+    const files = ['se_ptxas', 'se_ptx', 'se_code'].map(name => path.join(folder, name))
     const flags = files.flatMap(file => ['--dump-section', `.${path.basename(file)}=${file}`])
     execFileSync('objcopy', [...flags, object, path.join(folder, 'copy.o')], { stdio: 'pipe' })
     return files.map(file => readFileSync(file, 'utf8'))
@@ -63,7 +65,7 @@ function readSections(object) {
 
 /** Adds the figures of each kernel of an object to `kernels`: name → { unit, architectures, threads, leastBlocks, instructions }. */
 function readObject(object, kernels) {
-  const [report, ptx] = readSections(object)
+  const [report, ptx, code] = readSections(object)
   const entries = [...report.matchAll(ENTRY)]
   const count = report.match(/Compiling entry function/g)?.length ?? 0
   if (entries.length !== count || count === 0)
@@ -79,6 +81,10 @@ function readObject(object, kernels) {
       spills: Number(stores) + Number(loads),
       shared: Number(/(\d+) bytes smem/.exec(rest)?.[1] ?? 0),
     }
+  }
+  for (const [architecture, cubin] of Object.entries(JSON.parse(code))) {
+    for (const [name, [longest]] of productLoops(gunzipSync(Buffer.from(cubin, 'base64'))))
+      kernelOf(name).architectures[architecture].loop = longest
   }
   bodies.forEach(({ index, 1: name }, i) => {
     const body = ptx.slice(index, bodies[i + 1]?.index)

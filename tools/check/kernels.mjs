@@ -17,7 +17,7 @@ import { readKernels } from './kernel-objects.mjs'
 import { kernelTable } from './kernel-table.mjs'
 
 /** Where a figure may stray from the committed one without being said to have changed: compilers are not exact. */
-const TOLERANCE = { registers: 2, instructionShare: 0.02 }
+const TOLERANCE = { registers: 2, instructionShare: 0.02, cyclesOfAnMma: 0.05 }
 
 /** Limits per multiprocessor, from the tables of the CUDA programming guide. Registers are handed out per warp in units of 256. */
 const MULTIPROCESSOR = {
@@ -38,6 +38,14 @@ const LEAST_INSTRUCTIONS = [
   [/_expert_matmul/, 'cp.async', 2],
   [/^f32_expert_matmul/, 'fma', 64],
 ]
+
+/**
+ * Cycles of a scheduler for one m16n8k16 of 16-bit types into f32, as its compiler schedules them where nothing else is in the way; and how much more a
+ * round of the largest tile's loop may take per product. Where no figure is known the loop is listed and not judged.
+ */
+const MMA_CYCLES = { 80: 8, 90: 6 }
+const MOST_OVER_MMA = 1.03
+const LARGEST_TILE = /^half_expert_matmul_kernel<\w+, HalfTile<2, 2, 4, 8,/
 
 const { values } = parseArgs({ options: { write: { type: 'boolean', default: false } } })
 const run = (command, args) =>
@@ -84,6 +92,12 @@ for (const [name, kernel] of Object.entries(kernels)) {
     if (!MULTIPROCESSOR[architecture]) fail(`no limits are known for sm_${architecture}`)
     if (figures.spills > 0) problems.push(`${at}: spills ${figures.spills} bytes of registers`)
     if (figures.stack > 0) problems.push(`${at}: a stack frame of ${figures.stack} bytes`)
+    if (LARGEST_TILE.test(name)) {
+      const share = figures.loop && figures.loop.cycles / (figures.loop.mma * MMA_CYCLES[architecture])
+      if (!figures.loop) problems.push(`${at}: no loop of products without a branch`)
+      else if (share > MOST_OVER_MMA)
+        problems.push(`${at}: ${figures.loop.cycles} cycles for ${figures.loop.mma} mma, ${share.toFixed(3)} of their own`)
+    }
     figures.blocks = blocksPerMultiprocessor(architecture, kernel.threads, figures)
     if (figures.blocks < kernel.leastBlocks)
       problems.push(`${at}: ${figures.blocks} blocks per multiprocessor instead of ${kernel.leastBlocks}`)
@@ -152,6 +166,9 @@ function compare(before, after) {
       }
       if (now.blocks < old.blocks)
         worse.push(`${at}: ${now.blocks} blocks per multiprocessor, were ${old.blocks}`)
+      const cycles = (now.loop?.cycles ?? 0) / (now.loop?.mma ?? 1) - (old.loop?.cycles ?? 0) / (old.loop?.mma ?? 1)
+      if (Math.abs(cycles) > TOLERANCE.cyclesOfAnMma)
+        (cycles > 0 ? worse : moved).push(`${at}: ${cycles.toFixed(2)} cycles more for an mma of its loop`)
       const registers = now.registers - old.registers
       if (Math.abs(registers) > TOLERANCE.registers)
         (registers > 0 ? worse : moved).push(`${at}: ${now.registers} registers, were ${old.registers}`)
