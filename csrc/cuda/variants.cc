@@ -100,9 +100,9 @@ std::vector<KernelCell> kernel_cells() {
   cells.push_back({"selectExperts",
                    "f32",
                    kEvery,
-                   {"select_kernel<", "select_softmax_kernel<", "mark_sequences_kernel", "queue_per_sequence_kernel",
-                    "queue_order_kernel", "queue_over_batch_kernel", "normalize_slots_kernel",
-                    "drop_slots_kernel", "finish_slots_kernel"}});
+                   {"select_kernel<", "select_softmax_kernel<", "mark_sequences_kernel",
+                    "queue_per_sequence_kernel", "queue_order_kernel", "queue_over_batch_kernel",
+                    "normalize_slots_kernel", "drop_slots_kernel", "finish_slots_kernel"}});
   cells.push_back({"dispatch",
                    "i32",
                    kEvery,

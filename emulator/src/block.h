@@ -276,6 +276,9 @@ class EngineScope {
   Thread* thread_;
 };
 
+// Implemented by dependencies.cc: fails where an early launch's thread ends without a wait.
+void check_waited(Thread* thread);
+
 // Implemented by defects.cc, counters.cc and watchdog.cc.
 void keep_defect(const Defect& defect);
 void keep_counters(const Block& block);

@@ -81,15 +81,4 @@ void land_copies(Thread* owner, uint64_t count, uint32_t clock) {
   drop_landed(owner);
 }
 
-void copy_async_wait_at_most(int pending, const char* file, int line) {
-  Thread* thread = self();
-  if (pending < 1 || pending > 4) {
-    EngineScope scope(thread);
-    thread->block->fail(thread, DefectKind::kOutOfBounds,
-                        "cp.async.wait_group: for 1 to 4 groups, not " + std::to_string(pending),
-                        {file, line});
-  }
-  copy_async_wait(static_cast<unsigned>(pending));
-}
-
 }  // namespace simt::detail

@@ -26,10 +26,10 @@ struct Range {
 struct Detector {
   std::mutex mutex;
   uint32_t epoch = 1;
-  uint32_t block_epoch = 1;   // the first of the running block
-  uint32_t launch_epoch = 1;  // the first of the running launch
+  uint32_t block_epoch = 1;            // the first of the running block
+  uint32_t launch_epoch = 1;           // the first of the running launch
   uint32_t previous_launch_epoch = 1;  // of the launch before it
-  uint32_t cross_epoch = 0;   // in which the running block became cross
+  uint32_t cross_epoch = 0;            // in which the running block became cross
   Clocks clocks;
   ChunkTable shared;
   ChunkTable global;

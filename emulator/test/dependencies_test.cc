@@ -64,7 +64,7 @@ TEST_CASE("early launches") {
     expect_clean(run(fill_kernel, 1, 64, 0, latest.data(), 2), "latest");
   };
   write_both();
-  expect_clean(run(Start::kEarly, right_kernel, 2, 64, 0, older.data(), latest.data(), out.data()),
+  expect_clean(run(Start::kEarly, right_kernel, 1, 64, 0, older.data(), latest.data(), out.data()),
                "waits before it reads what the launch before wrote");
   write_both();
   expect_clean(run(no_wait_kernel, 1, 64, 0, out.data()), "no wait in an ordinary launch");

@@ -71,29 +71,6 @@ inline Case cp_async_groups_case(uint64_t seed) {
   return one;
 }
 
-inline Case cp_async_at_most_case(uint64_t seed) {
-  Case one;
-  one.name = "cp_async/at_most";
-  one.seed = seed;
-  Random random(seed);
-  const std::vector<uint4> source = vectors_of(random_words(random, 6 * 32 * 4));
-  const std::vector<int32_t> pending = {4, 3, 2, 1};
-  std::vector<uint4> expected(4 * 32);
-  for (size_t i = 0; i < 4; ++i) {
-    const size_t group = 5 - static_cast<size_t>(pending[i]);
-    for (size_t lane = 0; lane < 32; ++lane)
-      expected[32 * i + lane] = source[32 * group + (lane ^ i)];
-  }
-  const DeviceArray<uint4> out(4 * 32);
-  const DeviceArray<uint4> source_on_device(source);
-  const DeviceArray<int32_t> pending_on_device(pending);
-  one.out =
-      words_of(run_kernel("cp_async/at_most", cp_async_at_most_kernel, 1, 32, out,
-                          source_on_device.data(), pending_on_device.data(), out.data()));
-  one.model = words_of(expected);
-  return one;
-}
-
 inline Case griddepcontrol_case(uint64_t seed) {
   Case one;
   one.name = "griddepcontrol";
@@ -253,7 +230,6 @@ inline void add_memory_cases(std::vector<Case>& cases) {
   cases.push_back(cp_async_case<16>("cp_async_16/all_counts", 41));
   cases.push_back(cp_async_case<4>("cp_async_4/all_counts", 42));
   cases.push_back(cp_async_groups_case(43));
-  cases.push_back(cp_async_at_most_case(48));
   cases.push_back(griddepcontrol_case(49));
   cases.push_back(load_streaming_case(44));
   cases.push_back(bf16_to_float_case());

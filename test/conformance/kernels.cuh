@@ -100,23 +100,6 @@ __global__ void cp_async_groups_kernel(const uint4* source, uint4* out) {
   out[32 + lane] = shared[32 + (lane ^ 5)];
 }
 
-// The same, with the numbers of groups as launch arguments: 6 groups, of which all but pending[i] are
-// waited for in turn. out: [i][lane], the row of the latest group that must be there.
-__global__ void cp_async_at_most_kernel(const uint4* source, const int32_t* pending, uint4* out) {
-  SE_SHARED(uint4, shared, 6 * 32);
-  const uint32_t lane = threadIdx.x;
-  for (uint32_t group = 0; group < 6; ++group) {
-    ptx::cp_async_16(ptx::smem_u32(shared + 32 * group + lane), source + 32 * group + lane);
-    ptx::cp_async_commit();
-  }
-  for (uint32_t i = 0; i < 4; ++i) {
-    ptx::cp_async_wait_at_most(pending[i]);
-    __syncthreads();
-    out[32 * i + lane] = shared[32 * (5 - pending[i]) + (lane ^ i)];
-  }
-  ptx::cp_async_wait<0>();
-}
-
 __global__ void load_streaming_kernel(const uint4* source, const uint32_t* index, uint4* out) {
   out[threadIdx.x] = ptx::load_streaming(source + index[threadIdx.x]);
 }

@@ -387,6 +387,7 @@ TEST_CASE("empty") {
   routing.num_experts = 4;
   routing.top_k = routing.num_expert_groups = 1;
   SeSelectArgs select{};
+  select.top_p = 1;
   check_code(backend().select_experts(device, &routing, &select, &status), SE_OK, status,
              "select without tokens");
 }

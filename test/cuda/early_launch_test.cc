@@ -57,10 +57,10 @@ TEST_CASE("forwards") {
     LayerFixture fixture(options);
     const DeviceLayer layer(early.get(), fixture.layer);
     const DeviceLayer expected_layer(ordinary.get(), fixture.layer);
-    for (const int64_t num_tokens : is_first_schedule() ? std::vector<int64_t>{1, 70}
-                                                        : std::vector<int64_t>{3}) {
-      const std::vector<char> hidden = random_bytes(
-          &fixture.random, num_tokens * fixture.layer.hidden_size, SE_F32, 1);
+    for (const int64_t num_tokens :
+         is_first_schedule() ? std::vector<int64_t>{1, 70} : std::vector<int64_t>{3}) {
+      const std::vector<char> hidden =
+          random_bytes(&fixture.random, num_tokens * fixture.layer.hidden_size, SE_F32, 1);
       const ForwardCall call(fixture, hidden, SE_F32);
       const ForwardResult expected = run_on_device(expected_layer, call);
       Every same;

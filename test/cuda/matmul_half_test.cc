@@ -40,8 +40,8 @@ const std::vector<int64_t> kCounts = {0,  1,  3,  7,  8,   9, 15,  16, 17,
                                       31, 33, 63, 65, 127, 0, 129, 257};
 
 template <typename Tile>
-MatmulConfig forced(int32_t kernel, bool gated, int32_t tile_tokens, int32_t split_k,
-                    int32_t grid, int32_t stages = 4) {
+MatmulConfig forced(int32_t kernel, bool gated, int32_t tile_tokens, int32_t split_k, int32_t grid,
+                    int32_t stages = 4) {
   MatmulConfig config;
   config.kernel = kernel;
   config.tile_rows = Tile::kRows / split_k / (gated ? 2 : 1);
@@ -62,7 +62,7 @@ std::vector<MatmulConfig> unsplit_configs(bool gated) {
           forced<HalfDecodeTile>(kHalfDecode, gated, 16, 1, 1000, 6),
           forced<HalfSmallTile>(kHalfSmall, gated, 8, 1, 3, 3),
           forced<HalfSmallTile>(kHalfSmall, gated, 16, 1, 5),
-          forced<HalfSmallTile>(kHalfSmall, gated, 32, 1, 2, 5),
+          forced<HalfSmallTile>(kHalfSmall, gated, 32, 1, 2, 6),
           forced<HalfLargeTile>(kHalfLarge, gated, 16, 1, 4, 6),
           forced<HalfLargeTile>(kHalfLarge, gated, 64, 1, 3, 3),
           forced<HalfLargeTile>(kHalfLarge, gated, 128, 1, 2, 4)};
@@ -257,7 +257,7 @@ TEST_CASE_FIXTURE(Prepared, "split") {
         spec.padding = cols == 500 ? 4 : 0;
         check_configs(spec,
                       {forced<HalfDecodeTile>(kHalfDecode, gated, 8, split, 3),
-                       forced<HalfDecodeTile>(kHalfDecode, gated, 16, split, 100, 5)},
+                       forced<HalfDecodeTile>(kHalfDecode, gated, 16, split, 100, 6)},
                       "split");
       }
     }
@@ -395,9 +395,9 @@ TEST_CASE_FIXTURE(Prepared, "choices") {
           const std::string name = "choice: sm_" + std::to_string(capability) + ", " +
                                    std::to_string(tokens) + " tokens, rows " +
                                    std::to_string(shape.rows);
-          CHECK_MESSAGE(config.shared_bytes + sparse_experts::cuda::kHalfStaticBytes <=
-                            limits.shared_bytes_per_block,
-                        std::string(name), ": fits the device");
+          CHECK_MESSAGE(
+              config.shared_bytes + HalfLargeTile::kStaticBytes <= limits.shared_bytes_per_block,
+              std::string(name), ": fits the device");
           CHECK_MESSAGE(config.grid >= 1, std::string(name), ": fits the device");
           CHECK_MESSAGE(config.blocks_per_multiprocessor >= 1, std::string(name),
                         ": fits the device");

@@ -219,8 +219,7 @@ TEST_CASE("plain softmax") {
         call.routing.normalization = normalization;
         call.routing.norm_value = normalization == SE_NORM_FLOOR ? 0.3 : 1e-20;
         call.routing.scaling_factor = 2.5;
-        if (top_k % 2 == 0)
-          call.per_expert_scale = random_array<float>(random, num_experts, 1);
+        if (top_k % 2 == 0) call.per_expert_scale = random_array<float>(random, num_experts, 1);
         call.call_top_k = std::max<int64_t>(0, top_k - random.below(3));
         for (int64_t t = 0; t < 9 && top_k == 8; ++t)
           call.row_top_k.push_back(static_cast<uint8_t>(random.below(top_k + 2)));
@@ -228,8 +227,7 @@ TEST_CASE("plain softmax") {
         for (size_t e = 0; e < experts; ++e) {
           // Different logits, equal probabilities: less than a rounding of the largest apart, or all 0.
           call.logits[e] = e == experts / 2 ? 5.0f : 1e-30f * static_cast<float>(e % 7);
-          call.logits[experts + e] =
-              e == experts / 2 ? 3e38f : static_cast<float>(e % 5) * -1e37f;
+          call.logits[experts + e] = e == experts / 2 ? 3e38f : static_cast<float>(e % 5) * -1e37f;
           call.logits[2 * experts + e] = static_cast<float>(random.below(3));
         }
         call.logits[3 * experts + static_cast<size_t>(random.below(num_experts))] = NAN;

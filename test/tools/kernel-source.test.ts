@@ -34,7 +34,10 @@ const refused = [
 const allowed = [
   ['a comment', '// never __shared__ nor asm volatile("x") nor <<<1, 2>>>'],
   ['a marked conversion', 'asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x));  // ptx-ok: a conversion'],
-  ['a kernel with bounds', '__global__ void __launch_bounds__(128) k(float* x) { await_launches(); x[threadIdx.x] = 1; }'],
+  [
+    'a kernel with bounds',
+    '__global__ void __launch_bounds__(128) k(float* x) { await_launches(); x[threadIdx.x] = 1; }',
+  ],
   ['an instantiation', 'template __global__ void k<float>(float*);'],
   ['a mask', 'x = __shfl_xor_sync(0xffffffffu, x, 16);'],
   ['the whole warp', '__syncwarp();'],

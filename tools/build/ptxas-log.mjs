@@ -57,7 +57,7 @@ if (result.status === 0) {
   const [oldest] = ptx.sort((a, b) => architecture(a) - architecture(b))
   const code = {}
   for (const name of readdirSync(keep)) {
-    const found = /sm_(\d+)a?\.cubin$/.exec(name)
+    const found = /(?:sm|compute)_(\d+)a?\.cubin$/.exec(name)
     if (found) code[found[1]] = gzipSync(readFileSync(path.join(keep, name))).toString('base64')
   }
   const sections = {

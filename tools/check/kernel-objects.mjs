@@ -83,7 +83,10 @@ function readObject(object, kernels) {
     }
   }
   for (const [architecture, cubin] of Object.entries(JSON.parse(code))) {
-    for (const [name, [longest]] of productLoops(gunzipSync(Buffer.from(cubin, 'base64'))))
+    for (const [name, [longest]] of productLoops(
+      gunzipSync(Buffer.from(cubin, 'base64')),
+      Number(architecture),
+    ))
       kernelOf(name).architectures[architecture].loop = longest
   }
   bodies.forEach(({ index, 1: name }, i) => {

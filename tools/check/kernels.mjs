@@ -92,11 +92,13 @@ for (const [name, kernel] of Object.entries(kernels)) {
     if (!MULTIPROCESSOR[architecture]) fail(`no limits are known for sm_${architecture}`)
     if (figures.spills > 0) problems.push(`${at}: spills ${figures.spills} bytes of registers`)
     if (figures.stack > 0) problems.push(`${at}: a stack frame of ${figures.stack} bytes`)
-    if (LARGEST_TILE.test(name)) {
+    if (LARGEST_TILE.test(name) && MMA_CYCLES[architecture]) {
       const share = figures.loop && figures.loop.cycles / (figures.loop.mma * MMA_CYCLES[architecture])
       if (!figures.loop) problems.push(`${at}: no loop of products without a branch`)
       else if (share > MOST_OVER_MMA)
-        problems.push(`${at}: ${figures.loop.cycles} cycles for ${figures.loop.mma} mma, ${share.toFixed(3)} of their own`)
+        problems.push(
+          `${at}: ${figures.loop.cycles} cycles for ${figures.loop.mma} mma, ${share.toFixed(3)} of their own`,
+        )
     }
     figures.blocks = blocksPerMultiprocessor(architecture, kernel.threads, figures)
     if (figures.blocks < kernel.leastBlocks)
@@ -166,7 +168,8 @@ function compare(before, after) {
       }
       if (now.blocks < old.blocks)
         worse.push(`${at}: ${now.blocks} blocks per multiprocessor, were ${old.blocks}`)
-      const cycles = (now.loop?.cycles ?? 0) / (now.loop?.mma ?? 1) - (old.loop?.cycles ?? 0) / (old.loop?.mma ?? 1)
+      const cycles =
+        (now.loop?.cycles ?? 0) / (now.loop?.mma ?? 1) - (old.loop?.cycles ?? 0) / (old.loop?.mma ?? 1)
       if (Math.abs(cycles) > TOLERANCE.cyclesOfAnMma)
         (cycles > 0 ? worse : moved).push(`${at}: ${cycles.toFixed(2)} cycles more for an mma of its loop`)
       const registers = now.registers - old.registers

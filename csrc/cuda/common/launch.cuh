@@ -35,8 +35,7 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t 
                    LaunchStream stream, Arguments&&... arguments) {
 #if defined(SIMT_EMULATOR)
   return simt::launch(stream.early ? simt::Start::kEarly : simt::Start::kAfter, kernel, grid, block,
-                      shared_bytes, stream.handle,
-                      static_cast<Parameters>(arguments)...);
+                      shared_bytes, stream.handle, static_cast<Parameters>(arguments)...);
 #else
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;

@@ -19,7 +19,6 @@ using simt::ptx::cp_async_16;
 using simt::ptx::cp_async_4;
 using simt::ptx::cp_async_commit;
 using simt::ptx::cp_async_wait;
-using simt::ptx::cp_async_wait_at_most;
 using simt::ptx::dependency_wait;
 using simt::ptx::launch_dependents;
 using simt::ptx::ldmatrix_x2;
@@ -64,24 +63,6 @@ __device__ __forceinline__ void cp_async_commit() {
 template <int kPending>
 __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending) : "memory");
-}
-
-// The same for a number that the launch knows, 1 … 4: no branch, so that loads and products around it
-// stay one block of code for the compiler.
-__device__ __forceinline__ void cp_async_wait_at_most(int pending) {
-  asm volatile(
-      "{\n"
-      ".reg .pred one, two, three, four;\n"
-      "setp.eq.s32 one, %0, 1;\n"
-      "setp.eq.s32 two, %0, 2;\n"
-      "setp.eq.s32 three, %0, 3;\n"
-      "setp.eq.s32 four, %0, 4;\n"
-      "@one cp.async.wait_group 1;\n"
-      "@two cp.async.wait_group 2;\n"
-      "@three cp.async.wait_group 3;\n"
-      "@four cp.async.wait_group 4;\n"
-      "}\n" ::"r"(pending)
-      : "memory");
 }
 
 // Returns when the kernels before on the stream have ended and their writes can be read. Below sm_90 no

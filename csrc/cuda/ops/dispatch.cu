@@ -91,7 +91,8 @@ cudaError_t launch_large(const DispatchKernelArgs& args, LaunchStream stream) {
 // All kernels are compiled alike: this file's answer for all.
 cudaError_t find_early_launches(bool* possible) {
   cudaFuncAttributes attributes;
-  const cudaError_t error = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(dispatch_column_kernel));
+  const cudaError_t error =
+      cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(dispatch_column_kernel));
   *possible = error == cudaSuccess && attributes.ptxVersion >= 90;
   return error;
 }

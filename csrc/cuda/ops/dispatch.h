@@ -20,8 +20,8 @@ struct DispatchKernelArgs {
   int64_t num_slots;           // up to 2^31 - 1
   int64_t top_k;               // slot / top_k = row of non_finite
   int64_t num_experts;
-  int32_t* expert_offsets;               // out [num_experts + 1]
-  int32_t* sorted_slots;                 // out [num_slots]; behind expert_offsets[num_experts]: -1
+  int32_t* expert_offsets;  // out [num_experts + 1]
+  int32_t* sorted_slots;    // out [num_slots]; behind expert_offsets[num_experts]: -1
   // Token tiles of up to two sizes, for the matmuls that follow.
   int32_t tile_tokens[kMaxTileKinds];  // tokens of a tile; 0: no such table
   TileRecord* tiles[kMaxTileKinds];    // out [token_tiles_at_most(num_slots, num_experts, …)], of

@@ -5,8 +5,8 @@
 
 #include <cstdint>
 
-#include "cuda/ops/launch_stream.h"
 #include "abi/backend.h"
+#include "cuda/ops/launch_stream.h"
 
 namespace sparse_experts::cuda {
 

@@ -10,8 +10,8 @@
 
 #include <cstdint>
 
-#include "cuda/ops/launch_stream.h"
 #include "abi/backend.h"
+#include "cuda/ops/launch_stream.h"
 #include "cuda/ops/limits.h"
 #include "cuda/ops/tile_record.h"
 
@@ -41,10 +41,10 @@ struct MatmulGroup {
   RowIndex x_index;
   const int32_t* slots;  // sorted slots, or null: entry i is row i
   int64_t top_k;
-  const TileRecord* tiles;    // for the config's tile_tokens, or null: one expert with the rows
-                              // 0 … num_rows - 1
-  const int32_t* num_tiles;   // [1] records of `tiles`; null with it
-  int64_t num_rows;           // entries at most (all slots of the call); exact without tiles
+  const TileRecord* tiles;   // for the config's tile_tokens, or null: one expert with the rows
+                             // 0 … num_rows - 1
+  const int32_t* num_tiles;  // [1] records of `tiles`; null with it
+  int64_t num_rows;          // entries at most (all slots of the call); exact without tiles
   void* out;
   int32_t out_dtype;  // f32 or the arithmetic dtype
   int64_t out_stride;

@@ -6,8 +6,8 @@
 
 #include <cstdint>
 
-#include "cuda/ops/launch_stream.h"
 #include "abi/backend.h"
+#include "cuda/ops/launch_stream.h"
 #include "cuda/ops/limits.h"
 #include "cuda/ops/router.h"
 

@@ -62,10 +62,9 @@ Status copy_tiles(Stage& stage, const std::vector<int32_t>& expert_offsets, int3
   SE_RETURN_IF_ERROR(pinned.reserve(bytes + sizeof num_tiles));
   std::memcpy(pinned.data(), records.data(), bytes);
   std::memcpy(pinned.data() + bytes, &num_tiles, sizeof num_tiles);
-  SE_RETURN_IF_ERROR(stage.check(
-      cudaMemcpyAsync(stage.at<TileRecord>(scratch.tiles), pinned.data(), bytes,
-                      cudaMemcpyHostToDevice, stage.stream()),
-      "expert_matmul"));
+  SE_RETURN_IF_ERROR(stage.check(cudaMemcpyAsync(stage.at<TileRecord>(scratch.tiles), pinned.data(),
+                                                 bytes, cudaMemcpyHostToDevice, stage.stream()),
+                                 "expert_matmul"));
   return stage.check(cudaMemcpyAsync(stage.at<int32_t>(scratch.num_tiles), pinned.data() + bytes,
                                      sizeof num_tiles, cudaMemcpyHostToDevice, stage.stream()),
                      "expert_matmul");

@@ -22,7 +22,8 @@ struct KernelLaunch {
   size_t shared_bytes = 0;
   size_t shared_limit = 48 * 1024;  // of the dynamic part and all arrays together; more is a defect
   const void* function = nullptr;
-  bool early = false;  // may start before the launch before it has ended (programmatic serialisation)
+  bool early =
+      false;  // may start before the launch before it has ended (programmatic serialisation)
   std::function<void()> body;  // one thread of the kernel; called once per thread of the grid
 };
 

@@ -15,7 +15,6 @@ void copy_async(uint32_t shared, const void* source, uint32_t bytes, uint32_t si
                 const char* file, int line);
 void copy_async_commit();
 void copy_async_wait(unsigned pending);
-void copy_async_wait_at_most(int pending, const char* file, int line);
 void load_matrix(uint32_t* out, int matrices, bool transpose, uint32_t shared, const char* file,
                  int line);
 enum class MmaType { kBf16, kF16 };
@@ -52,11 +51,6 @@ template <int kPending>
 inline void cp_async_wait() {
   static_assert(kPending >= 0, "a number of groups");
   detail::copy_async_wait(kPending);
-}
-
-// The same for a number that the launch knows, 1 … 4.
-inline void cp_async_wait_at_most(int pending, SIMT_SITE) {
-  detail::copy_async_wait_at_most(pending, file, line);
 }
 
 // griddepcontrol: waits for the end of the launches before; lets the next one start.

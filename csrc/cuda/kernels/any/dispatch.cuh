@@ -22,10 +22,14 @@ __device__ __forceinline__ int32_t listed_id(const DispatchKernelArgs& args, uin
   return listed ? id : -1;
 }
 
-// The same, or -1 where the expert is not here.
+// The slot's expert, or -1 where it is in no list.
 __device__ __forceinline__ int32_t expert_of_slot(const DispatchKernelArgs& args, uint32_t slot) {
-  const int32_t id = listed_id(args, slot);
-  return id >= 0 && args.present != nullptr && args.present[id] == nullptr ? -1 : id;
+  const int32_t id = args.topk_ids[slot];
+  bool listed = id >= 0 && id < args.num_experts;
+  if (listed && args.present != nullptr) listed = args.present[id] != nullptr;
+  if (listed && args.non_finite != nullptr)
+    listed = args.non_finite[slot / static_cast<uint32_t>(args.top_k)] == 0;
+  return listed ? id : -1;
 }
 
 // Where the lanes of a warp whose slots go to the same expert stand among each other. All 32 lanes.
@@ -78,8 +82,10 @@ __device__ __forceinline__ void scan_experts(const DispatchKernelArgs& args, con
       const int32_t before = carry.tiles[kind] + block_exclusive_scan(tiles, partials, &sum);
       carry.tiles[kind] += sum;
       // No expert has more entries than there are tokens: a handful of tiles.
-      const TileRecord record = {static_cast<int32_t>(first_expert) + e, before, offset, total};
-      for (int32_t i = 0; i < tiles; ++i) args.tiles[kind][before + i] = record;
+      const int4 record = make_int4(static_cast<int32_t>(first_expert) + e, before, offset, total);
+      int4* to = reinterpret_cast<int4*>(args.tiles[kind]) + before;
+#pragma unroll 1
+      for (int32_t left = tiles; left > 0; --left) *to++ = record;
     }
   }
 }

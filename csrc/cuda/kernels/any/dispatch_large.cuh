@@ -28,7 +28,7 @@ constexpr int kColumnExperts = 32;
 constexpr int kColumnSegments = 32;
 
 // Shared memory: int32 histogram[chunks_per_block][range_experts].
-__global__ void __launch_bounds__(kDispatchThreads)
+__global__ void __launch_bounds__(kDispatchThreads, 4)
     dispatch_count_kernel(DispatchKernelArgs args, DispatchChunks chunks) {
   await_launches();
   SE_DYNAMIC_SHARED(shared);
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(kColumnExperts* kColumnSegments)
 }
 
 // Shared memory: int32 base[range_experts], then int32 next[chunks_per_block][range_experts].
-__global__ void __launch_bounds__(kDispatchThreads)
+__global__ void __launch_bounds__(kDispatchThreads, 4)
     dispatch_place_kernel(DispatchKernelArgs args, DispatchChunks chunks) {
   await_launches();
   SE_DYNAMIC_SHARED(shared);

@@ -16,7 +16,7 @@ namespace sparse_experts::cuda {
 // Shared memory: int32 base[num_experts], uint16 counts[num_warps][num_experts], uint8 absent[num_experts].
 // num_warps: warps with a chunk; the block may have more, for the scans.
 template <int kRounds>
-__global__ void __launch_bounds__(1024)
+__global__ void __launch_bounds__(1024, 1)
     dispatch_small_kernel(DispatchKernelArgs args, int32_t num_warps, int32_t chunk_slots) {
   await_launches();
   SE_DYNAMIC_SHARED(shared);

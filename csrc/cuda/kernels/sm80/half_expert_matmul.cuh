@@ -53,7 +53,7 @@ __device__ __forceinline__ void multiply_width(
   if constexpr (kWidth > 1) {
     if (width < kWidth) {
       return multiply_width<Element, Tile, kWidth / 2>(width, sums, loader, warp, stages,
-                                                        num_stages);
+                                                       num_stages);
     }
   }
   multiply_tile<Element, Tile, kWidth>(sums, loader, warp, stages, num_stages);
@@ -101,16 +101,11 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
     find_rows(group, place, width * Tile::kMinTokens, Tile::kThreads, x_rows, out_rows, weights);
     StageLoader<Tile> loader;
     loader.template start<kGated>(group, place, x_rows, sources, log_split, tile_tokens);
-    if (threadIdx.x == 0) {
-      places[0] = place;
-      sources[0] = {static_cast<const uint16_t*>(group.x), group.x_stride, group.cols,
-                    loader.row_step / (kGated ? 2 : 1) * group.weight_stride};
-    }
+    if (threadIdx.x == 0) places[0] = place;
     __syncthreads();
 
     float sums[Tile::kFragmentsM][Tile::kFragmentsN][4];
-    multiply_width<Element, Tile, Tile::kFragmentsN>(width, sums, loader, warp, stages,
-                                                             num_stages);
+    multiply_width<Element, Tile, Tile::kFragmentsN>(width, sums, loader, warp, stages, num_stages);
 
     const int num_tile_tokens = places[0].num_tokens;
     const int strip_width = width_of<Tile>(num_tile_tokens);

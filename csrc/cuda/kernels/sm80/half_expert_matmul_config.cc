@@ -53,10 +53,11 @@ Pipeline choose_pipeline(const DeviceLimits& limits, int64_t most_blocks, int64_
         std::min(limits.shared_bytes_per_multiprocessor / blocks - kReservedSharedBytes,
                  limits.shared_bytes_per_block) -
         static_bytes;
-    const int64_t stages = std::min<int64_t>(share / stage_bytes, kMostStages);
-    if (stages >= kLeastStages) return {static_cast<int32_t>(blocks), static_cast<int32_t>(stages)};
+    for (const int32_t stages : {kMostStages, kSomeStages, kFewStages}) {
+      if (stages * stage_bytes <= share) return {static_cast<int32_t>(blocks), stages};
+    }
   }
-  return {1, kLeastStages};
+  return {1, kFewStages};
 }
 
 template <typename Tile>

@@ -68,6 +68,11 @@ __device__ __forceinline__ void store_outputs(void* out, int64_t at, const float
   }
 }
 
+// Of a power of two, at compile time.
+__host__ __device__ constexpr int log2_of(int value) {
+  return value > 1 ? 1 + log2_of(value / 2) : 0;
+}
+
 __device__ __forceinline__ void add_bias(const float* bias, int64_t stride, int64_t column,
                                          int count, float (&values)[4]) {
 #pragma unroll
@@ -108,7 +113,8 @@ __device__ __forceinline__ void finish_outputs(const ExpertMatmulKernelArgs& arg
   const int stride = tile_rows + kSumsPadding;
   const int part_stride = width * 8 * stride;
   const int tile_columns = kGated ? tile_rows / 2 : tile_rows;
-  const int quads = tile_columns / 4;
+  constexpr int kLogQuads = log2_of(Tile::kRows / (kGated ? 8 : 4));
+  const int log_quads = kLogQuads - log_split;
   const float* up_bias = group.up_bias != nullptr ? group.up_bias[place.expert] : nullptr;
   const float* gate_bias = nullptr;
   if constexpr (kGated) {
@@ -120,9 +126,9 @@ __device__ __forceinline__ void finish_outputs(const ExpertMatmulKernelArgs& arg
   const bool aligned = ((reinterpret_cast<uintptr_t>(group.out) |
                          static_cast<uintptr_t>(group.out_stride) * (quad_bytes / 4)) &
                         (quad_bytes - 1)) == 0;
-  for (int i = static_cast<int>(threadIdx.x); i < num_tokens * quads; i += Tile::kThreads) {
-    const int token = i / quads;
-    const int local = (i - token * quads) * 4;
+  for (int i = static_cast<int>(threadIdx.x); i < num_tokens << log_quads; i += Tile::kThreads) {
+    const int token = i >> log_quads;
+    const int local = (i - (token << log_quads)) * 4;
     const int64_t column = place.first_column + local;
     const int64_t left = group.rows - column;
     if (left <= 0) continue;

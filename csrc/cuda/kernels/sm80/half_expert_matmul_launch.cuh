@@ -16,9 +16,10 @@ template <typename Element, typename Tile>
 cudaError_t prepare_half_tile(const DeviceLimits& limits) {
   // As much as any configuration of this device asks for. The limits, 48 KiB without asking and what a
   // block can have at most, are of static and dynamic memory together.
-  const int64_t stages = int64_t{kMostStages} * Tile::stage_bytes(Tile::kMaxTokens, Tile::kMaxSplit);
-  const auto most = static_cast<size_t>(
-      std::min(stages + Tile::kStaticBytes, limits.shared_bytes_per_block));
+  const int64_t stages =
+      int64_t{kMostStages} * Tile::stage_bytes(Tile::kMaxTokens, Tile::kMaxSplit);
+  const auto most =
+      static_cast<size_t>(std::min(stages + Tile::kStaticBytes, limits.shared_bytes_per_block));
   const cudaError_t error =
       allow_shared_bytes(half_expert_matmul_kernel<Element, Tile, false>, most);
   if (error != cudaSuccess) return error;
@@ -43,7 +44,8 @@ cudaError_t launch_half_tile(const ExpertMatmulKernelArgs& args, const MatmulCon
       config.tile_tokens < Tile::kMinTokens || config.tile_tokens > Tile::kMaxTokens ||
       (config.tile_tokens & (config.tile_tokens - 1)) != 0 || config.threads != Tile::kThreads ||
       config.tile_rows != (Tile::kRows >> log_split >> (gated ? 1 : 0)) ||
-      config.stages < kLeastStages || config.stages > kMostStages ||
+      (config.stages != kFewStages && config.stages != kSomeStages &&
+       config.stages != kMostStages) ||
       config.shared_bytes <
           int64_t{config.stages} * Tile::stage_bytes(config.tile_tokens, config.split_k)) {
     return cudaErrorInvalidValue;

@@ -50,6 +50,10 @@ struct StageSource {
   int64_t x_stride;
   int64_t cols;
   int64_t weights_step;  // elements from one of a thread's even rows to the next
+  int32_t columns;       // of the outputs that are there, of the tile's
+  bool is_gated;
+  bool weights_aligned;
+  bool x_aligned;
 };
 
 // What a thread copies of every stage: the same chunk column of kCopies weight rows and of some
@@ -74,8 +78,6 @@ struct StageLoader {
   uint32_t tokens[kTokenCopies<Tile::kMaxTokens>];
   const int32_t* x_rows;  // shared: [tile_tokens], below 0: no such token
   int plain_steps;        // stages 0 … plain_steps - 1 are plain; the same in all threads
-  // Bit 0: the weights are aligned, bit 1: x is; above: how many copies are rows of the matrix.
-  int careful;
 
   int first_row;  // weight rows first_row + i * row_step; token rows likewise
   int row_step;   // kRowStep over the split
@@ -85,11 +87,17 @@ struct StageLoader {
   int tile_tokens;
   int log_split;
 
+  // The output column of a weight row, both counted from the tile's first.
+  static __device__ __forceinline__ int column_of_row(bool is_gated, int row) {
+    return is_gated ? row / 16 * 8 + row % 8 : row;
+  }
+
   // Gated tiles hold 8 gate rows and 8 up rows in turn, so that one m16 fragment has both of an
   // output in the same thread.
+  // One thread writes *stage_source: a barrier before anything else is called.
   template <bool kGated>
   __device__ __forceinline__ void start(const MatmulGroup& group, const TilePlace& place,
-                                        const int32_t* rows_of_x, const StageSource* stage_source,
+                                        const int32_t* rows_of_x, StageSource* stage_source,
                                         int log_split_k, int tokens_per_tile) {
     log_split = log_split_k;
     tile_rows = Tile::kRows >> log_split;
@@ -103,22 +111,17 @@ struct StageLoader {
 
     shared_source = stage_source;
     x_rows = rows_of_x;
-    const bool x_aligned = rows_are_aligned(group.x, group.x_stride);
     const uint16_t* up = static_cast<const uint16_t*>(group.up[place.expert]);
     const uint16_t* gate = up;
     if constexpr (kGated) gate = static_cast<const uint16_t*>(group.gate[place.expert]);
-    const bool weights_aligned =
-        rows_are_aligned(up, group.weight_stride) && rows_are_aligned(gate, 0);
-    int rows_there = 0;
     const int64_t columns_left = group.rows - place.first_column;
     // Even rows: the first one says where all are.
     weights[0] = kGated && first_row % 16 < 8 ? gate : up;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
       const int row = first_row + i * row_step;
-      const int column = kGated ? row / 16 * 8 + row % 8 : row;
+      const int column = column_of_row(kGated, row);
       const bool there = column < columns_left;
-      if (there) rows_there = i + 1;
       if constexpr (kEvenRows) {
         if (i == 0 && there) weights[0] += (place.first_column + column) * group.weight_stride;
       } else {
@@ -126,11 +129,23 @@ struct StageLoader {
         if (there) weights[i] += (place.first_column + column) * group.weight_stride;
       }
     }
-    careful = (weights_aligned ? 1 : 0) | (x_aligned ? 2 : 0) | rows_there << 2;
+    const bool weights_aligned =
+        rows_are_aligned(up, group.weight_stride) && rows_are_aligned(gate, 0);
+    const bool x_aligned = rows_are_aligned(group.x, group.x_stride);
     const int tile_columns = kGated ? tile_rows / 2 : tile_rows;
     const bool plain = weights_aligned && x_aligned && columns_left >= tile_columns &&
                        group.num_rows * (group.x_stride / 8) < kNoToken;
     plain_steps = plain ? static_cast<int>(group.cols) / (Tile::kBlockK << log_split) : 0;
+    if (threadIdx.x == 0) {
+      *stage_source = {static_cast<const uint16_t*>(group.x),
+                       group.x_stride,
+                       group.cols,
+                       row_step / (kGated ? 2 : 1) * group.weight_stride,
+                       static_cast<int32_t>(min(columns_left, int64_t{tile_columns})),
+                       kGated,
+                       weights_aligned,
+                       x_aligned};
+    }
   }
 
   // Once x_rows are written and before the first load; kWidth as there.
@@ -155,6 +170,11 @@ struct StageLoader {
   }
 
   __device__ __forceinline__ int cols() const { return static_cast<int>(shared_source->cols); }
+  // Stages of K.
+  __device__ __forceinline__ int num_steps() const {
+    const int depth = Tile::kBlockK << log_split;
+    return (cols() + depth - 1) / depth;
+  }
 
   // Of this thread's slice.
   __device__ __forceinline__ uint32_t tokens_in_stage() const {
@@ -216,10 +236,12 @@ struct StageLoader {
 #pragma unroll(kEvenRows ? 1 : kCopies)
     for (int i = 0; i < kCopies; ++i) {
       const uint32_t at = weights_at + place_of_row(i);
-      const bool there = i < careful >> 2;
+      const int row = first_row + i * row_step;
+      const bool there = column_of_row(shared_source->is_gated, row) < shared_source->columns;
       if constexpr (!kEvenRows) source = weights[i] + column;
       if (kEvenRows && i > 0 && there) source += step;
-      copy_chunk(to + at, to_shared + at, source, there ? count : 0, (careful & 1) != 0);
+      copy_chunk(to + at, to_shared + at, source, there ? count : 0,
+                 shared_source->weights_aligned);
     }
 #pragma unroll 1
     for (int i = 0; i < kTokenCopies<kWidth>; ++i) {
@@ -229,7 +251,8 @@ struct StageLoader {
         const int32_t x_row = x_rows[row];
         source = shared_source->x;
         if (x_row >= 0) source += x_row * shared_source->x_stride + column;
-        copy_chunk(to + at, to_shared + at, source, x_row < 0 ? 0 : count, (careful & 2) != 0);
+        copy_chunk(to + at, to_shared + at, source, x_row < 0 ? 0 : count,
+                   shared_source->x_aligned);
       }
     }
   }

@@ -75,11 +75,10 @@ struct WarpPlace {
 
 // Where a warp reads and the block writes, in bytes from the first stage.
 struct Ring {
-  uint32_t shared;   // of the first stage
-  uint32_t rows;     // of this warp's first weight row in a stage
-  uint32_t tokens;   // of its first token row
+  uint32_t shared;  // of the first stage
+  uint32_t rows;    // of this warp's first weight row in a stage
+  uint32_t tokens;  // of its first token row
   int stage_bytes;
-  int num_stages;
   int last_at;       // the last stage
   int read_at = 0;   // the stage that is multiplied
   int write_at = 0;  // the stage that is filled
@@ -89,18 +88,29 @@ struct Ring {
   }
 };
 
-// One stage. `fill` queues the copies of the stage that takes the place of the one before; `has_next`:
+// Returns when at most num_stages - 2 of the thread's latest groups are under way.
+__device__ __forceinline__ void wait_for_stage(int num_stages) {
+  if (num_stages == kFewStages) {
+    ptx::cp_async_wait<kFewStages - 2>();
+  } else if (num_stages == kSomeStages) {
+    ptx::cp_async_wait<kSomeStages - 2>();
+  } else {
+    ptx::cp_async_wait<kMostStages - 2>();
+  }
+}
+
+// One stage. `wait` returns when the next stage is there; `fill` queues the copies of the stage that takes the place of the one before; `has_next`:
 // another stage will be multiplied after this one.
-template <typename Element, typename Tile, int kWidth, typename Fill>
+template <typename Element, typename Tile, int kWidth, typename Wait, typename Fill>
 __device__ __forceinline__ void multiply_stage(
     float (&sums)[Tile::kFragmentsM][Tile::kFragmentsN][4], Fragments<Tile, kWidth> (&fragments)[2],
-    Ring& ring, bool has_next, const Fill& fill) {
+    Ring& ring, bool has_next, const Wait& wait, const Fill& fill) {
   constexpr int kSteps16 = Tile::kBlockK / 16;
 #pragma unroll
   for (int k16 = 0; k16 < kSteps16; ++k16) {
     if (k16 == kSteps16 - 1) {
       // This stage's fragments are all in registers: behind the barrier it may be filled anew.
-      ptx::cp_async_wait_at_most(ring.num_stages - 2);
+      wait();
       __syncthreads();
       ring.read_at = ring.after(ring.read_at);
     }
@@ -123,6 +133,21 @@ __device__ __forceinline__ void multiply_stage(
   }
 }
 
+// All stages up to the last plain one that is not copied yet; `next` is the one to copy.
+template <typename Element, typename Tile, int kWidth, int kStages>
+__device__ __forceinline__ void multiply_plain(
+    float (&sums)[Tile::kFragmentsM][Tile::kFragmentsN][4], Fragments<Tile, kWidth> (&fragments)[2],
+    Ring& ring, const StageLoader<Tile>& loader, int& next) {
+#pragma unroll 1
+  for (; next < loader.plain_steps; ++next) {
+    multiply_stage<Element, Tile, kWidth>(
+        sums, fragments, ring, true, [] { ptx::cp_async_wait<kStages - 2>(); },
+        [&](int at) {
+          loader.template load_plain<kWidth * 8 * Tile::kWarpsN>(ring.shared + at, next);
+        });
+  }
+}
+
 template <typename Element, typename Tile, int kWidth>
 __device__ __forceinline__ void multiply_tile(
     float (&sums)[Tile::kFragmentsM][Tile::kFragmentsN][4], StageLoader<Tile>& loader,
@@ -131,14 +156,11 @@ __device__ __forceinline__ void multiply_tile(
   Ring ring;
   ring.shared = ptx::smem_u32(stages);
   ring.stage_bytes = (Tile::kRows + (loader.tile_tokens << loader.log_split)) * Tile::kRowBytes;
-  ring.num_stages = num_stages;
   ring.last_at = (num_stages - 1) * ring.stage_bytes;
   ring.rows = (warp.slice * loader.tile_rows + warp.m * Tile::kFragmentsM * 16) *
               static_cast<uint32_t>(Tile::kRowBytes);
   ring.tokens = (Tile::kRows + warp.slice * loader.tile_tokens + warp.n * kWidth * 8) *
                 static_cast<uint32_t>(Tile::kRowBytes);
-  const int depth = Tile::kBlockK << loader.log_split;
-  const int num_steps = (loader.cols() + depth - 1) / depth;
 
 #pragma unroll
   for (int m = 0; m < Tile::kFragmentsM; ++m) {
@@ -156,30 +178,34 @@ __device__ __forceinline__ void multiply_tile(
     const int at = ring.write_at;
     if (next < loader.plain_steps) {
       loader.template load_plain<kTileWidth>(ring.shared + at, next);
-    } else if (next < num_steps) {
+    } else if (next < loader.num_steps()) {
       loader.template load_carefully<kTileWidth>(stages + at, ring.shared + at, next);
     }
     ptx::cp_async_commit();
     ring.write_at += ring.stage_bytes;
   }
-  ptx::cp_async_wait_at_most(num_stages - 2);
+  wait_for_stage(num_stages);
   __syncthreads();
 
   Fragments<Tile, kWidth> fragments[2];
   fragments[0].load(ring.shared + ring.rows, ring.shared + ring.tokens, 0);
-#pragma unroll 1
-  for (; next < loader.plain_steps; ++next) {
-    multiply_stage<Element, Tile, kWidth>(sums, fragments, ring, true, [&](int at) {
-      loader.template load_plain<kTileWidth>(ring.shared + at, next);
-    });
+  if (num_stages == kFewStages) {
+    multiply_plain<Element, Tile, kWidth, kFewStages>(sums, fragments, ring, loader, next);
+  } else if (num_stages == kSomeStages) {
+    multiply_plain<Element, Tile, kWidth, kSomeStages>(sums, fragments, ring, loader, next);
+  } else {
+    multiply_plain<Element, Tile, kWidth, kMostStages>(sums, fragments, ring, loader, next);
   }
+  const int num_steps = loader.num_steps();
   const int end = num_steps + num_stages - 1;
 #pragma unroll 1
   for (; next < end; ++next) {
-    multiply_stage<Element, Tile, kWidth>(sums, fragments, ring, next + 1 < end, [&](int at) {
-      if (next >= num_steps) return;
-      loader.template load_carefully<kTileWidth>(stages + at, ring.shared + at, next);
-    });
+    multiply_stage<Element, Tile, kWidth>(
+        sums, fragments, ring, next + 1 < end, [&] { wait_for_stage(num_stages); },
+        [&](int at) {
+          if (next >= num_steps) return;
+          loader.template load_carefully<kTileWidth>(stages + at, ring.shared + at, next);
+        });
   }
   ptx::cp_async_wait<0>();
 }

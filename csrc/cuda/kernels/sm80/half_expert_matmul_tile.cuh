@@ -12,7 +12,7 @@
 //            multiplies while the other is in its epilogue
 // How many stages of K are under way is chosen for each launch, by the shared memory of the device: what
 // keeps a memory of b bytes per second busy is b times its latency, and that has grown with every
-// architecture. The kernel takes any number from kLeastStages to kMostStages.
+// architecture.
 //
 // Plain C++: the configuration is chosen on the host by the same constants.
 #pragma once
@@ -58,8 +58,10 @@ using HalfDecodeTile = HalfTile<4, 1, 1, 2, 64, 4, 4>;
 using HalfSmallTile = HalfTile<4, 1, 2, 4, 64, 1, 2>;
 using HalfLargeTile = HalfTile<2, 2, 4, 8, 32, 1, 2>;
 
-// One stage is multiplied, one is filled, and one at least is under way.
-constexpr int kLeastStages = 3;
+// How many stages a launch may have, rising: each has a loop of its own. One stage is multiplied, one is
+// filled, and one at least is under way.
+constexpr int kFewStages = 3;
+constexpr int kSomeStages = 4;
 constexpr int kMostStages = 6;
 
 }  // namespace sparse_experts::cuda
