@@ -45,7 +45,7 @@ export async function runCache(
     for (let call = 0; call < needs.numCalls; call += CALLS_AT_A_TIME) {
       const endCall = Math.min(call + CALLS_AT_A_TIME, needs.numCalls)
       const [begin, end] = [needs.offsets[call]!, needs.offsets[endCall]!]
-      const evicted = new Int32Array(2 * (end - begin))
+      const evicted = allocate(Int32Array, 2 * (end - begin))
       policy.planCalls(
         needs.layers.subarray(call, endCall),
         needs.offsets.subarray(call, endCall + 1).map(offset => offset - begin),

@@ -64,7 +64,7 @@ export async function needsOf(trace: Trace, tokensPerCall: number, pacer: Pacer)
 }
 
 function* cuts(trace: Trace, tokensPerCall: number): Generator<Cut> {
-  const first = new Int32Array(trace.layers.length)
+  const first = allocate(Int32Array, trace.layers.length)
   let step: Cut[] = []
   for (let call = 0; call < trace.numCalls; call++) {
     const [layer, rows] = [trace.calls.layer[call]!, trace.calls.rows[call]!]

@@ -1,5 +1,6 @@
 /** Which experts a trace met most: the fixed set of a static cache, and the warm start of any other. */
 
+import { allocate } from '../block/allocate.js'
 import type { CachePools } from '../block/expert-cache.js'
 import type { Trace } from './trace.js'
 
@@ -14,7 +15,7 @@ export interface ProfiledExpert {
  */
 export function mostUsed(trace: Trace, pools: CachePools): ProfiledExpert[][] {
   const counts = trace.layers.map(({ numExperts }, layer) => {
-    const count = new Float64Array(numExperts)
+    const count = allocate(Float64Array, numExperts)
     for (const id of trace.topkIds[layer]!) if (id < numExperts) count[id]!++
     return count
   })

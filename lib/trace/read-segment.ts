@@ -109,7 +109,8 @@ async function readWeights(
   if (!layers.some(({ layer }) => tensors.has(weightsName(layer)))) return null
   const weights: Uint16Array[] = []
   for (const [index, layer] of layers.entries()) {
-    const own = new Uint16Array((await read(layer)).buffer)
+    const bytes = await read(layer)
+    const own = new Uint16Array(bytes.buffer)
     if (own.length !== ids[index]!.length)
       throw invalidTrace(file, `'${weightsName(layer.layer)}' has other rows than '${idsName(layer.layer)}'`)
     weights.push(own)
