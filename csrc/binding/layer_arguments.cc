@@ -73,7 +73,8 @@ void take_vectors(const std::array<Napi::Value, kNumVectors>& values, LayerDescr
   }
 }
 
-// null: all experts stay in memory.
+}  // namespace
+
 CacheOptions parse_cache(const Napi::Value& value) {
   constexpr int64_t kMostBytes = (int64_t{1} << 53) - 1;
   CacheOptions cache;
@@ -90,8 +91,6 @@ CacheOptions parse_cache(const Napi::Value& value) {
   cache.direct = boolean_property(object, "directReads") ? DirectReads::kAuto : DirectReads::kOff;
   return cache;
 }
-
-}  // namespace
 
 SeRouting parse_routing(const Napi::Object& config) {
   SeRouting routing = {};

@@ -15,6 +15,8 @@ constexpr int64_t kMaxThreads = 4096;
 LayerDescription parse_layer_description(const Napi::Value& value);
 // Reads a NativeForwardOptions, which a description has too.
 SeLayerOptions parse_layer_options(const Napi::Object& object);
+// Reads a NativeCacheOptions; absent or null: all experts stay in memory.
+CacheOptions parse_cache(const Napi::Value& value);
 // Reads a ResolvedMoeConfig alone: no device, no vectors.
 LayerDescription parse_layer_config(const Napi::Object& config, int32_t dtype);
 

@@ -39,6 +39,7 @@ Napi::Value measure_layer(const Napi::CallbackInfo& info) {
         parse_layer_config(object_argument(object.Get("config"), "config"), dtype);
     layer.gate_up_interleaved = boolean_property(object, "gateUpInterleaved");
     layer.num_threads = static_cast<int32_t>(integer_property(object, "threads", 0, kMaxThreads));
+    layer.cache = parse_cache(object.Get("cache"));
     take_held_formats(object, &layer);
     const std::vector<StoredSource> sources = parse_stored_sources(object.Get("matrices"));
     if (sources.size() != layer.held.size()) fail_argument("Each matrix needs a format");

@@ -1,5 +1,6 @@
 /** Options of making many layers, and their checks. */
 
+import { type CacheOptions, checkCacheOptions } from '../block/cache-options.js'
 import { invalidArgType, invalidArgValue, MoeError } from '../block/errors.js'
 import type { DeviceOption } from '../devices/device.js'
 import { checkLayerOptions, checkSourceOptions, type LoadOptions, SOURCE_KEYS } from './layer-options.js'
@@ -7,7 +8,7 @@ import { checkLayerOptions, checkSourceOptions, type LoadOptions, SOURCE_KEYS } 
 /** Layers by their index. `from` is the first, `to` comes behind the last, as `Array.slice` counts; layers without experts between are passed over. */
 export type LayerSelection = 'all' | readonly number[] | { from?: number; to?: number }
 
-/** Options of {@link MoeModel.load} and {@link MoeModel.plan}. All but `layers`, `device` and `maxTokens` mean for each layer what they mean for one. */
+/** Options of {@link MoeModel.load} and {@link MoeModel.plan}. All but `layers`, `device`, `maxTokens` and `cache` mean for each layer what they mean for one. */
 export interface ModelOptions extends Omit<LoadOptions, 'layer' | 'cache' | 'device' | 'maxQueuedTokens'> {
   /** Which layers. A list that names a layer without experts is ERR_MOE_NOT_SPARSE. @defaultValue 'all' that have experts */
   layers?: LayerSelection
@@ -18,6 +19,11 @@ export interface ModelOptions extends Omit<LoadOptions, 'layer' | 'cache' | 'dev
    * @defaultValue 256
    */
   maxTokens?: number
+  /**
+   * Keeps some experts of each layer in memory and reads the others from the checkpoint when a call needs them, on `cpu`, with the bits of layers
+   * that are whole in memory. `hostBytes` is for all layers together: each gets the same share. Absent: all experts stay in memory.
+   */
+  cache?: CacheOptions
   /** Rows that may wait or run at a time in all layers together; a call beyond them rejects with ERR_MOE_QUEUE_FULL. @defaultValue 65536 */
   maxQueuedTokens?: number
 }
@@ -29,8 +35,6 @@ const MAX_LAYERS = 65_536
 
 /** Options that the interface names and this version does not carry out, each with what to do instead. */
 const NOT_YET: Readonly<Record<string, string>> = {
-  cache:
-    'experts of a whole model cannot be left in the checkpoint yet: load its layers one by one with `MoeLayer.load` and a `cache` each, load fewer `layers`, or hold them in fewer bits with `weights`',
   parallel: 'layers cannot be spread over processes yet: give several devices of this process as `device`',
 }
 
@@ -38,7 +42,7 @@ const NOT_YET: Readonly<Record<string, string>> = {
  * @throws TypeError and RangeError with ERR_MOE_INVALID_ARG_*, ERR_MOE_UNKNOWN_OPTION; {@link MoeError} ERR_MOE_UNSUPPORTED_OPTION
  */
 export function checkModelOptions(options: ModelOptions): void {
-  const known = ['layers', 'maxTokens', ...SOURCE_KEYS]
+  const known = ['layers', 'maxTokens', 'cache', ...SOURCE_KEYS]
   checkLayerOptions(options, [...known, ...Object.keys(NOT_YET)])
   for (const [name, instead] of Object.entries(NOT_YET)) {
     if ((options as Record<string, unknown>)[name] === undefined) continue
@@ -51,6 +55,7 @@ export function checkModelOptions(options: ModelOptions): void {
     )
   }
   checkSourceOptions(options)
+  checkCacheOptions(options.cache)
   checkSelection(options.layers)
   const { device, maxTokens } = options
   if (Array.isArray(device) && (device.length === 0 || device.length > MAX_DEVICES))

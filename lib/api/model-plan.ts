@@ -7,6 +7,7 @@ import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
 import { type ChosenDevice, devices, isHostDevice } from '../devices/device.js'
 import { hostMemory } from '../devices/host-memory.js'
 import { type LayerMeasure, measureLayer } from '../devices/measure.js'
+import { cacheShare, ofWholeCache } from './cached-layers.js'
 import { dtypeOf, runtimeOptions } from './layer-options.js'
 import { type ModelOptions, maxTokensOf } from './model-options.js'
 
@@ -18,7 +19,7 @@ export interface ModelLayerPlan {
   dtype: DType
   /** Bytes of the files that are read for it. */
   storedBytes: number
-  /** Its weights in memory of the host. */
+  /** Its weights in memory of the host; of a layer with a `cache`, those that stay there. */
   hostBytes: number
   /** Its weights in memory of a device of its own. */
   deviceBytes: number
@@ -70,18 +71,20 @@ export function assignDevices(bytes: readonly number[], count: number): number[]
 /** Collects layers, one at a time, so that no plan of a layer need be kept. */
 export class ModelPlanner {
   readonly #options: ModelOptions
+  readonly #numLayers: number
   readonly #layers: ModelLayerPlan[] = []
   readonly #measures: { device: string; measure: LayerMeasure }[] = []
 
-  constructor(options: ModelOptions) {
+  /** @param numLayers how many will be added: they share a `cache` */
+  constructor(options: ModelOptions, numLayers: number) {
     this.#options = options
+    this.#numLayers = numLayers
   }
 
   /** The arithmetic of the layer on that device. */
   add(device: ChosenDevice, plan: LayerPlan): DType {
     const dtype = dtypeOf(this.#options, plan.storedDtype)
-    const numTokens = maxTokensOf(this.#options)
-    const measure = measureLayer(device, plan, dtype, { ...runtimeOptions(this.#options), numTokens })
+    const measure = this.#measure(device, plan, dtype)
     const isHost = isHostDevice(device.id)
     this.#measures.push({ device: device.id, measure })
     this.#layers.push({
@@ -94,6 +97,16 @@ export class ModelPlanner {
       weightFormat: measure.weightFormat,
     })
     return dtype
+  }
+
+  #measure(device: ChosenDevice, plan: LayerPlan, dtype: DType): LayerMeasure {
+    const { cache } = this.#options
+    const own = { numTokens: maxTokensOf(this.#options), cache: cacheShare(cache, this.#numLayers) }
+    try {
+      return measureLayer(device, plan, dtype, { ...runtimeOptions(this.#options), ...own })
+    } catch (error) {
+      throw cache ? ofWholeCache(error, plan.layer, this.#numLayers, cache.hostBytes) : error
+    }
   }
 
   finish(): ModelPlan {
@@ -158,7 +171,7 @@ function shortage({ memory, neededBytes, freeBytes, ...parts }: MemoryPlan): str
   return (
     `The layers need ${neededBytes} bytes of ${where} (weights ${parts.weightBytes}, workspace ${parts.workspaceBytes}, ` +
     `loading ${parts.loadingBytes}), and ${freeBytes} are free: load fewer \`layers\`, hold them in fewer bits ` +
-    "(`weights: 'int4'`), lower `maxTokens`, or give more devices"
+    "(`weights: 'int4'`), leave experts in the checkpoint (`cache`), lower `maxTokens`, or give more devices"
   )
 }
 

@@ -1,5 +1,6 @@
 /** What a model counts over its layers: the figures of `model.stats()`. */
 
+import type { CacheStats } from '../block/cache-options.js'
 import type { LayerStats } from './layer-stats.js'
 import type { MoeLayer } from './moe-layer.js'
 
@@ -23,6 +24,8 @@ export interface ModelStats
   > {
   /** Scratch of forwards, of each device once. */
   workspaceBytes: number
+  /** What the caches of the layers have counted, together; null: all experts lie in memory. */
+  cache: Pick<CacheStats, (typeof CACHE_SUMMED)[number]> | null
   /** By decoder layer. */
   layers: Record<number, LayerStats>
 }
@@ -30,7 +33,9 @@ export interface ModelStats
 const SUMMED = [
   ...['calls', 'failedCalls', 'rejectedCalls', 'batches', 'tokens', 'waitingSeconds', 'runningSeconds'],
   ...['flops', 'denseFlops', 'hostBytes', 'deviceBytes', 'queueDepth', 'queuedTokens'],
-] as (keyof Omit<ModelStats, 'workspaceBytes' | 'layers'>)[]
+] as (keyof Omit<ModelStats, 'workspaceBytes' | 'cache' | 'layers'>)[]
+
+const CACHE_SUMMED = ['hits', 'misses', 'evictions', 'bytesRead', 'waitNs'] as const
 
 export function modelStats(layers: ReadonlyMap<number, MoeLayer>): ModelStats {
   const stats = new Map([...layers].map(([index, layer]) => [index, layer.stats()] as const))
@@ -44,9 +49,20 @@ export function modelStats(layers: ReadonlyMap<number, MoeLayer>): ModelStats {
   return {
     ...(Object.fromEntries(SUMMED.map(name => [name, sum(name)])) as Omit<
       ModelStats,
-      'workspaceBytes' | 'layers'
+      'workspaceBytes' | 'cache' | 'layers'
     >),
     workspaceBytes: [...workspaces.values()].reduce((total, bytes) => total + bytes, 0),
+    cache: cacheSums([...stats.values()].flatMap(({ cache }) => cache ?? [])),
     layers: Object.fromEntries(stats),
+  }
+}
+
+function cacheSums(caches: readonly CacheStats[]): ModelStats['cache'] {
+  if (caches.length === 0) return null
+  const sum = (name: (typeof CACHE_SUMMED)[number]) =>
+    caches.reduce((total, ofLayer) => total + ofLayer[name], 0)
+  return {
+    ...{ hits: sum('hits'), misses: sum('misses'), evictions: sum('evictions') },
+    ...{ bytesRead: sum('bytesRead'), waitNs: sum('waitNs') },
   }
 }

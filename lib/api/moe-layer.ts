@@ -12,8 +12,9 @@ import type { MoeWeights } from '../block/weights.js'
 import { OpenedModel } from '../checkpoint/plan/opened-model.js'
 import type { CallTimes, LayerRuntime } from '../devices/contract.js'
 import { createRuntime } from '../devices/create.js'
-import { type ChosenDevice, chooseDevice, isHostDevice } from '../devices/device.js'
+import { type ChosenDevice, chooseDevice } from '../devices/device.js'
 import { loadRuntimes } from '../devices/load.js'
+import { checkCacheDevice } from './cached-layers.js'
 import { CallQueue, type QueueBound } from './call-queue.js'
 import type { HiddenStates } from './float-input.js'
 import {
@@ -343,17 +344,4 @@ export async function loadLayerFrom(
   const common = { ...runtimeOptions(options), reservedTokens: 0, cache, signal, onProgress }
   const [runtime] = await loadRuntimes([{ plan, device, dtype }], common)
   return layerOf(runtime!, queueBound(options), plan.layer)
-}
-
-/** @throws {@link MoeError} ERR_MOE_UNSUPPORTED_OPTION where the device keeps all experts in its memory */
-function checkCacheDevice({ id, addon }: ChosenDevice): void {
-  if (addon && isHostDevice(id)) return
-  const instead = addon
-    ? "load it on 'cpu', or leave the option out"
-    : "build the native addon ('npx sparse-experts doctor' says what is missing) and load it on 'cpu', or leave the option out"
-  throw new MoeError(
-    'ERR_MOE_UNSUPPORTED_OPTION',
-    `The option cache has no effect on ${id}, where every expert lies in memory: ${instead}`,
-    { details: { option: 'cache', device: id } },
-  )
 }

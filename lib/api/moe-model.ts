@@ -5,6 +5,7 @@ import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
 import { OpenedModel } from '../checkpoint/plan/opened-model.js'
 import { type ChosenDevice, chooseDevice } from '../devices/device.js'
 import { loadRuntimes } from '../devices/load.js'
+import { cacheShare, checkCacheDevice } from './cached-layers.js'
 import type { HiddenStates } from './float-input.js'
 import { disposedError, type ForwardOptions } from './forward-arguments.js'
 import type { ForwardResult } from './forward-result.js'
@@ -49,7 +50,8 @@ export class MoeModel {
    *
    * @param source as in {@link MoeLayer.load}
    * @throws (as rejection) what {@link MoeLayer.load} rejects with; {@link MoeError} ERR_MOE_OUT_OF_MEMORY before anything is read, with
-   * `details` {memory, neededBytes, freeBytes, weightBytes, workspaceBytes, loadingBytes}; ERR_MOE_UNSUPPORTED_OPTION
+   * `details` {memory, neededBytes, freeBytes, weightBytes, workspaceBytes, loadingBytes}; ERR_MOE_UNSUPPORTED_OPTION; ERR_MOE_CACHE_TOO_SMALL with
+   * `details` {neededBytes, cacheBytes, layer}
    * @example
    * await using model = await MoeModel.load('models/DeepSeek-V2-Lite', { maxTokens: 512 })
    * for (const index of model.layers) hidden = (await model.forward(index, hidden)).output
@@ -164,11 +166,15 @@ async function withOpened<Result>(
 export async function loadModelFrom(opened: OpenedModel, options: ModelOptions): Promise<MoeModel> {
   const { signal, onProgress } = options
   const places = await placeLayers(opened, options)
-  const planner = new ModelPlanner(options)
+  const planner = new ModelPlanner(options, places.length)
   const layers = places.map(({ plan, device }) => ({ plan, device, dtype: planner.add(device, plan) }))
   const plan = planner.finish()
   requireFit(plan)
-  const common = { ...runtimeOptions(options), reservedTokens: maxTokensOf(options), signal, onProgress }
+  const cache = cacheShare(options.cache, places.length)
+  const common = {
+    ...{ ...runtimeOptions(options), reservedTokens: maxTokensOf(options), cache },
+    ...{ signal, onProgress },
+  }
   const runtimes = await loadRuntimes(layers, common)
   const bound = queueBound(options)
   const made = runtimes.map((runtime, i) => layerOf(runtime, bound, layers[i]!.plan.layer))
@@ -177,8 +183,9 @@ export async function loadModelFrom(opened: OpenedModel, options: ModelOptions):
 
 /** @internal Of a checkpoint that is open. Options are checked. */
 export async function planModelFrom(opened: OpenedModel, options: ModelOptions): Promise<ModelPlan> {
-  const planner = new ModelPlanner(options)
-  for (const { plan, device } of await placeLayers(opened, options)) planner.add(device, plan)
+  const places = await placeLayers(opened, options)
+  const planner = new ModelPlanner(options, places.length)
+  for (const { plan, device } of places) planner.add(device, plan)
   return planner.finish()
 }
 
@@ -189,6 +196,7 @@ async function placeLayers(
 ): Promise<{ plan: LayerPlan; device: ChosenDevice }[]> {
   const { signal } = options
   const chosen = deviceOptions(options).map(chooseDevice)
+  if (options.cache) for (const device of chosen) checkCacheDevice(device)
   const plans: LayerPlan[] = []
   // Where no layer has experts, planning the first that has says so.
   const indices = opened.sparse.length > 0 ? selectLayers(options.layers, opened.sparse) : [undefined]

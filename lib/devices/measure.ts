@@ -1,6 +1,7 @@
 /** What a layer of a checkpoint will take on a device, from headers alone. */
 
 import type { ActivationsOption } from '../block/activations.js'
+import type { CacheOptions } from '../block/cache-options.js'
 import type { DType } from '../block/dtype.js'
 import type { LayerWeightFormat, WeightsOption } from '../block/weight-format.js'
 import { decodedFormats } from '../checkpoint/load/matrices.js'
@@ -8,12 +9,13 @@ import { type LayerPlan, matrixBytesOf, vectorLengths } from '../checkpoint/plan
 import type { ChosenDevice } from './device.js'
 import { arrayBytes } from './load.js'
 import { fromNativeError } from './native/errors.js'
+import { nativeCache } from './native/load-layers.js'
 import { chooseWeightFormats } from './native/weight-formats.js'
 import { referenceWorkspaceBytes } from './reference/workspace.js'
 
 /** What a layer takes. */
 export interface LayerMeasure {
-  /** Of all its weights, on its device. */
+  /** Of all its weights that stay in memory, on its device. */
   bytes: number
   /** Scratch of a forward, which the layers of a device share. */
   workspaceBytes: number
@@ -29,7 +31,7 @@ export interface LayerMeasure {
  * Whether the columns of a matrix with group indices are grouped evenly only those indices tell, which are not read here: a layer whose
  * groups are uneven takes more than this says.
  *
- * @throws {@link MoeError} ERR_MOE_UNSUPPORTED_FORMAT, ERR_MOE_DEVICE_UNAVAILABLE
+ * @throws {@link MoeError} ERR_MOE_UNSUPPORTED_FORMAT, ERR_MOE_DEVICE_UNAVAILABLE, ERR_MOE_CACHE_TOO_SMALL
  */
 export function measureLayer(
   device: ChosenDevice,
@@ -41,6 +43,7 @@ export function measureLayer(
     threads: number
     batchInvariant: boolean
     numTokens: number
+    cache?: CacheOptions
   },
 ): LayerMeasure {
   const { config, matrices, gateUpInterleaved } = plan
@@ -60,7 +63,8 @@ export function measureLayer(
   try {
     const target = { device: id, dtype, weights, activations }
     const held = chooseWeightFormats(addon, target, config, matrices, gateUpInterleaved)
-    const description = { device: id, config, dtype, gateUpInterleaved, threads }
+    const cache = nativeCache(options.cache)
+    const description = { device: id, config, dtype, gateUpInterleaved, threads, cache }
     const native = { ...held.native, matrices, vectorLengths: vectorLengths(plan) }
     const call = { batchInvariant, int8Activations: activations === 'int8' }
     return {

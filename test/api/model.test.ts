@@ -254,7 +254,7 @@ describe('a model in use', () => {
 
 describe('arguments', () => {
   it.each<[object, string]>([
-    [{ cache: { hostBytes: 1 } }, 'ERR_MOE_UNSUPPORTED_OPTION'],
+    [{ cache: { hostBytes: 0 } }, 'ERR_MOE_INVALID_ARG_VALUE'],
     [{ parallel: {} }, 'ERR_MOE_UNSUPPORTED_OPTION'],
     [{ layer: 1 }, 'ERR_MOE_UNKNOWN_OPTION'],
     [{ maxTokens: 0 }, 'ERR_MOE_INVALID_ARG_VALUE'],

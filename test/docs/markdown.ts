@@ -55,7 +55,7 @@ export const typeScriptBlocks = (): CodeBlock[] =>
     .filter(block => block.language === 'ts')
 
 /** What a block without imports of its own may use. */
-const PREAMBLE = `import { devices, fromFloat32, metrics, type MoeConfig, MoeLayer, plan, toFloat32 } from 'sparse-experts'
+const PREAMBLE = `import { devices, fromFloat32, metrics, type MoeConfig, MoeLayer, MoeModel, plan, toFloat32 } from 'sparse-experts'
 declare const layer: MoeLayer
 declare const config: MoeConfig
 declare const hiddenStates: Float32Array

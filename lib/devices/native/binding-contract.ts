@@ -127,7 +127,7 @@ export interface NativeLayerDescription extends Partial<HeldMatrices>, NativeFor
 /** A layer that is not there yet. */
 export interface NativeLayerMeasure
   extends Omit<HeldMatrices, 'matrices'>,
-    Pick<NativeLayerDescription, 'device' | 'config' | 'dtype' | 'gateUpInterleaved' | 'threads'> {
+    Pick<NativeLayerDescription, 'device' | 'config' | 'dtype' | 'gateUpInterleaved' | 'threads' | 'cache'> {
   matrices: readonly MatrixItem[]
   /** Elements of its small tensors. */
   vectorLengths: Partial<Record<VectorName, number>>

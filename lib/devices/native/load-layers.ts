@@ -51,7 +51,8 @@ export async function openNativeLayer(
   }
 }
 
-function nativeCache(cache: CacheOptions | undefined): NativeCacheOptions | null {
+/** With every default written out; null: all experts stay in memory. */
+export function nativeCache(cache: CacheOptions | undefined): NativeCacheOptions | null {
   if (cache === undefined) return null
   const { hostBytes, policy = 'lru', readers = 2, directIo = 'auto' } = cache
   return { hostBytes, policy, readers, directReads: directIo === 'auto' }

@@ -1,0 +1,103 @@
+/** The option `cache` of a model: layers that share host memory for their experts, with the bits of layers that are whole in memory. */
+
+import path from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { CACHE_POLICIES } from '../../lib/block/expert-cache.js'
+import { MoeModel, simulate } from '../../lib/index.js'
+import { Random } from '../cases/random.js'
+import {
+  CONFIG,
+  HIDDEN,
+  layerTensors,
+  removeCheckpoints,
+  temporaryDirectory,
+  writeCheckpoint,
+} from '../helpers/checkpoint-tiny.js'
+import { nativeDevices } from '../helpers/devices.js'
+
+const LAYERS = [1, 2, 3]
+const NUM_EXPERTS = CONFIG.n_routed_experts
+let directory: string
+
+beforeAll(async () => {
+  directory = await writeCheckpoint({ ...CONFIG, num_hidden_layers: 4, num_nextn_predict_layers: 0 }, [
+    [...layerTensors(1), ...layerTensors(2)],
+    layerTensors(3),
+  ])
+})
+afterAll(removeCheckpoints)
+
+const rows = (count: number, seed: number) => new Random(seed).normals(count * HIDDEN)
+
+/** Bytes that so many experts of each layer take. */
+async function bytesOf(experts: number): Promise<number> {
+  await using model = await MoeModel.load(directory, { device: 'cpu', cache: { hostBytes: 2 ** 40 } })
+  return LAYERS.length * experts * model.layer(1).stats().cache!.expertBytes
+}
+
+it('is refused where experts lie in the memory of a device, before anything is read', async () => {
+  const options = { device: ['reference'], cache: { hostBytes: 2 ** 40 } } as const
+  const refused = { code: 'ERR_MOE_UNSUPPORTED_OPTION', details: { option: 'cache', device: 'reference' } }
+  await expect(MoeModel.load(directory, options)).rejects.toMatchObject(refused)
+  await expect(MoeModel.plan(directory, options)).rejects.toMatchObject(refused)
+})
+
+describe.skipIf(!nativeDevices.includes('cpu'))('on cpu', () => {
+  it.each(CACHE_POLICIES)('%s gives the bits of the model that is whole in memory', async policy => {
+    await using whole = await MoeModel.load(directory, { device: 'cpu' })
+    const cache = { hostBytes: await bytesOf(NUM_EXPERTS - 1), policy }
+    await using model = await MoeModel.load(directory, { device: 'cpu', cache })
+    for (let step = 0; step < 4; step++) {
+      const hidden = rows(step === 3 ? 9 : 1, step)
+      for (const index of LAYERS) {
+        const [of, by] = [await model.forward(index, hidden), await whole.forward(index, hidden)]
+        expect(of.output).toEqual(by.output)
+        expect(of.topkIds).toEqual(by.topkIds)
+      }
+    }
+    const { cache: counted, layers } = model.stats()
+    expect(whole.stats().cache).toBeNull()
+    const sum = (name: 'hits' | 'misses' | 'bytesRead') =>
+      LAYERS.reduce((total, index) => total + layers[index]!.cache![name], 0)
+    expect(counted).toMatchObject({ hits: sum('hits'), misses: sum('misses'), bytesRead: sum('bytesRead') })
+    expect(counted!.misses).toBeGreaterThan(0)
+  })
+
+  it('takes what the plan said, to the byte, and less than the whole model', async () => {
+    const options = { device: 'cpu', cache: { hostBytes: await bytesOf(NUM_EXPERTS - 1) } } as const
+    const plan = await MoeModel.plan(directory, options)
+    const whole = await MoeModel.plan(directory, { device: 'cpu' })
+    await using model = await MoeModel.load(directory, options)
+    expect(plan.fits).toBe(true)
+    for (const [i, { index, hostBytes }] of plan.layers.entries()) {
+      expect(model.layer(index).stats().hostBytes).toBe(hostBytes)
+      expect(whole.layers[i]!.hostBytes - hostBytes).toBe(options.cache.hostBytes / LAYERS.length / 3)
+    }
+  })
+
+  it('refuses less than a token needs in each layer, and takes as much as it then says', async () => {
+    const least = await bytesOf(CONFIG.num_experts_per_tok + 1)
+    const refusal = {
+      code: 'ERR_MOE_CACHE_TOO_SMALL',
+      details: { neededBytes: least, cacheBytes: least - 1, layer: 1 },
+    }
+    const options = (hostBytes: number) => ({ device: 'cpu', cache: { hostBytes } }) as const
+    await expect(MoeModel.plan(directory, options(least - 1))).rejects.toMatchObject(refusal)
+    await expect(MoeModel.load(directory, options(least - 1))).rejects.toMatchObject(refusal)
+    await using model = await MoeModel.load(directory, options(least))
+    expect((await model.forward(2, rows(1, 5))).numTokens).toBe(1)
+  })
+
+  it('counts what a simulation of its own trace predicts', async () => {
+    const trace = path.join(temporaryDirectory(), 'trace')
+    const cache = { hostBytes: await bytesOf(NUM_EXPERTS - 1) }
+    await using model = await MoeModel.load(directory, { device: 'cpu', cache })
+    {
+      await using _recorder = model.record(trace)
+      for (let step = 0; step < 20; step++)
+        for (const index of LAYERS) await model.forward(index, rows(1 + (step % 3), step))
+    }
+    const { hits, misses, evictions } = await simulate(trace, { cache })
+    expect(model.stats().cache).toMatchObject({ hits, misses, evictions })
+  })
+})
