@@ -73,7 +73,7 @@ Status SeForwardRun::run_experts(const int32_t* experts, int64_t num_experts) {
   const ExpertChoice choice = {experts, num_experts};
   const std::vector<uint8_t> before = taken_;
   SE_RETURN_IF_ERROR(take(experts, num_experts));
-  const Status present = sparse_experts::cpu::check_present(*wave_, choice);
+  Status present = sparse_experts::cpu::check_present(*wave_, choice);
   if (!present.is_ok()) {
     taken_ = before;
     return present;

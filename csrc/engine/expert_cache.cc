@@ -96,7 +96,7 @@ void ExpertCache::open(LayerState& layer, const std::vector<std::string>& files,
 
 void ExpertCache::touch(LayerState& layer, const std::function<void()>& check) {
   if (!layer.executor().has_host_memory()) return;
-  const auto blocks = static_cast<uint64_t>(plan_.num_slots + plan_.num_ring);
+  const auto blocks = static_cast<uint64_t>(int64_t{plan_.num_slots} + plan_.num_ring);
   const uint64_t bytes = blocks * plan_.block_bytes;
   for (uint64_t done = 0; done < bytes; done += kTouchBytes) {
     check();
@@ -156,6 +156,7 @@ void ExpertCache::compute_wave(LayerState& layer, SeForwardRun* run,
 void ExpertCache::fetch(LayerState& layer, SeForwardRun* run, const std::vector<int32_t>& hits,
                         Wanted* wanted, const int32_t* cancel) {
   std::vector<uint8_t*> ring;
+  ring.reserve(static_cast<size_t>(plan_.num_ring));
   for (int32_t i = 0; i < plan_.num_ring; ++i)
     ring.push_back(layer.expert_block(plan_.num_slots + i));
   const auto read = [&](const ExpertFetch& one, ReadScratch& scratch,

@@ -16,6 +16,7 @@ struct LaunchStream {
   cudaStream_t handle = nullptr;
   bool early = false;
 
+  // A stream by itself is one whose kernels start in turn. NOLINTNEXTLINE(google-explicit-constructor)
   LaunchStream(cudaStream_t stream, bool may_start_early = false)
       : handle(stream), early(may_start_early) {}
 };
