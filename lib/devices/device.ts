@@ -27,7 +27,7 @@ export interface DeviceInfo {
   computeUnits: number
 }
 
-/** @internal A device that was chosen; `addon` is null for the reference. */
+/** A device that was chosen; `addon` is null for the reference. */
 export interface ChosenDevice {
   id: string
   addon: NativeAddon | null
