@@ -46,18 +46,18 @@ Status SeForwardRun::check_wave() const {
   return Status::ok();
 }
 
-Status SeForwardRun::take(const int32_t* experts, int64_t num_experts) {
-  std::vector<uint8_t> taken = taken_;
+Status SeForwardRun::take(const int32_t* experts, int64_t num_experts,
+                          std::vector<uint8_t>* taken) const {
+  *taken = taken_;
   for (int64_t i = 0; i < num_experts; ++i) {
     const int32_t expert = experts[i];
     SE_CHECK_ARGUMENT(expert >= 0 && expert < layer_->layer.experts.num_experts,
                       "forward: there is no expert " + std::to_string(expert));
-    uint8_t& is_taken = taken[static_cast<size_t>(expert)];
+    uint8_t& is_taken = (*taken)[static_cast<size_t>(expert)];
     SE_CHECK_ARGUMENT(is_taken == 0, "forward: the rows of expert " + std::to_string(expert) +
                                          " are there already");
     is_taken = 1;
   }
-  taken_.swap(taken);
   return Status::ok();
 }
 
@@ -71,13 +71,10 @@ Status SeForwardRun::run_experts(const int32_t* experts, int64_t num_experts) {
     num_experts = static_cast<int64_t>(missing.size());
   }
   const ExpertChoice choice = {experts, num_experts};
-  const std::vector<uint8_t> before = taken_;
-  SE_RETURN_IF_ERROR(take(experts, num_experts));
-  Status present = sparse_experts::cpu::check_present(*wave_, choice);
-  if (!present.is_ok()) {
-    taken_ = before;
-    return present;
-  }
+  std::vector<uint8_t> taken;
+  SE_RETURN_IF_ERROR(take(experts, num_experts, &taken));
+  SE_RETURN_IF_ERROR(sparse_experts::cpu::check_present(*wave_, choice));
+  taken_.swap(taken);
   PhaseClock clock(&layer_->phases);
   wave_->run_experts(choice, &clock);
   return ok_or_cancelled();
@@ -85,7 +82,9 @@ Status SeForwardRun::run_experts(const int32_t* experts, int64_t num_experts) {
 
 Status SeForwardRun::slot_rows(const int32_t* experts, int64_t num_experts, SeTensor* rows) {
   SE_RETURN_IF_ERROR(check_wave());
-  SE_RETURN_IF_ERROR(take(experts, num_experts));
+  std::vector<uint8_t> taken;
+  SE_RETURN_IF_ERROR(take(experts, num_experts, &taken));
+  taken_.swap(taken);
   *rows = SeTensor{};
   rows->data = wave_->slot_rows();
   rows->dtype = SE_F32;

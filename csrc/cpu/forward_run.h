@@ -27,8 +27,9 @@ struct SeForwardRun {
 
  private:
   sparse_experts::Status check_wave() const;
-  // Marks the rows of these experts as there; refuses what is no expert, or has been marked.
-  sparse_experts::Status take(const int32_t* experts, int64_t num_experts);
+  // taken_ with the rows of these experts marked as there; refuses what is no expert, or has been marked.
+  sparse_experts::Status take(const int32_t* experts, int64_t num_experts,
+                              std::vector<uint8_t>* taken) const;
   sparse_experts::Status ok_or_cancelled() const;
 
   SeLayer* const layer_;

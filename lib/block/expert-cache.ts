@@ -48,7 +48,7 @@ export type CacheCapacity = { readonly bytes: number } | { readonly slotsPerLaye
  * are the ring's, which calls use that need more.
  *
  * @throws {@link MoeError} ERR_MOE_CACHE_TOO_SMALL where the bytes of a pool do not hold topK + 1 experts, or its slots not topK, with `details`
- * {neededBytes, givenBytes}, or {neededSlots, slotsPerLayer}
+ * {neededBytes, cacheBytes}, or {neededSlots, slotsPerLayer}
  */
 export function cachePools(
   layers: readonly CachedLayer[],
@@ -90,7 +90,7 @@ function cacheTooSmall(
     'ERR_MOE_CACHE_TOO_SMALL',
     `A cache of ${have} ${inSlots ? 'experts a layer' : 'bytes'} for ${layers.length} layer(s) does not hold the experts of one token in each: give it ${need}, or load fewer layers`,
     {
-      details: inSlots ? { neededSlots: need, slotsPerLayer: have } : { neededBytes: need, givenBytes: have },
+      details: inSlots ? { neededSlots: need, slotsPerLayer: have } : { neededBytes: need, cacheBytes: have },
     },
   )
 }

@@ -4,7 +4,7 @@ import type { FileHandle } from 'node:fs/promises'
 import { stat } from 'node:fs/promises'
 import { MoeError } from '../block/errors.js'
 import type { Pacer } from './pacer.js'
-import { ioError, openRegular, rethrown } from './regular-file.js'
+import { ioError, openRegular, useRegularFile } from './regular-file.js'
 
 /** What tells a file from one that was written later. */
 interface Identity {
@@ -55,13 +55,7 @@ export class OpenFiles {
     hint?: string,
   ): Promise<Result> {
     pacer.signal?.throwIfAborted()
-    const { handle, bytes } = await this.open(file, hint)
-    try {
-      pacer.signal?.throwIfAborted()
-      return await body(handle, bytes)
-    } catch (error) {
-      throw rethrown(file, error, pacer.signal)
-    }
+    return useRegularFile(file, await this.open(file, hint), pacer, body)
   }
 
   /**

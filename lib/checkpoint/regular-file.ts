@@ -66,19 +66,31 @@ export async function withRegularFile<Result>(
   hint?: string,
 ): Promise<Result> {
   pacer.signal?.throwIfAborted()
-  const { handle, bytes } = await openRegular(file, hint)
+  const opened = await openRegular(file, hint)
+  try {
+    return await useRegularFile(file, opened, pacer, body)
+  } finally {
+    await opened.handle.close()
+  }
+}
+
+/** Runs `body` on a regular file that is open. Errors that are not ours become ERR_MOE_IO; the pacer's `signal.reason` stays. */
+export async function useRegularFile<Result>(
+  file: string,
+  { handle, bytes }: { handle: FileHandle; bytes: number },
+  pacer: Pacer,
+  body: (handle: FileHandle, bytes: number) => Promise<Result>,
+): Promise<Result> {
   try {
     pacer.signal?.throwIfAborted()
     return await body(handle, bytes)
   } catch (error) {
     throw rethrown(file, error, pacer.signal)
-  } finally {
-    await handle.close()
   }
 }
 
 /** What a body that read `file` rejects with: errors of ours and `signal.reason` as they are, others as ERR_MOE_IO. */
-export function rethrown(file: string, error: unknown, signal: AbortSignal | undefined): unknown {
+function rethrown(file: string, error: unknown, signal: AbortSignal | undefined): unknown {
   if (error instanceof MoeError || (signal?.aborted && error === signal.reason)) return error
   return ioError(file, error)
 }

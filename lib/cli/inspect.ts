@@ -3,26 +3,14 @@
 import { type Checkpoint, openCheckpoint } from '../api/checkpoint.js'
 import type { ModelPlan } from '../api/model-plan.js'
 import { WEIGHTS_OPTIONS } from '../block/weight-format.js'
-import { type DeviceOption, deviceSpellings, isSpelledAs } from '../devices/device.js'
-import {
-  choiceOption,
-  integerOption,
-  invalidOption,
-  type OptionTable,
-  optionLines,
-  parseCommandLine,
-} from './arguments.js'
+import { choiceOption, integerOption, type OptionTable, optionLines, parseCommandLine } from './arguments.js'
 import type { CommandContext } from './context.js'
 import { describeWeights } from './describe-layer.js'
 import { formatBytes, type Paint, plural, table, wrap } from './format.js'
+import { DEVICE_OPTION, deviceOption, MODULE_OPTION } from './source-options.js'
 
 const OPTIONS = {
-  module: {
-    type: 'string',
-    value: 'NAME',
-    help: "the language model, where there are several: 'talker' of Qwen3-Omni",
-  },
-  device: { type: 'string', value: 'D', help: 'auto, cpu, cuda, cuda:N or reference (default: auto)' },
+  ...{ module: MODULE_OPTION, device: DEVICE_OPTION },
   dtype: { type: 'string', value: 'T', help: 'auto, f32, f16 or bf16 (default: auto)' },
   weights: {
     type: 'string',
@@ -48,13 +36,10 @@ export async function inspectCommand(args: string[], context: CommandContext): P
   const dtype = choiceOption('dtype', values.dtype, ['auto', 'f32', 'f16', 'bf16'])
   const weights = choiceOption('weights', values.weights, WEIGHTS_OPTIONS)
   const maxTokens = integerOption('max-tokens', values['max-tokens'], 1)
-  const devices = deviceSpellings()
-  if (values.device !== undefined && !isSpelledAs(devices, values.device))
-    throw invalidOption('device', `one of ${devices.join(', ')}`, values.device)
+  const device = deviceOption(values.device)
   const { signal } = context
   const { module } = values
   await using checkpoint = await openCheckpoint(positionals[0]!, { module, signal })
-  const device = values.device as DeviceOption | undefined
   const plan = await checkpoint.plan({ device, dtype, weights, maxTokens, signal })
   const { source, modelType, numLayers, layers, notices } = checkpoint
   const report = { source, modelType, numLayers, layers, notices, plan }

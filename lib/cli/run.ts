@@ -7,12 +7,10 @@ import { ACTIVATIONS_OPTIONS } from '../block/activations.js'
 import { WEIGHTS_OPTIONS } from '../block/weight-format.js'
 import { planLayer } from '../checkpoint/plan/layer.js'
 import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
-import { type DeviceOption, deviceSpellings, isSpelledAs } from '../devices/device.js'
 import {
   choiceOption,
   fractionOption,
   integerOption,
-  invalidOption,
   type OptionTable,
   optionLines,
   parseCommandLine,
@@ -23,15 +21,11 @@ import { randomHiddenStates, readHiddenStates, uniformSource } from './hidden-st
 import { type CallOptions, type CheckResult, checkRows, sampleRows, timeRuns } from './measure.js'
 import { loadBar } from './progress.js'
 import { type RunReport, renderRun } from './run-report.js'
+import { DEVICE_OPTION, deviceOption, MODULE_OPTION } from './source-options.js'
 
 const OPTIONS = {
   layer: { type: 'string', value: 'N', help: 'decoder layer (default: the first one that has experts)' },
-  module: {
-    type: 'string',
-    value: 'NAME',
-    help: "the language model, where there are several: 'talker' of Qwen3-Omni",
-  },
-  device: { type: 'string', value: 'D', help: 'auto, cpu, cuda, cuda:N or reference (default: auto)' },
+  ...{ module: MODULE_OPTION, device: DEVICE_OPTION },
   dtype: {
     type: 'string',
     value: 'T',
@@ -92,9 +86,7 @@ export async function runCommand(args: string[], context: CommandContext): Promi
   const seed = integerOption('seed', values.seed, 0) ?? 0
   const topK = integerOption('top-k', values['top-k'], 0)
   const topP = fractionOption('top-p', values['top-p'])
-  const devices = deviceSpellings()
-  if (values.device !== undefined && !isSpelledAs(devices, values.device))
-    throw invalidOption('device', `one of ${devices.join(', ')}`, values.device)
+  const device = deviceOption(values.device)
   if (values.input !== undefined && tokens !== undefined)
     throw new UsageError(
       'ERR_MOE_UNEXPECTED_ARGUMENT',
@@ -134,7 +126,7 @@ export async function runCommand(args: string[], context: CommandContext): Promi
   }
   const began = performance.now()
   using layer = await load(`Loading layer ${plan.layer}`, {
-    device: (values.device ?? 'auto') as DeviceOption,
+    device: device ?? 'auto',
     dtype,
     weights,
     activations,
