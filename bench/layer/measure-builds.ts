@@ -20,7 +20,8 @@ import {
 import { randomHidden } from '../harness/inputs.js'
 import { environment } from '../harness/machine.js'
 import { createOurs } from '../harness/our-layer.js'
-import type { DType, MoeLayer } from '../harness/package.js'
+import type { MoeLayer } from '../harness/package.js'
+import type { Peer } from '../harness/peer.js'
 import { median, ratioOf, runRounds } from '../harness/rounds.js'
 import { BENCH_SHAPES, type BenchShape } from '../harness/shapes.js'
 import { makeBenchWeights } from '../harness/weights.js'
@@ -28,11 +29,13 @@ import { makeBenchWeights } from '../harness/weights.js'
 const USAGE = `npm run bench:builds -- --before DIRECTORY [options]: this build over another one, after \`npm ci\` there
   --before DIR    the other checkout
   --filter A,B    shapes whose name contains one of these words (default: small)
-  --dtype A,B     f32, bf16, f16 (default: bf16,f32)
+  --dtype A,B     f32, bf16, f16, or int8, int4: bf16 with weights quantised while the layer is made (default: bf16,f32)
   --tokens A,B    rows of a call (default: 1,8,64,512)
   --layers N      layers made of each build (default: 5)
   --rounds N      for each of them (default: 8)
   --threads N     (default: all)`
+
+const QUANTISED = ['int8', 'int4'] as const
 
 function parseBuildsOptions(args: readonly string[]) {
   const values = parseValues(args, ['before', 'filter', 'dtype', 'tokens', 'layers', 'rounds', 'threads'])
@@ -43,7 +46,7 @@ function parseBuildsOptions(args: readonly string[]) {
   return {
     before: path.resolve(values.before),
     shapes: shapes.filter(({ name }) => chosen.includes(name)),
-    dtypes: words('dtype', values.dtype, DTYPES) ?? (['bf16', 'f32'] as const),
+    dtypes: words('dtype', values.dtype, [...DTYPES, ...QUANTISED]) ?? (['bf16', 'f32'] as const),
     tokens: numbers('tokens', values.tokens, 1) ?? [1, 8, 64, 512],
     layers: numbers('layers', values.layers, 1)?.[0] ?? 5,
     rounds: numbers('rounds', values.rounds, 1)?.[0] ?? 8,
@@ -63,11 +66,11 @@ async function main(options: BuildsOptions): Promise<void> {
 
 async function compare(
   { name, config }: BenchShape,
-  dtype: DType,
+  dtype: Peer['dtype'],
   other: typeof MoeLayer,
   { tokens, layers, rounds, threads }: BuildsOptions,
 ): Promise<void> {
-  const { weights } = makeBenchWeights({ name, config }, dtype)
+  const { weights } = makeBenchWeights({ name, config }, DTYPES.find(name => name === dtype) ?? 'bf16')
   const numRows = Math.max(256, 2 * Math.max(...tokens))
   const hidden = randomHidden(new Random(3), numRows, config.hiddenSize)
   const layer = { shape: name, config, weights, hidden, threads, directory: '' }

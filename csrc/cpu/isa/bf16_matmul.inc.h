@@ -14,12 +14,6 @@ constexpr int kMostRows = 8;  // of a block
 constexpr int64_t kFetchAhead = 8192;
 constexpr int64_t kHalf = kTile / 2;
 
-// A number that a lambda gets as a type.
-template <int kValue>
-struct Count {
-  static constexpr int value = kValue;
-};
-
 static inline __m512 dot(__m512 acc, __m512i x, __m512i w) {
   return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(x), reinterpret_cast<__m512bh>(w));
 }
@@ -127,14 +121,14 @@ __attribute__((always_inline)) static inline void add_half(const Code& code, con
   }
 }
 
-// kRows rows of x by one chunk; kSums sums at a time, because the few accumulators of one or two
-// rows would wait for each other. sums: [row][16] of x, where there are offsets.
+// kRows rows of x by one chunk, one sum behind the other: two at once would read from two places of
+// one page in turn, which the processor does not foresee. What a few accumulators wait for each
+// other, the next sum fills: it begins from zero. sums: [row][16] of x, where there are offsets.
 template <class Code, int kRows, bool kHasOffsets>
 static void chunk_block(const Chunk& chunk, const char* const* x_rows, const float (*sums)[16],
                         float* out, int64_t out_stride) {
   const Code code(chunk.quant);
   constexpr int kVectors = V::kPanelVectors;
-  constexpr int kSums = kRows <= 2 ? 2 : 1;
   const char* x[kRows];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) x[i] = x_rows[i];
@@ -143,56 +137,35 @@ static void chunk_block(const Chunk& chunk, const char* const* x_rows, const flo
   const float* shift = chunk.blocks.shift;
   int64_t block_end =
       (chunk.first_col / chunk.quant.block_cols + 1) * chunk.quant.block_cols - chunk.first_col;
-  const auto add_sum = [&](int64_t col, int64_t sum, const __m512(&acc)[kRows][kVectors])
-                           __attribute__((always_inline)) {
-                             if (col >= block_end) {
-                               scale += kWidth;
-                               shift += kWidth;
-                               block_end += chunk.quant.block_cols;
-                             }
-#pragma GCC unroll 2
-                             for (int j = 0; j < kVectors; ++j) {
-                               const __m512 s = V::load(scale + j * V::kLanes);
-                               [[maybe_unused]] __m512 m = s;
-                               if constexpr (kHasOffsets) m = V::load(shift + j * V::kLanes);
-#pragma GCC unroll 16
-                               for (int i = 0; i < kRows; ++i) {
-                                 float* to = out + i * out_stride + j * V::kLanes;
-                                 __m512 value = V::fma(s, acc[i][j], V::load(to));
-                                 if constexpr (kHasOffsets)
-                                   value = V::fma(m, V::set(sums[i][sum]), value);
-                                 V::store(to, value);
-                               }
-                             }
-                           };
-  int64_t col = 0;
   int64_t sum = 0;
-  const auto steps = [&](auto count) __attribute__((always_inline)) {
-    constexpr int kCount = decltype(count)::value;
-    __m512 acc[kCount][kRows][kVectors];
-#pragma GCC unroll 2
-    for (int c = 0; c < kCount; ++c) {
+  for (int64_t col = 0; col < chunk.cols; col += sum_cols, ++sum) {
+    if (col >= block_end) {
+      scale += kWidth;
+      shift += kWidth;
+      block_end += chunk.quant.block_cols;
+    }
+    __m512 acc[kRows][kVectors];
 #pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) {
+    for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 2
-        for (int j = 0; j < kVectors; ++j) acc[c][i][j] = V::set(0.0f);
-      }
+      for (int j = 0; j < kVectors; ++j) acc[i][j] = V::set(0.0f);
     }
     const int64_t end = col + sum_cols < chunk.cols ? col + sum_cols : chunk.cols;
-    for (int64_t at = col; at < end; at += kHalf) {
+    for (int64_t at = col; at < end; at += kHalf) add_half<Code, kRows>(code, chunk, at, x, acc);
 #pragma GCC unroll 2
-      for (int c = 0; c < kCount; ++c)
-        add_half<Code, kRows>(code, chunk, at + c * sum_cols, x, acc[c]);
+    for (int j = 0; j < kVectors; ++j) {
+      const __m512 s = V::load(scale + j * V::kLanes);
+      [[maybe_unused]] __m512 m = s;
+      if constexpr (kHasOffsets) m = V::load(shift + j * V::kLanes);
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        float* to = out + i * out_stride + j * V::kLanes;
+        __m512 value = V::fma(s, acc[i][j], V::load(to));
+        if constexpr (kHasOffsets) value = V::fma(m, V::set(sums[i][sum]), value);
+        V::store(to, value);
+      }
     }
-#pragma GCC unroll 2
-    for (int c = 0; c < kCount; ++c) add_sum(col + c * sum_cols, sum + c, acc[c]);
-    col += kCount * sum_cols;
-    sum += kCount;
-  };
-  if constexpr (kSums > 1) {
-    while (col + kSums * sum_cols <= chunk.cols) steps(Count<kSums>{});
   }
-  while (col < chunk.cols) steps(Count<1>{});
 }
 
 template <class Code, int kRows, bool kHasOffsets>
