@@ -9,7 +9,13 @@ import { markdownTable, threadsText } from '../harness/tables.js'
 import { peersTable } from './tables.js'
 
 /** @throws without results */
-export function machineSection({ newest, machine, files }: Collected): string {
+export function machineSection({
+  newest,
+  machine,
+  files,
+}: Pick<Collected, 'machine' | 'files'> & {
+  newest?: Pick<NonNullable<Collected['newest']>, 'environment' | 'date' | 'revision'>
+}): string {
   if (!newest) throw new Error('there are no results')
   const { cpu, architecture, cores, memoryBytes, lastLevelCacheBytes, node } = newest.environment
   return [

@@ -1,6 +1,6 @@
 /**
- * `npm run bench:report`: draws the results of bench/results into docs/performance, those of bench/results/weights into weights.md there, and
- * rewrites the README's table between its markers.
+ * `npm run bench:report`: draws the results of bench/results into docs/performance, those of bench/results/weights into weights.md and the newest
+ * of bench/results/server into server.md there, and rewrites the README's table between its markers.
  * No figure on those pages is typed by hand.
  *
  *   npm run bench:report [-- --results DIRECTORY] [--out DIRECTORY]
@@ -12,15 +12,18 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { collect, readAll } from '../goals/collect.js'
+import { newestServerResults } from '../server/server-results.js'
 import { expertsChart } from './charts/experts.js'
 import { peersChart } from './charts/peers.js'
 import { rooflineChart } from './charts/roofline.js'
+import { serverChart } from './charts/server.js'
 import { skewChart } from './charts/skew.js'
 import type { Chart } from './charts/style.js'
 import { threadsChart } from './charts/threads.js'
 import { cpuPage } from './cpu-page.js'
 import { replaceBetweenMarkers } from './readme-section.js'
 import { renderSvg } from './render-svg.js'
+import { serverPage } from './server-page.js'
 import { glanceTable, README_CASES } from './tables.js'
 import { weightsPage } from './weights-page.js'
 
@@ -48,13 +51,20 @@ const drawn = [
   machine && skewChart(rows, machine),
 ].filter((chart): chart is Chart => chart !== null)
 
+const server = newestServerResults(path.join(options.results, 'server'))
+const servers = server && serverChart(server.results.rows)
+
 const out = options.out ?? path.join(root, 'docs/performance')
 mkdirSync(out, { recursive: true })
-for (const { name, spec } of drawn) writeFileSync(path.join(out, `${name}.svg`), await renderSvg(spec))
+for (const { name, spec } of [...drawn, ...(servers ? [servers] : [])])
+  writeFileSync(path.join(out, `${name}.svg`), await renderSvg(spec))
 writeFileSync(path.join(out, 'cpu.md'), cpuPage(collected, drawn))
 const weights = path.join(options.results, 'weights')
 if (existsSync(weights)) writeFileSync(path.join(out, 'weights.md'), weightsPage(collect(readAll(weights))))
-console.log(`${drawn.length} pictures and the pages from ${collected.files.join(', ')} in ${out}`)
+if (server && servers) writeFileSync(path.join(out, 'server.md'), serverPage(server, servers))
+console.log(
+  `${drawn.length + (servers ? 1 : 0)} pictures and the pages from ${collected.files.join(', ')} in ${out}`,
+)
 
 if (options.out === undefined) {
   const { cpu, architecture, cores } = newest.environment

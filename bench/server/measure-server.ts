@@ -14,10 +14,18 @@ import { Random } from '../../test/cases/random.js'
 import { DTYPES, matching, numbers, parseValues, runCommand, words } from '../harness/command-line.js'
 import { randomHidden } from '../harness/inputs.js'
 import { environment } from '../harness/machine.js'
+import { processCpuMs, watchLoad } from '../harness/other-load.js'
 import type { DType } from '../harness/package.js'
-import { median } from '../harness/rounds.js'
+import { revision, writeResults } from '../harness/results.js'
 import { BENCH_SHAPES, type BenchShape } from '../harness/shapes.js'
 import { MODES, type Mode } from './modes.js'
+import {
+  caseText,
+  type ServerFigures,
+  type ServerResults,
+  type ServerRow,
+  summarise,
+} from './server-results.js'
 
 const USAGE = `npm run bench:server -- [options]: requests a second of a server, and their latency
   --filter A,B    shapes whose name contains one of these words (default: small,OLMoE)
@@ -25,6 +33,7 @@ const USAGE = `npm run bench:server -- [options]: requests a second of a server,
   --clients A,B   connections that ask at once (default: 50)
   --rounds N      (default: 5)
   --seconds N     of each server in a round (default: 4)
+  --json FILE     writes the results; 'npm run bench:report' draws the newest of bench/results/server
   --quick         a round of a second on the small shape: is it alive?`
 
 /** Different rows, so that requests reach different experts. */
@@ -32,8 +41,8 @@ const NUM_BODIES = 64
 const SHAPES = BENCH_SHAPES.filter(shape => shape.expertsOfAllRanks === undefined)
 
 function parseServerOptions(args: readonly string[]) {
-  const values = parseValues(args, ['filter', 'dtype', 'clients', 'rounds', 'seconds'])
-  const { quick } = values
+  const values = parseValues(args, ['filter', 'dtype', 'clients', 'rounds', 'seconds', 'json'])
+  const { quick, json } = values
   const names = SHAPES.map(({ name }) => name)
   const chosen = matching(values.filter ?? (quick ? 'small' : 'small,OLMoE'), names)
   return {
@@ -42,25 +51,25 @@ function parseServerOptions(args: readonly string[]) {
     clients: numbers('clients', values.clients, 1) ?? [50],
     rounds: numbers('rounds', values.rounds, 1)?.[0] ?? (quick ? 1 : 5),
     seconds: numbers('seconds', values.seconds, 1)?.[0] ?? (quick ? 1 : 4),
+    json,
   }
 }
 
 type ServerOptions = ReturnType<typeof parseServerOptions>
 
-interface Figures {
-  requestsPerSecond: number
-  p50Ms: number
-  p99Ms: number
-  /** Rows of a forward, each a request. */
-  rowsPerForward: number
-}
-
 async function main(options: ServerOptions): Promise<void> {
-  const { cpu, cores } = environment()
-  console.log(`${cpu}, ${cores} threads, shared by clients and server; one row of a request`)
+  const machine = environment()
+  console.log(`${machine.cpu}, ${machine.cores} threads, shared by clients and server; one row of a request`)
+  const rows: ServerRow[] = []
   for (const shape of options.shapes)
     for (const dtype of options.dtypes)
-      for (const clients of options.clients) await measure(shape, dtype, clients, options)
+      for (const clients of options.clients) rows.push(...(await measure(shape, dtype, clients, options)))
+  if (!options.json) return
+  const results: ServerResults = {
+    ...{ benchmark: 'sparse-experts server', date: new Date().toISOString(), revision: revision() },
+    ...{ environment: machine, rounds: options.rounds, seconds: options.seconds, rows },
+  }
+  writeResults(options.json, results)
 }
 
 async function measure(
@@ -68,30 +77,29 @@ async function measure(
   dtype: DType,
   clients: number,
   options: ServerOptions,
-): Promise<void> {
-  const rounds = new Map<Mode, Figures[]>(MODES.map(mode => [mode, []]))
+): Promise<ServerRow[]> {
+  const rounds = new Map<Mode, ServerFigures[]>(MODES.map(mode => [mode, []]))
   for (let round = 0; round < options.rounds; round++) {
     for (const mode of round % 2 === 0 ? MODES : MODES.toReversed()) {
       rounds.get(mode)!.push(await measureServer(shape, dtype, mode, clients, options.seconds))
     }
   }
-  const ratio = (mode: Mode, figure: (of: Figures) => number) =>
-    `${formatNumber(median(rounds.get(mode)!.map((of, i) => figure(of) / figure(rounds.get('alone')![i]!))))}×`
-  const rows = MODES.map(mode => {
-    const middle = (figure: (of: Figures) => number) => median(rounds.get(mode)!.map(figure))
-    return [
-      `calls ${mode}`,
-      formatNumber(middle(of => of.requestsPerSecond)),
-      ratio(mode, of => of.requestsPerSecond),
-      formatDuration(middle(of => of.p50Ms)),
-      formatDuration(middle(of => of.p99Ms)),
-      ratio(mode, of => of.p99Ms),
-      formatNumber(middle(of => of.rowsPerForward)),
-    ]
-  })
-  console.log(`\n${shape.name} ${dtype}, ${clients} clients, ${options.rounds} rounds`)
+  const rows = summarise({ shape: shape.name, dtype, clients }, rounds)
+  console.log(`\n${caseText(rows[0]!)}, ${options.rounds} rounds`)
+  const lines = rows.map(row => [
+    `calls ${row.mode}`,
+    formatNumber(row.requestsPerSecond),
+    `${formatNumber(row.requestsRatio.median)}×`,
+    formatDuration(row.p50Ms),
+    formatDuration(row.p99Ms),
+    `${formatNumber(row.p99Ratio.median)}×`,
+    formatNumber(row.rowsPerForward),
+  ])
   const head = ['', 'requests/s', '', 'p50', 'p99', '', 'rows a forward']
-  for (const line of table([head, ...rows], 'lrrrrrr')) console.log(line)
+  for (const line of table([head, ...lines], 'lrrrrrr')) console.log(line)
+  const disturbed = rows.filter(row => row.disturbed)
+  if (disturbed.length > 0) console.log(`other load was there: ${disturbed.map(row => row.mode).join(', ')}`)
+  return rows
 }
 
 async function measureServer(
@@ -100,7 +108,7 @@ async function measureServer(
   mode: Mode,
   clients: number,
   seconds: number,
-): Promise<Figures> {
+): Promise<ServerFigures> {
   const program = path.join(import.meta.dirname, 'serve-rows.ts')
   const server = spawn(process.execPath, ['--import', 'tsx', program, shape.name, dtype, mode], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -117,7 +125,9 @@ async function measureServer(
     const ask = (duration: number) =>
       autocannon({ url, connections: clients, duration, method: 'POST', headers, requests })
     await ask(1)
+    const watch = watchLoad(() => processCpuMs(server.pid!))
     const result = await ask(seconds)
+    const foreignCores = watch.stop()
     if (result.errors > 0 || result.non2xx > 0)
       throw new Error(`${result.errors} requests failed, ${result.non2xx} were refused`)
     const stats = (await (await fetch(`${url}/stats`)).json()) as { tokens: number; batches: number }
@@ -126,6 +136,7 @@ async function measureServer(
       p50Ms: result.latency.p50,
       p99Ms: result.latency.p99,
       rowsPerForward: stats.tokens / stats.batches,
+      foreignCores,
     }
   } finally {
     const ended = once(server, 'exit')

@@ -4,10 +4,13 @@ import { expertsChart } from '../../bench/report/charts/experts.js'
 import { hitRateChart } from '../../bench/report/charts/hit-rate.js'
 import { peersChart } from '../../bench/report/charts/peers.js'
 import { rooflineChart } from '../../bench/report/charts/roofline.js'
+import { serverChart } from '../../bench/report/charts/server.js'
 import { skewChart } from '../../bench/report/charts/skew.js'
 import { grid } from '../../bench/report/charts/style.js'
 import { threadsChart } from '../../bench/report/charts/threads.js'
 import { canDraw, renderSvg } from '../../bench/report/render-svg.js'
+import { MODES } from '../../bench/server/modes.js'
+import { summarise } from '../../bench/server/server-results.js'
 import { cell, machine, peer, peerRows, rows } from './report-rows.js'
 
 /** What the tests read of a specification. */
@@ -113,6 +116,17 @@ describe.skipIf(!canDraw())('charts', () => {
       expect(svg).toContain('<svg')
       expect(svg).not.toMatch(/NaN|undefined|Infinity/)
     }
+  })
+
+  it('of a server’s requests name each way to run them, with its figures', async () => {
+    const figures = [{ requestsPerSecond: 1234, p50Ms: 5, p99Ms: 17, rowsPerForward: 1, foreignCores: 0 }]
+    const measured = summarise(
+      { shape: 'small', dtype: 'bf16', clients: 50 },
+      new Map(MODES.map(mode => [mode, figures])),
+    )
+    const svg = await renderSvg(serverChart(measured).spec)
+    for (const text of [...MODES, 'small bf16, 50 clients', '1,234', '17.0']) expect(svg).toContain(text)
+    expect(svg).not.toMatch(/NaN|undefined|Infinity/)
   })
 
   it('of hits name policies and the bound', async () => {
