@@ -61,8 +61,8 @@ export default defineConfig({
     globalSetup: ['tools/test/vitest-setup.mjs'],
     // The native pool and the tests' child processes use the cores as well.
     maxWorkers: 2,
-    // What is transformed once is kept in node_modules/.experimental-vitest-cache until it changes; not by another platform, which has this one's files.
-    experimental: { fsModuleCache: !process.env.SE_TEST_PLATFORM },
+    // What is transformed once is kept in node_modules/.experimental-vitest-cache until it changes; not under Wine, where files have other names.
+    experimental: { fsModuleCache: process.env.SE_TEST_PLATFORM !== 'win32-x64' },
     projects: [
       project('alone', { include: ALONE }),
       // Loading the library takes most of the time of most files: those that change nothing but what they make share two processes.

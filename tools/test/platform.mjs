@@ -41,10 +41,9 @@ const suites = isQuick ? QUICK : isNamed ? [] : ['--project=!programs']
 if ((isTypeScriptStale() && !buildTypeScript()) || !buildPrograms()) process.exit(1)
 const packageDirectory = path.join(treeOf(target), 'package')
 const addon = crossBuild('test:platform', target, path.join(packageDirectory, 'prebuilds', target))
-const { command, env, translate } = preparePlatform(target)
+const { command, vitest, env, translate } = preparePlatform(target)
 
-function run(script, args, added) {
-  const [program, ...before] = command
+function run([program, ...before], script, args, added) {
   const all = [...before, translate(path.join(root, script)), ...args]
   // Into a file: Node under Wine opens neither a pipe nor a socket for its output.
   const output = path.join(treeOf(target), 'output.log')
@@ -56,11 +55,13 @@ function run(script, args, added) {
   return status
 }
 
-if (run('dist/cli/main.js', ['doctor'], { SPARSE_EXPERTS_PREBUILD: translate(packageDirectory) }) !== 0) {
+if (
+  run(command, 'dist/cli/main.js', ['doctor'], { SPARSE_EXPERTS_PREBUILD: translate(packageDirectory) }) !== 0
+) {
   console.error(`test:platform: the addon does not work on ${target}: see the doctor's report above`)
   process.exit(1)
 }
 // Time limits are for what hangs; an emulator is ten times slower than a processor.
-const vitest = ['run', '--testTimeout=1200000', '--hookTimeout=1200000', ...suites, ...rest]
+const options = ['run', '--testTimeout=1200000', '--hookTimeout=1200000', ...suites, ...rest]
 const added = { SPARSE_EXPERTS_NATIVE_PATH: translate(addon) }
-process.exit(run('node_modules/vitest/vitest.mjs', vitest, added) ?? 1)
+process.exit(run(vitest, 'node_modules/vitest/vitest.mjs', options, added) ?? 1)
