@@ -18,6 +18,9 @@ import {
 
 afterAll(cleanUp)
 
+/** The README's example, after nothing but `npm ci`. */
+const FORWARD_OF_SHIPPED_MODEL = /^768 numbers; the first token took experts \d+(, \d+){3} of 32\n/
+
 const builtFiles = (clone: string) => {
   const release = path.join(clone, 'build/Release')
   return existsSync(release) ? readdirSync(release).filter(file => file.endsWith('.node')) : []
@@ -32,6 +35,10 @@ describe('a clone without compiler and CMake', () => {
     expect(install.stdout + install.stderr).toMatch(/'reference' device/)
     expect(builtFiles(clone)).toEqual([])
     expect(existsSync(path.join(clone, 'dist/index.js'))).toBe(true)
+
+    const first = await run(process.execPath, ['examples/first.mjs'], { cwd: clone, PATH: barePath })
+    expect(first.stdout).toMatch(FORWARD_OF_SHIPPED_MODEL)
+    expect(first.stderr).toMatch(/'reference'.*npx sparse-experts build/s)
 
     const demo = await run('npm', ['run', 'demo'], { cwd: clone, PATH: barePath })
     expect(demo.status, demo.stdout + demo.stderr).toBe(0)
@@ -63,6 +70,9 @@ describe('a clone with a compiler', () => {
     const clone = cloneTree()
     await mustRun('npm', ['ci'], { cwd: clone })
     expect(builtFiles(clone)).toHaveLength(1)
+    const first = await run(process.execPath, ['examples/first.mjs'], { cwd: clone })
+    expect(first.stdout).toMatch(FORWARD_OF_SHIPPED_MODEL)
+    expect(first.stderr).toBe('')
     const demo = await mustRun('npm', ['run', 'demo'], { cwd: clone })
     expect(demo).toMatch(/cpu/)
     const quiet = await run(process.execPath, ['tools/build/setup.mjs'], { cwd: clone })
