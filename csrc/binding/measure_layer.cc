@@ -58,10 +58,11 @@ Napi::Value measure_layer(const Napi::CallbackInfo& info) {
                                            layer.gate_up_interleaved);
       scratch = std::max(scratch, load_scratch_bytes(*executor, slot, sources[i].encoding));
     }
-    const uint64_t bytes = LayerState::planned_bytes(layer, executor);
+    const LayerState::Planned planned = LayerState::planned(layer, executor);
     const size_t threads = num_load_threads(*executor, layer.num_threads);
     Napi::Object result = Napi::Object::New(env);
-    result.Set("bytes", static_cast<double>(bytes));
+    result.Set("bytes", static_cast<double>(planned.bytes));
+    result.Set("expertBytes", static_cast<double>(planned.expert_bytes));
     result.Set("scratchBytes", static_cast<double>(scratch));
     result.Set("loadThreads", static_cast<double>(threads));
     return result;

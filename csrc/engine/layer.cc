@@ -46,12 +46,16 @@ std::shared_ptr<LayerState> LayerState::create(const LayerDescription& descripti
   return layer;
 }
 
-uint64_t LayerState::planned_bytes(const LayerDescription& description,
-                                   std::shared_ptr<DeviceExecutor> executor) {
+LayerState::Planned LayerState::planned(const LayerDescription& description,
+                                        std::shared_ptr<DeviceExecutor> executor) {
   LayerState layer(description, std::move(executor));
   layer.take_formats(description);
   layer.plan(description);
-  return layer.arena_bytes_;
+  Planned planned = {layer.arena_bytes_, 0};
+  if (layer.executor().backend().forward_begin == nullptr) return planned;
+  for (Mlp& mlp : layer.experts_)
+    planned.expert_bytes = std::max(planned.expert_bytes, layer.place_block(&mlp));
+  return planned;
 }
 
 LayerState::LayerState(const LayerDescription& description,

@@ -22,9 +22,13 @@ class LayerState {
   // touched before.
   static std::shared_ptr<LayerState> create(const LayerDescription& description,
                                             std::shared_ptr<DeviceExecutor> executor);
-  // What bytes() of such a layer would be. Of the vectors only lengths are read.
-  static uint64_t planned_bytes(const LayerDescription& description,
-                                std::shared_ptr<DeviceExecutor> executor);
+  struct Planned {
+    uint64_t bytes = 0;         // what bytes() would be
+    uint64_t expert_bytes = 0;  // a block of a cache; 0: the device keeps all experts in its memory
+  };
+  // Of such a layer. Of the vectors only lengths are read.
+  static Planned planned(const LayerDescription& description,
+                         std::shared_ptr<DeviceExecutor> executor);
   ~LayerState();
   LayerState(const LayerState&) = delete;
   LayerState& operator=(const LayerState&) = delete;
@@ -117,6 +121,7 @@ class LayerState {
   MatrixSlot slot_of(const Mlp& mlp, const MlpShape& shape, MatrixKind kind) const {
     return slot_of(mlp, shape, kind, at(0));
   }
+  uint64_t place_block(Mlp* mlp);
   void place_blocks(const LayerDescription& description);
   void zero_unwritten(std::vector<Mlp>* mlps, const MlpShape& shape);
   const Mlp& find_mlp(MatrixRole role, int64_t expert, const MlpShape** shape) const;

@@ -70,25 +70,25 @@ void LayerState::place_mlps(std::vector<Mlp>* mlps, const MlpShape& shape, uint6
   *tables = place(static_cast<int64_t>(mlps->size()) * kNumTables, sizeof(void*));
 }
 
-// The matrices of an expert lie one behind the other in a block, whichever that is.
+// The matrices of an expert lie one behind the other in a block, whichever that is. Returns its bytes.
+uint64_t LayerState::place_block(Mlp* mlp) {
+  const uint64_t begin = std::exchange(arena_bytes_, 0);
+  const auto place_next = [&](uint64_t* offset, int64_t rows, int64_t cols, uint8_t format) {
+    *offset = place(matrix_bytes(rows, cols, format));
+  };
+  const int64_t rows = expert_shape_.intermediate;
+  const int64_t cols = expert_shape_.width;
+  if (expert_shape_.gated) place_next(&mlp->gate_offset, rows, cols, mlp->gate_format);
+  place_next(&mlp->up_offset, rows, cols, mlp->up_format);
+  place_next(&mlp->down_offset, cols, rows, mlp->down_format);
+  return std::exchange(arena_bytes_, begin);
+}
+
 void LayerState::place_blocks(const LayerDescription& description) {
   if (executor_->backend().forward_begin == nullptr)
     fail_argument("Every expert of a layer on " + executor_->device_id() + " lies in its memory");
-  const uint64_t begin = arena_bytes_;
   uint64_t block_bytes = 0;
-  for (Mlp& mlp : experts_) {
-    arena_bytes_ = 0;
-    const auto place_next = [&](uint64_t* offset, int64_t rows, int64_t cols, uint8_t format) {
-      *offset = place(matrix_bytes(rows, cols, format));
-    };
-    const int64_t rows = expert_shape_.intermediate;
-    const int64_t cols = expert_shape_.width;
-    if (expert_shape_.gated) place_next(&mlp.gate_offset, rows, cols, mlp.gate_format);
-    place_next(&mlp.up_offset, rows, cols, mlp.up_format);
-    place_next(&mlp.down_offset, cols, rows, mlp.down_format);
-    block_bytes = std::max(block_bytes, arena_bytes_);
-  }
-  arena_bytes_ = begin;
+  for (Mlp& mlp : experts_) block_bytes = std::max(block_bytes, place_block(&mlp));
   const CachePlan plan = plan_cache(description.cache.host_bytes, block_bytes,
                                     description.num_experts, description.routing.top_k);
   const int64_t blocks = plan.num_slots + plan.num_ring;

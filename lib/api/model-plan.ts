@@ -23,6 +23,8 @@ export interface ModelLayerPlan {
   hostBytes: number
   /** Its weights in memory of a device of its own. */
   deviceBytes: number
+  /** Memory of one expert of a layer with a `cache`, or of this layer if it had one; 0 where the device keeps all experts in its memory. */
+  expertBytes: number
   /** How each matrix is stored, and how it will be held. */
   weightFormat: LayerWeightFormat
 }
@@ -94,6 +96,7 @@ export class ModelPlanner {
       storedBytes: plan.totalBytes,
       hostBytes: isHost ? measure.bytes : 0,
       deviceBytes: isHost ? 0 : measure.bytes,
+      expertBytes: measure.expertBytes,
       weightFormat: measure.weightFormat,
     })
     return dtype

@@ -34,6 +34,10 @@ const leastBlocks = ({ numExperts, topK }: CachedLayer): number => Math.min(topK
 /** Of them those that stay. */
 const leastSlots = ({ numExperts, topK }: CachedLayer): number => Math.min(topK, numExperts)
 
+/** The fewest bytes that all layers together run with, each with the same share. */
+export const leastCacheBytes = (layers: readonly CachedLayer[]): number =>
+  layers.length * Math.max(...layers.map(layer => leastBlocks(layer) * layer.expertBytes))
+
 /** Slots of a memory of so many experts, the ring's set aside. */
 function slotsOf(blocks: number, experts: number, topK: number): number {
   return blocks >= experts ? experts : blocks - Math.min(Math.max(blocks - topK, 1), MOST_RING)

@@ -19,6 +19,7 @@ Sparse mixture-of-experts layers of published checkpoints, on this machine.
 Commands:
   run <checkpoint>      load a layer, run it, show timing, expert load and work saved
   inspect <checkpoint>  which layers have experts, how they are stored, and what they would take here
+  plan <checkpoint>     whether all layers fit into a memory, and what a cache would cost where they do not
   simulate <trace>      what caches of several sizes would do for a recorded routing
   doctor                what runs here, what does not, and why
   build                 compile the native addon from the package's sources
@@ -49,6 +50,10 @@ const COMMANDS: Record<string, () => Promise<Command>> = {
   },
   inspect: async () => {
     const { INSPECT_USAGE: usage, inspectCommand: run } = await import('./inspect.js')
+    return { usage, run }
+  },
+  plan: async () => {
+    const { PLAN_USAGE: usage, planCommand: run } = await import('./plan.js')
     return { usage, run }
   },
   simulate: async () => {

@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { allocate } from '../block/allocate.js'
 import { invalidArgShape, invalidArgValue, MoeError } from '../block/errors.js'
+import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
 import { parseNpy } from './npy.js'
 
 /** Uniform numbers in [0, 1) from a seed (mulberry32). */
@@ -36,6 +37,25 @@ export function randomHiddenStates(
     if (i + 1 < values.length) values[i + 1] = radius * Math.sin(angle)
   }
   return values
+}
+
+/** What the router of a layer looks at beside or instead of the hidden states, where it does: rows of its own, or token ids. */
+export function randomRouting(
+  { config, vectors }: LayerPlan,
+  numTokens: number,
+  seed: number,
+): { tokenIds?: Int32Array; routerInput?: Float32Array } {
+  const routing: ReturnType<typeof randomRouting> = {}
+  if (config.hashRouted) {
+    // Ids below the vocabulary's size, which the layer's table has.
+    const table = vectors.find(({ target }) => target === 'hashTable')!
+    const vocabSize = table.length / config.topK
+    const uniform = uniformSource(seed + 2)
+    routing.tokenIds = Int32Array.from({ length: numTokens }, () => Math.floor(uniform() * vocabSize))
+  }
+  if (config.routerInput === 'separate')
+    routing.routerInput = randomHiddenStates(numTokens, config.hiddenSize, seed + 1)
+  return routing
 }
 
 /**

@@ -2,22 +2,15 @@
 
 import { type Checkpoint, openCheckpoint } from '../api/checkpoint.js'
 import type { ModelPlan } from '../api/model-plan.js'
-import { WEIGHTS_OPTIONS } from '../block/weight-format.js'
-import { choiceOption, integerOption, type OptionTable, optionLines, parseCommandLine } from './arguments.js'
+import { type OptionTable, optionLines, parseCommandLine } from './arguments.js'
 import type { CommandContext } from './context.js'
 import { describeWeights } from './describe-layer.js'
 import { formatBytes, type Paint, plural, table, wrap } from './format.js'
-import { DEVICE_OPTION, deviceOption, MODULE_OPTION } from './source-options.js'
+import { DEVICE_OPTION, deviceOption, HELD_OPTIONS, heldOptions, MODULE_OPTION } from './source-options.js'
 
 const OPTIONS = {
   ...{ module: MODULE_OPTION, device: DEVICE_OPTION },
-  dtype: { type: 'string', value: 'T', help: 'auto, f32, f16 or bf16 (default: auto)' },
-  weights: {
-    type: 'string',
-    value: 'W',
-    help: 'auto, stored, expand, int8 or int4: how the matrices would be held (default: auto)',
-  },
-  'max-tokens': { type: 'string', value: 'N', help: 'rows of a call that scratch is for (default: 256)' },
+  ...HELD_OPTIONS,
   json: { type: 'boolean', help: 'print one JSON object' },
 } as const satisfies OptionTable
 
@@ -33,14 +26,12 @@ ${optionLines(OPTIONS)}
 /** Runs the command; the exit status. */
 export async function inspectCommand(args: string[], context: CommandContext): Promise<number> {
   const { values, positionals } = parseCommandLine(args, OPTIONS, ['checkpoint'])
-  const dtype = choiceOption('dtype', values.dtype, ['auto', 'f32', 'f16', 'bf16'])
-  const weights = choiceOption('weights', values.weights, WEIGHTS_OPTIONS)
-  const maxTokens = integerOption('max-tokens', values['max-tokens'], 1)
+  const held = heldOptions(values)
   const device = deviceOption(values.device)
   const { signal } = context
   const { module } = values
   await using checkpoint = await openCheckpoint(positionals[0]!, { module, signal })
-  const plan = await checkpoint.plan({ device, dtype, weights, maxTokens, signal })
+  const plan = await checkpoint.plan({ device, ...held, signal })
   const { source, modelType, numLayers, layers, notices } = checkpoint
   const report = { source, modelType, numLayers, layers, notices, plan }
   context.print(

@@ -6,7 +6,6 @@ import { MoeLayer } from '../api/moe-layer.js'
 import { ACTIVATIONS_OPTIONS } from '../block/activations.js'
 import { WEIGHTS_OPTIONS } from '../block/weight-format.js'
 import { planLayer } from '../checkpoint/plan/layer.js'
-import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
 import {
   choiceOption,
   fractionOption,
@@ -17,7 +16,7 @@ import {
 } from './arguments.js'
 import { UsageError } from './command-error.js'
 import type { CommandContext } from './context.js'
-import { randomHiddenStates, readHiddenStates, uniformSource } from './hidden-states.js'
+import { randomHiddenStates, randomRouting, readHiddenStates } from './hidden-states.js'
 import { type CallOptions, type CheckResult, checkRows, sampleRows, timeRuns } from './measure.js'
 import { loadBar } from './progress.js'
 import { type RunReport, renderRun } from './run-report.js'
@@ -138,9 +137,7 @@ export async function runCommand(args: string[], context: CommandContext): Promi
     ...(topK !== undefined && { topK }),
     ...(topP !== undefined && { topP }),
   }
-  if (config.hashRouted) call.tokenIds = randomTokenIds(plan, numTokens, seed)
-  if (config.routerInput === 'separate')
-    call.routerInput = randomHiddenStates(numTokens, config.hiddenSize, seed + 1)
+  Object.assign(call, randomRouting(plan, numTokens, seed))
 
   const { result, times, medianMs } = await timeRuns(() => layer.forward(hiddenStates, call))
 
@@ -190,12 +187,4 @@ export async function runCommand(args: string[], context: CommandContext): Promi
 
 function toJson(report: RunReport): object {
   return { ...report, work: { ...report.work, expertTokens: [...report.work.expertTokens] } }
-}
-
-/** Hash-routed layers choose by token id: ids below the vocabulary's size, which their table has. */
-function randomTokenIds({ config, vectors }: LayerPlan, numTokens: number, seed: number): Int32Array {
-  const table = vectors.find(({ target }) => target === 'hashTable')!
-  const vocabSize = table.length / config.topK
-  const uniform = uniformSource(seed + 2)
-  return Int32Array.from({ length: numTokens }, () => Math.floor(uniform() * vocabSize))
 }

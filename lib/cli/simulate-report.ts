@@ -1,6 +1,5 @@
 /** What `sparse-experts simulate` prints. */
 
-import type { Simulation } from '../trace/simulate.js'
 import type { Trace } from '../trace/trace.js'
 import {
   formatBytes,
@@ -11,14 +10,7 @@ import {
   plural,
   table,
 } from './format.js'
-
-/** A simulation under the name that it was asked for: of a policy, or 'belady' for the bound in it. */
-export interface SimulatedRow {
-  name: string
-  /** Memory that was asked for. */
-  hostBytes: number
-  simulation: Simulation
-}
+import type { SimulatedRow } from './simulate-rows.js'
 
 /** Memory of all experts of all layers. */
 export const expertBytesOf = ({ layers }: Trace): number =>

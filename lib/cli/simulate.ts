@@ -1,13 +1,12 @@
 /** `sparse-experts simulate`: what caches of several sizes would do for a recorded routing. */
 
-import { type SimulateOptions, simulate } from '../api/simulate.js'
 import { CACHE_POLICIES, CACHE_SCOPES } from '../block/expert-cache.js'
 import { readTrace } from '../trace/read-trace.js'
 import type { Trace } from '../trace/trace.js'
 import { choiceOption, integerOption, type OptionTable, optionLines, parseCommandLine } from './arguments.js'
-import { UsageError } from './command-error.js'
 import type { CommandContext } from './context.js'
-import { expertBytesOf, renderSimulations, type SimulatedRow } from './simulate-report.js'
+import { expertBytesOf, renderSimulations } from './simulate-report.js'
+import { isOwnProfile, policiesOption, ratesOf, type SimulatedRow, simulateRows } from './simulate-rows.js'
 import { listOption, parseRate, parseShare } from './sizes.js'
 
 const OPTIONS = {
@@ -59,16 +58,12 @@ Options:
 ${optionLines(OPTIONS)}
 `
 
-const POLICIES = [...CACHE_POLICIES, 'belady'] as const
-
 /** Runs the command; the exit status. */
 export async function simulateCommand(args: string[], context: CommandContext): Promise<number> {
   const { values, positionals } = parseCommandLine(args, OPTIONS, ['trace'])
   const { signal } = context
   const scope = choiceOption('scope', values.scope, CACHE_SCOPES) ?? 'layer'
-  const policies = listOption('policy', values.policy ?? 'lru,belady').map(
-    name => choiceOption('policy', name, POLICIES)!,
-  )
+  const policies = policiesOption(values.policy ?? 'lru,belady')
   const tokensPerCall = integerOption('tokens-per-call', values['tokens-per-call'], 1)
   const readers = integerOption('readers', values.readers, 1)
   const rates = ratesOf(parseRate('disk', values.disk), parseRate('experts', values.experts))
@@ -80,35 +75,15 @@ export async function simulateCommand(args: string[], context: CommandContext): 
   const rows: SimulatedRow[] = []
   for (const size of sizes) {
     const hostBytes = parseShare('cache', size, expertBytesOf(trace))
-    for (const name of policies) {
-      const policy = name === 'belady' ? 'lru' : name
-      const known = profile ?? (policy === 'static' ? trace : undefined)
-      const cache: SimulateOptions['cache'] = { hostBytes, policy, scope, readers, profile: known }
-      rows.push({
-        name,
-        hostBytes,
-        simulation: await simulate(trace, { cache, rates, tokensPerCall, signal }),
-      })
-    }
+    const cache = { scope, readers, profile }
+    rows.push(...(await simulateRows(trace, hostBytes, policies, cache, { rates, tokensPerCall, signal })))
   }
-  const isOwnProfile = !profile && policies.includes('static')
   context.print(
     values.json
       ? [JSON.stringify(jsonOf(trace, rows), null, 2)]
-      : renderSimulations(trace, rows, { isOwnProfile }, context.paint),
+      : renderSimulations(trace, rows, { isOwnProfile: isOwnProfile(policies, profile) }, context.paint),
   )
   return 0
-}
-
-function ratesOf(disk: number | undefined, expert: number | undefined): SimulateOptions['rates'] {
-  if (disk === undefined && expert === undefined) return undefined
-  if (disk === undefined || expert === undefined)
-    throw new UsageError(
-      'ERR_MOE_MISSING_ARGUMENT',
-      `Missing option --${disk === undefined ? 'disk' : 'experts'}`,
-      'Give --disk and --experts together: a time needs both.',
-    )
-  return { disk, expert }
 }
 
 function jsonOf(trace: Trace, rows: readonly SimulatedRow[]): object {

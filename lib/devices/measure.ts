@@ -17,6 +17,8 @@ import { referenceWorkspaceBytes } from './reference/workspace.js'
 export interface LayerMeasure {
   /** Of all its weights that stay in memory, on its device. */
   bytes: number
+  /** What one expert would take in a `cache`; 0 where the device keeps all in its memory. */
+  expertBytes: number
   /** Scratch of a forward, which the layers of a device share. */
   workspaceBytes: number
   /** Host memory of the small tensors on their way, one layer after the other. */
@@ -52,6 +54,7 @@ export function measureLayer(
   if (!device.addon) {
     return {
       bytes: arrayBytes(plan, true),
+      expertBytes: 0,
       workspaceBytes: referenceWorkspaceBytes(config, numTokens),
       vectorBytes: 0,
       scratchBytes: Math.max(0, ...matrices.map(item => matrixBytesOf({ matrices: [item] }))),

@@ -228,6 +228,8 @@ export interface NativeAddon {
   measureLayer(description: NativeLayerMeasure): {
     /** Of all weights, on the device. */
     bytes: number
+    /** Memory of an expert in a cache; 0: the device keeps all experts in its memory. */
+    expertBytes: number
     /** Host memory of each thread that loads: for the largest of the matrices. */
     scratchBytes: number
     loadThreads: number

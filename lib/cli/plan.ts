@@ -1,0 +1,151 @@
+/** `sparse-experts plan`: whether the layers of a checkpoint fit into a memory, and what a cache would cost where they do not. */
+
+import { type Checkpoint, openCheckpoint } from '../api/checkpoint.js'
+import { invalidArgValue } from '../block/errors.js'
+import type { CachedLayer } from '../block/expert-cache.js'
+import { planLayer } from '../checkpoint/plan/layer.js'
+import { hostMemory } from '../devices/host-memory.js'
+import { DEFAULT_READERS } from '../trace/call-time.js'
+import { readTrace, withExpertBytes } from '../trace/read-trace.js'
+import type { Trace } from '../trace/trace.js'
+import { integerOption, type OptionTable, optionLines, parseCommandLine } from './arguments.js'
+import { UsageError } from './command-error.js'
+import type { CommandContext } from './context.js'
+import { fitMemory, type MemoryFit } from './fit-memory.js'
+import { randomHiddenStates, randomRouting } from './hidden-states.js'
+import { type MeasuredRates, measureRates } from './measure-rates.js'
+import { type PlanReport, renderPlan } from './plan-report.js'
+import { policiesOption, ratesOf, simulateRows } from './simulate-rows.js'
+import { parseBytes, parseRate } from './sizes.js'
+import { HELD_OPTIONS, heldOptions, MODULE_OPTION } from './source-options.js'
+
+const OPTIONS = {
+  memory: {
+    type: 'string',
+    value: 'SIZE',
+    help: 'for all layers, what is no expert and scratch included: 8GiB (default: what is free here)',
+  },
+  trace: {
+    type: 'string',
+    value: 'TRACE',
+    help: 'a recording of all layers: how many experts would be found in memory',
+  },
+  policy: {
+    type: 'string',
+    value: 'NAMES',
+    help: 'of the cache: lru, lfu, lfru, static, and belady, which knows the future (default: lru,belady)',
+  },
+  'tokens-per-call': {
+    type: 'string',
+    value: 'N',
+    help: 'cut longer calls of the trace into calls of so many tokens (default: as recorded)',
+  },
+  measure: {
+    type: 'boolean',
+    help: 'load one layer with a small cache and time its calls: the rates of this machine and this disk',
+  },
+  disk: { type: 'string', value: 'RATE', help: 'the rates, instead: bytes of experts read per second, 2.5GB/s' },
+  experts: {
+    type: 'string',
+    value: 'RATE',
+    help: 'bytes of resident weights per second that the matmuls read, 20GB/s; needed with --disk',
+  },
+  readers: { type: 'string', value: 'N', help: `reads in flight, 1 to 64 (default: ${DEFAULT_READERS})` },
+  ...{ module: MODULE_OPTION, ...HELD_OPTIONS },
+  json: { type: 'boolean', help: 'print one JSON object' },
+} as const satisfies OptionTable
+
+export const PLAN_USAGE = `Usage: sparse-experts plan <checkpoint> [options]
+
+Says from headers whether all layers with experts fit into a memory on the device cpu, and where they do not, with which cache of experts they
+run in it. With a trace it says how many experts such a cache would find, and by rates how long calls would take; both come from the code that
+decides in the engine.
+
+Options:
+${optionLines(OPTIONS)}
+`
+
+/** Runs the command; the exit status. */
+export async function planCommand(args: string[], context: CommandContext): Promise<number> {
+  const { values, positionals } = parseCommandLine(args, OPTIONS, ['checkpoint'])
+  const { signal } = context
+  const { module } = values
+  const memoryBytes = values.memory === undefined ? undefined : parseBytes('memory', values.memory)
+  const policies = policiesOption(values.policy ?? 'lru,belady')
+  const tokensPerCall = integerOption('tokens-per-call', values['tokens-per-call'], 1)
+  const readers = integerOption('readers', values.readers, 1, 64) ?? DEFAULT_READERS
+  const given = ratesOf(parseRate('disk', values.disk), parseRate('experts', values.experts))
+  if (given && values.measure)
+    throw new UsageError(
+      'ERR_MOE_UNEXPECTED_ARGUMENT',
+      'Both --measure and --disk say what the rates are',
+      'Give --measure for those of this machine, or --disk and --experts for those of another.',
+    )
+  const held = heldOptions(values)
+
+  const source = positionals[0]!
+  await using checkpoint = await openCheckpoint(source, { module, signal })
+  const options = { device: 'cpu', ...held, signal } as const
+  const fit = await fitMemory(checkpoint, options, memoryBytes ?? hostMemory().freeBytes)
+  const trace =
+    values.trace === undefined ? undefined : traceOf(await readTrace(values.trace, { signal }), fit)
+  const rates = values.measure ? await measured(checkpoint, source, fit, { ...held, module }, readers, signal) : given
+  const { cached } = fit
+  const simulations =
+    trace && cached
+      ? await simulateRows(trace, cached.hostBytes, policies, { readers }, { rates, tokensPerCall, signal })
+      : []
+  const report: PlanReport = {
+    ...{ source: checkpoint.source, modelType: checkpoint.modelType, memoryBytes: fit.memoryBytes },
+    expertBytes: fit.layers.reduce((sum, { numExperts, expertBytes }) => sum + numExperts * expertBytes, 0),
+    ...{ whole: fit.whole, cached: cached?.plan ?? null },
+    options: {
+      ...{ device: 'cpu', ...definedOf({ module, ...held }) },
+      ...(cached && { cache: { hostBytes: cached.hostBytes, ...(readers !== DEFAULT_READERS && { readers }) } }),
+    },
+    ...{ rates: rates ?? null, simulations: simulations.map(({ name, simulation }) => ({ name, ...simulation })) },
+  }
+  context.print(
+    values.json
+      ? [JSON.stringify(report, null, 2)]
+      : renderPlan(report, { trace, simulations, policies }, context.paint),
+  )
+  return 0
+}
+
+const definedOf = (values: Record<string, unknown>) =>
+  Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined))
+
+/** The trace, its experts of the size in which the checkpoint's would be held. */
+function traceOf(trace: Trace, { whole, layers }: MemoryFit): Trace {
+  const text = (list: readonly { layer: number; numExperts: number; topK: number }[]) =>
+    list.map(({ layer, numExperts, topK }) => `${layer} (${topK} of ${numExperts})`).join(', ')
+  const planned = layers.map((layer, i) => ({ layer: whole.layers[i]!.index, ...layer }))
+  if (text(trace.layers) !== text(planned))
+    throw invalidArgValue('--trace', `a trace of the layers ${text(planned)}`, text(trace.layers))
+  return withExpertBytes(
+    trace,
+    layers.map(({ expertBytes }) => expertBytes),
+  )
+}
+
+/** The rates of this machine, of the first layer that a cache leaves experts of in the checkpoint. */
+async function measured(
+  checkpoint: Checkpoint,
+  source: string,
+  { layers, whole }: MemoryFit,
+  { module, dtype, weights }: ReturnType<typeof heldOptions> & { module?: string },
+  readers: number,
+  signal: AbortSignal,
+): Promise<MeasuredRates | undefined> {
+  const first = layers.findIndex(({ numExperts, topK }) => numExperts > topK + 1)
+  if (first < 0) return undefined
+  const { index } = whole.layers[first]!
+  const plan = await planLayer(source, { layer: index, module })
+  const rowOf = (seed: number) => ({
+    hiddenStates: randomHiddenStates(1, plan.config.hiddenSize, seed),
+    options: { ...randomRouting(plan, 1, seed), signal },
+  })
+  const options = { device: 'cpu', dtype, weights, signal } as const
+  return measureRates(cache => checkpoint.loadLayer(index, { ...options, cache }), layers[first]!, rowOf, readers)
+}
