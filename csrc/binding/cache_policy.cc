@@ -57,7 +57,7 @@ Napi::Value plan_calls(const Napi::CallbackInfo& info, CachePolicy& policy) {
       const auto& places =
           policy.plan(layers.as<int32_t>()[call], experts.as<int32_t>() + begin, end - begin);
       for (const ExpertPlace& place : places) {
-        slots.as<int32_t>()[begin] = place.slot;
+        slots.as<int32_t>()[begin] = place.passes ? kNone : place.slot;
         hits.as<uint8_t>()[begin] = place.is_hit ? 1 : 0;
         if (evicted != nullptr) {
           evicted[2 * begin] = place.evicted_layer;

@@ -7,14 +7,9 @@
 #include "engine/failure.h"
 
 namespace sparse_experts::engine {
-namespace {
 
-constexpr int64_t kMostRing = 4;
-
-}  // namespace
-
-CachePlan plan_cache(uint64_t host_bytes, uint64_t block_bytes, int64_t num_experts,
-                     int64_t top_k) {
+CachePlan plan_cache(EvictionRule rule, uint64_t host_bytes, uint64_t block_bytes,
+                     int64_t num_experts, int64_t top_k) {
   const int64_t least = std::min(num_experts, top_k + 1);
   const uint64_t most = std::numeric_limits<int32_t>::max();
   const auto blocks = static_cast<int64_t>(std::min(host_bytes / block_bytes, most));
@@ -29,8 +24,8 @@ CachePlan plan_cache(uint64_t host_bytes, uint64_t block_bytes, int64_t num_expe
   }
   CachePlan plan;
   plan.block_bytes = block_bytes;
-  const int64_t ring =
-      blocks >= num_experts ? 0 : std::clamp<int64_t>(blocks - top_k, 1, kMostRing);
+  const bool has_ring = rule == EvictionRule::kStatic && blocks < num_experts;
+  const int64_t ring = has_ring ? std::clamp<int64_t>(blocks - top_k, 1, kMostRing) : 0;
   plan.num_ring = static_cast<int32_t>(ring);
   plan.num_slots = static_cast<int32_t>(std::min(blocks, num_experts) - ring);
   return plan;

@@ -24,12 +24,14 @@ struct CacheOptions {
 struct CachePlan {
   uint64_t block_bytes = 0;
   int32_t num_slots = 0;  // that keep their experts: what CachePolicy is told
-  int32_t num_ring = 0;   // that experts pass through where a call needs more than have slots
+  int32_t num_ring = 0;   // beside them, of a cache whose slots never change hands
 };
 
-// A layer takes one slot more than a token has experts, at least: with the slots of one token and a ring
-// of one it can compute whatever a call needs. What is left above that widens the ring first, to at most
-// four blocks, so that reads and matmuls of wide calls overlap. Throws CACHE_TOO_SMALL.
-CachePlan plan_cache(uint64_t host_bytes, uint64_t block_bytes, int64_t num_experts, int64_t top_k);
+// A layer takes one block more than a token has experts, at least. All blocks are slots, of which the
+// policy makes a ring for the calls that need one; kStatic, whose experts never leave, sets one aside: one
+// block at least, and of what is left above the experts of one token at most kMostRing, so that reads and
+// matmuls overlap. Throws CACHE_TOO_SMALL.
+CachePlan plan_cache(EvictionRule rule, uint64_t host_bytes, uint64_t block_bytes,
+                     int64_t num_experts, int64_t top_k);
 
 }  // namespace sparse_experts::engine

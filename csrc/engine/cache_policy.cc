@@ -1,26 +1,16 @@
 #include "engine/cache_policy.h"
 
+#include <algorithm>
 #include <string>
-#include <tuple>
 
 #include "engine/failure.h"
 
 namespace sparse_experts::engine {
 
-bool CachePolicy::Held::operator<(const Held& other) const {
-  return std::tie(uses, last, layer, expert) <
-         std::tie(other.uses, other.last, other.layer, other.expert);
-}
-
-bool CachePolicy::OldestFirst::operator()(const Held& a, const Held& b) const {
-  return std::tie(a.last, a.layer, a.expert) < std::tie(b.last, b.layer, b.expert);
-}
-
 CachePolicy::CachePolicy(const CacheShape& shape) : rule_(shape.rule) {
   for (const int32_t slots : shape.pool_slots) {
     if (slots < 1) fail_argument("a pool of a cache needs at least one slot");
-    Pool pool;
-    pool.num_slots = slots;
+    Pool pool{slots, 0, {}, EvictionOrder(rule_, slots)};
     for (int32_t slot = 0; slot < slots; ++slot) pool.free.insert(pool.free.end(), slot);
     pools_.push_back(std::move(pool));
   }
@@ -43,16 +33,64 @@ const std::vector<ExpertPlace>& CachePolicy::plan(int32_t layer, const int32_t* 
   places_.clear();
   if (count == 0) return places_;
 
-  const int32_t pool = layers_[static_cast<size_t>(layer)].pool;
-  const bool is_narrow = count <= pools_[static_cast<size_t>(pool)].num_slots;
-  ++pools_[static_cast<size_t>(pool)].now;
-  if (is_narrow) {
-    bool is_full = false;
-    for (int64_t i = 0; i < count; ++i) is_full = use(layer, experts[i]) || is_full;
-    if (is_full) halve_uses(pool);
+  Pool& pool = pool_of(layer);
+  ++pool.now;
+  if (count <= pool.num_slots) {
+    plan_narrow(layer, experts, count);
+  } else {
+    plan_wide(layer, experts, count);
   }
-  for (int64_t i = 0; i < count; ++i) places_.push_back(place(layer, experts[i], is_narrow));
   return places_;
+}
+
+void CachePolicy::plan_narrow(int32_t layer, const int32_t* experts, int64_t count) {
+  bool is_full = false;
+  for (int64_t i = 0; i < count; ++i) is_full = use(layer, experts[i]) || is_full;
+  if (is_full) halve_uses(layers_[static_cast<size_t>(layer)].pool);
+  for (int64_t i = 0; i < count; ++i) {
+    ExpertPlace place;
+    place.expert = experts[i];
+    place.slot = at(layer, experts[i]).slot;
+    place.is_hit = place.slot != kNone;
+    if (!place.is_hit) place.slot = take_free_slot(layer, experts[i]);
+    if (place.slot == kNone && rule_ != EvictionRule::kStatic) {
+      place.slot = evict(pool_of(layer), &place);
+      hold(layer, experts[i], place.slot);
+    }
+    place.passes = place.slot == kNone;
+    places_.push_back(place);
+  }
+}
+
+void CachePolicy::plan_wide(int32_t layer, const int32_t* experts, int64_t count) {
+  Pool& pool = pool_of(layer);
+  const int64_t misses = std::count_if(
+      experts, experts + count, [&](int32_t expert) { return at(layer, expert).slot == kNone; });
+  const int64_t most_ring = rule_ == EvictionRule::kStatic ? 0 : kMostRing;
+  const auto num_ring = static_cast<size_t>(std::min({most_ring, misses, int64_t{pool.num_slots}}));
+  const size_t num_kept_free = std::min(num_ring, pool.free.size());
+  std::vector<size_t> passing;
+  for (int64_t i = 0; i < count; ++i) {
+    ExpertPlace place;
+    place.expert = experts[i];
+    place.slot = at(layer, experts[i]).slot;
+    place.is_hit = place.slot != kNone;
+    if (!place.is_hit && pool.free.size() > num_kept_free)
+      place.slot = take_free_slot(layer, experts[i]);
+    place.passes = place.slot == kNone;
+    if (place.passes) passing.push_back(places_.size());
+    places_.push_back(place);
+  }
+  if (num_ring == 0) return;
+  // A wide call has more misses than there are free slots: the ring is all that is free now.
+  std::vector<int32_t> ring(pool.free.begin(), pool.free.end());
+  while (ring.size() < num_ring) ring.push_back(evict(pool, &places_[passing[ring.size()]]));
+  for (size_t i = 0; i < passing.size(); ++i) {
+    ExpertPlace& place = places_[passing[i]];
+    place.slot = ring[i % num_ring];
+    place.passes = i + num_ring < passing.size();
+    if (!place.passes) hold(layer, place.expert, place.slot);
+  }
 }
 
 int32_t CachePolicy::warm(int32_t layer, int32_t expert) {
@@ -65,8 +103,8 @@ void CachePolicy::forget(int32_t layer, int32_t expert) {
   check(layer, expert);
   Expert& entry = at(layer, expert);
   if (entry.slot == kNone) return;
-  Pool& pool = pools_[static_cast<size_t>(layers_[static_cast<size_t>(layer)].pool)];
-  release(pool, held_as(layer, expert));
+  Pool& pool = pool_of(layer);
+  pool.order.remove(entry.slot);
   pool.free.insert(entry.slot);
   entry.slot = kNone;
 }
@@ -89,112 +127,66 @@ CachePolicy::Expert& CachePolicy::at(int32_t layer, int32_t expert) {
   return layers_[static_cast<size_t>(layer)].experts[static_cast<size_t>(expert)];
 }
 
-CachePolicy::Held CachePolicy::held_as(int32_t layer, int32_t expert) {
+CachePolicy::Pool& CachePolicy::pool_of(int32_t layer) {
+  return pools_[static_cast<size_t>(layers_[static_cast<size_t>(layer)].pool)];
+}
+
+EvictionOrder::Held CachePolicy::held_as(int32_t layer, int32_t expert) {
   const Expert& entry = at(layer, expert);
-  return {rule_ == EvictionRule::kLru ? 0 : entry.uses, entry.last, layer, expert};
+  return {entry.uses, entry.last, layer, expert};
 }
 
-void CachePolicy::hold(Pool& pool, const Held& held) const {
-  pool.held.insert(held);
-  if (rule_ == EvictionRule::kLfru) pool.by_age.insert(held);
-}
-
-void CachePolicy::release(Pool& pool, const Held& held) const {
-  pool.held.erase(held);
-  if (rule_ == EvictionRule::kLfru) pool.by_age.erase(held);
+// The slot is free.
+void CachePolicy::hold(int32_t layer, int32_t expert, int32_t slot) {
+  Pool& pool = pool_of(layer);
+  pool.free.erase(slot);
+  at(layer, expert).slot = slot;
+  pool.order.add(slot, held_as(layer, expert));
 }
 
 int32_t CachePolicy::take_free_slot(int32_t layer, int32_t expert) {
-  Pool& pool = pools_[static_cast<size_t>(layers_[static_cast<size_t>(layer)].pool)];
-  if (pool.free.empty()) return kNone;
-  const int32_t slot = *pool.free.begin();
-  pool.free.erase(pool.free.begin());
-  at(layer, expert).slot = slot;
-  hold(pool, held_as(layer, expert));
+  const std::set<int32_t>& free = pool_of(layer).free;
+  if (free.empty()) return kNone;
+  const int32_t slot = *free.begin();
+  hold(layer, expert, slot);
   return slot;
 }
 
 // Returns whether the expert's uses have reached their bound.
 bool CachePolicy::use(int32_t layer, int32_t expert) {
-  Pool& pool = pools_[static_cast<size_t>(layers_[static_cast<size_t>(layer)].pool)];
+  Pool& pool = pool_of(layer);
   Expert& entry = at(layer, expert);
-  // The key of a set must not change where it stands.
-  if (entry.slot != kNone) release(pool, held_as(layer, expert));
+  if (entry.slot != kNone) pool.order.remove(entry.slot);
   entry.last = pool.now;
   ++entry.uses;
-  if (entry.slot != kNone) hold(pool, held_as(layer, expert));
+  if (entry.slot != kNone) pool.order.add(entry.slot, held_as(layer, expert));
   return entry.uses >= kMostUses;
 }
 
 void CachePolicy::halve_uses(int32_t pool_index) {
   Pool& pool = pools_[static_cast<size_t>(pool_index)];
-  pool.held.clear();
-  pool.by_age.clear();
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     if (layers_[layer].pool != pool_index) continue;
     std::vector<Expert>& experts = layers_[layer].experts;
     for (size_t expert = 0; expert < experts.size(); ++expert) {
+      const int32_t slot = experts[expert].slot;
+      if (slot != kNone) pool.order.remove(slot);
       experts[expert].uses /= 2;
-      if (experts[expert].slot != kNone)
-        hold(pool, held_as(static_cast<int32_t>(layer), static_cast<int32_t>(expert)));
+      if (slot != kNone)
+        pool.order.add(slot, held_as(static_cast<int32_t>(layer), static_cast<int32_t>(expert)));
     }
   }
 }
 
-ExpertPlace CachePolicy::place(int32_t layer, int32_t expert, bool is_narrow) {
-  Expert& entry = at(layer, expert);
-  ExpertPlace result;
-  result.expert = expert;
-  if (entry.slot != kNone) {
-    result.slot = entry.slot;
-    result.is_hit = true;
-    return result;
-  }
-  result.slot = take_free_slot(layer, expert);
-  if (result.slot != kNone || !is_narrow || rule_ == EvictionRule::kStatic) return result;
-
-  Pool& pool = pools_[static_cast<size_t>(layers_[static_cast<size_t>(layer)].pool)];
-  const Held victim = rule_ == EvictionRule::kLfru ? least_for_its_age(pool) : first_to_go(pool);
-  result.evicted_layer = victim.layer;
-  result.evicted_expert = victim.expert;
-  forget(victim.layer, victim.expert);
-  result.slot = take_free_slot(layer, expert);
-  return result;
-}
-
-// There is one: a full pool holds as many experts as a narrow call needs at most, and one that it needs
-// is not among them. Those that it needs were used `now`.
-CachePolicy::Held CachePolicy::first_to_go(const Pool& pool) {
-  auto it = pool.held.begin();
-  while (it->last == pool.now) ++it;
-  return *it;
-}
-
-// Looks from both ends, at the oldest of those of as many uses, few uses first, and at the oldest of all,
-// until what is left has too many uses for the age that it can have.
-CachePolicy::Held CachePolicy::least_for_its_age(const Pool& pool) {
-  // Quotients of uses and age are compared by their cross products, which fit for 2^47 calls.
-  const auto product = [&](const Held& uses_of, const Held& age_of) {
-    return static_cast<uint64_t>(uses_of.uses) * (pool.now - age_of.last);
-  };
-  const auto goes_before = [&](const Held& a, const Held& b) {
-    const uint64_t left = product(a, b);
-    const uint64_t right = product(b, a);
-    return left != right ? left < right : OldestFirst()(a, b);
-  };
-  auto oldest = pool.by_age.begin();
-  Held found = *oldest;
-  for (auto fewest = pool.held.begin(); fewest != pool.held.end();) {
-    if (fewest->last != pool.now && goes_before(*fewest, found)) found = *fewest;
-    if (goes_before(*oldest, found)) found = *oldest;
-    // None that was not looked at has fewer uses, and none is older.
-    if (product(*fewest, found) > product(found, *oldest)) break;
-    ++oldest;
-    if (oldest == pool.by_age.end() || oldest->last == pool.now)
-      break;  // every other was looked at
-    fewest = pool.held.lower_bound({fewest->uses + 1, 0, 0, 0});
-  }
-  return found;
+// There is somebody to evict. A narrow call that finds no free slot needs one expert that is not in the
+// pool, so one is there that it does not need; a wide call has used none of them.
+int32_t CachePolicy::evict(Pool& pool, ExpertPlace* place) {
+  const int32_t slot = pool.order.first(pool.now);
+  const EvictionOrder::Held held = pool.order.held(slot);
+  place->evicted_layer = held.layer;
+  place->evicted_expert = held.expert;
+  forget(held.layer, held.expert);
+  return slot;
 }
 
 }  // namespace sparse_experts::engine

@@ -13,14 +13,18 @@
 //      Both begin at 0. A wide call changes neither, because it says of nearly every expert that it was
 //      used.
 //   3. Misses are served by rising number. Each takes the free slot of the lowest number. Where none is
-//      free, a narrow call evicts; never an expert that it needs itself. A wide call evicts nothing, so
-//      that a long prompt does not wash out what the tokens before and after it use: its misses pass
-//      through the ring, slots outside of the pools that keep nothing.
+//      free, a narrow call evicts; never an expert that it needs itself. A wide call evicts few, so that
+//      a long prompt does not wash out what the tokens before and after it use: kMostRing slots, fewer
+//      where the call has fewer misses or the pool fewer slots, are its ring. The free slots of the
+//      highest numbers belong to it, and where they are too few those of experts that are evicted, be
+//      they needed or not; those that are needed still count as hits. Misses that find no free slot
+//      beside the ring pass through its slots in turn, and the last of them stay there.
 //   4. The policy says who is evicted:
 //        lru     the least `last`
 //        lfu     the fewest `uses`, among equals the least `last`
 //        lfru    the least uses / (now - last), among equals the least `last`
-//        static  nobody, ever: what finds no free slot passes through the ring
+//        static  nobody, ever: what finds no free slot passes, through a ring that is no part of the
+//                pool
 //      and among those equal in this too, the lowest layer and the lowest expert.
 //   5. `last` and `uses` outlast an eviction. When a call brings the uses of an expert to kMostUses,
 //      those of all experts of the pool are halved and rounded down before anything is evicted, so that
@@ -31,12 +35,13 @@
 #include <set>
 #include <vector>
 
+#include "engine/eviction_order.h"
+
 namespace sparse_experts::engine {
 
-enum class EvictionRule : int32_t { kLru, kLfu, kLfru, kStatic };
-
 constexpr int32_t kMostUses = 1 << 16;
-constexpr int32_t kNone = -1;
+// Reads and matmuls of a wide call overlap with so many.
+constexpr int32_t kMostRing = 4;
 
 struct CacheShape {
   struct Layer {
@@ -51,8 +56,9 @@ struct CacheShape {
 // Where a call finds, or puts, an expert that it needs.
 struct ExpertPlace {
   int32_t expert = 0;
-  int32_t slot = kNone;  // of the layer's pool; kNone: it passes through the ring
+  int32_t slot = kNone;  // of the layer's pool; kNone: in none of them
   bool is_hit = false;   // its weights lie in the slot already
+  bool passes = false;   // it is gone when the call has ended
   // Whose weights the slot held until now; kNone where it was free.
   int32_t evicted_layer = kNone;
   int32_t evicted_expert = kNone;
@@ -89,36 +95,24 @@ class CachePolicy {
     int32_t pool = 0;
     std::vector<Expert> experts;
   };
-  // An expert that has a slot. In the order of eviction, but for lfru, whose order changes with `now`.
-  struct Held {
-    int32_t uses;  // 0 under lru, which does not ask
-    uint64_t last;
-    int32_t layer;
-    int32_t expert;
-    bool operator<(const Held& other) const;
-  };
-  struct OldestFirst {
-    bool operator()(const Held& a, const Held& b) const;
-  };
   struct Pool {
     int32_t num_slots = 0;
     uint64_t now = 0;
     std::set<int32_t> free;
-    std::set<Held> held;
-    std::set<Held, OldestFirst> by_age;  // the same under lfru, else empty
+    EvictionOrder order;
   };
 
   void check(int32_t layer, int32_t expert) const;
   Expert& at(int32_t layer, int32_t expert);
-  Held held_as(int32_t layer, int32_t expert);
-  void hold(Pool& pool, const Held& held) const;
-  void release(Pool& pool, const Held& held) const;
+  Pool& pool_of(int32_t layer);
+  EvictionOrder::Held held_as(int32_t layer, int32_t expert);
+  void hold(int32_t layer, int32_t expert, int32_t slot);
   int32_t take_free_slot(int32_t layer, int32_t expert);
   bool use(int32_t layer, int32_t expert);
   void halve_uses(int32_t pool_index);
-  ExpertPlace place(int32_t layer, int32_t expert, bool is_narrow);
-  static Held first_to_go(const Pool& pool);
-  static Held least_for_its_age(const Pool& pool);
+  int32_t evict(Pool& pool, ExpertPlace* place);
+  void plan_narrow(int32_t layer, const int32_t* experts, int64_t count);
+  void plan_wide(int32_t layer, const int32_t* experts, int64_t count);
 
   EvictionRule rule_;
   std::vector<Pool> pools_;

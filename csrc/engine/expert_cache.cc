@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "engine/layer.h"
@@ -48,18 +49,15 @@ class ExpertCache::Wanted {
     fetches_.reserve(count);
     missing_.reserve(count);
   }
-  // block NULL: through the ring. The policy gives slots to the first of the misses, so those that stay
-  // are read first; the ring moves on only when its experts have been computed.
-  void add(int32_t expert, uint8_t* block) {
-    const bool is_ring = block == nullptr;
-    fetches_.push_back({expert, block, is_ring});
-    missing_.push_back(is_ring ? kNone : expert);
+  void add(const ExpertFetch& fetch) {
+    fetches_.push_back(fetch);
+    missing_.push_back(fetch.passes ? kNone : fetch.expert);
   }
   void keep(const std::vector<size_t>& arrived) {
     for (const size_t i : arrived) missing_[i] = kNone;
   }
   bool is_empty() const { return fetches_.empty(); }
-  std::vector<ExpertFetch>& fetches() { return fetches_; }
+  const std::vector<ExpertFetch>& fetches() const { return fetches_; }
 
  private:
   ExpertCache& cache_;
@@ -132,21 +130,39 @@ void ExpertCache::compute_wave(LayerState& layer, SeForwardRun* run,
                                const std::vector<int32_t>& needed, const int32_t* cancel) {
   std::vector<int32_t> hits;
   std::vector<int32_t> evicted;
+  std::vector<int32_t> leaving;
   Wanted wanted(*this);
-  for (auto* list : {&hits, &evicted}) list->reserve(needed.size());
+  for (auto* list : {&hits, &evicted, &leaving}) list->reserve(needed.size());
   wanted.reserve(needed.size());
+  int32_t num_beside = 0;
+  const bool is_wide = needed.size() > static_cast<size_t>(plan_.num_slots);
   for (const ExpertPlace& place :
        policy_->plan(kLayer, needed.data(), static_cast<int64_t>(needed.size()))) {
     if (place.evicted_expert != kNone) evicted.push_back(place.evicted_expert);
     if (place.is_hit) {
       hits.push_back(place.expert);
     } else {
-      wanted.add(place.expert, place.slot == kNone ? nullptr : layer.expert_block(place.slot));
+      // Without a slot: through the blocks beside them, in turn.
+      const bool is_beside = place.slot == kNone;
+      const int32_t block =
+          is_beside ? plan_.num_slots + num_beside++ % plan_.num_ring : place.slot;
+      wanted.add({place.expert, layer.expert_block(block), is_wide || is_beside, place.passes});
     }
   }
   hits_ += hits.size();
   misses_ += needed.size() - hits.size();
   evictions_ += evicted.size();
+  const auto leaves = [&](int32_t expert) {
+    return std::find(evicted.begin(), evicted.end(), expert) != evicted.end();
+  };
+  std::copy_if(hits.begin(), hits.end(), std::back_inserter(leaving), leaves);
+  hits.erase(std::remove_if(hits.begin(), hits.end(), leaves), hits.end());
+  try {
+    compute_experts(layer, run, leaving);
+  } catch (...) {
+    layer.forget_experts(evicted);
+    throw;
+  }
   // Nobody may find an expert in a block that is about to be written.
   layer.set_experts(evicted, {});
   if (wanted.is_empty()) return compute_experts(layer, run, hits);
@@ -155,10 +171,6 @@ void ExpertCache::compute_wave(LayerState& layer, SeForwardRun* run,
 
 void ExpertCache::fetch(LayerState& layer, SeForwardRun* run, const std::vector<int32_t>& hits,
                         Wanted* wanted, const int32_t* cancel) {
-  std::vector<uint8_t*> ring;
-  ring.reserve(static_cast<size_t>(plan_.num_ring));
-  for (int32_t i = 0; i < plan_.num_ring; ++i)
-    ring.push_back(layer.expert_block(plan_.num_slots + i));
   const auto read = [&](const ExpertFetch& one, ReadScratch& scratch,
                         const std::function<void()>& check) {
     const auto slot_of = [&](MatrixKind kind) {
@@ -169,7 +181,7 @@ void ExpertCache::fetch(LayerState& layer, SeForwardRun* run, const std::vector<
     source_->read(layer.executor(), one.expert, slot_of, scratch, check);
     bytes_read_ += source_->stored_bytes(one.expert);
   };
-  ExpertFetches fetches(&wanted->fetches(), std::move(ring), read);
+  ExpertFetches fetches(&wanted->fetches(), read);
   const auto end = [&]() noexcept {
     fetches.stop();
     readers_->wait();
@@ -197,7 +209,7 @@ void ExpertCache::compute_arrived(LayerState& layer, SeForwardRun* run, Wanted* 
     const ExpertFetch& one = wanted->fetches()[i];
     experts.push_back(one.expert);
     blocks.push_back(one.block);
-    if (one.is_ring) passing.push_back(one.expert);
+    if (one.passes) passing.push_back(one.expert);
   }
   layer.set_experts(experts, blocks);
   wanted->keep(arrived);
@@ -211,7 +223,7 @@ void ExpertCache::compute_arrived(LayerState& layer, SeForwardRun* run, Wanted* 
   layer.set_experts(passing, {});
   for (const size_t i : arrived) {
     const ExpertFetch& one = wanted->fetches()[i];
-    if (one.is_ring) fetches->give_back(one.block);
+    if (one.passes) fetches->give_back(one.block);
   }
 }
 

@@ -1,5 +1,6 @@
 #include "engine/expert_fetches.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace sparse_experts::engine {
@@ -10,27 +11,25 @@ constexpr std::chrono::milliseconds kLookInterval{5};
 
 }  // namespace
 
-ExpertFetches::ExpertFetches(std::vector<ExpertFetch>* fetches, std::vector<uint8_t*> ring,
-                             Read read)
-    : fetches_(*fetches),
-      read_(std::move(read)),
-      check_([this] {
+ExpertFetches::ExpertFetches(const std::vector<ExpertFetch>* fetches, Read read)
+    : fetches_(*fetches), read_(std::move(read)), check_([this] {
         if (stop_.load(std::memory_order_relaxed))
           throw_if_failed(Failure::from(Status::cancelled()));
-      }),
-      ring_(std::move(ring)) {}
+      }) {}
 
-// The next fetch, with a block to read into. False: there is none, or nobody wants it.
+// The next fetch, its block free to read into. False: there is none, or nobody wants it.
 bool ExpertFetches::next(size_t* index) {
   std::unique_lock<std::mutex> lock(mutex_);
   if (stop_ || next_ == fetches_.size()) return false;
   *index = next_++;
-  ExpertFetch& fetch = fetches_[*index];
+  const ExpertFetch& fetch = fetches_[*index];
   if (!fetch.is_ring) return true;
-  changed_.wait(lock, [&] { return stop_ || !ring_.empty(); });
+  const auto is_free = [&] {
+    return std::find(taken_.begin(), taken_.end(), fetch.block) == taken_.end();
+  };
+  changed_.wait(lock, [&] { return stop_ || is_free(); });
   if (stop_) return false;
-  fetch.block = ring_.back();
-  ring_.pop_back();
+  taken_.push_back(fetch.block);
   return true;
 }
 
@@ -80,7 +79,7 @@ std::vector<size_t> ExpertFetches::take(const int32_t* cancel) {
 void ExpertFetches::give_back(uint8_t* block) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    ring_.push_back(block);
+    taken_.erase(std::remove(taken_.begin(), taken_.end(), block), taken_.end());
   }
   changed_.notify_all();
 }

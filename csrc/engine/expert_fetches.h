@@ -17,8 +17,9 @@ namespace sparse_experts::engine {
 
 struct ExpertFetch {
   int32_t expert = 0;
-  uint8_t* block = nullptr;  // where it goes; null until then: the next block of the ring
-  bool is_ring = false;
+  uint8_t* block = nullptr;  // where it goes
+  bool is_ring = false;      // others of the list go there before it, or behind it
+  bool passes = false;       // the block is given back when it has been computed
 };
 
 class ExpertFetches {
@@ -27,7 +28,7 @@ class ExpertFetches {
   // throw. Lists and function outlive the fetches.
   using Read = std::function<void(const ExpertFetch& fetch, ReadScratch& scratch,
                                   const std::function<void()>& check)>;
-  ExpertFetches(std::vector<ExpertFetch>* fetches, std::vector<uint8_t*> ring, Read read);
+  ExpertFetches(const std::vector<ExpertFetch>* fetches, Read read);
 
   // What each reading thread runs.
   void work(ReadScratch& scratch) noexcept;
@@ -46,13 +47,13 @@ class ExpertFetches {
   bool next(size_t* index);
   void fail(size_t index);
 
-  std::vector<ExpertFetch>& fetches_;
+  const std::vector<ExpertFetch>& fetches_;
   const Read read_;
   const std::function<void()> check_;
   std::atomic<bool> stop_{false};
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<uint8_t*> ring_;  // free blocks
+  std::vector<uint8_t*> taken_;  // blocks of the ring that a fetch has and has not given back
   std::vector<size_t> arrived_;
   size_t next_ = 0;
   size_t num_taken_ = 0;

@@ -89,8 +89,8 @@ void LayerState::place_blocks(const LayerDescription& description) {
     fail_argument("Every expert of a layer on " + executor_->device_id() + " lies in its memory");
   uint64_t block_bytes = 0;
   for (Mlp& mlp : experts_) block_bytes = std::max(block_bytes, place_block(&mlp));
-  const CachePlan plan = plan_cache(description.cache.host_bytes, block_bytes,
-                                    description.num_experts, description.routing.top_k);
+  const CachePlan plan = plan_cache(description.cache.rule, description.cache.host_bytes,
+                                    block_bytes, description.num_experts, description.routing.top_k);
   const int64_t blocks = plan.num_slots + plan.num_ring;
   unwritten_bytes_ += static_cast<uint64_t>(blocks) * block_bytes;
   blocks_ = place(blocks, static_cast<int64_t>(block_bytes));

@@ -19,7 +19,7 @@ import { checkSignal } from './forward-arguments.js'
 
 /** The cache of a simulation. */
 export interface SimulatedCache {
-  /** Memory of the experts of all layers of the trace, the ring of wide calls included. One of hostBytes and slots is needed. */
+  /** Memory of the experts of all layers of the trace. One of hostBytes and slots is needed. */
   hostBytes?: number
   /** Experts of each layer that stay, instead; at least topK. */
   slots?: number
@@ -71,7 +71,7 @@ export async function simulate(trace: string | Trace, options: SimulateOptions):
   const profile = cache.has('profile') ? await traceOf(options.cache.profile!, 'cache.profile', signal) : null
   if (profile && !sameLayers(profile, recorded))
     throw invalidArgValue('cache.profile', 'a trace of the same layers', 'one of others')
-  const pools = cachePools(recorded.layers, capacity, scope)
+  const pools = cachePools(recorded.layers, capacity, scope, policy)
   const input = { policy, scope, pools, profile, readers, rates, tokensPerCall }
   return simulateTrace(recorded, input, new Pacer(signal))
 }

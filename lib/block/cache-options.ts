@@ -37,7 +37,7 @@ export interface CacheShape {
   expertBytes: number
   /** Experts that stay in memory from call to call. */
   slots: number
-  /** Experts that pass through memory while a call runs that needs more than there are slots. */
+  /** Places beside the slots of a 'static' cache, through which pass the experts that it does not hold; else 0. */
   ringSlots: number
   readers: number
   /** Files are read past the page cache. */

@@ -26,7 +26,7 @@ export interface CachePools {
   readonly poolOf: readonly number[]
 }
 
-/** Most experts that pass through memory at a time while a call runs that needs more than stay: csrc/engine/cache_plan.cc has the same rule. */
+/** Most experts that pass through a ring at a time; csrc/engine/cache_policy.h has the same number. */
 const MOST_RING = 4
 
 /** Experts in memory that one token and the ring need: with fewer no layer runs. */
@@ -38,9 +38,10 @@ const leastSlots = ({ numExperts, topK }: CachedLayer): number => Math.min(topK,
 export const leastCacheBytes = (layers: readonly CachedLayer[]): number =>
   layers.length * Math.max(...layers.map(layer => leastBlocks(layer) * layer.expertBytes))
 
-/** Slots of a memory of so many experts, the ring's set aside. */
-function slotsOf(blocks: number, experts: number, topK: number): number {
-  return blocks >= experts ? experts : blocks - Math.min(Math.max(blocks - topK, 1), MOST_RING)
+/** Slots of a memory of so many experts; csrc/engine/cache_plan.cc has the same rule. */
+function slotsOf(blocks: number, experts: number, topK: number, policy: CachePolicyName): number {
+  if (blocks >= experts) return experts
+  return policy === 'static' ? blocks - Math.min(Math.max(blocks - topK, 1), MOST_RING) : blocks
 }
 
 /** How large a cache is: bytes for all layers, the ring included, or experts of each that stay. */
@@ -48,8 +49,8 @@ export type CacheCapacity = { readonly bytes: number } | { readonly slotsPerLaye
 
 /**
  * Divides a cache among layers. Of bytes each layer gets the same share, which pays for whole experts of it. With scope 'model' the layers
- * whose experts are of one size put their shares together. A pool has at most a slot for each of its experts; where it has fewer, up to four experts of its bytes
- * are the ring's, which calls use that need more.
+ * whose experts are of one size put their shares together. A pool has at most a slot for each of its experts; where it has fewer, 'static' sets up to four
+ * experts of its bytes aside for the ring through which the others pass.
  *
  * @throws {@link MoeError} ERR_MOE_CACHE_TOO_SMALL where the bytes of a pool do not hold topK + 1 experts, or its slots not topK, with `details`
  * {neededBytes, cacheBytes}, or {neededSlots, slotsPerLayer}
@@ -58,6 +59,7 @@ export function cachePools(
   layers: readonly CachedLayer[],
   capacity: CacheCapacity,
   scope: CacheScope,
+  policy: CachePolicyName,
 ): CachePools {
   const sizes = [...new Set(layers.map(layer => layer.expertBytes))]
   const poolOf = layers.map((layer, i) => (scope === 'layer' ? i : sizes.indexOf(layer.expertBytes)))
@@ -74,7 +76,7 @@ export function cachePools(
     if (own.some(layer => held < least(layer)))
       throw cacheTooSmall(layers, capacity, layer => members(poolOf[layers.indexOf(layer)]!).length)
     const topK = Math.max(...own.map(layer => layer.topK))
-    poolSlots.push(inSlots ? Math.min(held, experts) : slotsOf(held, experts, topK))
+    poolSlots.push(inSlots ? Math.min(held, experts) : slotsOf(held, experts, topK, policy))
   }
   return { poolSlots, poolOf }
 }

@@ -21,12 +21,14 @@ export interface ExpertPlace {
   /** Of the layer's pool; -1: it passes through the ring and is not kept. */
   slot: number
   isHit: boolean
-  /** Layer and expert whose weights the slot held until now. */
+  /** Layer and expert whose weights lay until now where this one goes. */
   evicted: { layer: number; expert: number } | null
 }
 
 /** Uses at which those of all experts of a pool are halved. */
 const MOST_USES = 65_536
+/** Slots of a pool that are the ring of a call that needs more experts than there are slots. */
+const MOST_RING = 4
 
 interface Expert {
   layer: number
@@ -35,6 +37,8 @@ interface Expert {
   uses: number
   last: number
 }
+
+const nameOf = (gone: Expert | undefined) => (gone ? { layer: gone.layer, expert: gone.expert } : null)
 
 /** The state of a cache over the calls that it has seen. */
 export class CachePolicy {
@@ -64,26 +68,56 @@ export class CachePolicy {
     const { slots } = this.#pools[pool]!
     const now = ++this.#pools[pool]!.now
     const needed = experts.map(expert => this.#expert(layer, expert))
-    const isNarrow = needed.length <= slots
-    if (isNarrow) {
-      for (const expert of needed) {
-        expert.last = now
-        expert.uses++
-      }
-      if (needed.some(({ uses }) => uses >= MOST_USES))
-        for (const expert of this.#expertsOf(pool)) expert.uses = Math.floor(expert.uses / 2)
+    if (needed.length > slots) return this.#planWide(pool, needed)
+    for (const expert of needed) {
+      expert.last = now
+      expert.uses++
     }
+    if (needed.some(({ uses }) => uses >= MOST_USES))
+      for (const expert of this.#expertsOf(pool)) expert.uses = Math.floor(expert.uses / 2)
     return needed.map(expert => {
       const isHit = expert.slot >= 0
       const isKept = isHit || this.#takeFreeSlot(pool, expert)
-      const victim =
-        isKept || !isNarrow || this.#rule === 'static' ? undefined : this.#nextToGo(pool, new Set(needed))
+      const victim = isKept || this.#rule === 'static' ? undefined : this.#nextToGo(pool, new Set(needed))
       if (victim) {
         expert.slot = victim.slot
         victim.slot = -1
       }
-      const evicted = victim ? { layer: victim.layer, expert: victim.expert } : null
-      return { expert: expert.expert, slot: expert.slot, isHit, evicted }
+      return { expert: expert.expert, slot: expert.slot, isHit, evicted: nameOf(victim) }
+    })
+  }
+
+  /** A call that needs more experts than the pool has slots. */
+  #planWide(pool: number, needed: readonly Expert[]): ExpertPlace[] {
+    const { slots } = this.#pools[pool]!
+    const free = this.#freeSlots(pool).length
+    const misses = needed.filter(({ slot }) => slot < 0)
+    // Of the hits, where they lay before some of them left.
+    const slotOf = new Map(
+      needed.flatMap(expert => (expert.slot < 0 ? [] : [[expert, expert.slot] as const])),
+    )
+    const ring = this.#rule === 'static' ? 0 : Math.min(MOST_RING, misses.length, slots)
+    const first = ring === 0 ? free : Math.max(0, free - ring)
+    for (const expert of misses.slice(0, first)) this.#takeFreeSlot(pool, expert)
+    const passing = misses.slice(first)
+    const ringSlots = this.#freeSlots(pool)
+    const evicted = new Map<Expert, ExpertPlace['evicted']>()
+    while (ringSlots.length < ring) {
+      const victim = this.#nextToGo(pool, new Set())
+      evicted.set(passing[ringSlots.length]!, nameOf(victim))
+      ringSlots.push(victim.slot)
+      victim.slot = -1
+    }
+    for (const [i, expert] of passing.entries())
+      if (i >= passing.length - ring) expert.slot = ringSlots[i % ring]!
+    return needed.map(expert => {
+      const isHit = slotOf.has(expert)
+      return {
+        expert: expert.expert,
+        slot: slotOf.get(expert) ?? expert.slot,
+        isHit,
+        evicted: evicted.get(expert) ?? null,
+      }
     })
   }
 
@@ -109,14 +143,18 @@ export class CachePolicy {
     return this.#layers.filter(layer => layer.pool === pool).flatMap(layer => layer.experts)
   }
 
-  #takeFreeSlot(pool: number, expert: Expert): boolean {
+  #freeSlots(pool: number): number[] {
     const taken = new Set(this.#expertsOf(pool).map(({ slot }) => slot))
-    for (let slot = 0; slot < this.#pools[pool]!.slots; slot++) {
-      if (taken.has(slot)) continue
-      expert.slot = slot
-      return true
-    }
-    return false
+    return Array.from({ length: this.#pools[pool]!.slots }, (_, slot) => slot).filter(
+      slot => !taken.has(slot),
+    )
+  }
+
+  #takeFreeSlot(pool: number, expert: Expert): boolean {
+    const [slot] = this.#freeSlots(pool)
+    if (slot === undefined) return false
+    expert.slot = slot
+    return true
   }
 
   #nextToGo(pool: number, needed: ReadonlySet<Expert>): Expert {

@@ -34,7 +34,7 @@ describe('simulate', () => {
     expect(rows).toHaveLength(6)
     expect(rows.slice(0, 3)).toEqual(rows.slice(3))
     const { hits, belady } = await simulate(trace, { cache: { hostBytes: 12e6 } })
-    expect(rows[0]!.slice(0, 4)).toEqual(['12.0 MB', '6', 'lru', hits.toLocaleString('en-US')])
+    expect(rows[0]!.slice(0, 4)).toEqual(['12.0 MB', '12', 'lru', hits.toLocaleString('en-US')])
     expect(rows[2]!.slice(2, 4)).toEqual(['belady', belady.hits.toLocaleString('en-US')])
     expect(stdout).toContain('this very trace')
     expect(stdout).not.toContain('p99')

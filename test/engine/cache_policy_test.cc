@@ -18,6 +18,7 @@ using sparse_experts::engine::CachePolicy;
 using sparse_experts::engine::CacheShape;
 using sparse_experts::engine::EvictionRule;
 using sparse_experts::engine::ExpertPlace;
+using sparse_experts::engine::kMostRing;
 using sparse_experts::engine::kMostUses;
 using sparse_experts::engine::kNone;
 
@@ -27,7 +28,7 @@ CachePolicy one_layer(EvictionRule rule, int32_t slots, int32_t experts = 10) {
   return CachePolicy({rule, {slots}, {{experts, 0}}});
 }
 
-// What a call did, in a word per expert: '+' hit, '@' ring, '' a free slot, 'x<' the evicted expert x.
+// What a call did, in a word per expert: '+' hit, '@' passes, '' a free slot, 'x<' the evicted expert x.
 std::string story(CachePolicy& policy, std::vector<int32_t> experts, int32_t layer = 0) {
   std::string text;
   for (const ExpertPlace& place :
@@ -38,7 +39,7 @@ std::string story(CachePolicy& policy, std::vector<int32_t> experts, int32_t lay
       text += std::to_string(place.evicted_expert) + '<';
     }
     text += std::to_string(place.expert);
-    if (place.slot == kNone) text += '@';
+    if (place.passes) text += '@';
     if (place.is_hit) text += '+';
   }
   return text;
@@ -97,14 +98,23 @@ TEST_CASE("a call never evicts what it needs itself") {
   CHECK(story(policy, {1, 8}) == "9<1 8+");  // 8 is the oldest, and needed
 }
 
-TEST_CASE(
-    "a call that needs more than there are slots fills free ones, evicts nothing and is no use") {
-  CachePolicy policy = one_layer(EvictionRule::kLru, 3);
-  CHECK(story(policy, {5}) == "5");
-  CHECK(story(policy, {1, 2, 3, 5}) == "1 2 3@ 5+");
-  CHECK(story(policy, {4}) == "1<4");  // nobody has used 1 and 2
-  CHECK(story(policy, {6}) == "2<6");
-  CHECK(story(policy, {7}) == "5<7");
+TEST_CASE("a call that needs more than there are slots takes a ring of them, and is no use") {
+  CachePolicy full = one_layer(EvictionRule::kLru, 6);
+  CHECK(story(full, {0, 1, 2, 3, 4, 5}) == "0 1 2 3 4 5");
+  CHECK(story(full, {1}) == "1+");
+  // Four slots for four misses: those of 0, 2, 3 and 4, which are found before they go.
+  CHECK(story(full, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}) == "0+ 1+ 2+ 3+ 4+ 5+ 0<6 2<7 3<8 4<9");
+  CHECK(story(full, {0}) == "6<0");  // nobody has used 6 to 9
+
+  CachePolicy empty = one_layer(EvictionRule::kLru, 5, 12);
+  CHECK(story(empty, {0}) == "0");
+  // The free slots are the ring, and the last of those that pass stay.
+  CHECK(story(empty, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}) == "0+ 1@ 2@ 3@ 4@ 5@ 6 7 8 9");
+  CHECK(empty.slot_of(0, 0) == 0);
+  CHECK(empty.slot_of(0, 5) == kNone);
+
+  CachePolicy roomy = one_layer(EvictionRule::kLru, 7, 12);
+  CHECK(story(roomy, {0, 1, 2, 3, 4, 5, 6, 7, 8}) == "0 1 2 3@ 4@ 5 6 7 8");
 }
 
 TEST_CASE("layers of one pool compete, layers of two do not") {
@@ -180,24 +190,35 @@ TEST_CASE(
         if (random.uniform() < (call % 10 == 0 ? 0.8 : 0.2)) experts.push_back(expert);
       const auto count = static_cast<int64_t>(experts.size());
       const bool is_narrow = count <= slots[pool];
-      for (const ExpertPlace& place : policy.plan(layer, experts.data(), count)) {
+      const std::vector<ExpertPlace>& places = policy.plan(layer, experts.data(), count);
+      // Hits are found before anybody leaves.
+      for (const ExpertPlace& place : places) {
+        const auto at = held.find({pool, place.slot});
+        const std::pair<int32_t, int32_t> owner{layer, place.expert};
+        true_to_slots.that(place.is_hit == (at != held.end() && at->second == owner) &&
+                           !(place.is_hit && place.passes));
+      }
+      int64_t num_evicted = 0;
+      for (const ExpertPlace& place : places) {
+        true_to_slots.that(!place.passes || !is_narrow || rule == EvictionRule::kStatic);
+        if (place.is_hit) continue;
         if (place.slot == kNone) {
-          true_to_slots.that(!place.is_hit && (!is_narrow || rule == EvictionRule::kStatic));
+          true_to_slots.that(place.passes && rule == EvictionRule::kStatic);
           continue;
         }
         true_to_slots.that(place.slot >= 0 && place.slot < slots[pool]);
         const auto at = held.find({pool, place.slot});
-        const std::pair<int32_t, int32_t> owner{layer, place.expert};
         const std::pair<int32_t, int32_t> evicted{place.evicted_layer, place.evicted_expert};
-        if (place.is_hit) {
-          true_to_slots.that(at != held.end() && at->second == owner);
-        } else if (at == held.end()) {
+        if (at == held.end()) {
           true_to_slots.that(place.evicted_expert == kNone);
         } else {
-          true_to_slots.that(is_narrow && rule != EvictionRule::kStatic && at->second == evicted);
+          true_to_slots.that(rule != EvictionRule::kStatic && at->second == evicted);
+          ++num_evicted;
         }
-        held[{pool, place.slot}] = owner;
+        held[{pool, place.slot}] = {layer, place.expert};
+        if (place.passes) held.erase({pool, place.slot});
       }
+      true_to_slots.that(is_narrow || num_evicted <= kMostRing);
       for (const int32_t expert : experts)
         if (is_narrow && rule != EvictionRule::kStatic)
           kept.that(policy.slot_of(layer, expert) != kNone);

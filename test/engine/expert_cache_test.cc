@@ -267,18 +267,20 @@ TEST_CASE("a cache takes one expert more than a token has, and says what that is
   CHECK(failure.code == ErrorCode::kCacheTooSmall);
   CHECK(failure.needed_bytes == (kTopK + 1) * bytes);
   CHECK(failure.free_bytes == (kTopK + 1) * bytes - 1);
-  const auto plan_of = [&](int64_t blocks) {
-    return plan_cache(static_cast<uint64_t>(blocks) * bytes, bytes, kExperts, kTopK);
+  const auto blocks_of = [&](EvictionRule rule, int64_t blocks) {
+    const CachePlan plan =
+        plan_cache(rule, static_cast<uint64_t>(blocks) * bytes, bytes, kExperts, kTopK);
+    return std::pair(plan.num_slots, plan.num_ring);
   };
-  CHECK(plan_of(3).num_slots == 2);
-  CHECK(plan_of(3).num_ring == 1);
-  CHECK(plan_of(7).num_slots == 3);
-  CHECK(plan_of(7).num_ring == 4);
-  CHECK(plan_of(8).num_slots == 8);
-  CHECK(plan_of(8).num_ring == 0);
-  CHECK(plan_of(80).num_slots == 8);
+  using Blocks = std::pair<int32_t, int32_t>;
+  CHECK(blocks_of(EvictionRule::kLru, 3) == Blocks(3, 0));
+  CHECK(blocks_of(EvictionRule::kLru, 80) == Blocks(8, 0));
+  // Where experts never leave, those that find no slot need a place beside them.
+  CHECK(blocks_of(EvictionRule::kStatic, 3) == Blocks(2, 1));
+  CHECK(blocks_of(EvictionRule::kStatic, 7) == Blocks(3, 4));
+  CHECK(blocks_of(EvictionRule::kStatic, 8) == Blocks(8, 0));
   // Where a token takes all experts there is no other.
-  CHECK(plan_cache(2 * bytes, bytes, 2, 2).num_slots == 2);
+  CHECK(plan_cache(EvictionRule::kLru, 2 * bytes, bytes, 2, 2).num_slots == 2);
 }
 
 TEST_CASE("any capacity, policy and number of readers gives the bits of the resident layer") {
@@ -313,7 +315,7 @@ TEST_CASE("hits, misses and bytes are counted, and a call that finds all reads n
   CHECK(cached.stats().evictions == 0);
 }
 
-TEST_CASE("a call that needs more than there are slots evicts nobody") {
+TEST_CASE("a call that needs more than there are slots takes free ones, and evicts few") {
   const Cached cached(cache_of(kExperts - 1));
   REQUIRE(cached.run(1, 20).is_ok());
   const auto wide = cached.call(64, 21);
@@ -323,6 +325,12 @@ TEST_CASE("a call that needs more than there are slots evicts nobody") {
   REQUIRE(cached.run(1, 20).is_ok());
   CHECK(cached.stats().hits == hits + kTopK);
   CHECK(cached.stats().evictions == 0);
+  // All slots but none for the one expert that is missing: its ring is one slot.
+  for (uint64_t call = 1; call <= 3; ++call) {
+    CHECK(cached.is_right(64, 21));
+    CHECK(cached.stats().evictions == call);
+    CHECK(cached.stats().hits == hits + kTopK + call * (kExperts - 1));
+  }
 }
 
 TEST_CASE("a read that fails, at any place, costs its call and no other") {

@@ -86,16 +86,18 @@ describe('counts', () => {
 
   it('bytes pay for whole experts of equal shares', async () => {
     const { trace } = await tracesOf(3)
-    const of = async (hostBytes: number, scope: 'layer' | 'model') =>
-      (await simulate(trace, { cache: { hostBytes, scope } })).perLayer.map(({ slots }) => slots)
-    // A third of 30,000 bytes is ten experts of 1,000, or four of 2,500; four of the ten, and one of the four, are the ring's.
-    expect(await of(30_000, 'layer')).toEqual([6, 6, 3])
-    expect(await of(32_999, 'layer')).toEqual([6, 6, 3])
-    expect(await of(30_000, 'model')).toEqual([16, 16, 3])
+    const of = async (hostBytes: number, scope: 'layer' | 'model', policy: 'lru' | 'static' = 'lru') =>
+      (await simulate(trace, { cache: { hostBytes, scope, policy } })).perLayer.map(({ slots }) => slots)
+    // A third of 30,000 bytes is ten experts of 1,000, or four of 2,500.
+    expect(await of(30_000, 'layer')).toEqual([10, 10, 4])
+    expect(await of(32_999, 'layer')).toEqual([10, 10, 4])
+    expect(await of(30_000, 'model')).toEqual([20, 20, 4])
     expect(await of(3 * 7500, 'layer').catch(error => error.code)).toBe('ERR_MOE_CACHE_TOO_SMALL')
-    // Eleven of twelve experts: one does not fit, and three more make room for the ring; all twelve need none.
-    expect((await of(3 * 11_000, 'layer'))[0]).toBe(7)
-    expect((await of(3 * 12_000, 'layer'))[0]).toBe(12)
+    // Of a fixed set four of the ten, and one of the four, are those that the others pass through.
+    expect(await of(30_000, 'layer', 'static')).toEqual([6, 6, 3])
+    expect(await of(30_000, 'model', 'static')).toEqual([16, 16, 3])
+    expect((await of(3 * 11_000, 'layer', 'static'))[0]).toBe(7)
+    expect((await of(3 * 12_000, 'layer', 'static'))[0]).toBe(12)
     expect(await of(1e12, 'layer')).toEqual([12, 20, 9])
     expect(await of(1e12, 'model')).toEqual([32, 32, 9])
   })
@@ -285,7 +287,7 @@ describe('what cannot be', () => {
 
   it('the bytes and slots that an error names are enough', async () => {
     const { trace } = await tracesOf(5, LAYERS, 3)
-    await expect(simulate(trace, { cache: { hostBytes: 30_000 } })).resolves.toMatchObject({ slots: 15 })
+    await expect(simulate(trace, { cache: { hostBytes: 30_000 } })).resolves.toMatchObject({ slots: 24 })
     await expect(simulate(trace, { cache: { slots: 3 } })).resolves.toMatchObject({ slots: 9 })
     for (const cache of [
       { hostBytes: 1, scope: 'model' },
