@@ -1,9 +1,9 @@
-/** `POST /forward`: hidden states in, a layer's output out, as little-endian f32 or as JSON. */
+/** `POST /forward?layer=N`: hidden states in, a layer's output out, as little-endian f32 or as JSON. */
 
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { ForwardResult, MoeLayer } from 'sparse-experts'
+import type { ForwardResult, MoeLayer, MoeModel } from 'sparse-experts'
 import { floatsOf, joinChunks, readBody } from './bodies.js'
 import type { HeldBytes, HeldShare } from './held-bytes.js'
 import { HttpError } from './http-error.js'
@@ -11,7 +11,7 @@ import { type ParsedBody, parseRows, writeRows } from './json-rows.js'
 import { Turns } from './turns.js'
 
 export interface ForwardRouteOptions {
-  layer: MoeLayer
+  model: MoeModel
   held: HeldBytes
   /** Of a request. */
   maxBodyBytes: number
@@ -39,7 +39,7 @@ interface Budget {
 }
 
 interface ForwardRequest {
-  Querystring: Budget
+  Querystring: Budget & { layer?: number }
   Body: (ParsedBody & Budget) | undefined
 }
 
@@ -58,7 +58,10 @@ const BUDGET = {
   topP: { type: 'number', exclusiveMinimum: 0, maximum: 1 },
 }
 const SCHEMA = {
-  querystring: { type: 'object', additionalProperties: false, properties: BUDGET },
+  querystring: {
+    ...{ type: 'object', additionalProperties: false },
+    properties: { ...BUDGET, layer: { type: 'integer', minimum: 0 } },
+  },
   body: {
     content: {
       [JSON_TYPE]: {
@@ -76,8 +79,10 @@ const SCHEMA = {
 
 /** Adds the route, and the parsers of its bodies, which are this plugin's own. */
 export async function forwardRoute(app: FastifyInstance, options: ForwardRouteOptions): Promise<void> {
-  const { layer, held, maxBodyBytes } = options
-  const { hiddenSize } = layer.config
+  const { model, held, maxBodyBytes } = options
+  const first = model.layers[0]!
+  // The rows of one model are equally wide in all its layers.
+  const { hiddenSize } = model.layer(first).config
 
   app.decorateRequest('call', null)
   app.addHook('onRequest', async (request, reply) => {
@@ -99,7 +104,9 @@ export async function forwardRoute(app: FastifyInstance, options: ForwardRouteOp
       throw new HttpError(400, 'BAD_BODY', `There is no body; send ${BINARY} or ${JSON_TYPE}`)
     const { signal, turns } = request.call!
     const { hiddenStates, ...budget } = request.body
-    const result = await layer.forward(hiddenStates, { ...request.query, ...budget, signal })
+    const { layer: index = first, ...asked } = request.query
+    const layer = model.layer(index)
+    const result = await layer.forward(hiddenStates, { ...asked, ...budget, signal })
     reply.raw.setTimeout(READER_TIMEOUT_MS, () => reply.raw.destroy())
     const isBinary = request.headers['content-type']!.startsWith(BINARY)
     return isBinary ? sendBinary(reply, result) : sendRows(reply, result, layer, turns)

@@ -1,8 +1,8 @@
-/** The library's figures in a registry of prom-client, named as vLLM names its own: what the layer counts, and how its calls spread. */
+/** The library's figures in a registry of prom-client, named as vLLM names its own: what the layers count, and how their calls spread. */
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
-import type { ForwardEvent, LayerStats, MoeLayer } from 'sparse-experts'
+import type { ForwardEvent, LayerStats, MoeLayer, MoeModel } from 'sparse-experts'
 
 const PREFIX = 'sparse_experts_'
 const CHANNEL = 'sparse-experts:forward'
@@ -79,12 +79,13 @@ const HISTOGRAMS: readonly {
 ]
 
 /**
- * Registers the figures of a layer. Each has one label, `device`, however many experts and clients there are.
- * @returns a function that ends it, to be called once the layer is not served any more
+ * Registers the figures of a model's layers. Each has the labels `device` and `layer`, however many experts and clients there are.
+ * @returns a function that ends it, to be called once the model is not served any more
  */
-export function registerLayer(registry: Registry, layer: MoeLayer): () => void {
-  const labels = { device: layer.device }
-  const common = { labelNames: ['device'], registers: [registry] }
+export function registerModel(registry: Registry, model: MoeModel): () => void {
+  const layers = model.layers.map(index => model.layer(index))
+  const labelsOf = ({ device, index }: MoeLayer) => ({ device, layer: String(index) })
+  const common = { labelNames: ['device', 'layer'], registers: [registry] }
   // prom-client calls `collect` at each scrape.
   for (const [name, help, figure] of COUNTERS) {
     new Counter({
@@ -93,7 +94,7 @@ export function registerLayer(registry: Registry, layer: MoeLayer): () => void {
       help,
       collect() {
         this.reset()
-        this.inc(labels, figure(layer.stats()))
+        for (const layer of layers) this.inc(labelsOf(layer), figure(layer.stats()))
       },
     })
   }
@@ -103,7 +104,7 @@ export function registerLayer(registry: Registry, layer: MoeLayer): () => void {
       name: PREFIX + name,
       help,
       collect() {
-        this.set(labels, figure(layer.stats()))
+        for (const layer of layers) this.set(labelsOf(layer), figure(layer.stats()))
       },
     })
   }
@@ -112,7 +113,7 @@ export function registerLayer(registry: Registry, layer: MoeLayer): () => void {
     name: `${PREFIX}device_healthy`,
     help: '1, or 0 once the device is lost to this process',
     collect() {
-      this.set(labels, layer.health().status === 'ready' ? 1 : 0)
+      for (const layer of layers) this.set(labelsOf(layer), layer.health().status === 'ready' ? 1 : 0)
     },
   })
 
@@ -120,12 +121,13 @@ export function registerLayer(registry: Registry, layer: MoeLayer): () => void {
     const histogram = new Histogram({ ...common, name: PREFIX + name, help, buckets })
     return (event: ForwardEvent) => {
       const value = figure(event)
-      if (value !== undefined) histogram.observe(labels, value)
+      if (value !== undefined) histogram.observe(labelsOf(event.layer), value)
     }
   })
+  const ours = new Set<MoeLayer>(layers)
   const listener = (message: unknown) => {
     const event = message as ForwardEvent
-    if (event.layer !== layer) return
+    if (!ours.has(event.layer)) return
     for (const observe of histograms) observe(event)
   }
   subscribe(CHANNEL, listener)

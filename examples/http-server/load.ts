@@ -1,16 +1,27 @@
-/** `GET /load`, the experts' load in JSON, and `GET /`, a page that draws it. */
+/** `GET /load?layer=N`, the load of a layer's experts in JSON, and `GET /?layer=N`, a page that draws it. */
 
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import type { FastifyInstance } from 'fastify'
-import type { MoeLayer } from 'sparse-experts'
+import type { MoeLayer, MoeModel } from 'sparse-experts'
 import { KEEP_EVERY_MS, LoadHistory, type RecentLoad } from './load-history.js'
 
+const QUERY = {
+  type: 'object',
+  additionalProperties: false,
+  properties: { layer: { type: 'integer', minimum: 0 } },
+}
+
 /** Adds both routes. */
-export function serveLoad(app: FastifyInstance, layer: MoeLayer): void {
-  const history = new LoadHistory(() => layer.stats())
-  const timer = setInterval(() => history.keep(), KEEP_EVERY_MS).unref()
+export function serveLoad(app: FastifyInstance, model: MoeModel): void {
+  const first = model.layers[0]!
+  const histories = new Map(
+    model.layers.map(index => [index, new LoadHistory(() => model.layer(index).stats())]),
+  )
+  const timer = setInterval(() => {
+    for (const history of histories.values()) history.keep()
+  }, KEEP_EVERY_MS).unref()
   app.addHook('onClose', async () => clearInterval(timer))
 
   const page = readFileSync(path.join(import.meta.dirname, 'load-page.html'), 'utf8')
@@ -19,10 +30,15 @@ export function serveLoad(app: FastifyInstance, layer: MoeLayer): void {
     reply.type('text/html; charset=utf-8').header('content-security-policy', policy)
     return page
   })
-  app.get('/load', async (_, reply) => {
-    reply.header('cache-control', 'no-store')
-    return loadOf(layer, history.recent())
-  })
+  app.get<{ Querystring: { layer?: number } }>(
+    '/load',
+    { schema: { querystring: QUERY } },
+    async (request, reply) => {
+      const { layer = first } = request.query
+      reply.header('cache-control', 'no-store')
+      return { layers: model.layers, ...loadOf(model.layer(layer), histories.get(layer)!.recent()) }
+    },
+  )
 }
 
 /** What the layer has counted since it was made, and lately. */
@@ -30,7 +46,7 @@ function loadOf(layer: MoeLayer, recent: RecentLoad) {
   const { calls, rejectedCalls, batches, tokens, tokensPerExpert, queueDepth, queuedTokens } = layer.stats()
   const { family, numExperts, topK } = layer.config
   return {
-    ...{ family, device: layer.device, numExperts, topK },
+    ...{ layer: layer.index, family, device: layer.device, numExperts, topK },
     ...{ calls, rejectedCalls, batches, tokens, queueDepth, queuedTokens },
     tokensPerExpert: [...tokensPerExpert],
     recent,

@@ -1,11 +1,11 @@
 /**
- * Usage: tsx examples/http-server/main.ts <checkpoint> [--host 127.0.0.1] [--port 8080] [--device auto] [--max-queued-tokens 8192]
- * [--max-held-mib 512] [--drain-seconds 5]
+ * Usage: tsx examples/http-server/main.ts <checkpoint> [--host 127.0.0.1] [--port 8080] [--device auto] [--cache-mib N]
+ * [--max-queued-tokens 8192] [--max-held-mib 512] [--drain-seconds 5]
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { type DeviceOption, MoeLayer } from 'sparse-experts'
+import { type DeviceOption, MoeModel } from 'sparse-experts'
 import { serve } from './server.js'
 
 const { values, positionals } = parseArgs({
@@ -14,6 +14,7 @@ const { values, positionals } = parseArgs({
     host: { type: 'string', default: '127.0.0.1' },
     port: { type: 'string', default: '8080' },
     device: { type: 'string', default: 'auto' },
+    'cache-mib': { type: 'string' },
     'max-queued-tokens': { type: 'string', default: '8192' },
     'max-held-mib': { type: 'string', default: '512' },
     'drain-seconds': { type: 'string', default: '5' },
@@ -22,21 +23,25 @@ const { values, positionals } = parseArgs({
 const [checkpoint] = positionals
 if (!checkpoint) {
   console.error(
-    'Usage: tsx examples/http-server/main.ts <checkpoint> [--host H] [--port N] [--device D] [--max-queued-tokens N] [--max-held-mib N] [--drain-seconds N]',
+    'Usage: tsx examples/http-server/main.ts <checkpoint> [--host H] [--port N] [--device D] [--cache-mib N] [--max-queued-tokens N] [--max-held-mib N] [--drain-seconds N]',
   )
   process.exit(2)
 }
-const layer = await MoeLayer.load(checkpoint, {
+const cacheMiB = values['cache-mib']
+const model = await MoeModel.load(checkpoint, {
   device: values.device as DeviceOption,
+  // On cpu: experts that do not fit stay in the checkpoint.
+  cache: cacheMiB === undefined ? undefined : { hostBytes: Number(cacheMiB) * 2 ** 20 },
   maxQueuedTokens: Number(values['max-queued-tokens']),
 })
-const running = await serve(layer, {
+const running = await serve(model, {
   host: values.host,
   port: Number(values.port),
   maxHeldBytes: Number(values['max-held-mib']) * 2 ** 20,
   logger: { level: 'warn', stream: process.stderr },
 })
-console.log(`${layer.config.family} on ${layer.device}: http://${values.host}:${running.port}`)
+const { config, device } = model.layer(model.layers[0]!)
+console.log(`${config.family} on ${device}: http://${values.host}:${running.port}`)
 
 let stopping = false
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {

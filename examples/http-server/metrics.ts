@@ -1,19 +1,19 @@
-/** `GET /metrics`: a registry of the layer's figures, and of what the server itself does and holds. */
+/** `GET /metrics`: a registry of the layers' figures, and of what the server itself does and holds. */
 
 import type { FastifyInstance } from 'fastify'
 import { Gauge, Histogram, Registry } from 'prom-client'
-import type { MoeLayer } from 'sparse-experts'
+import type { MoeModel } from 'sparse-experts'
 import { CLIENT_GONE } from './error-answers.js'
 import type { HeldBytes } from './held-bytes.js'
-import { registerLayer } from './layer-metrics.js'
+import { registerModel } from './layer-metrics.js'
 
 /** Seconds; an answer from a small layer takes milliseconds, a large prompt on a CPU tens of seconds. */
 const BUCKETS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100]
 
 /** Adds the route, and counts every request of `app`. */
-export function serveMetrics(app: FastifyInstance, layer: MoeLayer, held: HeldBytes): void {
+export function serveMetrics(app: FastifyInstance, model: MoeModel, held: HeldBytes): void {
   const registry = new Registry()
-  const close = registerLayer(registry, layer)
+  const close = registerModel(registry, model)
   app.addHook('onClose', async () => close())
   new Gauge({
     name: 'http_held_bytes',

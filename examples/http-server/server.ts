@@ -1,9 +1,9 @@
-/** An inference server around one MoE layer: its routes, its limits, and its orderly end. */
+/** An inference server around the MoE layers of a model: its routes, its limits, and its orderly end. */
 
 import type { AddressInfo } from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { type FastifyInstance, type FastifyServerOptions, fastify } from 'fastify'
-import type { MoeLayer } from 'sparse-experts'
+import type { MoeModel } from 'sparse-experts'
 import { answerErrors } from './error-answers.js'
 import { forwardRoute } from './forward-route.js'
 import { HeldBytes } from './held-bytes.js'
@@ -18,7 +18,7 @@ export interface MoeServer {
   readonly log: FastifyInstance['log']
   /** `/ready` answers 503 from now on, so that a load balancer sends nobody here; all else is served on. */
   drain(): void
-  /** Stops accepting, lets accepted requests finish, then frees the layer. */
+  /** Stops accepting, lets accepted requests finish, then frees the layers. */
   close(): Promise<void>
 }
 
@@ -38,8 +38,8 @@ export interface ServeOptions {
 /** From the first byte of a request to the last: a slow upload is ended. Fastify itself has no limit. */
 const REQUEST_TIMEOUT_MS = 300_000
 
-/** Serves `layer`, which the server owns from now on. */
-export async function serve(layer: MoeLayer, options: ServeOptions = {}): Promise<MoeServer> {
+/** Serves the layers of `model`, which the server owns from now on. */
+export async function serve(model: MoeModel, options: ServeOptions = {}): Promise<MoeServer> {
   const { host = '127.0.0.1', port = 0, maxBodyBytes = 64 * 2 ** 20, maxHeldBytes = 512 * 2 ** 20 } = options
   const held = new HeldBytes(maxHeldBytes)
   const app: FastifyInstance = fastify({
@@ -51,14 +51,14 @@ export async function serve(layer: MoeLayer, options: ServeOptions = {}): Promis
   })
   app.removeAllContentTypeParsers()
   answerErrors(app, 'POST /forward, GET /, /load, /health, /ready and /metrics')
-  serveMetrics(app, layer, held)
-  serveLoad(app, layer)
+  serveMetrics(app, model, held)
+  serveLoad(app, model)
   let draining = false
-  serveHealth(app, layer, () => draining)
-  app.register(forwardRoute, { layer, held, maxBodyBytes })
+  serveHealth(app, model, () => draining)
+  app.register(forwardRoute, { model, held, maxBodyBytes })
   const endTraces = traceCalls()
   app.addHook('onClose', async () => {
-    await layer[Symbol.asyncDispose]()
+    await model[Symbol.asyncDispose]()
     endTraces()
   })
   app.addHook('onSend', async (_, reply) => {
@@ -87,19 +87,19 @@ function numbersOf(query: string): Record<string, string | number> {
 }
 
 /** `/health`: does the device work? Restart the process where not. `/ready`: should requests be sent here? */
-function serveHealth(app: FastifyInstance, layer: MoeLayer, isDraining: () => boolean): void {
+function serveHealth(app: FastifyInstance, model: MoeModel, isDraining: () => boolean): void {
+  const { device, dtype } = model.layer(model.layers[0]!)
   app.get('/health', async (_, reply) => {
-    const health = layer.health()
+    const health = model.health()
     reply.code(health.status === 'ready' ? 200 : 503)
     return {
       status: health.status,
-      device: layer.device,
-      dtype: layer.dtype,
+      ...{ device, dtype, layers: model.layers },
       ...(health.status === 'failed' && { cause: health.cause.message }),
     }
   })
   app.get('/ready', async (_, reply) => {
-    const status = isDraining() ? 'draining' : layer.health().status
+    const status = isDraining() ? 'draining' : model.health().status
     reply.code(status === 'ready' ? 200 : 503)
     return { status }
   })

@@ -46,9 +46,9 @@ describe('/metrics', () => {
     const sample = async (line: RegExp) => Number(line.exec(await server.text('/metrics'))?.[1] ?? 0)
     const forwards =
       /^http_request_duration_seconds_count\{method="POST",handler="\/forward",status="200"\} (\d+)$/m
-    const calls = /^sparse_experts_iteration_tokens_count\{device="reference"\} (\d+)$/m
-    const tokens = /^sparse_experts_iteration_tokens_sum\{device="reference"\} (\d+)$/m
-    const waits = /^sparse_experts_request_queue_time_seconds_count\{device="reference"\} (\d+)$/m
+    const calls = /^sparse_experts_iteration_tokens_count\{device="reference",layer="1"\} (\d+)$/m
+    const tokens = /^sparse_experts_iteration_tokens_sum\{device="reference",layer="1"\} (\d+)$/m
+    const waits = /^sparse_experts_request_queue_time_seconds_count\{device="reference",layer="1"\} (\d+)$/m
     const before = await Promise.all([forwards, calls, tokens, waits].map(sample))
     await server.binary(exampleRows(3))
     // A request is counted once its connection has heard of the end.

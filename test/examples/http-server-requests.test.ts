@@ -3,9 +3,17 @@
 import { readFileSync } from 'node:fs'
 import { Agent, request } from 'node:http'
 import path from 'node:path'
-import { MoeError, type MoeErrorCode, MoeLayer } from 'sparse-experts'
+import { MoeError, type MoeErrorCode, MoeModel } from 'sparse-experts'
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest'
 import { serve } from '../../examples/http-server/server.js'
+import { Random } from '../cases/random.js'
+import {
+  CONFIG,
+  HIDDEN,
+  layerTensors,
+  removeCheckpoints,
+  writeCheckpoint,
+} from '../helpers/checkpoint-tiny.js'
 import { type ExampleServer, exampleRows, startExampleServer } from '../helpers/example-server.js'
 import { repository } from '../helpers/run-program.js'
 import { TINY, tinyCheckpoint } from '../helpers/scratch.js'
@@ -42,6 +50,8 @@ describe('wrong requests', () => {
     ['?topK=-1', 400, 'FST_ERR_VALIDATION'],
     ['?topP=2', 400, 'FST_ERR_VALIDATION'],
     ['?more=2', 400, 'FST_ERR_VALIDATION'],
+    ['?layer=x', 400, 'FST_ERR_VALIDATION'],
+    ['?layer=7', 400, 'ERR_MOE_INVALID_ARG_VALUE'],
   ])('of an address as well: %s', async (query, status, code) => {
     const response = await server.binary(exampleRows(1), query)
     expect(response.status).toBe(status)
@@ -115,12 +125,49 @@ describe('what fails', () => {
     const ready = await server.ask('/ready')
     expect(ready.status).toBe(503)
     expect(await ready.json()).toEqual({ status: 'failed' })
-    expect(await server.text('/metrics')).toContain('sparse_experts_device_healthy{device="reference"} 0')
+    expect(await server.text('/metrics')).toContain(
+      'sparse_experts_device_healthy{device="reference",layer="1"} 0',
+    )
   })
 })
 
+it('serves each layer of a model', async () => {
+  const directory = await writeCheckpoint({ ...CONFIG, num_nextn_predict_layers: 0 }, [
+    layerTensors(1),
+    layerTensors(2),
+  ])
+  const model = await MoeModel.load(directory, { device: 'reference' })
+  const own = await serve(model)
+  try {
+    const url = `http://127.0.0.1:${own.port}`
+    const hidden = new Random(3).normals(2 * HIDDEN)
+    const body = JSON.stringify({ hiddenStates: [[...hidden.slice(0, HIDDEN)], [...hidden.slice(HIDDEN)]] })
+    for (const [query, index] of [
+      ['?layer=2', 2],
+      ['', 1],
+    ] as const) {
+      const headers = { 'content-type': 'application/json', connection: 'close' }
+      const answer = await fetch(`${url}/forward${query}`, { method: 'POST', headers, body })
+      const { output, topkIds } = (await answer.json()) as Record<'output' | 'topkIds', number[][]>
+      const expected = await model.forward(index, hidden)
+      expect(Float32Array.from(output.flat())).toEqual(expected.output)
+      expect(topkIds.flat()).toEqual([...expected.topkIds])
+      const load = (await (await fetch(`${url}/load${query}`)).json()) as object
+      expect(load).toMatchObject({ layers: [1, 2], layer: index, tokens: 4 })
+    }
+    const metrics = await (await fetch(`${url}/metrics`)).text()
+    for (const layer of model.layers)
+      expect(metrics).toContain(`sparse_experts_tokens_total{device="reference",layer="${layer}"} 4`)
+    expect((await fetch(`${url}/load?layer=0`)).status).toBe(400)
+    expect(await (await fetch(`${url}/health`)).json()).toMatchObject({ layers: [1, 2] })
+  } finally {
+    await own.close()
+    removeCheckpoints()
+  }
+})
+
 it('says that it takes no more requests before it stops, and serves them until then', async () => {
-  const own = await serve(await MoeLayer.load(await tinyCheckpoint(), { device: 'reference' }))
+  const own = await serve(await MoeModel.load(await tinyCheckpoint(), { device: 'reference' }))
   const status = async (name: string) =>
     (await fetch(`http://127.0.0.1:${own.port}${name}`, { headers: { connection: 'close' } })).status
   const connection = async () => {
@@ -137,8 +184,8 @@ it('says that it takes no more requests before it stops, and serves them until t
 })
 
 it('ends although a client keeps its connection', async () => {
-  const layer = await MoeLayer.load(await tinyCheckpoint(), { device: 'reference' })
-  const own = await serve(layer)
+  const model = await MoeModel.load(await tinyCheckpoint(), { device: 'reference' })
+  const own = await serve(model)
   const agent = new Agent({ keepAlive: true })
   const answered = new Promise<number | undefined>((resolve, reject) => {
     const headers = { 'content-type': 'application/octet-stream' }
@@ -148,7 +195,7 @@ it('ends although a client keeps its connection', async () => {
     })
     call.end(new Uint8Array(exampleRows(1024).buffer))
   })
-  await vi.waitFor(() => expect(layer.stats().queueDepth).toBe(1), { timeout: 60_000, interval: 1 })
+  await vi.waitFor(() => expect(model.stats().queueDepth).toBe(1), { timeout: 60_000, interval: 1 })
   const closed = own.close()
   expect(await answered).toBe(200)
   const since = performance.now()

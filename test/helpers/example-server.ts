@@ -1,6 +1,6 @@
-/** The example server around a small layer, in this process. */
+/** The example server around a small model of one layer, in this process. */
 
-import { MoeLayer } from 'sparse-experts'
+import { MoeModel } from 'sparse-experts'
 import { serve } from '../../examples/http-server/server.js'
 import { removeDirectories, TINY, tinyCheckpoint } from './scratch.js'
 
@@ -13,11 +13,12 @@ export const exampleRows = (numRows: number) =>
 
 /** Begins; `close` ends it and deletes the checkpoint. */
 export async function startExampleServer() {
-  const layer = await MoeLayer.load(await tinyCheckpoint(), {
+  const model = await MoeModel.load(await tinyCheckpoint(), {
     device: 'reference',
     maxQueuedTokens: MAX_QUEUED_TOKENS,
   })
-  const server = await serve(layer)
+  const layer = model.layer(model.layers[0]!)
+  const server = await serve(model)
   const url = `http://127.0.0.1:${server.port}`
   /** A connection of its own each time: a kept one may be closed by the server just when it is taken. */
   const ask = (address: string, type?: string, body?: string | Float32Array<ArrayBuffer>) =>
