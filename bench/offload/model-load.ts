@@ -1,32 +1,19 @@
 /**
  * Loads many layers as one model from files that the page cache holds, in turns with a plain read of the same bytes, and compares the memory
- * that the first load took with what was planned. `npm run bench:offload`.
+ * that the first load took with what was planned.
  */
 
-import { mkdtempSync, rmSync } from 'node:fs'
-import os from 'node:os'
-import path from 'node:path'
-import { parseArgs } from 'node:util'
 import { formatBytes, formatDuration, formatNumber, formatPercent } from '../../lib/cli/format.js'
-import { writeLayers } from '../goals/checkpoint.js'
 import { catMs, contestantOf } from '../goals/load.js'
-import { environment } from '../harness/machine.js'
 import { peakRssBytes, resetPeakRss } from '../harness/memory.js'
 import { isDisturbed, watchLoad } from '../harness/other-load.js'
 import { MoeModel } from '../harness/package.js'
 import { disturbance } from '../harness/result-lines.js'
-import { revision, writeResults } from '../harness/results.js'
 import { median, ratioOf, runRounds } from '../harness/rounds.js'
-import { shapeNamed } from '../harness/shapes.js'
-
-const USAGE = `Usage: npm run bench:offload -- [--shape small] [--layers 8] [--dtype bf16] [--rounds 7] [--json FILE]
-
-Writes a checkpoint of layers, each in a file of its own, to the temporary directory; it takes as much memory as disk.
-Goals: the speed of a load at least 0.95 of a plain read of the same bytes, peak memory at most 1.02 of the plan.
-`
+import type { OffloadCheckpoint } from './offload-checkpoint.js'
 
 /** What is held and read for the layers, and how long that took. */
-interface ModelLoadRow {
+export interface ModelLoadRow {
   shape: string
   layers: number
   dtype: string
@@ -42,31 +29,10 @@ interface ModelLoadRow {
   disturbed: boolean
 }
 
-const { values } = parseArgs({
-  options: {
-    shape: { type: 'string', default: 'small' },
-    layers: { type: 'string', default: '8' },
-    dtype: { type: 'string', default: 'bf16' },
-    rounds: { type: 'string', default: '7' },
-    json: { type: 'string' },
-    help: { type: 'boolean', default: false },
-  },
-})
-const shape = shapeNamed(values.shape)
-if (values.help || !shape || !['bf16', 'f16', 'fp8'].includes(values.dtype)) {
-  process.stdout.write(USAGE)
-  process.exit(values.help ? 0 : 2)
-}
-
-const directory = mkdtempSync(path.join(os.tmpdir(), 'sparse-experts-model-load-'))
-try {
-  const numLayers = Number(values.layers)
-  const { source, files, weightBytes } = await writeLayers(
-    shape,
-    values.dtype as 'bf16',
-    directory,
-    numLayers,
-  )
+export async function measureModelLoad(
+  { shape, source, files, weightBytes, numLayers, dtype }: OffloadCheckpoint,
+  rounds: number,
+): Promise<ModelLoadRow> {
   const options = { device: 'cpu', maxTokens: 1 } as const
   const plan = await MoeModel.plan(source, options)
   const before = await resetPeakRss()
@@ -81,25 +47,20 @@ try {
     return ms
   })
   const watch = watchLoad()
-  const rounds = { rounds: Number(values.rounds), blockMs: 0 }
-  const [loads, reads] = await runRounds([ours, contestantOf(async () => catMs(files))], 0, rounds)
+  const [loads, reads] = await runRounds([ours, contestantOf(async () => catMs(files))], 0, {
+    ...{ rounds, blockMs: 0 },
+  })
   const foreignCores = watch.stop()
-  const row: ModelLoadRow = {
-    ...{ shape: shape.name, layers: numLayers, dtype: values.dtype, weightBytes, peakBytes },
+  return {
+    ...{ shape: shape.name, layers: numLayers, dtype, weightBytes, peakBytes },
     plannedBytes: plan.memory[0]!.neededBytes,
     ...{ loadMs: median(loads!.rounds), readMs: median(reads!.rounds) },
     speed: ratioOf(reads!.rounds, loads!.rounds),
     ...{ foreignCores, disturbed: isDisturbed(foreignCores) },
   }
-  console.log(
-    `${row.shape} × ${row.layers} ${row.dtype}: ${formatBytes(weightBytes)} in ${formatDuration(row.loadMs)}, read in ${formatDuration(row.readMs)}: ` +
-      `${formatNumber(row.speed.median)} of a plain read; peak ${formatBytes(peakBytes)}, ${formatPercent(peakBytes / row.plannedBytes)} of the plan${disturbance(row)}`,
-  )
-  if (values.json)
-    writeResults(values.json, {
-      ...{ benchmark: 'sparse-experts offload', date: new Date().toISOString(), revision: revision() },
-      ...{ environment: environment(), modelLoads: [row] },
-    })
-} finally {
-  rmSync(directory, { recursive: true, force: true })
 }
+
+export const modelLoadLine = (row: ModelLoadRow): string =>
+  `load ${row.shape} × ${row.layers} ${row.dtype}: ${formatBytes(row.weightBytes)} in ${formatDuration(row.loadMs)}, read in ${formatDuration(row.readMs)}: ` +
+  `${formatNumber(row.speed.median)} of a plain read (goal 0.95); peak ${formatBytes(row.peakBytes)}, ` +
+  `${formatPercent(row.peakBytes / row.plannedBytes)} of the plan (goal 102 %)${disturbance(row)}`

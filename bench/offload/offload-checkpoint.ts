@@ -1,0 +1,50 @@
+/** The checkpoint that the parts of `npm run bench:offload` share: layers of random weights, each in a file of its own. */
+
+import { Random } from '../../test/cases/random.js'
+import { type WrittenCheckpoint, writeLayers } from '../goals/checkpoint.js'
+import type { MoeLayer } from '../harness/package.js'
+import type { BenchShape } from '../harness/shapes.js'
+
+export type OffloadDType = 'bf16' | 'f16' | 'fp8'
+
+export interface OffloadCheckpoint extends WrittenCheckpoint {
+  shape: BenchShape
+  dtype: OffloadDType
+  numLayers: number
+}
+
+export async function writeOffloadCheckpoint(
+  shape: BenchShape,
+  dtype: OffloadDType,
+  directory: string,
+  numLayers: number,
+): Promise<OffloadCheckpoint> {
+  return { ...(await writeLayers(shape, dtype, directory, numLayers)), shape, dtype, numLayers }
+}
+
+/** Rows whose experts differ from call to call; a few of them come again and again, as in text. */
+export class Rows {
+  readonly #random: Random
+  readonly #width: number
+  readonly #known: Float32Array<ArrayBuffer>[] = []
+
+  constructor(layer: MoeLayer, seed: number) {
+    this.#random = new Random(seed)
+    this.#width = layer.config.hiddenSize
+  }
+
+  /** Rows that nobody has seen. */
+  fresh(count: number): Float32Array<ArrayBuffer> {
+    return this.#random.normals(count * this.#width) as Float32Array<ArrayBuffer>
+  }
+
+  /** One row: in half of the calls one of the last sixteen. */
+  next(): Float32Array<ArrayBuffer> {
+    if (this.#known.length > 0 && this.#random.uniform() < 0.5)
+      return this.#known[this.#random.integer(this.#known.length)]!
+    const row = this.fresh(1)
+    this.#known.push(row)
+    if (this.#known.length > 16) this.#known.shift()
+    return row
+  }
+}
