@@ -1,5 +1,6 @@
 /** sparse-experts: sparse mixture-of-experts execution for Node.js. */
 
+export type { CacheOptions } from './api/cache-options.js'
 export { type Checkpoint, openCheckpoint } from './api/checkpoint.js'
 export type { HiddenStates } from './api/float-input.js'
 export type { ForwardOptions, RecordedRouting } from './api/forward-arguments.js'
@@ -24,7 +25,7 @@ export {
   type TensorDType,
   type TensorOptions,
 } from './api/tensor.js'
-export type { CacheOptions, CacheShape, CacheStats } from './block/cache-options.js'
+export type { CacheSettings, CacheShape, CacheStats } from './block/cache-options.js'
 export type { Activation, MoeConfig, MoeShape, ResolvedMoeConfig } from './block/config.js'
 export type { Work } from './block/cost.js'
 export {

@@ -22,6 +22,10 @@ LayerLoad parse_layer_load(const Napi::Object& object) {
     const int64_t most = std::numeric_limits<int32_t>::max() / load.layer->layer().routing.top_k;
     load.reserved_tokens = integer_argument(reserved, "reservedTokens", 0, most);
   }
+  const Napi::Value warm = object.Get("warm");
+  if (is_absent(warm)) return load;
+  const ArrayView experts = array_view_any_length(warm, "warm", napi_int32_array);
+  load.warm.assign(experts.as<int32_t>(), experts.as<int32_t>() + experts.length);
   return load;
 }
 

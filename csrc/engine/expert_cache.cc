@@ -102,6 +102,23 @@ void ExpertCache::touch(LayerState& layer, const std::function<void()>& check) {
   }
 }
 
+void ExpertCache::warm(const std::vector<int32_t>& experts) {
+  for (const int32_t expert : experts) policy_->warm(kLayer, expert);
+}
+
+void ExpertCache::finish_warm(LayerState& layer, const std::vector<int32_t>& experts) {
+  std::vector<int32_t> there;
+  std::vector<uint8_t*> blocks;
+  for (const int32_t expert : experts) {
+    if (slot_of(expert) == kNone) continue;
+    there.push_back(expert);
+    blocks.push_back(layer.expert_block(slot_of(expert)));
+  }
+  layer.set_experts(there, blocks);
+}
+
+int32_t ExpertCache::slot_of(int32_t expert) const { return policy_->slot_of(kLayer, expert); }
+
 CacheStats ExpertCache::stats() const {
   return {hits_, misses_, evictions_, bytes_read_, wait_ns_};
 }

@@ -47,6 +47,13 @@ class ExpertCache {
   // Touches the memory of all blocks, so that no call pays for that and the system's free memory counts
   // it. `check` may throw.
   void touch(LayerState& layer, const std::function<void()>& check);
+  // Gives slots to the first of these experts, as many as are free. Whoever loads the layer writes them
+  // there, and says when all of them have come; until then no call runs. Throws INVALID_ARGUMENT.
+  void warm(const std::vector<int32_t>& experts);
+  void finish_warm(LayerState& layer, const std::vector<int32_t>& experts);
+  // kNone: the expert is not here.
+  int32_t slot_of(int32_t expert) const;
+
   // Computes a run that has begun, to its end. Returns the bytes that were read for it. When it throws
   // (IO, CANCELLED, DEVICE_LOST …) the slots of experts that did not arrive are empty, and the next call
   // reads them again.

@@ -94,14 +94,10 @@ void LoadTask::reserve_workspaces() {
 }
 
 void LoadTask::prepare_caches() {
-  const auto is_read_later = [this](const LoadItem& item) {
-    return item.role == MatrixRole::kExpert && layers_[item.layer].layer->cache() != nullptr;
-  };
   std::vector<std::vector<LoadItem>> experts(layers_.size());
-  for (LoadItem& item : items_) {
-    if (is_read_later(item)) experts[item.layer].push_back(item);
+  for (const LoadItem& item : items_) {
+    if (is_cached(item)) experts[item.layer].push_back(item);
   }
-  items_.erase(std::remove_if(items_.begin(), items_.end(), is_read_later), items_.end());
   std::vector<std::string> paths;
   for (const File& file : files_) paths.push_back(file.path);
   for (size_t index = 0; index < layers_.size(); ++index) {
@@ -110,6 +106,21 @@ void LoadTask::prepare_caches() {
     layer.cache()->open(layer, paths, std::move(experts[index]));
     layer.cache()->touch(layer, [this] { check_stopped(); });
     layer.mark_blocks_touched();
+    layer.cache()->warm(layers_[index].warm);
+  }
+  const auto is_read_later = [this](const LoadItem& item) {
+    return is_cached(item) &&
+           layers_[item.layer].layer->cache()->slot_of(static_cast<int32_t>(item.expert)) == kNone;
+  };
+  items_.erase(std::remove_if(items_.begin(), items_.end(), is_read_later), items_.end());
+}
+
+void LoadTask::finish_caches() {
+  try {
+    for (const LayerLoad& load : layers_)
+      if (load.layer->cache() != nullptr) load.layer->cache()->finish_warm(*load.layer, load.warm);
+  } catch (...) {
+    note_failure(0);
   }
 }
 
@@ -134,6 +145,7 @@ void LoadTask::run() {
   work();
   for (std::thread& helper : helpers) helper.join();
   for (File& file : files_) file.input.close();
+  if (!failed_) finish_caches();
 }
 
 void LoadTask::work() {
@@ -161,9 +173,20 @@ void LoadTask::note_failure(size_t index) {
   failure_ = failure;
 }
 
+bool LoadTask::is_cached(const LoadItem& item) const {
+  return item.role == MatrixRole::kExpert && layers_[item.layer].layer->cache() != nullptr;
+}
+
 void LoadTask::load_item(const LoadItem& item, ReadScratch& scratch) {
   current_layer_.store(item.layer, std::memory_order_relaxed);
   LayerState& layer = *layers_[item.layer].layer;
+  if (is_cached(item)) {
+    const int32_t slot = layer.cache()->slot_of(static_cast<int32_t>(item.expert));
+    read_matrix(layer.executor(), item,
+                layer.expert_slot(layer.expert_block(slot), item.expert, item.kind), *this,
+                scratch);
+    return;
+  }
   const MatrixSlot slot = layer.matrix_slot(item.role, item.expert, item.kind);
   read_matrix(layer.executor(), item, slot, *this, scratch);
   layer.mark_written(item.role, item.expert, item.kind);

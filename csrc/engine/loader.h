@@ -2,8 +2,8 @@
 // decode, and into the backend's layout, while what was read is still in cache. Each thread takes the
 // next matrix in the order in which they lie in the files, whatever layers they are of, so that the
 // number of threads does not grow with that of layers and a disk reads forward.
-// The experts of a cached layer are not read here: their items go to the layer's cache, which reads an
-// expert when a call needs it.
+// The experts of a cached layer are not read here, but for those that are to be there before the first
+// call: their items go to the layer's cache, which reads an expert when a call needs it.
 #pragma once
 
 #include <atomic>
@@ -28,6 +28,7 @@ struct LayerLoad {
   std::vector<std::string> files;  // what the items' segments count
   std::vector<LoadItem> items;
   int64_t reserved_tokens = 0;  // rows of the calls for which the device gets its workspace now
+  std::vector<int32_t> warm;    // of a cached layer: experts that get slots now, as many as there are
 };
 
 // Threads that read layers of a device. `num_threads`: those of the layer's forwards, 0: all.
@@ -67,6 +68,10 @@ class LoadTask final : private SegmentReader {
   void load_item(const LoadItem& item, ReadScratch& scratch);
   // Gives the experts of cached layers to their caches, and touches the memory of their blocks.
   void prepare_caches();
+  // What was read for them is theirs.
+  void finish_caches();
+  // Of an expert whose layer has a cache.
+  bool is_cached(const LoadItem& item) const;
   void check(const LoadSegment& segment) override { open_file(segment); }
   const uint8_t* read(const LoadSegment& segment, uint64_t begin, uint64_t count,
                       uint8_t* scratch) override;

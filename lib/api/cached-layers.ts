@@ -1,8 +1,12 @@
 /** Layers that leave experts in the checkpoint: where that can be, and how layers share what they are given. */
 
-import type { CacheOptions } from '../block/cache-options.js'
+import type { CacheSettings } from '../block/cache-options.js'
 import { MoeError } from '../block/errors.js'
+import { type CachedLayer, cachePools } from '../block/expert-cache.js'
 import { type ChosenDevice, isHostDevice } from '../devices/device.js'
+import { mostUsed, profileOf } from '../trace/profile.js'
+import { givenTrace } from '../trace/read-trace.js'
+import type { CacheOptions } from './cache-options.js'
 
 /** @throws {@link MoeError} ERR_MOE_UNSUPPORTED_OPTION where the device keeps all experts in its memory */
 export function checkCacheDevice({ id, addon }: ChosenDevice): void {
@@ -18,8 +22,28 @@ export function checkCacheDevice({ id, addon }: ChosenDevice): void {
 }
 
 /** What each of `numLayers` layers gets of a cache: the same share of its bytes. */
-export function cacheShare(cache: CacheOptions | undefined, numLayers: number): CacheOptions | undefined {
-  return cache && { ...cache, hostBytes: Math.floor(cache.hostBytes / numLayers) }
+export function cacheShare(cache: CacheOptions | undefined, numLayers: number): CacheSettings | undefined {
+  if (!cache) return undefined
+  const { profile: _, ...settings } = cache
+  return { ...settings, hostBytes: Math.floor(cache.hostBytes / numLayers) }
+}
+
+/**
+ * The experts of each layer that the profile of a cache has loaded with it, those first that most rows chose; undefined without a profile.
+ *
+ * @throws (as rejection) what `readTrace` rejects with; RangeError ERR_MOE_INVALID_ARG_VALUE where the profile has not all of the layers
+ */
+export async function warmExperts(
+  { profile, hostBytes, policy = 'lru' }: CacheOptions,
+  layers: readonly (CachedLayer & { layer: number })[],
+  signal: AbortSignal | undefined,
+): Promise<(Int32Array | undefined)[]> {
+  if (profile === undefined) return []
+  const recorded = profileOf(await givenTrace(profile, 'cache.profile', signal), layers)
+  const used = mostUsed(recorded, cachePools(layers, { bytes: hostBytes }, 'layer', policy)).flat()
+  return layers.map((_, index) =>
+    Int32Array.from(used.filter(({ layer }) => layer === index).map(({ expert }) => expert)),
+  )
 }
 
 /** An error of one layer's share in the words of whoever gave the whole. Other errors pass unchanged. */

@@ -1,7 +1,6 @@
 /** Options of making a layer, and their checks. */
 
 import { ACTIVATIONS_OPTIONS, type ActivationsOption } from '../block/activations.js'
-import { type CacheOptions, checkCacheOptions } from '../block/cache-options.js'
 import type { MoeConfig } from '../block/config.js'
 import { DTYPES, type DType } from '../block/dtype.js'
 import { checkOptionKeys, invalidArgType, invalidArgValue } from '../block/errors.js'
@@ -9,6 +8,7 @@ import { WEIGHTS_OPTIONS, type WeightsOption } from '../block/weight-format.js'
 import type { DeviceOption } from '../devices/device.js'
 import type { LoadProgress, LoadRuntimeOptions } from '../devices/load.js'
 import { QueueBound } from './call-queue.js'
+import { type CacheOptions, checkCacheOptions } from './cache-options.js'
 import { checkConfigOption } from './config-option.js'
 import { checkSignal } from './forward-arguments.js'
 

@@ -1,8 +1,8 @@
 /** Options of making many layers, and their checks. */
 
-import { type CacheOptions, checkCacheOptions } from '../block/cache-options.js'
 import { invalidArgType, invalidArgValue, MoeError } from '../block/errors.js'
 import type { DeviceOption } from '../devices/device.js'
+import { type CacheOptions, checkCacheOptions } from './cache-options.js'
 import { checkLayerOptions, checkSourceOptions, type LoadOptions, SOURCE_KEYS } from './layer-options.js'
 
 /** Layers by their index. `from` is the first, `to` comes behind the last, as `Array.slice` counts; layers without experts between are passed over. */

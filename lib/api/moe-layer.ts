@@ -9,12 +9,15 @@ import { invalidArgType, invalidArgValue, MoeError } from '../block/errors.js'
 import { resolveConfig } from '../block/resolve.js'
 import type { LayerWeightFormat } from '../block/weight-format.js'
 import type { MoeWeights } from '../block/weights.js'
+import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
 import { OpenedModel } from '../checkpoint/plan/opened-model.js'
 import type { CallTimes, LayerRuntime } from '../devices/contract.js'
 import { createRuntime } from '../devices/create.js'
 import { type ChosenDevice, chooseDevice } from '../devices/device.js'
 import { loadRuntimes } from '../devices/load.js'
-import { checkCacheDevice } from './cached-layers.js'
+import { measureLayer } from '../devices/measure.js'
+import type { CacheOptions } from './cache-options.js'
+import { cacheShare, checkCacheDevice, warmExperts } from './cached-layers.js'
 import { CallQueue, type QueueBound } from './call-queue.js'
 import type { HiddenStates } from './float-input.js'
 import {
@@ -341,7 +344,24 @@ export async function loadLayerFrom(
   const plan = await opened.plan(layer, signal)
   signal?.throwIfAborted()
   const dtype = dtypeOf(options, plan.storedDtype)
-  const common = { ...runtimeOptions(options), reservedTokens: 0, cache, signal, onProgress }
-  const [runtime] = await loadRuntimes([{ plan, device, dtype }], common)
+  const own = { ...runtimeOptions(options), cache: cacheShare(cache, 1) }
+  const warm = cache?.profile === undefined ? undefined : await warmOf(device, plan, dtype, own, cache, signal)
+  const common = { ...own, reservedTokens: 0, signal, onProgress }
+  const [runtime] = await loadRuntimes([{ plan, device, dtype, warm }], common)
   return layerOf(runtime!, queueBound(options), plan.layer)
+}
+
+/** The experts that a cache's profile has loaded with the layer. */
+async function warmOf(
+  device: ChosenDevice,
+  plan: LayerPlan,
+  dtype: DType,
+  options: Omit<Parameters<typeof measureLayer>[3], 'numTokens'>,
+  cache: CacheOptions,
+  signal: AbortSignal | undefined,
+): Promise<Int32Array | undefined> {
+  const { expertBytes } = measureLayer(device, plan, dtype, { ...options, numTokens: 1 })
+  const { numExperts, topK } = plan.config
+  const [warm] = await warmExperts(cache, [{ layer: plan.layer, numExperts, topK, expertBytes }], signal)
+  return warm
 }

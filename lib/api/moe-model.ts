@@ -5,7 +5,7 @@ import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
 import { OpenedModel } from '../checkpoint/plan/opened-model.js'
 import { type ChosenDevice, chooseDevice } from '../devices/device.js'
 import { loadRuntimes } from '../devices/load.js'
-import { cacheShare, checkCacheDevice } from './cached-layers.js'
+import { cacheShare, checkCacheDevice, warmExperts } from './cached-layers.js'
 import type { HiddenStates } from './float-input.js'
 import { disposedError, type ForwardOptions } from './forward-arguments.js'
 import type { ForwardResult } from './forward-result.js'
@@ -175,11 +175,23 @@ export async function loadModelFrom(opened: OpenedModel, options: ModelOptions):
     ...{ ...runtimeOptions(options), reservedTokens: maxTokensOf(options), cache },
     ...{ signal, onProgress },
   }
-  const runtimes = await loadRuntimes(layers, common)
+  const warm = options.cache ? await warmExperts(options.cache, layers.map(cachedLayer(plan)), signal) : []
+  const runtimes = await loadRuntimes(
+    layers.map((layer, i) => ({ ...layer, warm: warm[i] })),
+    common,
+  )
   const bound = queueBound(options)
   const made = runtimes.map((runtime, i) => layerOf(runtime, bound, layers[i]!.plan.layer))
   return modelOf(made, plan)
 }
+
+/** What the division of a cache asks of the layers of a plan. */
+const cachedLayer =
+  ({ layers }: ModelPlan) =>
+  ({ plan }: { plan: LayerPlan }, index: number) => {
+    const { numExperts, topK } = plan.config
+    return { layer: plan.layer, numExperts, topK, expertBytes: layers[index]!.expertBytes }
+  }
 
 /** @internal Of a checkpoint that is open. Options are checked. */
 export async function planModelFrom(opened: OpenedModel, options: ModelOptions): Promise<ModelPlan> {

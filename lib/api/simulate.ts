@@ -1,6 +1,7 @@
 /** What a smaller memory would cost, told from a recorded routing before anything is loaded. */
 
-import { checkOptionKeys, invalidArgType, invalidArgValue } from '../block/errors.js'
+import { DEFAULT_READERS } from '../block/cache-options.js'
+import { checkOptionKeys, invalidArgValue } from '../block/errors.js'
 import {
   CACHE_POLICIES,
   CACHE_SCOPES,
@@ -11,8 +12,9 @@ import {
 } from '../block/expert-cache.js'
 import { type Fields, fieldsOf } from '../block/option-fields.js'
 import { Pacer } from '../checkpoint/pacer.js'
-import { DEFAULT_READERS, type SimulationRates } from '../trace/call-time.js'
-import { isTrace, readTrace } from '../trace/read-trace.js'
+import type { SimulationRates } from '../trace/call-time.js'
+import { profileOf } from '../trace/profile.js'
+import { givenTrace } from '../trace/read-trace.js'
 import { type Simulation, simulateTrace } from '../trace/simulate.js'
 import type { Trace } from '../trace/trace.js'
 import { checkSignal } from './forward-arguments.js'
@@ -67,10 +69,10 @@ export async function simulate(trace: string | Trace, options: SimulateOptions):
   const tokensPerCall = fields.has('tokensPerCall') ? fields.integer('tokensPerCall', 1, 2 ** 31 - 1) : 0
   const rates = fields.has('rates') ? checkRates(options.rates!) : null
   signal?.throwIfAborted()
-  const recorded = await traceOf(trace, 'trace', signal)
-  const profile = cache.has('profile') ? await traceOf(options.cache.profile!, 'cache.profile', signal) : null
-  if (profile && !sameLayers(profile, recorded))
-    throw invalidArgValue('cache.profile', 'a trace of the same layers', 'one of others')
+  const recorded = await givenTrace(trace, 'trace', signal)
+  const profile = cache.has('profile')
+    ? profileOf(await givenTrace(options.cache.profile, 'cache.profile', signal), recorded.layers)
+    : null
   const pools = cachePools(recorded.layers, capacity, scope, policy)
   const input = { policy, scope, pools, profile, readers, rates, tokensPerCall }
   return simulateTrace(recorded, input, new Pacer(signal))
@@ -93,16 +95,4 @@ function checkRates(rates: SimulationRates): SimulationRates {
     expert: typeof rates.expert === 'function' ? rates.expert : fields.positive('expert'),
     callSeconds: fields.nonNegative('callSeconds', 0),
   }
-}
-
-async function traceOf(trace: unknown, name: string, signal: AbortSignal | undefined): Promise<Trace> {
-  if (typeof trace === 'string') return readTrace(trace, { signal })
-  if (!isTrace(trace)) throw invalidArgType(name, 'the path of a trace, or what readTrace gave', trace)
-  return trace
-}
-
-const sameLayers = (a: Trace, b: Trace): boolean => {
-  const text = ({ layers }: Trace) =>
-    JSON.stringify(layers.map(({ layer, numExperts, topK }) => [layer, numExperts, topK]))
-  return text(a) === text(b)
 }

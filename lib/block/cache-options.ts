@@ -1,10 +1,12 @@
 /** Experts that do not all lie in memory: what a layer may be told of that, and what it says. */
 
-import { checkOptionKeys, invalidArgType, invalidArgValue } from './errors.js'
-import { CACHE_POLICIES, type CachePolicyName } from './expert-cache.js'
+import type { CachePolicyName } from './expert-cache.js'
+
+/** Reads in flight. */
+export const DEFAULT_READERS = 2
 
 /** How a layer keeps some of its experts in memory and reads the others from the checkpoint when a call needs them. */
-export interface CacheOptions {
+export interface CacheSettings {
   /**
    * Bytes of host memory for the layer's experts. All of it is taken when the layer is loaded, up to what all experts take. It must hold one
    * expert more than a token has (`topK + 1`), or all of them: else ERR_MOE_CACHE_TOO_SMALL.
@@ -56,23 +58,4 @@ export interface CacheStats extends CacheShape {
   bytesRead: number
   /** Nanoseconds that calls waited for experts. */
   waitNs: number
-}
-
-/** @throws TypeError and RangeError with ERR_MOE_INVALID_ARG_*, ERR_MOE_UNKNOWN_OPTION */
-export function checkCacheOptions(cache: unknown): void {
-  if (cache === undefined) return
-  if (typeof cache !== 'object' || cache === null) throw invalidArgType('cache', 'an object', cache)
-  checkOptionKeys(cache, ['hostBytes', 'policy', 'readers', 'directIo'])
-  const { hostBytes, policy, readers, directIo } = cache as CacheOptions
-  if (typeof hostBytes !== 'number') throw invalidArgType('cache.hostBytes', 'a number', hostBytes)
-  if (!Number.isSafeInteger(hostBytes) || hostBytes < 1)
-    throw invalidArgValue('cache.hostBytes', 'a positive integer', hostBytes)
-  if (policy !== undefined && !CACHE_POLICIES.includes(policy))
-    throw invalidArgValue('cache.policy', "'lru', 'lfu', 'lfru' or 'static'", policy)
-  if (readers !== undefined && typeof readers !== 'number')
-    throw invalidArgType('cache.readers', 'a number', readers)
-  if (readers !== undefined && (!Number.isInteger(readers) || readers < 1 || readers > 64))
-    throw invalidArgValue('cache.readers', 'an integer from 1 to 64', readers)
-  if (directIo !== undefined && directIo !== 'auto' && directIo !== 'off')
-    throw invalidArgValue('cache.directIo', "'auto' or 'off'", directIo)
 }

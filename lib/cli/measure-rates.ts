@@ -1,7 +1,7 @@
 /** What this machine does in a second, measured on one layer of a checkpoint whose experts are read in nearly every call. */
 
+import type { CacheOptions } from '../api/cache-options.js'
 import type { MoeLayer } from '../api/moe-layer.js'
-import type { CacheOptions } from '../block/cache-options.js'
 import type { CachedLayer } from '../block/expert-cache.js'
 import { callTime } from '../trace/call-time.js'
 import type { CallOptions } from './measure.js'

@@ -1,11 +1,11 @@
 /** `sparse-experts plan`: whether the layers of a checkpoint fit into a memory, and what a cache would cost where they do not. */
 
 import { type Checkpoint, openCheckpoint } from '../api/checkpoint.js'
+import { DEFAULT_READERS } from '../block/cache-options.js'
 import { invalidArgValue } from '../block/errors.js'
 import type { CachedLayer } from '../block/expert-cache.js'
 import { planLayer } from '../checkpoint/plan/layer.js'
 import { hostMemory } from '../devices/host-memory.js'
-import { DEFAULT_READERS } from '../trace/call-time.js'
 import { readTrace, withExpertBytes } from '../trace/read-trace.js'
 import type { Trace } from '../trace/trace.js'
 import { integerOption, type OptionTable, optionLines, parseCommandLine } from './arguments.js'
@@ -23,7 +23,7 @@ const OPTIONS = {
   memory: {
     type: 'string',
     value: 'SIZE',
-    help: 'for all layers, what is no expert and scratch included: 8GiB (default: what is free here)',
+    help: 'for all layers, what is no expert and scratch included: 8GiB (default: nine tenths of what is free here)',
   },
   trace: {
     type: 'string',
@@ -65,6 +65,9 @@ Options:
 ${optionLines(OPTIONS)}
 `
 
+/** Of what is free: the rest is for what a program needs beside its layers. */
+const DEFAULT_SHARE = 0.9
+
 /** Runs the command; the exit status. */
 export async function planCommand(args: string[], context: CommandContext): Promise<number> {
   const { values, positionals } = parseCommandLine(args, OPTIONS, ['checkpoint'])
@@ -86,7 +89,7 @@ export async function planCommand(args: string[], context: CommandContext): Prom
   const source = positionals[0]!
   await using checkpoint = await openCheckpoint(source, { module, signal })
   const options = { device: 'cpu', ...held, signal } as const
-  const fit = await fitMemory(checkpoint, options, memoryBytes ?? hostMemory().freeBytes)
+  const fit = await fitMemory(checkpoint, options, memoryBytes ?? Math.floor(DEFAULT_SHARE * hostMemory().freeBytes))
   const trace =
     values.trace === undefined ? undefined : traceOf(await readTrace(values.trace, { signal }), fit)
   const rates = values.measure ? await measured(checkpoint, source, fit, { ...held, module }, readers, signal) : given

@@ -1,7 +1,7 @@
 /** Loads layers of a checkpoint on the devices that were chosen for them: all of them, or none. */
 
 import type { ActivationsOption } from '../block/activations.js'
-import type { CacheOptions } from '../block/cache-options.js'
+import type { CacheSettings } from '../block/cache-options.js'
 import type { DType } from '../block/dtype.js'
 import { MoeError } from '../block/errors.js'
 import type { WeightsOption } from '../block/weight-format.js'
@@ -22,6 +22,8 @@ export interface LayerToLoad {
   readonly plan: LayerPlan
   readonly device: ChosenDevice
   readonly dtype: DType
+  /** Experts that are in the layer's cache before the first call, as many of the first as have slots. @defaultValue none */
+  readonly warm?: Int32Array
 }
 
 /** What a load has read so far. */
@@ -46,7 +48,7 @@ export interface LoadRuntimeOptions {
   /** Rows of a call for which devices get their scratch before matrices are read; 0: with the first call. */
   reservedTokens: number
   /** Absent: all experts stay in memory. */
-  cache?: CacheOptions
+  cache?: CacheSettings
   signal?: AbortSignal
   onProgress?: (progress: LoadProgress) => void
 }
@@ -73,7 +75,7 @@ export async function loadRuntimes(
         addon = layer.device.addon
         const native = await openLayer(layer, layer.device.addon, options, progress)
         runtimes.push(native.runtime)
-        opened.push(native)
+        opened.push({ ...native, warm: layer.warm })
       } else runtimes.push(await loadReference(layer, options, progress))
     }
     if (addon) await readMatrices(addon, layers, opened, options, progress)

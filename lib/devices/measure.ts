@@ -1,7 +1,7 @@
 /** What a layer of a checkpoint will take on a device, from headers alone. */
 
 import type { ActivationsOption } from '../block/activations.js'
-import type { CacheOptions } from '../block/cache-options.js'
+import type { CacheSettings } from '../block/cache-options.js'
 import type { DType } from '../block/dtype.js'
 import type { LayerWeightFormat, WeightsOption } from '../block/weight-format.js'
 import { decodedFormats } from '../checkpoint/load/matrices.js'
@@ -26,6 +26,8 @@ export interface LayerMeasure {
   /** Host memory of each thread that loads, and how many there are. */
   scratchBytes: number
   loadThreads: number
+  /** Host memory of each thread that reads experts for a cache. */
+  readerScratchBytes: number
   weightFormat: LayerWeightFormat
 }
 
@@ -45,7 +47,7 @@ export function measureLayer(
     threads: number
     batchInvariant: boolean
     numTokens: number
-    cache?: CacheOptions
+    cache?: CacheSettings
   },
 ): LayerMeasure {
   const { config, matrices, gateUpInterleaved } = plan
@@ -59,6 +61,7 @@ export function measureLayer(
       vectorBytes: 0,
       scratchBytes: Math.max(0, ...matrices.map(item => matrixBytesOf({ matrices: [item] }))),
       loadThreads: 1,
+      readerScratchBytes: 0,
       weightFormat: decodedFormats(plan, dtype, weights),
     }
   }

@@ -18,9 +18,6 @@ export interface SimulationRates {
   callSeconds?: number
 }
 
-/** Reads in flight. */
-export const DEFAULT_READERS = 2
-
 /** Seconds of one call: in all, of its arithmetic, and of waiting for reads with no arithmetic left to do. */
 export interface CallTime {
   seconds: number

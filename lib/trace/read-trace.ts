@@ -51,6 +51,17 @@ const READ = new WeakSet<object>()
 export const isTrace = (value: unknown): value is Trace =>
   typeof value === 'object' && value !== null && READ.has(value)
 
+/**
+ * The trace that an option gives: what {@link readTrace} gave, or where `record` wrote it.
+ *
+ * @throws TypeError ERR_MOE_INVALID_ARG_TYPE; and what {@link readTrace} throws
+ */
+export async function givenTrace(trace: unknown, name: string, signal: AbortSignal | undefined): Promise<Trace> {
+  if (typeof trace === 'string') return readTrace(trace, { signal })
+  if (!isTrace(trace)) throw invalidArgType(name, 'the path of a trace, or what readTrace gave', trace)
+  return trace
+}
+
 /** The same calls of layers whose experts take other amounts of memory: recorded in one form, to be held in another. @param expertBytes of each layer */
 export function withExpertBytes(trace: Trace, expertBytes: readonly number[]): Trace {
   const layers = trace.layers.map((layer, i) => ({ ...layer, expertBytes: expertBytes[i]! }))

@@ -7,7 +7,7 @@ import { beladyHits } from './belady.js'
 import { type CacheRun, runCache } from './cache-run.js'
 import { callTime, type SimulationRates } from './call-time.js'
 import { type Needs, needsOf } from './needs.js'
-import { mostUsed } from './profile.js'
+import { mostUsed, type Profile } from './profile.js'
 import type { Trace } from './trace.js'
 
 /** One layer of a {@link Simulation}. */
@@ -61,7 +61,7 @@ export interface SimulationInput {
   scope: CacheScope
   pools: CachePools
   /** What a warm start or a fixed set is made of; of the same layers as the trace. */
-  profile: Trace | null
+  profile: Profile | null
   readers: number
   rates: SimulationRates | null
   tokensPerCall: number

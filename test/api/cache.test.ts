@@ -64,6 +64,7 @@ describe('everywhere', () => {
     [{ hostBytes: 1, readers: 0 }, 'ERR_MOE_INVALID_ARG_VALUE'],
     [{ hostBytes: 1, readers: 65 }, 'ERR_MOE_INVALID_ARG_VALUE'],
     [{ hostBytes: 1, directIo: true }, 'ERR_MOE_INVALID_ARG_VALUE'],
+    [{ hostBytes: 1, profile: {} }, 'ERR_MOE_INVALID_ARG_TYPE'],
     [{ hostBytes: 1, hostbytes: 2 }, 'ERR_MOE_UNKNOWN_OPTION'],
   ])('refuses %j', async (cache, code) => {
     await expect(load(GOLDEN.directory, undefined, { cache })).rejects.toMatchObject({ code })
@@ -137,6 +138,28 @@ describe.skipIf(!nativeDevices.includes('cpu'))('on cpu', () => {
     expect(layer.stats().cache!.directIo).toBe(false)
     for (const rows of [INPUT, ROW, INPUT])
       expect((await layer.forward(rows)).output).toEqual((await resident.forward(rows)).output)
+  })
+
+  it('begins with the experts that a profile met most, and the same bits', async () => {
+    const resident = await load(GOLDEN.directory)
+    const trace = path.join(mkdtempSync(path.join(tmpdir(), 'sparse-experts-profile-')), 'trace')
+    directories.push(path.dirname(trace))
+    {
+      await using _recorder = resident.record(trace)
+      await resident.forward(ROW)
+    }
+    const hostBytes = await bytesOf(expected.topK + 1)
+    for (const policy of ['lru', 'static'] as const) {
+      const layer = await load(GOLDEN.directory, { hostBytes, policy, profile: trace })
+      const { work } = await layer.forward(ROW)
+      expect(work.fetchedBytes).toBe(0)
+      expect(layer.stats().cache).toMatchObject({ hits: expected.topK, misses: 0, bytesRead: 0 })
+      for (const rows of [INPUT, ROW, INPUT])
+        expect((await layer.forward(rows)).output).toEqual((await resident.forward(rows)).output)
+    }
+    await expect(load(GOLDEN.directory, { hostBytes, profile: 'nowhere' })).rejects.toMatchObject({
+      code: 'ERR_MOE_IO',
+    })
   })
 
   it('a file that is cut fails the calls that need it, with its name, and serves on once it is whole', async () => {

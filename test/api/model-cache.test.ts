@@ -100,4 +100,28 @@ describe.skipIf(!nativeDevices.includes('cpu'))('on cpu', () => {
     const { hits, misses, evictions } = await simulate(trace, { cache })
     expect(model.stats().cache).toMatchObject({ hits, misses, evictions })
   })
+
+  it('begins with what a profile of these layers met, as the simulation does', async () => {
+    const [profile, trace] = [0, 1].map(i => path.join(temporaryDirectory(), `trace${i}`)) as [string, string]
+    {
+      await using whole = await MoeModel.load(directory, { device: 'cpu' })
+      await using _recorder = whole.record(profile)
+      for (const index of LAYERS) await whole.forward(index, rows(2, 40 + index))
+    }
+    const all = await bytesOf(NUM_EXPERTS - 1)
+    // Two of the three layers share.
+    const cache = { hostBytes: (all * 2) / 3, profile }
+    await using model = await MoeModel.load(directory, { device: 'cpu', cache, layers: [3, 1] })
+    {
+      await using _recorder = model.record(trace)
+      for (let step = 0; step < 8; step++)
+        for (const index of [1, 3]) await model.forward(index, rows(1, step))
+    }
+    const { hits, misses, evictions } = await simulate(trace, { cache })
+    expect(model.stats().cache).toMatchObject({ hits, misses, evictions })
+    await expect(MoeModel.load(directory, { device: 'cpu', cache: { hostBytes: all, profile: trace } })).rejects.toMatchObject({
+      code: 'ERR_MOE_INVALID_ARG_VALUE',
+      message: expect.stringContaining('layer 2 with 2 of 4'),
+    })
+  })
 })

@@ -23,14 +23,27 @@ function* calls(random: Random, hiddenSize: number) {
   }
 }
 
+/** A recording of other rows than {@link calls}. */
+async function otherTrace(): Promise<string> {
+  using layer = await MoeLayer.load(MODEL, { layer: LAYER, device: 'cpu' })
+  const directory = await temporaryDirectory()
+  await using _recorder = layer.record(directory)
+  await layer.forward(new Random(2).normals(40 * layer.config.hiddenSize))
+  return directory
+}
+
 // Shares of the experts' bytes: the least that runs, and more; all of them.
 describe.each(CACHE_POLICIES)('%s', policy => {
-  it.each([5 / 32, 0.3, 0.5, 0.9, 1])('of a share of %d', async share => {
+  it.each([
+    ...[5 / 32, 0.3, 0.5, 0.9, 1].map(share => ({ share, begins: 'empty' })),
+    { share: 0.5, begins: 'with a profile' },
+  ])('of a share of $share, $begins', async ({ share, begins }) => {
     const whole = await MoeLayer.load(MODEL, { layer: LAYER, device: 'cpu', cache: { hostBytes: 2 ** 40 } })
     const { numExperts, hiddenSize } = whole.config
     const hostBytes = Math.ceil(share * numExperts * whole.stats().cache!.expertBytes)
     whole.dispose()
-    const cache = { hostBytes, policy }
+    const profile = begins === 'empty' ? undefined : await otherTrace()
+    const cache = { hostBytes, policy, profile }
     using layer = await MoeLayer.load(MODEL, { layer: LAYER, device: 'cpu', cache })
     const directory = await temporaryDirectory()
     const recorder = layer.record(directory)
@@ -40,7 +53,8 @@ describe.each(CACHE_POLICIES)('%s', policy => {
     const trace = await readTrace(directory)
     const counted = layer.stats().cache!
     expect(trace.layers[0]!.expertBytes).toBe(counted.expertBytes)
-    const { slots, hits, misses, evictions } = await simulate(trace, { cache })
+    const { slots, hits, misses, evictions, warmBytes } = await simulate(trace, { cache })
+    expect(warmBytes).toBe(profile ? slots * counted.expertBytes : 0)
     expect({ slots, hits, misses, evictions }).toEqual({
       ...{ slots: counted.slots, hits: counted.hits, misses: counted.misses, evictions: counted.evictions },
     })

@@ -1,6 +1,6 @@
 /** The typed contract of the native addon: what csrc/binding exports and this folder relies on. */
 
-import type { CacheOptions, CacheStats } from '../../block/cache-options.js'
+import type { CacheSettings, CacheStats } from '../../block/cache-options.js'
 import type { ResolvedMoeConfig } from '../../block/config.js'
 import type { DType, FloatArray } from '../../block/dtype.js'
 import type { ResolvedRouting, RoutingVectors } from '../../block/routing.js'
@@ -103,8 +103,8 @@ export interface NativeForwardOptions {
   int8Activations: boolean
 }
 
-/** {@link CacheOptions} with every default written out. */
-export interface NativeCacheOptions extends Required<Omit<CacheOptions, 'directIo'>> {
+/** {@link CacheSettings} with every default written out. */
+export interface NativeCacheOptions extends Required<Omit<CacheSettings, 'directIo'>> {
   /** Past the page cache where the file system can. */
   directReads: boolean
 }
@@ -141,6 +141,8 @@ export interface NativeLayerLoad {
   items: readonly MatrixItem[]
   /** Rows of calls for which the layer's device gets its scratch before anything is read. @defaultValue 0 */
   reservedTokens?: number
+  /** Of a layer with a cache: experts that are read now, the first ones, as many as have slots. @defaultValue none */
+  warm?: Int32Array | null
 }
 
 /** Formats of `matrices`, an index each; the others hold values of the layer's dtype. */
@@ -232,6 +234,8 @@ export interface NativeAddon {
     expertBytes: number
     /** Host memory of each thread that loads: for the largest of the matrices. */
     scratchBytes: number
+    /** And of each thread that reads experts for a cache. */
+    readerScratchBytes: number
     loadThreads: number
   }
   /**

@@ -1,7 +1,7 @@
 /** Makes layers of the addon from the plans of a checkpoint: each gets its memory, then one load reads the matrices of all. */
 
 import { onAbort } from '../../block/abort.js'
-import type { CacheOptions } from '../../block/cache-options.js'
+import { type CacheSettings, DEFAULT_READERS } from '../../block/cache-options.js'
 import { withGroupOrders } from '../../checkpoint/load/group-order.js'
 import type { LayerPlan, MatrixItem } from '../../checkpoint/plan/layer-plan.js'
 import type { VectorTensors } from '../../spec/vectors.js'
@@ -17,6 +17,8 @@ export interface OpenedNativeLayer {
   readonly native: NativeLayer
   readonly files: readonly string[]
   readonly matrices: readonly MatrixItem[]
+  /** Experts that are in the layer's cache when the load ends, as many of the first as have slots. */
+  readonly warm?: Int32Array
 }
 
 /**
@@ -29,7 +31,7 @@ export async function openNativeLayer(
   addon: NativeAddon,
   plan: LayerPlan,
   vectors: VectorTensors,
-  options: NativeLayerOptions & { cache?: CacheOptions; signal?: AbortSignal },
+  options: NativeLayerOptions & { cache?: CacheSettings; signal?: AbortSignal },
 ): Promise<OpenedNativeLayer> {
   const { device, dtype, weights, activations, threads, batchInvariant, maxJointTokens, signal } = options
   const { config, files, gateUpInterleaved } = plan
@@ -52,9 +54,9 @@ export async function openNativeLayer(
 }
 
 /** With every default written out; null: all experts stay in memory. */
-export function nativeCache(cache: CacheOptions | undefined): NativeCacheOptions | null {
+export function nativeCache(cache: CacheSettings | undefined): NativeCacheOptions | null {
   if (cache === undefined) return null
-  const { hostBytes, policy = 'lru', readers = 2, directIo = 'auto' } = cache
+  const { hostBytes, policy = 'lru', readers = DEFAULT_READERS, directIo = 'auto' } = cache
   return { hostBytes, policy, readers, directReads: directIo === 'auto' }
 }
 
@@ -82,11 +84,8 @@ export async function loadNativeMatrices(
   try {
     await new Promise<void>((resolve, reject) => {
       const done = (error: NativeError | null) => (error === null ? resolve() : reject(error))
-      const parts = layers.map(({ native, files, matrices }) => ({
-        layer: native,
-        files,
-        items: matrices,
-        reservedTokens,
+      const parts = layers.map(({ native, files, matrices, warm }) => ({
+        ...{ layer: native, files, items: matrices, reservedTokens, warm },
       }))
       const cancel = addon.loadLayers(parts, onProgress ?? null, done)
       if (signal) stopListening = onAbort(signal, cancel)
