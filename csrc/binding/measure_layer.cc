@@ -9,6 +9,7 @@
 #include "binding/layer_arguments.h"
 #include "binding/load_items.h"
 #include "binding/matrix_formats.h"
+#include "engine/expert_source.h"
 #include "engine/matrix_formats.h"
 
 namespace sparse_experts::binding {
@@ -53,10 +54,16 @@ Napi::Value measure_layer(const Napi::CallbackInfo& info) {
     const auto executor =
         Environment::of(env).device(text_argument(object.Get("device"), "device"));
     uint64_t scratch = 0;
+    uint64_t reader_scratch = 0;
     for (size_t i = 0; i < sources.size(); ++i) {
       const MatrixSlot slot = planned_slot(sources[i], dtype, layer.formats[layer.held[i].format],
                                            layer.gate_up_interleaved);
-      scratch = std::max(scratch, load_scratch_bytes(*executor, slot, sources[i].encoding));
+      const EncodedMatrix& encoding = sources[i].encoding;
+      scratch = std::max(scratch, load_scratch_bytes(*executor, slot, encoding, 0));
+      if (layer.held[i].role != MatrixRole::kExpert) continue;
+      constexpr uint64_t kReadBytes = ExpertSource::kReadBytes;
+      reader_scratch =
+          std::max(reader_scratch, load_scratch_bytes(*executor, slot, encoding, kReadBytes));
     }
     const LayerState::Planned planned = LayerState::planned(layer, executor);
     const size_t threads = num_load_threads(*executor, layer.num_threads);
@@ -64,6 +71,7 @@ Napi::Value measure_layer(const Napi::CallbackInfo& info) {
     result.Set("bytes", static_cast<double>(planned.bytes));
     result.Set("expertBytes", static_cast<double>(planned.expert_bytes));
     result.Set("scratchBytes", static_cast<double>(scratch));
+    result.Set("readerScratchBytes", static_cast<double>(reader_scratch));
     result.Set("loadThreads", static_cast<double>(threads));
     return result;
   });

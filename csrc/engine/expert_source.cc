@@ -10,9 +10,6 @@ namespace {
 
 using platform::InputFile;
 
-// Between two looks whether somebody has asked to stop; large enough to keep a disk busy.
-constexpr uint64_t kReadBytes = uint64_t{4} << 20;
-
 static_assert(SegmentReader::kMargin >= 2 * InputFile::kUncachedAlignment);
 
 template <typename Body>

@@ -18,6 +18,9 @@ namespace sparse_experts::engine {
 
 class ExpertSource {
  public:
+  // Between two looks whether somebody has asked to stop; large enough to keep a disk busy.
+  static constexpr uint64_t kReadBytes = uint64_t{4} << 20;
+
   // Opens the files. `items`: all matrices of the layer's experts, in any order. Throws IO, and
   // INVALID_ARGUMENT where an expert lacks a matrix.
   ExpertSource(const std::vector<std::string>& files, std::vector<LoadItem> items,

@@ -26,9 +26,13 @@ bool is_held_as_stored(const MatrixSlot& slot, const EncodedMatrix& encoding) {
          is_plain(encoding, element_dtype(*slot.format));
 }
 
-// Rows that are read at a time where a matrix is held as it is stored.
-int64_t plain_rows(const DeviceExecutor& executor, const MatrixSlot& slot) {
-  return std::min(chunk_rows(executor, slot, source_row_bytes(slot)), slot.rows);
+// Rows that are read at a time where a matrix is held as it is stored: those that are written at a time,
+// or as many as make `read_bytes`.
+int64_t plain_rows(const DeviceExecutor& executor, const MatrixSlot& slot, uint64_t read_bytes) {
+  const int64_t row_bytes = source_row_bytes(slot);
+  const int64_t rows =
+      std::max(chunk_rows(executor, slot, row_bytes), static_cast<int64_t>(read_bytes) / row_bytes);
+  return std::min(rows, slot.rows);
 }
 
 // Rows of floats that lie in the file as the backend wants them, in pieces.
@@ -39,8 +43,7 @@ class PlainRows {
       : item_(item),
         num_rows_(num_rows),
         row_bytes_(row_bytes),
-        at_once_(std::max(
-            at_once, std::min(num_rows, static_cast<int64_t>(reader.read_bytes()) / row_bytes))),
+        at_once_(at_once),
         reader_(reader),
         memory_(scratch.take(padded(static_cast<uint64_t>(at_once_ * row_bytes)))) {}
 
@@ -76,7 +79,8 @@ void read_plain(DeviceExecutor& executor, const LoadItem& item, const MatrixSlot
                 SegmentReader& reader, ReadScratch& scratch) {
   const int64_t row_bytes = source_row_bytes(slot);
   reader.check(item.data);
-  PlainRows rows(item, slot.rows, row_bytes, plain_rows(executor, slot), reader, scratch);
+  const int64_t at_once = plain_rows(executor, slot, reader.read_bytes());
+  PlainRows rows(item, slot.rows, row_bytes, at_once, reader, scratch);
   for_chunks(executor, slot, row_bytes, [&](int64_t begin, int64_t count) {
     write_rows(executor, slot, begin, count, rows.get(begin, count));
   });
@@ -94,7 +98,7 @@ void read_encoded(DeviceExecutor& executor, const LoadItem& item, const MatrixSl
   // Before memory is taken for them.
   for (const LoadSegment* segment : segments_of(item))
     if (segment->bytes > 0) reader.check(*segment);
-  uint8_t* next = scratch.take(load_scratch_bytes(executor, slot, item.encoding));
+  uint8_t* next = scratch.take(load_scratch_bytes(executor, slot, item.encoding, 0));
   EncodedMatrix encoding = item.encoding;
   encoding.data = read_span(item.data, reader, &next);
   encoding.scale = read_span(item.scale, reader, &next);
@@ -138,9 +142,11 @@ void LoadItem::set_spans() {
 }
 
 uint64_t load_scratch_bytes(const DeviceExecutor& executor, const MatrixSlot& slot,
-                            const EncodedMatrix& encoding) {
-  if (is_held_as_stored(slot, encoding))
-    return padded(static_cast<uint64_t>(plain_rows(executor, slot) * source_row_bytes(slot)));
+                            const EncodedMatrix& encoding, uint64_t read_bytes) {
+  if (is_held_as_stored(slot, encoding)) {
+    const int64_t rows = plain_rows(executor, slot, read_bytes);
+    return padded(static_cast<uint64_t>(rows * source_row_bytes(slot)));
+  }
   uint64_t bytes = stored_scratch_bytes(executor, slot);
   for (const Span* part : {&encoding.data, &encoding.scale, &encoding.zero_point,
                            &encoding.group_index, &encoding.global_scale, &encoding.column_scale})

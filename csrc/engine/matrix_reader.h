@@ -42,9 +42,10 @@ class SegmentReader {
   virtual uint64_t read_bytes() const { return 0; }
 };
 
-// Scratch that a matrix takes; of the encoding's spans only types and lengths are read.
+// Scratch that a matrix takes of a thread whose SegmentReader says `read_bytes`; of the encoding's spans
+// only types and lengths are read.
 uint64_t load_scratch_bytes(const DeviceExecutor& executor, const MatrixSlot& slot,
-                            const EncodedMatrix& encoding);
+                            const EncodedMatrix& encoding, uint64_t read_bytes);
 
 // Reads, decodes and writes the matrix of an item. Throws FailureException.
 void read_matrix(DeviceExecutor& executor, const LoadItem& item, const MatrixSlot& slot,

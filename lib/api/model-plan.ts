@@ -1,5 +1,6 @@
 /** What many layers will take on their devices, before anything is loaded. */
 
+import { DEFAULT_READERS } from '../block/cache-options.js'
 import type { DType } from '../block/dtype.js'
 import { MoeError } from '../block/errors.js'
 import type { LayerWeightFormat } from '../block/weight-format.js'
@@ -37,7 +38,7 @@ export interface MemoryPlan {
   weightBytes: number
   /** Scratch of forwards of `maxTokens` rows: one for all layers of a device. */
   workspaceBytes: number
-  /** What only loading takes: matrices and small tensors on their way. Host only. */
+  /** What only loading takes, and with a `cache` what its readers take: matrices and small tensors on their way. Host only. */
   loadingBytes: number
   /** All of these. */
   neededBytes: number
@@ -160,8 +161,11 @@ export class ModelPlanner {
   #loadingBytes(): number {
     const scratch = new Map<string, number>()
     let vectors = 0
+    // A cache's readers begin when the load has ended.
+    const readers = this.#options.cache ? (this.#options.cache.readers ?? DEFAULT_READERS) : 0
     for (const { device, measure } of this.#measures) {
-      const bytes = measure.loadThreads * measure.scratchBytes
+      const { loadThreads, scratchBytes, readerScratchBytes } = measure
+      const bytes = Math.max(loadThreads * scratchBytes, readers * readerScratchBytes)
       scratch.set(device, Math.max(scratch.get(device) ?? 0, bytes))
       vectors = Math.max(vectors, measure.vectorBytes)
     }
