@@ -2,6 +2,7 @@
 
 #include "binding/errors.h"
 #include "binding/matrix_formats.h"
+#include "binding/moe_layer_wrap.h"
 
 namespace sparse_experts::binding {
 namespace {
@@ -89,6 +90,11 @@ CacheOptions parse_cache(const Napi::Value& value) {
                        {"lfru", static_cast<int32_t>(EvictionRule::kLfru)},
                        {"static", static_cast<int32_t>(EvictionRule::kStatic)}}));
   cache.direct = boolean_property(object, "directReads") ? DirectReads::kAuto : DirectReads::kOff;
+  const Napi::Value other = object.Get("sharedWith");
+  if (is_absent(other)) return cache;
+  const ExpertCache* const shared = MoeLayerWrap::layer_of(other)->cache();
+  if (shared == nullptr) fail_argument("A layer shares the cache of one that has none");
+  cache.pool = shared->pool();
   return cache;
 }
 

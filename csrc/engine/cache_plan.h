@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "engine/cache_policy.h"
 
@@ -13,11 +14,14 @@ enum class DirectReads {
   kOff    // through the page cache, where what was read may stay
 };
 
+class CachePool;
+
 struct CacheOptions {
   uint64_t host_bytes = 0;  // 0: all experts stay in memory
   EvictionRule rule = EvictionRule::kLru;
   int32_t num_readers = 2;
   DirectReads direct = DirectReads::kAuto;
+  std::shared_ptr<CachePool> pool;  // whose layers the layer joins; null: it has slots of its own
 };
 
 // Blocks of one expert each.
@@ -25,6 +29,10 @@ struct CachePlan {
   uint64_t block_bytes = 0;
   int32_t num_slots = 0;  // that keep their experts: what CachePolicy is told
   int32_t num_ring = 0;   // beside them, of a cache whose slots never change hands
+
+  uint64_t bytes() const {
+    return static_cast<uint64_t>(int64_t{num_slots} + num_ring) * block_bytes;
+  }
 };
 
 // A layer takes one block more than a token has experts, at least. All blocks are slots, of which the

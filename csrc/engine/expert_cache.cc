@@ -13,8 +13,6 @@ namespace {
 
 // Between two looks whether a load is still wanted.
 constexpr uint64_t kTouchBytes = uint64_t{8} << 20;
-// The cache's one layer, and its one pool.
-constexpr int32_t kLayer = 0;
 
 template <typename Body>
 void run_step(LayerState& layer, const Body& body) {
@@ -39,7 +37,7 @@ class ExpertCache::Wanted {
   explicit Wanted(ExpertCache& cache) : cache_(cache) {}
   ~Wanted() {
     for (const int32_t expert : missing_) {
-      if (expert != kNone) cache_.policy_->forget(kLayer, expert);
+      if (expert != kNone) cache_.pool_->policy().forget(cache_.layer_, expert);
     }
   }
   Wanted(const Wanted&) = delete;
@@ -71,20 +69,28 @@ ExpertCache::ExpertCache(const CacheOptions& options, const CachePlan& plan, int
       plan_(plan),
       num_experts_(num_experts),
       readers_(std::move(readers)),
-      policy_(empty_policy()) {}
+      pool_(options.pool ? options.pool : std::make_shared<CachePool>(options.rule)) {}
 
-std::unique_ptr<CachePolicy> ExpertCache::empty_policy() const {
-  CacheShape shape;
-  shape.rule = options_.rule;
-  shape.pool_slots = {plan_.num_slots};
-  shape.layers = {{static_cast<int32_t>(num_experts_), 0}};
-  return std::make_unique<CachePolicy>(shape);
+ExpertCache::~ExpertCache() {
+  if (layer_ != kNone) pool_->leave(layer_);
+}
+
+void ExpertCache::allocate(LayerState& layer) {
+  if (pool_->rule() != options_.rule) fail_argument("Layers share a cache of several policies");
+  auto memory = DeviceMemory::allocate(layer.shared_executor(), plan_.bytes());
+  layer_ = pool_->join(&layer, num_experts_, memory, plan_.block_bytes, plan_.num_slots);
+  memory_ = std::move(memory);
+}
+
+uint8_t* ExpertCache::ring_block(int32_t number) const {
+  return memory_->data() +
+         static_cast<uint64_t>(int64_t{plan_.num_slots} + number) * plan_.block_bytes;
 }
 
 void ExpertCache::open(LayerState& layer, const std::vector<std::string>& files,
                        std::vector<LoadItem> items) {
   source_.reset();
-  policy_ = empty_policy();
+  pool_->empty(layer_);
   std::vector<int32_t> experts(static_cast<size_t>(num_experts_));
   for (size_t e = 0; e < experts.size(); ++e) experts[e] = static_cast<int32_t>(e);
   layer.set_experts(experts, {});
@@ -94,30 +100,47 @@ void ExpertCache::open(LayerState& layer, const std::vector<std::string>& files,
 
 void ExpertCache::touch(LayerState& layer, const std::function<void()>& check) {
   if (!layer.executor().has_host_memory()) return;
-  const auto blocks = static_cast<uint64_t>(int64_t{plan_.num_slots} + plan_.num_ring);
-  const uint64_t bytes = blocks * plan_.block_bytes;
+  const uint64_t bytes = plan_.bytes();
   for (uint64_t done = 0; done < bytes; done += kTouchBytes) {
     check();
-    std::memset(layer.expert_block(0) + done, 0, std::min(kTouchBytes, bytes - done));
+    std::memset(memory_->data() + done, 0, std::min(kTouchBytes, bytes - done));
   }
 }
 
 void ExpertCache::warm(const std::vector<int32_t>& experts) {
-  for (const int32_t expert : experts) policy_->warm(kLayer, expert);
+  for (const int32_t expert : experts) pool_->policy().warm(layer_, expert);
 }
 
 void ExpertCache::finish_warm(LayerState& layer, const std::vector<int32_t>& experts) {
   std::vector<int32_t> there;
   std::vector<uint8_t*> blocks;
   for (const int32_t expert : experts) {
-    if (slot_of(expert) == kNone) continue;
+    uint8_t* const block = block_of(expert);
+    if (block == nullptr) continue;
     there.push_back(expert);
-    blocks.push_back(layer.expert_block(slot_of(expert)));
+    blocks.push_back(block);
   }
   layer.set_experts(there, blocks);
 }
 
-int32_t ExpertCache::slot_of(int32_t expert) const { return policy_->slot_of(kLayer, expert); }
+uint8_t* ExpertCache::block_of(int32_t expert) const {
+  const int32_t slot = pool_->policy().slot_of(layer_, expert);
+  return slot == kNone ? nullptr : pool_->block(slot);
+}
+
+// Nobody may find an expert in a block that is about to be written.
+void ExpertCache::take_away(LayerState& layer, const std::vector<ExpertPlace>& places) {
+  std::vector<int32_t> own;
+  for (const ExpertPlace& place : places) {
+    if (place.evicted_expert == kNone) continue;
+    if (place.evicted_layer == layer_) {
+      own.push_back(place.evicted_expert);
+    } else {
+      pool_->take_away(place.evicted_layer, place.evicted_expert);
+    }
+  }
+  layer.set_experts(own, {});
+}
 
 CacheStats ExpertCache::stats() const {
   return {hits_, misses_, evictions_, bytes_read_, wait_ns_};
@@ -146,42 +169,46 @@ uint64_t ExpertCache::compute(LayerState& layer, SeForwardRun* run, const SeForw
 void ExpertCache::compute_wave(LayerState& layer, SeForwardRun* run,
                                const std::vector<int32_t>& needed, const int32_t* cancel) {
   std::vector<int32_t> hits;
-  std::vector<int32_t> evicted;
   std::vector<int32_t> leaving;
   Wanted wanted(*this);
-  for (auto* list : {&hits, &evicted, &leaving}) list->reserve(needed.size());
+  for (auto* list : {&hits, &leaving}) list->reserve(needed.size());
   wanted.reserve(needed.size());
+  // The answer holds until the policy is asked again, by the next call of any of the pool's layers.
+  const std::vector<ExpertPlace>& places = pool_->plan(layer_, needed);
   int32_t num_beside = 0;
-  const bool is_wide = needed.size() > static_cast<size_t>(plan_.num_slots);
-  for (const ExpertPlace& place :
-       policy_->plan(kLayer, needed.data(), static_cast<int64_t>(needed.size()))) {
-    if (place.evicted_expert != kNone) evicted.push_back(place.evicted_expert);
-    if (place.is_hit) {
-      hits.push_back(place.expert);
-    } else {
-      // Without a slot: through the blocks beside them, in turn.
-      const bool is_beside = place.slot == kNone;
-      const int32_t block =
-          is_beside ? plan_.num_slots + num_beside++ % plan_.num_ring : place.slot;
-      wanted.add({place.expert, layer.expert_block(block), is_wide || is_beside, place.passes});
-    }
-  }
-  hits_ += hits.size();
-  misses_ += needed.size() - hits.size();
-  evictions_ += evicted.size();
+  uint64_t num_evicted = 0;
+  const bool is_wide = needed.size() > static_cast<size_t>(pool_->num_slots());
   const auto leaves = [&](int32_t expert) {
-    return std::find(evicted.begin(), evicted.end(), expert) != evicted.end();
+    return std::any_of(places.begin(), places.end(), [&](const ExpertPlace& other) {
+      return other.evicted_layer == layer_ && other.evicted_expert == expert;
+    });
   };
-  std::copy_if(hits.begin(), hits.end(), std::back_inserter(leaving), leaves);
-  hits.erase(std::remove_if(hits.begin(), hits.end(), leaves), hits.end());
+  for (const ExpertPlace& place : places) {
+    if (place.evicted_expert != kNone) ++num_evicted;
+    if (place.is_hit) {
+      (is_wide && leaves(place.expert) ? leaving : hits).push_back(place.expert);
+      continue;
+    }
+    // Without a slot: through the blocks beside them, in turn.
+    const bool is_beside = place.slot == kNone;
+    uint8_t* const block =
+        is_beside ? ring_block(num_beside++ % plan_.num_ring) : pool_->block(place.slot);
+    wanted.add({place.expert, block, is_wide || is_beside, place.passes});
+  }
+  misses_ += wanted.fetches().size();
+  hits_ += needed.size() - wanted.fetches().size();
+  evictions_ += num_evicted;
   try {
     compute_experts(layer, run, leaving);
   } catch (...) {
-    layer.forget_experts(evicted);
+    try {
+      take_away(layer, places);
+    } catch (...) {
+      // The device is lost, and computes nothing with them any more.
+    }
     throw;
   }
-  // Nobody may find an expert in a block that is about to be written.
-  layer.set_experts(evicted, {});
+  take_away(layer, places);
   if (wanted.is_empty()) return compute_experts(layer, run, hits);
   fetch(layer, run, hits, &wanted, cancel);
 }

@@ -1,6 +1,7 @@
 // The experts of one layer that do not all lie in memory. A call routes first; what it needs and finds
 // here is computed while readers bring the rest from the checkpoint, and the call gives the bits that
-// it would give if all were here. Who stays is the policy's affair (cache_policy.h).
+// it would give if all were here. Who stays is the policy's affair (cache_policy.h), and where they lie
+// that of a pool, which the layer may share with others.
 //
 // Used by whoever runs on the device; stats() by anyone.
 #pragma once
@@ -14,7 +15,7 @@
 #include <vector>
 
 #include "engine/cache_plan.h"
-#include "engine/cache_policy.h"
+#include "engine/cache_pool.h"
 #include "engine/expert_fetches.h"
 #include "engine/expert_source.h"
 #include "engine/reader_pool.h"
@@ -34,10 +35,18 @@ struct CacheStats {
 
 class ExpertCache {
  public:
+  // Without memory.
   ExpertCache(const CacheOptions& options, const CachePlan& plan, int64_t num_experts,
               std::shared_ptr<ReaderPool> readers);
+  ~ExpertCache();
+  ExpertCache(const ExpertCache&) = delete;
+  ExpertCache& operator=(const ExpertCache&) = delete;
+
+  // Takes the memory of the plan, and brings it into the pool. Throws OUT_OF_MEMORY, INVALID_ARGUMENT.
+  void allocate(LayerState& layer);
 
   const CachePlan& plan() const { return plan_; }
+  const std::shared_ptr<CachePool>& pool() const { return pool_; }
   int32_t num_readers() const { return options_.num_readers; }
   // Reads go past the page cache.
   bool is_direct() const { return source_.has_value() && source_->is_direct(); }
@@ -51,8 +60,8 @@ class ExpertCache {
   // there, and says when all of them have come; until then no call runs. Throws INVALID_ARGUMENT.
   void warm(const std::vector<int32_t>& experts);
   void finish_warm(LayerState& layer, const std::vector<int32_t>& experts);
-  // kNone: the expert is not here.
-  int32_t slot_of(int32_t expert) const;
+  // Where the expert lies; null: it is not here.
+  uint8_t* block_of(int32_t expert) const;
 
   // Computes a run that has begun, to its end. Returns the bytes that were read for it. When it throws
   // (IO, CANCELLED, DEVICE_LOST …) the slots of experts that did not arrive are empty, and the next call
@@ -70,14 +79,17 @@ class ExpertCache {
              const int32_t* cancel);
   void compute_arrived(LayerState& layer, SeForwardRun* run, Wanted* wanted,
                        const std::vector<size_t>& arrived, ExpertFetches* fetches);
-  std::unique_ptr<CachePolicy> empty_policy() const;
+  void take_away(LayerState& layer, const std::vector<ExpertPlace>& places);
+  uint8_t* ring_block(int32_t number) const;
 
   const CacheOptions options_;
   const CachePlan plan_;
   const int64_t num_experts_;
   const std::shared_ptr<ReaderPool> readers_;
   std::optional<ExpertSource> source_;
-  std::unique_ptr<CachePolicy> policy_;
+  const std::shared_ptr<CachePool> pool_;
+  int32_t layer_ = kNone;  // its number in the pool
+  std::shared_ptr<DeviceMemory> memory_;
 
   std::atomic<uint64_t> hits_{0};
   std::atomic<uint64_t> misses_{0};

@@ -51,7 +51,7 @@ LayerState::Planned LayerState::planned(const LayerDescription& description,
   LayerState layer(description, std::move(executor));
   layer.take_formats(description);
   layer.plan(description);
-  Planned planned = {layer.arena_bytes_, 0};
+  Planned planned = {layer.bytes(), 0};
   if (layer.executor().backend().forward_begin == nullptr) return planned;
   for (Mlp& mlp : layer.experts_)
     planned.expert_bytes = std::max(planned.expert_bytes, layer.place_block(&mlp));
@@ -68,6 +68,7 @@ LayerState::LayerState(const LayerDescription& description,
       interleaved_(description.gate_up_interleaved) {}
 
 LayerState::~LayerState() {
+  cache_.reset();  // nobody takes experts away from here any more
   executor_->discard(opened_, arena_, arena_bytes_);
   if (counted_) executor_->remove_layer();
 }
@@ -169,10 +170,6 @@ MatrixSlot LayerState::matrix_slot(MatrixRole role, int64_t expert, MatrixKind k
   return slot;
 }
 
-uint8_t* LayerState::expert_block(int32_t number) const {
-  return at(blocks_) + static_cast<uint64_t>(number) * cache_->plan().block_bytes;
-}
-
 MatrixSlot LayerState::expert_slot(uint8_t* block, int64_t expert, MatrixKind kind) const {
   return slot_of(experts_[static_cast<size_t>(expert)], expert_shape_, kind, block);
 }
@@ -203,10 +200,9 @@ void LayerState::forget_experts(const std::vector<int32_t>& experts) noexcept {
   }
 }
 
-void LayerState::mark_blocks_touched() {
-  const CachePlan& plan = cache_->plan();
-  pledge_.fulfil(static_cast<uint64_t>(plan.num_slots + plan.num_ring) * plan.block_bytes);
-}
+uint64_t LayerState::cache_bytes() const { return cache_ == nullptr ? 0 : cache_->plan().bytes(); }
+
+void LayerState::mark_blocks_touched() { pledge_.fulfil(cache_bytes()); }
 
 void LayerState::mark_written(MatrixRole role, int64_t expert, MatrixKind kind) {
   const MlpShape* shape = nullptr;

@@ -34,6 +34,7 @@ class LayerState {
   LayerState& operator=(const LayerState&) = delete;
 
   DeviceExecutor& executor() const { return *executor_; }
+  const std::shared_ptr<DeviceExecutor>& shared_executor() const { return executor_; }
   const SeMoeLayer& layer() const { return layer_; }
   const SeLayerOptions& options() const { return options_; }
   SeLayer* opened() const { return opened_; }
@@ -42,12 +43,11 @@ class LayerState {
   // Rows that calls which run as one may have together; 0: each runs alone, because a row's bits may
   // depend on the rows beside it, or because nobody wants it otherwise.
   int64_t max_joint_rows() const { return max_joint_rows_; }
-  uint64_t bytes() const { return arena_bytes_; }
+  uint64_t bytes() const { return arena_bytes_ + cache_bytes(); }
 
   // Where the experts are read from when a call needs them; null where all of them lie in memory.
   ExpertCache* cache() const { return cache_.get(); }
-  // One expert's memory in a cached layer, and where a matrix of an expert lies in it.
-  uint8_t* expert_block(int32_t number) const;
+  // Where a matrix of an expert lies in a block of a cache.
   MatrixSlot expert_slot(uint8_t* block, int64_t expert, MatrixKind kind) const;
   // From now on these experts lie in these blocks; no blocks: they are not here. Only while running on
   // the device, or before the first forward. Throws FailureException.
@@ -122,6 +122,7 @@ class LayerState {
     return slot_of(mlp, shape, kind, at(0));
   }
   uint64_t place_block(Mlp* mlp);
+  uint64_t cache_bytes() const;
   void place_blocks(const LayerDescription& description);
   void zero_unwritten(std::vector<Mlp>* mlps, const MlpShape& shape);
   const Mlp& find_mlp(MatrixRole role, int64_t expert, const MlpShape** shape) const;
@@ -149,8 +150,7 @@ class LayerState {
   uint64_t arena_bytes_ = 0;
   uint64_t unwritten_bytes_ = 0;  // of the matrices, when nothing is written yet
   std::unique_ptr<ExpertCache> cache_;
-  uint64_t blocks_ = 0;  // of a cached layer: the first one
-  HostPledge pledge_;    // of those that are not written
+  HostPledge pledge_;  // of the matrices that are not written
   bool counted_ = false;
   std::atomic<bool> all_written_{false};
 };

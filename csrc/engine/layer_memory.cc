@@ -89,11 +89,9 @@ void LayerState::place_blocks(const LayerDescription& description) {
     fail_argument("Every expert of a layer on " + executor_->device_id() + " lies in its memory");
   uint64_t block_bytes = 0;
   for (Mlp& mlp : experts_) block_bytes = std::max(block_bytes, place_block(&mlp));
-  const CachePlan plan = plan_cache(description.cache.rule, description.cache.host_bytes,
-                                    block_bytes, description.num_experts, description.routing.top_k);
-  const int64_t blocks = plan.num_slots + plan.num_ring;
-  unwritten_bytes_ += static_cast<uint64_t>(blocks) * block_bytes;
-  blocks_ = place(blocks, static_cast<int64_t>(block_bytes));
+  const CachePlan plan =
+      plan_cache(description.cache.rule, description.cache.host_bytes, block_bytes,
+                 description.num_experts, description.routing.top_k);
   expert_tables_ = place(static_cast<int64_t>(experts_.size()) * kNumTables, sizeof(void*));
   cache_ = std::make_unique<ExpertCache>(description.cache, plan, description.num_experts,
                                          executor_->reader_pool());
@@ -135,7 +133,12 @@ void LayerState::allocate() {
         if (code == SE_OK) arena_ = arena;
         return code;
       }));
-  if (executor_->has_host_memory()) pledge_.add(unwritten_bytes_);
+  const bool is_host = executor_->has_host_memory();
+  if (is_host) pledge_.add(unwritten_bytes_);
+  if (cache_ != nullptr) {
+    cache_->allocate(*this);
+    if (is_host) pledge_.add(cache_bytes());
+  }
   executor_->add_layer();
   counted_ = true;
 }

@@ -109,8 +109,8 @@ void LoadTask::prepare_caches() {
     layer.cache()->warm(layers_[index].warm);
   }
   const auto is_read_later = [this](const LoadItem& item) {
-    return is_cached(item) &&
-           layers_[item.layer].layer->cache()->slot_of(static_cast<int32_t>(item.expert)) == kNone;
+    return is_cached(item) && layers_[item.layer].layer->cache()->block_of(
+                                  static_cast<int32_t>(item.expert)) == nullptr;
   };
   items_.erase(std::remove_if(items_.begin(), items_.end(), is_read_later), items_.end());
 }
@@ -181,9 +181,8 @@ void LoadTask::load_item(const LoadItem& item, ReadScratch& scratch) {
   current_layer_.store(item.layer, std::memory_order_relaxed);
   LayerState& layer = *layers_[item.layer].layer;
   if (is_cached(item)) {
-    const int32_t slot = layer.cache()->slot_of(static_cast<int32_t>(item.expert));
-    read_matrix(layer.executor(), item,
-                layer.expert_slot(layer.expert_block(slot), item.expert, item.kind), *this,
+    uint8_t* const block = layer.cache()->block_of(static_cast<int32_t>(item.expert));
+    read_matrix(layer.executor(), item, layer.expert_slot(block, item.expert, item.kind), *this,
                 scratch);
     return;
   }

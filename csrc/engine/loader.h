@@ -27,8 +27,8 @@ struct LayerLoad {
   std::shared_ptr<LayerState> layer;
   std::vector<std::string> files;  // what the items' segments count
   std::vector<LoadItem> items;
-  int64_t reserved_tokens = 0;  // rows of the calls for which the device gets its workspace now
-  std::vector<int32_t> warm;    // of a cached layer: experts that get slots now, as many as there are
+  int64_t reserved_tokens = 0;     // rows of the calls for which the device gets its workspace now
+  std::vector<int32_t> warm = {};  // of a cached layer: experts that get slots now, as many as can
 };
 
 // Threads that read layers of a device. `num_threads`: those of the layer's forwards, 0: all.

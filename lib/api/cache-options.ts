@@ -2,7 +2,7 @@
 
 import type { CacheSettings } from '../block/cache-options.js'
 import { checkOptionKeys, invalidArgType, invalidArgValue } from '../block/errors.js'
-import { CACHE_POLICIES } from '../block/expert-cache.js'
+import { CACHE_POLICIES, CACHE_SCOPES, type CacheScope } from '../block/expert-cache.js'
 import { isTrace } from '../trace/read-trace.js'
 import type { Trace } from '../trace/trace.js'
 
@@ -13,19 +13,26 @@ export interface CacheOptions extends CacheSettings {
    * policy 'static' they are the fixed set. @defaultValue none: slots fill as calls need experts
    */
   profile?: string | Trace
+  /**
+   * Of a model: 'layer', each layer has its share to itself; 'model', layers whose experts are of one size put their shares together and compete
+   * for them. @defaultValue 'layer'
+   */
+  scope?: CacheScope
 }
 
 /** @throws TypeError and RangeError with ERR_MOE_INVALID_ARG_*, ERR_MOE_UNKNOWN_OPTION */
 export function checkCacheOptions(cache: unknown): void {
   if (cache === undefined) return
   if (typeof cache !== 'object' || cache === null) throw invalidArgType('cache', 'an object', cache)
-  checkOptionKeys(cache, ['hostBytes', 'policy', 'profile', 'readers', 'directIo'])
-  const { hostBytes, policy, profile, readers, directIo } = cache as CacheOptions
+  checkOptionKeys(cache, ['hostBytes', 'policy', 'profile', 'scope', 'readers', 'directIo'])
+  const { hostBytes, policy, profile, scope, readers, directIo } = cache as CacheOptions
   if (typeof hostBytes !== 'number') throw invalidArgType('cache.hostBytes', 'a number', hostBytes)
   if (!Number.isSafeInteger(hostBytes) || hostBytes < 1)
     throw invalidArgValue('cache.hostBytes', 'a positive integer', hostBytes)
   if (policy !== undefined && !CACHE_POLICIES.includes(policy))
     throw invalidArgValue('cache.policy', "'lru', 'lfu', 'lfru' or 'static'", policy)
+  if (scope !== undefined && !CACHE_SCOPES.includes(scope))
+    throw invalidArgValue('cache.scope', "'layer' or 'model'", scope)
   if (profile !== undefined && typeof profile !== 'string' && !isTrace(profile))
     throw invalidArgType('cache.profile', 'the path of a trace, or what readTrace gave', profile)
   if (readers !== undefined && typeof readers !== 'number')

@@ -24,8 +24,17 @@ export function checkCacheDevice({ id, addon }: ChosenDevice): void {
 /** What each of `numLayers` layers gets of a cache: the same share of its bytes. */
 export function cacheShare(cache: CacheOptions | undefined, numLayers: number): CacheSettings | undefined {
   if (!cache) return undefined
-  const { profile: _, ...settings } = cache
+  const { profile: _, scope: __, ...settings } = cache
   return { ...settings, hostBytes: Math.floor(cache.hostBytes / numLayers) }
+}
+
+/** Of each layer the number of the pool whose slots it competes for; undefined where each has its own. */
+export function poolsOf(
+  { scope = 'layer' }: CacheOptions,
+  layers: readonly { expertBytes: number }[],
+): (number | undefined)[] {
+  const sizes = [...new Set(layers.map(({ expertBytes }) => expertBytes))]
+  return layers.map(({ expertBytes }) => (scope === 'model' ? sizes.indexOf(expertBytes) : undefined))
 }
 
 /**
@@ -34,13 +43,13 @@ export function cacheShare(cache: CacheOptions | undefined, numLayers: number): 
  * @throws (as rejection) what `readTrace` rejects with; RangeError ERR_MOE_INVALID_ARG_VALUE where the profile has not all of the layers
  */
 export async function warmExperts(
-  { profile, hostBytes, policy = 'lru' }: CacheOptions,
+  { profile, hostBytes, policy = 'lru', scope = 'layer' }: CacheOptions,
   layers: readonly (CachedLayer & { layer: number })[],
   signal: AbortSignal | undefined,
 ): Promise<(Int32Array | undefined)[]> {
   if (profile === undefined) return []
   const recorded = profileOf(await givenTrace(profile, 'cache.profile', signal), layers)
-  const used = mostUsed(recorded, cachePools(layers, { bytes: hostBytes }, 'layer', policy)).flat()
+  const used = mostUsed(recorded, cachePools(layers, { bytes: hostBytes }, scope, policy)).flat()
   return layers.map((_, index) =>
     Int32Array.from(used.filter(({ layer }) => layer === index).map(({ expert }) => expert)),
   )

@@ -7,8 +7,8 @@ import { checkOptionKeys, invalidArgType, invalidArgValue } from '../block/error
 import { WEIGHTS_OPTIONS, type WeightsOption } from '../block/weight-format.js'
 import type { DeviceOption } from '../devices/device.js'
 import type { LoadProgress, LoadRuntimeOptions } from '../devices/load.js'
-import { QueueBound } from './call-queue.js'
 import { type CacheOptions, checkCacheOptions } from './cache-options.js'
+import { QueueBound } from './call-queue.js'
 import { checkConfigOption } from './config-option.js'
 import { checkSignal } from './forward-arguments.js'
 

@@ -345,7 +345,8 @@ export async function loadLayerFrom(
   signal?.throwIfAborted()
   const dtype = dtypeOf(options, plan.storedDtype)
   const own = { ...runtimeOptions(options), cache: cacheShare(cache, 1) }
-  const warm = cache?.profile === undefined ? undefined : await warmOf(device, plan, dtype, own, cache, signal)
+  const warm =
+    cache?.profile === undefined ? undefined : await warmOf(device, plan, dtype, own, cache, signal)
   const common = { ...own, reservedTokens: 0, signal, onProgress }
   const [runtime] = await loadRuntimes([{ plan, device, dtype, warm }], common)
   return layerOf(runtime!, queueBound(options), plan.layer)

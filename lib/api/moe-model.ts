@@ -5,7 +5,8 @@ import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
 import { OpenedModel } from '../checkpoint/plan/opened-model.js'
 import { type ChosenDevice, chooseDevice } from '../devices/device.js'
 import { loadRuntimes } from '../devices/load.js'
-import { cacheShare, checkCacheDevice, warmExperts } from './cached-layers.js'
+import type { CacheOptions } from './cache-options.js'
+import { cacheShare, checkCacheDevice, poolsOf, warmExperts } from './cached-layers.js'
 import type { HiddenStates } from './float-input.js'
 import { disposedError, type ForwardOptions } from './forward-arguments.js'
 import type { ForwardResult } from './forward-result.js'
@@ -175,14 +176,24 @@ export async function loadModelFrom(opened: OpenedModel, options: ModelOptions):
     ...{ ...runtimeOptions(options), reservedTokens: maxTokensOf(options), cache },
     ...{ signal, onProgress },
   }
-  const warm = options.cache ? await warmExperts(options.cache, layers.map(cachedLayer(plan)), signal) : []
+  const cached = options.cache ? await cachedParts(options.cache, layers.map(cachedLayer(plan)), signal) : []
   const runtimes = await loadRuntimes(
-    layers.map((layer, i) => ({ ...layer, warm: warm[i] })),
+    layers.map((layer, i) => ({ ...layer, ...cached[i] })),
     common,
   )
   const bound = queueBound(options)
   const made = runtimes.map((runtime, i) => layerOf(runtime, bound, layers[i]!.plan.layer))
   return modelOf(made, plan)
+}
+
+/** What each layer is told of a cache beside its share. */
+async function cachedParts(
+  cache: CacheOptions,
+  layers: Parameters<typeof warmExperts>[1],
+  signal: AbortSignal | undefined,
+): Promise<{ warm: Int32Array | undefined; pool: number | undefined }[]> {
+  const [pools, warm] = [poolsOf(cache, layers), await warmExperts(cache, layers, signal)]
+  return layers.map((_, i) => ({ warm: warm[i], pool: pools[i] }))
 }
 
 /** What the division of a cache asks of the layers of a plan. */

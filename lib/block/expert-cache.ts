@@ -48,11 +48,11 @@ function slotsOf(blocks: number, experts: number, topK: number, policy: CachePol
 export type CacheCapacity = { readonly bytes: number } | { readonly slotsPerLayer: number }
 
 /**
- * Divides a cache among layers. Of bytes each layer gets the same share, which pays for whole experts of it. With scope 'model' the layers
- * whose experts are of one size put their shares together. A pool has at most a slot for each of its experts; where it has fewer, 'static' sets up to four
- * experts of its bytes aside for the ring through which the others pass.
+ * Divides a cache among layers. Of bytes each layer gets the same share, which pays for whole experts of it, at most for all. With scope 'model' the layers
+ * whose experts are of one size put the slots of their shares together. Where a share does not pay for all experts, 'static' sets up to four of it aside, the
+ * ring through which the others pass.
  *
- * @throws {@link MoeError} ERR_MOE_CACHE_TOO_SMALL where the bytes of a pool do not hold topK + 1 experts, or its slots not topK, with `details`
+ * @throws {@link MoeError} ERR_MOE_CACHE_TOO_SMALL where a share of the bytes does not hold topK + 1 experts, or its slots not topK, with `details`
  * {neededBytes, cacheBytes}, or {neededSlots, slotsPerLayer}
  */
 export function cachePools(
@@ -70,13 +70,15 @@ export function cachePools(
   for (let pool = 0; pool < (scope === 'layer' ? layers.length : sizes.length); pool++) {
     const own = members(pool)
     const experts = own.reduce((sum, { numExperts }) => sum + numExperts, 0)
+    // What a layer's share pays for, or of slots what all of its pool have.
     const held = inSlots
       ? capacity.slotsPerLayer * own.length
-      : Math.floor((capacity.bytes * own.length) / layers.length / own[0]!.expertBytes)
+      : Math.floor(capacity.bytes / layers.length / own[0]!.expertBytes)
     if (own.some(layer => held < least(layer)))
       throw cacheTooSmall(layers, capacity, layer => members(poolOf[layers.indexOf(layer)]!).length)
-    const topK = Math.max(...own.map(layer => layer.topK))
-    poolSlots.push(inSlots ? Math.min(held, experts) : slotsOf(held, experts, topK, policy))
+    const ofShares = () =>
+      own.reduce((sum, { numExperts, topK }) => sum + slotsOf(held, numExperts, topK, policy), 0)
+    poolSlots.push(inSlots ? Math.min(held, experts) : ofShares())
   }
   return { poolSlots, poolOf }
 }
@@ -88,9 +90,9 @@ function cacheTooSmall(
   sharing: (layer: CachedLayer) => number,
 ): MoeError {
   const inSlots = 'slotsPerLayer' in capacity
-  const ofLayer = (layer: CachedLayer) =>
-    inSlots ? leastSlots(layer) : leastBlocks(layer) * layer.expertBytes * layers.length
-  const need = Math.max(...layers.map(layer => Math.ceil(ofLayer(layer) / sharing(layer))))
+  const need = inSlots
+    ? Math.max(...layers.map(layer => Math.ceil(leastSlots(layer) / sharing(layer))))
+    : leastCacheBytes(layers)
   const have = inSlots ? capacity.slotsPerLayer : capacity.bytes
   return new MoeError(
     'ERR_MOE_CACHE_TOO_SMALL',

@@ -52,7 +52,8 @@ export async function fitMemory(
   return { memoryBytes, whole, cached: { hostBytes, plan }, layers }
 }
 
-const hostBytesOf = ({ memory }: ModelPlan): number => memory.find(({ memory }) => memory === 'host')!.neededBytes
+const hostBytesOf = ({ memory }: ModelPlan): number =>
+  memory.find(({ memory }) => memory === 'host')!.neededBytes
 
 /** Bytes of the experts that the share of one layer pays for. */
 const heldOf = ({ numExperts, expertBytes }: CachedLayer, share: number): number =>

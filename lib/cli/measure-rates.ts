@@ -4,8 +4,8 @@ import type { CacheOptions } from '../api/cache-options.js'
 import type { MoeLayer } from '../api/moe-layer.js'
 import type { CachedLayer } from '../block/expert-cache.js'
 import { callTime } from '../trace/call-time.js'
-import type { CallOptions } from './measure.js'
 import { median } from './load-chart.js'
+import type { CallOptions } from './measure.js'
 
 /** Rates of `simulate`, and how they came about. */
 export interface MeasuredRates {

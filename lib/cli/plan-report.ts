@@ -57,9 +57,19 @@ export function renderPlan(
       : []),
     ...(rates ? ['', ratesLine(rates)] : []),
     ...(trace && simulations.length > 0
-      ? ['', ...renderSimulations(trace, simulations, { isOwnProfile: isOwnProfile(policies, undefined) }, paint)]
+      ? [
+          '',
+          ...renderSimulations(
+            trace,
+            simulations,
+            { isOwnProfile: isOwnProfile(policies, undefined) },
+            paint,
+          ),
+        ]
       : []),
-    ...(trace && simulations.length === 0 ? ['', 'Every expert that a call needs is in memory: there is nothing to simulate.'] : []),
+    ...(trace && simulations.length === 0
+      ? ['', 'Every expert that a call needs is in memory: there is nothing to simulate.']
+      : []),
   ]
 }
 
@@ -83,7 +93,8 @@ function ratesLine(rates: SimulationRates | MeasuredRates): string {
 
 /** Options as one writes them. */
 function literal(value: unknown): string {
-  if (typeof value !== 'object' || value === null) return typeof value === 'string' ? `'${value}'` : String(value)
+  if (typeof value !== 'object' || value === null)
+    return typeof value === 'string' ? `'${value}'` : String(value)
   return `{ ${Object.entries(value)
     .map(([name, field]) => `${name}: ${literal(field)}`)
     .join(', ')} }`

@@ -3,7 +3,6 @@
 import { type Checkpoint, openCheckpoint } from '../api/checkpoint.js'
 import { DEFAULT_READERS } from '../block/cache-options.js'
 import { invalidArgValue } from '../block/errors.js'
-import type { CachedLayer } from '../block/expert-cache.js'
 import { planLayer } from '../checkpoint/plan/layer.js'
 import { hostMemory } from '../devices/host-memory.js'
 import { readTrace, withExpertBytes } from '../trace/read-trace.js'
@@ -44,7 +43,11 @@ const OPTIONS = {
     type: 'boolean',
     help: 'load one layer with a small cache and time its calls: the rates of this machine and this disk',
   },
-  disk: { type: 'string', value: 'RATE', help: 'the rates, instead: bytes of experts read per second, 2.5GB/s' },
+  disk: {
+    type: 'string',
+    value: 'RATE',
+    help: 'the rates, instead: bytes of experts read per second, 2.5GB/s',
+  },
   experts: {
     type: 'string',
     value: 'RATE',
@@ -89,14 +92,26 @@ export async function planCommand(args: string[], context: CommandContext): Prom
   const source = positionals[0]!
   await using checkpoint = await openCheckpoint(source, { module, signal })
   const options = { device: 'cpu', ...held, signal } as const
-  const fit = await fitMemory(checkpoint, options, memoryBytes ?? Math.floor(DEFAULT_SHARE * hostMemory().freeBytes))
+  const fit = await fitMemory(
+    checkpoint,
+    options,
+    memoryBytes ?? Math.floor(DEFAULT_SHARE * hostMemory().freeBytes),
+  )
   const trace =
     values.trace === undefined ? undefined : traceOf(await readTrace(values.trace, { signal }), fit)
-  const rates = values.measure ? await measured(checkpoint, source, fit, { ...held, module }, readers, signal) : given
+  const rates = values.measure
+    ? await measured(checkpoint, source, fit, { ...held, module }, readers, signal)
+    : given
   const { cached } = fit
   const simulations =
     trace && cached
-      ? await simulateRows(trace, cached.hostBytes, policies, { readers }, { rates, tokensPerCall, signal })
+      ? await simulateRows(
+          trace,
+          cached.hostBytes,
+          policies,
+          { readers },
+          { rates: rates && { disk: rates.disk, expert: rates.expert }, tokensPerCall, signal },
+        )
       : []
   const report: PlanReport = {
     ...{ source: checkpoint.source, modelType: checkpoint.modelType, memoryBytes: fit.memoryBytes },
@@ -104,9 +119,14 @@ export async function planCommand(args: string[], context: CommandContext): Prom
     ...{ whole: fit.whole, cached: cached?.plan ?? null },
     options: {
       ...{ device: 'cpu', ...definedOf({ module, ...held }) },
-      ...(cached && { cache: { hostBytes: cached.hostBytes, ...(readers !== DEFAULT_READERS && { readers }) } }),
+      ...(cached && {
+        cache: { hostBytes: cached.hostBytes, ...(readers !== DEFAULT_READERS && { readers }) },
+      }),
     },
-    ...{ rates: rates ?? null, simulations: simulations.map(({ name, simulation }) => ({ name, ...simulation })) },
+    ...{
+      rates: rates ?? null,
+      simulations: simulations.map(({ name, simulation }) => ({ name, ...simulation })),
+    },
   }
   context.print(
     values.json
@@ -150,5 +170,10 @@ async function measured(
     options: { ...randomRouting(plan, 1, seed), signal },
   })
   const options = { device: 'cpu', dtype, weights, signal } as const
-  return measureRates(cache => checkpoint.loadLayer(index, { ...options, cache }), layers[first]!, rowOf, readers)
+  return measureRates(
+    cache => checkpoint.loadLayer(index, { ...options, cache }),
+    layers[first]!,
+    rowOf,
+    readers,
+  )
 }

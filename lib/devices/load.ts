@@ -13,7 +13,7 @@ import type { LayerRuntime } from './contract.js'
 import type { ChosenDevice } from './device.js'
 import { reserveHostMemory } from './host-memory.js'
 import { log } from './log.js'
-import type { NativeAddon } from './native/binding-contract.js'
+import type { NativeAddon, NativeLayer } from './native/binding-contract.js'
 import { loadNativeMatrices, type OpenedNativeLayer, openNativeLayer } from './native/load-layers.js'
 import { ReferenceLayerRuntime } from './reference/runtime.js'
 
@@ -24,6 +24,8 @@ export interface LayerToLoad {
   readonly dtype: DType
   /** Experts that are in the layer's cache before the first call, as many of the first as have slots. @defaultValue none */
   readonly warm?: Int32Array
+  /** Layers with the same number compete for the slots of their caches; their experts are of one size. @defaultValue slots of its own */
+  readonly pool?: number
 }
 
 /** What a load has read so far. */
@@ -66,6 +68,7 @@ export async function loadRuntimes(
   const progress = new ProgressReport(layers, options.onProgress)
   const runtimes: LayerRuntime[] = []
   const opened: OpenedNativeLayer[] = []
+  const firstOfPool = new Map<number, NativeLayer>()
   let addon: NativeAddon | null = null
   try {
     await checkUnchanged(layers)
@@ -73,7 +76,9 @@ export async function loadRuntimes(
       progress.layer = layer.plan.layer
       if (layer.device.addon) {
         addon = layer.device.addon
-        const native = await openLayer(layer, layer.device.addon, options, progress)
+        const sharedWith = layer.pool === undefined ? undefined : firstOfPool.get(layer.pool)
+        const native = await openLayer(layer, layer.device.addon, { ...options, sharedWith }, progress)
+        if (layer.pool !== undefined && !sharedWith) firstOfPool.set(layer.pool, native.native)
         runtimes.push(native.runtime)
         opened.push({ ...native, warm: layer.warm })
       } else runtimes.push(await loadReference(layer, options, progress))
@@ -101,7 +106,7 @@ const isOfFiles = (error: unknown) =>
 async function openLayer(
   { plan, device, dtype }: LayerToLoad,
   addon: NativeAddon,
-  options: LoadRuntimeOptions,
+  options: LoadRuntimeOptions & { sharedWith?: NativeLayer },
   progress: ProgressReport,
 ): Promise<OpenedNativeLayer> {
   const { signal } = options

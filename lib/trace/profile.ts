@@ -19,9 +19,7 @@ export function profileOf(
   layers: readonly Pick<TraceLayer, 'layer' | 'numExperts' | 'topK'>[],
 ): Profile {
   const found = layers.map(({ layer, numExperts, topK }) =>
-    trace.layers.findIndex(
-      own => own.layer === layer && own.numExperts === numExperts && own.topK === topK,
-    ),
+    trace.layers.findIndex(own => own.layer === layer && own.numExperts === numExperts && own.topK === topK),
   )
   const missing = layers[found.indexOf(-1)]
   if (missing)

@@ -56,7 +56,11 @@ export const isTrace = (value: unknown): value is Trace =>
  *
  * @throws TypeError ERR_MOE_INVALID_ARG_TYPE; and what {@link readTrace} throws
  */
-export async function givenTrace(trace: unknown, name: string, signal: AbortSignal | undefined): Promise<Trace> {
+export async function givenTrace(
+  trace: unknown,
+  name: string,
+  signal: AbortSignal | undefined,
+): Promise<Trace> {
   if (typeof trace === 'string') return readTrace(trace, { signal })
   if (!isTrace(trace)) throw invalidArgType(name, 'the path of a trace, or what readTrace gave', trace)
   return trace

@@ -65,6 +65,7 @@ describe('everywhere', () => {
     [{ hostBytes: 1, readers: 65 }, 'ERR_MOE_INVALID_ARG_VALUE'],
     [{ hostBytes: 1, directIo: true }, 'ERR_MOE_INVALID_ARG_VALUE'],
     [{ hostBytes: 1, profile: {} }, 'ERR_MOE_INVALID_ARG_TYPE'],
+    [{ hostBytes: 1, scope: 'all' }, 'ERR_MOE_INVALID_ARG_VALUE'],
     [{ hostBytes: 1, hostbytes: 2 }, 'ERR_MOE_UNKNOWN_OPTION'],
   ])('refuses %j', async (cache, code) => {
     await expect(load(GOLDEN.directory, undefined, { cache })).rejects.toMatchObject({ code })

@@ -2,7 +2,7 @@
 
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { CACHE_POLICIES } from '../../lib/block/expert-cache.js'
+import { CACHE_POLICIES, CACHE_SCOPES } from '../../lib/block/expert-cache.js'
 import { MoeModel, simulate } from '../../lib/index.js'
 import { Random } from '../cases/random.js'
 import {
@@ -43,24 +43,51 @@ it('is refused where experts lie in the memory of a device, before anything is r
 })
 
 describe.skipIf(!nativeDevices.includes('cpu'))('on cpu', () => {
-  it.each(CACHE_POLICIES)('%s gives the bits of the model that is whole in memory', async policy => {
-    await using whole = await MoeModel.load(directory, { device: 'cpu' })
-    const cache = { hostBytes: await bytesOf(NUM_EXPERTS - 1), policy }
-    await using model = await MoeModel.load(directory, { device: 'cpu', cache })
-    for (let step = 0; step < 4; step++) {
-      const hidden = rows(step === 3 ? 9 : 1, step)
-      for (const index of LAYERS) {
-        const [of, by] = [await model.forward(index, hidden), await whole.forward(index, hidden)]
-        expect(of.output).toEqual(by.output)
-        expect(of.topkIds).toEqual(by.topkIds)
+  it.each(CACHE_POLICIES.flatMap(policy => CACHE_SCOPES.map(scope => [policy, scope] as const)))(
+    '%s by %s gives the bits of the model that is whole in memory, and the simulated counts',
+    async (policy, scope) => {
+      await using whole = await MoeModel.load(directory, { device: 'cpu' })
+      const cache = { hostBytes: await bytesOf(NUM_EXPERTS - 1), policy, scope }
+      await using model = await MoeModel.load(directory, { device: 'cpu', cache })
+      const trace = path.join(temporaryDirectory(), 'trace')
+      const recorder = model.record(trace)
+      for (let step = 0; step < 12; step++) {
+        const hidden = rows(step % 4 === 3 ? 9 : 1, step)
+        for (const index of LAYERS) {
+          const [of, by] = [await model.forward(index, hidden), await whole.forward(index, hidden)]
+          expect(of.output).toEqual(by.output)
+          expect(of.topkIds).toEqual(by.topkIds)
+        }
       }
+      await recorder.close()
+      const { cache: counted, layers } = model.stats()
+      expect(whole.stats().cache).toBeNull()
+      const sum = (name: 'hits' | 'misses' | 'bytesRead') =>
+        LAYERS.reduce((total, index) => total + layers[index]!.cache![name], 0)
+      expect(counted).toMatchObject({ hits: sum('hits'), misses: sum('misses'), bytesRead: sum('bytesRead') })
+      expect(counted!.misses).toBeGreaterThan(0)
+      const { hits, misses, evictions } = await simulate(trace, { cache })
+      expect(counted).toMatchObject({ hits, misses, evictions })
+    },
+  )
+
+  it('layers that share slots go one by one, and calls of the others go on', async () => {
+    await using whole = await MoeModel.load(directory, { device: 'cpu' })
+    const cache = { hostBytes: await bytesOf(NUM_EXPERTS - 1), scope: 'model' } as const
+    await using model = await MoeModel.load(directory, { device: 'cpu', cache })
+    const calls: Promise<void>[] = []
+    for (let step = 0; step < 30; step++) {
+      if (step === 10) model.layer(1).dispose()
+      const hidden = rows(1 + (step % 5), 70 + step)
+      for (const index of step < 10 ? LAYERS : [2, 3])
+        calls.push(
+          Promise.all([model.forward(index, hidden), whole.forward(index, hidden)]).then(([of, by]) =>
+            expect(of.output).toEqual(by.output),
+          ),
+        )
     }
-    const { cache: counted, layers } = model.stats()
-    expect(whole.stats().cache).toBeNull()
-    const sum = (name: 'hits' | 'misses' | 'bytesRead') =>
-      LAYERS.reduce((total, index) => total + layers[index]!.cache![name], 0)
-    expect(counted).toMatchObject({ hits: sum('hits'), misses: sum('misses'), bytesRead: sum('bytesRead') })
-    expect(counted!.misses).toBeGreaterThan(0)
+    await Promise.all(calls)
+    expect(model.stats().layers[2]!.cache!.misses).toBeGreaterThan(0)
   })
 
   it('takes what the plan said, to the byte, and less than the whole model', async () => {
@@ -119,7 +146,9 @@ describe.skipIf(!nativeDevices.includes('cpu'))('on cpu', () => {
     }
     const { hits, misses, evictions } = await simulate(trace, { cache })
     expect(model.stats().cache).toMatchObject({ hits, misses, evictions })
-    await expect(MoeModel.load(directory, { device: 'cpu', cache: { hostBytes: all, profile: trace } })).rejects.toMatchObject({
+    await expect(
+      MoeModel.load(directory, { device: 'cpu', cache: { hostBytes: all, profile: trace } }),
+    ).rejects.toMatchObject({
       code: 'ERR_MOE_INVALID_ARG_VALUE',
       message: expect.stringContaining('layer 2 with 2 of 4'),
     })

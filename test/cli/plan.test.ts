@@ -87,7 +87,18 @@ describe.skipIf(!nativeDevices.includes('cpu'))('plan', () => {
   it('shows the options to write, the share, hits and times by rates', async () => {
     const memory = String(await memoryWithout(1))
     const { stdout, status } = await plan(
-      ...['--memory', memory, '--trace', trace, '--disk', '1MB/s', '--experts', '1GB/s', '--tokens-per-call', '1'],
+      ...[
+        '--memory',
+        memory,
+        '--trace',
+        trace,
+        '--disk',
+        '1MB/s',
+        '--experts',
+        '1GB/s',
+        '--tokens-per-call',
+        '1',
+      ],
     )
     expect(status).toBe(0)
     expect(stdout).toMatch(/75 % of the experts .* fits/)
@@ -99,6 +110,7 @@ describe.skipIf(!nativeDevices.includes('cpu'))('plan', () => {
   it('measures the rates of this machine', async () => {
     const memory = String(await memoryWithout(1))
     const report = await planned('--memory', memory, '--trace', trace, '--measure', '--readers', '3')
+    expect(report.error).toBeUndefined()
     expect(report.rates.disk).toBeGreaterThan(0)
     expect(report.rates.expert).toBeGreaterThan(0)
     expect(report.rates.reads).toBeGreaterThan(0)

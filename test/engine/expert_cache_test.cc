@@ -144,10 +144,10 @@ CacheOptions cache_of(int64_t blocks) {
 }
 
 Failure load(const std::shared_ptr<LayerState>& layer, const std::string& path,
-             std::vector<LoadItem> items = items_of_file()) {
+             std::vector<LoadItem> items = items_of_file(), std::vector<int32_t> warm = {}) {
   Inbox inbox;
   std::vector<LayerLoad> loads(1);
-  loads[0] = {layer, {path}, std::move(items), 0};
+  loads[0] = {layer, {path}, std::move(items), 0, std::move(warm)};
   LoadTask task(std::move(loads));
   task.start(inbox.queue(), 1, false);
   inbox.wait_done(1);
@@ -331,6 +331,57 @@ TEST_CASE("a call that needs more than there are slots takes free ones, and evic
     CHECK(cached.stats().evictions == call);
     CHECK(cached.stats().hits == hits + kTopK + call * (kExperts - 1));
   }
+}
+
+TEST_CASE("layers that share a cache compete for its slots, and one of them may go") {
+  for (const EvictionRule rule : {EvictionRule::kLru, EvictionRule::kLfru, EvictionRule::kStatic}) {
+    const Checkpoint file;
+    const auto executor = make_cpu();
+    CacheOptions cache = cache_of(kTopK + 1);
+    cache.rule = rule;
+    auto first = LayerState::create(description_of(cache), executor);
+    cache.pool = first->cache()->pool();
+    const auto second = LayerState::create(description_of(cache), executor);
+    REQUIRE(load(first, file.path()).is_ok());
+    REQUIRE(load(second, file.path()).is_ok());
+    const auto is_right = [](const std::shared_ptr<LayerState>& layer, int64_t rows,
+                             uint32_t seed) {
+      const auto call = std::make_shared<Rows>(layer, rows, seed);
+      return call->run().is_ok() && same(call->output, expected(rows, seed));
+    };
+    for (uint32_t seed = 10; seed < 22; ++seed) {
+      CHECK(is_right(first, seed % 5 == 0 ? 33 : seed % 3 + 1, seed));
+      CHECK(is_right(second, seed % 4 == 0 ? 33 : 1, seed));
+    }
+    const bool evicts = rule != EvictionRule::kStatic;
+    CHECK((first->cache()->stats().evictions > 0) == evicts);
+    CHECK((second->cache()->stats().evictions > 0) == evicts);
+    first.reset();
+    for (uint32_t seed = 10; seed < 22; ++seed) CHECK(is_right(second, seed % 3 + 1, seed));
+    // What has gone has left its slots: those of both hold six of the eight experts.
+    if (evicts) CHECK(second->cache()->pool()->num_slots() == 2 * (kTopK + 1));
+  }
+}
+
+TEST_CASE("a cache begins with the experts that it is told, as many as have slots") {
+  const Checkpoint file;
+  const auto layer = LayerState::create(description_of(cache_of(kTopK + 1)), make_cpu());
+  const auto probe = std::make_shared<Rows>(layer, 1, 20);
+  REQUIRE(load(layer, file.path()).is_ok());
+  REQUIRE(probe->run().is_ok());
+  std::vector<int32_t> warm = probe->experts();
+  for (int32_t expert = 0; expert < kExperts; ++expert)
+    if (std::find(warm.begin(), warm.end(), expert) == warm.end()) warm.push_back(expert);
+  REQUIRE(load(layer, file.path(), items_of_file(), warm).is_ok());
+  const CacheStats before = layer->cache()->stats();
+  const auto call = std::make_shared<Rows>(layer, 1, 20);
+  REQUIRE(call->run().is_ok());
+  CHECK(same(call->output, expected(1, 20)));
+  CHECK(call->times().fetched_bytes == 0);
+  CHECK(layer->cache()->stats().hits == before.hits + kTopK);
+  const auto wide = std::make_shared<Rows>(layer, 40, 21);
+  REQUIRE(wide->run().is_ok());
+  CHECK(same(wide->output, expected(40, 21)));
 }
 
 TEST_CASE("a read that fails, at any place, costs its call and no other") {

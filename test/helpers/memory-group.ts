@@ -27,7 +27,9 @@ function ownGroup(version: 1 | 2): string | undefined {
   const line = (text('/proc/self/cgroup') ?? '')
     .split('\n')
     .map(entry => entry.split(':'))
-    .find(([, controllers]) => (version === 1 ? controllers?.split(',').includes('memory') : controllers === ''))
+    .find(([, controllers]) =>
+      version === 1 ? controllers?.split(',').includes('memory') : controllers === '',
+    )
   const mount = (text('/proc/self/mountinfo') ?? '')
     .split('\n')
     .map(entry => entry.split(' - ').map(half => half.split(' ')))

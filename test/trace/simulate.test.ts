@@ -95,7 +95,7 @@ describe('counts', () => {
     expect(await of(3 * 7500, 'layer').catch(error => error.code)).toBe('ERR_MOE_CACHE_TOO_SMALL')
     // Of a fixed set four of the ten, and one of the four, are those that the others pass through.
     expect(await of(30_000, 'layer', 'static')).toEqual([6, 6, 3])
-    expect(await of(30_000, 'model', 'static')).toEqual([16, 16, 3])
+    expect(await of(30_000, 'model', 'static')).toEqual([12, 12, 3])
     expect((await of(3 * 11_000, 'layer', 'static'))[0]).toBe(7)
     expect((await of(3 * 12_000, 'layer', 'static'))[0]).toBe(12)
     expect(await of(1e12, 'layer')).toEqual([12, 20, 9])

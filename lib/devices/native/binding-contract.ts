@@ -107,6 +107,8 @@ export interface NativeForwardOptions {
 export interface NativeCacheOptions extends Required<Omit<CacheSettings, 'directIo'>> {
   /** Past the page cache where the file system can. */
   directReads: boolean
+  /** A layer with a cache of the same policy, whose experts are of the same size: both compete for the slots of both. Not for measuring. */
+  sharedWith?: NativeLayer
 }
 
 export interface NativeLayerDescription extends Partial<HeldMatrices>, NativeForwardOptions {

@@ -31,7 +31,12 @@ export async function openNativeLayer(
   addon: NativeAddon,
   plan: LayerPlan,
   vectors: VectorTensors,
-  options: NativeLayerOptions & { cache?: CacheSettings; signal?: AbortSignal },
+  options: NativeLayerOptions & {
+    cache?: CacheSettings
+    /** A layer of the same device that shares the slots of its cache. */
+    sharedWith?: NativeLayer
+    signal?: AbortSignal
+  },
 ): Promise<OpenedNativeLayer> {
   const { device, dtype, weights, activations, threads, batchInvariant, maxJointTokens, signal } = options
   const { config, files, gateUpInterleaved } = plan
@@ -44,7 +49,7 @@ export async function openNativeLayer(
       ...{ device, dtype, threads, batchInvariant, maxJointTokens, config, vectors, gateUpInterleaved },
       ...held.native,
       int8Activations: activations === 'int8',
-      cache: nativeCache(options.cache),
+      cache: options.cache ? { ...nativeCache(options.cache)!, sharedWith: options.sharedWith } : null,
     })
     const runtime = new NativeLayerRuntime(addon, native, config, options, held.format)
     return { runtime, native, files, matrices }
