@@ -27,6 +27,13 @@ const ALONE = [
   'test/unit/native-tensors.test.ts',
 ]
 
+/** Each test starts a process or several: the command line, how the addon is found, how processes end. */
+const PROCESSES = [
+  'test/cli/!(progress).test.ts',
+  ...['cuda-library', 'exit', 'native-search'].map(device),
+  'test/unit/decode-native.test.ts',
+]
+
 /** What is not the library: this repository's tools, benchmarks, examples and pages. `npm run test:programs`. */
 const PROGRAMS = ['bench', 'docs', 'examples', 'tools', 'tiny'].map(name => `test/${name}/**/*.test.ts`)
 /** The trained model's logits on every device, which say something about the library. */
@@ -38,6 +45,7 @@ const project = (name: string, options: TestOptions): TestProjectInlineConfigura
     name,
     exclude,
     setupFiles: [
+      'test/helpers/equal-arrays.ts',
       ...(process.env.SE_TEST_SHARD ? ['test/helpers/shard.ts'] : []),
       ...(process.env.SE_TEST_STEAL ? ['test/helpers/steal-buffers.ts'] : []),
     ],
@@ -54,7 +62,8 @@ const project = (name: string, options: TestOptions): TestProjectInlineConfigura
 
 /**
  * All suites but test/llama and test/package, which install what they need and have a config of their own; test/types is checked by `npm run typecheck`.
- * `npm test` leaves out the project of programs, which says nothing about an installed library and takes a third of the time.
+ * `npm test` leaves out the projects of programs, which say little about an installed library, and of processes; both take half of the time.
+ * `npm run test:programs` runs them.
  */
 export default defineConfig({
   test: {
@@ -68,9 +77,10 @@ export default defineConfig({
       // Loading the library takes most of the time of most files: those that change nothing but what they make share two processes.
       project('together', {
         include: ['test/!(bench|docs|examples|tools|tiny)/**/*.test.ts', TRAINED],
-        exclude: [...exclude, ...ALONE],
+        exclude: [...exclude, ...ALONE, ...PROCESSES],
         isolate: isolateAll,
       }),
+      project('processes', { include: PROCESSES, isolate: isolateAll }),
       project('programs', {
         include: PROGRAMS,
         exclude: [...exclude, ...ALONE, TRAINED],

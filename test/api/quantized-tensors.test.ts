@@ -30,11 +30,18 @@ it('cpu: matrices that are not decoded all at once', () => {
   const data = new Int8Array(numExperts * size)
   const scales = new Float32Array(numExperts * rows)
   const floats = new Float32Array(data.length)
-  for (let i = 0; i < data.length; i++) {
+  // 4096 rows that repeat: that many are drawn, the rest is copied.
+  const drawn = 4096
+  for (let i = 0; i < drawn * cols; i++) {
     const row = Math.floor(i / cols)
     data[i] = (i % 251) - 125
     scales[row] = 2 ** -(row % 7)
     floats[i] = data[i]! * scales[row]!
+  }
+  for (let row = drawn; row < numExperts * rows; row += drawn) {
+    data.copyWithin(row * cols, 0, drawn * cols)
+    floats.copyWithin(row * cols, 0, drawn * cols)
+    scales.copyWithin(row, 0, drawn)
   }
   const codes: QuantizedMatrix = { format: 'int8', data, scales, scaleType: 'f32', groupSize: cols }
   // Slots in another order than experts, and one without an expert.

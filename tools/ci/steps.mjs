@@ -103,7 +103,7 @@ export const STEPS = [
     report: 'log',
     tree: 'address',
     targets: ['native_tests'],
-    shards: 3,
+    shards: 4,
     inputs: NATIVE,
   },
   {
@@ -121,6 +121,7 @@ export const STEPS = [
     report: 'log',
     tree: 'emulator-race',
     targets: ['emulator_tests', 'cuda_tests', 'conformance'],
+    shards: 2,
     inputs: KERNELS,
   },
   {
@@ -129,7 +130,7 @@ export const STEPS = [
     report: 'vitest',
     tree: 'address',
     targets: ['sparse_experts'],
-    shards: 3,
+    shards: 4,
     inputs: CPU_SUITES,
   },
   {
@@ -149,6 +150,7 @@ export const STEPS = [
     report: 'log',
     tree: 'emulator-address',
     targets: ['emulator_tests', 'cuda_tests', 'conformance'],
+    shards: 2,
     inputs: KERNELS,
   },
   {
@@ -169,6 +171,7 @@ export const STEPS = [
     report: 'vitest',
     tree: 'emulator',
     targets: ['sparse_experts_cuda'],
+    shards: 2,
     inputs: SUITES,
   },
   {
@@ -232,6 +235,7 @@ export const STEPS = [
     report: 'log',
     tree: 'linux-arm64',
     targets: ['native_tests'],
+    shards: 4,
     inputs: NATIVE,
   },
   {
@@ -260,6 +264,7 @@ export const STEPS = [
     report: 'log',
     tree: 'avx512',
     targets: ['native_tests'],
+    shards: 4,
     inputs: NATIVE,
   },
   {

@@ -1,6 +1,6 @@
 /**
- * `npm run test:emulator [-- --flavour plain|address|race] [--schedule NAME] [--filter SUITE]`: the emulator's self-test with its planted
- * defects, the kernels' suites, and the PTX conformance cases. Ends with "N passed, M failed".
+ * `npm run test:emulator [-- --flavour plain|address|race] [--schedule NAME] [--filter SUITE] [--shard I/N]`: the emulator's self-test
+ * with its planted defects, the kernels' suites or part I of their cases, and the PTX conformance cases. Ends with "N passed, M failed".
  *
  * Without --schedule the plain flavour runs the suites under every one, the others under one each: what they look for (memory out of
  * bounds, accesses that nothing orders) does not depend on which thread happens to come first.
@@ -18,9 +18,11 @@ import {
 import { root } from '../repository.mjs'
 import { printReports } from './sanitizers.mjs'
 
-const { values } = parseArgs({ options: { ...EMULATOR_OPTIONS, filter: { type: 'string' } } })
+const { values } = parseArgs({
+  options: { ...EMULATOR_OPTIONS, filter: { type: 'string' }, shard: { type: 'string' } },
+})
 checkEmulatorOptions('test:emulator', values)
-const { flavour, seed, filter } = values
+const { flavour, seed, filter, shard } = values
 const ONE_SCHEDULE = { address: 'reverse', race: 'skewed' }
 const schedule = values.schedule ?? ONE_SCHEDULE[flavour]
 
@@ -30,6 +32,7 @@ const ARGUMENTS = {
   emulator_tests: [],
   cuda_tests: [
     ...(filter ? ['--filter', filter] : []),
+    ...(shard ? ['--shard', shard] : []),
     ...(schedule ? ['--schedule', seed ? `${schedule}:${seed}` : schedule] : []),
   ],
   conformance: ['--check', path.join(root, 'test/conformance/golden')],
