@@ -9,11 +9,12 @@ option(SE_AVX512_IN_C "Tests only: the AVX-512 kernels on a processor without it
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(SE_ISA_DEFINITIONS SPARSE_EXPERTS_X86=1)
-  list(APPEND SE_ISA_SOURCES csrc/cpu/isa/avx2.cc csrc/cpu/isa/avx512.cc csrc/cpu/isa/avx512bf16.cc
-    csrc/cpu/isa/avx512bf16_quant.cc csrc/cpu/isa/avx512vnni.cc)
+  list(APPEND SE_ISA_SOURCES csrc/cpu/isa/avx2.cc csrc/cpu/isa/avxvnni.cc csrc/cpu/isa/avx512.cc csrc/cpu/isa/avx512vnni.cc
+    csrc/cpu/isa/avx512bf16.cc csrc/cpu/isa/avx512bf16_quant.cc)
   # g++ 12 warns falsely inside the AVX-512 intrinsics headers (GCC PR105593).
   set(SE_AVX512 ${SE_O3} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -Wno-uninitialized -Wno-maybe-uninitialized)
   set_source_files_properties(csrc/cpu/isa/avx2.cc PROPERTIES COMPILE_OPTIONS "${SE_O3};-mavx2;-mfma;-mf16c")
+  set_source_files_properties(csrc/cpu/isa/avxvnni.cc PROPERTIES COMPILE_OPTIONS "${SE_O3};-mavx2;-mfma;-mf16c;-mavxvnni")
   set_source_files_properties(csrc/cpu/isa/avx512.cc PROPERTIES COMPILE_OPTIONS "${SE_AVX512}")
   set_source_files_properties(csrc/cpu/isa/avx512vnni.cc PROPERTIES COMPILE_OPTIONS "${SE_AVX512};-mavx512vnni")
   set_source_files_properties(csrc/cpu/isa/avx512bf16.cc PROPERTIES COMPILE_OPTIONS "${SE_AVX512};-mavx512bf16")
@@ -26,17 +27,20 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   endif()
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
   set(SE_ISA_DEFINITIONS SPARSE_EXPERTS_NEON=1)
-  list(APPEND SE_ISA_SOURCES csrc/cpu/isa/neon.cc)
-  set_source_files_properties(csrc/cpu/isa/neon.cc PROPERTIES COMPILE_OPTIONS "${SE_O3}")
+  list(APPEND SE_ISA_SOURCES csrc/cpu/isa/neon.cc csrc/cpu/isa/neondotprod.cc)
+  # On arm64 g++ orders instructions before it gives out registers: loads of a whole block come first, and accumulators go to the stack.
+  set(SE_NEON ${SE_O3} $<$<CXX_COMPILER_ID:GNU>:-fno-schedule-insns>)
+  set_source_files_properties(csrc/cpu/isa/neon.cc PROPERTIES COMPILE_OPTIONS "${SE_NEON}")
+  set_source_files_properties(csrc/cpu/isa/neondotprod.cc PROPERTIES COMPILE_OPTIONS "${SE_NEON};-march=armv8.2-a+dotprod")
 endif()
 
 # Under AddressSanitizer -O1: the same kernels, compiled in a fifth of the time that -O3 takes. Those that do not run here: no optimisation.
 # ThreadSanitizer's run takes the plain set alone (tools/test/native.mjs).
 if(SE_SANITIZE AND EXISTS /proc/cpuinfo)
   file(STRINGS /proc/cpuinfo SE_CPU_FLAGS REGEX "^flags" LIMIT_COUNT 1)
-  foreach(SE_SET scalar avx2 avx512 avx512vnni avx512bf16 avx512bf16_quant)
+  foreach(SE_SET scalar avx2 avxvnni avx512 avx512vnni avx512bf16 avx512bf16_quant)
     string(REGEX REPLACE "avx512bf16(_quant)?" avx512_bf16 SE_FLAG ${SE_SET})
-    string(REGEX REPLACE "avx512vnni" avx512_vnni SE_FLAG ${SE_FLAG})
+    string(REGEX REPLACE "^(avx|avx512)vnni$" "\\1_vnni" SE_FLAG ${SE_FLAG})
     string(REGEX REPLACE "avx512$" avx512bw SE_FLAG ${SE_FLAG})
     if(NOT SE_SET STREQUAL scalar AND (SE_SANITIZE STREQUAL thread OR NOT SE_CPU_FLAGS MATCHES " ${SE_FLAG}( |$)"))
       set_property(SOURCE csrc/cpu/isa/${SE_SET}.cc APPEND PROPERTY COMPILE_OPTIONS -O0)

@@ -325,9 +325,9 @@ void layer_phases(SeLayer* layer, SePhaseTimes* times) { *times = layer->phases.
 #define SE_COMPILER "unknown compiler"
 #endif
 #if defined(SPARSE_EXPERTS_X86)
-#define SE_ISAS "scalar avx2 avx512 avx512bf16"
+#define SE_ISAS "scalar avx2 avxvnni avx512 avx512vnni avx512bf16"
 #elif defined(SPARSE_EXPERTS_NEON)
-#define SE_ISAS "scalar neon"
+#define SE_ISAS "scalar neon neondotprod"
 #else
 #define SE_ISAS "scalar"
 #endif

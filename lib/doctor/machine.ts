@@ -47,10 +47,15 @@ function readText(file: string): string | null {
   return guarded(() => readFileSync(file, 'utf8'), null)
 }
 
-/** Kernel's names of the flags that each set needs. */
+const AVX2 = ['avx2', 'fma', 'f16c']
+const AVX512 = ['avx512f', 'avx512bw', 'avx512vl', 'avx512dq']
+
+/** Of x64: the kernel's names of the flags that each set needs. */
 const FLAGS: [string, string[]][] = [
-  ['avx2', ['avx2', 'fma', 'f16c']],
-  ['avx512', ['avx512f', 'avx512bw', 'avx512vl', 'avx512dq']],
+  ['avx2', AVX2],
+  ['avxvnni', [...AVX2, 'avx_vnni']],
+  ['avx512', AVX512],
+  ['avx512vnni', [...AVX512, 'avx512_vnni']],
   ['avx512bf16', ['avx512_bf16']],
 ]
 
@@ -63,9 +68,18 @@ export function probeCpu(): CpuInfo {
   }
 }
 
+/** What the kernel says of the first processor, as words. */
+function processorFlags(line: 'flags' | 'Features'): string[] | undefined {
+  return new RegExp(`^${line}\\s*:\\s*(.*)$`, 'm').exec(readText('/proc/cpuinfo') ?? '')?.[1]?.split(' ')
+}
+
 function probeInstructionSets(): string[] | null {
-  if (process.arch === 'arm64') return ['neon']
-  const flags = /^flags\s*:\s*(.*)$/m.exec(readText('/proc/cpuinfo') ?? '')?.[1]?.split(' ')
+  if (process.arch === 'arm64') {
+    // Every processor of Apple's has dot products.
+    const hasDotProducts = process.platform === 'darwin' || processorFlags('Features')?.includes('asimddp')
+    return hasDotProducts ? ['neon', 'neondotprod'] : ['neon']
+  }
+  const flags = processorFlags('flags')
   if (!flags) return null
   return FLAGS.filter(([, needed]) => needed.every(flag => flags.includes(flag))).map(([name]) => name)
 }

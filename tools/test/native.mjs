@@ -30,7 +30,11 @@ const env = sanitize ? sanitizerEnvironment(reports) : {}
 // Without Node in the process every leak is ours.
 if (sanitize === 'address') env.LSAN_OPTIONS = 'exitcode=99'
 // Threads are the same under every instruction set, and ThreadSanitizer and emulation are slow: one set will do.
-const SETS = { thread: ['scalar'], 'linux-arm64': ['neon'], avx512: ['avx512', 'avx512bf16'] }
+const SETS = {
+  thread: ['scalar'],
+  'linux-arm64': ['neon', 'neondotprod'],
+  avx512: ['avx512', 'avx512vnni', 'avx512bf16'],
+}
 const sets = SETS[sanitize ?? target] ?? []
 // Products of panels, tables of formats and what a processor has: all on one thread.
 const ON_ONE_THREAD = ['coded_panels', 'machine', 'matrix_format', 'panels', 'quant_panels']

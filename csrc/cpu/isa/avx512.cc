@@ -60,10 +60,8 @@ struct Dot {
 #include "cpu/isa/isa_table.inc.h"
 
 // Constants: no code of this file runs before the set has been chosen.
-constexpr IsaKernels kTable = make_table("avx512", kCodedProducts);
-constexpr IsaKernels kVnniTable =
-    make_table("avx512", {{vnni_u2_matmul, vnni_u3_matmul, vnni_u4_matmul, vnni_u5_matmul,
-                           vnni_u6_matmul, vnni_i8_matmul}});
+constexpr IsaKernels kTable = make_table("avx512", &kCodedProducts);
+constexpr IsaKernels kVnniTable = make_table("avx512vnni", &kAvx512VnniProducts);
 
 }  // namespace
 

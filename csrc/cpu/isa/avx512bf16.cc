@@ -58,12 +58,10 @@ struct Bf16PanelTraits : PanelTraits<SE_BF16> {
 #include "cpu/isa/isa_table.inc.h"
 
 // Constants: no code of this file runs before the set has been chosen.
-constexpr CodedProducts kVnni = {{vnni_u2_matmul, vnni_u3_matmul, vnni_u4_matmul, vnni_u5_matmul,
-                                  vnni_u6_matmul, vnni_i8_matmul}};
-constexpr IsaKernels kTable =
-    make_table("avx512bf16", kVnni, {matmul<Bf16Traits>, panel_matmul<Bf16PanelTraits>, {}});
+constexpr IsaKernels kTable = make_table("avx512bf16", &kAvx512VnniProducts,
+                                         {matmul<Bf16Traits>, panel_matmul<Bf16PanelTraits>, {}});
 constexpr IsaKernels kVbmiTable =
-    make_table("avx512bf16", kVnni,
+    make_table("avx512bf16", &kAvx512VnniProducts,
                {matmul<Bf16Traits>,
                 panel_matmul<Bf16PanelTraits>,
                 {bf16_u2_matmul, bf16_u3_matmul, bf16_u4_matmul, bf16_u5_matmul, bf16_u6_matmul,

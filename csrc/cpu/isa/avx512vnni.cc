@@ -44,11 +44,6 @@ struct Dot {
 
 }  // namespace
 
-void vnni_u2_matmul(const PanelTile& tile) { coded_matmul<SE_CODE_U2>(tile); }
-void vnni_u3_matmul(const PanelTile& tile) { coded_matmul<SE_CODE_U3>(tile); }
-void vnni_u4_matmul(const PanelTile& tile) { coded_matmul<SE_CODE_U4>(tile); }
-void vnni_u5_matmul(const PanelTile& tile) { coded_matmul<SE_CODE_U5>(tile); }
-void vnni_u6_matmul(const PanelTile& tile) { coded_matmul<SE_CODE_U6>(tile); }
-void vnni_i8_matmul(const PanelTile& tile) { coded_matmul<SE_CODE_I8>(tile); }
+const CodedProducts kAvx512VnniProducts = kCodedProducts;
 
 }  // namespace sparse_experts::cpu

@@ -5,7 +5,9 @@
 #if defined(SPARSE_EXPERTS_X86)
 #include <cpuid.h>
 #endif
-
+#if defined(SPARSE_EXPERTS_NEON)
+#include "platform/arm_instructions.h"
+#endif
 #include "platform/environment.h"
 
 namespace sparse_experts::cpu {
@@ -27,9 +29,15 @@ bool has_f16c() {
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
+bool has_avx_vnni() {
+  constexpr unsigned kAvxVnni = 1u << 4;  // of EAX
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return has_avx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 &&
+         (eax & kAvxVnni) != 0;
+}
 #if defined(SE_AVX512_IN_C)  // tests
 bool has_avx512() { return has_avx2(); }
-bool has_vnni() { return true; }
+bool has_avx512_vnni() { return has_avx2(); }
 bool has_avx512bf16() { return has_avx2(); }
 bool has_vbmi() { return true; }
 #else
@@ -37,29 +45,32 @@ bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
-bool has_vnni() { return __builtin_cpu_supports("avx512vnni"); }
+bool has_avx512_vnni() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 // Every processor with the one has the other.
-bool has_avx512bf16() { return has_avx512() && has_vnni() && __builtin_cpu_supports("avx512bf16"); }
+bool has_avx512bf16() { return has_avx512_vnni() && __builtin_cpu_supports("avx512bf16"); }
 bool has_vbmi() { return __builtin_cpu_supports("avx512vbmi"); }
 #endif
 #endif
 
 struct Table {
   // Rising quality.
-  Candidate candidates[5] = {};
+  Candidate candidates[6] = {};
   int count = 0;
-  const IsaKernels* available[6] = {};
+  const IsaKernels* available[7] = {};
 
   Table() {
     add(&kScalarKernels, true);
 #if defined(SPARSE_EXPERTS_X86)
     __builtin_cpu_init();
     add(&kAvx2Kernels, has_avx2());
-    add(has_vnni() ? &kAvx512VnniKernels : &kAvx512Kernels, has_avx512());
+    add(&kAvxVnniKernels, has_avx_vnni());
+    add(&kAvx512Kernels, has_avx512());
+    add(&kAvx512VnniKernels, has_avx512_vnni());
     add(has_vbmi() ? &kAvx512Bf16VbmiKernels : &kAvx512Bf16Kernels, has_avx512bf16());
 #endif
 #if defined(SPARSE_EXPERTS_NEON)
     add(&kNeonKernels, true);
+    add(&kNeonDotProdKernels, platform::has_dot_products());
 #endif
     int found = 0;
     for (int i = 0; i < count; ++i) {
@@ -104,10 +115,13 @@ const IsaKernels* choose_isa(std::string* reason) {
 }
 
 const MatmulKernel* find_matmul(const IsaKernels& kernels, int32_t x_dtype, int32_t code) {
-  for (const MatmulKernel& kernel : kernels.matmuls) {
-    if (kernel.x_dtype == x_dtype && kernel.code == code && kernel.panels != nullptr)
-      return &kernel;
-  }
+  const auto multiplies = [&](const MatmulKernel& kernel) {
+    return kernel.x_dtype == x_dtype && kernel.code == code && kernel.panels != nullptr;
+  };
+  for (const MatmulKernel& kernel : kernels.matmuls)
+    if (multiplies(kernel)) return &kernel;
+  for (const MatmulKernel& kernel : kernels.coded->matmuls)
+    if (multiplies(kernel)) return &kernel;
   return nullptr;
 }
 

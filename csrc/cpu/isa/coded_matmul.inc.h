@@ -305,6 +305,10 @@ static void coded_matmul(const PanelTile& tile) {
   coded_product<kCode, false>(tile);
 }
 
-constexpr CodedProducts kCodedProducts = {{coded_matmul<SE_CODE_U2>, coded_matmul<SE_CODE_U3>,
-                                           coded_matmul<SE_CODE_U4>, coded_matmul<SE_CODE_U5>,
-                                           coded_matmul<SE_CODE_U6>, coded_matmul<SE_CODE_I8>}};
+constexpr CodedProducts kCodedProducts = {
+    {{kCodedRows, SE_CODE_U2, nullptr, coded_matmul<SE_CODE_U2>},
+     {kCodedRows, SE_CODE_U3, nullptr, coded_matmul<SE_CODE_U3>},
+     {kCodedRows, SE_CODE_U4, nullptr, coded_matmul<SE_CODE_U4>},
+     {kCodedRows, SE_CODE_U5, nullptr, coded_matmul<SE_CODE_U5>},
+     {kCodedRows, SE_CODE_U6, nullptr, coded_matmul<SE_CODE_U6>},
+     {kCodedRows, SE_CODE_I8, nullptr, coded_matmul<SE_CODE_I8>}}};

@@ -146,17 +146,20 @@ struct MatmulKernel {
                                // instruction set has no such product
 };
 constexpr int kNumQuantCodes = 7;
-// Of rows of codes, by the code of the weights from SE_CODE_U2 to SE_CODE_I8.
+constexpr int kNumMatmuls = 4 + 2 * kNumQuantCodes;
+
+// The products of rows of codes, by weights of each code but e4m3. They stand apart, because a processor
+// may have instructions for them beside any instruction set.
 struct CodedProducts {
-  PanelMatmulFunction panels[kNumQuantCodes - 1];
+  MatmulKernel matmuls[kNumQuantCodes - 1];
 };
-constexpr int kNumMatmuls = 4 + 3 * kNumQuantCodes - 1;
 
 struct IsaKernels {
   const char* name;
   int64_t panel_width;  // a power of two from 8 to 64
-  // Looked up by find_matmul (cpu/isa/choose_isa.h).
+  // Both looked up by find_matmul (cpu/isa/choose_isa.h).
   MatmulKernel matmuls[kNumMatmuls];
+  const CodedProducts* coded;
 
   // out[i] = activation(gate[i], up[i]); gate is not read when the experts are ungated. out may be
   // gate or up.
@@ -181,9 +184,13 @@ struct IsaKernels {
 extern const IsaKernels kScalarKernels;
 #if defined(SPARSE_EXPERTS_X86)
 extern const IsaKernels kAvx2Kernels;
+// The same, where the processor has AVX-VNNI.
+extern const IsaKernels kAvxVnniKernels;
+extern const CodedProducts kAvxVnniProducts;
 extern const IsaKernels kAvx512Kernels;
-// The same, where the processor has VNNI.
+// The same, where the processor has AVX-512 VNNI.
 extern const IsaKernels kAvx512VnniKernels;
+extern const CodedProducts kAvx512VnniProducts;
 extern const IsaKernels kAvx512Bf16Kernels;
 // The same, where the processor has VBMI too: with products of bf16 by quantised weights.
 extern const IsaKernels kAvx512Bf16VbmiKernels;
@@ -195,16 +202,12 @@ void bf16_u5_matmul(const PanelTile& tile);
 void bf16_u6_matmul(const PanelTile& tile);
 void bf16_i8_matmul(const PanelTile& tile);
 void bf16_e4m3_matmul(const PanelTile& tile);
-// Rows of codes, with VNNI.
-void vnni_u2_matmul(const PanelTile& tile);
-void vnni_u3_matmul(const PanelTile& tile);
-void vnni_u4_matmul(const PanelTile& tile);
-void vnni_u5_matmul(const PanelTile& tile);
-void vnni_u6_matmul(const PanelTile& tile);
-void vnni_i8_matmul(const PanelTile& tile);
 #endif
 #if defined(SPARSE_EXPERTS_NEON)
 extern const IsaKernels kNeonKernels;
+// The same, where the processor has SDOT.
+extern const IsaKernels kNeonDotProdKernels;
+extern const CodedProducts kNeonDotProdProducts;
 #endif
 
 }  // namespace sparse_experts::cpu

@@ -8,7 +8,7 @@ struct Bf16Products {
   PanelMatmulFunction quant[kNumQuantCodes] = {};  // from SE_CODE_U2 on
 };
 
-constexpr IsaKernels make_table(const char* name, const CodedProducts& coded,
+constexpr IsaKernels make_table(const char* name, const CodedProducts* coded,
                                 const Bf16Products& bf16 = {}) {
   return {name,
           kWidth,
@@ -29,13 +29,8 @@ constexpr IsaKernels make_table(const char* name, const CodedProducts& coded,
            {SE_BF16, SE_CODE_U5, nullptr, bf16.quant[3]},
            {SE_BF16, SE_CODE_U6, nullptr, bf16.quant[4]},
            {SE_BF16, SE_CODE_I8, nullptr, bf16.quant[5]},
-           {SE_BF16, SE_CODE_E4M3, nullptr, bf16.quant[6]},
-           {kCodedRows, SE_CODE_U2, nullptr, coded.panels[0]},
-           {kCodedRows, SE_CODE_U3, nullptr, coded.panels[1]},
-           {kCodedRows, SE_CODE_U4, nullptr, coded.panels[2]},
-           {kCodedRows, SE_CODE_U5, nullptr, coded.panels[3]},
-           {kCodedRows, SE_CODE_U6, nullptr, coded.panels[4]},
-           {kCodedRows, SE_CODE_I8, nullptr, coded.panels[5]}},
+           {SE_BF16, SE_CODE_E4M3, nullptr, bf16.quant[6]}},
+          coded,
           activate,
           axpy,
           scale,

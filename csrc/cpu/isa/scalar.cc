@@ -181,7 +181,7 @@ struct Dot {
 #include "cpu/isa/isa_table.inc.h"
 
 // A constant: no code of this file runs before the set has been chosen.
-constexpr IsaKernels kTable = make_table("scalar", kCodedProducts);
+constexpr IsaKernels kTable = make_table("scalar", &kCodedProducts);
 
 }  // namespace
 

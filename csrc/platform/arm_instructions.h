@@ -1,0 +1,9 @@
+// Instructions that a processor of AArch64 may have or lack.
+#pragma once
+
+namespace sparse_experts::platform {
+
+// SDOT and UDOT: sums of products of bytes. False where the system does not tell.
+bool has_dot_products();
+
+}  // namespace sparse_experts::platform
