@@ -140,16 +140,24 @@ std::string size_text(int64_t m, int64_t n, int64_t k) {
   return " " + std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k);
 }
 
-// Rows of x as their codes stand for.
-std::vector<double> decoded_rows(const std::vector<char>& x, int64_t m, int64_t k) {
-  std::vector<double> out;
+struct Rows {
+  std::vector<double> values;      // of x
+  std::vector<double> decoded;     // what their codes stand for
+  std::vector<double> half_steps;  // how far apart the two are at most
+};
+
+Rows rows_of(const std::vector<char>& x, int64_t m, int64_t k) {
+  Rows out;
   for (int64_t row = 0; row < m; ++row) {
     std::vector<float> values(k);
     std::memcpy(values.data(), x.data() + row * k * 4, k * 4);
+    out.values.insert(out.values.end(), values.begin(), values.end());
     for (int64_t at = 0; at < k; at += kCodedBlock) {
       const int64_t end = std::min(k, at + kCodedBlock);
       const Block block = block_of({values.begin() + at, values.begin() + end});
-      for (const int code : block.codes) out.push_back(static_cast<double>(block.scale) * code);
+      const double scale = block.scale;
+      for (const int code : block.codes) out.decoded.push_back(scale * code);
+      out.half_steps.resize(out.decoded.size(), scale / 2);
     }
   }
   return out;
@@ -173,14 +181,26 @@ void test_products(const QuantisedKind& kind, int64_t n, int64_t k,
   const std::vector<float> weights = matrix.weights();
   const int64_t most = *std::max_element(heights.begin(), heights.end());
   const std::vector<char> x = random_bytes(random, most * k, SE_F32, 1);
-  const std::vector<double> rows = decoded_rows(x, most, k);
+  const Rows rows = rows_of(x, most, k);
   std::vector<double> expected;
+  std::vector<double> exact;  // of rows that are not rounded
+  std::vector<double> bound;  // docs/numerics.md, with the error of an f32 sum
   for (int64_t i = 0; i < most; ++i) {
     for (int64_t j = 0; j < n; ++j) {
       double sum = 0;
-      for (int64_t c = 0; c < k; ++c)
-        sum += rows[i * k + c] * static_cast<double>(weights[j * k + c]);
+      double exact_sum = 0;
+      double distance = 0;
+      for (int64_t c = 0; c < k; ++c) {
+        const double weight = weights[j * k + c];
+        const double product = rows.values[i * k + c] * weight;
+        sum += rows.decoded[i * k + c] * weight;
+        exact_sum += product;
+        distance += rows.half_steps[i * k + c] * std::fabs(weight) * (1 + 1e-5);
+        distance += 1e-6 * std::fabs(product);
+      }
       expected.push_back(sum);
+      exact.push_back(exact_sum);
+      bound.push_back(distance);
     }
   }
   const auto product = [&](int64_t m) {
@@ -194,6 +214,9 @@ void test_products(const QuantisedKind& kind, int64_t n, int64_t k,
     alone.insert(alone.end(), row.begin(), row.end());
   }
   check_close({alone.begin(), alone.end()}, expected, 1e-6, kind.name + size_text(most, n, k));
+  Every bounded;
+  for (size_t i = 0; i < alone.size(); ++i) bounded.near(alone[i], exact[i], bound[i]);
+  bounded.check(kind.name + size_text(most, n, k) + ": near exact activations");
   if (const IsaKernels* other = same_bits_as()) {
     const MatrixPanels other_layout(other->panel_width, n, k, kind.format);
     const PanelProduct of_other = {*other, other_layout, kind.format.code, kCodedRows, most, k};
