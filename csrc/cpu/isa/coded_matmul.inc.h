@@ -9,68 +9,12 @@
 // A unit is 32 columns, or 16 where blocks of weights are no multiple of 32: one scale of x, one of
 // each row of the panel. Few rows read one panel at a time, because more streams at once are read more
 // slowly than one.
-//
-// Dot<kMost, kIsSigned> multiplies bytes of weights by those of x: four columns of each row of the
-// panel's vector by the same four of one row of x. Bytes of weights are numbers from 0 to kMost, or
-// signed. It has
-//   Bytes, bytes(word): weights as the instruction wants them; kBias: how much is added to each
-//   Acc, begin(start), add(acc, bytes, x), finish(acc, start): start + the sum, as f32
-//   X, broadcast(p): four bytes of x in every lane
-// and Table, make_table(integers), lookup(table, word): 16 signed bytes by bytes of 0 to 15.
+
+#include "cpu/isa/coded_bytes.inc.h"
+#include "cpu/isa/coded_rows.inc.h"
 
 // How far ahead of the codes in use to fetch.
 constexpr int64_t kCodedAhead = 8192;
-constexpr int64_t kHalfTile = kTile / 2;
-
-// Weights of a code as bytes.
-template <int kCode, bool kIsTable>
-struct WeightBytes {
-  static constexpr int kLow = low_bits(kCode);
-  static constexpr int kHigh = high_bits(kCode);
-  static constexpr int kQuads = 8 / kLow;  // of a word
-  static constexpr int kWords = kLow / 2;  // of half a tile
-  static constexpr bool kIsSigned = kIsTable || kCode == SE_CODE_I8;
-  using D = Dot<(1 << (kLow + kHigh)) - 1, kIsSigned>;
-  typename D::Table table;
-
-  explicit WeightBytes(const QuantPanel& quant) : table() {
-    if constexpr (kIsTable) table = D::make_table(quant.integers);
-  }
-
-  // The words of the plane that have the high bits of half `half`.
-  static const char* plane(const char* tile, int64_t half) {
-    return tile + (kHigh == 2 ? half * kWidth * 4 : 0);
-  }
-  // Quad `quad` of a half's word number `w`.
-  __attribute__((always_inline)) typename D::Bytes quad(Word word, Word plane, int64_t half, int w,
-                                                        int quad) const {
-    if constexpr (kLow == 8) return D::bytes(word);
-    constexpr uint32_t kEach = 0x01010101u;
-    Word bytes = (word >> (quad * kLow)) & (((1u << kLow) - 1u) * kEach);
-    if constexpr (kHigh > 0) {
-      // Columns 0 and 1 of a quad have their field here, the other two kApart bits further up.
-      constexpr int kApart = kHigh * kQuads;
-      constexpr uint32_t kField = ((1u << kHigh) - 1u) << kLow;
-      const int at =
-          kHigh * (2 * kQuads * w + quad) + (kHigh == 1 ? static_cast<int>(half) * 8 : 0);
-      const Word field = plane >> at;
-      bytes |= (field << kLow) & (kField | kField << 16);
-      bytes |= (field << (8 + kLow - kApart)) & ((kField | kField << 16) << 8);
-    }
-    if constexpr (kIsTable) return D::lookup(table, bytes);
-    return D::bytes(bytes);
-  }
-};
-
-// One row of x in one chunk, the numbers by units. Rows of a block lie side by side, so that one
-// pointer reaches all of them.
-struct ChunkRow {
-  alignas(64) int8_t codes[kChunk];
-  int32_t start[kChunk / kHalfTile];  // what a bias of the weights' bytes adds, taken off
-  float scale[kChunk / kHalfTile];
-  // What zero points multiply, the sum of codes; or offsets, that times its scale.
-  float sum[kChunk / kHalfTile];
-};
 
 // One chunk of one panel.
 struct CodedChunk {
@@ -209,48 +153,6 @@ static void coded_rows(int64_t count, const CodedChunk& chunk, const ChunkRow* r
     }
   }
   coded_block<kCode, kIsTable, kHalves, kRows>(chunk, rows, is_first, out, out_stride);
-}
-
-typedef int32_t Sums8 __attribute__((vector_size(32)));
-typedef float Scales8 __attribute__((vector_size(32)));
-
-// Eight units from `first` on.
-static inline void take_units(const Sums8& sums, const Scales8& scales, int32_t bias,
-                              bool is_scaled, int first, ChunkRow* row) {
-  const Sums8 start = sums * -bias;
-  Scales8 products = __builtin_convertvector(sums, Scales8);
-  if (is_scaled) products *= scales;
-  __builtin_memcpy(row->start + first, &start, sizeof start);
-  __builtin_memcpy(row->scale + first, &scales, sizeof scales);
-  __builtin_memcpy(row->sum + first, &products, sizeof products);
-}
-
-// The rows of a task in one chunk: what each of its panels needs of them.
-static void take_coded_rows(const PanelTile& tile, int64_t chunk, int64_t halves, int32_t bias,
-                            ChunkRow* rows) {
-  const bool is_scaled = tile.quant->offset != SE_OFFSET_ZERO;
-  for (int64_t i = 0; i < tile.m; ++i) {
-    const char* at = tile.x_rows[i] + chunk * tile.x_slab_bytes;
-    const CodedSlab& x = *reinterpret_cast<const CodedSlab*>(at);
-    __builtin_memcpy(rows[i].codes, x.codes, sizeof x.codes);
-    // The sums of two halves lie in one word.
-    Sums8 pairs;
-    Scales8 scales;
-    __builtin_memcpy(&pairs, x.sums, sizeof pairs);
-    __builtin_memcpy(&scales, x.scales, sizeof scales);
-    const Sums8 even = (pairs << 16) >> 16;
-    const Sums8 odd = pairs >> 16;
-    if (halves == 2) {
-      take_units(even + odd, scales, bias, is_scaled, 0, rows + i);
-      continue;
-    }
-    take_units(__builtin_shufflevector(even, odd, 0, 8, 1, 9, 2, 10, 3, 11),
-               __builtin_shufflevector(scales, scales, 0, 0, 1, 1, 2, 2, 3, 3), bias, is_scaled, 0,
-               rows + i);
-    take_units(__builtin_shufflevector(even, odd, 4, 12, 5, 13, 6, 14, 7, 15),
-               __builtin_shufflevector(scales, scales, 4, 4, 5, 5, 6, 6, 7, 7), bias, is_scaled, 8,
-               rows + i);
-  }
 }
 
 template <int kCode, bool kIsTable>
