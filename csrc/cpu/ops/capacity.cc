@@ -8,6 +8,7 @@
 #include "core/numeric.h"
 #include "cpu/device.h"
 #include "cpu/ops/select.h"
+#include "cpu/ops/slot_weights.h"
 
 namespace sparse_experts::cpu {
 namespace {

@@ -6,6 +6,8 @@
 #include <memory>
 
 #include "cpu/device.h"
+#include "cpu/ops/slot_weights.h"
+#include "cpu/ops/top_values.h"
 
 namespace sparse_experts::cpu {
 namespace {
@@ -33,34 +35,6 @@ struct RowBuffers {
         kept(routing.top_k),
         by_weight(routing.top_k) {}
 };
-
-// Puts the indices of the `count` largest values first, falling, ties to the lower index. O(n log
-// count).
-void rank_top(const std::vector<double>& values, int64_t count, std::vector<int32_t>* order) {
-  for (size_t i = 0; i < order->size(); ++i) (*order)[i] = static_cast<int32_t>(i);
-  std::partial_sort(
-      order->begin(), order->begin() + count, order->end(),
-      [&](int32_t a, int32_t b) { return values[a] != values[b] ? values[a] > values[b] : a < b; });
-}
-
-// The same into `ids`. Few are kept in order while the values pass: a value seldom displaces one of
-// them.
-void pick_top(const std::vector<double>& values, int64_t count, std::vector<int32_t>* order,
-              int32_t* ids) {
-  constexpr int64_t kFew = 16;
-  if (count > kFew) {
-    rank_top(values, count, order);
-    std::copy_n(order->begin(), count, ids);
-    return;
-  }
-  for (int32_t i = 0; i < static_cast<int32_t>(values.size()); ++i) {
-    int64_t at = std::min<int64_t>(i, count);
-    if (at == count && !(values[i] > values[ids[count - 1]])) continue;
-    at = std::min(at, count - 1);
-    for (; at > 0 && values[i] > values[ids[at - 1]]; --at) ids[at] = ids[at - 1];
-    ids[at] = i;
-  }
-}
 
 double sigmoid(double z) { return 1.0 / (1.0 + std::exp(-z)); }
 double softplus(double z) { return z > 0 ? z + std::log1p(std::exp(-z)) : std::log1p(std::exp(z)); }
@@ -165,45 +139,6 @@ void pick_experts(const SeRouting& routing, const SeSelectArgs& args, int64_t to
   for (int64_t k = 0; k < top_k; ++k) row->kept[k] = row->scores[ids[k]];
 }
 
-// Softmax over the slots whose id is kept; slot 0 holds the largest logit unless it was dropped.
-void softmax_kept(int64_t top_k, const int32_t* ids, const std::vector<double>& logits,
-                  std::vector<double>* out) {
-  double largest = -kInfinity;
-  for (int64_t k = 0; k < top_k; ++k) {
-    if (ids[k] >= 0) largest = std::max(largest, logits[k]);
-  }
-  double sum = 0;
-  for (int64_t k = 0; k < top_k; ++k) {
-    if (ids[k] >= 0) sum += (*out)[k] = std::exp(logits[k] - largest);
-  }
-  for (int64_t k = 0; k < top_k; ++k) {
-    if (ids[k] >= 0) (*out)[k] /= sum;
-  }
-}
-
-// Keeps, by falling weight (ties: earlier slot), the fewest slots whose share of the sum reaches
-// top_p; at least one.
-void drop_by_top_p(double top_p, int64_t num_kept, const std::vector<double>& weights,
-                   std::vector<int32_t>* by_weight, int32_t* ids) {
-  double sum = 0;
-  for (int64_t k = 0; k < num_kept; ++k) {
-    (*by_weight)[k] = static_cast<int32_t>(k);
-    sum += weights[k];
-  }
-  std::sort(by_weight->begin(), by_weight->begin() + num_kept, [&](int32_t a, int32_t b) {
-    return weights[a] != weights[b] ? weights[a] > weights[b] : a < b;
-  });
-  double reached = 0;
-  for (int64_t rank = 0; rank < num_kept; ++rank) {
-    const int32_t slot = (*by_weight)[rank];
-    if (rank > 0 && reached >= top_p * sum) {
-      ids[slot] = -1;
-    } else {
-      reached += weights[slot];
-    }
-  }
-}
-
 void select_row(const SeRouting& routing, const SeSelectArgs& args, const float* logits,
                 int64_t token, SelectScratch* scratch, RowBuffers* row) {
   const int64_t top_k = routing.top_k;
@@ -254,33 +189,6 @@ void select_row(const SeRouting& routing, const SeSelectArgs& args, const float*
 }
 
 }  // namespace
-
-double normalization_divisor(const SeRouting& routing, int64_t num_slots, const int32_t* ids,
-                             const double* scores) {
-  if (routing.normalization == SE_NORM_NONE) return 1;
-  const bool powers = routing.normalization == SE_NORM_P;
-  double sum = 0;
-  for (int64_t k = 0; k < num_slots; ++k) {
-    if (ids[k] >= 0) sum += powers ? std::pow(std::fabs(scores[k]), routing.norm_value) : scores[k];
-  }
-  if (powers) return std::pow(sum, 1 / routing.norm_value);
-  return routing.normalization == SE_NORM_FLOOR ? std::max(sum, routing.norm_value)
-                                                : sum + routing.norm_value;
-}
-
-void finish_weights(const SeRouting& routing, bool normalize, int64_t num_slots, const int32_t* ids,
-                    const double* scores, float* weights) {
-  const double divisor = normalize ? normalization_divisor(routing, num_slots, ids, scores) : 1;
-  for (int64_t k = 0; k < num_slots; ++k) {
-    if (ids[k] < 0) {
-      weights[k] = 0;
-      continue;
-    }
-    double weight = scores[k] / divisor * routing.scaling_factor;
-    if (routing.per_expert_scale != nullptr) weight *= routing.per_expert_scale[ids[k]];
-    weights[k] = static_cast<float>(weight);
-  }
-}
 
 void prepare_select(const RunContext& context, const SeRouting& routing, const SeSelectArgs& args) {
   SelectScratch& scratch = context.device->select;

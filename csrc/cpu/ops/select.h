@@ -31,13 +31,4 @@ void select_rows(const RunContext& context, const SeRouting& routing, const SeSe
 // Sizes the scratch for a call; before select_rows.
 void prepare_select(const RunContext& context, const SeRouting& routing, const SeSelectArgs& args);
 
-// What normalisation divides the scores of the kept slots (id >= 0) by; 1 without normalisation.
-double normalization_divisor(const SeRouting& routing, int64_t num_slots, const int32_t* ids,
-                             const double* scores);
-
-// Ends weights of kept slots: normalisation over them, scaling factor, per-expert scale. Dropped
-// slots (id < 0) get 0.
-void finish_weights(const SeRouting& routing, bool normalize, int64_t num_slots, const int32_t* ids,
-                    const double* scores, float* weights);
-
 }  // namespace sparse_experts::cpu
