@@ -1,5 +1,6 @@
 /** onnxruntime-node: a layer as a graph with its MoE node in f32, or its QMoE node over int8 or int4 codes of the same weights. */
 
+import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { inputOf, type Peer, type PeerLayer, timeCalls } from '../harness/peer.js'
 import { bitsOf } from './layer-files.js'
@@ -34,13 +35,22 @@ const MOE_ATTRIBUTES = {
   normalize_routing_weights: 1,
 }
 
-export async function createOnnxRuntime(layer: PeerLayer, kind: 'f32' | 'int8' | 'int4'): Promise<Peer> {
+/** int4 'as it comes' leaves its switch off. */
+export type OnnxKind = 'f32' | 'int8' | 'int4' | 'int4 as it comes'
+
+export async function createOnnxRuntime(layer: PeerLayer, kind: OnnxKind): Promise<Peer> {
   const { config, directory, threads } = layer
   const { hiddenSize } = config
-  const model = path.join(directory, `${kind}.onnx`)
-  const { nodes, initializers } = kind === 'f32' ? floatGraph(layer) : quantizedGraph(layer, kind)
-  await writeOnnxModel(model, hiddenSize, nodes, initializers)
-  process.env[FAST_INT4] = '1'
+  const isPlain = kind === 'int4 as it comes'
+  const dtype = isPlain ? 'int4' : kind
+  const model = path.join(directory, `${dtype}.onnx`)
+  // Once: another session may have the files mapped.
+  if (!existsSync(model)) {
+    const { nodes, initializers } = dtype === 'f32' ? floatGraph(layer) : quantizedGraph(layer, dtype)
+    await writeOnnxModel(model, hiddenSize, nodes, initializers)
+  }
+  if (isPlain) delete process.env[FAST_INT4]
+  else process.env[FAST_INT4] = '1'
   const ort = await peerModule<OnnxRuntime>('onnxruntime-node')
   const session = await ort.InferenceSession.create(model, {
     intraOpNumThreads: threads,
@@ -51,8 +61,8 @@ export async function createOnnxRuntime(layer: PeerLayer, kind: 'f32' | 'int8' |
     return (await session.run({ x })).y
   }
   return {
-    name: kind === 'f32' ? 'onnxruntime-node MoE' : 'onnxruntime-node QMoE',
-    dtype: kind,
+    name: `onnxruntime-node ${dtype === 'f32' ? 'MoE' : isPlain ? 'QMoE as it comes' : 'QMoE'}`,
+    dtype,
     times: (numTokens, first, calls) => timeCalls(layer, numTokens, first, calls, run),
     output: async numTokens => (await run(inputOf(layer, numTokens, 0))).data.slice(),
     close: () => session.release(),

@@ -4,7 +4,7 @@ import { createOurs, OURS_INT8_ACTIVATIONS } from '../harness/our-layer.js'
 import type { Peer, PeerLayer } from '../harness/peer.js'
 import { createNaive } from './naive.js'
 import { createOneDnn } from './onednn.js'
-import { createOnnxRuntime } from './onnxruntime.js'
+import { createOnnxRuntime, type OnnxKind } from './onnxruntime.js'
 import type { PeerGroup } from './peers-options.js'
 import { createTorch } from './torch.js'
 
@@ -19,10 +19,7 @@ const int8Activations: Maker = [
   `${OURS_INT8_ACTIVATIONS} int4`,
   layer => createOurs(layer, 'int4', undefined, 'int8'),
 ]
-const onnx = (kind: 'f32' | 'int8' | 'int4'): Maker => [
-  `onnxruntime-node ${kind}`,
-  layer => createOnnxRuntime(layer, kind),
-]
+const onnx = (kind: OnnxKind): Maker => [`onnxruntime-node ${kind}`, layer => createOnnxRuntime(layer, kind)]
 const torch = (dtype: 'f32' | 'bf16'): Maker => [`PyTorch ${dtype}`, layer => createTorch(layer, dtype)]
 
 /** Ours first: ratios are to it. Memory for all of one group is needed at a time. */
@@ -38,7 +35,7 @@ export const PEER_GROUPS: Readonly<Record<PeerGroup, readonly Maker[]>> = {
   bf16: [ours('bf16'), torch('bf16'), onnx('f32')],
   // Each quantises the same weights by its own rule. Beside ours also what it would take without codes.
   int8: [ours('int8'), onnx('int8'), ours('bf16')],
-  int4: [ours('int4'), onnx('int4'), ours('bf16'), ours('f32')],
+  int4: [ours('int4'), onnx('int4'), onnx('int4 as it comes'), ours('bf16'), ours('f32')],
   // Not what other engines compute: beside our own exact arithmetic alone.
   activations: [int8Activations, ours('int4')],
 }

@@ -39,7 +39,7 @@ const projections = (intermediate: number, hidden: number) =>
 
 function deepseekV3(numExperts: number, name: string, quantization: object, int4: boolean): PublishedLayer {
   const [hidden, intermediate] = [7168, 2048]
-  const mlp = 'model.layers.1.mlp'
+  const mlp = `${int4 ? 'language_model.' : ''}model.layers.1.mlp`
   const linear = (prefix: string, out: number, inputs: number): PublishedTensor[] =>
     int4
       ? [
@@ -60,31 +60,32 @@ function deepseekV3(numExperts: number, name: string, quantization: object, int4
       ? [tensor(`${mlp}.shared_experts.${part}.weight`, 'BF16', 'bf16', out, inputs)]
       : linear(`${mlp}.shared_experts.${part}`, out, inputs),
   )
+  const config = {
+    model_type: int4 ? 'kimi_k2' : 'deepseek_v3',
+    torch_dtype: 'bfloat16',
+    hidden_size: hidden,
+    moe_intermediate_size: intermediate,
+    n_routed_experts: numExperts,
+    num_experts_per_tok: 8,
+    n_shared_experts: 1,
+    n_group: int4 ? 1 : 8,
+    topk_group: int4 ? 1 : 4,
+    norm_topk_prob: true,
+    routed_scaling_factor: int4 ? 2.827 : 2.5,
+    scoring_func: 'sigmoid',
+    topk_method: 'noaux_tc',
+    first_k_dense_replace: 1,
+    moe_layer_freq: 1,
+    num_hidden_layers: 61,
+    hidden_act: 'silu',
+    quantization_config: quantization,
+  }
   return {
     name,
     stored: int4 ? ['int4 g32', 'int4 g32'] : ['fp8 128x128', 'fp8 128x128'],
     layer: 1,
     hiddenSize: hidden,
-    config: {
-      model_type: 'deepseek_v3',
-      torch_dtype: 'bfloat16',
-      hidden_size: hidden,
-      moe_intermediate_size: intermediate,
-      n_routed_experts: numExperts,
-      num_experts_per_tok: 8,
-      n_shared_experts: 1,
-      n_group: int4 ? 1 : 8,
-      topk_group: int4 ? 1 : 4,
-      norm_topk_prob: true,
-      routed_scaling_factor: int4 ? 2.827 : 2.5,
-      scoring_func: 'sigmoid',
-      topk_method: 'noaux_tc',
-      first_k_dense_replace: 1,
-      moe_layer_freq: 1,
-      num_hidden_layers: 61,
-      hidden_act: 'silu',
-      quantization_config: quantization,
-    },
+    config: int4 ? { model_type: 'kimi_k25', text_config: config } : config,
     tensors: [
       tensor(`${mlp}.gate.weight`, 'BF16', 'bf16', numExperts, hidden),
       tensor(`${mlp}.gate.e_score_correction_bias`, 'F32', 'f32', numExperts),
