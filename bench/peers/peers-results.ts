@@ -54,7 +54,7 @@ export function peerLine(row: PeerRow): string {
   const { low, high, median } = row.ratio
   const isOurs = low === 1 && high === 1
   return (
-    `${row.shape.padEnd(18)}${String(row.numTokens).padStart(5)}  ${row.peer.padEnd(33)}${row.dtype.padEnd(5)}` +
+    `${row.shape.padEnd(18)}${String(row.numTokens).padStart(5)}  ${row.peer.padEnd(35)}${row.dtype.padEnd(5)}` +
     `${formatDuration(row.medianMs).padStart(10)}${formatNumber(row.tokensPerSecond).padStart(10)}` +
     `${isOurs ? '' : `${formatNumber(median)}×`.padStart(9)}` +
     `${isOurs ? '' : `  ${formatNumber(low)}–${formatNumber(high)}`.padEnd(16)}` +
@@ -65,12 +65,12 @@ export function peerLine(row: PeerRow): string {
 
 export function contextLine(row: ContextRow): string {
   return (
-    `${row.shape.padEnd(18)}${String(row.numTokens).padStart(5)}  ${row.peer.padEnd(33)}${row.dtype.padEnd(6)}` +
+    `${row.shape.padEnd(18)}${String(row.numTokens).padStart(5)}  ${row.peer.padEnd(35)}${row.dtype.padEnd(6)}` +
     `${formatDuration(row.layerMs).padStart(10)} per layer with attention, ${formatNumber(row.ratio.median)}× ours; experts are ${formatPercent(row.expertShare)} of its weights` +
     (row.disturbed ? `  ~ ${formatNumber(row.foreignCores ?? 0)} cores of other load` : '')
   )
 }
 
 export const PEER_HEAD =
-  `${'shape'.padEnd(18)}${'T'.padStart(5)}  ${'peer'.padEnd(38)}${'median'.padStart(10)}${'tokens/s'.padStart(10)}` +
+  `${'shape'.padEnd(18)}${'T'.padStart(5)}  ${'peer'.padEnd(40)}${'median'.padStart(10)}${'tokens/s'.padStart(10)}` +
   `${'÷ ours'.padStart(9)}${'  rounds'.padEnd(16)}${'error'.padStart(9)}`
