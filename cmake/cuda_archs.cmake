@@ -4,7 +4,7 @@
 #   80   A100, A30: the design target. cp.async, ldmatrix and mma.sync of 16-bit types begin here; nothing older can run the kernels
 #   86   A10, A40, RTX 30: same instructions, 99 KiB of shared memory per block instead of 163
 #   89   L4, L40S, RTX 40
-#   90   H100, H200, GH200: runs the sm_80 formulation (no wgmma, so "90" and not "90a")
+#   90   H100, H200, GH200: the kernels of kernels/sm90, on wgmma, are compiled for 90a beside it
 #   100  B200, GB200
 #   120  RTX 50, RTX PRO Blackwell; its PTX serves whatever comes later
 set(SE_CUDA_ALL_ARCHITECTURES 80-real 86-real 89-real 90-real 100-real 120)

@@ -6,6 +6,8 @@ set(SE_CUDA_HOST_SOURCES
   csrc/cuda/backend.cc
   csrc/cuda/kernels/any/f32_expert_matmul_config.cc
   csrc/cuda/kernels/sm80/half_expert_matmul_config.cc
+  csrc/cuda/kernels/sm90/wg_expert_matmul_config.cc
+  csrc/cuda/kernels/sm90/wg_weight_maps.cc
   csrc/cuda/layer/describe.cc
   csrc/cuda/layer/forward.cc
   csrc/cuda/layer/forward_plan.cc
@@ -16,6 +18,7 @@ set(SE_CUDA_HOST_SOURCES
   csrc/cuda/layer/layer_small.cc
   csrc/cuda/layer/place_arrays.cc
   csrc/cuda/layer/staging_plan.cc
+  csrc/cuda/layer/weight_maps.cc
   csrc/cuda/ops/expert_matmul.cc
   csrc/cuda/ops/expert_matmul_tiles.cc
   csrc/cuda/runtime/availability.cc
@@ -24,6 +27,7 @@ set(SE_CUDA_HOST_SOURCES
   csrc/cuda/runtime/errors.cc
   csrc/cuda/runtime/matrix.cc
   csrc/cuda/runtime/memory.cc
+  csrc/cuda/runtime/tensor_map.cc
   csrc/cuda/stages/content_checks.cc
   csrc/cuda/stages/expert_matmul_stage.cc
   csrc/cuda/stages/stages.cc
@@ -92,6 +96,14 @@ se_add_kernels(sm80 "${CMAKE_CUDA_ARCHITECTURES}"
   csrc/cuda/kernels/sm80/bf16_bf16_expert_matmul.cu
   csrc/cuda/kernels/sm80/f16_f16_expert_matmul.cu)
 
+# wgmma is machine code of 90a and of nothing else: where 90 is among the architectures, or all of them are emulated.
+if(SE_CUDA_BUILD STREQUAL "EMULATED" OR "${CMAKE_CUDA_ARCHITECTURES}" MATCHES "(^|;)90a?(-real)?(;|$)")
+  set(SE_CUDA_SM90A ON)
+  se_add_kernels(sm90 90a-real
+    csrc/cuda/kernels/sm90/bf16_bf16_wg_expert_matmul.cu
+    csrc/cuda/kernels/sm90/f16_f16_wg_expert_matmul.cu)
+endif()
+
 add_library(sparse_experts_cuda_host OBJECT ${SE_CUDA_HOST_SOURCES})
 if(SE_CUDA_BUILD STREQUAL "EMULATED")
   # The headers and the runtime, not the kernels' instrumentation.
@@ -99,7 +111,8 @@ if(SE_CUDA_BUILD STREQUAL "EMULATED")
 else()
   target_link_libraries(sparse_experts_cuda_host PUBLIC se_kernel_flags)
 endif()
-target_compile_definitions(sparse_experts_cuda_host PRIVATE SE_CUDA_ARCHITECTURES="${SE_CUDA_ARCHITECTURE_TEXT}")
+target_compile_definitions(sparse_experts_cuda_host PRIVATE SE_CUDA_ARCHITECTURES="${SE_CUDA_ARCHITECTURE_TEXT}"
+  $<$<BOOL:${SE_CUDA_SM90A}>:SE_CUDA_SM90A>)
 
 # What a program or library links to have all of it.
 add_library(sparse_experts_cuda_code INTERFACE)
@@ -158,8 +171,10 @@ se_test_program(cuda_tests
   test/cuda/matmul_f32_problem.cc
   test/cuda/matmul_f32_test.cc
   test/cuda/matmul_half_test.cc
+  test/cuda/matmul_wg_test.cc
   test/cuda/select_test.cc
-  test/cuda/wait_test.cc)
+  test/cuda/wait_test.cc
+  test/cuda/warp_groups_test.cc)
 se_link_tests(cuda_tests test_oracle sparse_experts_cuda_code)
 set_target_properties(cuda_tests PROPERTIES LINKER_LANGUAGE CXX)
 
@@ -168,6 +183,17 @@ se_kernel_sources(test/conformance/conformance.cu)
 add_executable(conformance EXCLUDE_FROM_ALL test/conformance/conformance.cu)
 target_include_directories(conformance PRIVATE test)
 target_link_libraries(conformance PRIVATE se_kernel_flags)
+
+# The same of what sm_90a alone has, and of the maps that its bulk copies read by.
+if(SE_CUDA_SM90A)
+  se_kernel_sources(test/conformance90/conformance90.cu)
+  add_executable(conformance90 EXCLUDE_FROM_ALL test/conformance90/conformance90.cu)
+  target_include_directories(conformance90 PRIVATE test)
+  target_link_libraries(conformance90 PRIVATE sparse_experts_cuda_code se_kernel_flags)
+  if(SE_CUDA_BUILD STREQUAL "ON")
+    set_target_properties(conformance90 PROPERTIES CUDA_ARCHITECTURES 90a-real)
+  endif()
+endif()
 
 # Times the kernels by CUDA events: bench/gpu.
 se_kernel_sources(bench/gpu/bench_layer.cu bench/gpu/machine_limits.cu)

@@ -69,6 +69,7 @@ int main(int argc, char** argv) {
         sizes.num_experts = number(3);
         sizes.top_k = number(4);
         sizes.num_tokens = num_tokens;
+        sizes.bulk_ready = 1;
         sizes.shared_rows = number(5);
         sizes.shared_cols = number(5) > 0 ? number(1) : 0;
         print(parts[0], gpu, "gate and up", num_tokens, sizes);

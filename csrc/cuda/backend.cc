@@ -174,7 +174,7 @@ void describe(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions* o
   *description = SeForwardDescription{};
   guarded(nullptr, [&]() -> Status {
     describe_forward(*layer, options != nullptr ? *options : SeLayerOptions{}, device->limits(),
-                     num_tokens, description);
+                     expect_maps(*device, *layer), num_tokens, description);
     return Status::ok();
   });
 }

@@ -3,6 +3,7 @@
 #include "abi/backend.h"
 #include "cuda/kernels/any/f32_expert_matmul.h"
 #include "cuda/kernels/sm80/half_expert_matmul.h"
+#include "cuda/kernels/sm90/wg_expert_matmul.h"
 #include "cuda/ops/expert_matmul_tiles.h"
 
 namespace sparse_experts::cuda {
@@ -10,16 +11,28 @@ namespace {
 
 // cp.async, ldmatrix and mma.sync of 16-bit types begin with 80: nothing older is supported.
 constexpr CapabilityRange kEvery = {80, INT32_MAX};
+#if defined(SE_CUDA_SM90A)
+// wgmma as compiled for 90a: no other architecture runs that code, newer ones neither.
+constexpr CapabilityRange kHopper = {90, 90};
+#endif
 
 const MatmulVariant kMatmulVariants[] = {
+#if defined(SE_CUDA_SM90A)
+    {"bf16 wgmma", kHopper, SE_BF16, SE_BF16, serves_wg_expert_matmul, choose_wg_expert_matmul,
+     prepare_bf16_wg_expert_matmul, launch_bf16_wg_expert_matmul, describe_tiles,
+     "wg_expert_matmul_kernel<Bf16,", encode_wg_weight_maps},
+    {"f16 wgmma", kHopper, SE_F16, SE_F16, serves_wg_expert_matmul, choose_wg_expert_matmul,
+     prepare_f16_wg_expert_matmul, launch_f16_wg_expert_matmul, describe_tiles,
+     "wg_expert_matmul_kernel<F16,", encode_wg_weight_maps},
+#endif
     {"bf16 mma", kEvery, SE_BF16, SE_BF16, nullptr, choose_half_expert_matmul,
      prepare_bf16_expert_matmul, launch_bf16_expert_matmul, describe_tiles,
-     "half_expert_matmul_kernel<Bf16,"},
+     "half_expert_matmul_kernel<Bf16,", nullptr},
     {"f16 mma", kEvery, SE_F16, SE_F16, nullptr, choose_half_expert_matmul,
      prepare_f16_expert_matmul, launch_f16_expert_matmul, describe_tiles,
-     "half_expert_matmul_kernel<F16,"},
+     "half_expert_matmul_kernel<F16,", nullptr},
     {"f32 fma", kEvery, SE_F32, SE_F32, nullptr, choose_f32_expert_matmul, nullptr,
-     launch_f32_expert_matmul, describe_tiles, "f32_expert_matmul_kernel<"},
+     launch_f32_expert_matmul, describe_tiles, "f32_expert_matmul_kernel<", nullptr},
 };
 
 struct FloatType {
@@ -89,6 +102,14 @@ int32_t find_matmul_variant(const MatmulShape& shape, const DeviceLimits& limits
 const MatmulVariant* matmul_variant(int32_t number) {
   const MatmulVariants table = matmul_variants();
   return number >= 0 && number < table.count ? &table.rows[number] : nullptr;
+}
+
+bool encode_weight_maps(const WeightMatrices& matrices, const DeviceLimits& limits, void* maps) {
+  for (const MatmulVariant& row : matmul_variants()) {
+    if (row.encode_maps != nullptr && runs_on_device(row, limits) && row.weight == matrices.dtype)
+      return row.encode_maps(matrices, maps);
+  }
+  return false;
 }
 
 std::vector<KernelCell> kernel_cells() {

@@ -14,6 +14,7 @@
 
 #include "cuda/ops/expert_matmul.h"
 #include "cuda/ops/limits.h"
+#include "cuda/ops/weight_maps.h"
 
 namespace sparse_experts::cuda {
 
@@ -39,6 +40,9 @@ struct MatmulVariant {
                         LaunchStream stream);
   void (*describe)(const char* name, const MatmulConfig& config, char* text, uint64_t size);
   const char* kernels;  // how the names of its compiled kernels begin
+  // Tensor maps of the weights, which its kernels read: false where these cannot be described. Null:
+  // it reads none.
+  bool (*encode_maps)(const WeightMatrices& matrices, void* maps);
 };
 bool runs_on_device(const MatmulVariant& variant, const DeviceLimits& limits);
 
@@ -56,6 +60,10 @@ MatmulVariants matmul_variants();
 int32_t find_matmul_variant(const MatmulShape& shape, const DeviceLimits& limits);
 // A row by its number; null outside of the table.
 const MatmulVariant* matmul_variant(int32_t number);
+
+// Writes the maps, [count] of kWeightMapBytes, that kernels of this dtype want on this device. False: they
+// want none, or these matrices cannot be described, and run on kernels that need no maps.
+bool encode_weight_maps(const WeightMatrices& matrices, const DeviceLimits& limits, void* maps);
 
 // What stands behind an operation in one dtype of its arrays, for the check of the compiled code.
 struct KernelCell {

@@ -12,6 +12,9 @@ struct CudaContext {
   std::string schedule;                       // "forward", "random 2", …; "device" on a GPU
 };
 
+// Of the device that is current now, which a case may have changed.
+sparse_experts::cuda::DeviceLimits device_limits();
+
 // Of the round that runs. On the emulator each round has another schedule.
 const CudaContext& current();
 

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <utility>
 
 #include "core/dtype.h"
@@ -124,13 +125,46 @@ void DeviceLayer::put_table(SeBiasTable* table, int64_t count, int64_t size) {
       static_cast<const float* const*>(put(entries.data(), entries.size() * sizeof(void*)));
 }
 
+// As in the engine's memory, a gate matrix lies before its up matrix; each has an allocation of its own.
+void DeviceLayer::put_gate_and_up(SeExperts* experts) {
+  if (experts->gate.data == nullptr || experts->up.data == nullptr)
+    return put_table(&experts->up, experts->num_experts, experts->dtype);
+  const SeMatrixTable& up = experts->up;
+  const uint64_t bytes = up.rows * up.row_stride * sparse_experts::dtype_bytes(experts->dtype);
+  std::vector<const void*> gates;
+  std::vector<const void*> ups;
+  for (int64_t e = 0; e < experts->num_experts; ++e) {
+    const void* gate = experts->gate.data[e];
+    if (gate == nullptr || up.data[e] == nullptr) {
+      gates.push_back(put(gate, bytes));
+      ups.push_back(put(up.data[e], bytes));
+      continue;
+    }
+    DeviceMemory one(device_, bytes);
+    DeviceMemory other(device_, bytes);
+    const bool in_order = std::less<>()(one.as<>(), other.as<>());
+    const DeviceMemory& lower = in_order ? one : other;
+    const DeviceMemory& upper = in_order ? other : one;
+    lower.upload(gate, bytes);
+    upper.upload(up.data[e], bytes);
+    gates.push_back(lower.as<>());
+    ups.push_back(upper.as<>());
+    memory_.push_back(std::move(one));
+    memory_.push_back(std::move(other));
+  }
+  const auto table = [&](const std::vector<const void*>& entries) {
+    return static_cast<const void* const*>(put(entries.data(), entries.size() * sizeof(void*)));
+  };
+  experts->gate.data = table(gates);
+  experts->up.data = table(ups);
+}
+
 void DeviceLayer::put_experts(SeExperts* experts) {
   const int64_t count = experts->num_experts;
   put_table(&experts->gate_bias, count, experts->up.rows);
   put_table(&experts->up_bias, count, experts->up.rows);
   put_table(&experts->down_bias, count, experts->down.rows);
-  put_table(&experts->gate, count, experts->dtype);
-  put_table(&experts->up, count, experts->dtype);
+  put_gate_and_up(experts);
   put_table(&experts->down, count, experts->dtype);
 }
 

@@ -85,6 +85,7 @@ class DeviceLayer {
   const float* put_floats(const float* from, int64_t count);
   void put_table(SeMatrixTable* table, int64_t count, int32_t dtype);
   void put_table(SeBiasTable* table, int64_t count, int64_t size);
+  void put_gate_and_up(SeExperts* experts);
   void put_experts(SeExperts* experts);
 
   SeDevice* device_;

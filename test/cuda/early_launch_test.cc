@@ -6,38 +6,23 @@
 
 #include "cases.h"
 #include "cpp/check.h"
+#include "cuda/architecture.h"
 #include "cuda/context.h"
 #include "cuda/device_layer.h"
 #include "cuda/runtime/device.h"
 #include "oracle/fixture.h"
 
 #if defined(SIMT_EMULATOR)
-#include <simt/faults.h>
-
 namespace native_test {
 namespace {
 
 TEST_SUITE_BEGIN("early_launch");
 
-// A device of another architecture while it lives.
-class Architecture {
- public:
-  explicit Architecture(const char* capability) {
-    setenv("SIMT_COMPUTE_CAPABILITY", capability, 1);
-    simt::reset_runtime();
-  }
-  ~Architecture() {
-    unsetenv("SIMT_COMPUTE_CAPABILITY");
-    simt::reset_runtime();
-  }
-  Architecture(const Architecture&) = delete;
-  Architecture& operator=(const Architecture&) = delete;
-};
-
 TEST_CASE("where they are possible") {
   {
-    const OpenDevice ampere;
-    CHECK_MESSAGE(!ampere.get()->early_launches(), "sm_80");
+    const Architecture ampere("80");
+    const OpenDevice device;
+    CHECK_MESSAGE(!device.get()->early_launches(), "sm_80");
   }
   const Architecture hopper("90");
   const OpenDevice device;

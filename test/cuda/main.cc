@@ -59,22 +59,6 @@ int64_t attribute(cudaDeviceAttr which, int device) {
   return value;
 }
 
-sparse_experts::cuda::DeviceLimits device_limits() {
-  int device = 0;
-  must(cudaGetDevice(&device), "cudaGetDevice");
-  sparse_experts::cuda::DeviceLimits limits;
-  limits.compute_capability =
-      static_cast<int32_t>(10 * attribute(cudaDevAttrComputeCapabilityMajor, device) +
-                           attribute(cudaDevAttrComputeCapabilityMinor, device));
-  limits.num_multiprocessors =
-      static_cast<int32_t>(attribute(cudaDevAttrMultiProcessorCount, device));
-  limits.shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  limits.shared_bytes_per_multiprocessor =
-      attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
-  limits.l2_bytes = attribute(cudaDevAttrL2CacheSize, device);
-  return limits;
-}
-
 // A device that an earlier case broke says nothing about this one.
 void revive() {
 #if defined(SIMT_EMULATOR)
@@ -118,6 +102,22 @@ int run(test_runner::Runner* runner, const std::string& only, uint64_t only_seed
 }
 
 }  // namespace
+
+sparse_experts::cuda::DeviceLimits device_limits() {
+  int device = 0;
+  must(cudaGetDevice(&device), "cudaGetDevice");
+  sparse_experts::cuda::DeviceLimits limits;
+  limits.compute_capability =
+      static_cast<int32_t>(10 * attribute(cudaDevAttrComputeCapabilityMajor, device) +
+                           attribute(cudaDevAttrComputeCapabilityMinor, device));
+  limits.num_multiprocessors =
+      static_cast<int32_t>(attribute(cudaDevAttrMultiProcessorCount, device));
+  limits.shared_bytes_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  limits.shared_bytes_per_multiprocessor =
+      attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
+  limits.l2_bytes = attribute(cudaDevAttrL2CacheSize, device);
+  return limits;
+}
 
 const CudaContext& current() { return context; }
 

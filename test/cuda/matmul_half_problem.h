@@ -13,8 +13,11 @@
 #include <string>
 #include <vector>
 
+#include "cuda/context.h"
 #include "cuda/device_tiles.h"
 #include "cuda/harness.h"
+#include "cuda/kernels/sm90/wg_expert_matmul.h"
+#include "cuda/kernels/sm90/wg_expert_matmul_tile.cuh"
 #include "cuda/ops/expert_matmul.h"
 #include "cuda/variants.h"
 
@@ -47,11 +50,28 @@ struct MatmulSpec {
   uint64_t seed = 1;
 };
 
-// The configuration for the mma.sync kernels of a dtype, which every device runs.
+// Threads of a block of the warp-group kernels, whose configurations are known by them.
+constexpr int32_t kWgThreads = sparse_experts::cuda::WgTile<64>::kBlockThreads;
+inline MatmulConfig wg_probe() {
+  MatmulConfig config;
+  config.threads = kWgThreads;
+  return config;
+}
+
+// The configuration for kernels of a dtype: those on mma.sync, which every device runs, or those on
+// wgmma (-1 where the device has none).
 inline MatmulConfig with_variant(MatmulConfig config, int32_t dtype) {
+  const auto limits = device_limits();
   MatmulShape shape = {};
   shape.dtype = dtype;
-  config.variant = sparse_experts::cuda::find_matmul_variant(shape, {});
+  const int32_t on_mma = sparse_experts::cuda::find_matmul_variant(shape, limits);
+  config.variant = on_mma;
+  if (config.threads != kWgThreads) return config;
+  shape.num_experts = shape.top_k = 1;
+  shape.num_tokens = 4096;
+  shape.bulk_ready = 1;
+  config.variant = sparse_experts::cuda::find_matmul_variant(shape, limits);
+  if (config.variant == on_mma) config.variant = -1;
   return config;
 }
 
@@ -134,6 +154,12 @@ class MatmulProblem {
     return shape;
   }
 
+  // Whether bulk copies can read the operands.
+  bool is_bulk_ready() const {
+    return maps_ != nullptr && reinterpret_cast<uintptr_t>(x_->data()) % 16 == 0 &&
+           (spec_.cols + spec_.padding) % 8 == 0;
+  }
+
   // The group for tiles of this size. Its arrays live until the next call of group() or run().
   MatmulGroup group(int64_t tile_tokens) {
     std::vector<int32_t> offsets(1, 0);
@@ -150,6 +176,7 @@ class MatmulProblem {
     group.gate_bias = spec_.bias && spec_.gated ? gate_bias_table_->data() : nullptr;
     group.up_bias = spec_.bias ? up_bias_table_->data() : nullptr;
     group.bias_stride = bias_stride_;
+    group.weight_maps = is_bulk_ready() ? maps_->data() : nullptr;
     group.weight_stride = weight_stride();
     group.rows = spec_.rows;
     group.cols = spec_.cols;
@@ -319,8 +346,25 @@ class MatmulProblem {
     if (!spec_.gated) bias_stride_ = 1;
     gate_table_ = std::make_unique<DeviceArray<const void*>>(gate);
     up_table_ = std::make_unique<DeviceArray<const void*>>(up);
+    make_maps(gate, up);
     gate_bias_table_ = std::make_unique<DeviceArray<const float*>>(gate_bias);
     up_bias_table_ = std::make_unique<DeviceArray<const float*>>(up_bias);
+  }
+
+  void make_maps(const std::vector<const void*>& gate, const std::vector<const void*>& up) {
+    sparse_experts::cuda::WeightMatrices matrices = {};
+    matrices.dtype = spec_.dtype;
+    matrices.count = num_experts_;
+    matrices.gated = spec_.gated;
+    matrices.gate = gate.data();
+    matrices.up = up.data();
+    matrices.rows = spec_.rows;
+    matrices.cols = spec_.cols;
+    matrices.row_stride = weight_stride();
+    std::vector<uint8_t> maps(up.size() *
+                              static_cast<size_t>(sparse_experts::cuda::kWeightMapBytes));
+    if (sparse_experts::cuda::encode_wg_weight_maps(matrices, maps.data()))
+      maps_ = std::make_unique<DeviceArray<uint8_t>>(maps);
   }
 
   void make_expected() {
@@ -388,6 +432,7 @@ class MatmulProblem {
   std::unique_ptr<DeviceArray<float>> slot_weights_array_;
   std::unique_ptr<DeviceArray<const void*>> gate_table_, up_table_;
   std::unique_ptr<DeviceArray<const float*>> gate_bias_table_, up_bias_table_;
+  std::unique_ptr<DeviceArray<uint8_t>> maps_;
   std::unique_ptr<DeviceTiles> tiles_;
   std::unique_ptr<DeviceArray<uint8_t>> out_;
 };

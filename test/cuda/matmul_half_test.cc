@@ -11,6 +11,7 @@
 #include "cuda/harness.h"
 #include "cuda/kernels/sm80/half_expert_matmul_tile.cuh"
 #include "cuda/matmul_half_problem.h"
+#include "cuda/wg_configs.h"
 
 #if defined(SIMT_EMULATOR)
 #include <simt/counters.h>
@@ -22,7 +23,9 @@ namespace {
 TEST_SUITE_BEGIN("matmul_half");
 
 struct Prepared {
-  Prepared() { must(sparse_experts::cuda::prepare_expert_matmul({}), "prepare_expert_matmul"); }
+  Prepared() {
+    must(sparse_experts::cuda::prepare_expert_matmul(device_limits()), "prepare_expert_matmul");
+  }
 };
 
 using sparse_experts::cuda::choose_matmul;
@@ -75,12 +78,13 @@ std::string name_of(const MatmulSpec& spec, const MatmulConfig& config) {
          std::to_string(spec.cols) + ", seed " + std::to_string(spec.seed) + ", " + text;
 }
 
-// Runs all configurations: right, and the same bits.
+// Runs all configurations, and where they can those on wgmma, which do not split K: right, and the same
+// bits.
 void check_configs(const MatmulSpec& spec, const std::vector<MatmulConfig>& configs,
-                   const std::string& what) {
+                   const std::string& what, bool on_warp_groups = true) {
   MatmulProblem problem(spec);
   std::vector<uint8_t> first;
-  for (const MatmulConfig& config : configs) {
+  for (const MatmulConfig& config : on_warp_groups ? with_warp_groups(configs, problem) : configs) {
     const std::string name = what + ": " + name_of(spec, config);
     const std::vector<uint8_t> out = problem.run(config, name);
     if (first.empty()) {
@@ -223,7 +227,7 @@ TEST_CASE_FIXTURE(Prepared, "two groups") {
     shared.out_f32 = true;
     MatmulProblem first(routed);
     MatmulProblem second(shared);
-    for (const MatmulConfig& config : unsplit_configs(gated)) {
+    for (const MatmulConfig& config : with_warp_groups(unsplit_configs(gated), first)) {
       const std::string name = "two groups: " + name_of(routed, config);
       ExpertMatmulKernelArgs args = first.args(config.tile_tokens);
       args.groups[1] = second.group(config.tile_tokens);
@@ -258,7 +262,7 @@ TEST_CASE_FIXTURE(Prepared, "split") {
         check_configs(spec,
                       {forced<HalfDecodeTile>(kHalfDecode, gated, 8, split, 3),
                        forced<HalfDecodeTile>(kHalfDecode, gated, 16, split, 100, 6)},
-                      "split");
+                      "split", false);
       }
     }
   }
@@ -279,7 +283,7 @@ TEST_CASE_FIXTURE(Prepared, "alone") {
   if (all.empty()) return;
   const size_t row_bytes = static_cast<size_t>(spec.rows * 4);
   for (int64_t entry : {0, 1, 69, 70, 72, 73, 74, 150, 202}) {
-    for (const MatmulConfig& config : unsplit_configs(true)) {
+    for (const MatmulConfig& config : with_warp_groups(unsplit_configs(true), batch)) {
       // The same arrays; only the offsets say that one entry is there.
       ExpertMatmulKernelArgs args = batch.args(config.tile_tokens);
       std::vector<int32_t> offsets(1, 0);
@@ -310,7 +314,7 @@ TEST_CASE_FIXTURE(Prepared, "nothing") {
   spec.counts = {0, 0, 0};
   spec.num_tokens = 5;
   MatmulProblem empty(spec);
-  for (const MatmulConfig& config : unsplit_configs(true)) {
+  for (const MatmulConfig& config : with_warp_groups(unsplit_configs(true), empty)) {
     CHECK_MESSAGE(empty.run(config, "empty experts").empty(), "empty experts: no output");
     ExpertMatmulKernelArgs args = empty.args(config.tile_tokens);
     args.groups[0].num_rows = 0;
@@ -428,7 +432,7 @@ TEST_CASE_FIXTURE(Prepared, "choices") {
       spec.rows = 70;
       spec.cols = 200;
       spec.counts = {2, 40, 0, 9};
-      check_configs(spec, {config, config}, "choice");
+      check_configs(spec, {config, config}, "choice", false);
     }
   }
 }
@@ -445,7 +449,7 @@ TEST_CASE_FIXTURE(Prepared, "not finite") {
   MatmulProblem problem(spec);
   const MatmulConfig plain = forced<HalfSmallTile>(kHalfSmall, true, 32, 1, 2);
   const std::vector<uint8_t> clean = problem.run(plain, "not finite: clean");
-  for (const MatmulConfig& config : unsplit_configs(true)) {
+  for (const MatmulConfig& config : with_warp_groups(unsplit_configs(true), problem)) {
     const std::string name = "not finite: " + name_of(spec, config);
     ExpertMatmulKernelArgs args = problem.args(config.tile_tokens);
     uint8_t* x = static_cast<uint8_t*>(const_cast<void*>(args.groups[0].x));

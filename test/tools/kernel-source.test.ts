@@ -23,6 +23,7 @@ const refused = [
   ['R6', 'struct Tile { int blockIdx; };', /name of CUDA/],
   ['R7', '__half value = x;', /half types/],
   ['R7', '#include <cuda_bf16.h>', /cuda_runtime/],
+  ['driver', '#include <cuda.h>', /cuda_runtime/],
   ['R8', '#if __CUDA_ARCH__ >= 900', /architecture/],
   ['R8', 'int lane = threadIdx.x % warpSize;', /32/],
   ['numerics', 'y = __expf(x);', /accurate/],

@@ -17,10 +17,12 @@ export const EMULATOR_OPTIONS = {
   flavour: { type: 'string', default: 'plain' },
   schedule: { type: 'string' },
   seed: { type: 'string' },
+  /** Compute capability of the emulated device, 80 by default: on 90 many tokens per expert run on wgmma. */
+  capability: { type: 'string' },
 }
 
-/** Ends the process on a value that no flavour, schedule or seed has. */
-export function checkEmulatorOptions(script, { flavour, schedule, seed }) {
+/** Ends the process on a value that no flavour, schedule, seed or capability has. */
+export function checkEmulatorOptions(script, { flavour, schedule, seed, capability }) {
   const refuse = text => {
     console.error(`${script}: ${text}`)
     process.exit(2)
@@ -29,6 +31,8 @@ export function checkEmulatorOptions(script, { flavour, schedule, seed }) {
   if (schedule !== undefined && !SCHEDULES.includes(schedule))
     refuse(`--schedule takes ${SCHEDULES.join(', ')}, received '${schedule}'`)
   if (seed !== undefined && !/^\d+$/.test(seed)) refuse(`--seed takes a whole number, received '${seed}'`)
+  if (capability !== undefined && !/^\d{2,3}$/.test(capability))
+    refuse(`--capability takes a number such as 80 or 90, received '${capability}'`)
 }
 
 /** Builds targets of a flavour, incrementally. Ends the process where they do not compile. */
@@ -37,14 +41,15 @@ export function buildEmulator(flavour, targets) {
   return { tree, library: path.join(tree, 'Release/libsparse_experts_cuda.so') }
 }
 
-/** Environment of a run: the schedule, and for the address flavour where its reports go. */
-export function emulatorEnvironment({ flavour, schedule, seed }, tree) {
+/** Environment of a run: the schedule, the device, and for the address flavour where its reports go. */
+export function emulatorEnvironment({ flavour, schedule, seed, capability }, tree) {
   const sanitizer = flavour === 'address' ? sanitizerEnvironment(path.join(tree, 'reports')) : {}
   // Every emulated thread has a stack of its own, and a second one of AddressSanitizer's for each makes runs many times as long.
   if (sanitizer.ASAN_OPTIONS) sanitizer.ASAN_OPTIONS += ':detect_stack_use_after_return=0'
   return {
     ...(schedule && { SIMT_SCHEDULE: schedule }),
     ...(seed && { SIMT_SEED: seed }),
+    ...(capability && { SIMT_COMPUTE_CAPABILITY: capability }),
     ...sanitizer,
   }
 }

@@ -10,8 +10,11 @@ import { productLoops } from './machine-code.mjs'
 /** Instructions of the census: name → pattern of a PTX line. */
 const CENSUS = {
   mma: /^mma\.sync/,
+  wgmma: /^wgmma\.mma_async/,
   ldmatrix: /^ldmatrix\./,
   'cp.async': /^cp\.async\.c[ag]/,
+  'cp.async.bulk': /^cp\.async\.bulk/,
+  mbarrier: /^mbarrier\./,
   'bar.sync': /^bar(rier)?\.(cta\.)?(sync|red)/,
   shfl: /^shfl\.sync/,
   vote: /^(vote|match|redux)\.(sync|any|all)/,
@@ -26,6 +29,14 @@ const CENSUS = {
 
 const ENTRY =
   /entry function '(\w+)' for 'sm_(\d+)a?'\n.*Function properties for \w+\n\s+(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads\n.*Used (\d+) registers(.*)/g
+
+const REMARK = /^ptxas info\s*: \(C7\d{3}\).*$/gm
+
+/**
+ * What the compiler says of wgmma and setmaxnreg where it could not do as the kernel asks: it ignores the registers (C7508), runs products one
+ * after the other (C7510 to C7515), waits in between (C7517, C7519). The kernel is right all the same and a fraction as fast.
+ */
+export const remarksIn = log => log.match(REMARK) ?? []
 
 function shorten(text) {
   const name = text
@@ -63,9 +74,14 @@ function readSections(object) {
   }
 }
 
-/** Adds the figures of each kernel of an object to `kernels`: name → { unit, architectures, threads, leastBlocks, instructions }. */
-function readObject(object, kernels) {
-  const [report, ptx, code] = readSections(object)
+/**
+ * Adds the figures of each kernel of an object to `kernels`: name → { unit, architectures, threads, leastBlocks, instructions }, and the
+ * compiler's remarks to `remarks`.
+ */
+function readObject(object, kernels, remarks) {
+  const [log, ptx, code] = readSections(object)
+  for (const text of remarksIn(log)) remarks.push(`${path.basename(object, '.o')}: ${text}`)
+  const report = log.replace(REMARK, '').replace(/\n{2,}/g, '\n')
   const entries = [...report.matchAll(ENTRY)]
   const count = report.match(/Compiling entry function/g)?.length ?? 0
   if (entries.length !== count || count === 0)
@@ -110,13 +126,17 @@ function countInstructions(body) {
   return { all, ...counts }
 }
 
-/** The figures of all kernels of a build tree: name → { unit, architectures, threads, leastBlocks, instructions }. */
+/**
+ * The figures of all kernels of a build tree: name → { unit, architectures, threads, leastBlocks, instructions }; and what the compiler says
+ * of kernels that it could not compile as they ask.
+ */
 export function readKernels(tree) {
   const objects = readdirSync(path.join(tree, 'CMakeFiles'), { recursive: true })
     .filter(file => /^se_kernels_\w+\.dir\/.*\.cu\.o$/.test(file))
     .sort()
   if (objects.length === 0) throw new Error(`no kernels in ${tree}`)
   const kernels = {}
-  for (const object of objects) readObject(path.join(tree, 'CMakeFiles', object), kernels)
-  return kernels
+  const remarks = []
+  for (const object of objects) readObject(path.join(tree, 'CMakeFiles', object), kernels, remarks)
+  return { kernels, remarks }
 }

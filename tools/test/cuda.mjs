@@ -1,5 +1,5 @@
 /**
- * `npm run test:cuda [-- --flavour plain|address|race] [--schedule forward|reverse|random|skewed] [--seed N] [suites and options of
+ * `npm run test:cuda [-- --flavour plain|address|race] [--schedule forward|reverse|random|skewed] [--seed N] [--capability 90] [suites and options of
  * vitest] [--shard I/N]`: the suites through the TypeScript API on an emulated GPU, no GPU needed.
  *
  * Without named suites: all that use a device in the plain flavour under the forward schedule, the case table otherwise.

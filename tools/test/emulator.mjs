@@ -1,6 +1,6 @@
 /**
- * `npm run test:emulator [-- --flavour plain|address|race] [--schedule NAME] [--filter SUITE] [--shard I/N]`: the emulator's self-test
- * with its planted defects, the kernels' suites or part I of their cases, and the PTX conformance cases. Ends with "N passed, M failed".
+ * `npm run test:emulator [-- --flavour plain|address|race] [--schedule NAME] [--capability 90] [--filter SUITE] [--shard I/N]`: the emulator's
+ * self-test with its planted defects, the kernels' suites or part I of their cases, and the PTX conformance cases. Ends with "N passed, M failed".
  *
  * Without --schedule the plain flavour runs the suites under every one, the others under one each: what they look for (memory out of
  * bounds, accesses that nothing orders) does not depend on which thread happens to come first.
@@ -26,7 +26,7 @@ const { flavour, seed, filter, shard } = values
 const ONE_SCHEDULE = { address: 'reverse', race: 'skewed' }
 const schedule = values.schedule ?? ONE_SCHEDULE[flavour]
 
-const programs = filter ? ['cuda_tests'] : ['emulator_tests', 'cuda_tests', 'conformance']
+const programs = filter ? ['cuda_tests'] : ['emulator_tests', 'cuda_tests', 'conformance', 'conformance90']
 const { tree } = buildEmulator(flavour, programs)
 const ARGUMENTS = {
   emulator_tests: [],
@@ -36,10 +36,11 @@ const ARGUMENTS = {
     ...(schedule ? ['--schedule', seed ? `${schedule}:${seed}` : schedule] : []),
   ],
   conformance: ['--check', path.join(root, 'test/conformance/golden')],
+  conformance90: [],
 }
-const PLACE = { emulator_tests: 'emulator', cuda_tests: '.', conformance: '.' }
+const PLACE = { emulator_tests: 'emulator', cuda_tests: '.', conformance: '.', conformance90: '.' }
 
-const env = { ...process.env, ...emulatorEnvironment({ flavour }, tree) }
+const env = { ...process.env, ...emulatorEnvironment({ flavour, capability: values.capability }, tree) }
 // A planted defect's block is thrown away with what its threads hold.
 const noLeaks = { ASAN_OPTIONS: `${env.ASAN_OPTIONS ?? ''}:detect_leaks=0` }
 let passed = 0

@@ -98,12 +98,12 @@ std::string combine_text(const SeMoeLayer& layer, const WaveConfigs& configs) {
 }  // namespace
 
 void describe_forward(const SeMoeLayer& layer, const SeLayerOptions& options,
-                      const PlanLimits& limits, int64_t num_tokens,
+                      const PlanLimits& limits, const BulkReady& ready, int64_t num_tokens,
                       SeForwardDescription* description) {
   const int64_t tokens = std::max<int64_t>(1, num_tokens);
   const ForwardPlan plan = plan_forward(layer, limits, tokens);
-  const WaveConfigs configs =
-      choose_wave_configs(layer, options, plan, limits.device, std::min(plan.wave_tokens, tokens));
+  const WaveConfigs configs = choose_wave_configs(layer, options, plan, limits.device, ready,
+                                                  std::min(plan.wave_tokens, tokens));
   put(description->gate, router_text(layer, plan, tokens));
   put(description->select, select_text(layer.routing));
   put(description->dispatch, dispatch_text(layer, plan, configs, tokens));

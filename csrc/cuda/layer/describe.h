@@ -7,7 +7,7 @@
 namespace sparse_experts::cuda {
 
 void describe_forward(const SeMoeLayer& layer, const SeLayerOptions& options,
-                      const PlanLimits& limits, int64_t num_tokens,
+                      const PlanLimits& limits, const BulkReady& ready, int64_t num_tokens,
                       SeForwardDescription* description);
 
 }  // namespace sparse_experts::cuda

@@ -10,6 +10,7 @@
 #include "abi/backend.h"
 #include "core/status.h"
 #include "cuda/layer/forward_plan.h"
+#include "cuda/layer/weight_maps.h"
 
 namespace sparse_experts::cuda {
 
@@ -39,6 +40,7 @@ struct ForwardQueue {
   const SeMoeLayer& layer;
   const SeLayerOptions& options;
   const void* const* present;  // [num real experts]: null entries are not here
+  const LayerMaps& maps;
   cudaStream_t stream;
   const ForwardPlan& plan;
   char* workspace;

@@ -135,7 +135,7 @@ ForwardPlan plan_forward(const SeMoeLayer& layer, const PlanLimits& limits, int6
 
 WaveConfigs choose_wave_configs(const SeMoeLayer& layer, const SeLayerOptions& options,
                                 const ForwardPlan& plan, const DeviceLimits& limits,
-                                int64_t num_tokens) {
+                                const BulkReady& ready, int64_t num_tokens) {
   WaveConfigs configs;
   const int64_t hidden_size = layer.hidden_size;
   MatmulShape shape = plain_shape(plan.dtype, plan.intermediate, plan.width, num_tokens, options);
@@ -147,6 +147,7 @@ WaveConfigs choose_wave_configs(const SeMoeLayer& layer, const SeLayerOptions& o
       shape.shared_rows = plan.shared_intermediate;
       shape.shared_cols = hidden_size;
     }
+    shape.bulk_ready = ready.gate_up && (!plan.joint_shared || ready.shared_gate_up);
     configs.gate_up = choose_matmul(shape, limits);
     shape.gated = 0;
     shape.rows = plan.width;
@@ -155,16 +156,19 @@ WaveConfigs choose_wave_configs(const SeMoeLayer& layer, const SeLayerOptions& o
       shape.shared_rows = hidden_size;
       shape.shared_cols = plan.shared_intermediate;
     }
+    shape.bulk_ready = ready.down && (!plan.joint_shared || ready.shared_down);
     configs.down = choose_matmul(shape, limits);
   }
   if (layer.shared.num_experts > 0 && !plan.joint_shared) {
     shape =
         plain_shape(layer.shared.dtype, plan.shared_intermediate, hidden_size, num_tokens, options);
     shape.gated = layer.shared.activation.gated;
+    shape.bulk_ready = ready.shared_gate_up;
     configs.shared_gate_up = choose_matmul(shape, limits);
-    configs.shared_down = choose_matmul(
-        plain_shape(layer.shared.dtype, hidden_size, plan.shared_intermediate, num_tokens, options),
-        limits);
+    shape =
+        plain_shape(layer.shared.dtype, hidden_size, plan.shared_intermediate, num_tokens, options);
+    shape.bulk_ready = ready.shared_down;
+    configs.shared_down = choose_matmul(shape, limits);
   }
   if (layer.latent_size > 0) {
     configs.latent_down = choose_matmul(

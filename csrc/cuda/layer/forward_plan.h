@@ -58,6 +58,15 @@ struct ForwardPlan {
 
 ForwardPlan plan_forward(const SeMoeLayer& layer, const PlanLimits& limits, int64_t num_tokens);
 
+// Which matmuls read weights that tensor maps describe and rows of x at multiples of 16 bytes
+// (MatmulShape::bulk_ready).
+struct BulkReady {
+  bool gate_up = false;
+  bool down = false;
+  bool shared_gate_up = false;
+  bool shared_down = false;
+};
+
 // Configurations for one wave of num_tokens; tiles and grids follow the tokens, layouts do not.
 struct WaveConfigs {
   MatmulConfig gate_up;  // routed experts, and the shared one where it is joint
@@ -69,6 +78,6 @@ struct WaveConfigs {
 };
 WaveConfigs choose_wave_configs(const SeMoeLayer& layer, const SeLayerOptions& options,
                                 const ForwardPlan& plan, const DeviceLimits& limits,
-                                int64_t num_tokens);
+                                const BulkReady& ready, int64_t num_tokens);
 
 }  // namespace sparse_experts::cuda

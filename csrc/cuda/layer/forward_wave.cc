@@ -5,6 +5,7 @@
 //   sum slots in order; project back; add shared experts and bias; round once
 #include "cuda/layer/forward_wave.h"
 
+#include "core/dtype.h"
 #include "cuda/layer/forward_queue.h"
 #include "cuda/ops/combine.h"
 #include "cuda/ops/dispatch.h"
@@ -25,7 +26,8 @@ class Wave {
         num_tokens_(num_tokens),
         num_slots_(num_tokens * queue.layer.routing.top_k),
         configs_(choose_wave_configs(queue.layer, queue.options, queue.plan,
-                                     queue.device.limits().device, num_tokens)),
+                                     queue.device.limits().device, bulk_ready(queue.maps, arrays),
+                                     num_tokens)),
         hidden_{row_of(arrays.hidden, arrays.hidden_dtype, arrays.hidden_stride, first),
                 arrays.hidden_dtype, arrays.hidden_stride},
         topk_ids_(arrays.topk_ids + first * queue.layer.routing.top_k),
@@ -43,6 +45,17 @@ class Wave {
   }
 
  private:
+  // Rows that the caller left at odd places are read by kernels that can.
+  static BulkReady bulk_ready(const LayerMaps& maps, const ForwardArrays& arrays) {
+    BulkReady ready = maps.ready();
+    const int64_t row_bytes = arrays.hidden_stride * dtype_bytes(arrays.hidden_dtype);
+    const bool aligned =
+        (reinterpret_cast<uintptr_t>(arrays.hidden) | static_cast<uintptr_t>(row_bytes)) % 16 == 0;
+    ready.gate_up = ready.gate_up && aligned;
+    ready.shared_gate_up = ready.shared_gate_up && aligned;
+    return ready;
+  }
+
   struct Rows {
     const void* data;
     int32_t dtype;
@@ -201,6 +214,7 @@ class Wave {
   MatmulGroup routed_gate_up() const {
     MatmulGroup group = routed_group(layer_.experts.up, 0);
     set_gate_up(layer_.experts, &group);
+    group.weight_maps = queue_.maps.gate_up;
     group.x = layer_.weight_on_input ? at<void>(plan_.scaled) : expert_input_.data;
     group.x_stride = layer_.weight_on_input ? plan_.width : expert_input_.stride;
     group.x_index = layer_.weight_on_input ? RowIndex::kSorted : RowIndex::kToken;
@@ -212,6 +226,7 @@ class Wave {
   MatmulGroup shared_gate_up() const {
     MatmulGroup group = shared_group(layer_.shared.up);
     set_gate_up(layer_.shared, &group);
+    group.weight_maps = queue_.maps.shared_gate_up;
     group.x = shared_input_.data;
     group.x_stride = shared_input_.stride;
     group.out = at<void>(plan_.shared_hidden);
@@ -222,6 +237,7 @@ class Wave {
   MatmulGroup routed_down() const {
     MatmulGroup group = routed_group(layer_.experts.down, has_second_tiles() ? 1 : 0);
     set_down(layer_.experts, &group);
+    group.weight_maps = queue_.maps.down;
     group.x = at<void>(plan_.expert_hidden);
     group.x_stride = plan_.intermediate;
     group.out = at<void>(plan_.expert_output);
@@ -234,6 +250,7 @@ class Wave {
   MatmulGroup shared_down() const {
     MatmulGroup group = shared_group(layer_.shared.down);
     set_down(layer_.shared, &group);
+    group.weight_maps = queue_.maps.shared_down;
     group.x = at<void>(plan_.shared_hidden);
     group.x_stride = plan_.shared_intermediate;
     group.out = at<void>(plan_.shared_output);

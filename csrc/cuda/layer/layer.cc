@@ -41,6 +41,7 @@ Layer::Layer(Device& device, const SeMoeLayer& layer, const SeLayerOptions& opti
       lent_block_(device),
       staging_(device),
       present_table_(device),
+      weight_maps_(device),
       graphs_(device) {}
 
 Layer::~Layer() {
@@ -57,6 +58,7 @@ Status Layer::open() {
   SE_RETURN_IF_ERROR(check_strides("shared experts", layer_.shared));
   SE_RETURN_IF_ERROR(device_.enter());
   SE_RETURN_IF_ERROR(check_tables());
+  SE_RETURN_IF_ERROR(weight_maps_.open(layer_));
   if (layer_.routing.hash_routed != 0)
     SE_RETURN_IF_ERROR(check_hash_table(device_, layer_.routing));
   SE_RETURN_IF_ERROR(device_.check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
@@ -140,7 +142,8 @@ Status Layer::forward(const SeForwardArgs& args, void* workspace, uint64_t works
 }
 
 ForwardQueue Layer::queue_of(const ForwardPlan& plan, char* workspace, bool is_recorded) const {
-  return {device_, layer_, options_, present_, stream_, plan, workspace, is_recorded};
+  return {device_, layer_, options_,  present_,   weight_maps_.maps(),
+          stream_, plan,   workspace, is_recorded};
 }
 
 Status Layer::finish(const Status& status) {

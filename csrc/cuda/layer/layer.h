@@ -21,6 +21,7 @@
 #include "cuda/layer/forward.h"
 #include "cuda/layer/graph_cache.h"
 #include "cuda/layer/staging_plan.h"
+#include "cuda/layer/weight_maps.h"
 #include "cuda/runtime/memory.h"
 
 namespace sparse_experts::cuda {
@@ -82,6 +83,7 @@ class Layer {
   std::atomic<bool> lent_{false};
   DeviceBuffer staging_;
   DeviceBuffer present_table_;
+  WeightMaps weight_maps_;
   const void* const* present_ = nullptr;
   GraphCache graphs_;
   std::chrono::nanoseconds last_wait_{0};  // of the call before

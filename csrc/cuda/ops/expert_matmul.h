@@ -30,6 +30,7 @@ struct MatmulGroup {
   const void* const* gate;  // [num_experts] matrices [rows, cols]; null: ungated
   const void* const* up;    // [num_experts]; ungated: the only matrix. Entries are never null where
                             // the expert has tokens
+  const void* weight_maps;  // [num_experts] tensor maps of 128 bytes (encode_weight_maps), or null
   const float* const* gate_bias;  // [num_experts] or null
   const float* const* up_bias;    // [num_experts] or null
   int64_t bias_stride;            // elements between two entries of one bias
@@ -69,14 +70,14 @@ struct MatmulShape {
   int64_t num_tokens;
   int64_t shared_rows, shared_cols;  // 0: no shared expert
   int32_t batch_invariant;
+  int32_t bulk_ready;  // all groups have weight_maps, and rows of x lie at multiples of 16 bytes
 };
 
 struct MatmulConfig {
   int32_t variant = -1;     // row of the table in cuda/variants.h
   int32_t kernel = 0;       // which instance of the variant; only the variant knows
   int32_t tile_rows = 0;    // output columns per tile (gate and up each, when gated)
-  int32_t tile_tokens = 0;  // tokens per tile at most; the last tile of an expert picks the least
-                            // of 8, 16, 32 … that holds its tokens
+  int32_t tile_tokens = 0;  // tokens per tile at most
   int32_t tile_k = 0;
   int32_t stages = 0;
   int32_t threads = 0;

@@ -15,6 +15,12 @@ int64_t tiles_of_a_token(const MatmulShape& shape, int64_t tile_columns) {
 
 }  // namespace
 
+double tokens_per_expert(const MatmulShape& shape) {
+  const auto tokens = static_cast<double>(shape.num_tokens);
+  if (shape.num_experts <= 0) return tokens;
+  return tokens * static_cast<double>(shape.top_k) / static_cast<double>(shape.num_experts);
+}
+
 int32_t choose_split(const MatmulShape& shape, const DeviceLimits& limits, int64_t tile_columns,
                      int64_t block_k, int32_t max_split) {
   if (shape.batch_invariant != 0) return 1;

@@ -8,6 +8,9 @@
 
 namespace sparse_experts::cuda {
 
+// Tokens that an expert has on average.
+double tokens_per_expert(const MatmulShape& shape);
+
 // In how many parts (1, 2 … max_split) a call of few tokens sums over K, given the output columns of
 // a tile without a split and the K of one of its steps. The number of tokens does not enter.
 int32_t choose_split(const MatmulShape& shape, const DeviceLimits& limits, int64_t tile_columns,

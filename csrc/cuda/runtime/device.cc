@@ -76,6 +76,7 @@ Status Device::open(const SeDeviceInfo& info) {
   info_ = info;
   SE_RETURN_IF_ERROR(read_wave_bytes(&limits_.wave_bytes));
   graphs_enabled_ = is_switched_on("SPARSE_EXPERTS_CUDA_GRAPHS");
+  warp_groups_ = is_switched_on("SPARSE_EXPERTS_CUDA_WARP_GROUPS");
   SE_RETURN_IF_ERROR(enter());
   const auto attribute = [&](cudaDeviceAttr which, int64_t* value) {
     int number = 0;

@@ -52,6 +52,8 @@ class Device {
   bool graphs_enabled() const { return graphs_enabled_; }
   // Whether a kernel may be launched so that it starts before the one before it has ended.
   bool early_launches() const { return early_launches_; }
+  // Whether layers may use the matmuls on warp-group instructions, where the device has them.
+  bool warp_groups() const { return warp_groups_; }
   DeviceCounters& counters() { return counters_; }
 
   // Makes the device current on the calling thread; the cause where the device is lost. First in
@@ -96,6 +98,7 @@ class Device {
   uint64_t total_bytes_ = 0;
   bool graphs_enabled_ = true;
   bool early_launches_ = false;
+  bool warp_groups_ = true;
   DeviceCounters counters_;
   std::atomic<bool> is_lost_{false};
   std::mutex lost_mutex_;

@@ -83,6 +83,9 @@ inline void cp_async_mbarrier_arrive_noinc(uint32_t barrier, SIMT_SITE) {
 
 // --- bulk copies ---------------------------------------------------------------------------------
 
+// Before the first copy by a map that the host has written to global memory. Maps are ordinary memory
+// here: nothing to wait for.
+inline void acquire_tensor_map(const void* /*map*/) {}
 // The box of a tensor at these coordinates (in elements, dimension 0 first) to shared memory; what
 // lies outside of the tensor is zero. One thread calls it. All bytes of the box count.
 inline void tma_load_2d(uint32_t shared, const void* map, uint32_t barrier, int32_t x, int32_t y,

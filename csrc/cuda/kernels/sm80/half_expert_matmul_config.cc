@@ -30,9 +30,7 @@ struct HalfChoice {
 
 HalfChoice choose_half(const MatmulShape& shape) {
   const int64_t tokens = shape.num_tokens;
-  const double routed = static_cast<double>(tokens) * static_cast<double>(shape.top_k);
-  const double per_expert = shape.num_experts > 0 ? routed / static_cast<double>(shape.num_experts)
-                                                  : static_cast<double>(tokens);
+  const double per_expert = tokens_per_expert(shape);
   if (tokens <= 8) return {kHalfDecode, 8};
   if (per_expert <= 10 || tokens <= 16) return {kHalfDecode, 16};
   if (per_expert <= 24 || tokens <= 32) return {kHalfSmall, 32};
