@@ -36,13 +36,13 @@ type WrongLine = [args: string[], code: string, message: string, nextStep: strin
 
 /** Nothing has been done: status 2. */
 const MISTYPED: WrongLine[] = [
-  [[], 'MISSING_ARGUMENT', 'Missing command', 'run, inspect, simulate, doctor, build'],
-  [[''], 'MISSING_ARGUMENT', 'Missing command', 'run, inspect, simulate, doctor, build'],
+  [[], 'MISSING_ARGUMENT', 'Missing command', 'run, inspect, plan, simulate, doctor, build'],
+  [[''], 'MISSING_ARGUMENT', 'Missing command', 'run, inspect, plan, simulate, doctor, build'],
   [
     ['frobnicate'],
     'UNKNOWN_COMMAND',
     "Unknown command 'frobnicate'",
-    'run, inspect, simulate, doctor, build',
+    'run, inspect, plan, simulate, doctor, build',
   ],
   [['doctr'], 'UNKNOWN_COMMAND', "Unknown command 'doctr'", "Did you mean 'doctor'?"],
   [['toString'], 'UNKNOWN_COMMAND', "Unknown command 'toString'", '--help'],
