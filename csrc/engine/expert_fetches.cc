@@ -24,10 +24,18 @@ bool ExpertFetches::next(size_t* index) {
   *index = next_++;
   const ExpertFetch& fetch = fetches_[*index];
   if (!fetch.is_ring) return true;
-  const auto is_free = [&] {
-    return std::find(taken_.begin(), taken_.end(), fetch.block) == taken_.end();
+  // Those that come to the block before this one have begun already, or wait for it too: the last of a
+  // block keeps it, so whoever comes out of turn would leave the others waiting for good.
+  const auto is_mine = [&] {
+    const auto has_it = [&](size_t other) {
+      return other < *index && fetches_[other].block == fetch.block;
+    };
+    return std::find(taken_.begin(), taken_.end(), fetch.block) == taken_.end() &&
+           std::none_of(waiting_.begin(), waiting_.end(), has_it);
   };
-  changed_.wait(lock, [&] { return stop_ || is_free(); });
+  waiting_.push_back(*index);
+  changed_.wait(lock, [&] { return stop_ || is_mine(); });
+  waiting_.erase(std::find(waiting_.begin(), waiting_.end(), *index));
   if (stop_) return false;
   taken_.push_back(fetch.block);
   return true;

@@ -53,6 +53,7 @@ class ExpertFetches {
   std::atomic<bool> stop_{false};
   std::mutex mutex_;
   std::condition_variable changed_;
+  std::vector<size_t> waiting_;  // for their blocks
   std::vector<uint8_t*> taken_;  // blocks of the ring that a fetch has and has not given back
   std::vector<size_t> arrived_;
   size_t next_ = 0;

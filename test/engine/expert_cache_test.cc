@@ -333,6 +333,15 @@ TEST_CASE("a call that needs more than there are slots takes free ones, and evic
   }
 }
 
+TEST_CASE("many readers of a narrow ring take their turns") {
+  for (const int64_t blocks : {kTopK + 1, kExperts - 1}) {
+    CacheOptions cache = cache_of(blocks);
+    cache.num_readers = 8;
+    const Cached cached(cache);
+    for (uint32_t seed = 10; seed < 60; ++seed) CHECK(cached.is_right(33, seed));
+  }
+}
+
 TEST_CASE("layers that share a cache compete for its slots, and one of them may go") {
   for (const EvictionRule rule : {EvictionRule::kLru, EvictionRule::kLfru, EvictionRule::kStatic}) {
     const Checkpoint file;
