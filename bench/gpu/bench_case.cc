@@ -69,6 +69,10 @@ BenchCase::BenchCase(const SeBackend& backend, SeDevice& device, const Shape& sh
   must(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
   must(cudaEventCreate(&begin_), "event");
   must(cudaEventCreate(&end_), "event");
+  for (int copy = 0; copy < weights.num_copies(); ++copy) {
+    maps_.push_back(std::make_unique<cuda::WeightMaps>(device));
+    require_ok(maps_.back()->open(weights.layer(copy)), "tensor maps");
+  }
 }
 BenchCase::~BenchCase() {
   static_cast<void>(cudaEventDestroy(begin_));
@@ -225,9 +229,15 @@ void BenchCase::queue(int copy) {
   arrays.output = arrays_.output.get();
   arrays.output_stride = shape_.hidden_size;
   const SeLayerOptions options{};
-  const cuda::ForwardQueue queue{
-      device_, weights_.layer(copy),    options, weights_.expert_table(copy), stream_,
-      plan_,   arrays_.workspace.get(), true};
+  const cuda::ForwardQueue queue{device_,
+                                 weights_.layer(copy),
+                                 options,
+                                 weights_.expert_table(copy),
+                                 maps_[static_cast<size_t>(copy)]->maps(),
+                                 stream_,
+                                 plan_,
+                                 arrays_.workspace.get(),
+                                 true};
   require_ok(cuda::queue_forward(queue, scalars(), arrays), "queue");
 }
 

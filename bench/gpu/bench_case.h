@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "abi/backend.h"
 #include "bench_layer.h"
 #include "cuda/layer/forward_plan.h"
+#include "cuda/layer/weight_maps.h"
 #include "cuda/runtime/device.h"
 
 namespace sparse_experts::bench {
@@ -66,6 +68,8 @@ class BenchCase {
   const Shape& shape_;
   const BenchLayer& weights_;
   const int64_t num_tokens_;
+  // One for each copy of the weights.
+  std::vector<std::unique_ptr<cuda::WeightMaps>> maps_;
   const cuda::ForwardPlan plan_;
   CallArrays arrays_;
   cudaStream_t stream_ = nullptr;

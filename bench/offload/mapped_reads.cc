@@ -60,6 +60,7 @@ double touch_all(const std::vector<Range>& ranges, int num_threads) {
   std::atomic<size_t> next{0};
   std::atomic<uint64_t> sum{0};
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(num_threads));
   for (int i = 0; i < num_threads; ++i) {
     threads.emplace_back([&] {
       uint64_t own = 0;

@@ -110,7 +110,7 @@ std::shared_ptr<DeviceExecutor> make_cpu() {
                                           "cache-" + std::to_string(number++));
 }
 
-LayerDescription description_of(CacheOptions cache, int64_t max_joint_rows = 0) {
+LayerDescription description_of(const CacheOptions& cache, int64_t max_joint_rows = 0) {
   static const std::vector<float> router = random_floats(kExperts * kHidden, 3, 1);
   LayerDescription layer;
   layer.hidden_size = kHidden;
@@ -235,7 +235,7 @@ bool same(const std::vector<float>& a, const std::vector<float>& b) {
 }
 
 struct Cached {
-  explicit Cached(CacheOptions cache, int64_t max_joint_rows = 0)
+  explicit Cached(const CacheOptions& cache, int64_t max_joint_rows = 0)
       : layer(LayerState::create(description_of(cache, max_joint_rows), make_cpu())) {
     REQUIRE(load(layer, file.path()).is_ok());
   }
