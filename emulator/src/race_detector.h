@@ -40,6 +40,9 @@ struct Detector {
   Range modules[512];  // code and data of the process
   size_t module_count = 0;
   bool modules_known = false;
+
+  // Of sets whose lists in the pool are valid.
+  uint32_t first_listed_epoch() const { return clocks.is_cross() ? cross_epoch : epoch; }
 };
 
 Detector& detector();
@@ -80,7 +83,7 @@ void for_cells(Detector& state, ChunkTable* table, uintptr_t address, size_t byt
     const size_t part = bytes < kChunkBytes - start ? bytes : kChunkBytes - start;
     Chunk* chunk = table->find_or_add(address);
     const unsigned shift = static_cast<unsigned>(__builtin_ctzl(start | part | 16));
-    if (shift < chunk->shift) table->refine(chunk, shift, &state.pool);
+    if (shift < chunk->shift) table->refine(chunk, shift, &state.pool, state.first_listed_epoch());
     const size_t last = (start + part - 1) >> chunk->shift;
     for (size_t i = start >> chunk->shift; i <= last; ++i) use(&chunk->cells[i]);
     address += part;

@@ -98,12 +98,14 @@ void ChunkTable::forget() {
   last_ = nullptr;
 }
 
-void ChunkTable::refine(Chunk* chunk, unsigned shift, ClockPool* clocks) {
+void ChunkTable::refine(Chunk* chunk, unsigned shift, ClockPool* clocks, uint32_t first_epoch) {
   if (shift >= chunk->shift) return;
   const size_t old_count = kChunkBytes >> chunk->shift;
   const size_t parts = size_t{1} << (chunk->shift - shift);
   Cell* cells = allocate<Cell>(old_count * parts);
-  const auto own_clocks = [clocks](AccessSet* set) { set->more = clocks->copy(set->more); };
+  const auto own_clocks = [=](AccessSet* set) {
+    set->more = set->epoch < first_epoch ? 0 : clocks->copy(set->more);
+  };
   for (size_t i = 0; i < old_count; ++i) {
     for (size_t j = 0; j < parts; ++j) {
       Cell& cell = cells[i * parts + j];

@@ -75,8 +75,9 @@ class ChunkTable {
   Chunk* find_or_add(uintptr_t address);
   void forget();
   size_t cell_bytes() const { return cell_bytes_; }
-  // Makes the chunk's cells at most 1 << shift bytes each.
-  void refine(Chunk* chunk, unsigned shift, ClockPool* clocks);
+  // Makes the chunk's cells at most 1 << shift bytes each. Lists of epochs before `first_epoch` are
+  // void: their entries belong to others, or to nobody.
+  void refine(Chunk* chunk, unsigned shift, ClockPool* clocks, uint32_t first_epoch);
 
  private:
   void grow();
