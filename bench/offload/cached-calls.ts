@@ -1,7 +1,8 @@
 /** Calls of a layer with a cache beside what bounds them: the layer that is whole in memory, and the same reads alone. */
 
-import { closeSync, openSync, readSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import path from 'node:path'
+import { readSafetensorsHeader } from '../../lib/checkpoint/safetensors.js'
 import { formatByteRate, formatBytes, formatDuration, formatNumber } from '../../lib/cli/format.js'
 import { contestantOf } from '../goals/load.js'
 import { isDisturbed, watchLoad } from '../harness/other-load.js'
@@ -9,7 +10,7 @@ import { MoeLayer } from '../harness/package.js'
 import { disturbance } from '../harness/result-lines.js'
 import { median, type Ratio, ratioOf, runRounds } from '../harness/rounds.js'
 import { openMappedReads } from './mapped-reads.js'
-import { type OffloadCheckpoint, Rows } from './offload-checkpoint.js'
+import { expertBytesOf, type OffloadCheckpoint, Rows } from './offload-checkpoint.js'
 import { type ByteRange, RawFiles } from './raw-reads.js'
 
 interface Measured {
@@ -95,11 +96,9 @@ export async function measureFetches(
   const { topK } = shape.config
   const load = (hostBytes: number) =>
     MoeLayer.load(source, { layer: 0, device: 'cpu', cache: { hostBytes, readers } })
-  const whole = await load(Number.MAX_SAFE_INTEGER)
-  const { expertBytes } = whole.stats().cache!
-  whole.dispose()
+  const expertBytes = await expertBytesOf(checkpoint)
   using layer = await load((topK + 1) * expertBytes)
-  const experts = expertRanges(checkpoint)
+  const experts = await expertRanges(checkpoint)
   const files = [...new Set(experts.flat().map(({ file }) => file))]
   const raw = new RawFiles(files, readers, Math.max(...experts.flat().map(({ bytes }) => bytes)))
   const mapped = openMappedReads(readers)
@@ -151,36 +150,17 @@ export const fetchLine = (row: FetchRow): string =>
   `${formatNumber(row.cpuSecondsPerGB)} CPU s per GB (goal 0.25); mapped files ${formatDuration(row.mappedMs)}, ${formatNumber(row.mappedRatio.median)} of our time${disturbance(row)}`
 
 /** The tensors of each expert of layer 0, from the headers of the files. */
-function expertRanges({ files, shape }: OffloadCheckpoint): ByteRange[][] {
+async function expertRanges({ files, shape }: OffloadCheckpoint): Promise<ByteRange[][]> {
   const experts: ByteRange[][] = Array.from({ length: shape.config.numExperts }, () => [])
   for (const file of files.map(name => path.resolve(name))) {
-    const { headerBytes, header } = readHeader(file)
-    for (const [
-      name,
-      {
-        data_offsets: [begin, end],
-      },
-    ] of Object.entries(header)) {
+    await using handle = await open(file)
+    const { size } = await handle.stat()
+    const { tensors } = await readSafetensorsHeader(handle, size, file)
+    for (const { name, offset, bytes } of tensors.values()) {
       const expert = /^model\.layers\.0\.mlp\.experts\.(\d+)\./.exec(name)?.[1]
       if (expert === undefined) continue
-      experts[Number(expert)]!.push({ file, offset: 8 + headerBytes + begin, bytes: end - begin })
+      experts[Number(expert)]!.push({ file, offset, bytes })
     }
   }
   return experts
-}
-
-function readHeader(file: string): {
-  headerBytes: number
-  header: Record<string, { data_offsets: [number, number] }>
-} {
-  const descriptor = openSync(file, 'r')
-  try {
-    const length = Buffer.alloc(8)
-    readSync(descriptor, length)
-    const text = Buffer.alloc(Number(length.readBigUInt64LE()))
-    readSync(descriptor, text, 0, text.length, 8)
-    return { headerBytes: text.length, header: JSON.parse(text.toString()) }
-  } finally {
-    closeSync(descriptor)
-  }
 }

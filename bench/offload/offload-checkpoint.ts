@@ -2,7 +2,7 @@
 
 import { Random } from '../../test/cases/random.js'
 import { type WrittenCheckpoint, writeLayers } from '../goals/checkpoint.js'
-import type { MoeLayer } from '../harness/package.js'
+import { type MoeLayer, MoeModel } from '../harness/package.js'
 import type { BenchShape } from '../harness/shapes.js'
 
 export type OffloadDType = 'bf16' | 'f16' | 'fp8'
@@ -20,6 +20,12 @@ export async function writeOffloadCheckpoint(
   numLayers: number,
 ): Promise<OffloadCheckpoint> {
   return { ...(await writeLayers(shape, dtype, directory, numLayers)), shape, dtype, numLayers }
+}
+
+/** What a cache takes for one expert of its layers, from headers alone. */
+export async function expertBytesOf({ source }: OffloadCheckpoint): Promise<number> {
+  const { layers } = await MoeModel.plan(source, { device: 'cpu' })
+  return layers[0]!.expertBytes
 }
 
 /** Rows whose experts differ from call to call; a few of them come again and again, as in text. */

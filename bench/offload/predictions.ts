@@ -9,7 +9,7 @@ import { isDisturbed, watchLoad } from '../harness/other-load.js'
 import { type CachePolicyName, MoeLayer, readTrace, simulate } from '../harness/package.js'
 import { disturbance } from '../harness/result-lines.js'
 import { median } from '../harness/rounds.js'
-import { type OffloadCheckpoint, Rows } from './offload-checkpoint.js'
+import { expertBytesOf, type OffloadCheckpoint, Rows } from './offload-checkpoint.js'
 
 export interface PredictionRow {
   shape: string
@@ -31,13 +31,12 @@ export interface PredictionRow {
 const READERS = 2
 const CALLS = 200
 
-export async function measurePredictions({ source, shape }: OffloadCheckpoint): Promise<PredictionRow[]> {
+export async function measurePredictions(checkpoint: OffloadCheckpoint): Promise<PredictionRow[]> {
+  const { source, shape } = checkpoint
   const { numExperts, topK } = shape.config
   const load = (cache: { hostBytes: number; readers?: number; policy?: CachePolicyName }) =>
     MoeLayer.load(source, { layer: 0, device: 'cpu', cache })
-  const whole = await load({ hostBytes: Number.MAX_SAFE_INTEGER })
-  const { expertBytes } = whole.stats().cache!
-  whole.dispose()
+  const expertBytes = await expertBytesOf(checkpoint)
   const rows: PredictionRow[] = []
   for (const share of [0.25, 0.5, 0.75])
     for (const policy of ['lru', 'lfu'] as const) {

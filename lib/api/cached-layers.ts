@@ -28,15 +28,6 @@ export function cacheShare(cache: CacheOptions | undefined, numLayers: number): 
   return { ...settings, hostBytes: Math.floor(cache.hostBytes / numLayers) }
 }
 
-/** Of each layer the number of the pool whose slots it competes for; undefined where each has its own. */
-export function poolsOf(
-  { scope = 'layer' }: CacheOptions,
-  layers: readonly { expertBytes: number }[],
-): (number | undefined)[] {
-  const sizes = [...new Set(layers.map(({ expertBytes }) => expertBytes))]
-  return layers.map(({ expertBytes }) => (scope === 'model' ? sizes.indexOf(expertBytes) : undefined))
-}
-
 /**
  * The experts of each layer that the profile of a cache has loaded with it, those first that most rows chose; undefined without a profile.
  *

@@ -1,12 +1,13 @@
 /** The layers of a checkpoint that have experts, as one object: loaded together, run one by one. */
 
 import { invalidArgType, invalidArgValue } from '../block/errors.js'
+import { poolNumbers } from '../block/expert-cache.js'
 import type { LayerPlan } from '../checkpoint/plan/layer-plan.js'
 import { OpenedModel } from '../checkpoint/plan/opened-model.js'
 import { type ChosenDevice, chooseDevice } from '../devices/device.js'
 import { loadRuntimes } from '../devices/load.js'
 import type { CacheOptions } from './cache-options.js'
-import { cacheShare, checkCacheDevice, poolsOf, warmExperts } from './cached-layers.js'
+import { cacheShare, checkCacheDevice, warmExperts } from './cached-layers.js'
 import type { HiddenStates } from './float-input.js'
 import { disposedError, type ForwardOptions } from './forward-arguments.js'
 import type { ForwardResult } from './forward-result.js'
@@ -191,9 +192,10 @@ async function cachedParts(
   cache: CacheOptions,
   layers: Parameters<typeof warmExperts>[1],
   signal: AbortSignal | undefined,
-): Promise<{ warm: Int32Array | undefined; pool: number | undefined }[]> {
-  const [pools, warm] = [poolsOf(cache, layers), await warmExperts(cache, layers, signal)]
-  return layers.map((_, i) => ({ warm: warm[i], pool: pools[i] }))
+): Promise<{ warm: Int32Array | undefined; pool: number }[]> {
+  const pools = poolNumbers(layers, cache.scope ?? 'layer')
+  const warm = await warmExperts(cache, layers, signal)
+  return layers.map((_, i) => ({ warm: warm[i], pool: pools[i]! }))
 }
 
 /** What the division of a cache asks of the layers of a plan. */

@@ -47,6 +47,15 @@ function slotsOf(blocks: number, experts: number, topK: number, policy: CachePol
 /** How large a cache is: bytes for all layers, the ring included, or experts of each that stay. */
 export type CacheCapacity = { readonly bytes: number } | { readonly slotsPerLayer: number }
 
+/** Of each layer the number of its pool: with scope 'model' layers whose experts are of one size have one together. */
+export function poolNumbers(
+  layers: readonly Pick<CachedLayer, 'expertBytes'>[],
+  scope: CacheScope,
+): number[] {
+  const sizes = [...new Set(layers.map(layer => layer.expertBytes))]
+  return layers.map((layer, i) => (scope === 'layer' ? i : sizes.indexOf(layer.expertBytes)))
+}
+
 /**
  * Divides a cache among layers. Of bytes each layer gets the same share, which pays for whole experts of it, at most for all. With scope 'model' the layers
  * whose experts are of one size put the slots of their shares together. Where a share does not pay for all experts, 'static' sets up to four of it aside, the
@@ -61,13 +70,12 @@ export function cachePools(
   scope: CacheScope,
   policy: CachePolicyName,
 ): CachePools {
-  const sizes = [...new Set(layers.map(layer => layer.expertBytes))]
-  const poolOf = layers.map((layer, i) => (scope === 'layer' ? i : sizes.indexOf(layer.expertBytes)))
+  const poolOf = poolNumbers(layers, scope)
   const members = (pool: number) => layers.filter((_, i) => poolOf[i] === pool)
   const inSlots = 'slotsPerLayer' in capacity
   const least = inSlots ? leastSlots : leastBlocks
   const poolSlots: number[] = []
-  for (let pool = 0; pool < (scope === 'layer' ? layers.length : sizes.length); pool++) {
+  for (let pool = 0; pool < new Set(poolOf).size; pool++) {
     const own = members(pool)
     const experts = own.reduce((sum, { numExperts }) => sum + numExperts, 0)
     // What a layer's share pays for, or of slots what all of its pool have.

@@ -8,10 +8,9 @@ import { Random } from '../cases/random.js'
 import {
   CONFIG,
   HIDDEN,
-  layerTensors,
   removeCheckpoints,
   temporaryDirectory,
-  writeCheckpoint,
+  writeThreeLayers,
 } from '../helpers/checkpoint-tiny.js'
 import { nativeDevices } from '../helpers/devices.js'
 
@@ -20,10 +19,7 @@ const NUM_EXPERTS = CONFIG.n_routed_experts
 let directory: string
 
 beforeAll(async () => {
-  directory = await writeCheckpoint({ ...CONFIG, num_hidden_layers: 4, num_nextn_predict_layers: 0 }, [
-    [...layerTensors(1), ...layerTensors(2)],
-    layerTensors(3),
-  ])
+  directory = await writeThreeLayers()
 })
 afterAll(removeCheckpoints)
 

@@ -8,10 +8,9 @@ import {
   CONFIG,
   EXPERTS,
   HIDDEN,
-  layerTensors,
   removeCheckpoints,
   temporaryDirectory,
-  writeCheckpoint,
+  writeThreeLayers,
 } from '../helpers/checkpoint-tiny.js'
 import { nativeDevices } from '../helpers/devices.js'
 import { runInProcess } from '../helpers/run-in-process.js'
@@ -33,10 +32,7 @@ async function run(model: MoeModel): Promise<void> {
 
 describe.skipIf(!nativeDevices.includes('cpu'))('plan', () => {
   beforeAll(async () => {
-    directory = await writeCheckpoint({ ...CONFIG, num_hidden_layers: 4, num_nextn_predict_layers: 0 }, [
-      [...layerTensors(1), ...layerTensors(2)],
-      layerTensors(3),
-    ])
+    directory = await writeThreeLayers()
     trace = path.join(temporaryDirectory(), 'trace')
     await using model = await MoeModel.load(directory, { device: 'cpu' })
     await using _recorder = model.record(trace)

@@ -3,6 +3,7 @@
 import { afterAll, describe, expect, it } from 'vitest'
 import { type LoadOptions, MoeLayer } from '../../lib/index.js'
 import { nativeDevices } from '../helpers/devices.js'
+import { expectSame } from '../helpers/same.js'
 import { type GoldenCase, goldenCase, goldenCases } from './cases.js'
 import { GGUF_CASES } from './gguf-cases.js'
 import { ggufOf, removeGguf, writeGguf } from './gguf-layer.js'
@@ -47,8 +48,7 @@ async function withLayer<Result>(
 
 function expectSameOutputs(actual: Float32Array[], expected: Float32Array[]): void {
   expect(actual).toHaveLength(expected.length)
-  for (const [i, output] of actual.entries())
-    expect(Buffer.compare(Buffer.from(output.buffer), Buffer.from(expected[i]!.buffer))).toBe(0)
+  for (const [i, output] of actual.entries()) expectSame(output, expected[i]!, `call ${i}`)
 }
 
 async function expectSameBits(load: Load, golden: GoldenCase, options: LoadOptions): Promise<void> {

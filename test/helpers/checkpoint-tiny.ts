@@ -87,6 +87,13 @@ export function removeCheckpoints(): void {
   for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true })
 }
 
+/** A checkpoint of layer 0, dense, and the sparse layers 1 to 3 in two files; returns the directory. */
+export const writeThreeLayers = (): Promise<string> =>
+  writeCheckpoint({ ...CONFIG, num_hidden_layers: 4, num_nextn_predict_layers: 0 }, [
+    [...layerTensors(1), ...layerTensors(2)],
+    layerTensors(3),
+  ])
+
 /** Writes config.json and one file, or one file per list of tensors; returns the directory. */
 export async function writeCheckpoint(
   config: object,

@@ -4,10 +4,9 @@
  */
 
 import { expect } from 'vitest'
+import { haveSameBytes } from './same.js'
 
 const MARK = Symbol.for('sparse-experts.equal-arrays')
-const bytesOf = ({ buffer, byteOffset, byteLength }: ArrayBufferView) =>
-  Buffer.from(buffer as ArrayBuffer, byteOffset, byteLength)
 
 // Files that share a process share its testers.
 const shared = globalThis as { [MARK]?: boolean }
@@ -15,10 +14,7 @@ if (!shared[MARK]) {
   shared[MARK] = true
   expect.addEqualityTesters([
     (actual: unknown, expected: unknown) =>
-      ArrayBuffer.isView(actual) &&
-      ArrayBuffer.isView(expected) &&
-      Object.getPrototypeOf(actual) === Object.getPrototypeOf(expected) &&
-      bytesOf(actual).equals(bytesOf(expected))
+      ArrayBuffer.isView(actual) && ArrayBuffer.isView(expected) && haveSameBytes(actual, expected)
         ? true
         : undefined,
   ])

@@ -4,11 +4,17 @@ import { expect } from 'vitest'
 
 type Numbers = Float32Array | Int32Array | Uint16Array
 
-const bytesOf = ({ buffer, byteOffset, byteLength }: Numbers) => Buffer.from(buffer, byteOffset, byteLength)
+const bytesOf = ({ buffer, byteOffset, byteLength }: ArrayBufferView) =>
+  Buffer.from(buffer as ArrayBuffer, byteOffset, byteLength)
+
+/** Whether two arrays are of one type and have the same bytes. */
+export const haveSameBytes = (actual: ArrayBufferView, expected: ArrayBufferView): boolean =>
+  Object.getPrototypeOf(actual) === Object.getPrototypeOf(expected) &&
+  bytesOf(actual).equals(bytesOf(expected))
 
 /** Expects the same bits, and names the first element that has others. */
 export function expectSame(actual: Numbers, expected: Numbers, label?: string): void {
-  if (actual.constructor === expected.constructor && bytesOf(actual).equals(bytesOf(expected))) return
+  if (haveSameBytes(actual, expected)) return
   expect(actual, label).toEqual(expected)
   expect.fail(`${label ?? 'array'}: the same numbers in other bits`)
 }
