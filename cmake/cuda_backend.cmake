@@ -8,15 +8,21 @@ set(SE_CUDA_HOST_SOURCES
   csrc/cuda/kernels/sm80/half_expert_matmul_config.cc
   csrc/cuda/kernels/sm90/wg_expert_matmul_config.cc
   csrc/cuda/kernels/sm90/wg_weight_maps.cc
+  csrc/cuda/layer/call_arrays.cc
   csrc/cuda/layer/describe.cc
+  csrc/cuda/layer/expert_tables.cc
   csrc/cuda/layer/forward.cc
   csrc/cuda/layer/forward_plan.cc
+  csrc/cuda/layer/forward_run.cc
   csrc/cuda/layer/forward_wave.cc
+  csrc/cuda/layer/forward_wave_matmuls.cc
   csrc/cuda/layer/graph_cache.cc
   csrc/cuda/layer/layer.cc
+  csrc/cuda/layer/layer_calls.cc
   csrc/cuda/layer/layer_large.cc
   csrc/cuda/layer/layer_small.cc
   csrc/cuda/layer/place_arrays.cc
+  csrc/cuda/layer/run_arrays.cc
   csrc/cuda/layer/staging_plan.cc
   csrc/cuda/layer/weight_maps.cc
   csrc/cuda/ops/expert_matmul.cc
@@ -27,6 +33,7 @@ set(SE_CUDA_HOST_SOURCES
   csrc/cuda/runtime/errors.cc
   csrc/cuda/runtime/matrix.cc
   csrc/cuda/runtime/memory.cc
+  csrc/cuda/runtime/mirrored_block.cc
   csrc/cuda/runtime/tensor_map.cc
   csrc/cuda/stages/content_checks.cc
   csrc/cuda/stages/expert_matmul_stage.cc
@@ -172,6 +179,10 @@ se_test_program(cuda_tests
   test/cuda/matmul_f32_test.cc
   test/cuda/matmul_half_test.cc
   test/cuda/matmul_wg_test.cc
+  test/cuda/runs_failures_test.cc
+  test/cuda/runs_layer.cc
+  test/cuda/runs_rules_test.cc
+  test/cuda/runs_test.cc
   test/cuda/select_test.cc
   test/cuda/wait_test.cc
   test/cuda/warp_groups_test.cc)

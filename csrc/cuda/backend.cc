@@ -9,10 +9,10 @@
 
 #include "abi/guarded.h"
 #include "core/matrix_format.h"
-#include "cuda/layer/describe.h"
-#include "cuda/layer/layer.h"
+#include "cuda/layer/layer_calls.h"
 #include "cuda/runtime/availability.h"
 #include "cuda/runtime/device.h"
+#include "cuda/runtime/guarded_on.h"
 #include "cuda/runtime/matrix.h"
 #include "cuda/stages/stages.h"
 #include "ops/checks.h"
@@ -20,15 +20,6 @@
 
 namespace sparse_experts::cuda {
 namespace {
-
-// The same on a device, which answers first when it is lost.
-template <typename Body>
-int32_t guarded_on(SeDevice* device, SeStatus* status, const Body& body) {
-  return guarded(status, [&]() -> Status {
-    SE_RETURN_IF_ERROR(device->enter());
-    return body();
-  });
-}
 
 int32_t device_count(SeStatus* status) {
   int count = 0;
@@ -164,58 +155,6 @@ int32_t combine(SeDevice* device, const SeCombineArgs* args, SeStatus* status) {
   });
 }
 
-uint64_t forward_workspace_bytes(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions*,
-                                 int64_t num_tokens) {
-  return plan_forward(*layer, device->limits(), num_tokens).total_bytes;
-}
-
-void describe(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions* options,
-              int64_t num_tokens, SeForwardDescription* description) {
-  *description = SeForwardDescription{};
-  guarded(nullptr, [&]() -> Status {
-    describe_forward(*layer, options != nullptr ? *options : SeLayerOptions{}, device->limits(),
-                     expect_maps(*device, *layer), num_tokens, description);
-    return Status::ok();
-  });
-}
-
-int32_t layer_open(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions* options,
-                   SeLayer** opened, SeStatus* status) {
-  *opened = nullptr;
-  return guarded_on(device, status, [&]() -> Status {
-    if (options != nullptr && options->int8_activations != 0)
-      return Status::invalid("layer: there is no matmul of int8 activations here");
-    if (options != nullptr && options->cached != 0)
-      return Status::invalid("layer: experts do not come and go here");
-    auto made = std::make_unique<SeLayer>(*device, *layer,
-                                          options != nullptr ? *options : SeLayerOptions{});
-    SE_RETURN_IF_ERROR(made->open());
-    *opened = made.release();
-    return Status::ok();
-  });
-}
-
-void layer_close(SeLayer* layer) {
-  if (layer == nullptr) return;
-  guarded(nullptr, [&]() -> Status {
-    delete layer;
-    return Status::ok();
-  });
-}
-
-int32_t stage_forward(SeLayer* layer, SeForwardArgs* args, SeStatus* status) {
-  return guarded_on(static_cast<SeDevice*>(&layer->device()), status,
-                    [&] { return layer->stage(args); });
-}
-
-void unstage_forward(SeLayer* layer) { layer->unstage(); }
-
-int32_t forward(SeLayer* layer, const SeForwardArgs* args, void* workspace,
-                uint64_t workspace_bytes, SeStatus* status) {
-  return guarded_on(static_cast<SeDevice*>(&layer->device()), status,
-                    [&] { return layer->forward(*args, workspace, workspace_bytes); });
-}
-
 void device_counters(SeDevice* device, SeDeviceCounters* counters) {
   DeviceCounters& from = device->counters();
   *counters =
@@ -269,19 +208,19 @@ extern "C" __attribute__((visibility("default"))) const SeBackend* se_backend_en
       expert_matmul,
       combine,
       forward_workspace_bytes,
-      describe,
+      describe_layer,
       layer_open,
       layer_close,
       stage_forward,
       unstage_forward,
       forward,
-      nullptr,  // layer_set_experts: there are no cached layers
-      nullptr,  // runs: a forward is one sequence of launches
-      nullptr,
-      nullptr,
-      nullptr,
-      nullptr,
-      nullptr,
+      layer_set_experts,
+      forward_begin,
+      forward_wave,
+      forward_experts,
+      forward_slot_rows,
+      forward_finish,
+      forward_end,
       device_counters,
       nullptr,  // layer_phases: a replayed graph has no clock inside
   };

@@ -17,10 +17,6 @@
 namespace sparse_experts::cuda {
 namespace {
 
-bool is_cancelled(const SeForwardArgs& args) {
-  return args.cancel != nullptr && __atomic_load_n(args.cancel, __ATOMIC_RELAXED) != 0;
-}
-
 // Arrays that a call does not have stay null.
 template <typename T>
 T* from(T* data, int64_t offset) {
@@ -80,6 +76,8 @@ Status queue_chunk(const ForwardQueue& queue, const SeForwardArgs& args,
                   "select");
 }
 
+}  // namespace
+
 Status queue_routing(const ForwardQueue& queue, const SeForwardArgs& args,
                      const ForwardArrays& arrays) {
   const ForwardPlan& plan = queue.plan;
@@ -106,8 +104,6 @@ Status queue_routing(const ForwardQueue& queue, const SeForwardArgs& args,
   capacity.scratch = at<uint8_t>(queue, plan.capacity_scratch);
   return launched(queue, launch_capacity(capacity, next_in(queue)), "capacity");
 }
-
-}  // namespace
 
 Status queue_forward(const ForwardQueue& queue, const SeForwardArgs& args,
                      const ForwardArrays& arrays) {

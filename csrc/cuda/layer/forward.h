@@ -49,6 +49,14 @@ struct ForwardQueue {
   mutable bool follows_kernel = false;
 };
 
+// Whether somebody has asked for the call to stop.
+inline bool is_cancelled(const SeForwardArgs& args) {
+  return args.cancel != nullptr && __atomic_load_n(args.cancel, __ATOMIC_RELAXED) != 0;
+}
+
+// Queues the routing of all tokens, or what a replayed one needs. args gives scalars only.
+Status queue_routing(const ForwardQueue& queue, const SeForwardArgs& args,
+                     const ForwardArrays& arrays);
 // Queues routing (unless args.replay) and every wave. args gives scalars only. SE_CANCELLED when
 // args.cancel was raised before a wave: what is queued still runs.
 Status queue_forward(const ForwardQueue& queue, const SeForwardArgs& args,

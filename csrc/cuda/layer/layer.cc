@@ -42,6 +42,8 @@ Layer::Layer(Device& device, const SeMoeLayer& layer, const SeLayerOptions& opti
       staging_(device),
       present_table_(device),
       weight_maps_(device),
+      expert_tables_(device),
+      chosen_(device),
       graphs_(device) {}
 
 Layer::~Layer() {
@@ -58,7 +60,10 @@ Status Layer::open() {
   SE_RETURN_IF_ERROR(check_strides("shared experts", layer_.shared));
   SE_RETURN_IF_ERROR(device_.enter());
   SE_RETURN_IF_ERROR(check_tables());
-  SE_RETURN_IF_ERROR(weight_maps_.open(layer_));
+  SE_RETURN_IF_ERROR(weight_maps_.open(layer_, !is_cached()));
+  maps_ = weight_maps_.maps();
+  if (is_cached() && layer_.experts.num_experts > 0)
+    SE_RETURN_IF_ERROR(expert_tables_.open(&layer_.experts, &maps_));
   if (layer_.routing.hash_routed != 0)
     SE_RETURN_IF_ERROR(check_hash_table(device_, layer_.routing));
   SE_RETURN_IF_ERROR(device_.check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
@@ -90,7 +95,7 @@ Status Layer::check_tables() {
     SE_RETURN_IF_ERROR(fetch_first(&on_host.shared.down));
   }
   SE_RETURN_IF_ERROR(check_layer_contents(on_host));
-  if (layer_.experts.num_experts == 0) return Status::ok();
+  if (layer_.experts.num_experts == 0 || is_cached()) return Status::ok();
   return make_present_table(layer_.experts);
 }
 
@@ -112,6 +117,8 @@ Status Layer::make_present_table(const SeExperts& experts) {
       if (other[e] == nullptr) present[e] = nullptr;
     }
   }
+  here_.resize(num_experts);
+  for (size_t e = 0; e < num_experts; ++e) here_[e] = present[e] != nullptr ? 1 : 0;
   present_ = experts.up.data;
   if (agree) return Status::ok();
   SE_RETURN_IF_ERROR(present_table_.reserve(bytes));
@@ -120,30 +127,50 @@ Status Layer::make_present_table(const SeExperts& experts) {
   return Status::ok();
 }
 
-Status Layer::forward(const SeForwardArgs& args, void* workspace, uint64_t workspace_bytes) {
+Status Layer::plan_call(const SeForwardArgs& args, const void* workspace, uint64_t workspace_bytes,
+                        ForwardPlan* plan) const {
   SE_RETURN_IF_ERROR(check_forward(layer_, args));
   SE_RETURN_IF_ERROR(check_select_arrays(layer_.routing, args.select, args.replay != 0));
   SE_RETURN_IF_ERROR(validate_forward(args));
   SE_RETURN_IF_ERROR(device_.enter());
-  const int64_t num_tokens = args.select.num_tokens;
-  if (num_tokens == 0) return Status::ok();
-  const ForwardPlan plan = plan_forward(layer_, device_.limits(), num_tokens);
-  if (workspace == nullptr || workspace_bytes < plan.total_bytes)
-    return Status::workspace_too_small(workspace_bytes, plan.total_bytes);
-  if (args.cancel != nullptr && __atomic_load_n(args.cancel, __ATOMIC_RELAXED) != 0)
-    return Status::cancelled();
-  const StagingPlan staging = plan_staging(layer_, args);
+  if (args.select.num_tokens == 0) return Status::ok();
+  *plan = plan_forward(layer_, device_.limits(), args.select.num_tokens);
+  if (workspace == nullptr || workspace_bytes < plan->total_bytes)
+    return Status::workspace_too_small(workspace_bytes, plan->total_bytes);
+  return is_cancelled(args) ? Status::cancelled() : Status::ok();
+}
+
+Status Layer::check_staged(const SeForwardArgs& args, const StagingPlan& staging) const {
   SE_CHECK_ARGUMENT(args.is_staged == 0 || (lent_ && staging.total_bytes <= lent_block_.bytes()),
                     "forward: nobody staged this call");
+  return Status::ok();
+}
+
+Status Layer::forward(const SeForwardArgs& args, void* workspace, uint64_t workspace_bytes) {
+  ForwardPlan plan;
+  SE_RETURN_IF_ERROR(plan_call(args, workspace, workspace_bytes, &plan));
+  if (args.select.num_tokens == 0) return Status::ok();
+  if (is_cached()) return run_steps(args, static_cast<char*>(workspace), plan);
+  const StagingPlan staging = plan_staging(layer_, args);
+  SE_RETURN_IF_ERROR(check_staged(args, staging));
   std::lock_guard<std::mutex> lock(mutex_);
   return staging.total_bytes <= kLayerStagingBytes
              ? run_small(args, staging, plan, static_cast<char*>(workspace))
              : run_large(args, staging, plan, static_cast<char*>(workspace));
 }
 
+Status Layer::set_experts(const int32_t* experts, int64_t num_experts,
+                          const SeExpertMatrices* matrices) {
+  SE_RETURN_IF_ERROR(
+      check_expert_matrices(layer_.experts, options_, experts, num_experts, matrices));
+  std::lock_guard<std::mutex> lock(mutex_);
+  // Once it is gone from here its memory may be written to.
+  if (expert_tables_.has_any(experts, num_experts)) SE_RETURN_IF_ERROR(settle());
+  return expert_tables_.set(experts, num_experts, matrices);
+}
+
 ForwardQueue Layer::queue_of(const ForwardPlan& plan, char* workspace, bool is_recorded) const {
-  return {device_, layer_, options_,  present_,   weight_maps_.maps(),
-          stream_, plan,   workspace, is_recorded};
+  return {device_, layer_, options_, present_, maps_, stream_, plan, workspace, is_recorded};
 }
 
 Status Layer::finish(const Status& status) {
@@ -151,7 +178,10 @@ Status Layer::finish(const Status& status) {
   const auto began = std::chrono::steady_clock::now();
   const Status ended = device_.synchronize(stream_, done_, "forward", poll_time(last_wait_));
   last_wait_ = std::chrono::steady_clock::now() - began;
+  has_queued_ = false;
   return status.is_ok() ? ended : status;
 }
+
+Status Layer::settle() { return has_queued_ ? finish(Status::ok()) : Status::ok(); }
 
 }  // namespace sparse_experts::cuda

@@ -6,7 +6,7 @@
 // call's block is the layer's own and stays where it is, so that graphs can name it; stage() lends
 // one to the caller, so that the first and the last step have nothing to copy. A large call
 // copies array by array through the device's copier into memory that all layers share, one such
-// call at a time.
+// call at a time. A forward in steps is a run (forward_run.h), which a cached layer takes for each call.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -15,14 +15,19 @@
 #include <chrono>
 #include <cstdint>
 #include <mutex>
+#include <vector>
 
 #include "abi/backend.h"
 #include "core/status.h"
+#include "cuda/layer/expert_tables.h"
 #include "cuda/layer/forward.h"
 #include "cuda/layer/graph_cache.h"
 #include "cuda/layer/staging_plan.h"
 #include "cuda/layer/weight_maps.h"
 #include "cuda/runtime/memory.h"
+#include "cuda/runtime/mirrored_block.h"
+
+struct SeForwardRun;
 
 namespace sparse_experts::cuda {
 
@@ -43,14 +48,29 @@ class Layer {
   // Checks the description and what its tables hold.
   Status open();
   Status forward(const SeForwardArgs& args, void* workspace, uint64_t workspace_bytes);
+  // What every call begins with: its checks, and how it is cut. A call of no tokens has no plan.
+  Status plan_call(const SeForwardArgs& args, const void* workspace, uint64_t workspace_bytes,
+                   ForwardPlan* plan) const;
+  // See layer_set_experts of the ABI.
+  Status set_experts(const int32_t* experts, int64_t num_experts, const SeExpertMatrices* matrices);
   // See stage_forward of the ABI. Any thread.
   Status stage(SeForwardArgs* args);
   void unstage() { lent_ = false; }
   Device& device() { return device_; }
 
  private:
+  friend struct ::SeForwardRun;
+
   Status check_tables();
   Status make_present_table(const SeExperts& experts);
+  // Whether an expert's slots count: all of them in a cached layer.
+  bool counts(int64_t expert) const {
+    return is_cached() || here_[static_cast<size_t>(expert)] != 0;
+  }
+  bool is_cached() const { return options_.cached != 0; }
+
+  Status check_staged(const SeForwardArgs& args, const StagingPlan& staging) const;
+  Status run_steps(const SeForwardArgs& args, char* workspace, const ForwardPlan& plan);
 
   Status run_small(const SeForwardArgs& args, const StagingPlan& staging, const ForwardPlan& plan,
                    char* workspace);
@@ -62,8 +82,6 @@ class Layer {
   char* block_of(const SeForwardArgs& args) const {
     return args.is_staged != 0 ? lent_block_.data() : pinned_.data();
   }
-  void bring_in(const SeForwardArgs& args, const StagingPlan& staging, char* block) const;
-  void hand_out(const SeForwardArgs& args, const StagingPlan& staging, const char* block) const;
   Status queue_small(const SeForwardArgs& args, const StagingPlan& staging, const ForwardPlan& plan,
                      char* workspace, bool is_recorded);
   Status capture(const SeForwardArgs& args, const StagingPlan& staging, const ForwardPlan& plan,
@@ -71,9 +89,11 @@ class Layer {
   ForwardQueue queue_of(const ForwardPlan& plan, char* workspace, bool is_recorded) const;
   // Waits whatever the status is: the caller's memory is free to go when a call returns.
   Status finish(const Status& status);
+  // Waits for what a run has queued and nobody has waited for.
+  Status settle();
 
   Device& device_;
-  const SeMoeLayer layer_;
+  SeMoeLayer layer_;
   const SeLayerOptions options_;
   std::mutex mutex_;  // one call at a time
   cudaStream_t stream_ = nullptr;
@@ -84,7 +104,12 @@ class Layer {
   DeviceBuffer staging_;
   DeviceBuffer present_table_;
   WeightMaps weight_maps_;
+  LayerMaps maps_;
+  ExpertTables expert_tables_;  // of a cached layer
+  MirroredBlock chosen_;        // [experts]: null but for those that a step of a run computes
   const void* const* present_ = nullptr;
+  std::vector<uint8_t> here_;  // [experts] what present_ says; empty in a cached layer
+  bool has_queued_ = false;    // by a run, since somebody waited last
   GraphCache graphs_;
   std::chrono::nanoseconds last_wait_{0};  // of the call before
 };

@@ -1,8 +1,8 @@
 // A small call: its arrays travel as one block through the layer's own staging memory, and what it
 // queues is recorded into a graph where the same call comes again.
-#include <cstring>
 #include <type_traits>
 
+#include "cuda/layer/call_arrays.h"
 #include "cuda/layer/layer.h"
 #include "cuda/layer/place_arrays.h"
 #include "cuda/runtime/device.h"
@@ -135,47 +135,12 @@ Status Layer::capture(const SeForwardArgs& args, const StagingPlan& staging,
   return Status::ok();
 }
 
-void Layer::bring_in(const SeForwardArgs& args, const StagingPlan& staging, char* block) const {
-  const SeSelectArgs& select = args.select;
-  const int64_t num_slots = select.num_tokens * layer_.routing.top_k;
-  const auto put = [&](uint64_t offset, const void* from, int64_t bytes) {
-    if (offset != StagingPlan::kNone) std::memcpy(block + offset, from, bytes);
-  };
-  if (staging.hidden != StagingPlan::kNone) pack_rows(args.hidden, block + staging.hidden);
-  if (staging.router_input != StagingPlan::kNone)
-    pack_rows(args.router_input, block + staging.router_input);
-  put(staging.token_ids, select.token_ids, select.num_tokens * 4);
-  put(staging.row_top_k, select.row_top_k, select.num_tokens);
-  put(staging.row_top_p, select.row_top_p,
-      select.num_tokens * static_cast<int64_t>(sizeof(double)));
-  put(staging.sequence_lengths, select.sequence_lengths, select.num_sequences * 4);
-  if (args.replay != 0) {
-    put(staging.topk_ids, select.topk_ids, num_slots * 4);
-    put(staging.topk_weights, select.topk_weights, num_slots * 4);
-  }
-}
-
-void Layer::hand_out(const SeForwardArgs& args, const StagingPlan& staging,
-                     const char* block) const {
-  const SeSelectArgs& select = args.select;
-  const int64_t num_slots = select.num_tokens * layer_.routing.top_k;
-  const auto get = [&](void* to, uint64_t offset, int64_t bytes) {
-    if (to != nullptr) std::memcpy(to, block + offset, bytes);
-  };
-  if (args.replay == 0) {
-    get(select.topk_ids, staging.topk_ids, num_slots * 4);
-    get(select.topk_weights, staging.topk_weights, num_slots * 4);
-  }
-  get(select.non_finite, staging.non_finite, select.num_tokens);
-  if (staging.output != StagingPlan::kNone) unpack_rows(block + staging.output, args.output);
-}
-
 Status Layer::run_small(const SeForwardArgs& args, const StagingPlan& staging,
                         const ForwardPlan& plan, char* workspace) {
   SE_RETURN_IF_ERROR(reserve_staging(staging.total_bytes, args.is_staged != 0));
   char* const block = block_of(args);
   const int64_t num_tokens = args.select.num_tokens;
-  if (args.is_staged == 0) bring_in(args, staging, block);
+  if (args.is_staged == 0) bring_in(layer_, args, staging, block);
 
   GraphCache::Entry* entry = nullptr;
   GraphCache::Action action = GraphCache::Action::kPlain;
@@ -193,7 +158,10 @@ Status Layer::run_small(const SeForwardArgs& args, const StagingPlan& staging,
   SE_RETURN_IF_ERROR(finish(status));
   device_.counters().copied_to_device_bytes += staging.input_bytes;
   device_.counters().copied_to_host_bytes += staging.total_bytes - staging.result_begin;
-  if (args.is_staged == 0) hand_out(args, staging, block);
+  if (args.is_staged == 0) {
+    hand_out_routing(layer_, args, staging, block);
+    hand_out_rows(args, staging, block, 0, num_tokens);
+  }
   return Status::ok();
 }
 

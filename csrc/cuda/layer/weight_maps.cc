@@ -23,30 +23,35 @@ std::vector<MapSet> sets_of(const SeMoeLayer& layer) {
           {&layer.shared, true, &LayerMaps::shared_down}};
 }
 
-WeightMatrices matrices_of(const MapSet& set) {
-  const SeMatrixTable& table = set.is_down ? set.experts->down : set.experts->up;
+bool can_describe(const Device& device, const MapSet& set) {
+  return set.experts->num_experts > 0 &&
+         reads_maps(device, describe_matrices(*set.experts, set.is_down));
+}
+
+}  // namespace
+
+WeightMatrices describe_matrices(const SeExperts& experts, bool is_down) {
+  const SeMatrixTable& table = is_down ? experts.down : experts.up;
   WeightMatrices matrices = {};
-  matrices.dtype = set.experts->dtype;
-  matrices.gated = !set.is_down && set.experts->activation.gated != 0;
+  matrices.dtype = experts.dtype;
+  matrices.gated = !is_down && experts.activation.gated != 0;
   matrices.rows = table.rows;
   matrices.cols = table.cols;
   matrices.row_stride = table.row_stride;
   return matrices;
 }
 
-bool can_describe(const Device& device, const MapSet& set) {
-  return device.warp_groups() && set.experts->num_experts > 0 &&
-         encode_weight_maps(matrices_of(set), device.limits().device, nullptr);
+bool reads_maps(const Device& device, const WeightMatrices& matrices) {
+  return device.warp_groups() && encode_weight_maps(matrices, device.limits().device, nullptr);
 }
 
-}  // namespace
-
-Status WeightMaps::open(const SeMoeLayer& layer) {
+Status WeightMaps::open(const SeMoeLayer& layer, bool with_routed) {
   std::vector<unsigned char> encoded;
   std::vector<std::pair<MapSet, size_t>> found;
   for (const MapSet& set : sets_of(layer)) {
     if (!can_describe(device_, set)) continue;
-    WeightMatrices matrices = matrices_of(set);
+    if (set.experts == &layer.experts && !with_routed) continue;
+    WeightMatrices matrices = describe_matrices(*set.experts, set.is_down);
     const auto count = static_cast<size_t>(set.experts->num_experts);
     std::vector<const void*> up(count);
     std::vector<const void*> gate(matrices.gated ? count : 0);

@@ -1,5 +1,6 @@
 // Tensor maps of a layer's expert matrices, for the kernels that read weights by bulk copies. Made when
-// the layer is opened: its tables do not change afterwards.
+// the layer is opened: its tables do not change afterwards, but for those of a cached layer's routed
+// experts, which expert_tables.h keeps.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +8,7 @@
 #include "abi/backend.h"
 #include "core/status.h"
 #include "cuda/layer/forward_plan.h"
+#include "cuda/ops/weight_maps.h"
 #include "cuda/runtime/memory.h"
 
 namespace sparse_experts::cuda {
@@ -30,8 +32,8 @@ class WeightMaps {
  public:
   explicit WeightMaps(Device& device) : device_(device), memory_(device) {}
 
-  // Reads the layer's tables back.
-  Status open(const SeMoeLayer& layer);
+  // Reads the layer's tables back. with_routed: of the routed experts too.
+  Status open(const SeMoeLayer& layer, bool with_routed);
   const LayerMaps& maps() const { return maps_; }
 
  private:
@@ -39,6 +41,11 @@ class WeightMaps {
   DeviceBuffer memory_;
   LayerMaps maps_;
 };
+
+// Sizes and strides of the down matrices of experts, or of the gate and up matrices, without addresses.
+WeightMatrices describe_matrices(const SeExperts& experts, bool is_down);
+// Whether kernels of the device read such matrices by maps, where they lie well.
+bool reads_maps(const Device& device, const WeightMatrices& matrices);
 
 // What open would make of a layer whose matrices lie well, by its sizes and strides alone.
 BulkReady expect_maps(const Device& device, const SeMoeLayer& layer);
