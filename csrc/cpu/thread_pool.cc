@@ -41,6 +41,10 @@ bool spin_until(const Condition& condition) {
   return condition();
 }
 
+uint64_t share_of(uint64_t first, uint64_t end) { return first << 32 | end; }
+uint64_t first_of(uint64_t tasks) { return tasks >> 32; }
+uint64_t end_of(uint64_t tasks) { return tasks & 0xffffffffu; }
+
 bool is_cancelled(const int32_t* cancel) {
   return cancel != nullptr && __atomic_load_n(cancel, __ATOMIC_RELAXED) != 0;
 }
@@ -64,6 +68,7 @@ void ThreadPool::grow(int num_threads) {
   } catch (const std::system_error&) {
     // The system refuses more threads: the pool works with those it has.
   }
+  shares_ = std::make_unique<Share[]>(workers_.size() + 1);
 }
 
 int ThreadPool::num_threads() {
@@ -71,11 +76,42 @@ int ThreadPool::num_threads() {
   return static_cast<int>(workers_.size()) + 1;
 }
 
-void ThreadPool::work() {
+// -1 when none is left.
+int64_t ThreadPool::take_first(Share* share) {
+  uint64_t tasks = share->tasks.load(std::memory_order_relaxed);
+  while (first_of(tasks) < end_of(tasks)) {
+    if (share->tasks.compare_exchange_weak(tasks, share_of(first_of(tasks) + 1, end_of(tasks)),
+                                           std::memory_order_relaxed))
+      return static_cast<int64_t>(first_of(tasks));
+  }
+  return -1;
+}
+
+// Makes the back half of what another participant has left this one's share; false when none has any.
+bool ThreadPool::take_over(uint64_t participant) {
+  for (uint64_t i = 1; i < num_shares_; ++i) {
+    std::atomic<uint64_t>& victim = shares_[(participant + i) % num_shares_].tasks;
+    uint64_t tasks = victim.load(std::memory_order_relaxed);
+    while (first_of(tasks) < end_of(tasks)) {
+      const uint64_t middle = first_of(tasks) + (end_of(tasks) - first_of(tasks)) / 2;
+      if (!victim.compare_exchange_weak(tasks, share_of(first_of(tasks), middle),
+                                        std::memory_order_relaxed))
+        continue;
+      shares_[participant].tasks.store(share_of(middle, end_of(tasks)), std::memory_order_relaxed);
+      return true;
+    }
+  }
+  return false;
+}
+
+void ThreadPool::work(uint64_t participant) {
   while (!is_cancelled(cancel_)) {
-    const int64_t task = next_task_.fetch_add(1, std::memory_order_relaxed);
-    if (task >= num_tasks_) return;
-    function_(context_, task);
+    const int64_t task = take_first(&shares_[participant]);
+    if (task >= 0) {
+      function_(context_, task);
+    } else if (!take_over(participant)) {
+      return;
+    }
   }
 }
 
@@ -93,8 +129,12 @@ void ThreadPool::run(int64_t num_tasks, int max_threads, const int32_t* cancel,
   function_ = function;
   context_ = context;
   cancel_ = cancel;
-  num_tasks_ = num_tasks;
-  next_task_.store(0, std::memory_order_relaxed);
+  num_shares_ = places + 1;
+  for (uint64_t i = 0; i < num_shares_; ++i) {
+    const uint64_t tasks = static_cast<uint64_t>(num_tasks);
+    shares_[i].tasks.store(share_of(tasks * i / num_shares_, tasks * (i + 1) / num_shares_),
+                           std::memory_order_relaxed);
+  }
   finished_.store(0, std::memory_order_relaxed);
   const uint64_t number = (state_.load(std::memory_order_relaxed) >> kRunShift) + 1;
   if (places > 0) {
@@ -109,7 +149,7 @@ void ThreadPool::run(int64_t num_tasks, int max_threads, const int32_t* cancel,
       wake_workers_.notify_all();
     }
   }
-  work();
+  work(0);
   if (places == 0) return;
   const uint64_t joined = state_.fetch_or(kClosed, std::memory_order_acq_rel) & kJoinedMask;
   const auto all_ended = [&] { return finished_.load(std::memory_order_acquire) == joined; };
@@ -141,7 +181,7 @@ void ThreadPool::worker_main() {
     }
     if (!joined) continue;
     last_run = state >> kRunShift;
-    work();
+    work((state & kJoinedMask) + 1);  // as many had joined before
     {
       std::lock_guard<std::mutex> lock(sleep_mutex_);
       finished_.fetch_add(1, std::memory_order_release);

@@ -1,14 +1,17 @@
 // Worker threads of the process: one pool for all CPU devices, apart from libuv's.
 //
-// parallel_for hands out task numbers from one atomic counter, in rising order; the caller works
-// too. Workers join a run by taking a place in `state_`; when the tasks are all taken the caller
-// closes the run and waits only for those that joined, so a worker that wakes late costs nothing.
-// Which thread runs a task is not defined: tasks must not depend on it.
+// parallel_for gives each participant a share of following task numbers, because tasks that follow
+// each other read weights that follow each other in memory, which prefetchers of a core expect. Who
+// is done takes half of what another has left. The caller works too. Workers join a run by taking a
+// place in `state_`; when the tasks are all taken the caller closes the run and waits only for those
+// that joined, so a worker that wakes late costs nothing. Which thread runs a task is not defined:
+// tasks must not depend on it.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <type_traits>
@@ -31,7 +34,7 @@ class ThreadPool {
   void grow(int num_threads);
   int num_threads();
 
-  // Runs tasks 0 .. num_tasks-1 on at most max_threads participants and returns when all ended.
+  // Runs tasks 0 .. num_tasks-1, fewer than 2^32, on at most max_threads participants and returns when all ended.
   // Once *cancel is not 0 no further task begins (cancel may be null). Callable from any thread;
   // concurrent runs queue. Not reentrant from a task.
   void run(int64_t num_tasks, int max_threads, const int32_t* cancel, TaskFunction function,
@@ -45,15 +48,24 @@ class ThreadPool {
   }
 
  private:
+  // Tasks that a participant has left: [63..32] the first, [31..0] behind the last. Its owner takes
+  // from the front, others from the back. A task is never put back, so a value never returns.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> tasks{0};
+  };
+
   void worker_main();
-  void work();
+  void work(uint64_t participant);
+  static int64_t take_first(Share* share);
+  bool take_over(uint64_t participant);
 
   // A run: written before state_ is published, read by those that joined.
   TaskFunction function_ = nullptr;
   void* context_ = nullptr;
   const int32_t* cancel_ = nullptr;
-  int64_t num_tasks_ = 0;
-  alignas(64) std::atomic<int64_t> next_task_{0};
+  uint64_t num_shares_ = 0;
+  // One per thread that exists, the caller's first.
+  std::unique_ptr<Share[]> shares_ = std::make_unique<Share[]>(1);
 
   // [63..32] number of the run, [31] closed, [30..16] places, [15..0] workers that joined.
   alignas(64) std::atomic<uint64_t> state_{uint64_t{1} << 31};

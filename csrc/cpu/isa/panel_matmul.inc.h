@@ -8,9 +8,9 @@
 // An output is the sum of its pieces, each summed along K from zero. Pieces begin at multiples of
 // kPiece whatever the shape, so the bits depend on the row, the column and K alone.
 //
-// Few rows stream the weights from memory: each panel is then read from front to back, several
-// panels at a time where one row alone leaves too few accumulators to hide the latency of a
-// multiply-add.
+// Few rows stream the weights from memory: each panel is then read from front to back, one behind
+// the other. Several at a time would hide the latency of a multiply-add, but what one row's few
+// accumulators wait is less than what memory takes, and prefetchers follow one stream better.
 //
 // Accumulators are of the vector class V. Traits: Acc, W, X; kVectors (vectors of a panel's row);
 // kStep (elements of K per step of the layout), kPhases (multiply-adds per step; a step widens into
@@ -18,8 +18,7 @@
 // kSlab: a panel's 16 KiB at most); kMaxRows; load_w(p, phase), broadcast(p), broadcast_last(p)
 // (the first element of a step only), multiply_add(acc, x, w).
 
-// How far ahead of a stream to fetch: the latency of memory times what a core can take, shared by
-// the streams.
+// How far ahead of a stream to fetch: the latency of memory times what a core can take.
 constexpr int64_t kStreamAhead = 4096;
 
 // Steps of K per turn of the inner loop. Counting and pointers are a third of a single step's
@@ -32,57 +31,37 @@ struct Steps {
   static constexpr int value = kValue;
 };
 
-template <class Traits>
-constexpr int panels_at_once(int rows) {
-  return rows == 1 ? 4 : rows == 2 ? 2 : 1;
-}
-
-// `length` columns of K for kRows rows of x and kPanels panels: x from x_rows + x_offset, weights
-// from w. Meanwhile it fetches what comes later, from `fetch` on, fetch_bytes a step. Streams fetch
-// each line once; else the blocks of a panel share its lines, and a step has little to fetch.
-template <class Traits, int kRows, int kPanels, bool kIsStream>
+// `length` columns of K for kRows rows of x and a panel: x from x_rows + x_offset, weights from w.
+// Meanwhile it fetches what comes later, from `fetch` on, fetch_bytes a step. Streams fetch every
+// line of theirs once; else the blocks of a panel share its lines, and a step has little to fetch.
+template <class Traits, int kRows, bool kIsStream>
 static void panel_block(const char* const* x_rows, int64_t x_offset, const char* w,
-                        int64_t panel_bytes, const char* fetch, int64_t fetch_bytes, int64_t length,
-                        bool is_first, float* out, int64_t out_stride) {
+                        const char* fetch, int64_t fetch_bytes, int64_t length, bool is_first,
+                        float* out, int64_t out_stride) {
   constexpr int kVectors = Traits::kVectors;
   constexpr int64_t kStepBytes = int64_t{kVectors} * Traits::kVectorBytes;
-  typename Traits::Acc acc[kRows][kPanels * kVectors];
+  typename Traits::Acc acc[kRows][kVectors];
   const char* x[kRows];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
     x[i] = x_rows[i] + x_offset;
 #pragma GCC unroll 16
-    for (int j = 0; j < kPanels * kVectors; ++j) acc[i][j] = V::set(0.0f);
+    for (int j = 0; j < kVectors; ++j) acc[i][j] = V::set(0.0f);
   }
   int64_t at = 0;
   const auto multiply = [&](int64_t step, int phase,
                             auto broadcast) __attribute__((always_inline)) {
     const char* w_step = w + step * kStepBytes;
     const int64_t x_at = (at + step * Traits::kStep + phase) * Traits::kXBytes;
-    if constexpr (kPanels > 1) {  // few rows: they stay in registers, weights pass by
-      typename Traits::X xs[kRows];
+    typename Traits::W wide[kVectors];
 #pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) xs[i] = broadcast(x[i] + x_at);
+    for (int j = 0; j < kVectors; ++j)
+      wide[j] = Traits::load_w(w_step + j * Traits::kVectorBytes, phase);
 #pragma GCC unroll 16
-      for (int j = 0; j < kPanels * kVectors; ++j) {
-        const char* w_at =
-            w_step + (j / kVectors) * panel_bytes + (j % kVectors) * Traits::kVectorBytes;
-        const typename Traits::W wide = Traits::load_w(w_at, phase);
+    for (int i = 0; i < kRows; ++i) {
+      const typename Traits::X one = broadcast(x[i] + x_at);
 #pragma GCC unroll 16
-        for (int i = 0; i < kRows; ++i) acc[i][j] = Traits::multiply_add(acc[i][j], xs[i], wide);
-      }
-    } else {
-      typename Traits::W wide[kVectors];
-#pragma GCC unroll 16
-      for (int j = 0; j < kVectors; ++j)
-        wide[j] = Traits::load_w(w_step + j * Traits::kVectorBytes, phase);
-#pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) {
-        const typename Traits::X one = broadcast(x[i] + x_at);
-#pragma GCC unroll 16
-        for (int j = 0; j < kVectors; ++j)
-          acc[i][j] = Traits::multiply_add(acc[i][j], one, wide[j]);
-      }
+      for (int j = 0; j < kVectors; ++j) acc[i][j] = Traits::multiply_add(acc[i][j], one, wide[j]);
     }
   };
   constexpr int64_t kLineBytes = 64;
@@ -95,8 +74,10 @@ static void panel_block(const char* const* x_rows, int64_t x_offset, const char*
     for (int step = 0; step < kCount; ++step) {
       if (step % kEvery == 0) {
         const int64_t ahead = kIsStream ? step * kStepBytes : step * fetch_bytes;
+        constexpr int64_t kAtOnce = kIsStream && kStepBytes > kLineBytes ? kStepBytes : kLineBytes;
 #pragma GCC unroll 16
-        for (int p = 0; p < kPanels; ++p) __builtin_prefetch(fetch + p * panel_bytes + ahead);
+        for (int64_t line = 0; line < kAtOnce; line += kLineBytes)
+          __builtin_prefetch(fetch + ahead + line);
       }
 #pragma GCC unroll 2
       for (int phase = 0; phase < Traits::kPhases; ++phase)
@@ -112,7 +93,7 @@ static void panel_block(const char* const* x_rows, int64_t x_offset, const char*
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 16
-    for (int j = 0; j < kPanels * kVectors; ++j) {
+    for (int j = 0; j < kVectors; ++j) {
       float* to_out = out + i * out_stride + j * V::kLanes;
       const auto sum = is_first ? acc[i][j] : V::add(V::load(to_out), acc[i][j]);
       V::store(to_out, sum);
@@ -131,8 +112,8 @@ static void run_block(int rows, const char* const* x_rows, int64_t x_offset, con
       return;
     }
   }
-  panel_block<Traits, kRows, 1, false>(x_rows, x_offset, w, 0, fetch, fetch_bytes, length, is_first,
-                                       out, out_stride);
+  panel_block<Traits, kRows, false>(x_rows, x_offset, w, fetch, fetch_bytes, length, is_first, out,
+                                    out_stride);
 }
 
 // The pieces of K, as body(offset into x, offset into a panel, number of elements, is first).
@@ -149,24 +130,18 @@ static inline void for_pieces(const PanelTile& tile, const Body& body) {
   }
 }
 
-// Rows that one block takes, over as many panels as fit, each from front to back.
+// Rows that one block takes, over each panel from front to back.
 template <class Traits, int kRows>
 static void stream_panels(const PanelTile& tile) {
-  constexpr int kAtOnce = panels_at_once<Traits>(kRows);
-  constexpr int kWidth = Traits::kVectors * V::kLanes;
-  int64_t panel = 0;
-  const auto stream = [&](auto run, int count) {
+  constexpr int64_t kWidth = Traits::kVectors * V::kLanes;
+  for (int64_t panel = 0; panel < tile.num_panels; ++panel) {
     const char* w = tile.w + panel * tile.panel_bytes;
-    float* out = tile.out + panel * kWidth;
     for_pieces<Traits>(tile, [&](int64_t x_at, int64_t w_at, int64_t length, bool is_first) {
-      run(tile.x_rows, x_at, w + w_at, tile.panel_bytes, w + w_at + kStreamAhead / count,
-          Traits::kVectors * Traits::kVectorBytes, length, is_first, out, tile.out_stride);
+      panel_block<Traits, kRows, true>(tile.x_rows, x_at, w + w_at, w + w_at + kStreamAhead,
+                                       Traits::kVectors * Traits::kVectorBytes, length, is_first,
+                                       tile.out + panel * kWidth, tile.out_stride);
     });
-    panel += count;
-  };
-  while (panel + kAtOnce <= tile.num_panels)
-    stream(panel_block<Traits, kRows, kAtOnce, true>, kAtOnce);
-  while (panel < tile.num_panels) stream(panel_block<Traits, kRows, 1, true>, 1);
+  }
 }
 
 template <class Traits, int kRows>

@@ -47,9 +47,9 @@ __attribute__((noinline)) static void decoded_sums(const PanelTile& tile, const 
                                                    int64_t sums_stride) {
   alignas(64) float piece[PanelTraits<SE_F32>::kPiece * kWidth];
   decode(*tile.quant, stream.panel, stream.from, stream.length, piece);
-  panel_block<PanelTraits<SE_F32>, kRows, 1, false>(
-      tile.x_rows, stream.x_offset, reinterpret_cast<const char*>(piece), 0, stream.panel, 0,
-      stream.length, true, sums, sums_stride);
+  panel_block<PanelTraits<SE_F32>, kRows, false>(tile.x_rows, stream.x_offset,
+                                                 reinterpret_cast<const char*>(piece), stream.panel,
+                                                 0, stream.length, true, sums, sums_stride);
 }
 
 // Whether a scale is tiny but not zero.

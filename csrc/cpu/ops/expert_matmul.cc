@@ -12,8 +12,15 @@ namespace sparse_experts::cpu {
 namespace {
 
 // Columns of a task: whole panels, or a multiple of every other kernel's columns (2, 4, 6), so that
-// only the last block of a matrix has a remainder. A tile of them lies on the stack.
+// only the last block of a matrix has a remainder. A tile of them lies on the stack. One or two rows
+// have tiles that are wider and as large: the longer a matrix is read, the rarer a stream begins.
 constexpr int64_t kMaxCols = 64;
+constexpr int64_t kMaxColsOfFewRows = 512;
+constexpr int64_t kFewRows = 2;
+static_assert(kFewRows * kMaxColsOfFewRows <= kMaxTaskRows * kMaxCols);
+constexpr int64_t most_columns(int64_t num_rows) {
+  return num_rows <= kFewRows ? kMaxColsOfFewRows : kMaxCols;
+}
 constexpr int64_t kColGranule = 12;
 // A task per thread and wave would end at the pace of the slowest: this many, if they are not too
 // small to be worth handing out.
@@ -45,18 +52,18 @@ int64_t task_columns(const MatmulSegment& segment, int64_t task_bytes, int64_t p
   const int64_t rows = std::min(segment.num_rows, kMaxTaskRows);
   const int64_t cost = column_cost(segment, rows, panel_width);
   const int64_t columns = task_bytes / std::max<int64_t>(1, cost) / granule * granule;
-  const int64_t most = kMaxCols / granule * granule;
-  // One or two rows pass several panels at a time.
-  return std::clamp(columns, rows <= 2 ? most : granule, most);
+  const int64_t least = rows <= kFewRows ? kMaxCols / granule * granule : granule;
+  return std::clamp(columns, least, most_columns(rows) / granule * granule);
 }
 
-void add_bias(float* tile, int64_t num_rows, int64_t num_cols, const float* bias, int64_t stride) {
-  for (int64_t i = 0; i < num_rows; ++i) {
-    for (int64_t j = 0; j < num_cols; ++j) tile[i * kMaxCols + j] += bias[j * stride];
+void add_bias(float* tile, const MatmulTask& task, const float* bias, int64_t stride) {
+  for (int64_t i = 0; i < task.num_rows; ++i) {
+    float* row = tile + i * most_columns(task.num_rows);
+    for (int64_t j = 0; j < task.num_cols; ++j) row[j] += bias[(task.first_col + j) * stride];
   }
 }
 
-// A task's product, before bias and activation: [num_rows, num_cols] f32, kMaxCols apart.
+// A task's product, before bias and activation: [num_rows, num_cols] f32, most_columns apart.
 class TaskMatmul {
  public:
   TaskMatmul(const IsaKernels& kernels, const MatmulSegment& segment, const MatmulTask& task)
@@ -106,7 +113,7 @@ class TaskMatmul {
     tile.m = task_.num_rows;
     tile.k = segment_.k;
     tile.out = out;
-    tile.out_stride = kMaxCols;
+    tile.out_stride = most_columns(task_.num_rows);
     tile.quant = layout.is_quantised ? &layout.quant : nullptr;
     kernel(format.code).panels(tile);
   }
@@ -123,7 +130,7 @@ class TaskMatmul {
     tile.w_stride_bytes = code_row_bytes(code, stride);
     tile.w = static_cast<const char*>(weights) + task_.first_col * tile.w_stride_bytes;
     tile.out = out;
-    tile.out_stride = kMaxCols;
+    tile.out_stride = most_columns(task_.num_rows);
     kernel(code).rows(tile);
   }
 
@@ -143,21 +150,18 @@ void run_task(const IsaKernels& kernels, const MatmulSegment& segment, const Mat
   if (segment.gate != nullptr) {
     matmul.run(segment.gate, segment.gate_format, segment.gate_stride, gate);
     if (segment.gate_bias != nullptr)
-      add_bias(gate, task.num_rows, task.num_cols,
-               segment.gate_bias + task.first_col * segment.gate_bias_stride,
-               segment.gate_bias_stride);
+      add_bias(gate, task, segment.gate_bias, segment.gate_bias_stride);
   }
   if (has_gate_x) matmul.set_x(segment.x);
   matmul.run(segment.up, segment.up_format, segment.up_stride, up);
-  if (segment.up_bias != nullptr)
-    add_bias(up, task.num_rows, task.num_cols,
-             segment.up_bias + task.first_col * segment.up_bias_stride, segment.up_bias_stride);
+  if (segment.up_bias != nullptr) add_bias(up, task, segment.up_bias, segment.up_bias_stride);
   const int64_t out_bytes = segment.out_is_bf16 ? 2 : 4;
   const int32_t out_dtype = segment.out_is_bf16 ? SE_BF16 : SE_F32;
+  const int64_t stride = most_columns(task.num_rows);
   for (int64_t i = 0; i < task.num_rows; ++i) {
-    float* values = up + i * kMaxCols;
+    float* values = up + i * stride;
     if (segment.activation != nullptr)
-      kernels.activate(*segment.activation, gate + i * kMaxCols, values, task.num_cols, values);
+      kernels.activate(*segment.activation, gate + i * stride, values, task.num_cols, values);
     const int64_t row = task.first_row + i;
     const int64_t out_row = segment.out_rows != nullptr ? segment.out_rows[row] : row;
     for (int64_t j = 0; j < task.num_cols;) {
