@@ -27,17 +27,19 @@ const ALONE = [
   'test/unit/native-tensors.test.ts',
 ]
 
-/** Each test starts a process or several: the command line, how the addon is found, how processes end. */
+/**
+ * They start processes (the command line, how the addon is found, how processes end) or hand the library what no program sends: slow, and
+ * beside the point for whoever wants to know whether an installed library works.
+ */
 const PROCESSES = [
   'test/cli/!(progress).test.ts',
-  ...['cuda-library', 'exit', 'native-search'].map(device),
+  ...['cuda-library', 'exit', 'native-search', 'stolen-buffers'].map(device),
   'test/unit/decode-native.test.ts',
+  'test/unit/hostile-*.test.ts',
 ]
 
 /** What is not the library: this repository's tools, benchmarks, examples and pages. `npm run test:programs`. */
 const PROGRAMS = ['bench', 'docs', 'examples', 'tools', 'tiny'].map(name => `test/${name}/**/*.test.ts`)
-/** The trained model's logits on every device, which say something about the library. */
-const TRAINED = 'test/tiny/golden.test.ts'
 
 type TestOptions = NonNullable<TestProjectInlineConfiguration['test']>
 const project = (name: string, options: TestOptions): TestProjectInlineConfiguration => ({
@@ -62,7 +64,7 @@ const project = (name: string, options: TestOptions): TestProjectInlineConfigura
 
 /**
  * All suites but test/llama and test/package, which install what they need and have a config of their own; test/types is checked by `npm run typecheck`.
- * `npm test` leaves out the projects of programs, which say little about an installed library, and of processes; both take half of the time.
+ * `npm test` leaves out the projects of programs and of processes, which say less about an installed library and take half of the time.
  * `npm run test:programs` runs them.
  */
 export default defineConfig({
@@ -76,14 +78,14 @@ export default defineConfig({
       project('alone', { include: ALONE }),
       // Loading the library takes most of the time of most files: those that change nothing but what they make share two processes.
       project('together', {
-        include: ['test/!(bench|docs|examples|tools|tiny)/**/*.test.ts', TRAINED],
+        include: ['test/!(bench|docs|examples|tools|tiny)/**/*.test.ts'],
         exclude: [...exclude, ...ALONE, ...PROCESSES],
         isolate: isolateAll,
       }),
       project('processes', { include: PROCESSES, isolate: isolateAll }),
       project('programs', {
         include: PROGRAMS,
-        exclude: [...exclude, ...ALONE, TRAINED],
+        exclude: [...exclude, ...ALONE],
         isolate: isolateAll,
       }),
     ],

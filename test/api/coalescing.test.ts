@@ -162,7 +162,7 @@ describe.each(nativeDevices)('calls that wait on %s', device => {
     using _ = layer
     const alone = layer.forwardSync(hidden)
     const reason = new Error('enough')
-    for (const wait of [0, 1, 5, 20]) {
+    for (const wait of [0, 5]) {
       const busy = blocker.layer.forward(blocker.hidden)
       const controllers = Array.from({ length: 6 }, () => new AbortController())
       const calls = controllers.map(({ signal }) => layer.forward(hidden, { signal }))

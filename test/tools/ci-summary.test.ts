@@ -52,11 +52,13 @@ it('tells steps apart that were not run', () => {
     ['cuda', 'vitest', 'green', '0', green],
     ['kernels', 'none', 'missing', '0', 'nvcc'],
     ['race', 'log', 'turn', '0', 'address'],
+    ['avx512', 'log', 'not-needed', '0', 'avx512bw'],
   ]
   const { status, lines } = summarise(rows, { 'native.log': '3 passed, 0 failed\n' })
   expect(lines[2]).toMatch(/^cuda +0 +green for these inputs at eff6d67 \(2026-11-29\)$/)
   expect(lines[3]).toMatch(/^kernels +0 +not run: this machine has no nvcc$/)
   expect(lines[4]).toMatch(/^race +0 +not this time: the turn of address$/)
+  expect(lines[5]).toMatch(/^avx512 +0 +not needed: this processor has avx512bw$/)
   expect(lines).toContain('not run again, green for the same inputs: 1 steps, 40 tests at the time')
   expect(lines.at(-1)).toBe('3 passed, 0 failed')
   expect(status).toBe(0)

@@ -40,6 +40,13 @@ export function describeMachine() {
   ])
 }
 
+/** What a processor can do, in the words of Linux; nothing where the system does not tell. */
+export function processorFlags() {
+  if (!existsSync('/proc/cpuinfo')) return new Set()
+  const [, flags = ''] = readFileSync('/proc/cpuinfo', 'utf8').match(/^flags\s*:\s*(.*)$/m) ?? []
+  return new Set(flags.split(' '))
+}
+
 const pathspecs = inputs =>
   inputs.map(name => {
     const place = name.replace(/^!|^\.$/, '')

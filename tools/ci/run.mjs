@@ -18,6 +18,7 @@ import {
   keepPart,
   keepShard,
   partToRun,
+  processorFlags,
   readInputs,
   uncoveredSources,
 } from './evidence.mjs'
@@ -36,6 +37,7 @@ const budget = Number(process.env.CI_BUDGET_SECONDS ?? 4600)
 const began = Number(process.env.CI_STARTED ?? Date.now() / 1000)
 const elapsed = () => Date.now() / 1000 - began
 const machine = describeMachine()
+const flags = processorFlags()
 const revision = spawnSync('git', ['rev-parse', '--short', 'HEAD'], {
   cwd: root,
   encoding: 'utf8',
@@ -127,6 +129,10 @@ async function run(step) {
   if (step.needs && isMissing(step.needs)) {
     console.log(`=== ${step.name}: not run, this machine has no ${step.needs}`)
     return record(step, 'missing', 0, step.needs)
+  }
+  if (!full && named.length === 0 && step.standsInFor?.every(flag => flags.has(flag))) {
+    console.log(`=== ${step.name}: not needed, this processor has ${step.standsInFor.join(', ')}`)
+    return record(step, 'not-needed', 0, step.standsInFor.join(', '))
   }
   const verdict = decide(step, { root, machine, full })
   if (!verdict.run) {

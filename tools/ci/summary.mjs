@@ -24,6 +24,7 @@ function judge(name, report, status, remark) {
   }
   if (status === 'turn') return { text: `not this time: the turn of ${remark}` }
   if (status === 'missing') return { text: `not run: this machine has no ${remark}` }
+  if (status === 'not-needed') return { text: `not needed: this processor has ${remark}` }
   if (status === 'not-run') return { text: 'NOT RUN: the time was used up', failed: 1 }
   const found = testsOf(name, report, directory) ?? { passed: 0, failed: 0, skipped: 0 }
   const said = report === 'none' ? 'ok' : `${found.passed} passed, ${found.failed} failed`
@@ -41,7 +42,8 @@ for (const row of rows) {
   const [name, report, status, seconds, remark = ''] = row.split('\t')
   const { text, ...counts } = judge(name, report, status, remark)
   for (const key of Object.keys(total)) total[key] += counts[key] ?? 0
-  const reason = ['green', 'turn', 'missing'].includes(status) || remark === '' ? '' : `  [${remark}]`
+  const reason =
+    ['green', 'turn', 'missing', 'not-needed'].includes(status) || remark === '' ? '' : `  [${remark}]`
   console.log(`${name.padEnd(16)} ${String(seconds).padStart(7)}  ${text}${reason}`)
 }
 
