@@ -39,7 +39,7 @@ export {
   toFloat32,
 } from './block/dtype.js'
 export { ERROR_CODES, type MoeArgumentError, MoeError, type MoeErrorCode } from './block/errors.js'
-export type { CachePolicyName, CacheScope } from './block/expert-cache.js'
+export type { CachePolicyName, CachePrefetch, CacheScope } from './block/expert-cache.js'
 export type {
   CapacityRouting,
   Grouping,

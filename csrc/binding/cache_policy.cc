@@ -1,18 +1,46 @@
 #include "binding/cache_policy.h"
 
 #include <memory>
+#include <vector>
 
 #include "binding/arguments.h"
 #include "binding/errors.h"
 #include "engine/cache_policy.h"
+#include "engine/expert_affinity.h"
 
 namespace sparse_experts::binding {
 namespace {
 
 constexpr int64_t kMostPools = 65536;
 
-CacheShape parse_shape(const Napi::Value& value) {
-  const Napi::Object object = object_argument(value, "shape");
+// A cache that does not exist.
+struct SimulatedCache {
+  explicit SimulatedCache(const CacheShape& of) : shape(of), policy(of), evicted(of.layers.size()) {
+    for (const CacheShape::Layer& layer : shape.layers) affinity.add_layer(layer.num_experts);
+  }
+
+  // What the engine does in a call, once it has asked for what was missing.
+  void prefetch(int32_t layer, const int32_t* experts, int64_t count) {
+    if (most_prefetched.empty() || count == 0) return;
+    const auto own = static_cast<size_t>(layer);
+    if (count > shape.pool_slots[static_cast<size_t>(shape.layers[own].pool)])
+      return affinity.pause();
+    const std::vector<int32_t>& expected = affinity.saw(layer, {experts, experts + count});
+    if (expected.empty()) return;
+    for (const ExpertPlace& place :
+         policy.prefetch(layer + 1, expected, most_prefetched[own + 1])) {
+      if (place.evicted_layer != kNone) ++evicted[static_cast<size_t>(place.evicted_layer)];
+    }
+  }
+
+  const CacheShape shape;
+  CachePolicy policy;
+  ExpertAffinity affinity;
+  std::vector<int32_t> most_prefetched;  // of each layer; none: nothing is read ahead
+  std::vector<uint64_t> evicted;         // of each layer, by what was read ahead
+};
+
+CacheShape parse_shape(const Napi::Object& object) {
   CacheShape shape;
   shape.rule = static_cast<EvictionRule>(
       choice_property(object, "rule",
@@ -36,7 +64,7 @@ CacheShape parse_shape(const Napi::Value& value) {
 
 // (layers [C], offsets [C + 1], experts [N], slots [N], hits [N], evicted [N, 2] or null): call c needs
 // the experts from offsets[c] to offsets[c + 1] of layers[c].
-Napi::Value plan_calls(const Napi::CallbackInfo& info, CachePolicy& policy) {
+Napi::Value plan_calls(const Napi::CallbackInfo& info, SimulatedCache& cache) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const ArrayView layers = array_view_any_length(info[0], "layers", napi_int32_array);
     const auto num_calls = static_cast<int64_t>(layers.length);
@@ -54,8 +82,10 @@ Napi::Value plan_calls(const Napi::CallbackInfo& info, CachePolicy& policy) {
       const int64_t end = offsets.as<int32_t>()[call + 1];
       if (offsets.as<int32_t>()[call] != begin || end < begin || end > num_experts)
         fail_argument("offsets must begin at 0 and rise to the number of experts at most");
-      const auto& places =
-          policy.plan(layers.as<int32_t>()[call], experts.as<int32_t>() + begin, end - begin);
+      const int32_t layer = layers.as<int32_t>()[call];
+      const int32_t* needed = experts.as<int32_t>() + begin;
+      const int64_t count = end - begin;
+      const auto& places = cache.policy.plan(layer, needed, count);
       for (const ExpertPlace& place : places) {
         slots.as<int32_t>()[begin] = place.passes ? kNone : place.slot;
         hits.as<uint8_t>()[begin] = place.is_hit ? 1 : 0;
@@ -65,33 +95,61 @@ Napi::Value plan_calls(const Napi::CallbackInfo& info, CachePolicy& policy) {
         }
         ++begin;
       }
+      cache.prefetch(layer, needed, count);
     }
     return info.Env().Undefined();
   });
+}
+
+Napi::Object prefetch_counts(Napi::Env env, const SimulatedCache& cache, int32_t layer) {
+  const PrefetchCounts& counts = cache.policy.prefetch_counts(layer);
+  Napi::Object object = Napi::Object::New(env);
+  const auto set = [&](const char* name, uint64_t value) {
+    object.Set(name, Napi::Number::New(env, static_cast<double>(value)));
+  };
+  set("prefetched", counts.given);
+  set("used", counts.used);
+  set("wasted", counts.wasted);
+  set("evicted", cache.evicted[static_cast<size_t>(layer)]);
+  return object;
 }
 
 // (shape)
 Napi::Value create_cache_policy(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const Napi::Env env = info.Env();
-    const auto policy = std::make_shared<CachePolicy>(parse_shape(info[0]));
+    const Napi::Object shape = object_argument(info[0], "shape");
+    const auto cache = std::make_shared<SimulatedCache>(parse_shape(shape));
+    if (!is_absent(shape.Get("mostPrefetched"))) {
+      const Napi::Array most = array_argument(shape.Get("mostPrefetched"), "mostPrefetched");
+      if (most.Length() != cache->shape.layers.size())
+        fail_argument("mostPrefetched needs a number for each layer");
+      for (uint32_t i = 0; i < most.Length(); ++i)
+        cache->most_prefetched.push_back(static_cast<int32_t>(
+            integer_argument(most.Get(i), "mostPrefetched", 0, kMaxCount - 1)));
+    }
     const auto expert_argument = [](const Napi::CallbackInfo& call, int index) {
       return static_cast<int32_t>(integer_argument(call[index], "expert", 0, kMaxCount - 1));
     };
     Napi::Object object = Napi::Object::New(env);
-    object.Set("planCalls", Napi::Function::New(env, [policy](const Napi::CallbackInfo& call) {
-                 return plan_calls(call, *policy);
+    object.Set("planCalls", Napi::Function::New(env, [cache](const Napi::CallbackInfo& call) {
+                 return plan_calls(call, *cache);
+               }));
+    object.Set("prefetchCounts", Napi::Function::New(env, [=](const Napi::CallbackInfo& call) {
+                 return guarded(call.Env(), [&]() -> Napi::Value {
+                   return prefetch_counts(call.Env(), *cache, expert_argument(call, 0));
+                 });
                }));
     object.Set("warm", Napi::Function::New(env, [=](const Napi::CallbackInfo& call) {
                  return guarded(call.Env(), [&]() -> Napi::Value {
                    const int32_t slot =
-                       policy->warm(expert_argument(call, 0), expert_argument(call, 1));
+                       cache->policy.warm(expert_argument(call, 0), expert_argument(call, 1));
                    return Napi::Number::New(call.Env(), slot);
                  });
                }));
     object.Set("forget", Napi::Function::New(env, [=](const Napi::CallbackInfo& call) {
                  return guarded(call.Env(), [&]() -> Napi::Value {
-                   policy->forget(expert_argument(call, 0), expert_argument(call, 1));
+                   cache->policy.forget(expert_argument(call, 0), expert_argument(call, 1));
                    return call.Env().Undefined();
                  });
                }));

@@ -74,6 +74,15 @@ void take_vectors(const std::array<Napi::Value, kNumVectors>& values, LayerDescr
   }
 }
 
+// Of the layer that a property names; null: it names none. The layer stays with whoever named it.
+const ExpertCache* other_cache(const Napi::Object& object, const char* name) {
+  const Napi::Value layer = object.Get(name);
+  if (is_absent(layer)) return nullptr;
+  const ExpertCache* const cache = MoeLayerWrap::layer_of(layer)->cache();
+  if (cache == nullptr) fail_argument("A cache names a layer that has none");
+  return cache;
+}
+
 }  // namespace
 
 CacheOptions parse_cache(const Napi::Value& value) {
@@ -90,11 +99,15 @@ CacheOptions parse_cache(const Napi::Value& value) {
                        {"lfru", static_cast<int32_t>(EvictionRule::kLfru)},
                        {"static", static_cast<int32_t>(EvictionRule::kStatic)}}));
   cache.direct = boolean_property(object, "directReads") ? DirectReads::kAuto : DirectReads::kOff;
-  const Napi::Value other = object.Get("sharedWith");
-  if (is_absent(other)) return cache;
-  const ExpertCache* const shared = MoeLayerWrap::layer_of(other)->cache();
-  if (shared == nullptr) fail_argument("A layer shares the cache of one that has none");
-  cache.pool = shared->pool();
+  cache.prefetches = boolean_property(object, "prefetches");
+  cache.prefetch_bytes =
+      static_cast<uint64_t>(integer_property(object, "prefetchBytes", 0, kMostBytes));
+  if (const ExpertCache* const shared = other_cache(object, "sharedWith"))
+    cache.pool = shared->pool();
+  if (const ExpertCache* const before = other_cache(object, "behind")) {
+    cache.sequence = before->sequence();
+    if (cache.sequence == nullptr) fail_argument("Nothing is read ahead for the layer before");
+  }
   return cache;
 }
 

@@ -246,6 +246,12 @@ Napi::Value MoeLayerWrap::cache(const Napi::CallbackInfo& info) {
     set("evictions", stats.evictions);
     set("bytesRead", stats.bytes_read);
     set("waitNs", stats.wait_ns);
+    set("prefetchExperts", plan.num_prefetched);
+    set("prefetched", stats.prefetched.given);
+    set("prefetchUsed", stats.prefetched.used);
+    set("prefetchWasted", stats.prefetched.wasted);
+    set("prefetchDropped", stats.prefetched.dropped);
+    set("bytesPrefetched", stats.bytes_prefetched);
     report.Set("directIo", cache->is_direct());
     return report;
   });

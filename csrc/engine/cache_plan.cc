@@ -31,4 +31,11 @@ CachePlan plan_cache(EvictionRule rule, uint64_t host_bytes, uint64_t block_byte
   return plan;
 }
 
+int32_t plan_prefetch(const CacheOptions& options, uint64_t block_bytes, int64_t top_k) {
+  if (!options.prefetches) return 0;
+  if (options.prefetch_bytes == 0) return static_cast<int32_t>((top_k + 1) / 2);
+  const uint64_t most = std::numeric_limits<int32_t>::max();
+  return static_cast<int32_t>(std::clamp<uint64_t>(options.prefetch_bytes / block_bytes, 1, most));
+}
+
 }  // namespace sparse_experts::engine

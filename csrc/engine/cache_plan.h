@@ -15,6 +15,7 @@ enum class DirectReads {
 };
 
 class CachePool;
+class LayerSequence;
 
 struct CacheOptions {
   uint64_t host_bytes = 0;  // 0: all experts stay in memory
@@ -22,13 +23,19 @@ struct CacheOptions {
   int32_t num_readers = 2;
   DirectReads direct = DirectReads::kAuto;
   std::shared_ptr<CachePool> pool;  // whose layers the layer joins; null: it has slots of its own
+  bool prefetches = false;  // a call of the layer before this one has experts of it read ahead
+  uint64_t prefetch_bytes =
+      0;  // of them at most, one expert at least; 0: half of a token's experts
+  std::shared_ptr<LayerSequence>
+      sequence;  // whose last layer runs before this one; null: none does
 };
 
 // Blocks of one expert each.
 struct CachePlan {
   uint64_t block_bytes = 0;
-  int32_t num_slots = 0;  // that keep their experts: what CachePolicy is told
-  int32_t num_ring = 0;   // beside them, of a cache whose slots never change hands
+  int32_t num_slots = 0;       // that keep their experts: what CachePolicy is told
+  int32_t num_ring = 0;        // beside them, of a cache whose slots never change hands
+  int32_t num_prefetched = 0;  // that a call of another layer has read ahead, at most
 
   uint64_t bytes() const {
     return static_cast<uint64_t>(int64_t{num_slots} + num_ring) * block_bytes;
@@ -41,5 +48,8 @@ struct CachePlan {
 // matmuls overlap. Throws CACHE_TOO_SMALL.
 CachePlan plan_cache(EvictionRule rule, uint64_t host_bytes, uint64_t block_bytes,
                      int64_t num_experts, int64_t top_k);
+
+// Experts that a call has read ahead at most. lib/block/expert-cache.ts has the same rule.
+int32_t plan_prefetch(const CacheOptions& options, uint64_t block_bytes, int64_t top_k);
 
 }  // namespace sparse_experts::engine

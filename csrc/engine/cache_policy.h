@@ -29,6 +29,12 @@
 //   5. `last` and `uses` outlast an eviction. When a call brings the uses of an expert to kMostUses,
 //      those of all experts of the pool are halved and rounded down before anything is evicted, so that
 //      counting has a bound and old habits fade.
+//   6. prefetch() gives slots to experts of a layer that are expected, the likeliest first. That is no use
+//      of them: `last` and `uses` stay, so who was expected in vain goes soon. Of those that have no slot
+//      the first few are meant. Each takes the free slot of the lowest number. Where none is free, another
+//      expert of the layer leaves, under `static` none: one that is not expected (among those the least
+//      `last`, then the lowest number), else the least likely. It ends before one would leave that is
+//      likelier than who comes, or that the layer's last narrow call used.
 #pragma once
 
 #include <cstdint>
@@ -64,6 +70,15 @@ struct ExpertPlace {
   int32_t evicted_expert = kNone;
 };
 
+// What became of the experts of a layer that were expected. given = used + wasted + dropped + those that
+// wait for a call.
+struct PrefetchCounts {
+  uint64_t given = 0;    // got slots
+  uint64_t used = 0;     // met by a call there
+  uint64_t wasted = 0;   // left before one did
+  uint64_t dropped = 0;  // forgotten before one did: their weights did not arrive
+};
+
 // Calls of one object come one after another: what a call was told holds until the next plan().
 class CachePolicy {
  public:
@@ -79,6 +94,12 @@ class CachePolicy {
   // the slot, its own where it has one already, or kNone where no slot is free.
   int32_t warm(int32_t layer, int32_t expert);
 
+  // Rule 6. `experts`: distinct, the likeliest first; of them at most `most` get slots. Returns places of
+  // those that did, valid until the next call. Throws INVALID_ARGUMENT where they are none of the layer's.
+  const std::vector<ExpertPlace>& prefetch(int32_t layer, const std::vector<int32_t>& experts,
+                                           int64_t most);
+  const PrefetchCounts& prefetch_counts(int32_t layer) const;
+
   // The weights did not arrive: the expert's slot is free again. Nothing where it has none.
   void forget(int32_t layer, int32_t expert);
 
@@ -90,10 +111,13 @@ class CachePolicy {
     int32_t slot = kNone;
     int32_t uses = 0;
     uint64_t last = 0;
+    bool is_expected = false;  // it got its slot by prefetch(), and no call has met it there
   };
   struct Layer {
     int32_t pool = 0;
     std::vector<Expert> experts;
+    uint64_t last = 0;  // its last narrow call
+    PrefetchCounts prefetched;
   };
   struct Pool {
     int32_t num_slots = 0;
@@ -108,9 +132,13 @@ class CachePolicy {
   EvictionOrder::Held held_as(int32_t layer, int32_t expert);
   void hold(int32_t layer, int32_t expert, int32_t slot);
   int32_t take_free_slot(int32_t layer, int32_t expert);
+  void meet(int32_t layer, int32_t expert);
   bool use(int32_t layer, int32_t expert);
+  void release(int32_t layer, int32_t expert);
   void halve_uses(int32_t pool_index);
-  int32_t evict(Pool& pool, ExpertPlace* place);
+  void evict(int32_t slot, const EvictionOrder::Held& held, ExpertPlace* place);
+  int32_t evict_first(Pool& pool, ExpertPlace* place);
+  std::vector<int32_t> least_expected(int32_t layer, const std::vector<size_t>& ranks) const;
   void plan_narrow(int32_t layer, const int32_t* experts, int64_t count);
   void plan_wide(int32_t layer, const int32_t* experts, int64_t count);
 

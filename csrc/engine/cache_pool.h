@@ -32,6 +32,11 @@ class CachePool {
   void empty(int32_t layer);
   // As of CachePolicy.
   const std::vector<ExpertPlace>& plan(int32_t layer, const std::vector<int32_t>& experts);
+  // As of CachePolicy, after plan() of a call of another layer: who runs keeps what it needs.
+  const std::vector<ExpertPlace>& prefetch(int32_t layer, const std::vector<int32_t>& experts,
+                                           int64_t most) {
+    return policy().prefetch(layer, experts, most);
+  }
   CachePolicy& policy();
   // The layer's table does not have the expert any more, unless the layer has left.
   void take_away(int32_t layer, int32_t expert);

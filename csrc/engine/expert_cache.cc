@@ -11,9 +11,6 @@
 namespace sparse_experts::engine {
 namespace {
 
-// Between two looks whether a load is still wanted.
-constexpr uint64_t kTouchBytes = uint64_t{8} << 20;
-
 template <typename Body>
 void run_step(LayerState& layer, const Body& body) {
   throw_if_failed(layer.executor().call([&](const SeBackend& backend, SeDevice*, SeStatus* status) {
@@ -69,58 +66,22 @@ ExpertCache::ExpertCache(const CacheOptions& options, const CachePlan& plan, int
       plan_(plan),
       num_experts_(num_experts),
       readers_(std::move(readers)),
-      pool_(options.pool ? options.pool : std::make_shared<CachePool>(options.rule)) {}
+      pool_(options.pool ? options.pool : std::make_shared<CachePool>(options.rule)),
+      sequence_(!options.prefetches ? nullptr
+                : options.sequence  ? options.sequence
+                                    : std::make_shared<LayerSequence>()) {}
 
 ExpertCache::~ExpertCache() {
-  if (layer_ != kNone) pool_->leave(layer_);
-}
-
-void ExpertCache::allocate(LayerState& layer) {
-  if (pool_->rule() != options_.rule) fail_argument("Layers share a cache of several policies");
-  auto memory = DeviceMemory::allocate(layer.shared_executor(), plan_.bytes());
-  layer_ = pool_->join(&layer, num_experts_, memory, plan_.block_bytes, plan_.num_slots);
-  memory_ = std::move(memory);
+  // First nobody has anything read ahead here any more, then nothing is.
+  if (position_ != kNone) sequence_->leave(position_);
+  if (layer_ == kNone) return;
+  readers_->ahead().leave(pool_.get(), layer_);
+  pool_->leave(layer_);
 }
 
 uint8_t* ExpertCache::ring_block(int32_t number) const {
   return memory_->data() +
          static_cast<uint64_t>(int64_t{plan_.num_slots} + number) * plan_.block_bytes;
-}
-
-void ExpertCache::open(LayerState& layer, const std::vector<std::string>& files,
-                       std::vector<LoadItem> items) {
-  source_.reset();
-  pool_->empty(layer_);
-  std::vector<int32_t> experts(static_cast<size_t>(num_experts_));
-  for (size_t e = 0; e < experts.size(); ++e) experts[e] = static_cast<int32_t>(e);
-  layer.set_experts(experts, {});
-  source_.emplace(files, std::move(items), num_experts_,
-                  layer.layer().experts.activation.gated != 0, options_.direct);
-}
-
-void ExpertCache::touch(LayerState& layer, const std::function<void()>& check) {
-  if (!layer.executor().has_host_memory()) return;
-  const uint64_t bytes = plan_.bytes();
-  for (uint64_t done = 0; done < bytes; done += kTouchBytes) {
-    check();
-    std::memset(memory_->data() + done, 0, std::min(kTouchBytes, bytes - done));
-  }
-}
-
-void ExpertCache::warm(const std::vector<int32_t>& experts) {
-  for (const int32_t expert : experts) pool_->policy().warm(layer_, expert);
-}
-
-void ExpertCache::finish_warm(LayerState& layer, const std::vector<int32_t>& experts) {
-  std::vector<int32_t> there;
-  std::vector<uint8_t*> blocks;
-  for (const int32_t expert : experts) {
-    uint8_t* const block = block_of(expert);
-    if (block == nullptr) continue;
-    there.push_back(expert);
-    blocks.push_back(block);
-  }
-  layer.set_experts(there, blocks);
 }
 
 uint8_t* ExpertCache::block_of(int32_t expert) const {
@@ -143,7 +104,8 @@ void ExpertCache::take_away(LayerState& layer, const std::vector<ExpertPlace>& p
 }
 
 CacheStats ExpertCache::stats() const {
-  return {hits_, misses_, evictions_, bytes_read_, wait_ns_};
+  const std::lock_guard<std::mutex> lock(counts_mutex_);
+  return {hits_, misses_, evictions_, bytes_read_, wait_ns_, prefetched_, bytes_prefetched_};
 }
 
 uint64_t ExpertCache::compute(LayerState& layer, SeForwardRun* run, const SeForwardArgs& args) {
@@ -153,7 +115,10 @@ uint64_t ExpertCache::compute(LayerState& layer, SeForwardRun* run, const SeForw
     run_step(layer, [&](const SeBackend& backend, SeStatus* status) {
       return backend.forward_wave(run, &wave, status);
     });
-    if (wave.num_tokens == 0) return bytes_read_ - before;
+    if (wave.num_tokens == 0) {
+      count_prefetches();
+      return bytes_read_ - before;
+    }
     std::vector<int32_t> needed;
     for (int64_t e = 0; e < num_experts_; ++e) {
       if (wave.expert_offsets[e + 1] > wave.expert_offsets[e])
@@ -173,19 +138,26 @@ void ExpertCache::compute_wave(LayerState& layer, SeForwardRun* run,
   Wanted wanted(*this);
   for (auto* list : {&hits, &leaving}) list->reserve(needed.size());
   wanted.reserve(needed.size());
+  const bool is_wide = needed.size() > static_cast<size_t>(pool_->num_slots());
+  // A wide call may give the places of what it needs itself to others.
+  const std::vector<AheadRead> underway = settle(layer, is_wide ? std::vector<int32_t>() : needed);
   // The answer holds until the policy is asked again, by the next call of any of the pool's layers.
   const std::vector<ExpertPlace>& places = pool_->plan(layer_, needed);
   int32_t num_beside = 0;
   uint64_t num_evicted = 0;
-  const bool is_wide = needed.size() > static_cast<size_t>(pool_->num_slots());
   const auto leaves = [&](int32_t expert) {
     return std::any_of(places.begin(), places.end(), [&](const ExpertPlace& other) {
       return other.evicted_layer == layer_ && other.evicted_expert == expert;
     });
   };
+  const auto is_underway = [&](int32_t expert) {
+    return std::any_of(underway.begin(), underway.end(),
+                       [&](const AheadRead& read) { return read.expert == expert; });
+  };
   for (const ExpertPlace& place : places) {
     if (place.evicted_expert != kNone) ++num_evicted;
     if (place.is_hit) {
+      if (is_underway(place.expert)) continue;
       (is_wide && leaves(place.expert) ? leaving : hits).push_back(place.expert);
       continue;
     }
@@ -209,32 +181,63 @@ void ExpertCache::compute_wave(LayerState& layer, SeForwardRun* run,
     throw;
   }
   take_away(layer, places);
-  if (wanted.is_empty()) return compute_experts(layer, run, hits);
-  fetch(layer, run, hits, &wanted, cancel);
+  const auto compute = [&] { compute_hits(layer, run, needed, hits, underway); };
+  if (wanted.is_empty()) return compute();
+  fetch(underway.size(), &wanted, layer, run, cancel, compute);
 }
 
-void ExpertCache::fetch(LayerState& layer, SeForwardRun* run, const std::vector<int32_t>& hits,
-                        Wanted* wanted, const int32_t* cancel) {
-  const auto read = [&](const ExpertFetch& one, ReadScratch& scratch,
-                        const std::function<void()>& check) {
-    const auto slot_of = [&](MatrixKind kind) {
-      return layer.expert_slot(one.block, one.expert, kind);
-    };
-    // What is not written, or still read by somebody, shows.
-    if (is_contract_checked()) std::memset(one.block, 0xff, plan_.block_bytes);
-    source_->read(layer.executor(), one.expert, slot_of, scratch, check);
+void ExpertCache::compute_hits(LayerState& layer, SeForwardRun* run,
+                               const std::vector<int32_t>& needed, const std::vector<int32_t>& hits,
+                               const std::vector<AheadRead>& underway) {
+  if (sequence_ != nullptr) {
+    if (needed.size() <= static_cast<size_t>(pool_->num_slots())) {
+      sequence_->saw(position_, needed);
+    } else {
+      sequence_->pause();
+    }
+  }
+  compute_experts(layer, run, hits);
+  for (const AheadRead& read : underway) {
+    const auto begun = std::chrono::steady_clock::now();
+    try {
+      readers_->ahead().await(read);
+    } catch (...) {
+      pool_->policy().forget(layer_, read.expert);
+      throw;
+    }
+    wait_ns_ += std::chrono::nanoseconds(std::chrono::steady_clock::now() - begun).count();
+    layer.set_experts({read.expert}, {read.block});
+    compute_experts(layer, run, {read.expert});
+  }
+}
+
+void ExpertCache::read(LayerState& layer, int32_t expert, uint8_t* block, uint64_t read_bytes,
+                       ReadScratch& scratch, const std::function<void()>& check) {
+  const auto slot_of = [&](MatrixKind kind) { return layer.expert_slot(block, expert, kind); };
+  // What is not written, or still read by somebody, shows.
+  if (is_contract_checked()) std::memset(block, 0xff, plan_.block_bytes);
+  source_->read(layer.executor(), expert, slot_of, scratch, check, read_bytes);
+}
+
+void ExpertCache::fetch(size_t num_underway, Wanted* wanted, LayerState& layer, SeForwardRun* run,
+                        const int32_t* cancel, const std::function<void()>& compute_hits) {
+  const auto read_one = [&](const ExpertFetch& one, ReadScratch& scratch,
+                            const std::function<void()>& check) {
+    read(layer, one.expert, one.block, ExpertSource::kReadBytes, scratch, check);
     bytes_read_ += source_->stored_bytes(one.expert);
   };
-  ExpertFetches fetches(&wanted->fetches(), read);
+  ExpertFetches fetches(&wanted->fetches(), read_one);
   const auto end = [&]() noexcept {
     fetches.stop();
     readers_->wait();
     wait_ns_ += fetches.waited().count();
   };
   try {
-    readers_->begin(std::min(wanted->fetches().size(), static_cast<size_t>(options_.num_readers)),
+    // Threads that end a read which is under way come later.
+    readers_->begin(std::min(wanted->fetches().size() + num_underway,
+                             static_cast<size_t>(options_.num_readers)),
                     [&](ReadScratch& scratch) { fetches.work(scratch); });
-    compute_experts(layer, run, hits);
+    compute_hits();
     for (std::vector<size_t> arrived; !(arrived = fetches.take(cancel)).empty();)
       compute_arrived(layer, run, wanted, arrived, &fetches);
   } catch (...) {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "engine/cache_pool.h"
 #include "engine/expert_fetches.h"
 #include "engine/expert_source.h"
+#include "engine/layer_sequence.h"
 #include "engine/reader_pool.h"
 
 namespace sparse_experts::engine {
@@ -31,6 +33,9 @@ struct CacheStats {
   uint64_t evictions = 0;
   uint64_t bytes_read = 0;  // of the files
   int64_t wait_ns = 0;      // that calls waited for experts
+  // Experts that were read ahead, as of the layer's last call; see PrefetchCounts.
+  PrefetchCounts prefetched;
+  uint64_t bytes_prefetched = 0;
 };
 
 class ExpertCache {
@@ -47,6 +52,8 @@ class ExpertCache {
 
   const CachePlan& plan() const { return plan_; }
   const std::shared_ptr<CachePool>& pool() const { return pool_; }
+  // Null: nothing is read ahead.
+  const std::shared_ptr<LayerSequence>& sequence() const { return sequence_; }
   int32_t num_readers() const { return options_.num_readers; }
   // Reads go past the page cache.
   bool is_direct() const { return source_.has_value() && source_->is_direct(); }
@@ -68,6 +75,10 @@ class ExpertCache {
   // reads them again.
   uint64_t compute(LayerState& layer, SeForwardRun* run, const SeForwardArgs& args);
 
+  // Has experts read ahead that a call will probably need, the likeliest first. Only while running on the
+  // device, and not while a call of this layer runs.
+  void prefetch(LayerState& layer, const std::vector<int32_t>& experts);
+
   CacheStats stats() const;
 
  private:
@@ -75,8 +86,16 @@ class ExpertCache {
 
   void compute_wave(LayerState& layer, SeForwardRun* run, const std::vector<int32_t>& needed,
                     const int32_t* cancel);
-  void fetch(LayerState& layer, SeForwardRun* run, const std::vector<int32_t>& hits, Wanted* wanted,
-             const int32_t* cancel);
+  // Computes what is here and what is under way, and asks meanwhile for what the next layer will need.
+  void compute_hits(LayerState& layer, SeForwardRun* run, const std::vector<int32_t>& needed,
+                    const std::vector<int32_t>& hits, const std::vector<AheadRead>& underway);
+  void fetch(size_t num_underway, Wanted* wanted, LayerState& layer, SeForwardRun* run,
+             const int32_t* cancel, const std::function<void()>& compute_hits);
+  void read(LayerState& layer, int32_t expert, uint8_t* block, uint64_t read_bytes,
+            ReadScratch& scratch, const std::function<void()>& check);
+  // Ends what is read ahead and not needed. Returns what is, and still under way.
+  std::vector<AheadRead> settle(LayerState& layer, const std::vector<int32_t>& needed);
+  void count_prefetches();
   void compute_arrived(LayerState& layer, SeForwardRun* run, Wanted* wanted,
                        const std::vector<size_t>& arrived, ExpertFetches* fetches);
   void take_away(LayerState& layer, const std::vector<ExpertPlace>& places);
@@ -88,7 +107,9 @@ class ExpertCache {
   const std::shared_ptr<ReaderPool> readers_;
   std::optional<ExpertSource> source_;
   const std::shared_ptr<CachePool> pool_;
-  int32_t layer_ = kNone;  // its number in the pool
+  const std::shared_ptr<LayerSequence> sequence_;
+  int32_t layer_ = kNone;     // its number in the pool
+  int32_t position_ = kNone;  // its number in the sequence
   std::shared_ptr<DeviceMemory> memory_;
 
   std::atomic<uint64_t> hits_{0};
@@ -96,6 +117,9 @@ class ExpertCache {
   std::atomic<uint64_t> evictions_{0};
   std::atomic<uint64_t> bytes_read_{0};
   std::atomic<int64_t> wait_ns_{0};
+  std::atomic<uint64_t> bytes_prefetched_{0};
+  mutable std::mutex counts_mutex_;
+  PrefetchCounts prefetched_;
 };
 
 }  // namespace sparse_experts::engine

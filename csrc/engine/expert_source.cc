@@ -23,8 +23,8 @@ void for_segments(const LoadItem& item, const Body& body) {
 // Reads of one expert.
 class ExpertSource::Reader final : public SegmentReader {
  public:
-  Reader(const ExpertSource& source, const std::function<void()>& check)
-      : source_(source), check_(check) {}
+  Reader(const ExpertSource& source, const std::function<void()>& check, uint64_t read_bytes)
+      : source_(source), check_(check), read_bytes_(read_bytes) {}
 
   void check(const LoadSegment& segment) override {
     const File& file = file_of(segment);
@@ -53,7 +53,7 @@ class ExpertSource::Reader final : public SegmentReader {
   }
 
   void check_stopped() const override { check_(); }
-  uint64_t read_bytes() const override { return kReadBytes; }
+  uint64_t read_bytes() const override { return read_bytes_; }
 
  private:
   static constexpr uint64_t kPage = InputFile::kUncachedAlignment;
@@ -66,8 +66,10 @@ class ExpertSource::Reader final : public SegmentReader {
     for (uint64_t done = 0; done < needed;) {
       check_();
       std::string problem;
-      const int64_t got =
-          input.read_at(offset + done, to + done, std::min(kReadBytes, count - done), &problem);
+      // The pages around a piece come with it: a read of a page costs a disk as much as one of many.
+      const uint64_t left = count - done;
+      const uint64_t wanted = left <= read_bytes_ + kMargin ? left : read_bytes_;
+      const int64_t got = input.read_at(offset + done, to + done, wanted, &problem);
       if (got < 0) fail_io(file.path, problem);
       if (got == 0) fail_io(file.path, "it ends before " + segment.name);
       done += static_cast<uint64_t>(got);
@@ -79,6 +81,7 @@ class ExpertSource::Reader final : public SegmentReader {
 
   const ExpertSource& source_;
   const std::function<void()>& check_;
+  const uint64_t read_bytes_;
 };
 
 ExpertSource::ExpertSource(const std::vector<std::string>& files, std::vector<LoadItem> items,
@@ -92,7 +95,7 @@ ExpertSource::ExpertSource(const std::vector<std::string>& files, std::vector<Lo
     items_[static_cast<size_t>(item.expert)].push_back(std::move(item));
   }
   const std::function<void()> go_on = [] {};
-  Reader reader(*this, go_on);
+  Reader reader(*this, go_on, kReadBytes);
   for (int64_t expert = 0; expert < num_experts; ++expert) {
     check_complete(expert, gated);
     for (const LoadItem& item : items_[static_cast<size_t>(expert)])
@@ -130,8 +133,9 @@ void ExpertSource::check_complete(int64_t expert, bool gated) const {
 }
 
 void ExpertSource::read(DeviceExecutor& executor, int64_t expert, const SlotOf& slot_of,
-                        ReadScratch& scratch, const std::function<void()>& check) const {
-  Reader reader(*this, check);
+                        ReadScratch& scratch, const std::function<void()>& check,
+                        uint64_t read_bytes) const {
+  Reader reader(*this, check, read_bytes);
   const std::vector<LoadItem>& items = items_[static_cast<size_t>(expert)];
   for (const LoadItem& item : items)
     read_matrix(executor, item, slot_of(item.kind), reader, scratch);

@@ -20,6 +20,8 @@ class ExpertSource {
  public:
   // Between two looks whether somebody has asked to stop; large enough to keep a disk busy.
   static constexpr uint64_t kReadBytes = uint64_t{4} << 20;
+  // Of an expert that nobody waits for yet: who comes meanwhile waits for one of them at most.
+  static constexpr uint64_t kAheadBytes = uint64_t{1} << 20;
 
   // Opens the files. `items`: all matrices of the layer's experts, in any order. Throws IO, and
   // INVALID_ARGUMENT where an expert lacks a matrix.
@@ -29,9 +31,9 @@ class ExpertSource {
   // Where a matrix of the expert goes.
   using SlotOf = std::function<MatrixSlot(MatrixKind kind)>;
   // Reads one expert. Any number of threads, each with a scratch of its own. `check` may throw, and is
-  // asked between reads. Throws IO, CANCELLED and what decoding finds.
+  // asked between reads, which take `read_bytes` and the pages around them at most. Throws IO, CANCELLED and what decoding finds.
   void read(DeviceExecutor& executor, int64_t expert, const SlotOf& slot_of, ReadScratch& scratch,
-            const std::function<void()>& check) const;
+            const std::function<void()>& check, uint64_t read_bytes = kReadBytes) const;
 
   // Bytes of the files that an expert takes.
   uint64_t stored_bytes(int64_t expert) const;

@@ -89,9 +89,9 @@ void LayerState::place_blocks(const LayerDescription& description) {
     fail_argument("Every expert of a layer on " + executor_->device_id() + " lies in its memory");
   uint64_t block_bytes = 0;
   for (Mlp& mlp : experts_) block_bytes = std::max(block_bytes, place_block(&mlp));
-  const CachePlan plan =
-      plan_cache(description.cache.rule, description.cache.host_bytes, block_bytes,
-                 description.num_experts, description.routing.top_k);
+  CachePlan plan = plan_cache(description.cache.rule, description.cache.host_bytes, block_bytes,
+                              description.num_experts, description.routing.top_k);
+  plan.num_prefetched = plan_prefetch(description.cache, block_bytes, description.routing.top_k);
   expert_tables_ = place(static_cast<int64_t>(experts_.size()) * kNumTables, sizeof(void*));
   cache_ = std::make_unique<ExpertCache>(description.cache, plan, description.num_experts,
                                          executor_->reader_pool());

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string>
 
+#include "core/dtype.h"
 #include "core/matrix_format.h"
 #include "core/numeric.h"
 #include "engine/store_matrix.h"
@@ -13,8 +14,6 @@ namespace sparse_experts::engine {
 namespace {
 
 constexpr uint64_t kPage = 4096;
-// What rows of floats are aligned to before a backend reads them.
-constexpr uintptr_t kRowAlignment = 16;
 
 uint64_t padded(uint64_t bytes) { return round_up(bytes + SegmentReader::kMargin, kPage); }
 
@@ -38,12 +37,14 @@ int64_t plain_rows(const DeviceExecutor& executor, const MatrixSlot& slot, uint6
 // Rows of floats that lie in the file as the backend wants them, in pieces.
 class PlainRows {
  public:
+  // `alignment`: of an element. Backends read rows wherever they begin; a file need not align them.
   PlainRows(const LoadItem& item, int64_t num_rows, int64_t row_bytes, int64_t at_once,
-            SegmentReader& reader, ReadScratch& scratch)
+            int64_t alignment, SegmentReader& reader, ReadScratch& scratch)
       : item_(item),
         num_rows_(num_rows),
         row_bytes_(row_bytes),
         at_once_(at_once),
+        alignment_(alignment),
         reader_(reader),
         memory_(scratch.take(padded(static_cast<uint64_t>(at_once_ * row_bytes)))) {}
 
@@ -59,7 +60,7 @@ class PlainRows {
     last_ = begin + std::min(std::max(at_once_, count), num_rows_ - begin);
     const auto bytes = static_cast<uint64_t>((last_ - first_) * row_bytes_);
     rows_ = reader_.read(item_.data, static_cast<uint64_t>(begin * row_bytes_), bytes, memory_);
-    if (reinterpret_cast<uintptr_t>(rows_) % kRowAlignment == 0) return;
+    if (reinterpret_cast<uintptr_t>(rows_) % static_cast<uintptr_t>(alignment_) == 0) return;
     std::memmove(memory_, rows_, bytes);
     rows_ = memory_;
   }
@@ -68,6 +69,7 @@ class PlainRows {
   const int64_t num_rows_;
   const int64_t row_bytes_;
   const int64_t at_once_;
+  const int64_t alignment_;
   SegmentReader& reader_;
   uint8_t* const memory_;
   const uint8_t* rows_ = nullptr;  // [first_, last_)
@@ -80,7 +82,8 @@ void read_plain(DeviceExecutor& executor, const LoadItem& item, const MatrixSlot
   const int64_t row_bytes = source_row_bytes(slot);
   reader.check(item.data);
   const int64_t at_once = plain_rows(executor, slot, reader.read_bytes());
-  PlainRows rows(item, slot.rows, row_bytes, at_once, reader, scratch);
+  PlainRows rows(item, slot.rows, row_bytes, at_once, dtype_bytes(element_dtype(*slot.format)),
+                 reader, scratch);
   for_chunks(executor, slot, row_bytes, [&](int64_t begin, int64_t count) {
     write_rows(executor, slot, begin, count, rows.get(begin, count));
   });

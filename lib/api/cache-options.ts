@@ -2,7 +2,7 @@
 
 import type { CacheSettings } from '../block/cache-options.js'
 import { checkOptionKeys, invalidArgType, invalidArgValue } from '../block/errors.js'
-import { CACHE_POLICIES, CACHE_SCOPES, type CacheScope } from '../block/expert-cache.js'
+import { CACHE_POLICIES, CACHE_PREFETCHES, CACHE_SCOPES, type CacheScope } from '../block/expert-cache.js'
 import { isTrace } from '../trace/read-trace.js'
 import type { Trace } from '../trace/trace.js'
 
@@ -24,7 +24,10 @@ export interface CacheOptions extends CacheSettings {
 export function checkCacheOptions(cache: unknown): void {
   if (cache === undefined) return
   if (typeof cache !== 'object' || cache === null) throw invalidArgType('cache', 'an object', cache)
-  checkOptionKeys(cache, ['hostBytes', 'policy', 'profile', 'scope', 'readers', 'directIo'])
+  checkOptionKeys(cache, [
+    ...['hostBytes', 'policy', 'profile', 'scope', 'readers', 'directIo'],
+    ...['prefetch', 'prefetchBytesPerCall'],
+  ])
   const { hostBytes, policy, profile, scope, readers, directIo } = cache as CacheOptions
   if (typeof hostBytes !== 'number') throw invalidArgType('cache.hostBytes', 'a number', hostBytes)
   if (!Number.isSafeInteger(hostBytes) || hostBytes < 1)
@@ -41,4 +44,14 @@ export function checkCacheOptions(cache: unknown): void {
     throw invalidArgValue('cache.readers', 'an integer from 1 to 64', readers)
   if (directIo !== undefined && directIo !== 'auto' && directIo !== 'off')
     throw invalidArgValue('cache.directIo', "'auto' or 'off'", directIo)
+  checkPrefetch(cache)
+}
+
+function checkPrefetch({ prefetch, prefetchBytesPerCall: bytes }: Partial<CacheOptions>): void {
+  if (prefetch !== undefined && !CACHE_PREFETCHES.includes(prefetch))
+    throw invalidArgValue('cache.prefetch', "'off' or 'affinity'", prefetch)
+  if (bytes !== undefined && typeof bytes !== 'number')
+    throw invalidArgType('cache.prefetchBytesPerCall', 'a number', bytes)
+  if (bytes !== undefined && (!Number.isSafeInteger(bytes) || bytes < 1))
+    throw invalidArgValue('cache.prefetchBytesPerCall', 'a positive integer', bytes)
 }

@@ -35,7 +35,10 @@ const SUMMED = [
   ...['flops', 'denseFlops', 'hostBytes', 'deviceBytes', 'queueDepth', 'queuedTokens'],
 ] as (keyof Omit<ModelStats, 'workspaceBytes' | 'cache' | 'layers'>)[]
 
-const CACHE_SUMMED = ['hits', 'misses', 'evictions', 'bytesRead', 'waitNs'] as const
+const CACHE_SUMMED = [
+  ...(['hits', 'misses', 'evictions', 'bytesRead', 'waitNs'] as const),
+  ...(['prefetched', 'prefetchUsed', 'prefetchWasted', 'prefetchDropped', 'bytesPrefetched'] as const),
+] as const
 
 export function modelStats(layers: ReadonlyMap<number, MoeLayer>): ModelStats {
   const stats = new Map([...layers].map(([index, layer]) => [index, layer.stats()] as const))
@@ -61,8 +64,5 @@ function cacheSums(caches: readonly CacheStats[]): ModelStats['cache'] {
   if (caches.length === 0) return null
   const sum = (name: (typeof CACHE_SUMMED)[number]) =>
     caches.reduce((total, ofLayer) => total + ofLayer[name], 0)
-  return {
-    ...{ hits: sum('hits'), misses: sum('misses'), evictions: sum('evictions') },
-    ...{ bytesRead: sum('bytesRead'), waitNs: sum('waitNs') },
-  }
+  return Object.fromEntries(CACHE_SUMMED.map(name => [name, sum(name)])) as ModelStats['cache']
 }

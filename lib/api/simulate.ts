@@ -4,11 +4,14 @@ import { DEFAULT_READERS } from '../block/cache-options.js'
 import { checkOptionKeys, invalidArgValue } from '../block/errors.js'
 import {
   CACHE_POLICIES,
+  CACHE_PREFETCHES,
   CACHE_SCOPES,
   type CacheCapacity,
   type CachePolicyName,
+  type CachePrefetch,
   type CacheScope,
   cachePools,
+  prefetchedExperts,
 } from '../block/expert-cache.js'
 import { type Fields, fieldsOf } from '../block/option-fields.js'
 import { Pacer } from '../checkpoint/pacer.js'
@@ -33,6 +36,10 @@ export interface SimulatedCache {
   profile?: string | Trace
   /** Reads in flight, 1 to 64. @defaultValue 2 */
   readers?: number
+  /** As of a cache. All that is read ahead comes in time here, and takes none. @defaultValue 'off' */
+  prefetch?: CachePrefetch
+  /** Bytes of experts that a call has read ahead at most, one expert at least. @defaultValue half of a token's experts, rounded up */
+  prefetchBytesPerCall?: number
 }
 
 /** Options of {@link simulate}. */
@@ -47,7 +54,8 @@ export interface SimulateOptions {
 
 /**
  * Runs the calls of a trace on a cache that does not exist. The engine's own policy code decides, so that hits, misses and evictions are the
- * integers that the cache of a layer counts for the same calls, policy and slots.
+ * integers that the cache of a layer counts for the same calls, policy and slots. With `prefetch` they are the same where all reads come in
+ * time: between calls, or beside arithmetic.
  *
  * @param trace what {@link readTrace} gave, or where `record` wrote it
  * @returns counts in all and per layer, Belady's bound, and with `rates` the time of a call
@@ -59,13 +67,17 @@ export interface SimulateOptions {
 export async function simulate(trace: string | Trace, options: SimulateOptions): Promise<Simulation> {
   const fields = fieldsOf(options, 'options', ['cache', 'rates', 'tokensPerCall', 'signal'])
   const cache = fieldsOf(fields.raw('cache'), 'cache', [
-    ...['hostBytes', 'slots', 'policy', 'scope', 'profile', 'readers'],
+    ...['hostBytes', 'slots', 'policy', 'scope', 'profile', 'readers', 'prefetch', 'prefetchBytesPerCall'],
   ])
   const signal = checkSignal(options.signal)
   const policy = cache.oneOf('policy', CACHE_POLICIES, 'lru')
   const scope = cache.oneOf('scope', CACHE_SCOPES, 'layer')
   const capacity = checkCapacity(cache)
   const readers = cache.integer('readers', 1, 64, DEFAULT_READERS)
+  const prefetch = cache.oneOf('prefetch', CACHE_PREFETCHES, 'off')
+  const prefetchBytes = cache.has('prefetchBytesPerCall')
+    ? cache.integer('prefetchBytesPerCall', 1, Number.MAX_SAFE_INTEGER)
+    : undefined
   const tokensPerCall = fields.has('tokensPerCall') ? fields.integer('tokensPerCall', 1, 2 ** 31 - 1) : 0
   const rates = fields.has('rates') ? checkRates(options.rates!) : null
   signal?.throwIfAborted()
@@ -74,7 +86,9 @@ export async function simulate(trace: string | Trace, options: SimulateOptions):
     ? profileOf(await givenTrace(options.cache.profile, 'cache.profile', signal), recorded.layers)
     : null
   const pools = cachePools(recorded.layers, capacity, scope, policy)
-  const input = { policy, scope, pools, profile, readers, rates, tokensPerCall }
+  const mostPrefetched =
+    prefetch === 'off' ? null : recorded.layers.map(layer => prefetchedExperts(layer, prefetchBytes))
+  const input = { policy, scope, pools, profile, readers, rates, tokensPerCall, mostPrefetched }
   return simulateTrace(recorded, input, new Pacer(signal))
 }
 

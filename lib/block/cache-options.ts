@@ -1,6 +1,6 @@
 /** Experts that do not all lie in memory: what a layer may be told of that, and what it says. */
 
-import type { CachePolicyName } from './expert-cache.js'
+import type { CachePolicyName, CachePrefetch } from './expert-cache.js'
 
 /** Reads in flight. */
 export const DEFAULT_READERS = 2
@@ -31,6 +31,17 @@ export interface CacheSettings {
    * @defaultValue 'auto'
    */
   directIo?: 'auto' | 'off'
+  /**
+   * Of a model: whether readers that have nothing else to do bring experts before a call asks for them. No result depends on it.
+   * - 'affinity': those of the next layer that were needed most often after the experts that this layer has just needed. They take the places
+   *   of the experts of their layer that are the least expected, and of none that its last call needed. A call that reads comes first.
+   * - 'off': experts are read when a call needs them
+   *
+   * @defaultValue 'off'
+   */
+  prefetch?: CachePrefetch
+  /** Bytes of experts, as they lie in memory, that a call has read ahead at most; one expert at least. @defaultValue half of a token's experts, rounded up */
+  prefetchBytesPerCall?: number
 }
 
 /** How the experts of a layer are kept. */
@@ -42,6 +53,8 @@ export interface CacheShape {
   /** Places beside the slots of a 'static' cache, through which pass the experts that it does not hold; else 0. */
   ringSlots: number
   readers: number
+  /** Experts that a call of the layer before has read ahead at most; 0: none. */
+  prefetchExperts: number
   /** Files are read past the page cache. */
   directIo: boolean
 }
@@ -54,8 +67,18 @@ export interface CacheStats extends CacheShape {
   misses: number
   /** Experts that left for another one. */
   evictions: number
-  /** Bytes of the checkpoint that were read for calls. */
+  /** Bytes of the checkpoint that were read for calls that waited for them. */
   bytesRead: number
   /** Nanoseconds that calls waited for experts. */
   waitNs: number
+  /** Experts that were given a place to be read ahead, as of the layer's last call. */
+  prefetched: number
+  /** Of them, those that a call then needed: each is one of the hits. */
+  prefetchUsed: number
+  /** Those that left before a call needed them. */
+  prefetchWasted: number
+  /** Those whose reads were given up, because a call came first or they failed. */
+  prefetchDropped: number
+  /** Bytes of the checkpoint that were read ahead; not in bytesRead. */
+  bytesPrefetched: number
 }

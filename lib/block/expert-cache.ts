@@ -10,6 +10,10 @@ export type CachePolicyName = (typeof CACHE_POLICIES)[number]
 export const CACHE_SCOPES = ['layer', 'model'] as const
 export type CacheScope = (typeof CACHE_SCOPES)[number]
 
+/** Whether experts are read before a call asks for them, and how it is told which. */
+export const CACHE_PREFETCHES = ['off', 'affinity'] as const
+export type CachePrefetch = (typeof CACHE_PREFETCHES)[number]
+
 /** What the rule asks of a layer. */
 export interface CachedLayer {
   readonly numExperts: number
@@ -43,6 +47,17 @@ function slotsOf(blocks: number, experts: number, topK: number, policy: CachePol
   if (blocks >= experts) return experts
   return policy === 'static' ? blocks - Math.min(Math.max(blocks - topK, 1), MOST_RING) : blocks
 }
+
+/**
+ * Experts of a layer that a call of the layer before it has read ahead at most; csrc/engine/cache_plan.cc has the same rule.
+ *
+ * @param bytesPerCall undefined: half of a token's experts
+ */
+export const prefetchedExperts = (
+  { topK, expertBytes }: CachedLayer,
+  bytesPerCall: number | undefined,
+): number =>
+  bytesPerCall === undefined ? Math.ceil(topK / 2) : Math.max(1, Math.floor(bytesPerCall / expertBytes))
 
 /** How large a cache is: bytes for all layers, the ring included, or experts of each that stay. */
 export type CacheCapacity = { readonly bytes: number } | { readonly slotsPerLayer: number }

@@ -3,11 +3,12 @@
 import { type Checkpoint, openCheckpoint } from '../api/checkpoint.js'
 import { DEFAULT_READERS } from '../block/cache-options.js'
 import { invalidArgValue } from '../block/errors.js'
+import { CACHE_PREFETCHES } from '../block/expert-cache.js'
 import { planLayer } from '../checkpoint/plan/layer.js'
 import { hostMemory } from '../devices/host-memory.js'
 import { readTrace, withExpertBytes } from '../trace/read-trace.js'
 import type { Trace } from '../trace/trace.js'
-import { integerOption, type OptionTable, optionLines, parseCommandLine } from './arguments.js'
+import { choiceOption, integerOption, type OptionTable, optionLines, parseCommandLine } from './arguments.js'
 import { UsageError } from './command-error.js'
 import type { CommandContext } from './context.js'
 import { fitMemory, type MemoryFit } from './fit-memory.js'
@@ -54,6 +55,11 @@ const OPTIONS = {
     help: 'bytes of resident weights per second that the matmuls read, 20GB/s; needed with --disk',
   },
   readers: { type: 'string', value: 'N', help: `reads in flight, 1 to 64 (default: ${DEFAULT_READERS})` },
+  prefetch: {
+    type: 'string',
+    value: 'P',
+    help: 'affinity: a call has experts of the next layer read ahead, all in time (default: off)',
+  },
   ...{ module: MODULE_OPTION, ...HELD_OPTIONS },
   json: { type: 'boolean', help: 'print one JSON object' },
 } as const satisfies OptionTable
@@ -80,6 +86,7 @@ export async function planCommand(args: string[], context: CommandContext): Prom
   const policies = policiesOption(values.policy ?? 'lru,belady')
   const tokensPerCall = integerOption('tokens-per-call', values['tokens-per-call'], 1)
   const readers = integerOption('readers', values.readers, 1, 64) ?? DEFAULT_READERS
+  const prefetch = choiceOption('prefetch', values.prefetch, CACHE_PREFETCHES)
   const given = ratesOf(parseRate('disk', values.disk), parseRate('experts', values.experts))
   if (given && values.measure)
     throw new UsageError(
@@ -109,8 +116,11 @@ export async function planCommand(args: string[], context: CommandContext): Prom
           trace,
           cached.hostBytes,
           policies,
-          { readers },
-          { rates: rates && { disk: rates.disk, expert: rates.expert }, tokensPerCall, signal },
+          { readers, prefetch },
+          {
+            rates: rates && { disk: rates.disk, expert: rates.expert },
+            ...{ tokensPerCall, signal },
+          },
         )
       : []
   const report: PlanReport = {
@@ -120,7 +130,10 @@ export async function planCommand(args: string[], context: CommandContext): Prom
     options: {
       ...{ device: 'cpu', ...definedOf({ module, ...held }) },
       ...(cached && {
-        cache: { hostBytes: cached.hostBytes, ...(readers !== DEFAULT_READERS && { readers }) },
+        cache: {
+          ...{ hostBytes: cached.hostBytes, ...(readers !== DEFAULT_READERS && { readers }) },
+          ...((prefetch ?? 'off') !== 'off' && { prefetch }),
+        },
       }),
     },
     ...{

@@ -24,6 +24,7 @@ export function renderSimulations(
 ): string[] {
   const [first] = rows as [SimulatedRow]
   const hasTimes = first.simulation.secondsPerCall !== null
+  const hasPrefetch = rows.some(({ simulation }) => simulation.prefetched > 0)
   const header = [
     'cache',
     'stay',
@@ -31,9 +32,10 @@ export function renderSimulations(
     'hits',
     'hit rate',
     'read per call',
+    ...(hasPrefetch ? ['read ahead', 'of it used'] : []),
     ...(hasTimes ? ['p50', 'p99', 'bound by'] : []),
   ]
-  const lines = rows.map(row => line(row, hasTimes))
+  const lines = rows.map(row => line(row, hasTimes, hasPrefetch))
   const perLayer = [...new Set(trace.layers.map(({ numExperts, topK }) => `${topK} of ${numExperts}`))].join(
     ', ',
   )
@@ -43,7 +45,7 @@ export function renderSimulations(
         `${plural(first.simulation.calls, 'call')} of ${plural(first.simulation.rows, 'row')}`,
     ),
     '',
-    ...table([header.map(text => paint.dim(text)), ...lines], 'rrlrrrrrl'),
+    ...table([header.map(text => paint.dim(text)), ...lines], `rrlrrr${hasPrefetch ? 'rr' : ''}rrl`),
     ...(isOwnProfile
       ? [
           '',
@@ -55,8 +57,15 @@ export function renderSimulations(
   ]
 }
 
-function line({ name, hostBytes, simulation }: SimulatedRow, hasTimes: boolean): string[] {
+function line(
+  { name, hostBytes, simulation }: SimulatedRow,
+  hasTimes: boolean,
+  hasPrefetch: boolean,
+): string[] {
   const { slots, calls, belady, secondsPerCall, boundBy } = simulation
+  const { prefetched, prefetchUsed, prefetchedBytes } = simulation
+  const perCall = (bytes: number) => formatBytes(calls === 0 ? 0 : bytes / calls)
+  const ahead = [perCall(prefetchedBytes), formatPercent(prefetched === 0 ? 0 : prefetchUsed / prefetched)]
   const isBound = name === 'belady'
   const { hits, hitRate, readBytes } = isBound ? belady : simulation
   const times = secondsPerCall && !isBound ? [secondsPerCall.p50, secondsPerCall.p99] : []
@@ -66,7 +75,8 @@ function line({ name, hostBytes, simulation }: SimulatedRow, hasTimes: boolean):
     name,
     formatCount(hits),
     formatPercent(hitRate),
-    formatBytes(calls === 0 ? 0 : readBytes / calls),
+    perCall(readBytes),
+    ...(hasPrefetch ? (isBound ? ['', ''] : ahead) : []),
     ...times.map(seconds => formatDuration(seconds * 1000)),
     ...(hasTimes ? (isBound ? ['', '', ''] : [boundBy ?? '']) : []),
   ]

@@ -1,6 +1,6 @@
 /** `sparse-experts simulate`: what caches of several sizes would do for a recorded routing. */
 
-import { CACHE_POLICIES, CACHE_SCOPES } from '../block/expert-cache.js'
+import { CACHE_POLICIES, CACHE_PREFETCHES, CACHE_SCOPES } from '../block/expert-cache.js'
 import { readTrace } from '../trace/read-trace.js'
 import type { Trace } from '../trace/trace.js'
 import { choiceOption, integerOption, type OptionTable, optionLines, parseCommandLine } from './arguments.js'
@@ -46,6 +46,11 @@ const OPTIONS = {
     help: 'bytes of resident weights per second that the matmuls read, 20GB/s; needed with --disk',
   },
   readers: { type: 'string', value: 'N', help: 'reads in flight (default: 2)' },
+  prefetch: {
+    type: 'string',
+    value: 'P',
+    help: 'affinity: a call has experts of the next layer read ahead, all in time (default: off)',
+  },
   json: { type: 'boolean', help: 'print one JSON object' },
 } as const satisfies OptionTable
 
@@ -66,6 +71,7 @@ export async function simulateCommand(args: string[], context: CommandContext): 
   const policies = policiesOption(values.policy ?? 'lru,belady')
   const tokensPerCall = integerOption('tokens-per-call', values['tokens-per-call'], 1)
   const readers = integerOption('readers', values.readers, 1)
+  const prefetch = choiceOption('prefetch', values.prefetch, CACHE_PREFETCHES)
   const rates = ratesOf(parseRate('disk', values.disk), parseRate('experts', values.experts))
   const sizes = listOption('cache', values.cache ?? '25%,50%,75%')
   for (const size of sizes) parseShare('cache', size, 1e12)
@@ -75,7 +81,7 @@ export async function simulateCommand(args: string[], context: CommandContext): 
   const rows: SimulatedRow[] = []
   for (const size of sizes) {
     const hostBytes = parseShare('cache', size, expertBytesOf(trace))
-    const cache = { scope, readers, profile }
+    const cache = { scope, readers, profile, prefetch }
     rows.push(...(await simulateRows(trace, hostBytes, policies, cache, { rates, tokensPerCall, signal })))
   }
   context.print(

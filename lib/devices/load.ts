@@ -69,6 +69,7 @@ export async function loadRuntimes(
   const runtimes: LayerRuntime[] = []
   const opened: OpenedNativeLayer[] = []
   const firstOfPool = new Map<number, NativeLayer>()
+  const lastOfDevice = new Map<string, NativeLayer>()
   let addon: NativeAddon | null = null
   try {
     await checkUnchanged(layers)
@@ -77,7 +78,10 @@ export async function loadRuntimes(
       if (layer.device.addon) {
         addon = layer.device.addon
         const sharedWith = layer.pool === undefined ? undefined : firstOfPool.get(layer.pool)
-        const native = await openLayer(layer, layer.device.addon, { ...options, sharedWith }, progress)
+        const behind =
+          (options.cache?.prefetch ?? 'off') === 'off' ? undefined : lastOfDevice.get(layer.device.id)
+        const native = await openLayer(layer, addon, { ...options, sharedWith, behind }, progress)
+        lastOfDevice.set(layer.device.id, native.native)
         if (layer.pool !== undefined && !sharedWith) firstOfPool.set(layer.pool, native.native)
         runtimes.push(native.runtime)
         opened.push({ ...native, warm: layer.warm })
@@ -106,7 +110,7 @@ const isOfFiles = (error: unknown) =>
 async function openLayer(
   { plan, device, dtype }: LayerToLoad,
   addon: NativeAddon,
-  options: LoadRuntimeOptions & { sharedWith?: NativeLayer },
+  options: LoadRuntimeOptions & { sharedWith?: NativeLayer; behind?: NativeLayer },
   progress: ProgressReport,
 ): Promise<OpenedNativeLayer> {
   const { signal } = options

@@ -30,12 +30,22 @@ const MOST_USES = 65_536
 /** Slots of a pool that are the ring of a call that needs more experts than there are slots. */
 const MOST_RING = 4
 
+/** What became of the experts of a layer that were expected. */
+export interface PrefetchCounts {
+  prefetched: number
+  used: number
+  wasted: number
+  dropped: number
+}
+
 interface Expert {
   layer: number
   expert: number
   slot: number
   uses: number
   last: number
+  /** It got its slot by prefetch(), and no call has met it there. */
+  isExpected: boolean
 }
 
 const nameOf = (gone: Expert | undefined) => (gone ? { layer: gone.layer, expert: gone.expert } : null)
@@ -43,7 +53,7 @@ const nameOf = (gone: Expert | undefined) => (gone ? { layer: gone.layer, expert
 /** The state of a cache over the calls that it has seen. */
 export class CachePolicy {
   readonly #rule: EvictionRule
-  readonly #layers: { pool: number; experts: Expert[] }[]
+  readonly #layers: { pool: number; experts: Expert[]; last: number; counts: PrefetchCounts }[]
   readonly #pools: { slots: number; now: number }[]
 
   /** @throws RangeError ERR_MOE_INVALID_ARG_VALUE where a layer names a pool that there is not, or a pool has no slot */
@@ -55,9 +65,9 @@ export class CachePolicy {
     this.#layers = layers.map(({ numExperts, pool }, layer) => {
       if (!this.#pools[pool]) throw invalidArgValue('pool', 'the number of a pool', pool)
       const experts = Array.from({ length: numExperts }, (_, expert) => ({
-        ...{ layer, expert, slot: -1, uses: 0, last: 0 },
+        ...{ layer, expert, slot: -1, uses: 0, last: 0, isExpected: false },
       }))
-      return { pool, experts }
+      return { pool, experts, last: 0, counts: { prefetched: 0, used: 0, wasted: 0, dropped: 0 } }
     })
   }
 
@@ -68,7 +78,9 @@ export class CachePolicy {
     const { slots } = this.#pools[pool]!
     const now = ++this.#pools[pool]!.now
     const needed = experts.map(expert => this.#expert(layer, expert))
+    for (const expert of needed) this.#settle(expert, 'used')
     if (needed.length > slots) return this.#planWide(pool, needed)
+    this.#layers[layer]!.last = now
     for (const expert of needed) {
       expert.last = now
       expert.uses++
@@ -79,10 +91,7 @@ export class CachePolicy {
       const isHit = expert.slot >= 0
       const isKept = isHit || this.#takeFreeSlot(pool, expert)
       const victim = isKept || this.#rule === 'static' ? undefined : this.#nextToGo(pool, new Set(needed))
-      if (victim) {
-        expert.slot = victim.slot
-        victim.slot = -1
-      }
+      if (victim) expert.slot = this.#leave(victim)
       return { expert: expert.expert, slot: expert.slot, isHit, evicted: nameOf(victim) }
     })
   }
@@ -105,8 +114,7 @@ export class CachePolicy {
     while (ringSlots.length < ring) {
       const victim = this.#nextToGo(pool, new Set())
       evicted.set(passing[ringSlots.length]!, nameOf(victim))
-      ringSlots.push(victim.slot)
-      victim.slot = -1
+      ringSlots.push(this.#leave(victim))
     }
     for (const [i, expert] of passing.entries())
       if (i >= passing.length - ring) expert.slot = ringSlots[i % ring]!
@@ -128,9 +136,55 @@ export class CachePolicy {
     return found.slot
   }
 
+  /** Of experts that are expected, the likeliest first, gives slots to the first of those that have none; those that got one. */
+  prefetch(layer: number, experts: readonly number[], most: number): ExpertPlace[] {
+    const { pool, last, experts: own } = this.#layers[layer]!
+    const wanted = experts
+      .map(expert => this.#expert(layer, expert))
+      .filter(({ slot }) => slot < 0)
+      .slice(0, most)
+    const rankOf = ({ expert }: Expert) =>
+      experts.includes(expert) ? experts.indexOf(expert) : experts.length
+    const leaving = own
+      .filter(expert => expert.slot >= 0 && (last === 0 || expert.last !== last))
+      .sort((a, b) => rankOf(b) - rankOf(a) || a.last - b.last || a.expert - b.expert)
+    const places: ExpertPlace[] = []
+    for (const expert of wanted) {
+      let victim: Expert | undefined
+      if (!this.#takeFreeSlot(pool, expert)) {
+        victim = this.#rule === 'static' ? undefined : leaving.shift()
+        if (!victim || rankOf(victim) < rankOf(expert)) break
+        expert.slot = this.#leave(victim)
+      }
+      expert.isExpected = true
+      this.#layers[layer]!.counts.prefetched++
+      places.push({ expert: expert.expert, slot: expert.slot, isHit: false, evicted: nameOf(victim) })
+    }
+    return places
+  }
+
+  prefetchCounts(layer: number): PrefetchCounts {
+    return { ...this.#layers[layer]!.counts }
+  }
+
   /** The weights did not arrive: the expert's slot is free. */
   forget(layer: number, expert: number): void {
-    this.#expert(layer, expert).slot = -1
+    const found = this.#expert(layer, expert)
+    this.#settle(found, 'dropped')
+    found.slot = -1
+  }
+
+  /** The slot that the expert gives up. */
+  #leave(expert: Expert): number {
+    const { slot } = expert
+    this.#settle(expert, 'wasted')
+    expert.slot = -1
+    return slot
+  }
+
+  #settle(expert: Expert, as: 'used' | 'wasted' | 'dropped'): void {
+    if (expert.isExpected) this.#layers[expert.layer]!.counts[as]++
+    expert.isExpected = false
   }
 
   #expert(layer: number, expert: number): Expert {

@@ -19,28 +19,36 @@ export interface CacheRun {
   readonly passed: Float64Array
   /** Per layer: experts of it that made room for others. */
   readonly evictions: Float64Array
+  /** Per layer: what became of experts that were read ahead. */
+  readonly ahead: readonly { prefetched: number; prefetchUsed: number; prefetchWasted: number }[]
+}
+
+/** A cache that a trace runs on. */
+export interface SimulatedShape extends CachePools {
+  rule: CachePolicyName
+  /** Of each layer. */
+  numExperts: readonly number[]
+  /** Of each layer: experts that a call of the layer before it has read ahead at most; null: nothing is read ahead. */
+  mostPrefetched: readonly number[] | null
 }
 
 /**
- * @param numExperts of each layer
  * @param warm experts of each pool that are there before the first call
  * @throws {@link MoeError} ERR_MOE_NATIVE_LOAD where there is no addon
  */
 export async function runCache(
   needs: Needs,
-  pools: CachePools,
-  numExperts: readonly number[],
-  rule: CachePolicyName,
+  { rule, poolSlots, poolOf, numExperts, mostPrefetched }: SimulatedShape,
   warm: readonly (readonly ProfiledExpert[])[],
   pacer: Pacer,
 ): Promise<CacheRun> {
-  const layers = numExperts.map((count, layer) => ({ numExperts: count, pool: pools.poolOf[layer]! }))
+  const layers = numExperts.map((count, layer) => ({ numExperts: count, pool: poolOf[layer]! }))
   const hits = allocate(Uint8Array, needs.experts.length)
   const slots = allocate(Int32Array, needs.experts.length)
   const passed = allocate(Float64Array, layers.length)
   const evictions = allocate(Float64Array, layers.length)
   try {
-    const policy = loadNative().createCachePolicy({ rule, poolSlots: pools.poolSlots, layers })
+    const policy = loadNative().createCachePolicy({ rule, poolSlots, layers, mostPrefetched })
     for (const { layer, expert } of warm.flat()) policy.warm(layer, expert)
     for (let call = 0; call < needs.numCalls; call += CALLS_AT_A_TIME) {
       const endCall = Math.min(call + CALLS_AT_A_TIME, needs.numCalls)
@@ -60,8 +68,13 @@ export async function runCache(
           if (slots[need]! < 0) passed[needs.layers[of]!]!++
       if (pacer.due) await pacer.turn()
     }
+    const ahead = layers.map((_, layer) => {
+      const { prefetched, used, wasted, evicted } = policy.prefetchCounts(layer)
+      evictions[layer]! += evicted
+      return { prefetched, prefetchUsed: used, prefetchWasted: wasted }
+    })
+    return { hits, passed, evictions, ahead }
   } catch (error) {
     throw fromNativeError(error, 'run')
   }
-  return { hits, passed, evictions }
 }

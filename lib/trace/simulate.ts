@@ -23,6 +23,10 @@ export interface LayerSimulation {
   /** Its experts that made room for others. */
   evictions: number
   readBytes: number
+  /** Experts that were read ahead; of them those that a call then needed, which are hits, and those that left before one did. */
+  prefetched: number
+  prefetchUsed: number
+  prefetchWasted: number
 }
 
 /** What a cache does for a recorded routing. A hit is an expert that a call needed and that was resident. */
@@ -44,10 +48,16 @@ export interface Simulation {
   hitRate: number
   /** Bytes of the experts that missed. */
   readBytes: number
+  /** Experts that were read ahead, all in time; of them those that a call then needed, and those that left before one did. 0 without `prefetch`. */
+  prefetched: number
+  prefetchUsed: number
+  prefetchWasted: number
+  /** Bytes of those that were read ahead; not in readBytes. */
+  prefetchedBytes: number
   /** Bytes of the experts that were there before the first call; not in readBytes. */
   warmBytes: number
   perLayer: LayerSimulation[]
-  /** The most hits that any policy could have with these slots, knowing the future; begun warm where the simulation was. */
+  /** The most hits that any policy could have with these slots that reads nothing ahead, knowing the future; begun warm where the simulation was. */
   belady: { hits: number; hitRate: number; readBytes: number }
   /** Of a call of one layer; null without rates. */
   secondsPerCall: { mean: number; p50: number; p99: number } | null
@@ -65,6 +75,8 @@ export interface SimulationInput {
   readers: number
   rates: SimulationRates | null
   tokensPerCall: number
+  /** Of each layer: experts that a call of the layer before it has read ahead at most; null: nothing is read ahead. */
+  mostPrefetched: readonly number[] | null
 }
 
 export async function simulateTrace(trace: Trace, input: SimulationInput, pacer: Pacer): Promise<Simulation> {
@@ -73,12 +85,12 @@ export async function simulateTrace(trace: Trace, input: SimulationInput, pacer:
   const numExperts = trace.layers.map(layer => layer.numExperts)
   const bytesOf = trace.layers.map(layer => layer.expertBytes)
   const warm = profile ? mostUsed(profile, pools) : []
-  const run = await runCache(needs, pools, numExperts, policy, warm, pacer)
+  const shape = { rule: policy, ...pools, numExperts, mostPrefetched: input.mostPrefetched }
+  const run = await runCache(needs, shape, warm, pacer)
   const belady = await beladyHits(needs, pools, numExperts, profile !== null, pacer)
   const perLayer = await countLayers(trace, pools, needs, run, pacer)
   const sum = (values: ArrayLike<number>) => Array.from(values).reduce((total, value) => total + value, 0)
-  const total = (field: 'hits' | 'misses' | 'passed' | 'evictions' | 'readBytes') =>
-    sum(perLayer.map(layer => layer[field]))
+  const total = (field: keyof LayerSimulation) => sum(perLayer.map(layer => layer[field]))
   const [hits, misses] = [total('hits'), total('misses')]
   const share = (count: number) => (hits + misses === 0 ? 0 : count / (hits + misses))
   const bytesOfPool = (pool: number) => bytesOf[pools.poolOf.indexOf(pool)]!
@@ -88,6 +100,9 @@ export async function simulateTrace(trace: Trace, input: SimulationInput, pacer:
     ...{ hits, misses, passed: total('passed'), evictions: total('evictions') },
     hitRate: share(hits),
     readBytes: total('readBytes'),
+    ...{ prefetched: total('prefetched'), prefetchUsed: total('prefetchUsed') },
+    prefetchWasted: total('prefetchWasted'),
+    prefetchedBytes: sum(perLayer.map(({ prefetched }, i) => prefetched * bytesOf[i]!)),
     warmBytes: sum(warm.flat().map(({ layer }) => bytesOf[layer]!)),
     perLayer,
     belady: {
@@ -113,6 +128,7 @@ async function countLayers(
     ({ layer }, index): LayerSimulation => ({
       ...{ layer, slots: pools.poolSlots[pools.poolOf[index]!]!, hits: 0, misses: 0 },
       ...{ passed: run.passed[index]!, evictions: run.evictions[index]!, readBytes: 0 },
+      ...run.ahead[index]!,
     }),
   )
   for (let call = 0; call < needs.numCalls; call++) {

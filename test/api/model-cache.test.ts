@@ -1,6 +1,7 @@
 /** The option `cache` of a model: layers that share host memory for their experts, with the bits of layers that are whole in memory. */
 
 import path from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CACHE_POLICIES, CACHE_SCOPES } from '../../lib/block/expert-cache.js'
 import { MoeModel, simulate } from '../../lib/index.js'
@@ -66,6 +67,52 @@ describe.skipIf(!nativeDevices.includes('cpu'))('on cpu', () => {
       expect(counted).toMatchObject({ hits, misses, evictions })
     },
   )
+
+  it('reads ahead what a simulation expects, where it comes in time, and changes no bit', async () => {
+    await using whole = await MoeModel.load(directory, { device: 'cpu' })
+    const cache = { hostBytes: await bytesOf(NUM_EXPERTS - 1), prefetch: 'affinity' } as const
+    const hidden = rows(1, 90)
+    // Experts in which each pair is followed by one of its own.
+    const pairs = ['01', '23', '02', '13', '03', '12'].map(pair => Array.from(pair, Number))
+    const routingOf = (step: number, index: number) => ({
+      topkIds: Int32Array.from(pairs[(step + 2 * index) % pairs.length]!),
+      topkWeights: Float32Array.of(0.75, 0.5),
+    })
+    const attempt = async () => {
+      await using model = await MoeModel.load(directory, { device: 'cpu', cache })
+      const trace = path.join(temporaryDirectory(), 'trace')
+      const recorder = model.record(trace)
+      for (let step = 0; step < 24; step++)
+        for (const index of LAYERS) {
+          const routing = routingOf(step, index)
+          const { output } = await model.forward(index, hidden, { routing })
+          expect(output).toEqual((await whole.forward(index, hidden, { routing })).output)
+          await setTimeout(2)
+        }
+      await recorder.close()
+      const off = await simulate(trace, { cache: { hostBytes: cache.hostBytes } })
+      return { counted: model.stats().cache!, simulated: await simulate(trace, { cache }), off }
+    }
+    // Where a call came before what was read for it, the machine was busy: another try.
+    let { counted, simulated, off } = await attempt()
+    for (const end = Date.now() + 30_000; counted.prefetchDropped > 0 && Date.now() < end; )
+      ({ counted, simulated, off } = await attempt())
+    const { hits, misses, evictions, prefetched, prefetchUsed, prefetchWasted } = simulated
+    expect(counted).toMatchObject({ hits, misses, evictions, prefetched, prefetchUsed, prefetchWasted })
+    expect(counted.prefetchDropped).toBe(0)
+    expect(prefetchUsed).toBeGreaterThan(10)
+    expect(counted.bytesPrefetched).toBeGreaterThan(0)
+    expect(hits).toBeGreaterThan(off.hits)
+  })
+
+  it.each([
+    [{ prefetch: 'router' }, 'ERR_MOE_INVALID_ARG_VALUE'],
+    [{ prefetchBytesPerCall: 0 }, 'ERR_MOE_INVALID_ARG_VALUE'],
+    [{ prefetchBytesPerCall: '1' }, 'ERR_MOE_INVALID_ARG_TYPE'],
+  ])('refuses %j', async (wrong, code) => {
+    const options = { device: 'cpu', cache: { hostBytes: 2 ** 30, ...wrong } } as never
+    await expect(MoeModel.load(directory, options)).rejects.toMatchObject({ code })
+  })
 
   it('layers that share slots go one by one, and calls of the others go on', async () => {
     await using whole = await MoeModel.load(directory, { device: 'cpu' })

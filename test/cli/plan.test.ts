@@ -103,6 +103,15 @@ describe.skipIf(!nativeDevices.includes('cpu'))('plan', () => {
     expect(stdout).toContain('belady')
   })
 
+  it('hands on what is read ahead, to the simulation and to the options', async () => {
+    const memory = String(await memoryWithout(1))
+    const args = ['--memory', memory, '--trace', trace, '--tokens-per-call', '1', '--prefetch', 'affinity']
+    const report = await planned(...args)
+    expect(report.options.cache.prefetch).toBe('affinity')
+    expect(report.simulations[0].prefetched).toBeGreaterThan(0)
+    expect((await planned(...args.slice(0, -1), 'off')).options.cache).not.toHaveProperty('prefetch')
+  })
+
   it('measures the rates of this machine', async () => {
     const memory = String(await memoryWithout(1))
     const report = await planned('--memory', memory, '--trace', trace, '--measure', '--readers', '3')

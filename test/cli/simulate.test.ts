@@ -55,6 +55,23 @@ describe('simulate', () => {
     expect(stdout).toMatch(/lru .* ms .* ms {2}disk$/m)
   })
 
+  it('prints what is read ahead, and how much of it is used', async () => {
+    const args = ['--cache', '50%', '--tokens-per-call', '1', '--policy', 'lru,belady']
+    const { stdout, status } = await run(...args, '--prefetch', 'affinity')
+    expect(status).toBe(0)
+    expect(stdout).toMatch(/read per call +read ahead +of it used/)
+    const cache = { hostBytes: 12e6, prefetch: 'affinity' } as const
+    const { hits, prefetched, prefetchUsed } = await simulate(trace, { cache, tokensPerCall: 1 })
+    expect(prefetchUsed).toBeGreaterThan(0)
+    const line = stdout.split('\n').find(text => / lru /.test(text))!
+    expect(line.trim().split(/ {2,}/)).toEqual([
+      ...['12.0 MB', '12', 'lru', hits.toLocaleString('en-US')],
+      ...[expect.stringContaining('%'), expect.stringContaining('B'), expect.stringContaining('B')],
+      `${Math.round((100 * prefetchUsed) / prefetched)} %`,
+    ])
+    expect((await run(...args)).stdout).not.toContain('read ahead')
+  })
+
   it('prints JSON: the layers, and what simulate gives', async () => {
     const args = ['--cache', '10MB', '--policy', 'lfu,static', '--scope', 'model', '--profile', other]
     const { stdout, status } = await run(...args, '--tokens-per-call', '2', '--json')
@@ -77,6 +94,7 @@ describe('simulate', () => {
     [['--cache', '1GB,,2GB'], 2, /--cache/],
     [['--policy', 'fifo'], 2, /lru, lfu, lfru, static, belady for --policy/],
     [['--scope', 'all'], 2, /--scope/],
+    [['--prefetch', 'router'], 2, /off, affinity for --prefetch/],
     [['--disk', '1GB/s'], 2, /Missing option --experts/],
     [['--tokens-per-call', '0'], 2, /--tokens-per-call/],
     [['--cache', '1MB'], 1, /ERR_MOE_CACHE_TOO_SMALL/],

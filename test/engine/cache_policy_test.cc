@@ -21,6 +21,7 @@ using sparse_experts::engine::ExpertPlace;
 using sparse_experts::engine::kMostRing;
 using sparse_experts::engine::kMostUses;
 using sparse_experts::engine::kNone;
+using sparse_experts::engine::PrefetchCounts;
 
 namespace {
 
@@ -147,6 +148,40 @@ TEST_CASE("uses have a bound, where those of the pool are halved") {
   CHECK(story(policy, {1}) == "1+");  // halved: 0 has one use, 1 has kMostUses / 2
   CHECK(story(policy, {2}) == "0<2");
   CHECK(story(policy, {0}) == "2<0");  // 2 has one use, and 0 two
+}
+
+TEST_CASE("who is expected takes free places, and those of the least expected") {
+  CachePolicy policy = one_layer(EvictionRule::kLru, 4);
+  const auto prefetched = [&](const std::vector<int32_t>& experts, int64_t most) {
+    std::string text;
+    for (const ExpertPlace& place : policy.prefetch(0, experts, most)) {
+      if (!text.empty()) text += ' ';
+      if (place.evicted_expert != kNone) text += std::to_string(place.evicted_expert) + '<';
+      text += std::to_string(place.expert);
+    }
+    return text;
+  };
+  CHECK(story(policy, {0}) == "0");
+  CHECK(story(policy, {1}) == "1");
+  CHECK(prefetched({1, 5, 6}, 1) == "5");  // a free place, and 1 is there
+  CHECK(prefetched({}, 3).empty());
+  CHECK(story(policy, {2}) == "2");
+  // 5 was expected in vain: nobody has used it. 0 is expected, but less than 6, and 2 was used just now.
+  CHECK(prefetched({1, 6, 7, 0, 8}, 9) == "5<6 0<7");
+  PrefetchCounts counts = policy.prefetch_counts(0);
+  CHECK(counts.given == 3);
+  CHECK(counts.wasted == 1);
+  CHECK(story(policy, {7}) == "7+");
+  policy.forget(0, 6);
+  counts = policy.prefetch_counts(0);
+  CHECK(counts.used == 1);
+  CHECK(counts.dropped == 1);
+
+  CachePolicy fixed = one_layer(EvictionRule::kStatic, 2);
+  CHECK(story(fixed, {3}) == "3");
+  CHECK(fixed.prefetch(0, {4, 5}, 2).size() == 1);
+  CHECK(fixed.slot_of(0, 3) != kNone);
+  CHECK(failure_of([&] { fixed.prefetch(0, {99}, 1); }).code == ErrorCode::kInvalidArgument);
 }
 
 TEST_CASE("a call that cannot be is refused and changes nothing") {

@@ -15,6 +15,7 @@ std::atomic<bool> is_active{false};
 std::atomic<ReadFault> kind{ReadFault::kFails};
 std::atomic<int> reads_left{0};
 std::atomic<int> waiting{0};
+std::atomic<int> reads{0};
 
 // Whether this read is one of those that go wrong.
 bool is_meant() { return is_active && reads_left.fetch_sub(1) <= 0; }
@@ -41,6 +42,8 @@ ssize_t faulty(size_t count, const Read& read) {
 
 }  // namespace
 
+int num_reads() { return reads; }
+
 ReadFaults::ReadFaults(ReadFault fault, int nth) {
   kind = fault;
   reads_left = nth;
@@ -59,6 +62,7 @@ void ReadFaults::release() const { is_active = false; }
 extern "C" {
 ssize_t __real_pread(int descriptor, void* to, size_t count, off_t offset);
 ssize_t __wrap_pread(int descriptor, void* to, size_t count, off_t offset) {
+  ++engine_test::reads;
   return engine_test::faulty(
       count, [&](size_t wanted) { return __real_pread(descriptor, to, wanted, offset); });
 }

@@ -12,6 +12,9 @@ enum class ReadFault {
   kWaits   // the reads from there on wait for release()
 };
 
+// Reads of the program so far.
+int num_reads();
+
 // From the `nth` read on (0: the next), for as long as it lives. One at a time.
 class ReadFaults {
  public:

@@ -12,6 +12,27 @@ describe('the trace that ships', () => {
     expect(trace.numRows).toBe(4 * 4096)
   })
 
+  it('has the hits of the table with what is read ahead', async () => {
+    const [, text] = /<!-- prefetch:begin -->\n([\s\S]*?)<!-- prefetch:end -->/.exec(
+      read('docs/guide/traces.md'),
+    )!
+    const rows = text!.trim().split('\n').slice(2)
+    const trace = await readTrace(TRACE_DIRECTORY)
+    const whole = trace.layers.reduce((sum, { numExperts, expertBytes }) => sum + numExperts * expertBytes, 0)
+    expect(rows).toHaveLength(3)
+    for (const row of rows) {
+      const [share, ...stated] = row.match(/[\d.]+/g)!.map(Number)
+      const run = (prefetch: 'off' | 'affinity') =>
+        simulate(trace, { cache: { hostBytes: (share! / 100) * whole, prefetch }, tokensPerCall: 1 })
+      const [off, on] = [await run('off'), await run('affinity')]
+      const percent = (value: number) => Number((100 * value).toFixed(1))
+      expect(stated, `${share} %`).toEqual([
+        ...[percent(off.hitRate), percent(on.hitRate), percent(on.prefetchUsed / on.prefetched)],
+        Number(((on.readBytes + on.prefetchedBytes) / off.readBytes).toFixed(2)),
+      ])
+    }
+  })
+
   it('has the hits of the table', async () => {
     const [, text] = /<!-- heldout:begin -->\n([\s\S]*?)<!-- heldout:end -->/.exec(
       read('docs/guide/traces.md'),

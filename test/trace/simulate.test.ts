@@ -70,7 +70,11 @@ describe('counts', () => {
         if (place.evicted) perLayer[place.evicted.layer]!.evictions++
       }
     const readBytes = LAYERS.map(({ expertBytes }, index) => perLayer[index]!.misses * expertBytes)
-    expect(simulation.perLayer).toEqual(perLayer.map((own, i) => ({ ...own, readBytes: readBytes[i] })))
+    const ahead = { prefetched: 0, prefetchUsed: 0, prefetchWasted: 0 }
+    expect(simulation.perLayer).toEqual(
+      perLayer.map((own, i) => ({ ...own, readBytes: readBytes[i], ...ahead })),
+    )
+    expect(simulation).toMatchObject({ ...ahead, prefetchedBytes: 0 })
     const sum = (field: 'hits' | 'misses' | 'passed' | 'evictions') =>
       perLayer.reduce((total, layer) => total + layer[field], 0)
     expect(simulation).toMatchObject({

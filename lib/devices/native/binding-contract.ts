@@ -104,11 +104,17 @@ export interface NativeForwardOptions {
 }
 
 /** {@link CacheSettings} with every default written out. */
-export interface NativeCacheOptions extends Required<Omit<CacheSettings, 'directIo'>> {
+export interface NativeCacheOptions
+  extends Required<Omit<CacheSettings, 'directIo' | 'prefetch' | 'prefetchBytesPerCall'>> {
   /** Past the page cache where the file system can. */
   directReads: boolean
   /** A layer with a cache of the same policy, whose experts are of the same size: both compete for the slots of both. Not for measuring. */
   sharedWith?: NativeLayer
+  /** Calls of the layer before this one have experts of it read ahead, of so many bytes at most; 0 bytes: half of a token's experts. */
+  prefetches: boolean
+  prefetchBytes: number
+  /** The layer before this one, if there is one. Not for measuring. */
+  behind?: NativeLayer
 }
 
 export interface NativeLayerDescription extends Partial<HeldMatrices>, NativeForwardOptions {
@@ -175,6 +181,16 @@ export interface NativeCacheShape {
   rule: 'lru' | 'lfu' | 'lfru' | 'static'
   poolSlots: readonly number[]
   layers: readonly { numExperts: number; pool: number }[]
+  /** Experts of each layer that a call of the layer before it has read ahead at most. @defaultValue nothing is read ahead */
+  mostPrefetched?: readonly number[] | null
+}
+
+/** What became of the experts of a layer that were read ahead, all in time; and how many of its experts made room for such. */
+export interface NativePrefetchCounts {
+  prefetched: number
+  used: number
+  wasted: number
+  evicted: number
 }
 
 /** The decisions of a cache that does not exist, by the engine's own code: the rules stand in csrc/engine/cache_policy.h. */
@@ -192,6 +208,7 @@ export interface NativeCachePolicy {
     hits: Uint8Array,
     evicted: Int32Array | null,
   ): void
+  prefetchCounts(layer: number): NativePrefetchCounts
   /** Puts an expert into the free slot of the lowest number; -1 where there is none. */
   warm(layer: number, expert: number): number
   /** The expert's weights did not arrive: its slot is free. */

@@ -35,6 +35,8 @@ export async function openNativeLayer(
     cache?: CacheSettings
     /** A layer of the same device that shares the slots of its cache. */
     sharedWith?: NativeLayer
+    /** The layer of the same device whose calls come before those of this one. */
+    behind?: NativeLayer
     signal?: AbortSignal
   },
 ): Promise<OpenedNativeLayer> {
@@ -49,7 +51,9 @@ export async function openNativeLayer(
       ...{ device, dtype, threads, batchInvariant, maxJointTokens, config, vectors, gateUpInterleaved },
       ...held.native,
       int8Activations: activations === 'int8',
-      cache: options.cache ? { ...nativeCache(options.cache)!, sharedWith: options.sharedWith } : null,
+      cache: options.cache
+        ? { ...nativeCache(options.cache)!, sharedWith: options.sharedWith, behind: options.behind }
+        : null,
     })
     const runtime = new NativeLayerRuntime(addon, native, config, options, held.format)
     return { runtime, native, files, matrices }
@@ -61,8 +65,11 @@ export async function openNativeLayer(
 /** With every default written out; null: all experts stay in memory. */
 export function nativeCache(cache: CacheSettings | undefined): NativeCacheOptions | null {
   if (cache === undefined) return null
-  const { hostBytes, policy = 'lru', readers = DEFAULT_READERS, directIo = 'auto' } = cache
-  return { hostBytes, policy, readers, directReads: directIo === 'auto' }
+  const { hostBytes, policy = 'lru', readers = DEFAULT_READERS, directIo = 'auto', prefetch = 'off' } = cache
+  return {
+    ...{ hostBytes, policy, readers, directReads: directIo === 'auto' },
+    ...{ prefetches: prefetch !== 'off', prefetchBytes: cache.prefetchBytesPerCall ?? 0 },
+  }
 }
 
 /**
