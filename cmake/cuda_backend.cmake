@@ -175,6 +175,7 @@ se_test_program(cuda_tests
   test/cuda/elementwise_test.cc
   test/cuda/gate_test.cc
   test/cuda/main.cc
+  test/cuda/matmul_configs_test.cc
   test/cuda/matmul_f32_problem.cc
   test/cuda/matmul_f32_test.cc
   test/cuda/matmul_half_test.cc

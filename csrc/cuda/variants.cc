@@ -19,20 +19,20 @@ constexpr CapabilityRange kHopper = {90, 90};
 const MatmulVariant kMatmulVariants[] = {
 #if defined(SE_CUDA_SM90A)
     {"bf16 wgmma", kHopper, SE_BF16, SE_BF16, serves_wg_expert_matmul, choose_wg_expert_matmul,
-     prepare_bf16_wg_expert_matmul, launch_bf16_wg_expert_matmul, describe_tiles,
-     "wg_expert_matmul_kernel<Bf16,", encode_wg_weight_maps},
+     list_wg_expert_matmul, prepare_bf16_wg_expert_matmul, launch_bf16_wg_expert_matmul,
+     describe_tiles, "wg_expert_matmul_kernel<Bf16,", encode_wg_weight_maps},
     {"f16 wgmma", kHopper, SE_F16, SE_F16, serves_wg_expert_matmul, choose_wg_expert_matmul,
-     prepare_f16_wg_expert_matmul, launch_f16_wg_expert_matmul, describe_tiles,
-     "wg_expert_matmul_kernel<F16,", encode_wg_weight_maps},
+     list_wg_expert_matmul, prepare_f16_wg_expert_matmul, launch_f16_wg_expert_matmul,
+     describe_tiles, "wg_expert_matmul_kernel<F16,", encode_wg_weight_maps},
 #endif
     {"bf16 mma", kEvery, SE_BF16, SE_BF16, nullptr, choose_half_expert_matmul,
-     prepare_bf16_expert_matmul, launch_bf16_expert_matmul, describe_tiles,
+     list_half_expert_matmul, prepare_bf16_expert_matmul, launch_bf16_expert_matmul, describe_tiles,
      "half_expert_matmul_kernel<Bf16,", nullptr},
-    {"f16 mma", kEvery, SE_F16, SE_F16, nullptr, choose_half_expert_matmul,
+    {"f16 mma", kEvery, SE_F16, SE_F16, nullptr, choose_half_expert_matmul, list_half_expert_matmul,
      prepare_f16_expert_matmul, launch_f16_expert_matmul, describe_tiles,
      "half_expert_matmul_kernel<F16,", nullptr},
-    {"f32 fma", kEvery, SE_F32, SE_F32, nullptr, choose_f32_expert_matmul, nullptr,
-     launch_f32_expert_matmul, describe_tiles, "f32_expert_matmul_kernel<", nullptr},
+    {"f32 fma", kEvery, SE_F32, SE_F32, nullptr, choose_f32_expert_matmul, list_f32_expert_matmul,
+     nullptr, launch_f32_expert_matmul, describe_tiles, "f32_expert_matmul_kernel<", nullptr},
 };
 
 struct FloatType {

@@ -35,6 +35,8 @@ struct MatmulVariant {
   // Whether it can compute this shape; null: any.
   bool (*serves)(const MatmulShape& shape, const DeviceLimits& limits);
   MatmulConfig (*choose)(const MatmulShape& shape, const DeviceLimits& limits);  // pure
+  // All that it can launch for a shape, and so a sweep compares, however the choice would be. Pure.
+  std::vector<MatmulConfig> (*list)(const MatmulShape& shape, const DeviceLimits& limits);
   cudaError_t (*prepare)(const DeviceLimits& limits);  // once per device; null: nothing to prepare
   cudaError_t (*launch)(const ExpertMatmulKernelArgs& args, const MatmulConfig& config,
                         LaunchStream stream);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <vector>
 
 #include "abi/backend.h"
 #include "cuda/variants.h"
@@ -31,6 +32,22 @@ MatmulConfig choose_matmul(const MatmulShape& shape, const DeviceLimits& limits)
   if (number >= 0) config = matmul_variant(number)->choose(shape, limits);
   config.variant = number;
   return config;
+}
+
+std::vector<MatmulConfig> list_matmul_configs(const MatmulShape& shape,
+                                              const DeviceLimits& limits) {
+  std::vector<MatmulConfig> configs;
+  const MatmulVariants table = matmul_variants();
+  for (int32_t i = 0; i < table.count; ++i) {
+    const MatmulVariant& row = table.rows[i];
+    if (!runs_on_device(row, limits) || row.activation != shape.dtype || row.weight != shape.dtype)
+      continue;
+    for (MatmulConfig config : row.list(shape, limits)) {
+      config.variant = i;
+      configs.push_back(config);
+    }
+  }
+  return configs;
 }
 
 void describe_matmul(const MatmulConfig& config, char* text, uint64_t size) {

@@ -9,6 +9,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "abi/backend.h"
 #include "cuda/ops/launch_stream.h"
@@ -89,6 +90,9 @@ struct MatmulConfig {
 
 // Pure: the first variant that serves the shape chooses its configuration.
 MatmulConfig choose_matmul(const MatmulShape& shape, const DeviceLimits& limits);
+// Every configuration by which a variant of this device could compute the shape, the chosen one among
+// them: what a sweep compares.
+std::vector<MatmulConfig> list_matmul_configs(const MatmulShape& shape, const DeviceLimits& limits);
 void describe_matmul(const MatmulConfig& config, char* text, uint64_t size);
 
 // Prepares the current device for every variant that runs on it: once per device.

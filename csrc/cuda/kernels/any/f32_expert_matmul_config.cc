@@ -1,6 +1,7 @@
 // Which tile the f32 matmul takes. Tiles that split K alike give the same bits; K is split for few
 // tokens only, by the rule of the 16-bit matmuls (choose_split), and never with batch_invariant.
 #include <algorithm>
+#include <vector>
 
 #include "core/numeric.h"
 #include "cuda/kernels/any/f32_expert_matmul.h"
@@ -68,6 +69,12 @@ MatmulConfig choose_f32_expert_matmul(const MatmulShape& shape, const DeviceLimi
   if (shape.num_tokens <= F32MediumTile::kTokens || slots <= kMediumTokens * experts)
     return config_of<F32MediumTile>(shape, limits, 1);
   return config_of<F32LargeTile>(shape, limits, 2);
+}
+
+std::vector<MatmulConfig> list_f32_expert_matmul(const MatmulShape& shape,
+                                                 const DeviceLimits& limits) {
+  return {small_config(shape, limits), config_of<F32MediumTile>(shape, limits, 1),
+          config_of<F32LargeTile>(shape, limits, 2)};
 }
 
 }  // namespace sparse_experts::cuda

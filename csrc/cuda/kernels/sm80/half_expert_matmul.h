@@ -4,12 +4,18 @@
 
 #include <cuda_runtime.h>
 
+#include <vector>
+
 #include "cuda/ops/expert_matmul.h"
 #include "cuda/ops/limits.h"
 
 namespace sparse_experts::cuda {
 
 MatmulConfig choose_half_expert_matmul(const MatmulShape& shape, const DeviceLimits& limits);
+// Every tile with every number of stages and of blocks to a multiprocessor that this device has room
+// for: what a sweep compares. K is split as it is chosen.
+std::vector<MatmulConfig> list_half_expert_matmul(const MatmulShape& shape,
+                                                  const DeviceLimits& limits);
 
 // Raises the shared-memory limits of all instances on the current device, whose limits these are.
 cudaError_t prepare_bf16_expert_matmul(const DeviceLimits& limits);

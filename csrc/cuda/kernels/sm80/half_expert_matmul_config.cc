@@ -10,6 +10,7 @@
 //      number of tokens in this call.
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "abi/backend.h"
 #include "core/numeric.h"
@@ -43,48 +44,86 @@ struct Pipeline {
   int32_t stages;
 };
 
-// For blocks of which a multiprocessor can have most_blocks at once.
-Pipeline choose_pipeline(const DeviceLimits& limits, int64_t most_blocks, int64_t stage_bytes,
-                         int64_t static_bytes) {
-  for (int64_t blocks = most_blocks; blocks > 0; --blocks) {
-    const int64_t share =
-        std::min(limits.shared_bytes_per_multiprocessor / blocks - kReservedSharedBytes,
-                 limits.shared_bytes_per_block) -
-        static_bytes;
-    for (const int32_t stages : {kMostStages, kSomeStages, kFewStages}) {
-      if (stages * stage_bytes <= share) return {static_cast<int32_t>(blocks), stages};
-    }
-  }
-  return {1, kFewStages};
+constexpr int32_t kStages[] = {kMostStages, kSomeStages, kFewStages};
+
+// Bytes of stages that one of so many blocks on a multiprocessor can have.
+int64_t share_of(const DeviceLimits& limits, int64_t blocks, int64_t static_bytes) {
+  return std::min(limits.shared_bytes_per_multiprocessor / blocks - kReservedSharedBytes,
+                  limits.shared_bytes_per_block) -
+         static_bytes;
 }
+
+// What launches of one tile have in common.
+template <typename Tile>
+struct TileLaunch {
+  HalfChoice choice;
+  int32_t split_k;
+  int64_t tiles;
+  int64_t most_blocks;  // per multiprocessor, that have a tile
+
+  TileLaunch(const MatmulShape& shape, const DeviceLimits& limits, HalfChoice half)
+      : choice(half),
+        split_k(choose_split(shape, limits, columns(shape), Tile::kBlockK, Tile::kMaxSplit)) {
+    const int64_t token_tiles =
+        token_tiles_at_most(shape.num_tokens * shape.top_k, shape.num_experts, choice.tile_tokens);
+    const int32_t rows = columns(shape) / split_k;
+    tiles = token_tiles * ceil_div(shape.rows, rows) +
+            ceil_div(shape.num_tokens, choice.tile_tokens) * ceil_div(shape.shared_rows, rows);
+    most_blocks = std::clamp<int64_t>(ceil_div(tiles, std::max(1, limits.num_multiprocessors)), 1,
+                                      Tile::kBlocks);
+  }
+
+  static int32_t columns(const MatmulShape& shape) {
+    return shape.gated != 0 ? Tile::kRows / 2 : Tile::kRows;
+  }
+  int64_t stage_bytes() const { return Tile::stage_bytes(choice.tile_tokens, split_k); }
+
+  // The most blocks, and then the most stages, that there is room for.
+  Pipeline choose_pipeline(const DeviceLimits& limits) const {
+    for (int64_t blocks = most_blocks; blocks > 0; --blocks) {
+      for (const int32_t stages : kStages) {
+        if (stages * stage_bytes() <= share_of(limits, blocks, Tile::kStaticBytes))
+          return {static_cast<int32_t>(blocks), stages};
+      }
+    }
+    return {1, kFewStages};
+  }
+
+  MatmulConfig config(const MatmulShape& shape, const DeviceLimits& limits,
+                      Pipeline pipeline) const {
+    MatmulConfig config;
+    config.kernel = choice.kernel;
+    config.tile_rows = columns(shape) / split_k;
+    config.tile_tokens = choice.tile_tokens;
+    config.tile_k = Tile::kBlockK;
+    config.threads = Tile::kThreads;
+    config.split_k = split_k;
+    config.stages = pipeline.stages;
+    config.blocks_per_multiprocessor = pipeline.blocks;
+    config.shared_bytes = config.stages * stage_bytes();
+    int64_t blocks = int64_t{limits.num_multiprocessors} * config.blocks_per_multiprocessor;
+    if (choice.kernel == kHalfDecode) blocks *= kMaxDecodeWaves;
+    config.grid = static_cast<int32_t>(tiles < 1 ? 1 : tiles < blocks ? tiles : blocks);
+    return config;
+  }
+};
 
 template <typename Tile>
 MatmulConfig configure(const MatmulShape& shape, const DeviceLimits& limits, HalfChoice choice) {
-  MatmulConfig config;
-  config.kernel = choice.kernel;
-  config.tile_tokens = choice.tile_tokens;
-  config.tile_k = Tile::kBlockK;
-  config.threads = Tile::kThreads;
-  const int32_t columns = shape.gated != 0 ? Tile::kRows / 2 : Tile::kRows;
-  config.split_k = choose_split(shape, limits, columns, Tile::kBlockK, Tile::kMaxSplit);
-  config.tile_rows = columns / config.split_k;
+  const TileLaunch<Tile> launch(shape, limits, choice);
+  return launch.config(shape, limits, launch.choose_pipeline(limits));
+}
 
-  const int64_t token_tiles =
-      token_tiles_at_most(shape.num_tokens * shape.top_k, shape.num_experts, config.tile_tokens);
-  const int64_t tiles = token_tiles * ceil_div(shape.rows, config.tile_rows) +
-                        ceil_div(shape.num_tokens, config.tile_tokens) *
-                            ceil_div(shape.shared_rows, config.tile_rows);
-  const int64_t stage_bytes = Tile::stage_bytes(config.tile_tokens, config.split_k);
-  const int64_t most_blocks = std::clamp<int64_t>(
-      ceil_div(tiles, std::max(1, limits.num_multiprocessors)), 1, Tile::kBlocks);
-  const Pipeline pipeline = choose_pipeline(limits, most_blocks, stage_bytes, Tile::kStaticBytes);
-  config.stages = pipeline.stages;
-  config.blocks_per_multiprocessor = pipeline.blocks;
-  config.shared_bytes = config.stages * stage_bytes;
-  int64_t blocks = int64_t{limits.num_multiprocessors} * config.blocks_per_multiprocessor;
-  if (choice.kernel == kHalfDecode) blocks *= kMaxDecodeWaves;
-  config.grid = static_cast<int32_t>(tiles < 1 ? 1 : tiles < blocks ? tiles : blocks);
-  return config;
+template <typename Tile>
+void list_tile(const MatmulShape& shape, const DeviceLimits& limits, HalfChoice choice,
+               std::vector<MatmulConfig>* configs) {
+  const TileLaunch<Tile> launch(shape, limits, choice);
+  for (int64_t blocks = launch.most_blocks; blocks > 0; --blocks) {
+    for (const int32_t stages : kStages) {
+      if (stages * launch.stage_bytes() <= share_of(limits, blocks, Tile::kStaticBytes))
+        configs->push_back(launch.config(shape, limits, {static_cast<int32_t>(blocks), stages}));
+    }
+  }
 }
 
 }  // namespace
@@ -99,6 +138,18 @@ MatmulConfig choose_half_expert_matmul(const MatmulShape& shape, const DeviceLim
     default:
       return configure<HalfLargeTile>(shape, limits, choice);
   }
+}
+
+std::vector<MatmulConfig> list_half_expert_matmul(const MatmulShape& shape,
+                                                  const DeviceLimits& limits) {
+  std::vector<MatmulConfig> configs;
+  for (const int32_t tokens : {8, 16})
+    list_tile<HalfDecodeTile>(shape, limits, {kHalfDecode, tokens}, &configs);
+  for (const int32_t tokens : {16, 32})
+    list_tile<HalfSmallTile>(shape, limits, {kHalfSmall, tokens}, &configs);
+  for (const int32_t tokens : {32, 64, 128})
+    list_tile<HalfLargeTile>(shape, limits, {kHalfLarge, tokens}, &configs);
+  return configs;
 }
 
 }  // namespace sparse_experts::cuda

@@ -4,6 +4,8 @@
 
 #include <cuda_runtime.h>
 
+#include <vector>
+
 #include "cuda/ops/expert_matmul.h"
 #include "cuda/ops/limits.h"
 #include "cuda/ops/weight_maps.h"
@@ -14,6 +16,9 @@ namespace sparse_experts::cuda {
 // the bits of mma.sync is what a model of the tensor cores says, and no GPU has confirmed it yet.
 bool serves_wg_expert_matmul(const MatmulShape& shape, const DeviceLimits& limits);
 MatmulConfig choose_wg_expert_matmul(const MatmulShape& shape, const DeviceLimits& limits);
+// Every width, however few the tokens: what a sweep compares. None where no width could run.
+std::vector<MatmulConfig> list_wg_expert_matmul(const MatmulShape& shape,
+                                                const DeviceLimits& limits);
 
 // One map for each expert, as the kernels' bulk copies want it. False, and nothing is known of what
 // `maps` holds, where these matrices cannot be described or read so:

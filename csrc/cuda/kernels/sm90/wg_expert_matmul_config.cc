@@ -9,6 +9,7 @@
 //   3. Persistent blocks, one to a multiprocessor.
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "core/numeric.h"
 #include "cuda/kernels/sm90/wg_expert_matmul.h"
@@ -40,25 +41,7 @@ void configure(const MatmulShape& shape, const DeviceLimits& limits, MatmulConfi
       static_cast<int32_t>(std::clamp<int64_t>(tiles, 1, std::max(1, limits.num_multiprocessors)));
 }
 
-double cost(double tokens, int32_t width) {
-  return std::max(1.0, tokens / width + 0.5) * (width + kTokensOfATile);
-}
-
-}  // namespace
-
-bool serves_wg_expert_matmul(const MatmulShape& shape, const DeviceLimits& limits) {
-  using Widest = WgTile<256>;
-  return shape.bulk_ready != 0 && shape.batch_invariant == 0 &&
-         tokens_per_expert(shape) > kFewTokens && shape.num_tokens > kFewRows &&
-         Widest::kSharedBytes + Widest::kStaticBytes <= limits.shared_bytes_per_block;
-}
-
-MatmulConfig choose_wg_expert_matmul(const MatmulShape& shape, const DeviceLimits& limits) {
-  const double tokens = tokens_per_expert(shape);
-  int32_t width = 64;
-  for (const int32_t wider : {128, 192, 256}) {
-    if (cost(tokens, wider) <= cost(tokens, width)) width = wider;
-  }
+MatmulConfig configure_width(int32_t width, const MatmulShape& shape, const DeviceLimits& limits) {
   MatmulConfig config;
   switch (width) {
     case 64:
@@ -75,6 +58,42 @@ MatmulConfig choose_wg_expert_matmul(const MatmulShape& shape, const DeviceLimit
       break;
   }
   return config;
+}
+
+constexpr int32_t kWidths[] = {64, 128, 192, 256};
+
+double cost(double tokens, int32_t width) {
+  return std::max(1.0, tokens / width + 0.5) * (width + kTokensOfATile);
+}
+
+bool can_run(const MatmulShape& shape, const DeviceLimits& limits) {
+  using Widest = WgTile<256>;
+  return shape.bulk_ready != 0 && shape.batch_invariant == 0 &&
+         Widest::kSharedBytes + Widest::kStaticBytes <= limits.shared_bytes_per_block;
+}
+
+}  // namespace
+
+bool serves_wg_expert_matmul(const MatmulShape& shape, const DeviceLimits& limits) {
+  return can_run(shape, limits) && tokens_per_expert(shape) > kFewTokens &&
+         shape.num_tokens > kFewRows;
+}
+
+MatmulConfig choose_wg_expert_matmul(const MatmulShape& shape, const DeviceLimits& limits) {
+  const double tokens = tokens_per_expert(shape);
+  int32_t width = kWidths[0];
+  for (const int32_t wider : kWidths) {
+    if (cost(tokens, wider) <= cost(tokens, width)) width = wider;
+  }
+  return configure_width(width, shape, limits);
+}
+
+std::vector<MatmulConfig> list_wg_expert_matmul(const MatmulShape& shape,
+                                                const DeviceLimits& limits) {
+  std::vector<MatmulConfig> configs;
+  if (!can_run(shape, limits)) return configs;
+  for (const int32_t width : kWidths) configs.push_back(configure_width(width, shape, limits));
+  return configs;
 }
 
 }  // namespace sparse_experts::cuda
