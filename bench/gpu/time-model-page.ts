@@ -2,7 +2,17 @@
 
 import type { MoeConfig } from '../harness/package.js'
 import { SHAPES, sharedSize } from '../harness/shapes.js'
-import { ASSUMPTIONS, activeExperts, ELEMENT, GPUS, kernelsOf, predict, TOKENS } from './time-model.js'
+import {
+  ASSUMPTIONS,
+  activeExperts,
+  ELEMENT,
+  GPUS,
+  kernelsOf,
+  predict,
+  TOKENS,
+  wgmmaWidth,
+} from './time-model.js'
+import { epilogueClocks, stagesOf, stepClocks, WGMMA } from './wgmma-model.js'
 
 const us = (seconds: number) => (seconds * 1e6).toFixed(seconds < 1e-4 ? 1 : 0)
 const mb = (bytes: number) => (bytes / 1e6).toFixed(bytes < 1e7 ? 2 : bytes < 1e9 ? 1 : 0)
@@ -28,7 +38,8 @@ function shapeSection(name: string, config: MoeConfig): string[] {
       ((kernel.matrixFlops + 2 * kernel.fma) / 1e9).toFixed(3),
       ...GPUS.map(gpu => {
         const { seconds, bound } = predict(kernel, gpu)
-        return `${us(seconds)} (${bound})`
+        const width = bound === 'wgmma' ? ` ${wgmmaWidth(kernel, gpu)}` : ''
+        return `${us(seconds)} (${bound}${width})`
       }),
     ]),
   )
@@ -61,14 +72,59 @@ function shapeSection(name: string, config: MoeConfig): string[] {
   return lines
 }
 
+/** What a tile on wgmma is made of. */
+function wgmmaSection(): string[] {
+  const rows = [64, 128, 192, 256].map(width => {
+    const { products, shared, l2 } = stepClocks(width)
+    const slowest = Math.max(products, shared, l2)
+    return [
+      String(width),
+      String(stagesOf(width)),
+      ...[products, shared, l2].map(clocks => clocks.toFixed(0)),
+      `${((100 * products) / slowest).toFixed(0)} %`,
+      epilogueClocks(width, true).toFixed(0),
+      epilogueClocks(width, false).toFixed(0),
+    ]
+  })
+  return [
+    '## Tiles on wgmma',
+    '',
+    'On sm_90 a matmul of more than 24 tokens per expert runs on warp groups ([0023](../adr/0023-warp-groups-on-hopper.md)). **Not measured**: no card has',
+    'run it. Clocks of a multiprocessor, counted from the source: a step multiplies 128 weight rows by the tile’s tokens over 64 of K, and its time is',
+    'the longest of the three; the end of a tile (outputs) follows its last step. Below, such a kernel is bound by "wgmma" and the tokens of its tile.',
+    '',
+    ...table(
+      [
+        'tokens',
+        'stages',
+        'products',
+        'shared memory',
+        'L2',
+        'matrix rate at most',
+        'end, gate and up',
+        'end, down',
+      ],
+      rows,
+    ),
+    '',
+    `- products: ${WGMMA.multiplyAddsPerClock} multiply-adds per clock; shared memory: ${WGMMA.sharedBytesPerClock} bytes per clock, each stage written once, its weights read once and its tokens`,
+    `  by both groups; L2: ${WGMMA.l2BytesPerClock} bytes per clock and multiprocessor, which nobody has measured here.`,
+    `- end: sums through shared memory and back, and ${WGMMA.instructionsOfFour.gated} (gate and up) or ${WGMMA.instructionsOfFour.plain} (down) instructions for 4 outputs of a thread, ${WGMMA.instructionsPerClock} per clock.`,
+    '- The tiles of all experts are an expected value; half a tile is added for multiprocessors that have none at the end.',
+    '- The clock is the boost clock. A card that multiplies all the time comes to its power limit and clocks lower, which is in none of these figures.',
+    '',
+  ]
+}
+
 /** The page's text. */
 export function page(): string {
   const a = ASSUMPTIONS
   return [
     '# Predicted time of the CUDA kernels',
     '',
-    '**Not measured.** These are predictions from counted bytes and FLOPs, written before any of the kernels had run on a GPU, to be checked',
-    'against the first measurements (`tools/release/gpu-check`). Written by `npm run model` (`bench/gpu/predict-times.ts`); do not edit.',
+    '**Not measured.** These are predictions from counted bytes, FLOPs and instructions, to be checked against measurements (`tools/release/gpu-check`).',
+    'What one run on an H200 measured, of an older revision, is in [CUDA](../cuda.md). Written by `npm run model` (`bench/gpu/predict-times.ts`); do not',
+    'edit.',
     '',
     'bf16 weights and activations, uniform routing, input and output on the device, one graph replay. A kernel takes',
     '`launches × overhead + max(bytes ÷ bandwidth, FLOPs ÷ matrix rate, instructions ÷ issue rate)`; bytes are those that must cross the memory bus',
@@ -102,9 +158,9 @@ export function page(): string {
           'mma.sync fed by ldmatrix and cp.async in tiles of 64 to 128: loads, epilogue and tail waves take the rest',
         ],
         [
-          'share of the matrix rate, H200',
+          'share of the matrix rate, H200, mma.sync',
           `${GPUS[1]!.mmaShare}`,
-          'there mma.sync alone reaches some 60 % of what wgmma does; times the same losses',
+          'there mma.sync alone reaches some 60 % of what wgmma does; times the same losses. For few tokens per expert',
         ],
         [
           'one kernel after another in a graph',
@@ -142,6 +198,7 @@ export function page(): string {
     'Columns below: *bandwidth* is the weights’ bytes over the layer’s time as a share of the data sheet; *routing and dispatch* is the share of',
     'gate, select and dispatch in it. A kernel is named "launch" bound where its overhead exceeds its work.',
     '',
+    ...wgmmaSection(),
     ...SHAPES.filter(([name]) => name !== 'small').flatMap(([name, config]) => shapeSection(name, config)),
     '## What the predictions say',
     '',
@@ -166,7 +223,7 @@ function conclusions(): string[] {
   const matrixBound = (numTokens: number) =>
     shapes
       .filter(([, config]) =>
-        kernelsOf(config, numTokens).some(kernel => predict(kernel, gpu).bound === 'matrix'),
+        kernelsOf(config, numTokens).some(kernel => ['matrix', 'wgmma'].includes(predict(kernel, gpu).bound)),
       )
       .map(([name]) => name)
   const launches = kernelsOf(shapes[0]![1], 1).reduce((sum, kernel) => sum + kernel.launches, 0)
@@ -189,6 +246,6 @@ function conclusions(): string[] {
         ]
       : []),
     `- Shapes with a kernel that the matrix rate bounds: ${bound.join('; ')}. All else is bound by memory or by launches.`,
-    '- Where the matrix rate bounds, it is that of mma.sync and not the GPU’s: wgmma would be the step after.',
+    '- Where products bound, tiles of few tokens are bound by shared memory and L2 before them: 64 tokens reach half of the matrix rate at most.',
   ]
 }

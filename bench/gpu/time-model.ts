@@ -5,6 +5,8 @@
 
 import type { MoeConfig } from '../harness/package.js'
 import { sharedSize } from '../harness/shapes.js'
+import { takesWgmma, widthOf } from './choice.js'
+import { tileClocks } from './wgmma-model.js'
 
 export interface Gpu {
   name: string
@@ -18,6 +20,8 @@ export interface Gpu {
   l2Bytes: number
   /** Share of the matrix rate that mma.sync reaches in full tiles. */
   mmaShare: number
+  /** Has wgmma, for calls of many tokens per expert. */
+  hasWgmma: boolean
 }
 
 export const GPUS: readonly Gpu[] = [
@@ -29,6 +33,7 @@ export const GPUS: readonly Gpu[] = [
     clock: 1.41e9,
     l2Bytes: 40 * 2 ** 20,
     mmaShare: 0.7,
+    hasWgmma: false,
   },
   {
     name: 'H200 SXM',
@@ -38,6 +43,7 @@ export const GPUS: readonly Gpu[] = [
     clock: 1.755e9,
     l2Bytes: 50 * 2 ** 20,
     mmaShare: 0.4,
+    hasWgmma: true,
   },
 ]
 
@@ -71,6 +77,19 @@ export interface Kernel {
   fma: number
   /** Warp instructions. */
   instructions: number
+  /** Of an expert matmul: what its tiles are made of. */
+  matmul?: Matmul
+}
+
+/** The routed experts' matmul, and the shared one's beside it. */
+export interface Matmul {
+  numTokens: number
+  gated: boolean
+  /** K, the same for both. */
+  cols: number
+  routed: { rows: number; probability: number; experts: number }
+  /** Rows 0: no shared expert. */
+  shared: { rows: number; cols: number }
 }
 
 /** Expected number of distinct experts hit, each token choosing top_k of them alike. */
@@ -78,18 +97,25 @@ export function activeExperts(config: MoeConfig, numTokens: number): number {
   return config.numExperts * (1 - (1 - config.topK / config.numExperts) ** numTokens)
 }
 
-/** Expected slots after each expert's are rounded up to whole groups of 8: what the matrix units multiply. */
-function paddedSlots(config: MoeConfig, numTokens: number): number {
-  const p = config.topK / config.numExperts
-  if (p >= 1) return config.numExperts * Math.ceil(numTokens / 8) * 8
-  // Binomial, by its recurrence in logarithms: 4096 tokens would underflow.
+/**
+ * Expected number of groups of `size` tokens, of all experts together: an expert's last group may be part full. Its tokens are binomial.
+ */
+export function expectedGroups(
+  experts: number,
+  probability: number,
+  numTokens: number,
+  size: number,
+): number {
+  if (probability >= 1) return experts * Math.ceil(numTokens / size)
+  // By its recurrence in logarithms: 4096 tokens would underflow.
   let expected = 0
-  let logTerm = numTokens * Math.log1p(-p)
+  let logTerm = numTokens * Math.log1p(-probability)
   for (let n = 0; n <= numTokens; n++) {
-    expected += Math.exp(logTerm) * Math.ceil(n / 8) * 8
-    if (n < numTokens) logTerm += Math.log((numTokens - n) / (n + 1)) + Math.log(p) - Math.log1p(-p)
+    expected += Math.exp(logTerm) * Math.ceil(n / size)
+    if (n < numTokens)
+      logTerm += Math.log((numTokens - n) / (n + 1)) + Math.log(probability) - Math.log1p(-probability)
   }
-  return expected * config.numExperts
+  return expected * experts
 }
 
 export function kernelsOf(config: MoeConfig, numTokens: number): Kernel[] {
@@ -97,7 +123,15 @@ export function kernelsOf(config: MoeConfig, numTokens: number): Kernel[] {
   const shared = sharedSize(config)
   const slots = numTokens * k
   const active = activeExperts(config, numTokens)
-  const padded = paddedSlots(config, numTokens)
+  // The matrix units multiply whole groups of 8.
+  const padded = 8 * expectedGroups(e, k / e, numTokens, 8)
+  const matmul = (gated: boolean): Matmul => ({
+    numTokens,
+    gated,
+    cols: gated ? h : i,
+    routed: { rows: gated ? i : h, probability: k / e, experts: e },
+    shared: { rows: shared === 0 ? 0 : gated ? shared : h, cols: gated ? h : shared },
+  })
   const sharedPadded = shared > 0 ? Math.ceil(numTokens / 8) * 8 : 0
   const splits = Math.max(1, Math.ceil(h / ASSUMPTIONS.gateSplitColumns))
   const partials = splits * numTokens * e * 4
@@ -134,6 +168,7 @@ export function kernelsOf(config: MoeConfig, numTokens: number): Kernel[] {
       matrixFlops: 2 * 2 * h * (padded * i + sharedPadded * shared),
       fma: 0,
       instructions: 0,
+      matmul: matmul(true),
     },
     {
       stage: 'down',
@@ -144,6 +179,7 @@ export function kernelsOf(config: MoeConfig, numTokens: number): Kernel[] {
       matrixFlops: 2 * h * (padded * i + sharedPadded * shared),
       fma: 0,
       instructions: 0,
+      matmul: matmul(false),
     },
     {
       stage: 'combine',
@@ -158,15 +194,39 @@ export function kernelsOf(config: MoeConfig, numTokens: number): Kernel[] {
 
 interface Prediction {
   seconds: number
-  bound: 'memory' | 'matrix' | 'instructions' | 'launch'
+  bound: 'memory' | 'matrix' | 'wgmma' | 'instructions' | 'launch'
+}
+
+/** Tokens of a tile where this matmul runs on wgmma; undefined where it runs on mma.sync. */
+export function wgmmaWidth({ matmul }: Kernel, gpu: Gpu): number | undefined {
+  if (!matmul || !gpu.hasWgmma) return undefined
+  const perExpert = matmul.numTokens * matmul.routed.probability
+  return takesWgmma(matmul.numTokens, perExpert) ? widthOf(perExpert) : undefined
+}
+
+/** Seconds of a matmul on wgmma: persistent blocks, one to a multiprocessor, whose tiles follow each other. */
+function wgmmaSeconds(matmul: Matmul, width: number, gpu: Gpu): number {
+  const { numTokens, gated, routed, shared } = matmul
+  const outputs = gated ? 64 : 128
+  const tiles = (rows: number, groups: number) => Math.ceil(rows / outputs) * groups
+  const clocks =
+    tiles(routed.rows, expectedGroups(routed.experts, routed.probability, numTokens, width)) *
+      tileClocks(width, matmul.cols, gated) +
+    tiles(shared.rows, Math.ceil(numTokens / width)) * tileClocks(width, shared.cols, gated)
+  // The last tiles leave multiprocessors without work: half a tile on average.
+  const last = tileClocks(width, matmul.cols, gated) / 2
+  return (clocks / gpu.multiprocessors + last) / gpu.clock
 }
 
 export function predict(kernel: Kernel, gpu: Gpu): Prediction {
   const a = ASSUMPTIONS
   const units = gpu.multiprocessors * gpu.clock
+  const width = wgmmaWidth(kernel, gpu)
   const candidates: [Prediction['bound'], number][] = [
     ['memory', kernel.bytes / (gpu.memory * a.memoryShare)],
-    ['matrix', kernel.matrixFlops / (gpu.matrix * gpu.mmaShare)],
+    width === undefined
+      ? ['matrix', kernel.matrixFlops / (gpu.matrix * gpu.mmaShare)]
+      : ['wgmma', wgmmaSeconds(kernel.matmul!, width, gpu)],
     [
       'instructions',
       kernel.fma / (units * a.fmaPerClock * a.fmaShare) +
