@@ -104,11 +104,13 @@ se_add_kernels(sm80 "${CMAKE_CUDA_ARCHITECTURES}"
   csrc/cuda/kernels/sm80/f16_f16_expert_matmul.cu)
 
 # wgmma is machine code of 90a and of nothing else: where 90 is among the architectures, or all of them are emulated.
+set(SE_UNBOUNDED_OBJECTS ${SE_KERNEL_OBJECTS})
 if(SE_CUDA_BUILD STREQUAL "EMULATED" OR "${CMAKE_CUDA_ARCHITECTURES}" MATCHES "(^|;)90a?(-real)?(;|$)")
   set(SE_CUDA_SM90A ON)
-  se_add_kernels(sm90 90a-real
+  set(SE_SM90_SOURCES
     csrc/cuda/kernels/sm90/bf16_bf16_wg_expert_matmul.cu
     csrc/cuda/kernels/sm90/f16_f16_wg_expert_matmul.cu)
+  se_add_kernels(sm90 90a-real ${SE_SM90_SOURCES})
 endif()
 
 add_library(sparse_experts_cuda_host OBJECT ${SE_CUDA_HOST_SOURCES})
@@ -131,6 +133,23 @@ if(SE_CUDA_BUILD STREQUAL "EMULATED")
   target_link_libraries(sparse_experts_cuda_code INTERFACE simt_emulator se_flags)
 else()
   target_link_libraries(sparse_experts_cuda_code INTERFACE CUDA::cudart_static se_flags)
+endif()
+
+# The same for programs that test on a card: a wait within a kernel that never ends is a trap there. The emulator ends one by itself.
+if(SE_CUDA_SM90A AND SE_CUDA_BUILD STREQUAL "ON")
+  add_library(bounded_kernels_sm90 OBJECT EXCLUDE_FROM_ALL ${SE_SM90_SOURCES})
+  target_link_libraries(bounded_kernels_sm90 PUBLIC se_kernel_flags)
+  target_compile_definitions(bounded_kernels_sm90 PRIVATE SE_BOUNDED_WAITS)
+  set_target_properties(bounded_kernels_sm90 PROPERTIES CUDA_ARCHITECTURES 90a-real)
+  add_library(sparse_experts_cuda_tested INTERFACE)
+  target_sources(sparse_experts_cuda_tested INTERFACE
+    ${SE_UNBOUNDED_OBJECTS}
+    $<TARGET_OBJECTS:bounded_kernels_sm90>
+    $<TARGET_OBJECTS:sparse_experts_cuda_host>
+    $<TARGET_OBJECTS:sparse_experts_core>)
+  target_link_libraries(sparse_experts_cuda_tested INTERFACE CUDA::cudart_static se_flags)
+else()
+  add_library(sparse_experts_cuda_tested ALIAS sparse_experts_cuda_code)
 endif()
 
 set(SE_CUDA_EXPORTS ${CMAKE_CURRENT_SOURCE_DIR}/cmake/cuda_exports.map)
@@ -187,7 +206,7 @@ se_test_program(cuda_tests
   test/cuda/select_test.cc
   test/cuda/wait_test.cc
   test/cuda/warp_groups_test.cc)
-se_link_tests(cuda_tests test_oracle sparse_experts_cuda_code)
+se_link_tests(cuda_tests test_oracle sparse_experts_cuda_tested)
 set_target_properties(cuda_tests PROPERTIES LINKER_LANGUAGE CXX)
 
 # What each PTX wrapper does, to be compared between the emulator and hardware.
@@ -201,31 +220,36 @@ if(SE_CUDA_SM90A)
   se_kernel_sources(test/conformance90/conformance90.cu)
   add_executable(conformance90 EXCLUDE_FROM_ALL test/conformance90/conformance90.cu)
   target_include_directories(conformance90 PRIVATE test)
-  target_link_libraries(conformance90 PRIVATE sparse_experts_cuda_code se_kernel_flags)
+  target_link_libraries(conformance90 PRIVATE sparse_experts_cuda_tested se_kernel_flags)
+  target_compile_definitions(conformance90 PRIVATE SE_BOUNDED_WAITS)
   if(SE_CUDA_BUILD STREQUAL "ON")
     set_target_properties(conformance90 PROPERTIES CUDA_ARCHITECTURES 90a-real)
   endif()
 endif()
 
-# Times the kernels by CUDA events: bench/gpu.
+# Times the kernels by CUDA events, and every configuration of the matmuls: bench/gpu.
 se_kernel_sources(bench/gpu/bench_layer.cu bench/gpu/machine_limits.cu)
-add_executable(cuda_bench EXCLUDE_FROM_ALL
-  bench/gpu/bench.cc
-  bench/gpu/bench_case.cc
-  bench/gpu/bench_layer.cu
-  bench/gpu/machine_limits.cu)
-target_link_libraries(cuda_bench PRIVATE sparse_experts_cuda_code se_kernel_flags)
-set_target_properties(cuda_bench PROPERTIES LINKER_LANGUAGE CXX)
+function(se_gpu_bench name)
+  add_executable(${name} EXCLUDE_FROM_ALL
+    ${ARGN}
+    bench/gpu/bench_case.cc
+    bench/gpu/bench_layer.cu
+    bench/gpu/machine_limits.cu
+    bench/gpu/replay.cc)
+  target_link_libraries(${name} PRIVATE sparse_experts_cuda_code se_kernel_flags ${CMAKE_DL_LIBS})
+  set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
+endfunction()
+se_gpu_bench(cuda_bench bench/gpu/bench.cc bench/gpu/energy_counter.cc bench/gpu/measure_energy.cc)
+se_gpu_bench(cuda_tune bench/gpu/tune.cc bench/gpu/tune_case.cc)
+# Rows of large layers against the block in double precision; the bounds are those of the tests.
+if(TARGET test_oracle)
+  se_gpu_bench(cuda_rows bench/gpu/rows.cc)
+  target_link_libraries(cuda_rows PRIVATE test_oracle)
+endif()
 
 # What the kernels do, counted: for docs/performance.
 if(SE_CUDA_BUILD STREQUAL "EMULATED")
-  add_executable(cuda_counts EXCLUDE_FROM_ALL
-    bench/gpu/counts.cc
-    bench/gpu/bench_case.cc
-    bench/gpu/bench_layer.cu
-    bench/gpu/machine_limits.cu)
-  target_link_libraries(cuda_counts PRIVATE sparse_experts_cuda_code se_kernel_flags)
-  set_target_properties(cuda_counts PROPERTIES LINKER_LANGUAGE CXX)
+  se_gpu_bench(cuda_counts bench/gpu/counts.cc)
 endif()
 
 # Which configuration each matmul gets, for docs/performance: host code only.

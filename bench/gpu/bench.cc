@@ -1,15 +1,18 @@
 // cuda_bench --shape NAME:H:I:E:K:SHARED [--tokens 1,64] [--routing uniform,zipf] [--replays N]
-//            [--forwards N] [--dump DIRECTORY] [--limits]
+//            [--forwards N] [--dump DIRECTORY] [--limits] [--energy SECONDS] [--nvml FILE]
 //
 // Times the CUDA backend's forward of one shape in bf16, by CUDA events around graph replays:
 //   cold  each forward of the graph reads another copy of the weights
 //   warm  all forwards read one copy
 //   host  wall time of a call through the C ABI, arrays on the device
+// With --energy, instead: the card's own energy counter over that many seconds of cold replays, and of
+// an idle GPU; two seconds at least on a card, whose counter is coarse. Exit status 4: no counter.
 // Prints one JSON object per line. --dump leaves inputs and outputs for
 // bench/gpu/torch_baseline.py. Exit status 3: no CUDA device.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +21,8 @@
 #include "bench_case.h"
 #include "bench_layer.h"
 #include "cuda/runtime/device.h"
+#include "energy_counter.h"
+#include "measure_energy.h"
 
 extern "C" const SeBackend* se_backend_entry(void);
 
@@ -32,7 +37,16 @@ struct Options {
   int forwards = 16;  // per graph
   std::string dump;
   bool limits = false;
+  double energy_seconds = 0;
+  std::string nvml = "libnvidia-ml.so.1";
 };
+
+// 4 where nobody counts.
+const EnergyCounter& require_counter(const EnergyCounter& counter) {
+  if (counter.is_there()) return counter;
+  std::fprintf(stderr, "cuda_bench: no energy counter: %s\n", counter.problem().c_str());
+  std::exit(4);
+}
 
 void run(const Options& options) {
   const SeBackend* backend = se_backend_entry();
@@ -52,6 +66,11 @@ void run(const Options& options) {
     std::fflush(stdout);
   }
   if (options.shape.name.empty()) return;
+  std::optional<EnergyCounter> counter;
+  if (options.energy_seconds > 0) {
+    counter.emplace(options.nvml);
+    print_idle_energy(require_counter(*counter), options.energy_seconds);
+  }
 
   // Cold: what lies between two reads of the same weights is several times the cache. At one token
   // few experts are read, so copies are many.
@@ -66,6 +85,11 @@ void run(const Options& options) {
       run.run_once();
       // Before the copies of the weights take turns: PyTorch gets the first.
       if (!options.dump.empty()) run.dump(options.dump, routing);
+      if (counter) {
+        print_energy(*counter, &run, options.shape.name, num_tokens, routing, options.forwards,
+                     weights.num_copies(), options.energy_seconds);
+        continue;
+      }
       const int64_t hit = run.experts_hit();
       const uint64_t weight_bytes =
           static_cast<uint64_t>(hit) * weights.expert_bytes() + weights.shared_bytes();
@@ -119,6 +143,10 @@ bool parse(int argc, char** argv, Options* options) {
       options->replays = std::atoi(value.c_str());
     } else if (name == "--forwards") {
       options->forwards = std::atoi(value.c_str());
+    } else if (name == "--energy") {
+      options->energy_seconds = std::atof(value.c_str());
+    } else if (name == "--nvml") {
+      options->nvml = value;
     } else if (name == "--dump") {
       options->dump = value;
     } else {
@@ -136,7 +164,8 @@ int main(int argc, char** argv) {
   if (!sparse_experts::bench::parse(argc, argv, &options)) {
     std::fprintf(stderr,
                  "usage: cuda_bench --shape NAME:H:I:E:K:SHARED [--tokens 1,64] [--routing "
-                 "uniform,zipf] [--replays N] [--forwards N] [--dump DIRECTORY] [--limits]\n");
+                 "uniform,zipf] [--replays N] [--forwards N] [--dump DIRECTORY] [--limits] "
+                 "[--energy SECONDS] [--nvml FILE]\n");
     return 2;
   }
   sparse_experts::bench::run(options);

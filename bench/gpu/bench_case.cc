@@ -1,6 +1,5 @@
 #include "bench_case.h"
 
-#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -15,12 +14,6 @@ namespace {
 void require_ok(const Status& status, const char* what) {
   SeStatus plain{};
   require(status.write_to(&plain), plain, what);
-}
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<long>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
 }
 
 }  // namespace
@@ -58,33 +51,31 @@ CallArrays::CallArrays(const Shape& shape, int64_t num_tokens, uint64_t workspac
 }
 
 BenchCase::BenchCase(const SeBackend& backend, SeDevice& device, const Shape& shape,
-                     const BenchLayer& weights, int64_t num_tokens)
+                     const BenchLayer& weights, int64_t num_tokens, const SeLayerOptions& options)
     : backend_(backend),
       device_(device),
       shape_(shape),
       weights_(weights),
       num_tokens_(num_tokens),
+      options_(options),
       plan_(cuda::plan_forward(weights.layer(0), device.limits(), num_tokens)),
       arrays_(shape, num_tokens, plan_.total_bytes) {
   must(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
-  must(cudaEventCreate(&begin_), "event");
-  must(cudaEventCreate(&end_), "event");
   for (int copy = 0; copy < weights.num_copies(); ++copy) {
     maps_.push_back(std::make_unique<cuda::WeightMaps>(device));
     require_ok(maps_.back()->open(weights.layer(copy)), "tensor maps");
   }
 }
-BenchCase::~BenchCase() {
-  static_cast<void>(cudaEventDestroy(begin_));
-  static_cast<void>(cudaEventDestroy(end_));
-  static_cast<void>(cudaStreamDestroy(stream_));
-}
+BenchCase::~BenchCase() { static_cast<void>(cudaStreamDestroy(stream_)); }
 
 double BenchCase::graph_microseconds(int forwards, int copies, int replays) {
-  cudaGraph_t graph = capture(forwards, copies);
-  const double time = replay_microseconds(graph, replays) / forwards;
-  must(cudaGraphDestroy(graph), "graph");
-  return time;
+  return record(forwards, copies)->median_microseconds(replays) / forwards;
+}
+
+std::unique_ptr<Replay> BenchCase::record(int forwards, int copies) {
+  return std::make_unique<Replay>(stream_, [&] {
+    for (int i = 0; i < forwards; ++i) queue(i % copies);
+  });
 }
 
 std::vector<std::pair<std::string, double>> BenchCase::kernel_microseconds(int forwards, int copies,
@@ -117,7 +108,7 @@ std::vector<std::pair<std::string, double>> BenchCase::kernel_microseconds(int f
     }
     // The kernels before this one, alone and again and again, left nothing that it could work on.
     run_once();
-    times.emplace_back(name, replay_microseconds(single, replays) / forwards);
+    times.emplace_back(name, Replay(stream_, single).median_microseconds(replays) / forwards);
     must(cudaGraphDestroy(single), "graph");
   }
   must(cudaGraphDestroy(graph), "graph");
@@ -130,8 +121,7 @@ std::vector<std::pair<std::string, double>> BenchCase::kernel_microseconds(int f
 double BenchCase::host_microseconds(int calls) {
   SeStatus status{};
   SeLayer* opened = nullptr;
-  const SeLayerOptions options{};
-  require(backend_.layer_open(&device_, &weights_.layer(0), &options, &opened, &status), status,
+  require(backend_.layer_open(&device_, &weights_.layer(0), &options_, &opened, &status), status,
           "layer");
   const auto slots = static_cast<size_t>(num_tokens_ * shape_.top_k);
   std::vector<int32_t> ids(slots);
@@ -177,6 +167,22 @@ void BenchCase::dump(const std::string& directory, const std::string& routing) c
              static_cast<uint64_t>(num_tokens_ * shape_.top_k) * 4);
 }
 
+BenchCase::Row BenchCase::row(int64_t token) const {
+  const auto download = [&](const DeviceMemory& memory, int64_t width, auto* values) {
+    values->resize(static_cast<size_t>(width));
+    const uint64_t bytes = values->size() * sizeof(values->front());
+    must(cudaMemcpy(values->data(), memory.get() + static_cast<uint64_t>(token) * bytes, bytes,
+                    cudaMemcpyDeviceToHost),
+         "row");
+  };
+  Row row;
+  download(arrays_.hidden, shape_.hidden_size, &row.hidden);
+  download(arrays_.output, shape_.hidden_size, &row.output);
+  download(arrays_.ids, shape_.top_k, &row.ids);
+  download(arrays_.weights, shape_.top_k, &row.weights);
+  return row;
+}
+
 SeTensor BenchCase::tensor(void* data) const {
   return {data, SE_BF16, 2, {num_tokens_, shape_.hidden_size}, {shape_.hidden_size, 1}};
 }
@@ -187,23 +193,6 @@ cudaGraph_t BenchCase::capture(int forwards, int copies) {
   for (int i = 0; i < forwards; ++i) queue(i % copies);
   must(cudaStreamEndCapture(stream_, &graph), "capture");
   return graph;
-}
-
-double BenchCase::replay_microseconds(cudaGraph_t graph, int replays) {
-  cudaGraphExec_t exec = nullptr;
-  must(cudaGraphInstantiate(&exec, graph, 0), "graph");
-  std::vector<double> times;
-  for (int i = 0; i < replays + 2; ++i) {
-    must(cudaEventRecord(begin_, stream_), "event");
-    must(cudaGraphLaunch(exec, stream_), "replay");
-    must(cudaEventRecord(end_, stream_), "event");
-    must(cudaEventSynchronize(end_), "replay");
-    float milliseconds = 0;
-    must(cudaEventElapsedTime(&milliseconds, begin_, end_), "event");
-    if (i >= 2) times.push_back(milliseconds * 1e3);
-  }
-  must(cudaGraphExecDestroy(exec), "graph");
-  return median(times);
 }
 
 SeForwardArgs BenchCase::scalars() const {
@@ -228,10 +217,9 @@ void BenchCase::queue(int copy) {
   arrays.non_finite = reinterpret_cast<uint8_t*>(arrays_.non_finite.get());
   arrays.output = arrays_.output.get();
   arrays.output_stride = shape_.hidden_size;
-  const SeLayerOptions options{};
   const cuda::ForwardQueue queue{device_,
                                  weights_.layer(copy),
-                                 options,
+                                 options_,
                                  weights_.expert_table(copy),
                                  maps_[static_cast<size_t>(copy)]->maps(),
                                  stream_,

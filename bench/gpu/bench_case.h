@@ -15,6 +15,7 @@
 #include "cuda/layer/forward_plan.h"
 #include "cuda/layer/weight_maps.h"
 #include "cuda/runtime/device.h"
+#include "replay.h"
 
 namespace sparse_experts::bench {
 
@@ -34,11 +35,13 @@ struct CallArrays {
 class BenchCase {
  public:
   BenchCase(const SeBackend& backend, SeDevice& device, const Shape& shape,
-            const BenchLayer& weights, int64_t num_tokens);
+            const BenchLayer& weights, int64_t num_tokens, const SeLayerOptions& options = {});
   ~BenchCase();
   BenchCase(const BenchCase&) = delete;
   BenchCase& operator=(const BenchCase&) = delete;
 
+  // A graph of successive forwards.
+  std::unique_ptr<Replay> record(int forwards, int copies);
   // Microseconds of one forward; `copies` of the weights are read in turn.
   double graph_microseconds(int forwards, int copies, int replays);
 
@@ -55,26 +58,31 @@ class BenchCase {
   int64_t experts_hit() const;
   void dump(const std::string& directory, const std::string& routing) const;
 
+  // Of one token, after any forward.
+  struct Row {
+    std::vector<uint16_t> hidden, output;  // bf16
+    std::vector<int32_t> ids;
+    std::vector<float> weights;
+  };
+  Row row(int64_t token) const;
+
  private:
   SeTensor tensor(void* data) const;
   SeForwardArgs scalars() const;
   void queue(int copy);
   cudaGraph_t capture(int forwards, int copies);
-  // Median time of a whole graph, after two replays that are not counted.
-  double replay_microseconds(cudaGraph_t graph, int replays);
 
   const SeBackend& backend_;
   SeDevice& device_;
   const Shape& shape_;
   const BenchLayer& weights_;
   const int64_t num_tokens_;
+  const SeLayerOptions options_;
   // One for each copy of the weights.
   std::vector<std::unique_ptr<cuda::WeightMaps>> maps_;
   const cuda::ForwardPlan plan_;
   CallArrays arrays_;
   cudaStream_t stream_ = nullptr;
-  cudaEvent_t begin_ = nullptr;
-  cudaEvent_t end_ = nullptr;
 };
 
 }  // namespace sparse_experts::bench

@@ -20,7 +20,7 @@ try:
     import torch
     from torch.nn import functional
 except ImportError:
-    torch = None
+    torch = functional = None
 
 FORWARDS = 16  # per timing, as in cuda_bench
 

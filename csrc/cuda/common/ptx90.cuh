@@ -55,8 +55,29 @@ __device__ __forceinline__ void mbarrier_arrive_expect_tx(uint32_t barrier, uint
                : "memory");
 }
 
-// try_wait suspends the thread for a while by itself; it may give up before the phase is complete.
+// try_wait suspends the thread for a while by itself; it may give up before the phase is complete. With
+// SE_BOUNDED_WAITS, for programs that test, a wait that never ends becomes a trap within seconds: the
+// launch fails, and the device is free for the next program.
 __device__ __forceinline__ void mbarrier_wait(uint32_t barrier, uint32_t parity) {
+#if defined(SE_BOUNDED_WAITS)
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      ".reg .pred late;\n"
+      ".reg .u32 tries;\n"
+      "mov.u32 tries, 0;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@done bra over;\n"
+      "add.u32 tries, tries, 1;\n"
+      "setp.gt.u32 late, tries, 16777216;\n"
+      "@late trap;\n"
+      "bra again;\n"
+      "over:\n"
+      "}\n" ::"r"(barrier),
+      "r"(parity)
+      : "memory");
+#else
   asm volatile(
       "{\n"
       ".reg .pred done;\n"
@@ -66,6 +87,7 @@ __device__ __forceinline__ void mbarrier_wait(uint32_t barrier, uint32_t parity)
       "}\n" ::"r"(barrier),
       "r"(parity)
       : "memory");
+#endif
 }
 
 __device__ __forceinline__ void cp_async_mbarrier_arrive_noinc(uint32_t barrier) {
