@@ -1,6 +1,7 @@
-// conformance [--dump PATH] [--check PATH]…
+// conformance [--version] [--dump PATH] [--check PATH]…
 //   runs every case on the current device and compares it with the plain C++ model
 //   --dump    writes the results: to PATH, or to a file of its own in the folder PATH
+//   --version asks nothing of a device: whether the program starts on this machine
 //   --check   compares with a dump, or with all dumps of a folder (--compare is the same)
 // A case that no dump of real hardware covers is "not confirmed on hardware". Ends with
 // "N passed, M failed"; status 0 only when M is 0.
@@ -178,12 +179,16 @@ int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IONBF, 0);
   for (int i = 1; i < argc; ++i) {
     const std::string option = argv[i];
+    if (option == "--version") {
+      std::printf("conformance\n");
+      return 0;
+    }
     if (option == "--dump" && i + 1 < argc) {
       dump = argv[++i];
     } else if ((option == "--check" || option == "--compare") && i + 1 < argc) {
       checks.push_back(argv[++i]);
     } else {
-      std::fprintf(stderr, "usage: conformance [--dump PATH] [--check PATH]...\n");
+      std::fprintf(stderr, "usage: conformance [--version] [--dump PATH] [--check PATH]...\n");
       return 2;
     }
   }

@@ -32,14 +32,19 @@ __device__ __forceinline__ uint64_t operand_of(uint32_t shared) {
   return static_cast<uint64_t>(shared >> 4) | uint64_t{8 * kRowBytes / 16} << 32 | uint64_t{1} << 62;
 }
 
+// Dynamic shared memory of a product whose operands begin `shift` KiB further.
+constexpr size_t product_bytes(int columns, uint32_t shift) {
+  return kAlignment + shift * 1024 + static_cast<size_t>((kRows + columns) * kRowBytes);
+}
+
 // [64, 64] times [kColumns, 64]^T by one warp group, and by mma.sync: out [64, kColumns] of each. Both take
 // K in steps of 16, into one accumulator.
 template <bool kBf16, int kColumns>
 __global__ void __launch_bounds__(128)
-    product_kernel(const uint4* a, const uint4* b, float* on_wgmma, float* on_mma) {
+    product_kernel(const uint4* a, const uint4* b, uint32_t shift, float* on_wgmma, float* on_mma) {
   SE_DYNAMIC_SHARED(shared);
   const uint32_t start = ptx::smem_u32(shared);
-  const uint32_t padding = (kAlignment - start % kAlignment) % kAlignment;
+  const uint32_t padding = (kAlignment - start % kAlignment) % kAlignment + shift * 1024;
   store_swizzled(shared + padding, a, kRows);
   store_swizzled(shared + padding + kRows * kRowBytes, b, kColumns);
   ptx::fence_proxy_async();
@@ -95,7 +100,7 @@ struct BoxPlace {
 };
 
 // A box of the tensor as it lies in shared memory afterwards.
-__global__ void __launch_bounds__(128) box_kernel(const void* map, BoxPlace place, uint4* out) {
+__global__ void __launch_bounds__(128) box_kernel(const void* map, BoxPlace place, bool acquires, uint4* out) {
   SE_DYNAMIC_SHARED(shared);
   SE_SHARED(uint64_t, barrier, 1);
   const uint32_t start = ptx::smem_u32(shared);
@@ -107,7 +112,7 @@ __global__ void __launch_bounds__(128) box_kernel(const void* map, BoxPlace plac
   }
   __syncthreads();
   if (threadIdx.x == 0) {
-    ptx::acquire_tensor_map(map);
+    if (acquires) ptx::acquire_tensor_map(map);
     ptx::mbarrier_arrive_expect_tx(full, place.bytes);
     if (place.gated) {
       ptx::tma_load_4d(start + padding, map, full, place.x, 0, 0, place.row);
