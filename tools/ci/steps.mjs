@@ -301,7 +301,21 @@ export const STEPS = [
     command: npm('test:package', 'test/package/tarball.test.ts'),
     full: npm('test:package'),
     report: 'vitest',
+    // Of the full check alone; what is packed for a machine with a GPU is made in one place.
+    tree: 'gpu-emulated',
     inputs: ['.', '!bench', '!docs', '!emulator', '!examples', '!tools/ci'],
+  },
+  {
+    name: 'gpu-window',
+    // Fifteen minutes on a machine with a GPU, rehearsed on the emulator.
+    command: npm('test:package', 'test/package/gpu-window.test.ts'),
+    report: 'vitest',
+    tree: 'gpu-emulated',
+    targets: ['conformance', 'conformance90', 'cuda_tests', 'cuda_rows', 'cuda_bench', 'cuda_tune'],
+    inputs: allBut(
+      [...TYPESCRIPT, 'csrc/binding', 'csrc/cpu', 'csrc/engine'],
+      ['test/package', 'tools/release'],
+    ),
   },
   {
     name: 'programs',
