@@ -63,7 +63,7 @@ BenchCase::BenchCase(const SeBackend& backend, SeDevice& device, const Shape& sh
   must(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
   for (int copy = 0; copy < weights.num_copies(); ++copy) {
     maps_.push_back(std::make_unique<cuda::WeightMaps>(device));
-    require_ok(maps_.back()->open(weights.layer(copy)), "tensor maps");
+    require_ok(maps_.back()->open(weights.layer(copy), true), "tensor maps");
   }
 }
 BenchCase::~BenchCase() { static_cast<void>(cudaStreamDestroy(stream_)); }

@@ -81,7 +81,7 @@ TuneCase::TuneCase(SeDevice& device, const Shape& shape, const BenchLayer& weigh
   for (int copy = 0; copy < weights.num_copies(); ++copy) {
     maps_.push_back(std::make_unique<cuda::WeightMaps>(device));
     SeStatus status{};
-    const Status opened = maps_.back()->open(weights.layer(copy));
+    const Status opened = maps_.back()->open(weights.layer(copy), true);
     require(opened.write_to(&status), status, "tensor maps");
   }
   must(cudaDeviceSynchronize(), "inputs");
