@@ -27,11 +27,12 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   endif()
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
   set(SE_ISA_DEFINITIONS SPARSE_EXPERTS_NEON=1)
-  list(APPEND SE_ISA_SOURCES csrc/cpu/isa/neon.cc csrc/cpu/isa/neondotprod.cc)
+  list(APPEND SE_ISA_SOURCES csrc/cpu/isa/neon.cc csrc/cpu/isa/neondotprod.cc csrc/cpu/isa/neoni8mm.cc)
   # On arm64 g++ orders instructions before it gives out registers: loads of a whole block come first, and accumulators go to the stack.
   set(SE_NEON ${SE_O3} $<$<CXX_COMPILER_ID:GNU>:-fno-schedule-insns>)
   set_source_files_properties(csrc/cpu/isa/neon.cc PROPERTIES COMPILE_OPTIONS "${SE_NEON}")
   set_source_files_properties(csrc/cpu/isa/neondotprod.cc PROPERTIES COMPILE_OPTIONS "${SE_NEON};-march=armv8.2-a+dotprod")
+  set_source_files_properties(csrc/cpu/isa/neoni8mm.cc PROPERTIES COMPILE_OPTIONS "${SE_NEON};-march=armv8.2-a+dotprod+i8mm")
 endif()
 
 # Under AddressSanitizer -O1: the same kernels, compiled in a fifth of the time that -O3 takes. Those that do not run here: no optimisation.

@@ -211,7 +211,7 @@ void device_counters(SeDevice*, SeDeviceCounters* counters) { *counters = SeDevi
 #if defined(SPARSE_EXPERTS_X86)
 #define SE_ISAS "scalar avx2 avxvnni avx512 avx512vnni avx512bf16"
 #elif defined(SPARSE_EXPERTS_NEON)
-#define SE_ISAS "scalar neon neondotprod"
+#define SE_ISAS "scalar neon neondotprod neoni8mm"
 #else
 #define SE_ISAS "scalar"
 #endif

@@ -59,6 +59,13 @@ const FLAGS: [string, string[]][] = [
   ['avx512bf16', ['avx512_bf16']],
 ]
 
+/** Of arm64. */
+const ARM_FLAGS: [string, string[]][] = [
+  ['neon', []],
+  ['neondotprod', ['asimddp']],
+  ['neoni8mm', ['asimddp', 'i8mm']],
+]
+
 export function probeCpu(): CpuInfo {
   const cpus = guarded(() => os.cpus(), [])
   return {
@@ -74,14 +81,22 @@ function processorFlags(line: 'flags' | 'Features'): string[] | undefined {
 }
 
 function probeInstructionSets(): string[] | null {
-  if (process.arch === 'arm64') {
-    // Every processor of Apple's has dot products.
-    const hasDotProducts = process.platform === 'darwin' || processorFlags('Features')?.includes('asimddp')
-    return hasDotProducts ? ['neon', 'neondotprod'] : ['neon']
-  }
-  const flags = processorFlags('flags')
+  const isArm = process.arch === 'arm64'
+  const flags = isArm ? armFlags() : processorFlags('flags')
   if (!flags) return null
-  return FLAGS.filter(([, needed]) => needed.every(flag => flags.includes(flag))).map(([name]) => name)
+  const sets = isArm ? ARM_FLAGS : FLAGS
+  return sets.filter(([, needed]) => needed.every(flag => flags.includes(flag))).map(([name]) => name)
+}
+
+/** As Linux names them; none where the system does not tell. */
+function armFlags(): string[] {
+  if (process.platform !== 'darwin') return processorFlags('Features') ?? []
+  // Every processor of Apple's has dot products.
+  const { stdout } = spawnSync('sysctl', ['-n', 'hw.optional.arm.FEAT_I8MM'], {
+    encoding: 'utf8',
+    timeout: 5000,
+  })
+  return stdout?.trim() === '1' ? ['asimddp', 'i8mm'] : ['asimddp']
 }
 
 /** CPUs that the container's quota allows, or null. */

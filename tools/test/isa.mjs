@@ -18,7 +18,7 @@ try {
   cpu = JSON.parse(error.stdout).cpu
 }
 /** Those whose other kernels are another set's (csrc/cpu/isa/isa.h). */
-const EXTENSIONS = ['avxvnni', 'avx512vnni', 'neondotprod']
+const EXTENSIONS = ['avxvnni', 'avx512vnni', 'neondotprod', 'neoni8mm']
 const INT8 = 'test/api/int8-activations.test.ts'
 const sets = ['scalar', ...(cpu.instructionSets ?? [])].filter(set => set !== cpu.instructionSet)
 

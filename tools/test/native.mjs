@@ -32,7 +32,7 @@ if (sanitize === 'address') env.LSAN_OPTIONS = 'exitcode=99'
 // Threads are the same under every instruction set, and ThreadSanitizer and emulation are slow: one set will do.
 const SETS = {
   thread: ['scalar'],
-  'linux-arm64': ['neon', 'neondotprod'],
+  'linux-arm64': ['neon', 'neondotprod', 'neoni8mm'],
   avx512: ['avx512', 'avx512vnni', 'avx512bf16'],
 }
 const sets = SETS[sanitize ?? target] ?? []

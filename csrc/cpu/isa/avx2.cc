@@ -129,6 +129,9 @@ struct Dot {
   }
 };
 
+#include "cpu/isa/coded_quads.inc.h"
+
+// Behind the products of half a tile.
 #include "cpu/isa/coded_matmul.inc.h"
 
 // Last, because it names all that stands above.

@@ -40,6 +40,9 @@ struct Dot {
   static Bytes lookup(Table table, Word word) { return _mm512_shuffle_epi8(table, (__m512i)word); }
 };
 
+#include "cpu/isa/coded_quads.inc.h"
+
+// Behind the products of half a tile.
 #include "cpu/isa/coded_matmul.inc.h"
 
 }  // namespace

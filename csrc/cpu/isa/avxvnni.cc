@@ -44,6 +44,9 @@ struct Dot {
   static Bytes lookup(Table table, Word word) { return _mm256_shuffle_epi8(table, (__m256i)word); }
 };
 
+#include "cpu/isa/coded_quads.inc.h"
+
+// Behind the products of half a tile.
 #include "cpu/isa/coded_matmul.inc.h"
 
 }  // namespace

@@ -71,6 +71,7 @@ struct Table {
 #if defined(SPARSE_EXPERTS_NEON)
     add(&kNeonKernels, true);
     add(&kNeonDotProdKernels, platform::has_dot_products());
+    add(&kNeonI8mmKernels, platform::has_dot_products() && platform::has_matrix_products());
 #endif
     int found = 0;
     for (int i = 0; i < count; ++i) {

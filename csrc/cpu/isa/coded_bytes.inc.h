@@ -1,5 +1,5 @@
 // Quantised weights as bytes that are multiplied by bytes of x, over the instruction set's Dot: included by
-// coded_matmul.inc.h.
+// coded_quads.inc.h and coded_pairs.inc.h.
 //
 // Dot<kMost, kIsSigned> multiplies bytes of weights by those of x: four columns of each row of the
 // panel's vector by the same four of one row of x. Bytes of weights are numbers from 0 to kMost, or

@@ -1,5 +1,6 @@
 // The matmul of rows of codes by quantised panels (MatmulKernel in cpu/isa/isa.h), included inside an
-// unnamed namespace behind quant_decode.inc.h and the instruction set's Dot.
+// unnamed namespace behind quant_decode.inc.h, the instruction set's Dot, and what multiplies half a tile:
+// coded_quads.inc.h, or coded_pairs.inc.h.
 //
 //   for each panel:
 //     for a chunk of K:
@@ -9,9 +10,6 @@
 // A unit is 32 columns, or 16 where blocks of weights are no multiple of 32: one scale of x, one of
 // each row of the panel. Few rows read one panel at a time, because more streams at once are read more
 // slowly than one.
-
-#include "cpu/isa/coded_bytes.inc.h"
-#include "cpu/isa/coded_rows.inc.h"
 
 // How far ahead of the codes in use to fetch.
 constexpr int64_t kCodedAhead = 8192;
@@ -26,42 +24,6 @@ struct CodedChunk {
   bool fetches;  // what comes kCodedAhead later
 };
 
-// The columns of half a tile: kRows rows of x by all rows of the panel.
-template <class Weights, int kRows>
-__attribute__((always_inline)) static inline void add_half_tile(
-    const Weights& weights, const char* tile, int64_t half, const int8_t* x,
-    typename Weights::D::Acc (&acc)[kRows][V::kPanelVectors]) {
-  using D = typename Weights::D;
-  constexpr int kVectors = V::kPanelVectors;
-  const char* words = tile + (Weights::kHigh + half * Weights::kWords) * kWidth * 4;
-  Word planes[kVectors] = {};
-  if constexpr (Weights::kHigh > 0) {
-#pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j)
-      planes[j] = load_word(Weights::plane(tile, half) + j * V::kLanes * 4);
-  }
-#pragma GCC unroll 4
-  for (int w = 0; w < Weights::kWords; ++w) {
-    Word word[kVectors];
-#pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j)
-      word[j] = load_word(words + w * kWidth * 4 + j * V::kLanes * 4);
-#pragma GCC unroll 4
-    for (int quad = 0; quad < Weights::kQuads; ++quad) {
-      typename D::Bytes bytes[kVectors];
-#pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) bytes[j] = weights.quad(word[j], planes[j], half, w, quad);
-#pragma GCC unroll 16
-      for (int i = 0; i < kRows; ++i) {
-        const int8_t* at = x + i * static_cast<int64_t>(sizeof(ChunkRow));
-        const typename D::X one = D::broadcast(at + (w * Weights::kQuads + quad) * 4);
-#pragma GCC unroll 4
-        for (int j = 0; j < kVectors; ++j) acc[i][j] = D::add(acc[i][j], bytes[j], one);
-      }
-    }
-  }
-}
-
 // Adds a unit's sums to what came before.
 template <class D, Shift kShift, int kRows>
 __attribute__((always_inline)) static inline void add_unit(
@@ -75,7 +37,7 @@ __attribute__((always_inline)) static inline void add_unit(
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
       float* to = out[i] + j * V::kLanes;
-      V::Float sum = D::finish(acc[i][j], rows[i].start[number]);
+      V::Float sum = D::finish(sum_of<D, kRows>(acc, i, j), rows[i].start[number]);
       if constexpr (kShift == Shift::kZero)
         sum = V::sub(sum, V::mul(m, V::set(rows[i].sum[number])));
       V::Float value = V::fma(s, V::mul(V::set(rows[i].scale[number]), sum), V::load(to));
@@ -110,20 +72,17 @@ __attribute__((noinline)) static void coded_block(const CodedChunk& chunk, const
   }
   const int64_t num_units = (chunk.cols + kUnit - 1) / kUnit;
   for (int64_t number = 0; number < num_units; ++number) {
-    const int8_t* x = rows->codes + number * kUnit;
+    const int64_t col = number * kUnit;
     const int64_t half = kHalves == 1 ? number & 1 : 0;
     if (chunk.fetches) {
       for (int64_t line = 0; line < kTileBytes<kCode> * kHalves / 2; line += 64)
         __builtin_prefetch(tile + half * kTileBytes<kCode> / 2 + line + kCodedAhead);
     }
     typename D::Acc acc[kRows][kVectors];
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) acc[i][j] = D::begin(rows[i].start[number]);
-    }
-    add_half_tile<Weights, kRows>(weights, tile, half, x, acc);
-    if constexpr (kHalves == 2) add_half_tile<Weights, kRows>(weights, tile, 1, x + kHalfTile, acc);
+    begin_sums<D, kRows>(rows, number, acc);
+    add_half_tile<Weights, kRows>(weights, tile, half, rows, col, acc);
+    if constexpr (kHalves == 2)
+      add_half_tile<Weights, kRows>(weights, tile, 1, rows, col + kHalfTile, acc);
     if (offset == SE_OFFSET_NONE) {
       add_unit<D, Shift::kNone, kRows>(rows, number, scale, shift, acc, total);
     } else if (offset == SE_OFFSET_ZERO) {
@@ -166,11 +125,13 @@ static void coded_chunk(const PanelTile& tile, const ChunkRow* rows, int64_t hal
     for (int64_t i = 0; i < opened.num_blocks * kWidth; ++i) blocks.scale[i] *= quant.factor;
   }
   const int64_t num_blocks = (tile.m + kMostCodedRows - 1) / kMostCodedRows;
+  const int64_t num_groups = (tile.m + kRowsTogether - 1) / kRowsTogether;
   const auto run = halves == 1 ? coded_rows<kCode, kIsTable, 1, kMostCodedRows>
                                : coded_rows<kCode, kIsTable, 2, kMostCodedRows>;
   int64_t row = 0;
   for (int64_t block = 0; block < num_blocks; ++block) {
-    const int64_t end = tile.m * (block + 1) / num_blocks;
+    const int64_t whole = num_groups * (block + 1) / num_blocks * kRowsTogether;
+    const int64_t end = whole < tile.m ? whole : tile.m;
     const CodedChunk part = {quant, opened.codes, blocks, opened.from, opened.cols, block == 0};
     run(end - row, part, rows + row, chunk == 0, tile.out + row * tile.out_stride + panel * kWidth,
         tile.out_stride);

@@ -1,5 +1,5 @@
-// What a chunk of panels needs of rows of codes (CodedSlab in cpu/isa/isa.h): included by
-// coded_matmul.inc.h.
+// What a chunk of panels needs of rows of codes (CodedSlab in cpu/isa/isa.h): included by what multiplies
+// them by half a tile.
 
 constexpr int64_t kHalfTile = kTile / 2;
 
@@ -12,6 +12,9 @@ struct ChunkRow {
   // What zero points multiply, the sum of codes; or offsets, that times its scale.
   float sum[kChunk / kHalfTile];
 };
+
+// Puts the codes of a chunk where those of row `row` of `count` belong.
+static void place_codes(const int8_t* codes, int64_t row, int64_t count, ChunkRow* rows);
 
 typedef int32_t Sums8 __attribute__((vector_size(32)));
 typedef float Scales8 __attribute__((vector_size(32)));
@@ -34,7 +37,7 @@ static void take_coded_rows(const PanelTile& tile, int64_t chunk, int64_t halves
   for (int64_t i = 0; i < tile.m; ++i) {
     const char* at = tile.x_rows[i] + chunk * tile.x_slab_bytes;
     const CodedSlab& x = *reinterpret_cast<const CodedSlab*>(at);
-    __builtin_memcpy(rows[i].codes, x.codes, sizeof x.codes);
+    place_codes(x.codes, i, tile.m, rows);
     // The sums of two halves lie in one word.
     Sums8 pairs;
     Scales8 scales;

@@ -208,6 +208,9 @@ extern const IsaKernels kNeonKernels;
 // The same, where the processor has SDOT.
 extern const IsaKernels kNeonDotProdKernels;
 extern const CodedProducts kNeonDotProdProducts;
+// The same, where the processor has SMMLA too.
+extern const IsaKernels kNeonI8mmKernels;
+extern const CodedProducts kNeonI8mmProducts;
 #endif
 
 }  // namespace sparse_experts::cpu

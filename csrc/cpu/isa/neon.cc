@@ -142,6 +142,9 @@ struct Dot {
   static Bytes lookup(Table table, Word word) { return vqtbl1q_s8(table, (uint8x16_t)word); }
 };
 
+#include "cpu/isa/coded_quads.inc.h"
+
+// Behind the products of half a tile.
 #include "cpu/isa/coded_matmul.inc.h"
 
 // Last, because it names all that stands above.
@@ -150,10 +153,12 @@ struct Dot {
 // Constants: no code of this file runs before the set has been chosen.
 constexpr IsaKernels kTable = make_table("neon", &kCodedProducts);
 constexpr IsaKernels kDotProdTable = make_table("neondotprod", &kNeonDotProdProducts);
+constexpr IsaKernels kI8mmTable = make_table("neoni8mm", &kNeonI8mmProducts);
 
 }  // namespace
 
 const IsaKernels kNeonKernels = kTable;
 const IsaKernels kNeonDotProdKernels = kDotProdTable;
+const IsaKernels kNeonI8mmKernels = kI8mmTable;
 
 }  // namespace sparse_experts::cpu
