@@ -5,9 +5,7 @@
  */
 
 import path from 'node:path'
-import { pathToFileURL } from 'node:url'
 import { formatDuration, formatNumber } from '../../lib/cli/format.js'
-import { Random } from '../../test/cases/random.js'
 import {
   DTYPES,
   matching,
@@ -17,14 +15,12 @@ import {
   UsageError,
   words,
 } from '../harness/command-line.js'
-import { randomHidden } from '../harness/inputs.js'
 import { environment } from '../harness/machine.js'
-import { createOurs } from '../harness/our-layer.js'
 import type { MoeLayer } from '../harness/package.js'
 import type { Peer } from '../harness/peer.js'
-import { median, ratioOf, runRounds } from '../harness/rounds.js'
+import { median } from '../harness/rounds.js'
 import { BENCH_SHAPES, type BenchShape } from '../harness/shapes.js'
-import { makeBenchWeights } from '../harness/weights.js'
+import { compareBuilds, importBuild } from './compare-builds.js'
 
 const USAGE = `npm run bench:builds -- --before DIRECTORY [options]: this build over another one, after \`npm ci\` there
   --before DIR    the other checkout
@@ -58,41 +54,20 @@ type BuildsOptions = ReturnType<typeof parseBuildsOptions>
 
 async function main(options: BuildsOptions): Promise<void> {
   const { before, shapes, dtypes } = options
-  const file = pathToFileURL(path.join(before, 'dist/index.js')).href
-  const other = ((await import(file)) as { MoeLayer: typeof MoeLayer }).MoeLayer
+  const other = await importBuild(before)
   console.log(`${environment().cpu}, ${options.threads} threads; before: ${before}`)
   for (const shape of shapes) for (const dtype of dtypes) await compare(shape, dtype, other, options)
 }
 
 async function compare(
-  { name, config }: BenchShape,
+  shape: BenchShape,
   dtype: Peer['dtype'],
   other: typeof MoeLayer,
-  { tokens, layers, rounds, threads }: BuildsOptions,
+  options: BuildsOptions,
 ): Promise<void> {
-  const { weights } = makeBenchWeights({ name, config }, DTYPES.find(name => name === dtype) ?? 'bf16')
-  const numRows = Math.max(256, 2 * Math.max(...tokens))
-  const hidden = randomHidden(new Random(3), numRows, config.hiddenSize)
-  const layer = { shape: name, config, weights, hidden, threads, directory: '' }
-  const times = new Map(
-    tokens.map(count => [count, { now: [] as number[], earlier: [] as number[], ratios: [] as number[] }]),
-  )
-  for (let made = 0; made < layers; made++) {
-    // Who is made first gets the pages that are left from before.
-    const order = made % 2 === 0 ? [undefined, other] : [other, undefined]
-    const peers = order.map(build => createOurs(layer, dtype, build))
-    for (const [numTokens, cell] of times) {
-      const measured = await runRounds(peers, numTokens, { rounds, blockMs: 100 })
-      const [now, earlier] = (made % 2 === 0 ? measured : measured.reverse()).map(peer => peer.rounds)
-      cell.now.push(median(now!))
-      cell.earlier.push(median(earlier!))
-      cell.ratios.push(ratioOf(now!, earlier!).median)
-    }
-    for (const peer of peers) await peer.close()
-  }
-  for (const [numTokens, { now, earlier, ratios }] of times) {
+  for (const { numTokens, now, earlier, ratios } of await compareBuilds(shape, dtype, other, options)) {
     console.log(
-      `${`${name} ${dtype}`.padEnd(24)}${`T=${numTokens}`.padStart(7)}  before ${formatDuration(median(earlier)).padStart(8)}` +
+      `${`${shape.name} ${dtype}`.padEnd(24)}${`T=${numTokens}`.padStart(7)}  before ${formatDuration(median(earlier)).padStart(8)}` +
         `  now ${formatDuration(median(now)).padStart(8)}  ${formatNumber(median(ratios))}×` +
         ` (${formatNumber(Math.min(...ratios))}–${formatNumber(Math.max(...ratios))})`,
     )

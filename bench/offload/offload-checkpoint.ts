@@ -1,5 +1,7 @@
 /** The checkpoint that the parts of `npm run bench:offload` share: layers of random weights, each in a file of its own. */
 
+import { spawnSync } from 'node:child_process'
+import { closeSync, fsyncSync, openSync } from 'node:fs'
 import { Random } from '../../test/cases/random.js'
 import { type WrittenCheckpoint, writeLayers } from '../goals/checkpoint.js'
 import { type MoeLayer, MoeModel } from '../harness/package.js'
@@ -20,6 +22,24 @@ export async function writeOffloadCheckpoint(
   numLayers: number,
 ): Promise<OffloadCheckpoint> {
   return { ...(await writeLayers(shape, dtype, directory, numLayers)), shape, dtype, numLayers }
+}
+
+/**
+ * The page cache has none of these files afterwards: pages that were brought there before belong to no memory group that a process enters now.
+ *
+ * @throws where the system has no way to do that
+ */
+export function forgetFiles(files: readonly string[]): void {
+  for (const file of files) {
+    const descriptor = openSync(file, 'r')
+    try {
+      fsyncSync(descriptor)
+    } finally {
+      closeSync(descriptor)
+    }
+    const { status } = spawnSync('dd', [`if=${file}`, 'iflag=nocache', 'count=0', 'status=none'])
+    if (status !== 0) throw new Error(`${file} stays in the page cache`)
+  }
 }
 
 /** What a cache takes for one expert of its layers, from headers alone. */
