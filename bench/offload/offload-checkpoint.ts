@@ -21,7 +21,19 @@ export async function writeOffloadCheckpoint(
   directory: string,
   numLayers: number,
 ): Promise<OffloadCheckpoint> {
-  return { ...(await writeLayers(shape, dtype, directory, numLayers)), shape, dtype, numLayers }
+  const written = await writeLayers(shape, dtype, directory, numLayers)
+  // What is still to be written would keep the disk busy while it is measured.
+  for (const file of written.files) syncFile(file)
+  return { ...written, shape, dtype, numLayers }
+}
+
+function syncFile(file: string): void {
+  const descriptor = openSync(file, 'r')
+  try {
+    fsyncSync(descriptor)
+  } finally {
+    closeSync(descriptor)
+  }
 }
 
 /**
@@ -31,12 +43,7 @@ export async function writeOffloadCheckpoint(
  */
 export function forgetFiles(files: readonly string[]): void {
   for (const file of files) {
-    const descriptor = openSync(file, 'r')
-    try {
-      fsyncSync(descriptor)
-    } finally {
-      closeSync(descriptor)
-    }
+    syncFile(file)
     const { status } = spawnSync('dd', [`if=${file}`, 'iflag=nocache', 'count=0', 'status=none'])
     if (status !== 0) throw new Error(`${file} stays in the page cache`)
   }

@@ -29,7 +29,8 @@ export interface PredictionRow {
 }
 
 const READERS = 2
-const CALLS = 200
+/** Odd, so that both medians are one call: where half of the calls miss nothing, the mean of two would be neither kind. */
+const CALLS = 201
 
 export async function measurePredictions(checkpoint: OffloadCheckpoint): Promise<PredictionRow[]> {
   const { source, shape } = checkpoint
@@ -63,10 +64,19 @@ export async function measurePredictions(checkpoint: OffloadCheckpoint): Promise
           return { hiddenStates: seeds.get(seed)!, options: {} }
         }
         // Beside the calls in time, so that the disk is the same.
-        const rates = await measureRates(load as never, { numExperts, topK, expertBytes }, rowOf, READERS)
+        const rates = await measureRates(
+          load as never,
+          { numExperts, topK, expertBytes },
+          rowOf,
+          READERS,
+          cache.hostBytes,
+        )
         const foreignCores = watch.stop()
         const { hits, misses, hitRate, secondsPerCall } = await simulate(await readTrace(directory), {
-          ...{ cache: { ...cache, readers: READERS }, rates: { disk: rates.disk, expert: rates.expert } },
+          ...{
+            cache: { ...cache, readers: READERS },
+            rates: { disk: rates.disk, expert: rates.expert },
+          },
         })
         const [predictedMs, measuredMs] = [secondsPerCall!.p50 * 1000, median(times)]
         rows.push({

@@ -29,6 +29,7 @@ export interface RandomRow {
 const BUDGET_MS = 1500
 const LEAST_CALLS = 12
 const MOST_CALLS = 400
+const MOST_ROWS = 64
 
 interface TimedCall {
   seconds: number
@@ -37,20 +38,22 @@ interface TimedCall {
 }
 
 /**
- * Loads the layer with the smallest cache that it runs with, so that little memory is needed and most experts of a row of random numbers are missed.
+ * Loads the layer with the smallest cache that it runs with, so that most experts of a row of random numbers are missed; then with the cache that it
+ * is to have, and calls it with as many rows in turn as have their experts there. One row again and again would find its weights in the processor's caches.
  *
  * @param load of the layer with a cache
  * @param rowOf a row of random numbers from a seed
  * @param readers reads in flight
+ * @param hostBytes of the cache that the layer is to have
  */
 export async function measureRates(
   load: (cache: CacheOptions) => Promise<MoeLayer>,
   { topK, expertBytes }: CachedLayer,
   rowOf: (seed: number) => RandomRow,
   readers: number,
+  hostBytes: number,
 ): Promise<MeasuredRates> {
-  using layer = await load({ hostBytes: (topK + 1) * expertBytes, readers })
-  const timed = async (seed: number): Promise<TimedCall> => {
+  const timed = async (layer: MoeLayer, seed: number): Promise<TimedCall> => {
     const { hiddenStates, options } = rowOf(seed)
     const before = layer.stats().cache!
     const began = performance.now()
@@ -59,16 +62,20 @@ export async function measureRates(
     const after = layer.stats().cache!
     return { seconds, hits: after.hits - before.hits, misses: after.misses - before.misses }
   }
-  // The second call of a row finds its experts. The rows before it have warmed up what runs them.
-  const cold = await repeat(timed)
-  await timed(0)
-  const hot = await repeat(() => timed(0))
+  const leastBytes = (topK + 1) * expertBytes
+  using least = await load({ hostBytes: leastBytes, readers })
+  const cold = await repeat(call => timed(least, call))
+  using held = await load({ hostBytes: Math.max(leastBytes, hostBytes), readers })
+  // The second call of a row finds its experts.
+  const rows = Math.min(MOST_ROWS, Math.max(1, Math.floor(hostBytes / expertBytes / topK)))
+  for (let row = 0; row < rows; row++) await timed(held, row)
+  const hot = await repeat(call => timed(held, call % rows))
   const expertSeconds = median(hot.map(({ seconds, hits }) => seconds / hits))
   const missing = middleHalf(cold.filter(({ misses }) => misses > 0))
   return {
     disk: diskRate(missing, expertSeconds, readers, expertBytes),
     expert: expertBytes / expertSeconds,
-    directIo: layer.stats().cache!.directIo,
+    directIo: least.stats().cache!.directIo,
     calls: cold.length + hot.length,
     reads: cold.reduce((sum, { misses }) => sum + misses, 0),
   }

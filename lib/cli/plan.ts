@@ -42,7 +42,7 @@ const OPTIONS = {
   },
   measure: {
     type: 'boolean',
-    help: 'load one layer with a small cache and time its calls: the rates of this machine and this disk',
+    help: 'load one layer with the planned share of the cache and time its calls: the rates of this machine and this disk',
   },
   disk: {
     type: 'string',
@@ -169,7 +169,7 @@ function traceOf(trace: Trace, { whole, layers }: MemoryFit): Trace {
 async function measured(
   checkpoint: Checkpoint,
   source: string,
-  { layers, whole }: MemoryFit,
+  { layers, whole, cached }: MemoryFit,
   { module, dtype, weights }: ReturnType<typeof heldOptions> & { module?: string },
   readers: number,
   signal: AbortSignal,
@@ -188,5 +188,6 @@ async function measured(
     layers[first]!,
     rowOf,
     readers,
+    (cached?.hostBytes ?? 0) / layers.length,
   )
 }
