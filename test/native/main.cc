@@ -1,6 +1,6 @@
 // Self-test of the CPU backend without Node: native_tests [--filter SUITE] [--isa NAME]... [--bench | --bench-panels KIND]
 // Every op and whole layers against naive double precision, on every instruction set of the machine; on
-// one that differs from the one before by products of rows of codes alone, those.
+// one that differs from the one before by products of rows of codes alone, the suites about those.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -78,6 +78,7 @@ int run(int argc, char** argv) {
       run_bench(context);
     } else if (is_extension) {
       runner.run_suite(name, "coded_panels");
+      runner.run_suite(name, "guard_pages");
     } else {
       runner.run(name, {"machine"});
     }

@@ -50,31 +50,45 @@ std::vector<char> coded_slabs(const cpu::IsaKernels& kernels, const std::vector<
 
 }  // namespace
 
-std::vector<float> PanelProduct::multiply(const std::vector<char>& x,
-                                          const std::vector<char>& matrix) const {
-  const bool is_coded = x_dtype == cpu::kCodedRows;
-  const int64_t slab_bytes =
-      is_coded ? static_cast<int64_t>(sizeof(cpu::CodedSlab)) : kSlab * dtype_bytes(x_dtype);
-  const std::vector<char> slabs =
-      is_coded ? coded_slabs(kernels, x, m, k, code) : in_slabs(x, m, k, dtype_bytes(x_dtype));
-  std::vector<const char*> rows(m);
-  // Backwards: rows are where the pointers say.
-  for (int64_t i = 0; i < m; ++i) rows[m - 1 - i] = slabs.data() + i * slab_bytes;
-  std::vector<float> out(m * stride(), NAN);
+int64_t PanelProduct::slab_bytes() const {
+  if (x_dtype == cpu::kCodedRows) return sizeof(cpu::CodedSlab);
+  return kSlab * dtype_bytes(x_dtype);
+}
+
+std::vector<char> PanelProduct::slabs(const std::vector<char>& x) const {
+  if (x_dtype == cpu::kCodedRows) return coded_slabs(kernels, x, m, k, code);
+  return in_slabs(x, m, k, dtype_bytes(x_dtype));
+}
+
+cpu::PanelTile PanelProduct::tile(const char* const* rows, const char* matrix, float* out) const {
   cpu::PanelTile tile{};
-  tile.x_rows = rows.data();
-  tile.x_slab_bytes = m * slab_bytes;
-  tile.w = matrix.data();
+  tile.x_rows = rows;
+  tile.x_slab_bytes = m * slab_bytes();
+  tile.w = matrix;
   tile.panel_bytes = layout.panel_bytes;
   tile.num_panels = layout.num_panels;
   tile.m = m;
   tile.k = k;
-  // The caller's first row is the last pointer's.
-  std::vector<float> backwards(out);
-  tile.out = backwards.data();
+  tile.out = out;
   tile.out_stride = stride();
   tile.quant = layout.is_quantised ? &layout.quant : nullptr;
-  cpu::find_matmul(kernels, x_dtype, code)->panels(tile);
+  return tile;
+}
+
+const cpu::MatmulKernel& PanelProduct::kernel() const {
+  return *cpu::find_matmul(kernels, x_dtype, code);
+}
+
+std::vector<float> PanelProduct::multiply(const std::vector<char>& x,
+                                          const std::vector<char>& matrix) const {
+  const std::vector<char> in = slabs(x);
+  std::vector<const char*> rows(m);
+  // Backwards: rows are where the pointers say.
+  for (int64_t i = 0; i < m; ++i) rows[m - 1 - i] = in.data() + i * slab_bytes();
+  std::vector<float> out(m * stride(), NAN);
+  // The caller's first row is the last pointer's.
+  std::vector<float> backwards(out);
+  kernel().panels(tile(rows.data(), matrix.data(), backwards.data()));
   for (int64_t i = 0; i < m; ++i)
     std::copy_n(backwards.begin() + i * stride(), stride(), out.begin() + (m - 1 - i) * stride());
   return out;

@@ -20,6 +20,14 @@ struct PanelProduct {
 
   // Between two rows of the result.
   int64_t stride() const { return layout.num_panels * layout.width + 5; }
+  // Of one row of x in one slab.
+  int64_t slab_bytes() const;
+  // x as kernels take it, everything that is no element NaN.
+  std::vector<char> slabs(const std::vector<char>& x) const;
+  // Of `out` with m rows, for kernel().panels; rows [m] point into slabs.
+  sparse_experts::cpu::PanelTile tile(const char* const* rows, const char* matrix,
+                                      float* out) const;
+  const sparse_experts::cpu::MatmulKernel& kernel() const;
   // x [m, k] of x_dtype, f32 where it becomes codes; the result is [m, stride], NaN where nothing was written.
   std::vector<float> multiply(const std::vector<char>& x, const std::vector<char>& matrix) const;
 };

@@ -37,7 +37,15 @@ const SETS = {
 }
 const sets = SETS[sanitize ?? target] ?? []
 // Products of panels, tables of formats and what a processor has: all on one thread.
-const ON_ONE_THREAD = ['coded_panels', 'machine', 'matrix_format', 'panels', 'quant_panels']
+const ON_ONE_THREAD = [
+  'coded_panels',
+  'guard_pages',
+  'guard_rows',
+  'machine',
+  'matrix_format',
+  'panels',
+  'quant_panels',
+]
 const without = sanitize === 'thread' ? [`--dt-test-suite-exclude=${ON_ONE_THREAD.join(',')}`] : []
 const program = path.join(tree, 'native_tests')
 const command =
