@@ -65,7 +65,7 @@ void Environment::start_wakeup() {
   napi_value name = nullptr;
   if (napi_create_string_utf8(env_, "sparse_experts.forward", NAPI_AUTO_LENGTH, &name) != napi_ok ||
       napi_create_threadsafe_function(env_, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this,
-                                      deliver, &wakeup_) != napi_ok) {
+                                      deliver_all, &wakeup_) != napi_ok) {
     fail(ErrorCode::kInternal, "Node refused a thread-safe function");
   }
   // The process may end while no call is pending.
@@ -101,29 +101,37 @@ void Environment::layer_disposed(const LayerState* layer) {
   }
 }
 
-void Environment::deliver(napi_env env, napi_value /*function*/, void* self, void* /*data*/) {
+void Environment::deliver_all(napi_env env, napi_value /*function*/, void* self, void* /*data*/) {
   // Without an environment Node only empties its queue at teardown.
   if (env == nullptr) return;
   auto& environment = *static_cast<Environment*>(self);
-  CompletionQueue::Event event;
-  if (!environment.completions_->pop(&event)) return;
-  const auto found = environment.calls_.find(event.call_id);
-  if (found == environment.calls_.end()) return;
+  // The device goes on as soon as they are taken. Promises run their reactions after the last one.
+  for (const CompletionQueue::Event& event : environment.completions_->take()) {
+    const Napi::HandleScope scope(env);
+    environment.deliver(event);
+  }
+}
+
+void Environment::deliver(const CompletionQueue::Event& event) {
+  const auto found = calls_.find(event.call_id);
+  if (found == calls_.end()) return;
   if (event.kind == CompletionQueue::Event::kProgress) {
     found->second->deliver_progress();
     return;
   }
   const std::unique_ptr<PendingCall> call = std::move(found->second);
-  environment.remove(event.call_id);
+  remove(event.call_id);
   const Failure failure = call->complete();
   std::vector<napi_value> arguments;
   try {
-    arguments.push_back(failure.is_ok() ? Napi::Env(env).Null() : make_error(env, failure).Value());
-    for (const double figure : call->figures()) arguments.push_back(Napi::Number::New(env, figure));
+    arguments.push_back(failure.is_ok() ? Napi::Env(env_).Null()
+                                        : make_error(env_, failure).Value());
+    for (const double figure : call->figures())
+      arguments.push_back(Napi::Number::New(env_, figure));
   } catch (const Napi::Error&) {
     return;  // the environment is terminating
   }
-  call_back(env, call->done_, arguments);
+  call_back(env_, call->done_, arguments);
 }
 
 void Environment::tear_down(void* self) {

@@ -89,9 +89,10 @@ class Environment {
   std::shared_ptr<DeviceMemory> memory_to_wrap;
 
  private:
-  // Node's thread-safe function: from any thread to deliver() on the JS thread, once per event.
+  // Node's thread-safe function: from any thread to deliver_all() on the JS thread.
   void start_wakeup();
-  static void deliver(napi_env env, napi_value function, void* self, void* data);
+  static void deliver_all(napi_env env, napi_value function, void* self, void* data);
+  void deliver(const CompletionQueue::Event& event);
   static void tear_down(void* self);
 
   napi_env env_;

@@ -140,8 +140,9 @@ class ArrayReader {
   DeviceExecutor& executor_;
 };
 
+// Of the arrays that other threads may use in place: of the others they have copies.
 void refuse_resizable_arrays(const ForwardRequest& request, Environment* environment) {
-  for (int array : {kHidden, kRouterInputArray, kOutput, kTopkIds, kTopkWeights, kNonFinite}) {
+  for (int array : {kHidden, kRouterInputArray, kOutput}) {
     const Napi::Value& value = request.arrays[array].value;
     if (value.IsTypedArray() && environment->is_resizable(value)) {
       fail_argument(std::string(kArrayNames[array]) + " lies in a resizable ArrayBuffer");

@@ -6,20 +6,24 @@ namespace sparse_experts::engine {
 
 CompletionQueue::CompletionQueue(std::function<void()> wake) : wake_(std::move(wake)) {}
 
-void CompletionQueue::post(Event event) {
+void CompletionQueue::post(const std::vector<Event>& events) {
   // The call stays under the lock: close() must not return while a thread is inside of it.
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (closed_) return;
-  events_.push_back(event);
-  wake_();
+  if (closed_ || events.empty()) return;
+  // Whoever was woken for what is there takes these along.
+  const bool is_asleep = events_.empty();
+  events_.insert(events_.end(), events.begin(), events.end());
+  if (is_asleep) wake_();
 }
 
-bool CompletionQueue::pop(Event* event) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (events_.empty()) return false;
-  *event = events_.front();
-  events_.pop_front();
-  return true;
+std::vector<CompletionQueue::Event> CompletionQueue::take() {
+  std::vector<Event> events;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    events.swap(events_);
+  }
+  taken_.notify_all();
+  return events;
 }
 
 bool CompletionQueue::is_empty() {
@@ -27,10 +31,18 @@ bool CompletionQueue::is_empty() {
   return events_.empty();
 }
 
+void CompletionQueue::wait_taken(std::chrono::steady_clock::duration patience) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  taken_.wait_for(lock, patience, [this] { return events_.empty(); });
+}
+
 void CompletionQueue::close() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  closed_ = true;
-  events_.clear();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    closed_ = true;
+    events_.clear();
+  }
+  taken_.notify_all();
 }
 
 }  // namespace sparse_experts::engine

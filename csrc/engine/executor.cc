@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 #include <vector>
-
-#include "engine/reader_pool.h"
 
 namespace sparse_experts::engine {
 namespace {
@@ -17,10 +16,22 @@ constexpr std::chrono::seconds kExitPatience{5};
 // within this, and what an expert's piece of work takes.
 constexpr std::chrono::milliseconds kWatchInterval{50};
 
-// The longest that a turn waits for calls that may come, and the time between two looks whether there
-// is a reason to.
-constexpr std::chrono::milliseconds kMostPatience{5};
-constexpr std::chrono::microseconds kLookInterval{50};
+// While a turn waits for calls, the time between two looks whether there is a reason to.
+constexpr std::chrono::milliseconds kLookInterval{1};
+
+using Ends = std::vector<std::pair<std::shared_ptr<CompletionQueue>, uint64_t>>;
+
+// Callers of one thread hear of the ends of a turn together.
+void post_ends(const Ends& ends) {
+  std::vector<CompletionQueue::Event> events;
+  for (auto end = ends.begin(); end != ends.end(); ++end) {
+    events.push_back({end->second, CompletionQueue::Event::kDone});
+    const auto next = end + 1;
+    if (next != ends.end() && next->first == end->first) continue;
+    end->first->post(events);
+    events.clear();
+  }
+}
 
 }  // namespace
 
@@ -60,6 +71,7 @@ void DeviceExecutor::enqueue(std::shared_ptr<DeviceTask> task, bool at_head) {
       queue_.push_front(std::move(task));
     } else {
       queue_.push_back(std::move(task));
+      if (queue_.size() < awaited_) return;
     }
   }
   changed_.notify_all();
@@ -139,15 +151,27 @@ bool DeviceExecutor::has_room_for_more() {
                       [&](const auto& item) { return first.ask(*item) == Joining::kStops; });
 }
 
-// A thread that has not yet heard of the ends of its calls is about to make more: a server's clients
-// ask again once they are answered. A turn without them would be small, and where the device computes on the
-// processors that this thread needs, it would keep them from coming.
+// A thread that has not yet heard of the ends of its calls is about to make more. A turn without them
+// would be small, and where the device computes on the processors that this thread needs, it would keep
+// them from coming. Where `company_` expects them, the last one to come wakes this thread: each time it
+// is woken for less, it takes the processor from those that are still to come.
 void DeviceExecutor::await_company(std::unique_lock<std::mutex>* lock) {
-  const auto now = [] { return std::chrono::steady_clock::now(); };
-  const auto end = now() + std::min<std::chrono::steady_clock::duration>(last_turn_, kMostPatience);
-  while (!stop_ && !busy_ && exclusive_waiting_ == 0 && !queue_.empty() &&
-         !queue_.front()->completions->is_empty() && now() < end && has_room_for_more()) {
-    changed_.wait_for(*lock, kLookInterval);
+  while (!stop_ && !busy_ && exclusive_waiting_ == 0 && (queue_.empty() || has_room_for_more())) {
+    const auto left = company_.patience_ends() - Company::Clock::now();
+    if (left <= left.zero()) return;
+    const auto patience = std::min<Company::Clock::duration>(left, kLookInterval);
+    if (queue_.size() < company_.expected()) {
+      awaited_ = company_.expected();
+      changed_.wait_for(*lock, patience);
+      awaited_ = 0;
+      continue;
+    }
+    if (queue_.empty()) return;
+    const std::shared_ptr<CompletionQueue> completions = queue_.front()->completions;
+    if (completions->is_empty()) return;
+    lock->unlock();
+    completions->wait_taken(patience);
+    lock->lock();
   }
 }
 
@@ -170,11 +194,12 @@ void DeviceExecutor::thread_main() {
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
     const auto can_begin = [this] { return !queue_.empty() && !busy_ && exclusive_waiting_ == 0; };
+    await_company(&lock);
     changed_.wait(lock, [&] { return stop_ || can_begin(); });
     await_company(&lock);
     if (stop_) return;
     if (!can_begin()) continue;
-    const auto begun = std::chrono::steady_clock::now();
+    company_.turn_begins(Company::Clock::now());
     DeviceTasks turn = take_turn();
     for (const std::shared_ptr<DeviceTask>& task : turn) running_.push_back(task.get());
     all_cancelled_.store(0, std::memory_order_relaxed);
@@ -189,17 +214,16 @@ void DeviceExecutor::thread_main() {
 
     // Submitters hold their tasks until they hear kDone, and drop_all waits for running_: so nothing
     // is destroyed on this thread, and this executor itself cannot end here.
-    std::vector<std::pair<std::shared_ptr<CompletionQueue>, uint64_t>> ends;
+    Ends ends;
     for (const std::shared_ptr<DeviceTask>& task : turn)
       ends.emplace_back(task->completions, task->call_id);
     turn.clear();
     lock.lock();
-    last_turn_ = std::chrono::steady_clock::now() - begun;
+    company_.turn_ends(Company::Clock::now(), ends.size(), queue_.size());
     running_.clear();
     lock.unlock();
     end_busy();
-    for (const auto& [completions, call_id] : ends)
-      completions->post({call_id, CompletionQueue::Event::kDone});
+    post_ends(ends);
     lock.lock();
   }
 }
@@ -228,71 +252,6 @@ void DeviceExecutor::end_busy() noexcept {
     busy_ = false;
   }
   changed_.notify_all();
-}
-
-void DeviceExecutor::discard(SeLayer* layer, void* data, uint64_t bytes) noexcept {
-  if (layer == nullptr && data == nullptr) return;
-  try {
-    std::lock_guard<std::mutex> lock(mutex_);
-    discarded_.push_back({layer, data, bytes});
-    if (busy_) return;
-    busy_ = true;
-  } catch (const std::exception&) {
-    return;  // without memory to remember it, it stays until the process ends
-  }
-  end_busy();
-}
-
-void DeviceExecutor::free_discarded(const Discarded& item) noexcept {
-  if (item.layer != nullptr) backend_->layer_close(item.layer);
-  if (item.data != nullptr) backend_->memory_free(device_, item.data, item.bytes);
-}
-
-void DeviceExecutor::add_layer() {
-  std::lock_guard<std::mutex> lock(workspace_mutex_);
-  ++num_layers_;
-}
-
-void DeviceExecutor::remove_layer() noexcept {
-  // Without layers no forward runs, so nobody uses the workspace.
-  void* unused = nullptr;
-  uint64_t bytes = 0;
-  {
-    std::lock_guard<std::mutex> lock(workspace_mutex_);
-    if (--num_layers_ > 0) return;
-    unused = std::exchange(workspace_, nullptr);
-    bytes = workspace_bytes_.exchange(0, std::memory_order_relaxed);
-  }
-  discard(nullptr, unused, bytes);
-}
-
-std::shared_ptr<ReaderPool> DeviceExecutor::reader_pool() {
-  const std::lock_guard<std::mutex> lock(readers_mutex_);
-  std::shared_ptr<ReaderPool> pool = readers_.lock();
-  if (pool == nullptr) {
-    pool = std::make_shared<ReaderPool>();
-    readers_ = pool;
-  }
-  return pool;
-}
-
-Failure DeviceExecutor::reserve_workspace(uint64_t bytes, void** data, uint64_t* held_bytes) {
-  std::lock_guard<std::mutex> lock(workspace_mutex_);
-  if (bytes > workspace_bytes_.load(std::memory_order_relaxed)) {
-    if (workspace_ != nullptr) free_discarded({nullptr, workspace_, workspace_bytes_});
-    workspace_ = nullptr;
-    workspace_bytes_.store(0, std::memory_order_relaxed);
-    void* allocated = nullptr;
-    Failure failure = call([&](const SeBackend& backend, SeDevice* device, SeStatus* status) {
-      return backend.memory_allocate(device, bytes, &allocated, status);
-    });
-    if (!failure.is_ok()) return failure;
-    workspace_ = allocated;
-    workspace_bytes_.store(bytes, std::memory_order_relaxed);
-  }
-  *data = workspace_;
-  *held_bytes = workspace_bytes_.load(std::memory_order_relaxed);
-  return {};
 }
 
 // exit(3) runs the destructors of static objects while our threads live. So no task may be running

@@ -10,7 +10,6 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -22,6 +21,7 @@
 #include <vector>
 
 #include "abi/backend.h"
+#include "engine/company.h"
 #include "engine/completion.h"
 #include "engine/failure.h"
 
@@ -198,8 +198,9 @@ class DeviceExecutor {
   std::thread thread_;                // started by the first submit
   std::vector<DeviceTask*> running_;  // the tasks of the turn
   std::atomic<int32_t> all_cancelled_{0};
-  std::chrono::steady_clock::duration last_turn_{0};  // what it took
-  bool busy_ = false;                                 // the thread or an Exclusive has the device
+  Company company_;
+  size_t awaited_ = 0;  // tasks without which the thread need not be woken
+  bool busy_ = false;   // the thread or an Exclusive has the device
   int exclusive_waiting_ = 0;
   bool stop_ = false;
   std::vector<Discarded> discarded_;

@@ -100,7 +100,16 @@ export class CallQueue {
         this.#entering || copied
           ? await this.#enter(prepared, copied, lease, signal)
           : this.#runtime.forward(prepared.request)
-      const times = await settled(call, signal)
+      const stopListening = signal ? cancelOnAbort(call, signal) : null
+      let times: CallTimes
+      try {
+        // Right here, whatever the call is like: ends that come together settle in order, as each takes the same number of turns.
+        times = await call.settled
+      } catch (error) {
+        throw withCallers(error)
+      } finally {
+        stopListening?.()
+      }
       lease.checkStillThere()
       const givenBack = copies?.giveBack(lease)
       if (this.#leaving || givenBack) await this.#leave(givenBack)
@@ -164,20 +173,28 @@ function reasonOf(error: unknown, lease: Lease, signal: AbortSignal | undefined)
   }
 }
 
-/** Waits for a call, which the signal cancels. It has ended when this returns or throws: nothing uses its memory any more. */
-async function settled(call: RuntimeCall, signal: AbortSignal | undefined): Promise<CallTimes> {
-  if (!signal) return call.settled
-  let stopListening: () => void
+/**
+ * Gives an error with a code, which a device made where nothing of the caller's ran, the frames of those who await the call. To remember for each
+ * call where it was made would cost all of them, and few fail.
+ */
+function withCallers(error: unknown): unknown {
+  if (error instanceof Error && 'code' in error) Error.captureStackTrace(error, withCallers)
+  return error
+}
+
+/**
+ * Has the signal cancel a call.
+ *
+ * @returns ends that, to be called when the call has ended: nothing uses its memory any more. Throws what a signal threw that could not be
+ * listened to.
+ */
+function cancelOnAbort(call: RuntimeCall, signal: AbortSignal): () => void {
   try {
-    stopListening = onAbort(signal, () => call.cancel())
+    return onAbort(signal, () => call.cancel())
   } catch (error) {
     call.cancel()
-    await call.settled.catch(() => {})
-    throw error
-  }
-  try {
-    return await call.settled
-  } finally {
-    stopListening()
+    return () => {
+      throw error
+    }
   }
 }

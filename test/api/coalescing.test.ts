@@ -127,6 +127,36 @@ describe.each(nativeDevices)('calls that wait on %s', device => {
     expect(order).toEqual(Array.from({ length: 40 }, (_, call) => call))
   })
 
+  it('settle in that order where they end at once, each in its own way', async () => {
+    const layerCase = FAMILY_CASES.find(({ config }) => config.hashRouted)!
+    const { config, weights, hidden, options: given } = makeLayerData(layerCase, 'f32')
+    using layer = MoeLayer.create(config, weights, options)
+    const tokenIds = given.tokenIds!.subarray(0, 2)
+    const rows = hidden.subarray(0, 2 * config.hiddenSize)
+    const order: string[] = []
+    // Every way through the library to a call's end, which is to take them the same number of steps.
+    const kinds: (() => ForwardOptions)[] = [
+      () => ({ tokenIds, signal: new AbortController().signal }),
+      () => ({ tokenIds }),
+      () => ({ tokenIds: Int32Array.of(1, 2 ** 30) }),
+      () => ({ tokenIds, output: new Float32Array(rows.length) }),
+      () => ({ tokenIds: Int32Array.of(1, 2 ** 30), signal: new AbortController().signal }),
+    ]
+    const number = 12
+    await runBehind(layer, 1, () => {
+      order.length = 0
+      return Array.from({ length: number }, (_, i) => {
+        const call = layer.forward(rows, kinds[(i * 2) % kinds.length]!())
+        call.then(
+          () => order.push(`${i}`),
+          () => order.push(`${i}`),
+        )
+        return call
+      })
+    })
+    expect(order).toEqual(Array.from({ length: number }, (_, i) => `${i}`))
+  })
+
   it('are bounded in rows, and may be told to run alone', async () => {
     const { hidden, layer } = tinyLayer({ ...options, maxCoalescedTokens: 12 })
     using _ = layer
@@ -155,6 +185,9 @@ describe.each(nativeDevices)('calls that wait on %s', device => {
       expect(outcome.status).toBe(call === 5 ? 'rejected' : 'fulfilled')
     }
     expect(layer.stats()).toMatchObject({ calls: 8, failedCalls: 1 })
+    const failing = async () => await layer.forward(rows, { tokenIds: Int32Array.of(1, 2 ** 30) })
+    const error = await failing().catch((reason: Error) => reason)
+    expect((error as Error).stack).toMatch(/at (async )?failing .*coalescing\.test\.ts/)
   })
 
   it('are aborted one by one, in the queue and while they run', async () => {

@@ -177,6 +177,39 @@ describe.skipIf('error' in native)('forwards', () => {
     other.layer.dispose()
   })
 
+  // A card keeps rows apart where it is told to, and these layers are not.
+  it.skipIf(isCard)('hands over the calls that ran as one before any reaction to them runs', async () => {
+    const blocker = makeLayer(addon, SLOW)
+    const { layer, config } = makeLayer(addon)
+    const calls = Array.from({ length: 5 }, (_, call) => call)
+    // The thread that makes the calls may lose its processor for longer than the device is busy.
+    for (let attempt = 1; ; attempt++) {
+      const busy = forward(blocker.layer, makeRequest(blocker.config, slowTokens()))
+      const heard: string[] = []
+      const batches = await Promise.all(
+        calls.map(
+          call =>
+            new Promise<number>((resolve, reject) => {
+              layer.forward(makeRequest(config, 1), (error, _waitedMs, _ranMs, batchTokens) => {
+                heard.push(`end ${call}`)
+                queueMicrotask(() => heard.push(`reaction ${call}`))
+                if (error) reject(error)
+                else resolve(batchTokens)
+              })
+            }),
+        ),
+      )
+      await busy
+      if (batches.every(rows => rows === calls.length)) {
+        expect(heard).toEqual([...calls.map(call => `end ${call}`), ...calls.map(call => `reaction ${call}`)])
+        break
+      }
+      expect(attempt).toBeLessThan(50)
+    }
+    blocker.layer.dispose()
+    layer.dispose()
+  })
+
   it('does not hold the event loop', async () => {
     const { layer, config } = makeLayer(addon, SLOW)
     const calls = Array.from({ length: 3 }, () => makeRequest(config, slowTokens()))

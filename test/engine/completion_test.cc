@@ -1,4 +1,4 @@
-// The way back: one wake per event, order, and silence once it is closed.
+// The way back: one wake for all that waits, order, and silence once it is closed.
 #include "engine/completion.h"
 
 #include <doctest/doctest.h>
@@ -14,22 +14,25 @@ using Event = CompletionQueue::Event;
 
 TEST_SUITE_BEGIN("completion");
 
-TEST_CASE("events come in order, each with a wake") {
+TEST_CASE("events come in order, and their owner is woken once for those that wait") {
   int wakes = 0;
   CompletionQueue queue([&] { ++wakes; });
   queue.post({7, Event::kProgress});
-  queue.post({7, Event::kDone});
-  queue.post({8, Event::kDone});
-  CHECK(wakes == 3);
-  Event event = {};
-  CHECK(queue.pop(&event));
-  CHECK(event.call_id == 7);
-  CHECK(event.kind == Event::kProgress);
-  CHECK(queue.pop(&event));
-  CHECK(event.kind == Event::kDone);
-  CHECK(queue.pop(&event));
-  CHECK(event.call_id == 8);
-  CHECK_FALSE(queue.pop(&event));
+  queue.post({{7, Event::kDone}, {8, Event::kDone}});
+  queue.post(std::vector<Event>{});
+  CHECK(wakes == 1);
+  CHECK_FALSE(queue.is_empty());
+  const std::vector<Event> events = queue.take();
+  REQUIRE(events.size() == 3);
+  CHECK(events[0].call_id == 7);
+  CHECK(events[0].kind == Event::kProgress);
+  CHECK(events[1].call_id == 7);
+  CHECK(events[1].kind == Event::kDone);
+  CHECK(events[2].call_id == 8);
+  CHECK(queue.is_empty());
+  CHECK(queue.take().empty());
+  queue.post({9, Event::kDone});
+  CHECK(wakes == 2);
 }
 
 TEST_CASE("a closed queue wakes nobody and holds nothing") {
@@ -39,8 +42,23 @@ TEST_CASE("a closed queue wakes nobody and holds nothing") {
   queue.close();
   queue.post({2, Event::kDone});
   CHECK(wakes == 1);
-  Event event = {};
-  CHECK_FALSE(queue.pop(&event));
+  CHECK(queue.take().empty());
+}
+
+TEST_CASE("whoever waits for the owner goes on when it takes its events, or closes the queue") {
+  CompletionQueue queue([] {});
+  queue.post({1, Event::kDone});
+  queue.wait_taken(std::chrono::milliseconds(1));
+  CHECK_FALSE(queue.is_empty());
+  std::atomic<bool> is_over{false};
+  std::thread waiting([&] {
+    queue.wait_taken(std::chrono::hours(1));
+    is_over = true;
+  });
+  SUBCASE("it takes them") { CHECK(queue.take().size() == 1); }
+  SUBCASE("it closes") { queue.close(); }
+  CHECK(wait_until([&] { return is_over.load(); }));
+  waiting.join();
 }
 
 TEST_CASE("close returns when no thread is inside of the wake any more") {

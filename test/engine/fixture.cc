@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <thread>
+#include <utility>
 
 namespace engine_test {
 
@@ -22,7 +23,7 @@ bool wait_until(const std::function<bool()>& condition) {
 Inbox::Inbox() {
   queue_ = std::make_shared<CompletionQueue>([this] {
     const std::lock_guard<std::mutex> lock(mutex_);
-    ++wakes_;
+    is_woken_ = true;
     arrived_.notify_all();
   });
 }
@@ -34,17 +35,16 @@ void Inbox::hold(std::shared_ptr<DeviceTask> task) {
   tasks_.push_back(std::move(task));
 }
 
-// One event per wake, as Node delivers them. Not under the lock: post() holds the queue's and then
-// takes ours.
+// Only when it was woken, as Node is. Not under the lock: post() holds the queue's and then takes
+// ours.
 void Inbox::take_events() {
-  int wakes = 0;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    std::swap(wakes, wakes_);
+    if (!std::exchange(is_woken_, false)) return;
   }
-  CompletionQueue::Event event = {};
-  for (; wakes > 0 && queue_->pop(&event); --wakes) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+  const std::vector<CompletionQueue::Event> events = queue_->take();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (const CompletionQueue::Event& event : events) {
     if (event.kind == CompletionQueue::Event::kDone)
       done_.push_back(event.call_id);
     else

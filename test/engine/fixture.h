@@ -45,7 +45,7 @@ class Inbox {
 
   std::mutex mutex_;
   std::condition_variable arrived_;
-  int wakes_ = 0;
+  bool is_woken_ = false;
   std::vector<uint64_t> done_;
   int progress_ = 0;
   std::vector<std::shared_ptr<DeviceTask>> tasks_;

@@ -329,6 +329,27 @@ TEST_CASE(
   CHECK(waiting->has_results());
 }
 
+TEST_CASE("the callers of a turn hear of its ends together, each thread of its own") {
+  Queue queue;
+  std::atomic<int> wakes{0};
+  const auto others = std::make_shared<CompletionQueue>([&] { ++wakes; });
+  std::vector<std::shared_ptr<Forward>> calls;
+  for (int i = 0; i < 5; ++i) {
+    calls.push_back(queue.call(1, static_cast<float>(i)));
+    calls.back()->call_id = ++queue.submitted;
+    calls.back()->completions = others;
+    queue.executor->submit(calls.back());
+  }
+  queue.submit(1, 5);
+  CHECK(queue.forwards(2) == Rows{6});
+  // The last of the turn has been heard of, so the others have been posted.
+  CHECK(wakes == 1);
+  std::vector<uint64_t> heard;
+  for (const CompletionQueue::Event& event : others->take()) heard.push_back(event.call_id);
+  CHECK(heard == std::vector<uint64_t>{2, 3, 4, 5, 6});
+  others->close();
+}
+
 TEST_CASE("a device that is lost answers all calls of a turn with the cause") {
   Queue queue;
   const auto calls = queue.submit_rows(4);

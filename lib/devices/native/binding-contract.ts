@@ -355,8 +355,8 @@ export interface NativeLayer {
   /**
    * Queues a forward. `done` is called once, on the JS thread, never synchronously, with the figures of CallTimes. Returns a job id > 0.
    * Index arrays are copied at once; hidden, routerInput and output up to 1 MiB are copied or staged; larger ones are used in place and
-   * must not be transferred before `done` (DETACHED tells when one was). Arrays in resizable buffers are refused. These three may be
-   * blocks of the layer's device instead, which are used in place.
+   * must not be transferred before `done` (DETACHED tells when one was). These three are refused where they lie in resizable
+   * buffers, and may be blocks of the layer's device instead, which are used in place.
    */
   forward(
     request: ForwardRequest,

@@ -22,7 +22,7 @@ import {
   type StageKernels,
 } from '../contract.js'
 import type { NativeAddon, NativeLayer } from './binding-contract.js'
-import { captureCallSite, fromNativeError } from './errors.js'
+import { fromNativeError } from './errors.js'
 import { type NativeMatrix, nativeTensors } from './tensors.js'
 import { chooseWeightFormats } from './weight-formats.js'
 
@@ -70,7 +70,6 @@ export class NativeLayerRuntime implements LayerRuntime {
   }
 
   forward(request: ForwardRequest): RuntimeCall {
-    const site = captureCallSite(this.forward)
     const native = this.#native
     let reject!: (reason: unknown) => void
     let jobId = 0
@@ -79,10 +78,10 @@ export class NativeLayerRuntime implements LayerRuntime {
       try {
         jobId = native.forward(request, (error, waitedMs, ranMs, batchTokens, isFirst, fetchedBytes) => {
           if (error === null) resolve({ waitedMs, ranMs, batchTokens, isFirst: isFirst === 1, fetchedBytes })
-          else rejectPromise(fromNativeError(error, 'run', site))
+          else rejectPromise(fromNativeError(error, 'run'))
         })
       } catch (error) {
-        rejectPromise(fromNativeError(error, 'run', site))
+        rejectPromise(fromNativeError(error, 'run'))
       }
     })
     const cancel = () => {
