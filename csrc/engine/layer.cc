@@ -52,7 +52,7 @@ LayerState::Planned LayerState::planned(const LayerDescription& description,
   layer.take_formats(description);
   layer.plan(description);
   Planned planned = {layer.bytes(), 0};
-  if (layer.executor().backend().forward_begin == nullptr) return planned;
+  if (!keeps_caches(*layer.executor_)) return planned;
   for (Mlp& mlp : layer.experts_)
     planned.expert_bytes = std::max(planned.expert_bytes, layer.place_block(&mlp));
   return planned;

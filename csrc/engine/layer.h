@@ -16,6 +16,12 @@
 
 namespace sparse_experts::engine {
 
+// Whether layers of the device may leave experts in their checkpoint: it runs forwards in steps, and its
+// memory is the host's, which readers write to.
+inline bool keeps_caches(const DeviceExecutor& executor) {
+  return executor.has_host_memory() && executor.backend().forward_begin != nullptr;
+}
+
 class LayerState {
  public:
   // Allocates everything in one piece. Matrices count as zero until they are written, but are not

@@ -85,7 +85,7 @@ uint64_t LayerState::place_block(Mlp* mlp) {
 }
 
 void LayerState::place_blocks(const LayerDescription& description) {
-  if (executor_->backend().forward_begin == nullptr)
+  if (!keeps_caches(*executor_))
     fail_argument("Every expert of a layer on " + executor_->device_id() + " lies in its memory");
   uint64_t block_bytes = 0;
   for (Mlp& mlp : experts_) block_bytes = std::max(block_bytes, place_block(&mlp));

@@ -5,7 +5,14 @@ import os from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { writeCheckpoint } from '../../examples/demo/write-checkpoint.js'
-import { type MoeConfig, type MoeError, MoeLayer, type MoeWeights, Tensor } from '../../lib/index.js'
+import {
+  type MoeConfig,
+  type MoeError,
+  MoeLayer,
+  MoeModel,
+  type MoeWeights,
+  Tensor,
+} from '../../lib/index.js'
 import {
   counted,
   counters,
@@ -91,6 +98,11 @@ describeCuda('the steady state', device => {
 })
 
 describeCuda('device memory', device => {
+  it('has all experts: a plan knows of no cache', async () => {
+    const { layers } = await MoeModel.plan(checkpoint, { device, layers: [1] })
+    expect(layers.map(({ expertBytes }) => expertBytes)).toEqual([0])
+  })
+
   it('is given back by dispose, whatever was done with the layer', async () => {
     const keeper = tinyLayer({ device })
     await keeper.layer.forward(keeper.hidden)
