@@ -7,6 +7,7 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { type CacheOptions, MoeLayer } from '../../lib/index.js'
 import { goldenCase } from '../golden/cases.js'
 import { nativeDevices } from '../helpers/devices.js'
+import { skippedOnWindows } from '../helpers/platform.js'
 
 const GOLDEN = goldenCase('deepseek_v3')
 const { expected } = GOLDEN
@@ -178,23 +179,27 @@ describe.skipIf(!nativeDevices.includes('cpu'))('on cpu', () => {
     expect(layer.stats().failedCalls).toBe(2)
   })
 
-  it('a file that was written to is refused; one that another replaced by name is read on', async () => {
-    const { directory, files } = copied()
-    const hostBytes = await bytesOf(expected.topK + 1)
-    const output = (await (await load(directory)).forward(INPUT)).output
-    const layer = await load(directory, { hostBytes })
-    for (const file of files) {
-      copyFileSync(file, `${file}.other`)
-      truncateSync(`${file}.other`, 10)
-      renameSync(`${file}.other`, file)
-    }
-    expect((await layer.forward(INPUT)).output).toEqual(output)
+  const keepsOpenFiles = skippedOnWindows('an expert file that is replaced', 'an open file keeps its name')
+  it.skipIf(keepsOpenFiles)(
+    'a file that was written to is refused; one that another replaced by name is read on',
+    async () => {
+      const { directory, files } = copied()
+      const hostBytes = await bytesOf(expected.topK + 1)
+      const output = (await (await load(directory)).forward(INPUT)).output
+      const layer = await load(directory, { hostBytes })
+      for (const file of files) {
+        copyFileSync(file, `${file}.other`)
+        truncateSync(`${file}.other`, 10)
+        renameSync(`${file}.other`, file)
+      }
+      expect((await layer.forward(INPUT)).output).toEqual(output)
 
-    const other = copied()
-    const changed = await load(other.directory, { hostBytes })
-    for (const file of other.files) utimesSync(file, 1, 1)
-    await expect(changed.forward(INPUT)).rejects.toThrow(/has changed/)
-  })
+      const other = copied()
+      const changed = await load(other.directory, { hostBytes })
+      for (const file of other.files) utimesSync(file, 1, 1)
+      await expect(changed.forward(INPUT)).rejects.toThrow(/has changed/)
+    },
+  )
 
   it('an abort settles a call that waits for experts, and the next one is whole', async () => {
     const resident = await load(GOLDEN.directory)

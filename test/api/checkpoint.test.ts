@@ -18,6 +18,7 @@ import {
 } from '../helpers/checkpoint-tiny.js'
 import { allDevices } from '../helpers/devices.js'
 import { E, experts, H, I, K, model } from '../helpers/gguf-model.js'
+import { skippedOnWindows } from '../helpers/platform.js'
 
 afterAll(removeCheckpoints)
 afterAll(removeGguf)
@@ -83,20 +84,28 @@ describe.each(allDevices)('loads on %s', device => {
   })
 })
 
+const keepsOpenFiles = skippedOnWindows(
+  'files that go while a checkpoint is open',
+  'an open file keeps its name',
+)
+const GOES_BESIDE_READERS: [string, (file: string) => Promise<void>][] = [
+  [
+    'replaced by another',
+    async file => {
+      await writeFile(`${file}.new`, Buffer.alloc(100))
+      await rename(`${file}.new`, file)
+    },
+  ],
+  ['removed', file => rm(file)],
+]
+
 describe('files that change after it was opened', () => {
   const shard = (directory: string) => path.join(directory, 'model-00001-of-00002.safetensors')
 
   it.each<[string, (file: string) => Promise<void>]>([
     ['cut', file => truncate(file, 2000)],
     ['written again', file => utimes(file, new Date(), new Date(Date.now() + 5000))],
-    [
-      'replaced by another',
-      async file => {
-        await writeFile(`${file}.new`, Buffer.alloc(100))
-        await rename(`${file}.new`, file)
-      },
-    ],
-    ['removed', file => rm(file)],
+    ...(keepsOpenFiles ? [] : GOES_BESIDE_READERS),
   ])(
     'one that was %s is an error that says so, and the layers of other files still load',
     async (_, change) => {

@@ -24,6 +24,8 @@ const text = (...names: string[]): string | undefined => {
 
 /** Where this process's own group of a version is seen in the file system, and the top of what is seen there. */
 function ownGroup(version: 1 | 2): { directory: string; top: string } | undefined {
+  // A Windows of Wine's sees those of the system below it, and is in none.
+  if (process.platform !== 'linux') return undefined
   const line = (text('/proc/self/cgroup') ?? '')
     .split('\n')
     .map(entry => entry.split(':'))
