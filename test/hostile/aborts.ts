@@ -42,7 +42,7 @@ async function interrupted<Result>(
 
 async function abortLoad(): Promise<void> {
   const { directory, expected } = checkpoints[random.integer(checkpoints.length)]!
-  const options = { layer: expected.layer, device: device as 'auto' }
+  const options = { layer: expected.layer, module: expected.module, device: device as 'auto' }
   const loaded = await interrupted(signal => MoeLayer.load(directory, { ...options, signal }))
   loaded?.dispose()
 }
