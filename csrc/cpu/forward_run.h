@@ -4,13 +4,13 @@
 
 #include <memory>
 #include <optional>
-#include <vector>
 
 #include "abi/backend.h"
 #include "core/status.h"
 #include "cpu/device.h"
 #include "cpu/forward_plan.h"
 #include "cpu/forward_wave.h"
+#include "ops/taken_experts.h"
 
 struct SeForwardRun {
  public:
@@ -27,9 +27,6 @@ struct SeForwardRun {
 
  private:
   sparse_experts::Status check_wave() const;
-  // taken_ with the rows of these experts marked as there; refuses what is no expert, or has been marked.
-  sparse_experts::Status take(const int32_t* experts, int64_t num_experts,
-                              std::vector<uint8_t>* taken) const;
   sparse_experts::Status ok_or_cancelled() const;
 
   SeLayer* const layer_;
@@ -38,6 +35,6 @@ struct SeForwardRun {
   char* const workspace_;
   sparse_experts::cpu::ForwardPlan plan_;
   std::optional<sparse_experts::cpu::ForwardWave> wave_;  // that has begun and not ended
-  std::vector<uint8_t> taken_;                            // [experts] of the wave
+  sparse_experts::TakenExperts taken_;                    // of the wave
   int64_t next_token_ = 0;
 };

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "cuda/runtime/device.h"
 #include "ops/checks.h"
 
 using sparse_experts::Status;
+using sparse_experts::TakenExperts;
 using sparse_experts::cuda::ForwardPlan;
 using sparse_experts::cuda::Layer;
 
@@ -86,7 +88,7 @@ Status SeForwardRun::next_wave(SeForwardWave* wave) {
   const std::lock_guard<std::mutex> lock(layer_.mutex_);
   wave_.emplace(queue_, arrays_, next_token_, std::min(plan_.wave_tokens, left));
   count_slots();
-  taken_.assign(offsets_.size() - 1, 0);
+  taken_ = TakenExperts(layer_.layer_.experts.num_experts);
   queue_.follows_kernel = false;
   layer_.has_queued_ = true;
   SE_RETURN_IF_ERROR(keep(wave_->begin()));
@@ -100,32 +102,16 @@ Status SeForwardRun::check_wave() const {
   return Status::ok();
 }
 
-Status SeForwardRun::take(const int32_t* experts, int64_t num_experts,
-                          std::vector<uint8_t>* taken) const {
-  *taken = taken_;
-  for (int64_t i = 0; i < num_experts; ++i) {
-    const int32_t expert = experts[i];
-    SE_CHECK_ARGUMENT(expert >= 0 && expert < layer_.layer_.experts.num_experts,
-                      "forward: there is no expert " + std::to_string(expert));
-    uint8_t& is_taken = (*taken)[static_cast<size_t>(expert)];
-    SE_CHECK_ARGUMENT(is_taken == 0, "forward: the rows of expert " + std::to_string(expert) +
-                                         " are there already");
-    is_taken = 1;
-  }
-  return Status::ok();
-}
-
 Status SeForwardRun::run_experts(const int32_t* experts, int64_t num_experts) {
   SE_RETURN_IF_ERROR(check_wave());
   std::vector<int32_t> missing;
   if (experts == nullptr) {
-    for (size_t e = 0; e < taken_.size(); ++e)
-      if (taken_[e] == 0) missing.push_back(static_cast<int32_t>(e));
+    missing = taken_.missing();
     experts = missing.data();
     num_experts = static_cast<int64_t>(missing.size());
   }
-  std::vector<uint8_t> taken;
-  SE_RETURN_IF_ERROR(take(experts, num_experts, &taken));
+  TakenExperts taken;
+  SE_RETURN_IF_ERROR(taken_.with(experts, num_experts, &taken));
   const std::lock_guard<std::mutex> lock(layer_.mutex_);
   std::vector<int32_t> active;
   for (int64_t i = 0; i < num_experts; ++i) {
@@ -136,7 +122,7 @@ Status SeForwardRun::run_experts(const int32_t* experts, int64_t num_experts) {
     active.push_back(experts[i]);
   }
   SE_RETURN_IF_ERROR(ok_or_cancelled());
-  taken_.swap(taken);
+  taken_ = std::move(taken);
   if (active.empty()) return Status::ok();
   return keep(queue_experts(active));
 }
@@ -150,7 +136,7 @@ Status SeForwardRun::queue_experts(const std::vector<int32_t>& active) {
   // As the wave began, its slots are sorted for all of its experts.
   if (active.size() == num_active_) return wave_->run_all();
   sparse_experts::cuda::MirroredBlock& chosen = layer_.chosen_;
-  const uint64_t bytes = taken_.size() * sizeof(void*);
+  const uint64_t bytes = taken_.num_experts() * sizeof(void*);
   if (!chosen.is_open()) SE_RETURN_IF_ERROR(chosen.open(bytes));
   char* host = nullptr;
   SE_RETURN_IF_ERROR(chosen.edit(&host));
@@ -164,29 +150,20 @@ Status SeForwardRun::queue_experts(const std::vector<int32_t>& active) {
 
 Status SeForwardRun::slot_rows(const int32_t* experts, int64_t num_experts, SeTensor* rows) {
   SE_RETURN_IF_ERROR(check_wave());
-  std::vector<uint8_t> taken;
-  SE_RETURN_IF_ERROR(take(experts, num_experts, &taken));
+  TakenExperts taken;
+  SE_RETURN_IF_ERROR(taken_.with(experts, num_experts, &taken));
   const std::lock_guard<std::mutex> lock(layer_.mutex_);
   SE_RETURN_IF_ERROR(keep(layer_.settle()));
   queue_.follows_kernel = false;
-  taken_.swap(taken);
-  *rows = SeTensor{};
-  rows->data = wave_->slot_rows();
-  rows->dtype = SE_F32;
-  rows->rank = 2;
-  rows->shape[0] = wave_->num_tokens() * layer_.layer_.routing.top_k;
-  rows->shape[1] = rows->strides[0] = plan_.width;
-  rows->strides[1] = 1;
+  taken_ = std::move(taken);
+  *rows = sparse_experts::slot_rows_tensor(
+      wave_->slot_rows(), wave_->num_tokens() * layer_.layer_.routing.top_k, plan_.width);
   return Status::ok();
 }
 
 Status SeForwardRun::finish() {
   SE_RETURN_IF_ERROR(check_wave());
-  for (size_t e = 0; e < taken_.size(); ++e) {
-    if (taken_[e] == 0 && has_slots(e))
-      return {SE_INTERNAL,
-              "forward_finish: expert " + std::to_string(e) + " has not been computed"};
-  }
+  SE_RETURN_IF_ERROR(taken_.check_complete([&](size_t e) { return has_slots(e); }));
   SE_RETURN_IF_ERROR(ok_or_cancelled());
   const std::lock_guard<std::mutex> lock(layer_.mutex_);
   const int64_t first = wave_->first_token();

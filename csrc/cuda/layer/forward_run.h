@@ -14,6 +14,7 @@
 #include "cuda/layer/forward_wave.h"
 #include "cuda/layer/layer.h"
 #include "cuda/layer/run_arrays.h"
+#include "ops/taken_experts.h"
 
 struct SeForwardRun {
  public:
@@ -39,9 +40,6 @@ struct SeForwardRun {
   sparse_experts::Status ok_or_cancelled() const;
   // What was queued in part leaves the run without a way on.
   sparse_experts::Status keep(const sparse_experts::Status& queued);
-  // taken_ with the rows of these experts marked as there; refuses what is no expert, or has been marked.
-  sparse_experts::Status take(const int32_t* experts, int64_t num_experts,
-                              std::vector<uint8_t>* taken) const;
   sparse_experts::Status route();
   void count_slots();
   bool has_slots(size_t expert) const { return offsets_[expert + 1] > offsets_[expert]; }
@@ -56,7 +54,7 @@ struct SeForwardRun {
   sparse_experts::cuda::ForwardArrays arrays_;
   std::optional<sparse_experts::cuda::ForwardWave> wave_;  // that has begun and not ended
   std::vector<int32_t> offsets_;                           // [experts + 1] of the wave
-  std::vector<uint8_t> taken_;                             // [experts] of the wave
+  sparse_experts::TakenExperts taken_;                     // of the wave
   size_t num_active_ = 0;                                  // experts of the wave that have slots
   int64_t next_token_ = 0;
   sparse_experts::Status failure_;  // of what was queued
