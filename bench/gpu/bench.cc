@@ -50,11 +50,8 @@ const EnergyCounter& require_counter(const EnergyCounter& counter) {
 
 void run(const Options& options) {
   const SeBackend* backend = se_backend_entry();
+  SeDevice& device = open_device(*backend);
   SeStatus status{};
-  SeDevice* device = nullptr;
-  require(backend->device_open(0, &device, &status), status, "device");
-  SeStatus entered{};
-  require(device->enter().write_to(&entered), entered, "device");
   SeDeviceInfo info{};
   require(backend->device_info(0, &info, &status), status, "device");
   if (options.limits) {
@@ -81,7 +78,7 @@ void run(const Options& options) {
   for (const std::string& routing : options.routings) {
     weights.set_zipf(routing == "zipf");
     for (const int64_t num_tokens : options.tokens) {
-      BenchCase run(*backend, *device, options.shape, weights, num_tokens);
+      BenchCase run(*backend, device, options.shape, weights, num_tokens);
       run.run_once();
       // Before the copies of the weights take turns: PyTorch gets the first.
       if (!options.dump.empty()) run.dump(options.dump, routing);
@@ -134,9 +131,7 @@ bool parse(int argc, char** argv, Options* options) {
     if (name == "--shape") {
       if (!parse_shape(value, &options->shape)) return false;
     } else if (name == "--tokens") {
-      options->tokens.clear();
-      for (const std::string& part : split(value, ','))
-        options->tokens.push_back(std::atoll(part.c_str()));
+      options->tokens = parse_numbers(value);
     } else if (name == "--routing") {
       options->routings = split(value, ',');
     } else if (name == "--replays") {

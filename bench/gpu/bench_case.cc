@@ -24,11 +24,25 @@ void require(int32_t code, const SeStatus& status, const char* what) {
   std::exit(code == SE_DEVICE_UNAVAILABLE ? 3 : 1);
 }
 
+SeDevice& open_device(const SeBackend& backend) {
+  SeStatus status{};
+  SeDevice* device = nullptr;
+  require(backend.device_open(0, &device, &status), status, "device");
+  require_ok(device->enter(), "device");
+  return *device;
+}
+
 std::vector<std::string> split(const std::string& text, char separator) {
   std::vector<std::string> parts;
   std::stringstream stream(text);
   for (std::string part; std::getline(stream, part, separator);) parts.push_back(part);
   return parts;
+}
+
+std::vector<int64_t> parse_numbers(const std::string& text) {
+  std::vector<int64_t> numbers;
+  for (const std::string& part : split(text, ',')) numbers.push_back(std::atoll(part.c_str()));
+  return numbers;
 }
 
 bool parse_shape(const std::string& text, Shape* shape) {

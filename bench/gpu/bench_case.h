@@ -22,7 +22,12 @@ namespace sparse_experts::bench {
 // Ends the program with the backend's words; with 3 where there is no device.
 void require(int32_t code, const SeStatus& status, const char* what);
 
+// The first device, current on this thread.
+SeDevice& open_device(const SeBackend& backend);
+
 std::vector<std::string> split(const std::string& text, char separator);
+// 1,64,4096
+std::vector<int64_t> parse_numbers(const std::string& text);
 // NAME:H:I:E:K:SHARED
 bool parse_shape(const std::string& text, Shape* shape);
 

@@ -71,20 +71,14 @@ void count(SeDevice& device, const Shape& shape, const std::vector<int64_t>& tok
 
 int main(int argc, char** argv) {
   using namespace sparse_experts::bench;
-  SeStatus status{};
-  SeDevice* device = nullptr;
-  require(se_backend_entry()->device_open(0, &device, &status), status, "device");
-  SeStatus entered{};
-  require(device->enter().write_to(&entered), entered, "device");
+  SeDevice& device = open_device(*se_backend_entry());
   std::vector<int64_t> tokens = {1, 8, 64};
   for (int i = 1; i < argc; ++i) {
     Shape shape;
     if (std::string(argv[i]) == "--tokens" && i + 1 < argc) {
-      tokens.clear();
-      for (const std::string& part : split(argv[++i], ','))
-        tokens.push_back(std::atoll(part.c_str()));
+      tokens = parse_numbers(argv[++i]);
     } else if (parse_shape(argv[i], &shape)) {
-      count(*device, shape, tokens);
+      count(device, shape, tokens);
     } else {
       std::fprintf(stderr, "usage: cuda_counts [--tokens 1,8,64] NAME:H:I:E:K:SHARED...\n");
       return 2;

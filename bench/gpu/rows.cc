@@ -151,9 +151,7 @@ bool parse(int argc, char** argv, Options* options) {
     if (name == "--shape") {
       if (!parse_shape(value, &options->shape)) return false;
     } else if (name == "--tokens") {
-      options->tokens.clear();
-      for (const std::string& part : split(value, ','))
-        options->tokens.push_back(std::atoll(part.c_str()));
+      options->tokens = parse_numbers(value);
     } else if (name == "--rows") {
       options->rows = std::atoll(value.c_str());
     } else {
@@ -174,10 +172,5 @@ int main(int argc, char** argv) {
                  "usage: cuda_rows --shape NAME:H:I:E:K:SHARED [--tokens 1,64] [--rows N]\n");
     return 2;
   }
-  SeStatus status{};
-  SeDevice* device = nullptr;
-  require(se_backend_entry()->device_open(0, &device, &status), status, "device");
-  SeStatus entered{};
-  require(device->enter().write_to(&entered), entered, "device");
-  return Check(*device, options).run() ? 0 : 1;
+  return Check(open_device(*se_backend_entry()), options).run() ? 0 : 1;
 }

@@ -90,6 +90,21 @@ def grouped(x, weights, bias, top_k):
     return add_shared(x, out, shared)
 
 
+def graph_of(functions):
+    """One replay runs all of them in turn."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for function in functions:
+            function()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for function in functions:
+            function()
+    return graph
+
+
 class Runner:
     def __init__(self, arguments):
         self.directory = arguments.directory
@@ -158,17 +173,7 @@ class Runner:
         return self.time(functions, run, min(3, self.replays))  # milliseconds each, and the host's at that
 
     def time_graph(self, functions):
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for function in functions:
-                function()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            for function in functions:
-                function()
-        return self.time(functions, graph.replay)
+        return self.time(functions, graph_of(functions).replay)
 
     def run(self, num_tokens, routing):
         suffix = f"-{num_tokens}-{routing}"

@@ -11,7 +11,7 @@ import argparse
 import sys
 
 from energy_counter import EnergyCounter, window
-from torch_baseline import Runner, emit, functional, grouped, torch
+from torch_baseline import Runner, emit, functional, graph_of, grouped, torch
 
 
 def parse_arguments():
@@ -34,21 +34,6 @@ def bus_id():
 
 def dense(x, gate, up, down):
     return functional.linear(functional.silu(functional.linear(x, gate)) * functional.linear(x, up), down)
-
-
-def graph_of(functions):
-    """One replay runs all of them in turn."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for function in functions:
-            function()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for function in functions:
-            function()
-    return graph
 
 
 def measure(counter, row, seconds, functions, num_tokens):

@@ -121,9 +121,7 @@ bool parse(int argc, char** argv, Options* options) {
     if (name == "--shape") {
       if (!parse_shape(value, &options->shape)) return false;
     } else if (name == "--tokens") {
-      options->tokens.clear();
-      for (const std::string& part : split(value, ','))
-        options->tokens.push_back(std::atoll(part.c_str()));
+      options->tokens = parse_numbers(value);
     } else if (name == "--routing") {
       options->routings = split(value, ',');
     } else if (name == "--replays") {
@@ -151,11 +149,7 @@ int main(int argc, char** argv) {
                  "uniform,zipf] [--replays N] [--launches N] [--seconds S]\n");
     return 2;
   }
-  SeStatus status{};
-  SeDevice* device = nullptr;
-  require(se_backend_entry()->device_open(0, &device, &status), status, "device");
-  SeStatus entered{};
-  require(device->enter().write_to(&entered), entered, "device");
-  if (!Sweep(*device, options).run()) std::fprintf(stderr, "cuda_tune: out of time\n");
+  if (!Sweep(open_device(*se_backend_entry()), options).run())
+    std::fprintf(stderr, "cuda_tune: out of time\n");
   return 0;
 }
