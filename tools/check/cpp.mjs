@@ -1,19 +1,29 @@
 /**
- * `npm run check:cpp [-- --quick] [FILES]`: clang-tidy over the native sources, kernels among them, as the emulated configuration compiles
- * them. A source that was clean is not checked again until what the compiler sees of it changes. --quick leaves out the analyzer of paths, which takes more than half of the time: what CI runs, beside the sanitizers.
+ * `npm run check:cpp [-- --quick] [--shard I/N] [FILES]`: clang-tidy over the native sources, kernels among them, as the emulated
+ * configuration compiles them. A source that was clean is not checked again until what the compiler sees of it changes. --quick leaves out
+ * the analyzer of paths, which takes more than half of the time: what CI runs, beside the sanitizers. --shard takes every Nth source, the Ith first.
  */
 
 import { spawn, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { parseArgs } from 'node:util'
 import { configure, treeOf } from '../build/tree.mjs'
 import { root } from '../repository.mjs'
 import { tidyCache } from './tidy-cache.mjs'
 
-const asked = process.argv.slice(2)
-const quick = asked.includes('--quick') ? ['--checks=-clang-analyzer-*'] : []
-const named = asked.filter(argument => argument !== '--quick').map(file => path.resolve(root, file))
+const { values, positionals } = parseArgs({
+  options: { quick: { type: 'boolean' }, shard: { type: 'string' } },
+  allowPositionals: true,
+})
+const quick = values.quick ? ['--checks=-clang-analyzer-*'] : []
+const named = positionals.map(file => path.resolve(root, file))
+const [part, parts] = (values.shard ?? '1/1').split('/').map(Number)
+if (!(Number.isInteger(part) && Number.isInteger(parts) && part >= 1 && part <= parts)) {
+  console.error(`check:cpp: --shard takes I/N with I from 1 to N, received '${values.shard}'`)
+  process.exit(2)
+}
 
 const candidates = [process.env.CLANG_TIDY, 'clang-tidy-14', 'clang-tidy', 'clang-tidy-16', 'clang-tidy-19']
 const clangTidy = candidates.find(
@@ -44,6 +54,7 @@ const sources = [...commands.keys()]
   .filter(file => !UNCHECKED.test(path.relative(root, file)))
   .filter(file => named.length === 0 || named.includes(file))
   .sort()
+  .filter((_, index) => index % parts === part - 1)
 if (sources.length === 0) {
   console.error('check:cpp: compile_commands.json names no such source')
   process.exit(1)

@@ -105,7 +105,7 @@ export const STEPS = [
     report: 'log',
     tree: 'address',
     targets: ['native_tests'],
-    shards: 4,
+    shards: 6,
     inputs: NATIVE,
   },
   {
@@ -185,6 +185,7 @@ export const STEPS = [
     report: 'log',
     tree: 'emulator',
     targets: ['emulator_tests', 'cuda_tests', 'conformance', 'conformance90'],
+    shards: 2,
     inputs: KERNELS,
   },
   {
@@ -205,7 +206,7 @@ export const STEPS = [
     report: 'log',
     tree: 'thread',
     targets: ['native_tests'],
-    shards: 3,
+    shards: 4,
     inputs: NATIVE,
   },
   {
@@ -230,6 +231,7 @@ export const STEPS = [
     full: npm('check:cpp'),
     report: 'none',
     tree: 'tidy',
+    shards: 3,
     inputs: allBut(TYPESCRIPT, ['.clang-tidy', 'tools/check']),
   },
   {
