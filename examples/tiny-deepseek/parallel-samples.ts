@@ -4,8 +4,7 @@
  */
 
 import { expectedExperts } from '../../lib/block/cost.js'
-import { uniformSource } from '../../lib/cli/hidden-states.js'
-import { type Decoder, sampleToken } from './decoder/index.js'
+import { type Decoder, sampleToken, uniformSource } from './decoder/index.js'
 
 export interface SampleFigures {
   numSamples: number

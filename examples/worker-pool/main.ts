@@ -2,7 +2,6 @@
 
 import { availableParallelism } from 'node:os'
 import type { DeviceOption } from 'sparse-experts'
-import { randomHiddenStates } from '../../lib/cli/hidden-states.js'
 import { LayerPool, type WorkerStart } from './pool.js'
 
 const NUM_WORKERS = 2
@@ -23,8 +22,8 @@ const { hiddenSize } = first!
 console.log(`${NUM_WORKERS} workers with ${threads} threads each on ${first!.device}`)
 
 const began = performance.now()
-const batches = Array.from({ length: NUM_BATCHES }, (_, seed) =>
-  randomHiddenStates(TOKENS_PER_BATCH, hiddenSize, seed),
+const batches = Array.from({ length: NUM_BATCHES }, () =>
+  Float32Array.from({ length: TOKENS_PER_BATCH * hiddenSize }, () => Math.random() - 0.5),
 )
 const answers = await Promise.all(batches.map(batch => pool.forward(batch)))
 const seconds = (performance.now() - began) / 1000

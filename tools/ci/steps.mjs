@@ -327,6 +327,14 @@ export const STEPS = [
     inputs: ['.'],
   },
   { name: 'demo', command: npm('demo'), report: 'none', inputs: BENCH },
+  // Fifty clients of the completion server for a minute, each of whose streams is checked.
+  {
+    name: 'tiny-load',
+    command: npm('tiny:load', '--clients', '50', '--seconds', '60', '--hang-ups', '5'),
+    report: 'none',
+    only: 'full',
+    inputs: BENCH,
+  },
   // Are the benchmarks alive? Their figures mean nothing here.
   { name: 'bench', command: npm('bench', '--quick'), report: 'none', inputs: BENCH },
   {

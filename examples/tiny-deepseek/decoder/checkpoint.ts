@@ -3,8 +3,6 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import path from 'node:path'
 import { toFloat32 } from 'sparse-experts'
-import { readFully } from '../../../lib/checkpoint/regular-file.js'
-import { readSafetensorsHeader, type SafetensorsHeader } from '../../../lib/checkpoint/safetensors.js'
 
 /** Where weights come from. */
 export interface TensorSource {
@@ -12,24 +10,50 @@ export interface TensorSource {
   read(name: string, shape: readonly number[]): Promise<Float32Array>
 }
 
-/** One open file. */
+/** A tensor as the header has it: offsets from the header's end. */
+interface TensorEntry {
+  dtype: string
+  shape: readonly number[]
+  data_offsets: readonly [begin: number, end: number]
+}
+
+/** Before the header, its length. */
+const LENGTH_BYTES = 8
+
+async function readExactly(handle: FileHandle, file: string, bytes: number, position: number) {
+  const buffer = new Uint8Array(bytes)
+  for (let done = 0; done < bytes; ) {
+    const { bytesRead } = await handle.read(buffer, done, bytes - done, position + done)
+    if (bytesRead === 0) throw new Error(`${file} ends early`)
+    done += bytesRead
+  }
+  return buffer
+}
+
+/** One open file. The package checks such files with more care; this reads those that it has published itself. */
 export class TensorFile implements TensorSource {
   readonly #handle: FileHandle
-  readonly #header: SafetensorsHeader
   readonly #file: string
+  readonly #entries: ReadonlyMap<string, TensorEntry>
+  /** Where the header ends. */
+  readonly #dataStart: number
 
-  private constructor(file: string, handle: FileHandle, header: SafetensorsHeader) {
+  private constructor(file: string, handle: FileHandle, header: Uint8Array) {
     this.#file = file
     this.#handle = handle
-    this.#header = header
+    this.#entries = new Map(Object.entries(JSON.parse(new TextDecoder().decode(header))))
+    this.#dataStart = LENGTH_BYTES + header.byteLength
   }
 
   static async open(directory: string): Promise<TensorFile> {
     const file = path.join(directory, 'model.safetensors')
     const handle = await open(file)
     try {
+      const prefix = await readExactly(handle, file, LENGTH_BYTES, 0)
+      const headerBytes = Number(new DataView(prefix.buffer).getBigUint64(0, true))
       const { size } = await handle.stat()
-      return new TensorFile(file, handle, await readSafetensorsHeader(handle, size, file))
+      if (headerBytes > size - LENGTH_BYTES) throw new Error(`${file} ends early`)
+      return new TensorFile(file, handle, await readExactly(handle, file, headerBytes, LENGTH_BYTES))
     } catch (error) {
       await handle.close()
       throw error
@@ -38,19 +62,19 @@ export class TensorFile implements TensorSource {
 
   /** Shape of a tensor; undefined where there is none. */
   shapeOf(name: string): readonly number[] | undefined {
-    return this.#header.tensors.get(name)?.shape
+    return this.#entries.get(name)?.shape
   }
 
   async read(name: string, shape: readonly number[]): Promise<Float32Array> {
-    const entry = this.#header.tensors.get(name)
+    const entry = this.#entries.get(name)
     if (!entry) throw new Error(`${this.#file}: there is no tensor '${name}'`)
     if (entry.shape.join() !== shape.join())
       throw new Error(`${this.#file}: '${name}' is [${entry.shape}] and should be [${shape}]`)
-    const bytes = new Uint8Array(entry.bytes)
-    await readFully(this.#handle, bytes, entry.offset, this.#file)
-    if (entry.dtype === 'F32') return new Float32Array(bytes.buffer)
-    if (entry.dtype === 'BF16') return toFloat32(new Uint16Array(bytes.buffer), 'bf16')
-    if (entry.dtype === 'F16') return toFloat32(new Uint16Array(bytes.buffer), 'f16')
+    const [begin, end] = entry.data_offsets
+    const { buffer } = await readExactly(this.#handle, this.#file, end - begin, this.#dataStart + begin)
+    if (entry.dtype === 'F32') return new Float32Array(buffer)
+    if (entry.dtype === 'BF16') return toFloat32(new Uint16Array(buffer), 'bf16')
+    if (entry.dtype === 'F16') return toFloat32(new Uint16Array(buffer), 'f16')
     throw new Error(`${this.#file}: '${name}' has dtype ${entry.dtype}; F32, F16 and BF16 are read`)
   }
 

@@ -5,8 +5,8 @@
  * It makes no call of its own. Whoever does gives `take()` to `Decoder.forward`, alone or with other texts, and `draw()` the logits.
  */
 
-import { uniformSource } from '../../../lib/cli/hidden-states.js'
 import type { Decoder, Sequence, SequencePart } from './decoder.js'
+import { uniformSource } from './random.js'
 import { checkSampling, type SamplingOptions, sampleToken } from './sample.js'
 
 export class Continuation {

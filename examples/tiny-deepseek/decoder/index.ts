@@ -16,5 +16,6 @@ export {
 export { DEFAULT_SAMPLING, type GeneratedToken, type GenerationOptions, generate } from './generation.js'
 export { type Account, RequestLedger } from './ledger.js'
 export { crossEntropy, heldOutLoss, type LossResult, WINDOW, windowBytes, windowStarts } from './loss.js'
+export { uniformSource } from './random.js'
 export { type SamplingOptions, sampleToken, softmax } from './sample.js'
 export { encodeText, TextStream } from './text.js'

@@ -7,8 +7,6 @@
  */
 
 import type { DType, ResolvedMoeConfig } from 'sparse-experts'
-import { type UnitCosts, unitCosts } from '../../../lib/block/cost.js'
-import { dtypeFormat, uniformFormat } from '../../../lib/block/weight-format.js'
 import type { LayerRouting } from './decoder.js'
 
 /** What one request has taken. */
@@ -20,13 +18,30 @@ export interface Account {
   experts: number
 }
 
+/** FLOPs per row and bytes of the parts of one layer: gated experts without biases, a router in f32, weights held in the layer's dtype. */
+function unitCosts(config: Readonly<ResolvedMoeConfig>, dtype: DType) {
+  const { hiddenSize, intermediateSize, sharedIntermediateSize, numExperts } = config
+  const elementBytes = dtype === 'f32' ? 4 : 2
+  const routerElements = hiddenSize * numExperts
+  const expertElements = 3 * hiddenSize * intermediateSize
+  const sharedElements = 3 * hiddenSize * sharedIntermediateSize
+  return {
+    routerFlops: 2 * routerElements,
+    expertFlops: 2 * expertElements,
+    sharedFlops: 2 * sharedElements,
+    routerBytes: 4 * routerElements,
+    expertBytes: elementBytes * expertElements,
+    sharedBytes: elementBytes * sharedElements,
+  }
+}
+
 export class RequestLedger {
   readonly accounts: Account[]
-  readonly #unit: UnitCosts
+  readonly #unit: ReturnType<typeof unitCosts>
 
   /** @param config of the sparse layers, which are alike */
   constructor(config: Readonly<ResolvedMoeConfig>, dtype: DType, numRequests: number) {
-    this.#unit = unitCosts(config, uniformFormat(config, dtypeFormat(dtype)))
+    this.#unit = unitCosts(config, dtype)
     this.accounts = Array.from({ length: numRequests }, () => ({
       tokens: 0,
       flops: 0,
@@ -41,13 +56,13 @@ export class RequestLedger {
    * @param requestOfRow the request of each row, an index into `accounts`
    */
   charge(routing: readonly LayerRouting[], requestOfRow: ArrayLike<number>): void {
-    const { routerFlops, expertFlops, sharedFlops, routerBytes, expertBytes, alwaysBytes } = this.#unit
+    const { routerFlops, expertFlops, sharedFlops, routerBytes, expertBytes, sharedBytes } = this.#unit
     for (let row = 0; row < requestOfRow.length; row++) this.accounts[requestOfRow[row]!]!.tokens++
     for (const { topK, topkIds, work } of routing) {
       for (let row = 0; row < requestOfRow.length; row++) {
         const account = this.accounts[requestOfRow[row]!]!
         account.flops += routerFlops + sharedFlops
-        account.weightBytes += (routerBytes + alwaysBytes) / requestOfRow.length
+        account.weightBytes += (routerBytes + sharedBytes) / requestOfRow.length
         for (const id of topkIds.subarray(row * topK, (row + 1) * topK)) {
           if (id < 0) continue
           account.experts++
