@@ -1,5 +1,6 @@
 /** What a person is told where the addon did not load: what was tried, on what, what went wrong, what helps. */
 
+import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { MoeError } from '../../block/errors.js'
 import { DIRECTORY_VARIABLE, PATH_VARIABLE, platformName, type Search, variable } from './find-addon.js'
@@ -104,9 +105,38 @@ function notFound({ searched, denied, others }: Search): Diagnosis {
   return { reason: 'it was not built, and no prebuild is here', solutions: [BUILD, MEANWHILE] }
 }
 
+/** How libraries begin, byte by byte. */
+const MAGIC: Partial<Record<NodeJS.Platform, readonly string[]>> = {
+  linux: ['\x7fELF'],
+  darwin: ['\xcf\xfa\xed\xfe', '\xca\xfe\xba\xbe'],
+  win32: ['MZ'],
+}
+/** ELF's numbers of processors, and where a library has its own. */
+const MACHINE: Partial<Record<NodeJS.Architecture, number>> = { x64: 62, arm64: 183 }
+const MACHINE_OFFSET = 18
+
+/**
+ * Whether an addon is none of this system and processor, by its first bytes. What the system says may be in any language, and of a library for
+ * another processor glibc says that there is no such file.
+ */
+function isForeign(file: string): boolean {
+  const beginnings = MAGIC[process.platform]
+  if (beginnings === undefined || !file.endsWith('.node')) return false
+  try {
+    const bytes = readFileSync(file)
+    const begin = bytes.toString('latin1', 0, 4)
+    if (!beginnings.some(magic => begin.startsWith(magic))) return true
+    const machine = process.platform === 'linux' ? MACHINE[process.arch] : undefined
+    return machine !== undefined && bytes.readUInt16LE(MACHINE_OFFSET) !== machine
+  } catch {
+    return false
+  }
+}
+
 function notLoaded(file: string, cause: unknown): Diagnosis {
   const error = cause as NodeJS.ErrnoException | null
-  const said = cause instanceof Error ? (cause.message.split('\n')[0] ?? '') : String(cause)
+  // Windows ends its lines with two characters.
+  const said = cause instanceof Error ? (cause.message.split(/\r?\n/)[0] ?? '') : String(cause)
   const folder = location().isBundled ? path.dirname(file) : location().root
   if (error?.code === 'ERR_DLOPEN_DISABLED') {
     const help = isRestricted()
@@ -128,7 +158,8 @@ function notLoaded(file: string, cause: unknown): Diagnosis {
     return { reason: said, solutions: [...choice, help, MEANWHILE] }
   }
   if (
-    /invalid ELF header|file too short|wrong ELF class|wrong architecture|not a valid Win32|mach-o|slice is not valid/i.test(
+    isForeign(file) ||
+    /file too short|wrong ELF class|wrong architecture|not a valid Win32|mach-o|slice is not valid/i.test(
       said,
     )
   ) {
