@@ -32,9 +32,11 @@ export class QueueBound {
 export class CallQueue {
   readonly #runtime: LayerRuntime
   readonly #bound: QueueBound
-  readonly #pending = new Set<Promise<void>>()
   readonly #copyMemory = new CopyMemory()
+  #depth = 0
   #queuedTokens = 0
+  /** To be told when all calls have settled. */
+  readonly #waitingForIdle: (() => void)[] = []
   /** Until the calls that are being copied have been started. */
   #entering: Promise<void> | null = null
   /** Until the results that are being copied have arrived. */
@@ -47,7 +49,7 @@ export class CallQueue {
 
   /** Calls that have not settled. */
   get depth(): number {
-    return this.#pending.size
+    return this.#depth
   }
 
   /** Their rows. */
@@ -63,7 +65,7 @@ export class CallQueue {
 
   /** Resolves when all calls have settled. */
   async idle(): Promise<void> {
-    await Promise.all(this.#pending)
+    if (this.#depth > 0) await new Promise<void>(resolve => this.#waitingForIdle.push(resolve))
   }
 
   /**
@@ -87,11 +89,7 @@ export class CallQueue {
     const lease = leaseBuffers(prepared.uses)
     this.#queuedTokens += numTokens
     this.#bound.queuedTokens += numTokens
-    let done!: () => void
-    const pending = new Promise<void>(resolve => {
-      done = resolve
-    })
-    this.#pending.add(pending)
+    this.#depth++
     let copies: Copies | null = null
     try {
       copies = copyLarge(prepared, this.#copyMemory)
@@ -119,12 +117,15 @@ export class CallQueue {
       onFailure(reason)
       throw reason
     } finally {
-      this.#pending.delete(pending)
+      this.#depth--
       this.#queuedTokens -= numTokens
       this.#bound.queuedTokens -= numTokens
       lease.release()
       copies?.release()
-      done()
+      if (this.#depth === 0) {
+        for (const resolve of this.#waitingForIdle) resolve()
+        this.#waitingForIdle.length = 0
+      }
     }
   }
 

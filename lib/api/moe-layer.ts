@@ -302,10 +302,7 @@ export class MoeLayer {
     this.#stats.add(numTokens, work, times)
     const isJoined = times !== null && !times.isFirst
     announce(this, { topkIds, topkWeights, began, gateRan: !replay, isJoined })
-    this.#publish(numTokens, began, {
-      ...(times && { waitingMs: times.waitedMs, runningMs: times.ranMs, batchTokens: times.batchTokens }),
-      ...{ work, nonFiniteRows: nonFiniteRows.length },
-    })
+    this.#publish(numTokens, began, { work, nonFiniteRows: nonFiniteRows.length }, times)
     const result = { output: output as H, numTokens, topkIds, topkWeights, nonFiniteRows, work }
     if (!rows) return result
     const workOf = countWorkOf(this.config, this.#unit, topkIds, rows, !replay, topkWeights)
@@ -319,7 +316,12 @@ export class MoeLayer {
     else this.#stats.addFailure()
   }
 
-  #publish(numTokens: number, began: number, outcome: Partial<ForwardEvent>): void {
+  #publish(
+    numTokens: number,
+    began: number,
+    outcome: Pick<ForwardEvent, 'work' | 'nonFiniteRows' | 'error'>,
+    times: CallTimes | null = null,
+  ): void {
     if (!forwardChannel.hasSubscribers) return
     const event: ForwardEvent = {
       layer: this,
@@ -327,6 +329,7 @@ export class MoeLayer {
       family: this.config.family,
       numTokens,
       durationMs: performance.now() - began,
+      ...(times && { waitingMs: times.waitedMs, runningMs: times.ranMs, batchTokens: times.batchTokens }),
       ...outcome,
     }
     forwardChannel.publish(event)
