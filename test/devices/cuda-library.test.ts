@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { skippedBesideLinux } from '../helpers/platform.js'
+import { skippedBesideLinux, skippedWhereEmulated } from '../helpers/platform.js'
 
 const root = path.join(import.meta.dirname, '../..')
 const addon = process.env.SPARSE_EXPERTS_NATIVE_PATH ?? path.join(root, 'build/Release/sparse_experts.node')
@@ -46,7 +46,9 @@ function compile(name: string, body: string): string {
   return library
 }
 
-const noLibrary = skippedBesideLinux('a CUDA backend library', 'it is compiled as a library of Linux')
+const noLibrary =
+  skippedBesideLinux('a CUDA backend library', 'it is compiled as a library of Linux') ||
+  skippedWhereEmulated('a CUDA backend library', 'the compiler makes one for another processor')
 describe.skipIf(noLibrary)('a CUDA backend library', () => {
   it.each([
     ['is missing', () => path.join(directory, 'nowhere.so'), /nowhere\.so not found/],

@@ -12,3 +12,7 @@ export const skippedOnWindows = (suite: string, reason: string): boolean =>
 /** True on every system but Linux. */
 export const skippedBesideLinux = (suite: string, reason: string): boolean =>
   skipped(process.platform !== 'linux', suite, reason)
+
+/** True where tools/test/platform.mjs emulates a platform: what a compiler makes there is for the machine below. */
+export const skippedWhereEmulated = (suite: string, reason: string): boolean =>
+  skipped(process.env.SE_TEST_PLATFORM !== undefined, suite, reason)
