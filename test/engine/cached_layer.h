@@ -17,9 +17,9 @@
 
 #include "cpu/backend.h"
 #include "engine/expert_cache.h"
-#include "engine/layer_task.h"
 #include "engine/loader.h"
 #include "fixture.h"
+#include "host_call.h"
 
 namespace engine_test {
 
@@ -153,61 +153,28 @@ inline Failure load(const std::shared_ptr<LayerState>& layer, const std::string&
   return task.failure();
 }
 
-// A call of some rows, with its results.
-class Rows : public LayerTask {
+// A call of random rows.
+class Rows : public HostCall {
  public:
   Rows(std::shared_ptr<LayerState> layer, int64_t num_tokens, uint32_t seed)
-      : LayerTask(std::move(layer), true),
-        seed_(seed),
-        hidden_(random_floats(static_cast<size_t>(num_tokens * kHidden), seed, 1)),
-        output(hidden_.size(), -1),
-        ids_(static_cast<size_t>(num_tokens * kTopK)),
-        weights_(ids_.size()),
-        flags_(static_cast<size_t>(num_tokens)) {
-    for (SeTensor* rows : {&args_.hidden, &args_.router_input, &args_.output}) {
-      rows->dtype = SE_F32;
-      rows->rank = 2;
-      rows->shape[0] = num_tokens;
-      rows->shape[1] = rows->strides[0] = kHidden;
-      rows->strides[1] = 1;
-    }
-    args_.hidden.data = hidden_.data();
-    args_.output.data = output.data();
-    args_.select.num_tokens = num_tokens;
-    args_.select.call_top_k = kTopK;
-    args_.select.top_p = 1;
-    args_.select.topk_ids = ids_.data();
-    args_.select.topk_weights = weights_.data();
-    args_.select.non_finite = flags_.data();
-    args_.cancel = reinterpret_cast<const int32_t*>(&cancel);
-  }
+      : HostCall(std::move(layer),
+                 random_floats(static_cast<size_t>(num_tokens * kHidden), seed, 1)),
+        seed_(seed) {}
 
   Failure run() {
     layer()->executor().run_exclusive([&] { LayerTask::run(layer()->executor()); });
     return failure();
   }
   uint32_t seed() const { return seed_; }
-  int64_t num_tokens() const { return args_.select.num_tokens; }
   std::vector<int32_t> experts() const {
-    std::vector<int32_t> all = ids_;
+    std::vector<int32_t> all = ids;
     std::sort(all.begin(), all.end());
     all.erase(std::unique(all.begin(), all.end()), all.end());
     return all;
   }
 
  private:
-  void wait_for_inputs() noexcept override {}
-
   const uint32_t seed_;
-  std::vector<float> hidden_;
-
- public:
-  std::vector<float> output;
-
- private:
-  std::vector<int32_t> ids_;
-  std::vector<float> weights_;
-  std::vector<uint8_t> flags_;
 };
 
 // The layer with all experts in memory, and what it makes of a call.

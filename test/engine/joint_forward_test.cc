@@ -7,8 +7,8 @@
 #include <numeric>
 #include <thread>
 
-#include "engine/layer_task.h"
 #include "fixture.h"
+#include "host_call.h"
 
 using namespace engine_test;
 
@@ -17,40 +17,19 @@ namespace {
 constexpr int64_t kHiddenSize = 6;
 constexpr int64_t kTopK = 2;
 
-// A forward of `num_tokens` rows whose values begin with `first`, over arrays of its own.
-class Forward final : public LayerTask {
+// Values that count up from `first`.
+std::vector<float> counted_rows(int64_t num_tokens, float first) {
+  std::vector<float> rows(static_cast<size_t>(num_tokens * kHiddenSize));
+  std::iota(rows.begin(), rows.end(), first);
+  return rows;
+}
+
+// A forward of such rows.
+class Forward final : public HostCall {
  public:
   Forward(std::shared_ptr<LayerState> layer, int64_t num_tokens, float first, bool may_join = true)
-      : LayerTask(std::move(layer), may_join),
-        hidden(static_cast<size_t>(num_tokens * kHiddenSize)),
-        output(hidden.size(), -1),
-        ids(static_cast<size_t>(num_tokens * kTopK), -7),
-        weights(ids.size(), -7),
-        flags(static_cast<size_t>(num_tokens), 9) {
-    std::iota(hidden.begin(), hidden.end(), first);
-    // An array without elements is there all the same.
-    for (std::vector<float>* floats : {&hidden, &output, &weights}) floats->reserve(1);
-    ids.reserve(1);
-    flags.reserve(1);
-    for (SeTensor* rows : {&args_.hidden, &args_.router_input, &args_.output}) {
-      rows->dtype = SE_F32;
-      rows->rank = 2;
-      rows->shape[0] = num_tokens;
-      rows->shape[1] = rows->strides[0] = kHiddenSize;
-      rows->strides[1] = 1;
-    }
-    args_.hidden.data = hidden.data();
-    args_.output.data = output.data();
-    args_.select.num_tokens = num_tokens;
-    args_.select.call_top_k = kTopK;
-    args_.select.top_p = 1;
-    args_.select.topk_ids = ids.data();
-    args_.select.topk_weights = weights.data();
-    args_.select.non_finite = flags.data();
-    args_.cancel = reinterpret_cast<const int32_t*>(&cancel);
-  }
+      : HostCall(std::move(layer), counted_rows(num_tokens, first), may_join) {}
 
-  SeForwardArgs& args() { return args_; }
   void use_token_ids(std::vector<int32_t> values) {
     token_ids = std::move(values);
     args_.select.token_ids = token_ids.data();
@@ -74,10 +53,6 @@ class Forward final : public LayerTask {
     return std::all_of(output.begin(), output.end(), [](float value) { return value == -1; });
   }
 
-  std::vector<float> hidden, output;
-  std::vector<int32_t> ids;
-  std::vector<float> weights;
-  std::vector<uint8_t> flags;
   std::vector<int32_t> token_ids;
   std::vector<uint8_t> row_top_k;
   std::chrono::steady_clock::time_point begun;
