@@ -8,56 +8,42 @@
 #include "cuda/device_layer.h"
 #include "cuda/runs_layer.h"
 #include "oracle/fixture.h"
+#include "oracle/run_in_steps.h"
+#include "oracle/run_rules.h"
 
 namespace native_test {
 
-inline LayerOptions options_of_eight() {
-  LayerOptions options;
-  options.shared = 24;
-  return options;
-}
-
-// A layer of 8 experts in the middle of a run of one token.
-struct OneToken {
-  const OpenDevice opened;
+// What run_rules.h asks for, on a device.
+struct OneToken : RunInSteps {
+  const OpenDevice device;
   LayerFixture fixture{options_of_eight()};
   const std::vector<char> hidden = random_bytes(&fixture.random, 64, SE_F32, 1);
   const ForwardCall call{fixture, hidden, SE_F32};
-  CachedDeviceLayer layer{opened.get(), fixture.layer};
+  CachedDeviceLayer layer{device.get(), fixture.layer};
   const ForwardResult whole = run_on_device(layer.resident(), call);
-  StepCall own{call, opened.get(), layer.description(), layer.options()};
-  SeForwardRun* run = nullptr;
-  SeForwardWave wave{};
+  StepCall own{call, device.get(), layer.description(), layer.options()};
   const std::vector<int32_t> needed = {whole.ids[0], whole.ids[1]};
-  SeStatus status{};
 
   OneToken() {
     REQUIRE(layer.code == SE_OK);
+    backend = se_backend_entry();
+    opened = layer.get();
+    args = &own.args;
+    workspace = own.workspace.as<>();
+    workspace_bytes = own.workspace_bytes;
     begin_wave();
   }
   ~OneToken() { end(); }
   OneToken(const OneToken&) = delete;
   OneToken& operator=(const OneToken&) = delete;
 
-  int32_t begin() {
-    return se_backend_entry()->forward_begin(layer.get(), &own.args, own.workspace.as<>(),
-                                             own.workspace_bytes, &run, &status);
+  SeLayer* resident() const { return layer.resident().get(); }
+  void read_rows(const SeTensor& rows, void* to, uint64_t bytes) {
+    REQUIRE(backend->copy_to_host(device.get(), to, rows.data, bytes, &status) == SE_OK);
   }
-  void begin_wave() {
-    REQUIRE(begin() == SE_OK);
-    REQUIRE(se_backend_entry()->forward_wave(run, &wave, &status) == SE_OK);
-    REQUIRE(wave.num_tokens == 1);
+  void write_rows(const SeTensor& rows, const void* from, uint64_t bytes) {
+    REQUIRE(backend->copy_to_device(device.get(), rows.data, from, bytes, &status) == SE_OK);
   }
-  void end() {
-    se_backend_entry()->forward_end(run);
-    run = nullptr;
-  }
-  int32_t compute(const std::vector<int32_t>& experts) {
-    return se_backend_entry()->forward_experts(run, experts.data(),
-                                               static_cast<int64_t>(experts.size()), &status);
-  }
-  int32_t compute_rest() { return se_backend_entry()->forward_experts(run, nullptr, 0, &status); }
-  int32_t finish() { return se_backend_entry()->forward_finish(run, &status); }
   void check_result(const std::string& what) const {
     check_same_bits(own.result.output, whole.output, what);
     check_same_bits(own.result.flags, whole.flags, what + ": flags");

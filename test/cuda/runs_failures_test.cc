@@ -24,8 +24,8 @@ TEST_CASE("planned faults in a run") {
   int num_failed = 0;
   for (const char* kind : {"copy", "launch", "malloc", "host", "event"}) {
     for (int n = 1; n < 60; ++n) {
-      CachedDeviceLayer layer(one.opened.get(), one.fixture.layer);
-      StepCall own(one.call, one.opened.get(), layer.description(), layer.options());
+      CachedDeviceLayer layer(one.device.get(), one.fixture.layer);
+      StepCall own(one.call, one.device.get(), layer.description(), layer.options());
       CHECK(layer.place(one.needed) == SE_OK);
       simt::set_faults(std::string(kind) + ":" + std::to_string(n));
       SeForwardRun* run = nullptr;

@@ -12,6 +12,8 @@
 #include "native/context.h"
 #include "oracle/fixture.h"
 #include "oracle/oracle.h"
+#include "oracle/run_in_steps.h"
+#include "oracle/run_rules.h"
 
 namespace native_test {
 namespace {
@@ -311,151 +313,66 @@ TEST_CASE("capacity, budgets and replayed ids with repeats") {
   check_steps(full, ForwardCall(full, many, SE_F32), "capacity");
 }
 
-// A layer of 8 experts with one token, whose experts of 2 are looked up.
-struct OneToken {
-  LayerFixture fixture{LayerOptions()};
+// What run_rules.h asks for, on the device of this round.
+struct OneToken : RunInSteps {
+  LayerFixture fixture{options_of_eight()};
   const std::vector<char> hidden = random_bytes(&fixture.random, 64, SE_F32, 1);
   const ForwardCall call{fixture, hidden, SE_F32};
   const ForwardResult whole = run_forward(current().backend, current().device, fixture, call);
   CachedLayer layer{fixture, kCached};
+  const OpenLayer all{current().backend, current().device, fixture.layer};
   Call own{call, layer};
-  SeForwardRun* run = nullptr;
-  SeForwardWave wave{};
   const std::vector<int32_t> needed = {whole.ids[0], whole.ids[1]};
-  const SeBackend* backend = current().backend;
-  SeStatus status{};
 
   OneToken() {
-    REQUIRE(begin() == SE_OK);
-    REQUIRE(backend->forward_wave(run, &wave, &status) == SE_OK);
-    REQUIRE(wave.num_tokens == 1);
+    REQUIRE(layer.code == SE_OK);
+    backend = current().backend;
+    opened = layer.layer;
+    args = &own.args;
+    workspace = own.begin;
+    workspace_bytes = own.workspace_bytes;
+    begin_wave();
   }
-  ~OneToken() { backend->forward_end(run); }
+  ~OneToken() { end(); }
   OneToken(const OneToken&) = delete;
   OneToken& operator=(const OneToken&) = delete;
 
-  int32_t begin() {
-    return backend->forward_begin(layer.layer, &own.args, own.begin, own.workspace_bytes, &run,
-                                  &status);
+  SeLayer* resident() const { return all.layer; }
+  static void read_rows(const SeTensor& rows, void* to, uint64_t bytes) {
+    std::memcpy(to, rows.data, bytes);
   }
-  int32_t compute(const std::vector<int32_t>& experts) {
-    return backend->forward_experts(run, experts.data(), static_cast<int64_t>(experts.size()),
-                                    &status);
+  static void write_rows(const SeTensor& rows, const void* from, uint64_t bytes) {
+    std::memcpy(rows.data, from, bytes);
   }
-  int32_t finish() { return backend->forward_finish(run, &status); }
+  void check_result(const std::string& what) const {
+    check_same_bits(own.result.output, whole.output, what);
+    check_same_bits(own.result.flags, whole.flags, what + ": flags");
+  }
 };
 
-TEST_CASE("a wave says which experts it needs") {
-  const OneToken one;
-  for (int32_t e = 0; e < 8; ++e) {
-    const bool is_needed = e == one.needed[0] || e == one.needed[1];
-    CHECK((one.wave.expert_offsets[e + 1] > one.wave.expert_offsets[e]) == is_needed);
-  }
-}
+TEST_CASE("a wave says which experts it needs") { check_wave_says_what_it_needs<OneToken>(); }
 
 TEST_CASE("an expert that is needed and absent is an error, never a smaller sum") {
-  OneToken one;
-  CHECK(one.finish() == SE_INTERNAL);
-  CHECK(one.compute(one.needed) == SE_INTERNAL);
-  CHECK(one.layer.place({one.needed[0]}) == SE_OK);
-  CHECK(one.compute(one.needed) == SE_INTERNAL);
-  CHECK(one.backend->forward_experts(one.run, nullptr, 0, &one.status) == SE_INTERNAL);
-  CHECK(one.compute({one.needed[0]}) == SE_OK);
-  CHECK(one.finish() == SE_INTERNAL);
-  CHECK(one.own.result.output[0] == '\xff');
-  // The run goes on once it is there.
-  CHECK(one.layer.place({one.needed[1]}) == SE_OK);
-  CHECK(one.backend->forward_experts(one.run, nullptr, 0, &one.status) == SE_OK);
-  one.layer.clear();
-  CHECK(one.finish() == SE_OK);
-  check_same_bits(one.own.result.output, one.whole.output, "after errors");
+  check_absent_expert_is_error<OneToken>();
 }
 
 TEST_CASE("a plain forward of a cached layer needs its experts too") {
   OneToken one;
-  const auto forward = [&] {
-    return one.backend->forward(one.layer.layer, &one.own.args, one.own.begin,
-                                one.own.workspace_bytes, &one.status);
-  };
-  CHECK(forward() == SE_INTERNAL);
-  CHECK(one.layer.place({one.needed[1]}) == SE_OK);
-  CHECK(forward() == SE_INTERNAL);
-  CHECK(one.layer.place({one.needed[0]}) == SE_OK);
-  CHECK(forward() == SE_OK);
-  check_same_bits(one.own.result.output, one.whole.output, "a plain forward");
+  check_plain_forward_needs_experts(one);
 }
 
-TEST_CASE("rows that the caller writes take the place of an expert") {
-  OneToken one;
-  SeTensor rows{};
-  CHECK(one.layer.place(one.needed) == SE_OK);
-  CHECK(one.compute(one.needed) == SE_OK);
-  CHECK(one.backend->forward_slot_rows(one.run, nullptr, 0, &rows, &one.status) == SE_OK);
-  CHECK(rows.shape[1] == 64);
-  std::vector<float> first(64);
-  std::memcpy(first.data(), rows.data, 64 * sizeof(float));
-  one.backend->forward_end(one.run);
-  REQUIRE(one.begin() == SE_OK);
-  REQUIRE(one.backend->forward_wave(one.run, &one.wave, &one.status) == SE_OK);
-  CHECK(one.compute({one.needed[1]}) == SE_OK);
-  one.layer.clear();
-  CHECK(one.backend->forward_slot_rows(one.run, one.needed.data(), 1, &rows, &one.status) == SE_OK);
-  std::memcpy(rows.data, first.data(), 64 * sizeof(float));
-  CHECK(one.finish() == SE_OK);
-  check_same_bits(one.own.result.output, one.whole.output, "rows of the caller");
+TEST_CASE("rows that the caller writes take the place of experts") {
+  check_rows_of_caller<OneToken>();
 }
 
 TEST_CASE("what breaks the order of a run, or names no expert, is refused") {
-  OneToken one;
-  CHECK(one.backend->forward_wave(one.run, &one.wave, &one.status) == SE_INVALID_ARGUMENT);
-  for (const int32_t wrong : {-1, 8, INT32_MAX, INT32_MIN}) {
-    CHECK(one.compute({wrong}) == SE_INVALID_ARGUMENT);
-    CHECK(one.layer.set({wrong}, {{}}) == SE_INVALID_ARGUMENT);
-  }
-  const int32_t idle = one.needed[0] == 0 || one.needed[1] == 0 ? 7 : 0;
-  CHECK(one.compute({one.needed[0], one.needed[0]}) == SE_INVALID_ARGUMENT);
-  const float value = 0;
-  CHECK(one.layer.set({idle}, {{nullptr, &value, nullptr}}) == SE_INVALID_ARGUMENT);
-  CHECK(one.layer.set({idle}, {{nullptr, &value, &value}}) == SE_INVALID_ARGUMENT);
-  CHECK(one.layer.place(one.needed) == SE_OK);
-  CHECK(one.compute(one.needed) == SE_OK);
-  CHECK(one.compute({one.needed[1]}) == SE_INVALID_ARGUMENT);
-  CHECK(one.finish() == SE_OK);
-  CHECK(one.finish() == SE_INVALID_ARGUMENT);
-  CHECK(one.compute({}) == SE_INVALID_ARGUMENT);
-  CHECK(one.backend->forward_wave(one.run, &one.wave, &one.status) == SE_OK);
-  CHECK(one.wave.num_tokens == 0);
-  check_same_bits(one.own.result.output, one.whole.output, "after refusals");
-
-  OpenLayer resident(one.backend, current().device, one.fixture.layer);
-  const int32_t expert = 0;
-  const SeExpertMatrices none{};
-  CHECK(one.backend->layer_set_experts(resident.layer, &expert, 1, &none, &one.status) ==
-        SE_INVALID_ARGUMENT);
+  check_order<OneToken>();
 }
 
 TEST_CASE("a run begins with the checks of a forward, and an abort stops it") {
   OneToken one;
-  one.backend->forward_end(one.run);
-  SeForwardArgs args = one.own.args;
-  const auto begin = [&](uint64_t bytes) {
-    return one.backend->forward_begin(one.layer.layer, &args, one.own.begin, bytes, &one.run,
-                                      &one.status);
-  };
-  CHECK(begin(one.own.workspace_bytes - 1) == SE_WORKSPACE_TOO_SMALL);
-  CHECK(one.status.needed_bytes == one.own.workspace_bytes);
-  CHECK(one.run == nullptr);
-  args.hidden.shape[1] = 63;
-  CHECK(begin(one.own.workspace_bytes) == SE_INVALID_ARGUMENT);
-  args = one.own.args;
-  int32_t cancel = 1;
-  args.cancel = &cancel;
-  CHECK(begin(one.own.workspace_bytes) == SE_CANCELLED);
-  CHECK(one.run == nullptr);
-  cancel = 0;
-  CHECK(begin(one.own.workspace_bytes) == SE_OK);
-  CHECK(one.backend->forward_wave(one.run, &one.wave, &one.status) == SE_OK);
-  CHECK(one.layer.place(one.needed) == SE_OK);
+  int32_t cancel = 0;
+  check_begin(one, &cancel);
   cancel = 1;
   CHECK(one.compute({one.needed[0]}) == SE_CANCELLED);
   CHECK(one.finish() == SE_INTERNAL);
