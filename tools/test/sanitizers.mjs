@@ -13,9 +13,10 @@ export function sanitizerEnvironment(directory) {
   rmSync(directory, { recursive: true, force: true })
   mkdirSync(directory, { recursive: true })
   const report = path.join(directory, 'report')
-  // TSan: the signal-unsafe checks concern V8's own handlers.
+  // Kernels end by an illegal instruction where their behaviour is undefined (cmake/isa_flags.cmake). TSan: the signal-unsafe checks
+  // concern V8's own handlers.
   return {
-    ASAN_OPTIONS: `log_path=${report}:detect_leaks=1:halt_on_error=1:abort_on_error=0:exitcode=99:strict_string_checks=1:detect_stack_use_after_return=1`,
+    ASAN_OPTIONS: `log_path=${report}:detect_leaks=1:halt_on_error=1:abort_on_error=0:exitcode=99:strict_string_checks=1:detect_stack_use_after_return=1:handle_sigill=1`,
     UBSAN_OPTIONS: `log_path=${report}:print_stacktrace=1:halt_on_error=1`,
     LSAN_OPTIONS: 'exitcode=0:print_suppressions=0',
     TSAN_OPTIONS: `log_path=${report}:halt_on_error=0:second_deadlock_stack=1:report_signal_unsafe=0:exitcode=99`,
