@@ -1,7 +1,7 @@
 /** Writes a trace, segment after segment, while calls go on. */
 
 import { randomUUID } from 'node:crypto'
-import { mkdirSync, readdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { rename, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { invalidArgValue, MoeError } from '../block/errors.js'
@@ -23,6 +23,22 @@ export interface TracedCall {
   micros: number
   /** It ran as one with the call of the layer before it. */
   isJoined: boolean
+}
+
+/**
+ * Makes a directory and those that it lies in, where they are not there. Node's own `recursive` never returns on Windows for a name that cannot be
+ * made, as one of too many characters: it takes "no such file" for a parent that is missing, for ever.
+ */
+function makeDirectory(directory: string): void {
+  if (existsSync(directory)) return
+  const parent = path.dirname(directory)
+  if (parent !== directory) makeDirectory(parent)
+  try {
+    mkdirSync(directory)
+  } catch (error) {
+    // Somebody else was faster.
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  }
 }
 
 /** Files of one recording. */
@@ -52,7 +68,7 @@ export class TraceWriter {
     this.#segment = new Segment(layers, withWeights)
     let names: string[]
     try {
-      mkdirSync(directory, { recursive: true })
+      makeDirectory(directory)
       names = readdirSync(directory)
     } catch (error) {
       throw cannotWrite(directory, error)

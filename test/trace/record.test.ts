@@ -156,6 +156,9 @@ describe('the recorder', () => {
     const file = path.join(await temporaryDirectory(), 'file')
     await writeFile(file, '')
     expect(() => layer.record(file)).toThrow(expect.objectContaining({ code: 'ERR_MOE_IO' }))
+    // Longer than a name may be on any system.
+    const long = path.join(path.dirname(file), 'x'.repeat(1000))
+    expect(() => layer.record(long)).toThrow(expect.objectContaining({ code: 'ERR_MOE_IO' }))
     expect(() => layer.record(path.join(file, 'below'))).toThrow(
       expect.objectContaining({ code: 'ERR_MOE_IO' }),
     )
