@@ -28,9 +28,11 @@ set(SE_CUDA_HOST_SOURCES
   csrc/cuda/ops/expert_matmul.cc
   csrc/cuda/ops/expert_matmul_tiles.cc
   csrc/cuda/runtime/availability.cc
+  csrc/cuda/runtime/call_staging.cc
   csrc/cuda/runtime/copier.cc
   csrc/cuda/runtime/device.cc
   csrc/cuda/runtime/errors.cc
+  csrc/cuda/runtime/filler.cc
   csrc/cuda/runtime/matrix.cc
   csrc/cuda/runtime/memory.cc
   csrc/cuda/runtime/mirrored_block.cc
@@ -192,6 +194,7 @@ se_test_program(cuda_tests
   test/cuda/dispatch_test.cc
   test/cuda/early_launch_test.cc
   test/cuda/elementwise_test.cc
+  test/cuda/fills_test.cc
   test/cuda/gate_test.cc
   test/cuda/main.cc
   test/cuda/matmul_configs_test.cc

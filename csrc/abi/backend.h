@@ -36,7 +36,7 @@ extern "C" {
 
 /* Raised on any change of a struct or a meaning in this file and those of abi/ that it includes; the
  * addon refuses a library with another number. */
-#define SE_BACKEND_ABI_VERSION 12u
+#define SE_BACKEND_ABI_VERSION 13u
 
 typedef enum SeDeviceKind { SE_KIND_CPU = 0, SE_KIND_GPU = 1 } SeDeviceKind;
 
@@ -146,6 +146,17 @@ typedef struct SeBackend {
   int32_t (*copy_to_host)(SeDevice* device, void* to, const void* from, uint64_t bytes,
                           SeStatus* status);
 
+  /* Memory of the host that a device with memory of its own copies from by itself, and such copies. NULL,
+   * all four: the device's memory is the host's.
+   * fill_begin queues a copy into device memory and returns. What forward_experts of any layer of the
+   * device computes after it reads what has been copied. `from` may be written to once forward_finish
+   * has followed that, or fill_wait, which returns when all copies queued so far are done. */
+  int32_t (*pinned_allocate)(SeDevice* device, uint64_t bytes, void** data, SeStatus* status);
+  void (*pinned_free)(SeDevice* device, void* data, uint64_t bytes);
+  int32_t (*fill_begin)(SeDevice* device, void* to, const void* from, uint64_t bytes,
+                        SeStatus* status);
+  int32_t (*fill_wait)(SeDevice* device, SeStatus* status);
+
   /* A layer's matrices may lie in a layout of the backend's own. matrix_granule: rows that it packs
    * together (0: rows lie as they are); matrix_format: whether it computes a dtype with matrices in
    * a format, and if only after conversion, the format to convert to (in place of the one asked
@@ -181,13 +192,13 @@ typedef struct SeBackend {
   int32_t (*layer_open)(SeDevice* device, const SeMoeLayer* layer, const SeLayerOptions* options,
                         SeLayer** opened, SeStatus* status);
   void (*layer_close)(SeLayer* layer);
-  /* Places for a call's host arrays in memory of the layer's own that its device copies from and to
-   * by itself, so that a small call is copied once on the host each way. Sizes and the arrays that
-   * there are (not NULL) are as for forward. Each host array's pointer is replaced by its place, of
-   * dense rows, contents arbitrary; what the call has no use for becomes NULL. The caller writes the
-   * inputs there, calls forward with these args, reads the results, and ends with unstage_forward.
-   * One call at a time has the places: is_staged stays 0, and the args as they are, where another
-   * has them, or the call is not small. On any thread, beside forwards of the same layer. NULL:
+  /* Places for a call's host arrays in memory that the layer's device copies from and to by itself, so
+   * that a small call is copied once on the host each way. Sizes and the arrays that there are (not
+   * NULL) are as for forward. Each host array's pointer is replaced by its place, of dense rows,
+   * contents arbitrary; what the call has no use for becomes NULL. The caller writes the inputs there,
+   * calls forward with these args, reads the results, and ends with unstage_forward.
+   * One call of the device at a time has the places: is_staged stays 0, and the args as they are, where
+   * another has them, or the call is not small. On any thread, beside forwards of the same layer. NULL:
    * nothing would be gained. */
   int32_t (*stage_forward)(SeLayer* layer, SeForwardArgs* args, SeStatus* status);
   void (*unstage_forward)(SeLayer* layer);

@@ -167,7 +167,8 @@ typedef struct SeExperts {
 
 /* Rows [first_row, first_row + num_rows) of one matrix of a layer. */
 typedef struct SeMatrixRows {
-  void* matrix; /* device memory of matrix_bytes(rows, cols, dtype, format) */
+  void* matrix;      /* device memory of matrix_bytes(rows, cols, dtype, format) */
+  int32_t is_pinned; /* the matrix lies in memory of pinned_allocate instead, in the same layout */
   int64_t rows;
   int64_t cols;
   int32_t dtype;                /* SeDtype of the arithmetic: f32, f16 or bf16 */

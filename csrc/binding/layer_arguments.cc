@@ -90,7 +90,10 @@ CacheOptions parse_cache(const Napi::Value& value) {
   CacheOptions cache;
   if (is_absent(value)) return cache;
   const Napi::Object object = object_argument(value, "cache");
-  cache.host_bytes = static_cast<uint64_t>(integer_property(object, "hostBytes", 1, kMostBytes));
+  cache.host_bytes = static_cast<uint64_t>(integer_property(object, "hostBytes", 0, kMostBytes));
+  cache.device_bytes =
+      static_cast<uint64_t>(integer_property(object, "deviceBytes", 0, kMostBytes));
+  if (!cache.is_on()) fail_argument("A cache needs memory");
   cache.num_readers = static_cast<int32_t>(integer_property(object, "readers", 1, 64));
   cache.rule = static_cast<EvictionRule>(
       choice_property(object, "policy",

@@ -69,6 +69,7 @@ Napi::Value measure_layer(const Napi::CallbackInfo& info) {
     const size_t threads = num_load_threads(*executor, layer.num_threads);
     Napi::Object result = Napi::Object::New(env);
     result.Set("bytes", static_cast<double>(planned.bytes));
+    result.Set("pinnedBytes", static_cast<double>(planned.pinned_bytes));
     result.Set("expertBytes", static_cast<double>(planned.expert_bytes));
     result.Set("scratchBytes", static_cast<double>(scratch));
     result.Set("readerScratchBytes", static_cast<double>(reader_scratch));

@@ -218,7 +218,8 @@ Napi::Value MoeLayerWrap::memory(const Napi::CallbackInfo& info) {
     Napi::Object report = Napi::Object::New(info.Env());
     const bool is_host = layer && layer->executor().has_host_memory();
     const double bytes = layer ? static_cast<double>(layer->bytes()) : 0;
-    report.Set("hostBytes", Napi::Number::New(info.Env(), is_host ? bytes : 0));
+    const double pinned = layer ? static_cast<double>(layer->pinned_bytes()) : 0;
+    report.Set("hostBytes", Napi::Number::New(info.Env(), is_host ? bytes : pinned));
     report.Set("deviceBytes", Napi::Number::New(info.Env(), is_host ? 0 : bytes));
     const double workspace = layer ? static_cast<double>(layer->executor().workspace_bytes()) : 0;
     report.Set("workspaceBytes", Napi::Number::New(info.Env(), workspace));
@@ -240,9 +241,11 @@ Napi::Value MoeLayerWrap::cache(const Napi::CallbackInfo& info) {
     set("expertBytes", plan.block_bytes);
     set("slots", plan.num_slots);
     set("ringSlots", plan.num_ring);
+    set("hostSlots", cache->host_tier().num_blocks());
     set("readers", cache->num_readers());
     set("hits", stats.hits);
     set("misses", stats.misses);
+    set("hostHits", stats.host_hits);
     set("evictions", stats.evictions);
     set("bytesRead", stats.bytes_read);
     set("waitNs", stats.wait_ns);

@@ -233,6 +233,10 @@ const SeBackend* cpu_backend() {
       memory_free,
       copy,
       copy,
+      nullptr,  // pinned memory: the device's memory is the host's
+      nullptr,
+      nullptr,
+      nullptr,
       matrix_granule,
       matrix_format,
       matrix_bytes,

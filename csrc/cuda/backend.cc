@@ -102,6 +102,27 @@ int32_t copy_to_host(SeDevice* device, void* to, const void* from, uint64_t byte
   return guarded_on(device, status, [&] { return device->copier().to_host(to, from, bytes); });
 }
 
+int32_t pinned_allocate(SeDevice* device, uint64_t bytes, void** data, SeStatus* status) {
+  *data = nullptr;
+  return guarded_on(device, status,
+                    [&] { return PinnedAllocator::allocate(*device, bytes, data); });
+}
+
+void pinned_free(SeDevice* device, void* data, uint64_t bytes) {
+  guarded_on(device, nullptr, [&]() -> Status {
+    PinnedAllocator::free(*device, data, bytes);
+    return Status::ok();
+  });
+}
+
+int32_t fill_begin(SeDevice* device, void* to, const void* from, uint64_t bytes, SeStatus* status) {
+  return guarded_on(device, status, [&] { return device->filler().begin(to, from, bytes); });
+}
+
+int32_t fill_wait(SeDevice* device, SeStatus* status) {
+  return guarded_on(device, status, [&] { return device->filler().wait(); });
+}
+
 int64_t matrix_granule(SeDevice*) { return 0; }
 
 int32_t matrix_format(SeDevice*, int32_t dtype, SeMatrixFormat* format) {
@@ -197,6 +218,10 @@ extern "C" __attribute__((visibility("default"))) const SeBackend* se_backend_en
       memory_free,
       copy_to_device,
       copy_to_host,
+      pinned_allocate,
+      pinned_free,
+      fill_begin,
+      fill_wait,
       matrix_granule,
       matrix_format,
       matrix_bytes,

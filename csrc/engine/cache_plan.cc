@@ -8,18 +8,18 @@
 
 namespace sparse_experts::engine {
 
-CachePlan plan_cache(EvictionRule rule, uint64_t host_bytes, uint64_t block_bytes,
+CachePlan plan_cache(EvictionRule rule, uint64_t slot_bytes, uint64_t block_bytes,
                      int64_t num_experts, int64_t top_k) {
   const int64_t least = std::min(num_experts, top_k + 1);
   const uint64_t most = std::numeric_limits<int32_t>::max();
-  const auto blocks = static_cast<int64_t>(std::min(host_bytes / block_bytes, most));
+  const auto blocks = static_cast<int64_t>(std::min(slot_bytes / block_bytes, most));
   if (blocks < least) {
     Failure failure(ErrorCode::kCacheTooSmall,
-                    "the cache has " + std::to_string(host_bytes) + " bytes, and the layer needs " +
+                    "the cache has " + std::to_string(slot_bytes) + " bytes, and the layer needs " +
                         std::to_string(least) + " experts of " + std::to_string(block_bytes) +
                         " bytes in memory at least");
     failure.needed_bytes = static_cast<uint64_t>(least) * block_bytes;
-    failure.free_bytes = host_bytes;
+    failure.free_bytes = slot_bytes;
     throw FailureException(failure);
   }
   CachePlan plan;

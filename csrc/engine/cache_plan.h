@@ -18,7 +18,11 @@ class CachePool;
 class LayerSequence;
 
 struct CacheOptions {
-  uint64_t host_bytes = 0;  // 0: all experts stay in memory
+  // Both 0: all experts stay in memory.
+  uint64_t host_bytes = 0;
+  // Of a device that has memory of its own; host_bytes then are for experts that it has no room for,
+  // and may be 0.
+  uint64_t device_bytes = 0;
   EvictionRule rule = EvictionRule::kLru;
   int32_t num_readers = 2;
   DirectReads direct = DirectReads::kAuto;
@@ -28,6 +32,8 @@ struct CacheOptions {
       0;  // of them at most, one expert at least; 0: half of a token's experts
   std::shared_ptr<LayerSequence>
       sequence;  // whose last layer runs before this one; null: none does
+
+  bool is_on() const { return host_bytes > 0 || device_bytes > 0; }
 };
 
 // Blocks of one expert each.
@@ -46,7 +52,7 @@ struct CachePlan {
 // policy makes a ring for the calls that need one; kStatic, whose experts never leave, sets one aside: one
 // block at least, and of what is left above the experts of one token at most kMostRing, so that reads and
 // matmuls overlap. Throws CACHE_TOO_SMALL.
-CachePlan plan_cache(EvictionRule rule, uint64_t host_bytes, uint64_t block_bytes,
+CachePlan plan_cache(EvictionRule rule, uint64_t slot_bytes, uint64_t block_bytes,
                      int64_t num_experts, int64_t top_k);
 
 // Experts that a call has read ahead at most. lib/block/expert-cache.ts has the same rule.

@@ -14,7 +14,10 @@ class DeviceMemory {
   // Contents are arbitrary. Throws FailureException.
   static std::shared_ptr<DeviceMemory> allocate(std::shared_ptr<DeviceExecutor> executor,
                                                 uint64_t bytes);
-  ~DeviceMemory() { executor_->discard(nullptr, data_, bytes_); }
+  // Memory of the host that the device copies from by itself, of a device with memory of its own.
+  static std::shared_ptr<DeviceMemory> allocate_pinned(std::shared_ptr<DeviceExecutor> executor,
+                                                       uint64_t bytes);
+  ~DeviceMemory() { executor_->discard(nullptr, data_, bytes_, is_pinned_); }
   DeviceMemory(const DeviceMemory&) = delete;
   DeviceMemory& operator=(const DeviceMemory&) = delete;
 
@@ -23,10 +26,13 @@ class DeviceMemory {
   uint64_t bytes() const { return bytes_; }
 
  private:
-  explicit DeviceMemory(std::shared_ptr<DeviceExecutor> executor)
-      : executor_(std::move(executor)) {}
+  DeviceMemory(std::shared_ptr<DeviceExecutor> executor, bool is_pinned)
+      : executor_(std::move(executor)), is_pinned_(is_pinned) {}
+  static std::shared_ptr<DeviceMemory> make(std::shared_ptr<DeviceExecutor> executor,
+                                            uint64_t bytes, bool is_pinned);
 
   const std::shared_ptr<DeviceExecutor> executor_;
+  const bool is_pinned_;
   void* data_ = nullptr;
   uint64_t bytes_ = 0;
 };

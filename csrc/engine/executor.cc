@@ -57,7 +57,7 @@ DeviceExecutor::~DeviceExecutor() {
   changed_.notify_all();
   if (thread_.joinable()) thread_.join();
   for (const Discarded& item : discarded_) free_discarded(item);
-  if (workspace_ != nullptr) free_discarded({nullptr, workspace_, workspace_bytes_});
+  if (workspace_ != nullptr) free_discarded({nullptr, workspace_, workspace_bytes_, false});
   backend_->device_close(device_);
 }
 

@@ -130,7 +130,7 @@ class DeviceExecutor {
   // Memory of the device, and a layer that was opened on it, that nobody will use again: freed now
   // when nothing runs, else when the running task has ended. Any thread, the garbage collector's
   // included.
-  void discard(SeLayer* layer, void* data, uint64_t bytes) noexcept;
+  void discard(SeLayer* layer, void* data, uint64_t bytes, bool is_pinned = false) noexcept;
 
   // Layers count themselves: without any the workspace is given back.
   void add_layer();
@@ -167,6 +167,7 @@ class DeviceExecutor {
     SeLayer* layer;
     void* data;
     uint64_t bytes;
+    bool is_pinned;
   };
 
   void enqueue(std::shared_ptr<DeviceTask> task, bool at_head);

@@ -8,11 +8,11 @@
 
 namespace sparse_experts::engine {
 
-void DeviceExecutor::discard(SeLayer* layer, void* data, uint64_t bytes) noexcept {
+void DeviceExecutor::discard(SeLayer* layer, void* data, uint64_t bytes, bool is_pinned) noexcept {
   if (layer == nullptr && data == nullptr) return;
   try {
     std::lock_guard<std::mutex> lock(mutex_);
-    discarded_.push_back({layer, data, bytes});
+    discarded_.push_back({layer, data, bytes, is_pinned});
     if (busy_) return;
     busy_ = true;
   } catch (const std::exception&) {
@@ -23,7 +23,9 @@ void DeviceExecutor::discard(SeLayer* layer, void* data, uint64_t bytes) noexcep
 
 void DeviceExecutor::free_discarded(const Discarded& item) noexcept {
   if (item.layer != nullptr) backend_->layer_close(item.layer);
-  if (item.data != nullptr) backend_->memory_free(device_, item.data, item.bytes);
+  if (item.data == nullptr) return;
+  const auto free = item.is_pinned ? backend_->pinned_free : backend_->memory_free;
+  free(device_, item.data, item.bytes);
 }
 
 void DeviceExecutor::add_layer() {
@@ -57,7 +59,7 @@ std::shared_ptr<ReaderPool> DeviceExecutor::reader_pool() {
 Failure DeviceExecutor::reserve_workspace(uint64_t bytes, void** data, uint64_t* held_bytes) {
   std::lock_guard<std::mutex> lock(workspace_mutex_);
   if (bytes > workspace_bytes_.load(std::memory_order_relaxed)) {
-    if (workspace_ != nullptr) free_discarded({nullptr, workspace_, workspace_bytes_});
+    if (workspace_ != nullptr) free_discarded({nullptr, workspace_, workspace_bytes_, false});
     workspace_ = nullptr;
     workspace_bytes_.store(0, std::memory_order_relaxed);
     void* allocated = nullptr;

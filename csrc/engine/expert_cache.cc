@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "engine/layer.h"
+#include "engine/wanted_experts.h"
 #include "ops/contract.h"
 
 namespace sparse_experts::engine {
@@ -28,38 +29,6 @@ void compute_experts(LayerState& layer, SeForwardRun* run, const std::vector<int
 
 }  // namespace
 
-// The misses of a wave. Slots of those that have not arrived when it goes out of sight are empty.
-class ExpertCache::Wanted {
- public:
-  explicit Wanted(ExpertCache& cache) : cache_(cache) {}
-  ~Wanted() {
-    for (const int32_t expert : missing_) {
-      if (expert != kNone) cache_.pool_->policy().forget(cache_.layer_, expert);
-    }
-  }
-  Wanted(const Wanted&) = delete;
-  Wanted& operator=(const Wanted&) = delete;
-
-  void reserve(size_t count) {
-    fetches_.reserve(count);
-    missing_.reserve(count);
-  }
-  void add(const ExpertFetch& fetch) {
-    fetches_.push_back(fetch);
-    missing_.push_back(fetch.passes ? kNone : fetch.expert);
-  }
-  void keep(const std::vector<size_t>& arrived) {
-    for (const size_t i : arrived) missing_[i] = kNone;
-  }
-  bool is_empty() const { return fetches_.empty(); }
-  const std::vector<ExpertFetch>& fetches() const { return fetches_; }
-
- private:
-  ExpertCache& cache_;
-  std::vector<ExpertFetch> fetches_;
-  std::vector<int32_t> missing_;  // by fetch: whose slot is to be emptied
-};
-
 ExpertCache::ExpertCache(const CacheOptions& options, const CachePlan& plan, int64_t num_experts,
                          std::shared_ptr<ReaderPool> readers)
     : options_(options),
@@ -69,7 +38,9 @@ ExpertCache::ExpertCache(const CacheOptions& options, const CachePlan& plan, int
       pool_(options.pool ? options.pool : std::make_shared<CachePool>(options.rule)),
       sequence_(!options.prefetches ? nullptr
                 : options.sequence  ? options.sequence
-                                    : std::make_shared<LayerSequence>()) {}
+                                    : std::make_shared<LayerSequence>()),
+      host_tier_(options.rule, options.device_bytes > 0 ? options.host_bytes : 0, plan.block_bytes,
+                 num_experts) {}
 
 ExpertCache::~ExpertCache() {
   // First nobody has anything read ahead here any more, then nothing is.
@@ -105,7 +76,8 @@ void ExpertCache::take_away(LayerState& layer, const std::vector<ExpertPlace>& p
 
 CacheStats ExpertCache::stats() const {
   const std::lock_guard<std::mutex> lock(counts_mutex_);
-  return {hits_, misses_, evictions_, bytes_read_, wait_ns_, prefetched_, bytes_prefetched_};
+  return {hits_,       misses_,  evictions_,  host_hits_,
+          bytes_read_, wait_ns_, prefetched_, bytes_prefetched_};
 }
 
 uint64_t ExpertCache::compute(LayerState& layer, SeForwardRun* run, const SeForwardArgs& args) {
@@ -135,7 +107,7 @@ void ExpertCache::compute_wave(LayerState& layer, SeForwardRun* run,
                                const std::vector<int32_t>& needed, const int32_t* cancel) {
   std::vector<int32_t> hits;
   std::vector<int32_t> leaving;
-  Wanted wanted(*this);
+  WantedExperts wanted(*pool_, layer_, &host_tier_);
   for (auto* list : {&hits, &leaving}) list->reserve(needed.size());
   wanted.reserve(needed.size());
   const bool is_wide = needed.size() > static_cast<size_t>(pool_->num_slots());
@@ -183,6 +155,7 @@ void ExpertCache::compute_wave(LayerState& layer, SeForwardRun* run,
   take_away(layer, places);
   const auto compute = [&] { compute_hits(layer, run, needed, hits, underway); };
   if (wanted.is_empty()) return compute();
+  host_hits_ += wanted.look_in_host();
   fetch(underway.size(), &wanted, layer, run, cancel, compute);
 }
 
@@ -212,18 +185,32 @@ void ExpertCache::compute_hits(LayerState& layer, SeForwardRun* run,
 }
 
 void ExpertCache::read(LayerState& layer, int32_t expert, uint8_t* block, uint64_t read_bytes,
-                       ReadScratch& scratch, const std::function<void()>& check) {
-  const auto slot_of = [&](MatrixKind kind) { return layer.expert_slot(block, expert, kind); };
+                       ReadScratch& scratch, const std::function<void()>& check, bool is_pinned) {
+  const auto slot_of = [&](MatrixKind kind) {
+    return layer.expert_slot(block, expert, kind, is_pinned);
+  };
   // What is not written, or still read by somebody, shows.
-  if (is_contract_checked()) std::memset(block, 0xff, plan_.block_bytes);
+  if (is_contract_checked()) {
+    if (is_pinned || layer.executor().has_host_memory()) {
+      std::memset(block, 0xff, plan_.block_bytes);
+    } else {
+      const std::vector<uint8_t> poison(plan_.block_bytes, 0xff);
+      copy_to_device(layer.executor(), block, poison.data(), plan_.block_bytes);
+    }
+  }
   source_->read(layer.executor(), expert, slot_of, scratch, check, read_bytes);
 }
 
-void ExpertCache::fetch(size_t num_underway, Wanted* wanted, LayerState& layer, SeForwardRun* run,
-                        const int32_t* cancel, const std::function<void()>& compute_hits) {
+void ExpertCache::fetch(size_t num_underway, WantedExperts* wanted, LayerState& layer,
+                        SeForwardRun* run, const int32_t* cancel,
+                        const std::function<void()>& compute_hits) {
   const auto read_one = [&](const ExpertFetch& one, ReadScratch& scratch,
                             const std::function<void()>& check) {
-    read(layer, one.expert, one.block, ExpertSource::kReadBytes, scratch, check);
+    if (one.is_in_host) return;
+    // Into the host tier where it has a block for it.
+    const bool is_pinned = one.host_block != nullptr;
+    read(layer, one.expert, is_pinned ? one.host_block : one.block, ExpertSource::kReadBytes,
+         scratch, check, is_pinned);
     bytes_read_ += source_->stored_bytes(one.expert);
   };
   ExpertFetches fetches(&wanted->fetches(), read_one);
@@ -242,12 +229,23 @@ void ExpertCache::fetch(size_t num_underway, Wanted* wanted, LayerState& layer, 
       compute_arrived(layer, run, wanted, arrived, &fetches);
   } catch (...) {
     end();
+    // Blocks of the host tier are the next call's to write to.
+    wait_for_fills(layer);
     throw;
   }
   end();
 }
 
-void ExpertCache::compute_arrived(LayerState& layer, SeForwardRun* run, Wanted* wanted,
+void ExpertCache::wait_for_fills(LayerState& layer) noexcept {
+  if (host_tier_.num_blocks() == 0) return;
+  // A device that refuses this is lost, and copies nothing any more.
+  static_cast<void>(
+      layer.executor().call([](const SeBackend& backend, SeDevice* device, SeStatus* status) {
+        return backend.fill_wait(device, status);
+      }));
+}
+
+void ExpertCache::compute_arrived(LayerState& layer, SeForwardRun* run, WantedExperts* wanted,
                                   const std::vector<size_t>& arrived, ExpertFetches* fetches) {
   std::vector<int32_t> experts;
   std::vector<uint8_t*> blocks;
@@ -257,6 +255,15 @@ void ExpertCache::compute_arrived(LayerState& layer, SeForwardRun* run, Wanted* 
     experts.push_back(one.expert);
     blocks.push_back(one.block);
     if (one.passes) passing.push_back(one.expert);
+  }
+  wanted->keep_in_host(arrived);
+  for (const size_t i : arrived) {
+    const ExpertFetch& one = wanted->fetches()[i];
+    if (one.host_block == nullptr) continue;
+    throw_if_failed(
+        layer.executor().call([&](const SeBackend& backend, SeDevice* device, SeStatus* status) {
+          return backend.fill_begin(device, one.block, one.host_block, plan_.block_bytes, status);
+        }));
   }
   layer.set_experts(experts, blocks);
   wanted->keep(arrived);

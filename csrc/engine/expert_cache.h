@@ -19,18 +19,21 @@
 #include "engine/cache_pool.h"
 #include "engine/expert_fetches.h"
 #include "engine/expert_source.h"
+#include "engine/host_tier.h"
 #include "engine/layer_sequence.h"
 #include "engine/reader_pool.h"
 
 namespace sparse_experts::engine {
 
 class LayerState;
+class WantedExperts;
 
 // Since the layer was made; one call of several waves of tokens counts an expert once for each.
 struct CacheStats {
   uint64_t hits = 0;
   uint64_t misses = 0;
   uint64_t evictions = 0;
+  uint64_t host_hits = 0;   // of the misses, those that the host tier had
   uint64_t bytes_read = 0;  // of the files
   int64_t wait_ns = 0;      // that calls waited for experts
   // Experts that were read ahead, as of the layer's last call; see PrefetchCounts.
@@ -51,6 +54,7 @@ class ExpertCache {
   void allocate(LayerState& layer);
 
   const CachePlan& plan() const { return plan_; }
+  const HostTier& host_tier() const { return host_tier_; }
   const std::shared_ptr<CachePool>& pool() const { return pool_; }
   // Null: nothing is read ahead.
   const std::shared_ptr<LayerSequence>& sequence() const { return sequence_; }
@@ -82,21 +86,20 @@ class ExpertCache {
   CacheStats stats() const;
 
  private:
-  class Wanted;
-
   void compute_wave(LayerState& layer, SeForwardRun* run, const std::vector<int32_t>& needed,
                     const int32_t* cancel);
   // Computes what is here and what is under way, and asks meanwhile for what the next layer will need.
   void compute_hits(LayerState& layer, SeForwardRun* run, const std::vector<int32_t>& needed,
                     const std::vector<int32_t>& hits, const std::vector<AheadRead>& underway);
-  void fetch(size_t num_underway, Wanted* wanted, LayerState& layer, SeForwardRun* run,
+  void fetch(size_t num_underway, WantedExperts* wanted, LayerState& layer, SeForwardRun* run,
              const int32_t* cancel, const std::function<void()>& compute_hits);
   void read(LayerState& layer, int32_t expert, uint8_t* block, uint64_t read_bytes,
-            ReadScratch& scratch, const std::function<void()>& check);
+            ReadScratch& scratch, const std::function<void()>& check, bool is_pinned = false);
+  void wait_for_fills(LayerState& layer) noexcept;
   // Ends what is read ahead and not needed. Returns what is, and still under way.
   std::vector<AheadRead> settle(LayerState& layer, const std::vector<int32_t>& needed);
   void count_prefetches();
-  void compute_arrived(LayerState& layer, SeForwardRun* run, Wanted* wanted,
+  void compute_arrived(LayerState& layer, SeForwardRun* run, WantedExperts* wanted,
                        const std::vector<size_t>& arrived, ExpertFetches* fetches);
   void take_away(LayerState& layer, const std::vector<ExpertPlace>& places);
   uint8_t* ring_block(int32_t number) const;
@@ -108,6 +111,7 @@ class ExpertCache {
   std::optional<ExpertSource> source_;
   const std::shared_ptr<CachePool> pool_;
   const std::shared_ptr<LayerSequence> sequence_;
+  HostTier host_tier_;
   int32_t layer_ = kNone;     // its number in the pool
   int32_t position_ = kNone;  // its number in the sequence
   std::shared_ptr<DeviceMemory> memory_;
@@ -115,6 +119,7 @@ class ExpertCache {
   std::atomic<uint64_t> hits_{0};
   std::atomic<uint64_t> misses_{0};
   std::atomic<uint64_t> evictions_{0};
+  std::atomic<uint64_t> host_hits_{0};
   std::atomic<uint64_t> bytes_read_{0};
   std::atomic<int64_t> wait_ns_{0};
   std::atomic<uint64_t> bytes_prefetched_{0};

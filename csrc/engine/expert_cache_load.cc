@@ -19,6 +19,7 @@ void ExpertCache::allocate(LayerState& layer) {
   auto memory = DeviceMemory::allocate(layer.shared_executor(), plan_.bytes());
   layer_ = pool_->join(&layer, num_experts_, memory, plan_.block_bytes, plan_.num_slots);
   memory_ = std::move(memory);
+  host_tier_.allocate(layer.shared_executor());
   if (sequence_ != nullptr)
     position_ = sequence_->join(this, &layer, static_cast<int32_t>(num_experts_));
 }
@@ -28,6 +29,7 @@ void ExpertCache::open(LayerState& layer, const std::vector<std::string>& files,
   readers_->ahead().leave(pool_.get(), layer_);
   source_.reset();
   pool_->empty(layer_);
+  host_tier_.empty();
   std::vector<int32_t> experts(static_cast<size_t>(num_experts_));
   for (size_t e = 0; e < experts.size(); ++e) experts[e] = static_cast<int32_t>(e);
   layer.set_experts(experts, {});

@@ -20,6 +20,9 @@ struct ExpertFetch {
   uint8_t* block = nullptr;  // where it goes
   bool is_ring = false;      // others of the list go there before it, or behind it
   bool passes = false;       // the block is given back when it has been computed
+  // Of the host tier, where it lies or goes first; null: it goes straight to its block.
+  uint8_t* host_block = nullptr;
+  bool is_in_host = false;  // it lies there already
 };
 
 class ExpertFetches {

@@ -29,7 +29,7 @@ int64_t joint_rows(const LayerDescription& description, const DeviceExecutor& ex
 
 SeLayerOptions options_of(const LayerDescription& description) {
   SeLayerOptions options = description.options;
-  options.cached = description.cache.host_bytes > 0 ? 1 : 0;
+  options.cached = description.cache.is_on() ? 1 : 0;
   return options;
 }
 
@@ -51,7 +51,7 @@ LayerState::Planned LayerState::planned(const LayerDescription& description,
   LayerState layer(description, std::move(executor));
   layer.take_formats(description);
   layer.plan(description);
-  Planned planned = {layer.bytes(), 0};
+  Planned planned = {layer.bytes(), layer.pinned_bytes(), 0};
   if (!keeps_caches(*layer.executor_)) return planned;
   for (Mlp& mlp : layer.experts_)
     planned.expert_bytes = std::max(planned.expert_bytes, layer.place_block(&mlp));
@@ -170,8 +170,11 @@ MatrixSlot LayerState::matrix_slot(MatrixRole role, int64_t expert, MatrixKind k
   return slot;
 }
 
-MatrixSlot LayerState::expert_slot(uint8_t* block, int64_t expert, MatrixKind kind) const {
-  return slot_of(experts_[static_cast<size_t>(expert)], expert_shape_, kind, block);
+MatrixSlot LayerState::expert_slot(uint8_t* block, int64_t expert, MatrixKind kind,
+                                   bool is_pinned) const {
+  MatrixSlot slot = slot_of(experts_[static_cast<size_t>(expert)], expert_shape_, kind, block);
+  slot.is_pinned = is_pinned;
+  return slot;
 }
 
 void LayerState::set_experts(const std::vector<int32_t>& experts,
@@ -201,6 +204,10 @@ void LayerState::forget_experts(const std::vector<int32_t>& experts) noexcept {
 }
 
 uint64_t LayerState::cache_bytes() const { return cache_ == nullptr ? 0 : cache_->plan().bytes(); }
+
+uint64_t LayerState::pinned_bytes() const {
+  return cache_ == nullptr ? 0 : cache_->host_tier().bytes();
+}
 
 void LayerState::mark_blocks_touched() { pledge_.fulfil(cache_bytes()); }
 

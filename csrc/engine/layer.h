@@ -16,10 +16,9 @@
 
 namespace sparse_experts::engine {
 
-// Whether layers of the device may leave experts in their checkpoint: it runs forwards in steps, and its
-// memory is the host's, which readers write to.
+// Whether layers of the device may leave experts in their checkpoint: it runs forwards in steps.
 inline bool keeps_caches(const DeviceExecutor& executor) {
-  return executor.has_host_memory() && executor.backend().forward_begin != nullptr;
+  return executor.backend().forward_begin != nullptr;
 }
 
 class LayerState {
@@ -30,6 +29,7 @@ class LayerState {
                                             std::shared_ptr<DeviceExecutor> executor);
   struct Planned {
     uint64_t bytes = 0;         // what bytes() would be
+    uint64_t pinned_bytes = 0;  // what pinned_bytes() would be
     uint64_t expert_bytes = 0;  // a block of a cache; 0: the device keeps all experts in its memory
   };
   // Of such a layer. Of the vectors only lengths are read.
@@ -50,11 +50,14 @@ class LayerState {
   // depend on the rows beside it, or because nobody wants it otherwise.
   int64_t max_joint_rows() const { return max_joint_rows_; }
   uint64_t bytes() const { return arena_bytes_ + cache_bytes(); }
+  // Of the host, behind the cache of a device with memory of its own; no part of bytes().
+  uint64_t pinned_bytes() const;
 
   // Where the experts are read from when a call needs them; null where all of them lie in memory.
   ExpertCache* cache() const { return cache_.get(); }
-  // Where a matrix of an expert lies in a block of a cache.
-  MatrixSlot expert_slot(uint8_t* block, int64_t expert, MatrixKind kind) const;
+  // Where a matrix of an expert lies in a block of a cache; is_pinned: in a block of its host tier.
+  MatrixSlot expert_slot(uint8_t* block, int64_t expert, MatrixKind kind,
+                         bool is_pinned = false) const;
   // From now on these experts lie in these blocks; no blocks: they are not here. Only while running on
   // the device, or before the first forward. Throws FailureException.
   void set_experts(const std::vector<int32_t>& experts, const std::vector<uint8_t*>& blocks);

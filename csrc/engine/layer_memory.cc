@@ -89,9 +89,14 @@ void LayerState::place_blocks(const LayerDescription& description) {
     fail_argument("Every expert of a layer on " + executor_->device_id() + " lies in its memory");
   uint64_t block_bytes = 0;
   for (Mlp& mlp : experts_) block_bytes = std::max(block_bytes, place_block(&mlp));
-  CachePlan plan = plan_cache(description.cache.rule, description.cache.host_bytes, block_bytes,
-                              description.num_experts, description.routing.top_k);
-  plan.num_prefetched = plan_prefetch(description.cache, block_bytes, description.routing.top_k);
+  const CacheOptions& cache = description.cache;
+  const bool is_host = executor_->has_host_memory();
+  if (is_host == (cache.device_bytes > 0))
+    fail_argument(std::string("The cache of a layer takes memory of its device: expected ") +
+                  (is_host ? "hostBytes alone" : "deviceBytes"));
+  CachePlan plan = plan_cache(cache.rule, is_host ? cache.host_bytes : cache.device_bytes,
+                              block_bytes, description.num_experts, description.routing.top_k);
+  plan.num_prefetched = plan_prefetch(cache, block_bytes, description.routing.top_k);
   expert_tables_ = place(static_cast<int64_t>(experts_.size()) * kNumTables, sizeof(void*));
   cache_ = std::make_unique<ExpertCache>(description.cache, plan, description.num_experts,
                                          executor_->reader_pool());
@@ -100,7 +105,7 @@ void LayerState::place_blocks(const LayerDescription& description) {
 void LayerState::plan(const LayerDescription& description) {
   const bool gated = description.activation.gated != 0;
   expert_shape_ = {description.intermediate_size, description.expert_width(), gated};
-  if (description.cache.host_bytes > 0 && !experts_.empty()) {
+  if (description.cache.is_on() && !experts_.empty()) {
     place_blocks(description);
   } else {
     place_mlps(&experts_, expert_shape_, &expert_tables_);

@@ -20,6 +20,7 @@ struct MatrixSlot {
   int64_t cols = 0;
   int32_t dtype = SE_F32;                  // the arithmetic that reads it
   const SeMatrixFormat* format = nullptr;  // as it is held; of both
+  bool is_pinned = false;                  // in memory of the host that the device copies from
 };
 
 }  // namespace sparse_experts::engine

@@ -172,6 +172,7 @@ void for_parts(const MatrixSlot& slot, int64_t begin, int64_t count, const Body&
 SeMatrixRows rows_of(const MatrixSlot& slot, const Part& part) {
   SeMatrixRows rows = {};
   rows.matrix = part.matrix;
+  rows.is_pinned = slot.is_pinned ? 1 : 0;
   rows.rows = part.matrix_rows;
   rows.cols = slot.cols;
   rows.dtype = slot.dtype;

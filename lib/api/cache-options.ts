@@ -25,13 +25,12 @@ export function checkCacheOptions(cache: unknown): void {
   if (cache === undefined) return
   if (typeof cache !== 'object' || cache === null) throw invalidArgType('cache', 'an object', cache)
   checkOptionKeys(cache, [
-    ...['hostBytes', 'policy', 'profile', 'scope', 'readers', 'directIo'],
+    ...['hostBytes', 'deviceBytes', 'policy', 'profile', 'scope', 'readers', 'directIo'],
     ...['prefetch', 'prefetchBytesPerCall'],
   ])
-  const { hostBytes, policy, profile, scope, readers, directIo } = cache as CacheOptions
-  if (typeof hostBytes !== 'number') throw invalidArgType('cache.hostBytes', 'a number', hostBytes)
-  if (!Number.isSafeInteger(hostBytes) || hostBytes < 1)
-    throw invalidArgValue('cache.hostBytes', 'a positive integer', hostBytes)
+  const { hostBytes, deviceBytes, policy, profile, scope, readers, directIo } = cache as CacheOptions
+  if (hostBytes !== undefined || deviceBytes === undefined) checkBytes('cache.hostBytes', hostBytes)
+  if (deviceBytes !== undefined) checkBytes('cache.deviceBytes', deviceBytes)
   if (policy !== undefined && !CACHE_POLICIES.includes(policy))
     throw invalidArgValue('cache.policy', "'lru', 'lfu', 'lfru' or 'static'", policy)
   if (scope !== undefined && !CACHE_SCOPES.includes(scope))
@@ -54,4 +53,9 @@ function checkPrefetch({ prefetch, prefetchBytesPerCall: bytes }: Partial<CacheO
     throw invalidArgType('cache.prefetchBytesPerCall', 'a number', bytes)
   if (bytes !== undefined && (!Number.isSafeInteger(bytes) || bytes < 1))
     throw invalidArgValue('cache.prefetchBytesPerCall', 'a positive integer', bytes)
+}
+
+function checkBytes(name: string, bytes: unknown): void {
+  if (typeof bytes !== 'number') throw invalidArgType(name, 'a number', bytes)
+  if (!Number.isSafeInteger(bytes) || bytes < 1) throw invalidArgValue(name, 'a positive integer', bytes)
 }

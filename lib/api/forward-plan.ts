@@ -96,8 +96,8 @@ export function explainForward(runtime: LayerRuntime, numTokens: number): Forwar
 
 function shapeOf(cache: CacheStats | null): CacheShape | null {
   if (cache === null) return null
-  const { expertBytes, slots, ringSlots, readers, prefetchExperts, directIo } = cache
-  return { expertBytes, slots, ringSlots, readers, prefetchExperts, directIo }
+  const { expertBytes, slots, ringSlots, hostSlots, readers, prefetchExperts, directIo } = cache
+  return { expertBytes, slots, ringSlots, hostSlots, readers, prefetchExperts, directIo }
 }
 
 function checkWeights(weights: unknown): void {

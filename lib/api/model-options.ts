@@ -20,8 +20,9 @@ export interface ModelOptions extends Omit<LoadOptions, 'layer' | 'cache' | 'dev
    */
   maxTokens?: number
   /**
-   * Keeps some experts of each layer in memory and reads the others from the checkpoint when a call needs them, on `cpu`, with the bits of layers
-   * that are whole in memory. `hostBytes` is for all layers together: each gets the same share. Absent: all experts stay in memory.
+   * Keeps some experts of each layer in memory and reads the others from the checkpoint when a call needs them, with the bits of layers
+   * that are whole in memory. `hostBytes` and `deviceBytes` are for all layers together: each gets the same share. Devices of a model with a cache
+   * are all `cpu`, or all GPUs. Absent: all experts stay in memory.
    */
   cache?: CacheOptions
   /** Rows that may wait or run at a time in all layers together; a call beyond them rejects with ERR_MOE_QUEUE_FULL. @defaultValue 65536 */

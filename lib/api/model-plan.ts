@@ -20,9 +20,9 @@ export interface ModelLayerPlan {
   dtype: DType
   /** Bytes of the files that are read for it. */
   storedBytes: number
-  /** Its weights in memory of the host; of a layer with a `cache`, those that stay there. */
+  /** Its weights in memory of the host; of a layer with a `cache`, those that stay there, page-locked for a layer on a GPU. */
   hostBytes: number
-  /** Its weights in memory of a device of its own. */
+  /** Its weights in memory of a device of its own; of a layer with a `cache`, those that stay there. */
   deviceBytes: number
   /** Memory of one expert of a layer with a `cache`, or of this layer if it had one; 0 where the device keeps all experts in its memory. */
   expertBytes: number
@@ -95,7 +95,7 @@ export class ModelPlanner {
       device: device.id,
       dtype,
       storedBytes: plan.totalBytes,
-      hostBytes: isHost ? measure.bytes : 0,
+      hostBytes: isHost ? measure.bytes : measure.pinnedBytes,
       deviceBytes: isHost ? 0 : measure.bytes,
       expertBytes: measure.expertBytes,
       weightFormat: measure.weightFormat,
@@ -109,7 +109,7 @@ export class ModelPlanner {
     try {
       return measureLayer(device, plan, dtype, { ...runtimeOptions(this.#options), ...own })
     } catch (error) {
-      throw cache ? ofWholeCache(error, plan.layer, this.#numLayers, cache.hostBytes) : error
+      throw cache ? ofWholeCache(error, plan.layer, this.#numLayers, cache) : error
     }
   }
 
@@ -140,7 +140,10 @@ export class ModelPlanner {
     freeBytes: number,
   ): MemoryPlan {
     const there = this.#measures.filter(({ device }) => isThere(device))
-    const weightBytes = there.reduce((sum, { measure }) => sum + measure.bytes, 0)
+    const pinned = memory === 'host' ? this.#measures : []
+    const weightBytes =
+      there.reduce((sum, { measure }) => sum + measure.bytes, 0) +
+      pinned.reduce((sum, { measure }) => sum + measure.pinnedBytes, 0)
     const largest = new Map<string, number>()
     for (const { device, measure } of there)
       largest.set(device, Math.max(largest.get(device) ?? 0, measure.workspaceBytes))

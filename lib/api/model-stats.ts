@@ -36,7 +36,7 @@ const SUMMED = [
 ] as (keyof Omit<ModelStats, 'workspaceBytes' | 'cache' | 'layers'>)[]
 
 const CACHE_SUMMED = [
-  ...(['hits', 'misses', 'evictions', 'bytesRead', 'waitNs'] as const),
+  ...(['hits', 'misses', 'hostHits', 'evictions', 'bytesRead', 'waitNs'] as const),
   ...(['prefetched', 'prefetchUsed', 'prefetchWasted', 'prefetchDropped', 'bytesPrefetched'] as const),
 ] as const
 

@@ -343,7 +343,7 @@ export async function loadLayerFrom(
   options: LoadOptions,
 ): Promise<MoeLayer> {
   const { layer, cache, signal, onProgress } = options
-  if (cache) checkCacheDevice(device)
+  if (cache) checkCacheDevice(device, cache)
   const plan = await opened.plan(layer, signal)
   signal?.throwIfAborted()
   const dtype = dtypeOf(options, plan.storedDtype)

@@ -203,7 +203,8 @@ const cachedLayer =
   ({ layers }: ModelPlan) =>
   ({ plan }: { plan: LayerPlan }, index: number) => {
     const { numExperts, topK } = plan.config
-    return { layer: plan.layer, numExperts, topK, expertBytes: layers[index]!.expertBytes }
+    const { expertBytes, device } = layers[index]!
+    return { layer: plan.layer, numExperts, topK, expertBytes, device }
   }
 
 /** @internal Of a checkpoint that is open. Options are checked. */
@@ -221,7 +222,7 @@ async function placeLayers(
 ): Promise<{ plan: LayerPlan; device: ChosenDevice }[]> {
   const { signal } = options
   const chosen = deviceOptions(options).map(chooseDevice)
-  if (options.cache) for (const device of chosen) checkCacheDevice(device)
+  if (options.cache) for (const device of chosen) checkCacheDevice(device, options.cache)
   const plans: LayerPlan[] = []
   // Where no layer has experts, planning the first that has says so.
   const indices = opened.sparse.length > 0 ? selectLayers(options.layers, opened.sparse) : [undefined]

@@ -8,10 +8,18 @@ export const DEFAULT_READERS = 2
 /** How a layer keeps some of its experts in memory and reads the others from the checkpoint when a call needs them. */
 export interface CacheSettings {
   /**
-   * Bytes of host memory for the layer's experts. All of it is taken when the layer is loaded, up to what all experts take. It must hold one
-   * expert more than a token has (`topK + 1`), or all of them: else ERR_MOE_CACHE_TOO_SMALL.
+   * Bytes of host memory for the layer's experts. All of it is taken when the layer is loaded, up to what all experts take.
+   *
+   * On `cpu` experts are computed there: it must hold one more than a token has (`topK + 1`), or all of them, else ERR_MOE_CACHE_TOO_SMALL. On
+   * `cuda` it is page-locked memory for experts that `deviceBytes` has no room for, at least one, copied from there and not read again. @defaultValue
+   * none on `cuda`
    */
-  hostBytes: number
+  hostBytes?: number
+  /**
+   * On `cuda`, where it is needed: bytes of the GPU's memory for the layer's experts, with the rule that `hostBytes` has on `cpu`. Elsewhere
+   * ERR_MOE_UNSUPPORTED_OPTION.
+   */
+  deviceBytes?: number
   /**
    * - 'lru': the expert leaves that was used longest ago
    * - 'lfu': the one that was used least often
@@ -48,10 +56,12 @@ export interface CacheSettings {
 export interface CacheShape {
   /** Bytes that one expert takes in memory: the largest, where they differ. */
   expertBytes: number
-  /** Experts that stay in memory from call to call. */
+  /** Experts that stay in the device's memory from call to call. */
   slots: number
   /** Places beside the slots of a 'static' cache, through which pass the experts that it does not hold; else 0. */
   ringSlots: number
+  /** Experts that the host's memory holds for a GPU; 0 on `cpu`. */
+  hostSlots: number
   readers: number
   /** Experts that a call of the layer before has read ahead at most; 0: none. */
   prefetchExperts: number
@@ -61,10 +71,12 @@ export interface CacheShape {
 
 /** {@link CacheShape}, and what has happened since the layer was made. A call that runs in several waves of rows counts an expert in each. */
 export interface CacheStats extends CacheShape {
-  /** Experts that a call needed and found in memory. */
+  /** Experts that a call needed and found in the device's memory. */
   hits: number
-  /** Experts that a call needed and had to be read. */
+  /** Experts that a call needed and had to be read, or copied from the host's memory. */
   misses: number
+  /** Of the misses those that were copied: the host's memory had them. */
+  hostHits: number
   /** Experts that left for another one. */
   evictions: number
   /** Bytes of the checkpoint that were read for calls that waited for them. */

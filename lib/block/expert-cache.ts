@@ -20,6 +20,8 @@ export interface CachedLayer {
   readonly topK: number
   /** Memory of one expert: its matrices as they are held. */
   readonly expertBytes: number
+  /** Whose memory its experts take, where there are several. */
+  readonly device?: string
 }
 
 /** Slots in pools. */
@@ -62,13 +64,14 @@ export const prefetchedExperts = (
 /** How large a cache is: bytes for all layers, the ring included, or experts of each that stay. */
 export type CacheCapacity = { readonly bytes: number } | { readonly slotsPerLayer: number }
 
-/** Of each layer the number of its pool: with scope 'model' layers whose experts are of one size have one together. */
+/** Of each layer the number of its pool: with scope 'model' layers of a device whose experts are of one size have one together. */
 export function poolNumbers(
-  layers: readonly Pick<CachedLayer, 'expertBytes'>[],
+  layers: readonly Pick<CachedLayer, 'expertBytes' | 'device'>[],
   scope: CacheScope,
 ): number[] {
-  const sizes = [...new Set(layers.map(layer => layer.expertBytes))]
-  return layers.map((layer, i) => (scope === 'layer' ? i : sizes.indexOf(layer.expertBytes)))
+  const kinds = layers.map(({ expertBytes, device = '' }) => `${expertBytes} ${device}`)
+  const distinct = [...new Set(kinds)]
+  return kinds.map((kind, i) => (scope === 'layer' ? i : distinct.indexOf(kind)))
 }
 
 /**

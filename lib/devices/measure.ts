@@ -17,6 +17,8 @@ import { referenceWorkspaceBytes } from './reference/workspace.js'
 export interface LayerMeasure {
   /** Of all its weights that stay in memory, on its device. */
   bytes: number
+  /** Of memory of the host that a `cache` has behind a device with memory of its own. */
+  pinnedBytes: number
   /** What one expert would take in a `cache`; 0 where the device keeps all in its memory. */
   expertBytes: number
   /** Scratch of a forward, which the layers of a device share. */
@@ -56,6 +58,7 @@ export function measureLayer(
   if (!device.addon) {
     return {
       bytes: arrayBytes(plan, true),
+      pinnedBytes: 0,
       expertBytes: 0,
       workspaceBytes: referenceWorkspaceBytes(config, numTokens),
       vectorBytes: 0,

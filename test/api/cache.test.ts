@@ -59,6 +59,9 @@ describe('everywhere', () => {
     [{ hostBytes: '4GB' }, 'ERR_MOE_INVALID_ARG_TYPE'],
     [{ hostBytes: 0 }, 'ERR_MOE_INVALID_ARG_VALUE'],
     [{ hostBytes: 1.5 }, 'ERR_MOE_INVALID_ARG_VALUE'],
+    [{ deviceBytes: '4GB' }, 'ERR_MOE_INVALID_ARG_TYPE'],
+    [{ deviceBytes: 0 }, 'ERR_MOE_INVALID_ARG_VALUE'],
+    [{ deviceBytes: 1, hostBytes: -1 }, 'ERR_MOE_INVALID_ARG_VALUE'],
     [{ hostBytes: Number.NaN }, 'ERR_MOE_INVALID_ARG_VALUE'],
     [{ hostBytes: 1, policy: 'fifo' }, 'ERR_MOE_INVALID_ARG_VALUE'],
     [{ hostBytes: 1, readers: '2' }, 'ERR_MOE_INVALID_ARG_TYPE'],
@@ -83,6 +86,14 @@ describe('everywhere', () => {
 })
 
 describe.skipIf(!nativeDevices.includes('cpu'))('on cpu', () => {
+  it('refuses memory of a device of its own', async () => {
+    for (const cache of [{ deviceBytes: 2 ** 30 }, { deviceBytes: 2 ** 30, hostBytes: 2 ** 30 }])
+      await expect(load(GOLDEN.directory, cache)).rejects.toMatchObject({
+        code: 'ERR_MOE_UNSUPPORTED_OPTION',
+        details: { option: 'cache.deviceBytes', device: 'cpu' },
+      })
+  })
+
   it('says what a layer without it counts: nothing', async () => {
     const layer = await load(GOLDEN.directory)
     expect(layer.stats().cache).toBeNull()

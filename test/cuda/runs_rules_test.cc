@@ -1,4 +1,5 @@
 // What a run refuses, and what it needs to go on.
+#include <string>
 #include <vector>
 
 #include "cpp/check.h"
@@ -17,6 +18,17 @@ const SeBackend& backend() { return *se_backend_entry(); }
 
 TEST_CASE("a wave says which experts it needs" * doctest::test_suite("abi")) {
   check_wave_says_what_it_needs<OneToken>();
+}
+
+TEST_CASE("a description says that experts come" * doctest::test_suite("abi")) {
+  const OneToken one;
+  const auto dispatch = [&](const SeLayerOptions& options) {
+    SeForwardDescription text{};
+    backend().describe_forward(one.device.get(), &one.layer.description(), &options, 5, &text);
+    return std::string(text.dispatch);
+  };
+  CHECK(dispatch(one.layer.options()).find("in steps") != std::string::npos);
+  CHECK(dispatch(SeLayerOptions{}).find("in steps") == std::string::npos);
 }
 
 TEST_CASE("an expert that is needed and absent is an error, never a smaller sum" *

@@ -142,31 +142,35 @@ describeEmulated('the life of a layer', () => {
   afterAll(() => rmSync(directory, { recursive: true, force: true }))
 
   // The race detector looks at kernels, and these are the same over and over.
-  it.skipIf(process.env.SPARSE_EXPERTS_EMULATED === 'race')(
-    'survives the failure of each of its calls of the driver',
-    async () => {
-      const report = await runFixture<FaultSweepReport>('fault-sweep', { FAULT_SWITCH: addon })
-      expect(report.wrong).toEqual([])
-      // Each sweep went past the last call of its kind, and there were as many as a load with three forwards makes at least.
-      const { calls, most, codes } = report
-      for (const [kind, atLeast] of Object.entries({ malloc: 4, host: 1, copy: 12, launch: 8, graph: 1 })) {
-        expect(calls[kind], kind).toBeGreaterThanOrEqual(atLeast)
-        expect(calls[kind], kind).toBeLessThan(most)
-      }
-      const memory = ['ERR_MOE_OUT_OF_MEMORY']
-      expect(codes).toMatchObject({
-        malloc: memory,
-        copy: ['ERR_MOE_INTERNAL'],
-        launch: ['ERR_MOE_INTERNAL'],
-      })
-      // Pinned memory and graphs can be done without.
-      expect(codes.graph).toEqual([])
-      const typed = [...memory, 'ERR_MOE_INTERNAL']
-      expect(
-        Object.values(codes)
-          .flat()
-          .filter(code => !typed.includes(code)),
-      ).toEqual([])
-    },
-  )
+  it.skipIf(process.env.SPARSE_EXPERTS_EMULATED === 'race').each([
+    // Page-locked memory is the device's, which has it from the first life on: test/cuda/backend_failures_test.cc fails it.
+    ['with all experts in memory', '', { malloc: 4, host: 0, copy: 12, launch: 8, graph: 1 }],
+    ['whose experts come and go', '1', { malloc: 4, host: 1, copy: 12, launch: 8, graph: 0 }],
+  ])('%s survives the failure of each of its calls of the driver', async (_, cache, least) => {
+    const report = await runFixture<FaultSweepReport>('fault-sweep', {
+      FAULT_SWITCH: addon,
+      FAULT_CACHE: cache,
+    })
+    expect(report.wrong).toEqual([])
+    // Each sweep went past the last call of its kind, and there were as many as a load with its forwards makes at least.
+    const { calls, most, codes } = report
+    for (const [kind, atLeast] of Object.entries(least)) {
+      expect(calls[kind], kind).toBeGreaterThanOrEqual(atLeast)
+      expect(calls[kind], kind).toBeLessThan(most)
+    }
+    const memory = ['ERR_MOE_OUT_OF_MEMORY']
+    expect(codes).toMatchObject({
+      malloc: memory,
+      copy: ['ERR_MOE_INTERNAL'],
+      launch: ['ERR_MOE_INTERNAL'],
+    })
+    // Graphs can be done without.
+    expect(codes.graph).toEqual([])
+    const typed = [...memory, 'ERR_MOE_INTERNAL']
+    expect(
+      Object.values(codes)
+        .flat()
+        .filter(code => !typed.includes(code)),
+    ).toEqual([])
+  })
 })

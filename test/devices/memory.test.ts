@@ -5,14 +5,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { writeCheckpoint } from '../../examples/demo/write-checkpoint.js'
-import {
-  type MoeConfig,
-  type MoeError,
-  MoeLayer,
-  MoeModel,
-  type MoeWeights,
-  Tensor,
-} from '../../lib/index.js'
+import { type MoeConfig, type MoeError, MoeLayer, type MoeWeights, Tensor } from '../../lib/index.js'
 import {
   counted,
   counters,
@@ -25,6 +18,7 @@ import { withoutCuda } from '../helpers/devices.js'
 import { TINY } from '../helpers/scratch.js'
 import { tinyCase, tinyLayer } from '../helpers/tiny-layer.js'
 import type { SmallCardReport } from './fixtures/small-card.js'
+import type { StagingReport } from './fixtures/staging.js'
 
 let checkpoint: string
 beforeAll(async () => {
@@ -54,22 +48,13 @@ describeCuda('the steady state', device => {
     expect(moved).toMatchObject({ graphCaptures: 0, graphReplays: 50, kernelLaunches: 0 })
   })
 
-  it('stages the arrays of a small call once, where the device copies from and to', async () => {
-    const { layer, hidden } = tinyLayer({ device })
-    using _ = layer
+  it('stages the arrays of small calls where it copies from and to, whatever the number of layers', async () => {
     const oneBlock = 64 << 10
-    const alone = await counted(device, async () => {
-      for (let i = 0; i < 3; i++) {
-        await layer.forward(hidden)
-        layer.forwardSync(hidden)
-      }
-    })
-    expect(alone.pinnedBytes).toBe(oneBlock)
+    const { alone, beside, ofFour } = await runFixture<StagingReport>('staging', { DEVICE: device })
+    expect(alone).toBe(oneBlock)
     // A call that comes while another has the block brings memory of its own.
-    const beside = await counted(device, () =>
-      Promise.all([layer.forward(hidden), layer.forward(hidden), layer.forward(hidden)]),
-    )
-    expect(beside.pinnedBytes).toBe(oneBlock)
+    expect(beside).toBe(2 * oneBlock)
+    expect(ofFour).toBe(2 * oneBlock)
   })
 
   it('allocates nothing for tensors that the caller owns', async () => {
@@ -98,11 +83,6 @@ describeCuda('the steady state', device => {
 })
 
 describeCuda('device memory', device => {
-  it('has all experts: a plan knows of no cache', async () => {
-    const { layers } = await MoeModel.plan(checkpoint, { device, layers: [1] })
-    expect(layers.map(({ expertBytes }) => expertBytes)).toEqual([0])
-  })
-
   it('is given back by dispose, whatever was done with the layer', async () => {
     const keeper = tinyLayer({ device })
     await keeper.layer.forward(keeper.hidden)

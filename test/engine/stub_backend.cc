@@ -109,13 +109,27 @@ struct StubCalls {
     Stub& stub = of(device);
     const std::lock_guard<std::mutex> lock(stub.mutex_);
     const auto found = stub.blocks_.find(data);
-    if (found == stub.blocks_.end() || found->second != bytes) {
+    if (found == stub.blocks_.end() || found->second != bytes || stub.pinned_.count(data) > 0) {
       ++stub.breaches_;
       return;
     }
     stub.blocks_.erase(found);
     stub.live_bytes_ -= bytes;
     std::free(data);
+  }
+
+  static int32_t pinned_allocate(SeDevice* device, uint64_t bytes, void** data, SeStatus* status) {
+    const int32_t code = memory_allocate(device, bytes, data, status);
+    if (const std::lock_guard<std::mutex> lock(of(device).mutex_); code == SE_OK)
+      of(device).pinned_.insert(*data);
+    return code;
+  }
+
+  static void pinned_free(SeDevice* device, void* data, uint64_t bytes) {
+    Stub& stub = of(device);
+    if (const std::lock_guard<std::mutex> lock(stub.mutex_); stub.pinned_.erase(data) == 0)
+      ++stub.breaches_;
+    memory_free(device, data, bytes);
   }
 
   static int32_t copy_to_device(SeDevice* device, void* to, const void* from, uint64_t bytes,
@@ -271,6 +285,8 @@ const SeBackend* Stub::table() {
     table.device_close = StubCalls::device_close;
     table.memory_allocate = StubCalls::memory_allocate;
     table.memory_free = StubCalls::memory_free;
+    table.pinned_allocate = StubCalls::pinned_allocate;
+    table.pinned_free = StubCalls::pinned_free;
     table.copy_to_device = StubCalls::copy_to_device;
     table.copy_to_host = StubCalls::copy_to_host;
     table.matrix_granule = StubCalls::matrix_granule;

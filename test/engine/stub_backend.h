@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <set>
 #include <vector>
 
 #include "abi/backend.h"
@@ -75,6 +76,7 @@ class Stub {
   std::mutex mutex_;
   std::vector<int64_t> rows_;
   std::map<void*, uint64_t> blocks_;
+  std::set<void*> pinned_;  // of them
   std::array<std::atomic<int>, static_cast<size_t>(Call::kNumCalls)> calls_{};
   std::array<std::atomic<int>, static_cast<size_t>(Call::kNumCalls)> failing_call_;
   std::array<std::atomic<int32_t>, static_cast<size_t>(Call::kNumCalls)> failing_code_;

@@ -2,6 +2,7 @@
 
 import { afterAll, describe, expect, it } from 'vitest'
 import { type LoadOptions, MoeLayer } from '../../lib/index.js'
+import { describeCuda } from '../helpers/cuda.js'
 import { nativeDevices } from '../helpers/devices.js'
 import { expectSame } from '../helpers/same.js'
 import { type GoldenCase, goldenCase, goldenCases } from './cases.js'
@@ -15,20 +16,27 @@ const loads =
   options =>
     MoeLayer.load(directory, { layer: expected.layer, module: expected.module, device: 'cpu', ...options })
 
+/** The output of some of its rows. */
+async function outputsAt(
+  layer: MoeLayer,
+  { expected }: GoldenCase,
+  from: number,
+  to: number,
+): Promise<Float32Array> {
+  const rows = (values: number[] | undefined, width: number) => values?.slice(from * width, to * width)
+  const routerInput = rows(expected.routerInput, expected.hiddenSize)
+  const tokenIds = rows(expected.tokenIds, 1)
+  const { output } = await layer.forward(Float32Array.from(rows(expected.input, expected.hiddenSize)!), {
+    tokenIds: tokenIds && Int32Array.from(tokenIds),
+    routerInput: routerInput && Float32Array.from(routerInput),
+  })
+  return output
+}
+
 /** Its outputs: all rows at once, then each of the first ones alone, then all again. */
-async function outputsOf(layer: MoeLayer, { expected }: GoldenCase): Promise<Float32Array[]> {
-  const { hiddenSize, numTokens } = expected
-  const rows = (values: number[] | undefined, width: number, from: number, to: number) =>
-    values?.slice(from * width, to * width)
-  const call = async (from: number, to: number) => {
-    const routerInput = rows(expected.routerInput, hiddenSize, from, to)
-    const tokenIds = rows(expected.tokenIds, 1, from, to)
-    const { output } = await layer.forward(Float32Array.from(rows(expected.input, hiddenSize, from, to)!), {
-      tokenIds: tokenIds && Int32Array.from(tokenIds),
-      routerInput: routerInput && Float32Array.from(routerInput),
-    })
-    return output
-  }
+async function outputsOf(layer: MoeLayer, golden: GoldenCase): Promise<Float32Array[]> {
+  const { numTokens } = golden.expected
+  const call = (from: number, to: number) => outputsAt(layer, golden, from, to)
   const single = Math.min(3, numTokens)
   const outputs = [await call(0, numTokens)]
   for (let row = 0; row < single; row++) outputs.push(await call(row, row + 1))
@@ -73,6 +81,29 @@ async function expectSameBits(load: Load, golden: GoldenCase, options: LoadOptio
     expectSameOutputs(outputs, expected)
   }
 }
+
+// Fewer calls than on cpu: an emulated GPU is slow. Both memories hold a part of the experts.
+describeCuda('a cache over memory of the host gives the bits of the resident layer', device => {
+  it.each(goldenCases())('$name', async golden => {
+    const options = { dtype: 'f32', device } as const
+    const load = loads(golden)
+    const outputs = async (layer: MoeLayer) => {
+      const calls = [await outputsAt(layer, golden, 0, golden.expected.numTokens)]
+      calls.push(await outputsAt(layer, golden, 0, 1))
+      return [...calls, await outputsAt(layer, golden, 0, golden.expected.numTokens)]
+    }
+    const expected = await withLayer(await load(options), outputs)
+    const whole = await load({ ...options, cache: { deviceBytes: 2 ** 30 } })
+    const { numExperts, topK } = whole.config
+    const { expertBytes } = whole.explain(1).cache!
+    whole.dispose()
+    const cache = {
+      deviceBytes: Math.min(numExperts, topK + 1) * expertBytes,
+      hostBytes: Math.ceil(numExperts / 2) * expertBytes,
+    }
+    expectSameOutputs(await withLayer(await load({ ...options, cache }), outputs), expected)
+  })
+})
 
 describe.skipIf(!nativeDevices.includes('cpu'))('a cache gives the bits of the resident layer', () => {
   afterAll(removeGguf)

@@ -64,8 +64,8 @@ std::string select_text(const SeRouting& routing) {
   return text;
 }
 
-std::string dispatch_text(const SeMoeLayer& layer, const ForwardPlan& plan,
-                          const WaveConfigs& configs, int64_t num_tokens) {
+std::string dispatch_text(const SeMoeLayer& layer, const SeLayerOptions& options,
+                          const ForwardPlan& plan, const WaveConfigs& configs, int64_t num_tokens) {
   if (layer.experts.num_experts == 0) return "none: identity experts only";
   std::string text = format("stable counting sort of %lld slots, tiles of %d and %d tokens",
                             number(std::min(plan.wave_tokens, num_tokens) * layer.routing.top_k),
@@ -73,6 +73,7 @@ std::string dispatch_text(const SeMoeLayer& layer, const ForwardPlan& plan,
   if (plan.wave_tokens < num_tokens)
     text += format(", %lld waves of %lld tokens", number(ceil_div(num_tokens, plan.wave_tokens)),
                    number(plan.wave_tokens));
+  if (options.cached != 0) text += ", in steps as experts come";
   return text;
 }
 
@@ -106,7 +107,7 @@ void describe_forward(const SeMoeLayer& layer, const SeLayerOptions& options,
                                                   std::min(plan.wave_tokens, tokens));
   put(description->gate, router_text(layer, plan, tokens));
   put(description->select, select_text(layer.routing));
-  put(description->dispatch, dispatch_text(layer, plan, configs, tokens));
+  put(description->dispatch, dispatch_text(layer, options, plan, configs, tokens));
   std::string gate_up = experts_text(layer, plan, configs.gate_up, configs.shared_gate_up);
   if (layer.latent_size > 0)
     gate_up = "latent down " + matmul_text(configs.latent_down) + "; " + gate_up;

@@ -42,7 +42,7 @@ Status SeForwardRun::begin() {
   const uint64_t bytes = call_.plan().total_bytes;
   if (call_.is_small()) {
     SE_RETURN_IF_ERROR(layer_.reserve_staging(bytes, args_.is_staged != 0));
-    call_.place(layer_.block_of(args_), layer_.staging_.data());
+    call_.place(layer_.block_of(args_), device().call_staging().block());
   } else {
     SE_RETURN_IF_ERROR(device().bulk().reserve(bytes));
     call_.place(nullptr, device().bulk().data());
@@ -132,7 +132,9 @@ Status SeForwardRun::queue_experts(const std::vector<int32_t>& active) {
   bool has_copied = false;
   if (layer_.is_cached())
     SE_RETURN_IF_ERROR(layer_.expert_tables_.bring_up_to_date(layer_.stream_, &has_copied));
-  if (has_copied) queue_.follows_kernel = false;
+  bool has_waited = false;
+  SE_RETURN_IF_ERROR(device().filler().precede(layer_.stream_, &has_waited));
+  if (has_copied || has_waited) queue_.follows_kernel = false;
   // As the wave began, its slots are sorted for all of its experts.
   if (active.size() == num_active_) return wave_->run_all();
   sparse_experts::cuda::MirroredBlock& chosen = layer_.chosen_;

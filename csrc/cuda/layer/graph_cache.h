@@ -14,7 +14,7 @@ namespace sparse_experts::cuda {
 
 class Device;
 
-// All that the launches of a call depend on, besides the layer and its staging memory on the device. Compared as
+// All that the launches of a call depend on, besides the layer and the staging memory of its device. Compared as
 // bytes: 64-bit members only, so that there is no padding.
 struct GraphKey {
   int64_t num_tokens = 0;

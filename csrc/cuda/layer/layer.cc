@@ -37,9 +37,6 @@ Layer::Layer(Device& device, const SeMoeLayer& layer, const SeLayerOptions& opti
     : device_(device),
       layer_(layer),
       options_(options),
-      pinned_(device),
-      lent_block_(device),
-      staging_(device),
       present_table_(device),
       weight_maps_(device),
       expert_tables_(device),
@@ -141,7 +138,7 @@ Status Layer::plan_call(const SeForwardArgs& args, const void* workspace, uint64
 }
 
 Status Layer::check_staged(const SeForwardArgs& args, const StagingPlan& staging) const {
-  SE_CHECK_ARGUMENT(args.is_staged == 0 || (lent_ && staging.total_bytes <= lent_block_.bytes()),
+  SE_CHECK_ARGUMENT(args.is_staged == 0 || device_.call_staging().has_lent(staging.total_bytes),
                     "forward: nobody staged this call");
   return Status::ok();
 }
@@ -154,7 +151,7 @@ Status Layer::forward(const SeForwardArgs& args, void* workspace, uint64_t works
   const StagingPlan staging = plan_staging(layer_, args);
   SE_RETURN_IF_ERROR(check_staged(args, staging));
   std::lock_guard<std::mutex> lock(mutex_);
-  return staging.total_bytes <= kLayerStagingBytes
+  return staging.total_bytes <= kMostStagedBytes
              ? run_small(args, staging, plan, static_cast<char*>(workspace))
              : run_large(args, staging, plan, static_cast<char*>(workspace));
 }
@@ -181,6 +178,8 @@ Status Layer::finish(const Status& status) {
   has_queued_ = false;
   return status.is_ok() ? ended : status;
 }
+
+void Layer::unstage() { device_.call_staging().take_back(); }
 
 Status Layer::settle() { return has_queued_ ? finish(Status::ok()) : Status::ok(); }
 

@@ -1,17 +1,16 @@
 // A layer made ready on a device: its description, and what its calls need each time, kept between
-// them: stream, event, staging memory, graphs.
+// them: stream, event, graphs.
 //
 // A call in steps: check what the host can read; bring host arrays into the staging block; copy it,
 // compute, copy results back, all on the layer's stream; wait once; hand the results out. A small
-// call's block is the layer's own and stays where it is, so that graphs can name it; stage() lends
+// call's block is the device's and stays where it is, so that graphs can name it; stage() lends
 // one to the caller, so that the first and the last step have nothing to copy. A large call
-// copies array by array through the device's copier into memory that all layers share, one such
+// copies array by array through the device's copier into memory that all layers share too, one such
 // call at a time. A forward in steps is a run (forward_run.h), which a cached layer takes for each call.
 #pragma once
 
 #include <cuda_runtime.h>
 
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <mutex>
@@ -55,7 +54,7 @@ class Layer {
   Status set_experts(const int32_t* experts, int64_t num_experts, const SeExpertMatrices* matrices);
   // See stage_forward of the ABI. Any thread.
   Status stage(SeForwardArgs* args);
-  void unstage() { lent_ = false; }
+  void unstage();
   Device& device() { return device_; }
 
  private:
@@ -77,11 +76,8 @@ class Layer {
   Status run_large(const SeForwardArgs& args, const StagingPlan& staging, const ForwardPlan& plan,
                    char* workspace);
   Status reserve_staging(uint64_t bytes, bool is_staged);
-  Status reserve_lent(uint64_t bytes, bool* is_ready);
   // Pinned memory of a small call.
-  char* block_of(const SeForwardArgs& args) const {
-    return args.is_staged != 0 ? lent_block_.data() : pinned_.data();
-  }
+  char* block_of(const SeForwardArgs& args) const;
   Status queue_small(const SeForwardArgs& args, const StagingPlan& staging, const ForwardPlan& plan,
                      char* workspace, bool is_recorded);
   Status capture(const SeForwardArgs& args, const StagingPlan& staging, const ForwardPlan& plan,
@@ -98,10 +94,6 @@ class Layer {
   std::mutex mutex_;  // one call at a time
   cudaStream_t stream_ = nullptr;
   cudaEvent_t done_ = nullptr;
-  PinnedBuffer pinned_;      // of small calls that bring memory of their own
-  PinnedBuffer lent_block_;  // of the one call that has lent_
-  std::atomic<bool> lent_{false};
-  DeviceBuffer staging_;
   DeviceBuffer present_table_;
   WeightMaps weight_maps_;
   LayerMaps maps_;
@@ -111,6 +103,7 @@ class Layer {
   std::vector<uint8_t> here_;  // [experts] what present_ says; empty in a cached layer
   bool has_queued_ = false;    // by a run, since somebody waited last
   GraphCache graphs_;
+  uint64_t graphs_generation_ = 0;         // of the staging memory that they name
   std::chrono::nanoseconds last_wait_{0};  // of the call before
 };
 

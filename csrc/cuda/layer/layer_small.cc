@@ -1,4 +1,4 @@
-// A small call: its arrays travel as one block through the layer's own staging memory, and what it
+// A small call: its arrays travel as one block through staging memory of the device, and what it
 // queues is recorded into a graph where the same call comes again.
 #include <type_traits>
 
@@ -12,58 +12,33 @@
 namespace sparse_experts::cuda {
 namespace {
 
-// The block grows by doubling: a batch that grows token by token moves it (and drops the graphs)
-// only a few times.
-constexpr uint64_t kLeastStagingBytes = 64 << 10;
 // Above this the launches of a call cost nothing beside its kernels, and sizes seldom repeat.
 constexpr int64_t kGraphTokens = 8192;
-
-uint64_t grown_bytes(uint64_t bytes) {
-  uint64_t grown = kLeastStagingBytes;
-  while (grown < bytes) grown *= 2;
-  return grown;
-}
 
 }  // namespace
 
 Status Layer::reserve_staging(uint64_t bytes, bool is_staged) {
-  const bool has_pinned = is_staged || bytes <= pinned_.bytes();
-  const bool has_staging = bytes <= staging_.bytes();
-  if (has_pinned && has_staging) return Status::ok();
-  graphs_.clear();
-  if (!has_pinned) SE_RETURN_IF_ERROR(pinned_.reserve(grown_bytes(bytes)));
-  if (has_staging) return Status::ok();
-  SE_RETURN_IF_ERROR(staging_.reserve(grown_bytes(bytes)));
-  // Results are copied back as one block, with the gaps between arrays and what a call does not
-  // ask for.
-  return device_.check(cudaMemsetAsync(staging_.data(), 0, staging_.bytes(), stream_),
-                       "cudaMemsetAsync");
+  CallStaging& staging = device_.call_staging();
+  Status status = staging.reserve(bytes, !is_staged, stream_);
+  if (graphs_generation_ != staging.generation()) graphs_.clear();
+  graphs_generation_ = staging.generation();
+  return status;
 }
 
-// Not while a forward runs: the graphs name the block.
-Status Layer::reserve_lent(uint64_t bytes, bool* is_ready) {
-  *is_ready = bytes <= lent_block_.bytes();
-  if (*is_ready) return Status::ok();
-  const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-  if (!lock.owns_lock()) return Status::ok();
-  graphs_.clear();
-  SE_RETURN_IF_ERROR(lent_block_.reserve(grown_bytes(bytes)));
-  *is_ready = true;
-  return Status::ok();
+char* Layer::block_of(const SeForwardArgs& args) const {
+  const CallStaging& staging = device_.call_staging();
+  return args.is_staged != 0 ? staging.lent() : staging.pinned();
 }
 
 Status Layer::stage(SeForwardArgs* args) {
   args->is_staged = 0;
   if (args->select.num_tokens == 0 || !check_forward(layer_, *args).is_ok()) return Status::ok();
   const StagingPlan staging = plan_staging(layer_, *args);
-  if (staging.total_bytes > kLayerStagingBytes || lent_.exchange(true)) return Status::ok();
-  bool is_ready = false;
-  Status status = reserve_lent(staging.total_bytes, &is_ready);
-  if (!is_ready) {
-    lent_ = false;
-    return status;
-  }
-  char* const block = lent_block_.data();
+  if (staging.total_bytes > kMostStagedBytes) return Status::ok();
+  bool is_lent = false;
+  SE_RETURN_IF_ERROR(device_.call_staging().lend(staging.total_bytes, &is_lent));
+  if (!is_lent) return Status::ok();
+  char* const block = device_.call_staging().lent();
   // An array that the caller does not have stays absent, and so is refused where one is needed.
   const auto place = [&](auto** array, uint64_t offset) {
     if (offset == StagingPlan::kNone) *array = nullptr;
@@ -93,14 +68,15 @@ Status Layer::stage(SeForwardArgs* args) {
 Status Layer::queue_small(const SeForwardArgs& args, const StagingPlan& staging,
                           const ForwardPlan& plan, char* workspace, bool is_recorded) {
   char* const block = block_of(args);
+  char* const on_device = device_.call_staging().block();
   if (staging.input_bytes > 0)
-    SE_RETURN_IF_ERROR(device_.check(cudaMemcpyAsync(staging_.data(), block, staging.input_bytes,
-                                                     cudaMemcpyHostToDevice, stream_),
-                                     "copy of the inputs"));
+    SE_RETURN_IF_ERROR(device_.check(
+        cudaMemcpyAsync(on_device, block, staging.input_bytes, cudaMemcpyHostToDevice, stream_),
+        "copy of the inputs"));
   SE_RETURN_IF_ERROR(queue_forward(queue_of(plan, workspace, is_recorded), args,
-                                   place_arrays(layer_, args, staging, staging_.data())));
+                                   place_arrays(layer_, args, staging, on_device)));
   return device_.check(
-      cudaMemcpyAsync(block + staging.result_begin, staging_.data() + staging.result_begin,
+      cudaMemcpyAsync(block + staging.result_begin, on_device + staging.result_begin,
                       staging.total_bytes - staging.result_begin, cudaMemcpyDeviceToHost, stream_),
       "copy of the results");
 }
@@ -137,6 +113,7 @@ Status Layer::capture(const SeForwardArgs& args, const StagingPlan& staging,
 
 Status Layer::run_small(const SeForwardArgs& args, const StagingPlan& staging,
                         const ForwardPlan& plan, char* workspace) {
+  std::lock_guard<std::mutex> lock(device_.call_staging().mutex);
   SE_RETURN_IF_ERROR(reserve_staging(staging.total_bytes, args.is_staged != 0));
   char* const block = block_of(args);
   const int64_t num_tokens = args.select.num_tokens;

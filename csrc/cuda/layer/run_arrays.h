@@ -1,4 +1,4 @@
-// The arrays of a run, between its caller and the device. Those of a small call lie in the layer's
+// The arrays of a run, between its caller and the device. Those of a small call lie in the device's
 // staging memory and travel along with the launches; those of a large one pass through the device's
 // copier into memory that all layers share, because nothing else computes while there is a run.
 #pragma once
@@ -22,7 +22,7 @@ class RunArrays {
             cudaStream_t stream);
 
   const StagingPlan& plan() const { return plan_; }
-  bool is_small() const { return plan_.total_bytes <= kLayerStagingBytes; }
+  bool is_small() const { return plan_.total_bytes <= kMostStagedBytes; }
   // Memory of plan().total_bytes each. `pinned`: of a small call; where the call is staged, its arrays
   // lie there already.
   void place(char* pinned, char* device) {

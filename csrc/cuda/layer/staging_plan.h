@@ -8,9 +8,9 @@
 
 namespace sparse_experts::cuda {
 
-// Above this a call's arrays go through the device's copier: pinned memory is the host's scarcest
-// and a model has many layers, and a call of this size takes far longer than a few extra copies.
-constexpr uint64_t kLayerStagingBytes = 4 << 20;
+// Above this a call's arrays go through the device's copier: pinned memory is the host's scarcest, and a
+// call of this size takes far longer than a few extra copies.
+constexpr uint64_t kMostStagedBytes = 4 << 20;
 
 // Offsets in bytes. An array that is not staged (absent, or in device memory) has none.
 struct StagingPlan {

@@ -59,7 +59,13 @@ OpenState open_state(int index) {
 }
 
 Device::Device(int index)
-    : index_(index), stage_scratch_(*this), stage_pinned_(*this), copier_(*this), bulk_(*this) {}
+    : index_(index),
+      stage_scratch_(*this),
+      stage_pinned_(*this),
+      call_staging_(*this),
+      copier_(*this),
+      filler_(*this),
+      bulk_(*this) {}
 
 Device::~Device() {
   {

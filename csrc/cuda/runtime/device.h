@@ -18,7 +18,9 @@
 
 #include "abi/backend.h"
 #include "core/status.h"
+#include "cuda/runtime/call_staging.h"
 #include "cuda/runtime/copier.h"
+#include "cuda/runtime/filler.h"
 #include "cuda/runtime/memory.h"
 #include "cuda/runtime/plan_limits.h"
 
@@ -84,9 +86,13 @@ class Device {
   DeviceBuffer& stage_scratch() { return stage_scratch_; }
   PinnedBuffer& stage_pinned() { return stage_pinned_; }
 
-  // Copies between host and device, for memory copies and for calls that are too large for a
-  // layer's own staging. Has a lock of its own.
+  // Of small calls.
+  CallStaging& call_staging() { return call_staging_; }
+  // Copies between host and device, for memory copies and for calls that are too large for that. Has a
+  // lock of its own.
   Copier& copier() { return copier_; }
+  // Copies of experts, which calls do not wait for.
+  Filler& filler() { return filler_; }
   // Device memory for the host arrays of one large call at a time.
   std::mutex bulk_mutex;
   DeviceBuffer& bulk() { return bulk_; }
@@ -107,7 +113,9 @@ class Device {
   cudaEvent_t stage_event_ = nullptr;
   DeviceBuffer stage_scratch_;
   PinnedBuffer stage_pinned_;
+  CallStaging call_staging_;
   Copier copier_;
+  Filler filler_;
   DeviceBuffer bulk_;
 };
 

@@ -22,6 +22,11 @@ Status write_matrix(SeDevice& device, const SeMatrixRows& rows) {
   const int64_t stride_bytes = code_row_bytes(rows.format->code, rows.source_stride);
   const char* from = static_cast<const char*>(rows.source);
   char* to = static_cast<char*>(rows.matrix) + rows.first_row * row_bytes;
+  if (rows.is_pinned != 0) {
+    for (int64_t row = 0; row < rows.num_rows; ++row)
+      std::memcpy(to + row * row_bytes, from + row * stride_bytes, static_cast<size_t>(row_bytes));
+    return Status::ok();
+  }
   if (stride_bytes == row_bytes)
     return device.copier().to_device(to, from, static_cast<uint64_t>(rows.num_rows * row_bytes));
   const int64_t at_once =

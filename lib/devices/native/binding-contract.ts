@@ -20,7 +20,7 @@ import type {
 import type { NativeBuffer, Stored } from '../device-array.js'
 
 /** `abiVersion` of the addon that this code speaks to: SE_BACKEND_ABI_VERSION of csrc/abi/backend.h. */
-export const NATIVE_ABI_VERSION = 12
+export const NATIVE_ABI_VERSION = 13
 
 /** An error of the addon: a plain Error with these properties, which `errors.ts` turns into a MoeError. */
 export interface NativeError extends Error {
@@ -249,6 +249,8 @@ export interface NativeAddon {
   measureLayer(description: NativeLayerMeasure): {
     /** Of all weights, on the device. */
     bytes: number
+    /** Of the host, behind the cache of a device with memory of its own. */
+    pinnedBytes: number
     /** Memory of an expert in a cache; 0: the device keeps all experts in its memory. */
     expertBytes: number
     /** Host memory of each thread that loads: for the largest of the matrices. */

@@ -53,10 +53,14 @@ function translate(error: NativeError, activity: NativeActivity): Error {
   }
   const { neededBytes, freeBytes } = error
   if (error.moeCode === 'CACHE_TOO_SMALL') {
-    return new MoeError('ERR_MOE_CACHE_TOO_SMALL', `${error.message}: raise cache.hostBytes`, {
-      cause: error,
-      details: { neededBytes, cacheBytes: freeBytes },
-    })
+    return new MoeError(
+      'ERR_MOE_CACHE_TOO_SMALL',
+      `${error.message}: raise cache.hostBytes, or cache.deviceBytes on a GPU`,
+      {
+        cause: error,
+        details: { neededBytes, cacheBytes: freeBytes },
+      },
+    )
   }
   return new MoeError(CODES[error.moeCode] ?? 'ERR_MOE_INTERNAL', error.message, {
     cause: error,

@@ -65,9 +65,10 @@ export async function openNativeLayer(
 /** With every default written out; null: all experts stay in memory. */
 export function nativeCache(cache: CacheSettings | undefined): NativeCacheOptions | null {
   if (cache === undefined) return null
-  const { hostBytes, policy = 'lru', readers = DEFAULT_READERS, directIo = 'auto', prefetch = 'off' } = cache
+  const { hostBytes = 0, deviceBytes = 0, policy = 'lru', readers = DEFAULT_READERS } = cache
+  const { directIo = 'auto', prefetch = 'off' } = cache
   return {
-    ...{ hostBytes, policy, readers, directReads: directIo === 'auto' },
+    ...{ hostBytes, deviceBytes, policy, readers, directReads: directIo === 'auto' },
     ...{ prefetches: prefetch !== 'off', prefetchBytes: cache.prefetchBytesPerCall ?? 0 },
   }
 }
