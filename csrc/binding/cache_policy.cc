@@ -7,11 +7,15 @@
 #include "binding/errors.h"
 #include "engine/cache_policy.h"
 #include "engine/expert_affinity.h"
+#include "engine/host_policy.h"
 
 namespace sparse_experts::binding {
 namespace {
 
 constexpr int64_t kMostPools = 65536;
+
+// Where a call finds an expert.
+enum Found : uint8_t { kNowhere, kInSlot, kInHost };
 
 // A cache that does not exist.
 struct SimulatedCache {
@@ -33,11 +37,31 @@ struct SimulatedCache {
     }
   }
 
+  // Where it finds each of them: what it misses is looked for in memory of the host.
+  const std::vector<uint8_t>& find(int32_t layer, const std::vector<ExpertPlace>& places) {
+    found.assign(places.size(), kInSlot);
+    misses.clear();
+    for (size_t i = 0; i < places.size(); ++i) {
+      if (places[i].is_hit) continue;
+      found[i] = kNowhere;
+      misses.push_back({places[i].expert, places[i].passes});
+    }
+    if (host.empty() || misses.empty()) return found;
+    auto place = host[static_cast<size_t>(layer)].plan(misses).begin();
+    for (uint8_t& one : found) {
+      if (one == kNowhere && (place++)->is_hit) one = kInHost;
+    }
+    return found;
+  }
+
   const CacheShape shape;
   CachePolicy policy;
+  std::vector<HostPolicy> host;  // of each layer; none: there is no memory behind the slots
   ExpertAffinity affinity;
   std::vector<int32_t> most_prefetched;  // of each layer; none: nothing is read ahead
   std::vector<uint64_t> evicted;         // of each layer, by what was read ahead
+  std::vector<uint8_t> found;
+  std::vector<HostPolicy::Miss> misses;
 };
 
 CacheShape parse_shape(const Napi::Object& object) {
@@ -62,8 +86,8 @@ CacheShape parse_shape(const Napi::Object& object) {
   return shape;
 }
 
-// (layers [C], offsets [C + 1], experts [N], slots [N], hits [N], evicted [N, 2] or null): call c needs
-// the experts from offsets[c] to offsets[c + 1] of layers[c].
+// (layers [C], offsets [C + 1], experts [N], slots [N], hits [N] of Found, evicted [N, 2] or null): call c
+// needs the experts from offsets[c] to offsets[c + 1] of layers[c].
 Napi::Value plan_calls(const Napi::CallbackInfo& info, SimulatedCache& cache) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const ArrayView layers = array_view_any_length(info[0], "layers", napi_int32_array);
@@ -86,9 +110,10 @@ Napi::Value plan_calls(const Napi::CallbackInfo& info, SimulatedCache& cache) {
       const int32_t* needed = experts.as<int32_t>() + begin;
       const int64_t count = end - begin;
       const auto& places = cache.policy.plan(layer, needed, count);
+      auto found = cache.find(layer, places).begin();
       for (const ExpertPlace& place : places) {
         slots.as<int32_t>()[begin] = place.passes ? kNone : place.slot;
-        hits.as<uint8_t>()[begin] = place.is_hit ? 1 : 0;
+        hits.as<uint8_t>()[begin] = *found++;
         if (evicted != nullptr) {
           evicted[2 * begin] = place.evicted_layer;
           evicted[2 * begin + 1] = place.evicted_expert;
@@ -127,6 +152,16 @@ Napi::Value create_cache_policy(const Napi::CallbackInfo& info) {
       for (uint32_t i = 0; i < most.Length(); ++i)
         cache->most_prefetched.push_back(static_cast<int32_t>(
             integer_argument(most.Get(i), "mostPrefetched", 0, kMaxCount - 1)));
+    }
+    if (!is_absent(shape.Get("hostBlocks"))) {
+      const Napi::Array blocks = array_argument(shape.Get("hostBlocks"), "hostBlocks");
+      if (blocks.Length() != cache->shape.layers.size())
+        fail_argument("hostBlocks needs a number for each layer");
+      for (uint32_t i = 0; i < blocks.Length(); ++i)
+        cache->host.emplace_back(
+            cache->shape.rule,
+            static_cast<int32_t>(integer_argument(blocks.Get(i), "hostBlocks", 0, kMaxCount - 1)),
+            cache->shape.layers[i].num_experts);
     }
     const auto expert_argument = [](const Napi::CallbackInfo& call, int index) {
       return static_cast<int32_t>(integer_argument(call[index], "expert", 0, kMaxCount - 1));

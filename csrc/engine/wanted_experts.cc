@@ -22,19 +22,14 @@ void WantedExperts::add(const ExpertFetch& fetch) {
 }
 
 uint64_t WantedExperts::look_in_host() {
-  std::vector<int32_t> experts;
-  std::vector<size_t> asked;
-  for (size_t i = 0; i < fetches_.size(); ++i) {
-    if (host_tier_.is_fixed() && !fetches_[i].passes) continue;
-    experts.push_back(fetches_[i].expert);
-    asked.push_back(i);
-  }
-  const std::vector<HostTier::Place> places = host_tier_.plan(experts);
+  std::vector<HostPolicy::Miss> misses;
+  misses.reserve(fetches_.size());
+  for (const ExpertFetch& fetch : fetches_) misses.push_back({fetch.expert, fetch.passes});
+  const std::vector<HostTier::Place> places = host_tier_.plan(misses);
   uint64_t num_here = 0;
   for (size_t i = 0; i < places.size(); ++i) {
-    ExpertFetch& fetch = fetches_[asked[i]];
-    fetch.host_block = places[i].block;
-    fetch.is_in_host = places[i].is_hit;
+    fetches_[i].host_block = places[i].block;
+    fetches_[i].is_in_host = places[i].is_hit;
     if (places[i].is_hit) ++num_here;
   }
   return num_here;

@@ -11,6 +11,7 @@ import {
   type CachePrefetch,
   type CacheScope,
   cachePools,
+  hostBlocks,
   prefetchedExperts,
 } from '../block/expert-cache.js'
 import { type Fields, fieldsOf } from '../block/option-fields.js'
@@ -24,8 +25,13 @@ import { checkSignal } from './forward-arguments.js'
 
 /** The cache of a simulation. */
 export interface SimulatedCache {
-  /** Memory of the experts of all layers of the trace. One of hostBytes and slots is needed. */
+  /**
+   * Memory of the experts of all layers of the trace; beside `deviceBytes` memory of the host behind a GPU, of which each layer has the same share, one
+   * expert at least. One of hostBytes, deviceBytes and slots is needed.
+   */
   hostBytes?: number
+  /** Memory of a GPU for them, as of a cache on `cuda`. */
+  deviceBytes?: number
   /** Experts of each layer that stay, instead; at least topK. */
   slots?: number
   /** Who makes room: 'lru', 'lfu', 'lfru', or nobody ('static': what the profile says stays, without one what comes first). @defaultValue 'lru' */
@@ -67,7 +73,8 @@ export interface SimulateOptions {
 export async function simulate(trace: string | Trace, options: SimulateOptions): Promise<Simulation> {
   const fields = fieldsOf(options, 'options', ['cache', 'rates', 'tokensPerCall', 'signal'])
   const cache = fieldsOf(fields.raw('cache'), 'cache', [
-    ...['hostBytes', 'slots', 'policy', 'scope', 'profile', 'readers', 'prefetch', 'prefetchBytesPerCall'],
+    ...['hostBytes', 'deviceBytes', 'slots', 'policy', 'scope', 'profile', 'readers'],
+    ...['prefetch', 'prefetchBytesPerCall'],
   ])
   const signal = checkSignal(options.signal)
   const policy = cache.oneOf('policy', CACHE_POLICIES, 'lru')
@@ -75,11 +82,20 @@ export async function simulate(trace: string | Trace, options: SimulateOptions):
   const capacity = checkCapacity(cache)
   const readers = cache.integer('readers', 1, 64, DEFAULT_READERS)
   const prefetch = cache.oneOf('prefetch', CACHE_PREFETCHES, 'off')
+  const onDevice = cache.has('deviceBytes')
+  if (onDevice && prefetch !== 'off')
+    throw invalidArgValue(
+      'cache.prefetch',
+      "'off' beside deviceBytes: a GPU's experts are not read ahead",
+      prefetch,
+    )
+  const behind =
+    onDevice && cache.has('hostBytes') ? cache.integer('hostBytes', 1, Number.MAX_SAFE_INTEGER) : null
   const prefetchBytes = cache.has('prefetchBytesPerCall')
     ? cache.integer('prefetchBytesPerCall', 1, Number.MAX_SAFE_INTEGER)
     : undefined
   const tokensPerCall = fields.has('tokensPerCall') ? fields.integer('tokensPerCall', 1, 2 ** 31 - 1) : 0
-  const rates = fields.has('rates') ? checkRates(options.rates!) : null
+  const rates = fields.has('rates') ? checkRates(options.rates!, onDevice) : null
   signal?.throwIfAborted()
   const recorded = await givenTrace(trace, 'trace', signal)
   const profile = cache.has('profile')
@@ -88,24 +104,31 @@ export async function simulate(trace: string | Trace, options: SimulateOptions):
   const pools = cachePools(recorded.layers, capacity, scope, policy)
   const mostPrefetched =
     prefetch === 'off' ? null : recorded.layers.map(layer => prefetchedExperts(layer, prefetchBytes))
-  const input = { policy, scope, pools, profile, readers, rates, tokensPerCall, mostPrefetched }
+  const input = {
+    ...{ policy, scope, pools, profile, readers, rates, tokensPerCall, mostPrefetched },
+    hostBlocks: behind === null ? null : hostBlocks(recorded.layers, behind),
+  }
   return simulateTrace(recorded, input, new Pacer(signal))
 }
 
 function checkCapacity(cache: Fields): CacheCapacity {
-  if (cache.has('hostBytes') === cache.has('slots'))
-    throw invalidArgValue('cache', 'one of hostBytes and slots', cache.has('slots') ? 'both' : 'neither')
-  return cache.has('slots')
+  const [inSlots, onDevice] = [cache.has('slots'), cache.has('deviceBytes')]
+  if ((inSlots ? 1 : 0) + (onDevice || cache.has('hostBytes') ? 1 : 0) !== 1)
+    throw invalidArgValue('cache', 'one of hostBytes, deviceBytes and slots', inSlots ? 'both' : 'neither')
+  return inSlots
     ? { slotsPerLayer: cache.integer('slots', 1, 2 ** 31 - 1) }
-    : { bytes: cache.integer('hostBytes', 1, Number.MAX_SAFE_INTEGER) }
+    : { bytes: cache.integer(onDevice ? 'deviceBytes' : 'hostBytes', 1, Number.MAX_SAFE_INTEGER) }
 }
 
-function checkRates(rates: SimulationRates): SimulationRates {
-  checkOptionKeys(rates, ['disk', 'readSeconds', 'expert', 'callSeconds'], 'rates')
+function checkRates(rates: SimulationRates, onDevice: boolean): SimulationRates {
+  checkOptionKeys(rates, ['disk', 'readSeconds', 'copy', 'expert', 'callSeconds'], 'rates')
   const fields = fieldsOf(rates, 'rates')
+  if (fields.has('copy') && !onDevice)
+    throw invalidArgValue('rates.copy', 'none without cache.deviceBytes: nothing is copied', rates.copy)
   return {
     disk: fields.positive('disk'),
     readSeconds: fields.nonNegative('readSeconds', 0),
+    copy: fields.has('copy') ? fields.positive('copy') : undefined,
     expert: typeof rates.expert === 'function' ? rates.expert : fields.positive('expert'),
     callSeconds: fields.nonNegative('callSeconds', 0),
   }

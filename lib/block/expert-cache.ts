@@ -128,3 +128,21 @@ function cacheTooSmall(
     },
   )
 }
+
+/**
+ * Experts of each layer that memory of the host holds behind a GPU: its share pays for whole experts, at most for all. csrc/engine/host_tier.cc has the
+ * same rule.
+ *
+ * @throws {@link MoeError} ERR_MOE_CACHE_TOO_SMALL where a share does not hold one, with `details` {neededBytes, cacheBytes}
+ */
+export function hostBlocks(layers: readonly CachedLayer[], hostBytes: number): number[] {
+  const neededBytes = layers.length * Math.max(...layers.map(({ expertBytes }) => expertBytes))
+  if (hostBytes < neededBytes)
+    throw new MoeError(
+      'ERR_MOE_CACHE_TOO_SMALL',
+      `The cache's ${hostBytes} bytes of the host for ${layers.length} layer(s) do not hold an expert of each: give it ${neededBytes}, or none`,
+      { details: { neededBytes, cacheBytes: hostBytes } },
+    )
+  const share = hostBytes / layers.length
+  return layers.map(({ numExperts, expertBytes }) => Math.min(numExperts, Math.floor(share / expertBytes)))
+}

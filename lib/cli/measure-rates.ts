@@ -106,8 +106,8 @@ function diskRate(
   const measured = calls.reduce((sum, { seconds }) => sum + seconds, 0)
   const simulated = (disk: number) =>
     calls.reduce((sum, { hits, misses }) => {
-      const missSeconds = Array.from({ length: misses }, () => expertSeconds)
-      const time = callTime({ disk, expert: 1 }, readers, hits * expertSeconds, missSeconds, expertBytes)
+      const missed = Array.from({ length: misses }, () => ({ seconds: expertSeconds, isInHost: false }))
+      const time = callTime({ disk, expert: 1 }, readers, hits * expertSeconds, missed, expertBytes)
       return sum + time.seconds
     }, 0)
   let [low, high] = [Math.log(1e3), Math.log(1e13)]

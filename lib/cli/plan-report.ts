@@ -4,16 +4,20 @@ import type { MemoryPlan, ModelPlan } from '../api/model-plan.js'
 import type { SimulationRates } from '../trace/call-time.js'
 import type { Simulation } from '../trace/simulate.js'
 import type { Trace } from '../trace/trace.js'
+import { memoryOf } from './fit-memory.js'
 import { formatByteRate, formatBytes, formatPercent, type Paint, plural, table, wrap } from './format.js'
 import type { MeasuredRates } from './measure-rates.js'
 import { renderSimulations } from './simulate-report.js'
-import { isOwnProfile, type PolicyChoice, type SimulatedRow } from './simulate-rows.js'
+import { isOwnProfile, type PolicyChoice, type SimulatedMemory, type SimulatedRow } from './simulate-rows.js'
 
 export interface PlanReport {
   source: string
   modelType: string
-  /** For all layers: given, or free here. */
+  /** Of the host, for all layers: given, or free here. */
   memoryBytes: number
+  /** Where experts are computed: 'host', or a device with memory of its own; and what it has for all layers. */
+  place: string
+  placeBytes: number
   /** Of all experts of all layers. */
   expertBytes: number
   /** With all experts in memory. */
@@ -21,7 +25,7 @@ export interface PlanReport {
   /** With the cache of `options`; null: all experts fit. */
   cached: ModelPlan | null
   /** Of `MoeModel.load`. */
-  options: Record<string, unknown> & { cache?: { hostBytes: number; readers?: number } }
+  options: Record<string, unknown> & { cache?: SimulatedMemory & { readers?: number } }
   rates: SimulationRates | MeasuredRates | null
   simulations: (Simulation & { name: string })[]
 }
@@ -32,29 +36,25 @@ export function renderPlan(
   more: { trace: Trace | undefined; simulations: readonly SimulatedRow[]; policies: readonly PolicyChoice[] },
   paint: Paint,
 ): string[] {
-  const { source, modelType, memoryBytes, whole, cached, rates, options } = report
+  const { source, modelType, memoryBytes, place, placeBytes, whole, cached, rates, options } = report
   const { trace, simulations, policies } = more
-  const memory = (plan: ModelPlan) => plan.memory.find(({ memory }) => memory === 'host')!
-  const rows = [['all experts in memory', ...cells(memory(whole), memoryBytes, paint)]]
-  if (cached) {
-    const share = options.cache!.hostBytes / report.expertBytes
-    rows.push([`${formatPercent(share)} of the experts`, ...cells(memory(cached), memoryBytes, paint)])
-  }
-  const chosen = cached ?? whole
-  const { neededBytes, freeBytes } = memory(chosen)
+  const isHost = place === 'host'
+  const rows = [whole, cached].flatMap(plan => (plan ? memoryRows(report, plan, paint) : []))
+  const short = (cached ?? whole).memory.filter(({ fits }) => !fits)
+  const ofHost = `${formatBytes(memoryBytes)} of memory`
   return [
     paint.bold(source),
-    `  ${modelType}, ${plural(whole.layers.length, 'layer')} with experts; ${formatBytes(memoryBytes)} of memory`,
+    `  ${modelType}, ${plural(whole.layers.length, 'layer')} with experts; ${isHost ? ofHost : `${formatBytes(placeBytes)} of ${place}, ${ofHost}`}`,
     '',
     ...table(rows),
     '',
     'Load them with',
     `  await MoeModel.load(${JSON.stringify(source)}, ${literal(options)})`,
-    ...(neededBytes > freeBytes
-      ? wrap(`Here ${formatBytes(freeBytes)} are free: ${formatBytes(neededBytes)} do not fit now.`, 100).map(
-          line => `  ${paint.yellow(line)}`,
-        )
-      : []),
+    ...short.flatMap(({ memory, neededBytes, freeBytes }) => {
+      const where = memory === 'host' ? '' : ` on ${memory}`
+      const text = `Here ${formatBytes(freeBytes)} are free${where}: ${formatBytes(neededBytes)} do not fit now.`
+      return wrap(text, 100).map(line => `  ${paint.yellow(line)}`)
+    }),
     ...(rates ? ['', ratesLine(rates)] : []),
     ...(trace && simulations.length > 0
       ? [
@@ -70,6 +70,31 @@ export function renderPlan(
     ...(trace && simulations.length === 0
       ? ['', 'Every expert that a call needs is in memory: there is nothing to simulate.']
       : []),
+  ]
+}
+
+/** What a plan takes of the memory where experts are computed, and of the host behind it. */
+function memoryRows(report: PlanReport, plan: ModelPlan, paint: Paint): string[][] {
+  const { place, placeBytes, memoryBytes, expertBytes, whole, options } = report
+  const isWhole = plan === whole
+  const { deviceBytes = 0, hostBytes = 0 }: { deviceBytes?: number; hostBytes?: number } = options.cache ?? {}
+  const share = (bytes: number) => `${formatPercent(bytes / expertBytes)} of the experts`
+  if (place === 'host')
+    return [
+      [
+        isWhole ? 'all experts in memory' : share(hostBytes),
+        ...cells(memoryOf(plan, 'host'), memoryBytes, paint),
+      ],
+    ]
+  return [
+    [
+      `${isWhole ? 'all experts' : share(deviceBytes)} on ${place}`,
+      ...cells(memoryOf(plan, place), placeBytes, paint),
+    ],
+    [
+      isWhole ? 'the host beside them' : `${share(hostBytes)} in the host's memory`,
+      ...cells(memoryOf(plan, 'host'), memoryBytes, paint),
+    ],
   ]
 }
 

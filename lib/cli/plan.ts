@@ -17,13 +17,19 @@ import { type MeasuredRates, measureRates } from './measure-rates.js'
 import { type PlanReport, renderPlan } from './plan-report.js'
 import { policiesOption, ratesOf, simulateRows } from './simulate-rows.js'
 import { parseBytes, parseRate } from './sizes.js'
-import { HELD_OPTIONS, heldOptions, MODULE_OPTION } from './source-options.js'
+import { deviceOption, HELD_OPTIONS, heldOptions, MODULE_OPTION } from './source-options.js'
 
 const OPTIONS = {
   memory: {
     type: 'string',
     value: 'SIZE',
-    help: 'for all layers, what is no expert and scratch included: 8GiB (default: nine tenths of what is free here)',
+    help: 'of the host for all layers, what is no expert and scratch included: 8GiB (default: nine tenths of what is free here)',
+  },
+  device: { type: 'string', value: 'D', help: 'cpu, cuda or cuda:N (default: cpu)' },
+  'device-memory': {
+    type: 'string',
+    value: 'SIZE',
+    help: 'of a GPU, likewise; --memory is then for experts that have no room there (default: nine tenths of what is free there)',
   },
   trace: {
     type: 'string',
@@ -54,6 +60,11 @@ const OPTIONS = {
     value: 'RATE',
     help: 'bytes of resident weights per second that the matmuls read, 20GB/s; needed with --disk',
   },
+  copy: {
+    type: 'string',
+    value: 'RATE',
+    help: 'bytes per second from the host to a GPU, 25GB/s (default: copies take no time)',
+  },
   readers: { type: 'string', value: 'N', help: `reads in flight, 1 to 64 (default: ${DEFAULT_READERS})` },
   prefetch: {
     type: 'string',
@@ -66,9 +77,9 @@ const OPTIONS = {
 
 export const PLAN_USAGE = `Usage: sparse-experts plan <checkpoint> [options]
 
-Says from headers whether all layers with experts fit into a memory on the device cpu, and where they do not, with which cache of experts they
-run in it. With a trace it says how many experts such a cache would find, and by rates how long calls would take; both come from the code that
-decides in the engine.
+Says from headers whether all layers with experts fit into a memory, and where they do not, with which cache of experts they run in it. On a GPU
+the cache has its memory, over memory of the host. With a trace it says how many experts such a cache would find, and by rates how long calls
+would take; both come from the code that decides in the engine.
 
 Options:
 ${optionLines(OPTIONS)}
@@ -82,12 +93,15 @@ export async function planCommand(args: string[], context: CommandContext): Prom
   const { values, positionals } = parseCommandLine(args, OPTIONS, ['checkpoint'])
   const { signal } = context
   const { module } = values
-  const memoryBytes = values.memory === undefined ? undefined : parseBytes('memory', values.memory)
+  const memoryBytes = parsedBytes('memory', values.memory)
+  const deviceBytes = parsedBytes('device-memory', values['device-memory'])
   const policies = policiesOption(values.policy ?? 'lru,belady')
   const tokensPerCall = integerOption('tokens-per-call', values['tokens-per-call'], 1)
   const readers = integerOption('readers', values.readers, 1, 64) ?? DEFAULT_READERS
   const prefetch = choiceOption('prefetch', values.prefetch, CACHE_PREFETCHES)
-  const given = ratesOf(parseRate('disk', values.disk), parseRate('experts', values.experts))
+  const device = deviceOption(values.device) ?? 'cpu'
+  const copy = parseRate('copy', values.copy)
+  const given = ratesOf(parseRate('disk', values.disk), parseRate('experts', values.experts), copy)
   if (given && values.measure)
     throw new UsageError(
       'ERR_MOE_UNEXPECTED_ARGUMENT',
@@ -98,12 +112,16 @@ export async function planCommand(args: string[], context: CommandContext): Prom
 
   const source = positionals[0]!
   await using checkpoint = await openCheckpoint(source, { module, signal })
-  const options = { device: 'cpu', ...held, signal } as const
+  const ofFree = (freeBytes: number) => Math.floor(DEFAULT_SHARE * freeBytes)
+  const hostBytes = memoryBytes ?? ofFree(hostMemory().freeBytes)
   const fit = await fitMemory(
     checkpoint,
-    options,
-    memoryBytes ?? Math.floor(DEFAULT_SHARE * hostMemory().freeBytes),
+    { device, ...held, signal },
+    hostBytes,
+    freeBytes => deviceBytes ?? ofFree(freeBytes),
   )
+  if (fit.place === 'host') refuseOfGpu(values)
+  else refuseOfCpu(values)
   const trace =
     values.trace === undefined ? undefined : traceOf(await readTrace(values.trace, { signal }), fit)
   const rates = values.measure
@@ -114,24 +132,25 @@ export async function planCommand(args: string[], context: CommandContext): Prom
     trace && cached
       ? await simulateRows(
           trace,
-          cached.hostBytes,
+          cached.memory,
           policies,
           { readers, prefetch },
           {
-            rates: rates && { disk: rates.disk, expert: rates.expert },
+            rates: rates && { disk: rates.disk, copy, expert: rates.expert },
             ...{ tokensPerCall, signal },
           },
         )
       : []
   const report: PlanReport = {
-    ...{ source: checkpoint.source, modelType: checkpoint.modelType, memoryBytes: fit.memoryBytes },
+    ...{ source: checkpoint.source, modelType: checkpoint.modelType },
+    ...{ memoryBytes: hostBytes, place: fit.place, placeBytes: fit.placeBytes },
     expertBytes: fit.layers.reduce((sum, { numExperts, expertBytes }) => sum + numExperts * expertBytes, 0),
     ...{ whole: fit.whole, cached: cached?.plan ?? null },
     options: {
-      ...{ device: 'cpu', ...definedOf({ module, ...held }) },
+      ...{ device, ...definedOf({ module, ...held }) },
       ...(cached && {
         cache: {
-          ...{ hostBytes: cached.hostBytes, ...(readers !== DEFAULT_READERS && { readers }) },
+          ...{ ...cached.memory, ...(readers !== DEFAULT_READERS && { readers }) },
           ...((prefetch ?? 'off') !== 'off' && { prefetch }),
         },
       }),
@@ -147,6 +166,36 @@ export async function planCommand(args: string[], context: CommandContext): Prom
       : renderPlan(report, { trace, simulations, policies }, context.paint),
   )
   return 0
+}
+
+const parsedBytes = (name: string, text: string | undefined) =>
+  text === undefined ? undefined : parseBytes(name, text)
+
+/** @throws {@link UsageError} ERR_MOE_UNEXPECTED_ARGUMENT where an option says something of a GPU */
+function refuseOfGpu(values: { 'device-memory'?: string; copy?: string }): void {
+  for (const name of ['device-memory', 'copy'] as const)
+    if (values[name] !== undefined)
+      throw new UsageError(
+        'ERR_MOE_UNEXPECTED_ARGUMENT',
+        `--${name} says something of a GPU, and the layers would run on cpu`,
+        'Give --device cuda too, or leave it out.',
+      )
+}
+
+/** @throws {@link UsageError} ERR_MOE_UNEXPECTED_ARGUMENT where an option is of cpu alone */
+function refuseOfCpu({ measure, prefetch }: { measure?: boolean; prefetch?: string }): void {
+  if (measure)
+    throw new UsageError(
+      'ERR_MOE_UNEXPECTED_ARGUMENT',
+      '--measure times calls on cpu',
+      'Give --disk, --copy and --experts for a GPU.',
+    )
+  if (prefetch === 'affinity')
+    throw new UsageError(
+      'ERR_MOE_UNEXPECTED_ARGUMENT',
+      'Experts of a GPU are not read ahead',
+      'Leave --prefetch out.',
+    )
 }
 
 const definedOf = (values: Record<string, unknown>) =>
@@ -188,6 +237,6 @@ async function measured(
     layers[first]!,
     rowOf,
     readers,
-    (cached?.hostBytes ?? 0) / layers.length,
+    (cached?.memory.hostBytes ?? 0) / layers.length,
   )
 }

@@ -25,17 +25,25 @@ export function renderSimulations(
   const [first] = rows as [SimulatedRow]
   const hasTimes = first.simulation.secondsPerCall !== null
   const hasPrefetch = rows.some(({ simulation }) => simulation.prefetched > 0)
+  const columns = {
+    hasHost: rows.some(({ memory }) => 'deviceBytes' in memory),
+    hasPrefetch,
+    hasTimes,
+  }
   const header = [
     'cache',
     'stay',
+    ...(columns.hasHost ? ['host', 'stay there'] : []),
     'policy',
     'hits',
     'hit rate',
+    ...(columns.hasHost ? ['host has'] : []),
     'read per call',
     ...(hasPrefetch ? ['read ahead', 'of it used'] : []),
     ...(hasTimes ? ['p50', 'p99', 'bound by'] : []),
   ]
-  const lines = rows.map(row => line(row, hasTimes, hasPrefetch))
+  const lines = rows.map(row => line(row, columns))
+  const alignment = `rr${columns.hasHost ? 'rr' : ''}lrr${columns.hasHost ? 'r' : ''}r${hasPrefetch ? 'rr' : ''}rrl`
   const perLayer = [...new Set(trace.layers.map(({ numExperts, topK }) => `${topK} of ${numExperts}`))].join(
     ', ',
   )
@@ -45,7 +53,7 @@ export function renderSimulations(
         `${plural(first.simulation.calls, 'call')} of ${plural(first.simulation.rows, 'row')}`,
     ),
     '',
-    ...table([header.map(text => paint.dim(text)), ...lines], `rrlrrr${hasPrefetch ? 'rr' : ''}rrl`),
+    ...table([header.map(text => paint.dim(text)), ...lines], alignment),
     ...(isOwnProfile
       ? [
           '',
@@ -58,23 +66,26 @@ export function renderSimulations(
 }
 
 function line(
-  { name, hostBytes, simulation }: SimulatedRow,
-  hasTimes: boolean,
-  hasPrefetch: boolean,
+  { name, memory, simulation }: SimulatedRow,
+  { hasHost, hasPrefetch, hasTimes }: Record<'hasHost' | 'hasPrefetch' | 'hasTimes', boolean>,
 ): string[] {
-  const { slots, calls, belady, secondsPerCall, boundBy } = simulation
+  const { slots, hostSlots, hostHits, calls, belady, secondsPerCall, boundBy } = simulation
   const { prefetched, prefetchUsed, prefetchedBytes } = simulation
+  const [bytes, hostBytes] =
+    'deviceBytes' in memory ? [memory.deviceBytes, memory.hostBytes] : [memory.hostBytes]
   const perCall = (bytes: number) => formatBytes(calls === 0 ? 0 : bytes / calls)
   const ahead = [perCall(prefetchedBytes), formatPercent(prefetched === 0 ? 0 : prefetchUsed / prefetched)]
   const isBound = name === 'belady'
   const { hits, hitRate, readBytes } = isBound ? belady : simulation
   const times = secondsPerCall && !isBound ? [secondsPerCall.p50, secondsPerCall.p99] : []
   return [
-    formatBytes(hostBytes),
+    formatBytes(bytes!),
     formatCount(slots),
+    ...(hasHost ? [formatBytes(hostBytes ?? 0), formatCount(hostSlots)] : []),
     name,
     formatCount(hits),
     formatPercent(hitRate),
+    ...(hasHost ? [isBound ? '' : formatCount(hostHits)] : []),
     perCall(readBytes),
     ...(hasPrefetch ? (isBound ? ['', ''] : ahead) : []),
     ...times.map(seconds => formatDuration(seconds * 1000)),

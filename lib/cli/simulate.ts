@@ -15,6 +15,11 @@ const OPTIONS = {
     value: 'SIZES',
     help: 'memory of the experts of all layers: 4GB,8GB or shares of all experts 25%,50% (default: 25%,50%,75%)',
   },
+  'host-cache': {
+    type: 'string',
+    value: 'SIZE',
+    help: 'of a GPU, whose memory --cache then is: memory of the host behind it, 32GB or a share of all experts',
+  },
   policy: {
     type: 'string',
     value: 'NAMES',
@@ -45,6 +50,11 @@ const OPTIONS = {
     value: 'RATE',
     help: 'bytes of resident weights per second that the matmuls read, 20GB/s; needed with --disk',
   },
+  copy: {
+    type: 'string',
+    value: 'RATE',
+    help: 'bytes per second from the host to a GPU, whose memory --cache then is, 25GB/s',
+  },
   readers: { type: 'string', value: 'N', help: 'reads in flight (default: 2)' },
   prefetch: {
     type: 'string',
@@ -72,17 +82,24 @@ export async function simulateCommand(args: string[], context: CommandContext): 
   const tokensPerCall = integerOption('tokens-per-call', values['tokens-per-call'], 1)
   const readers = integerOption('readers', values.readers, 1)
   const prefetch = choiceOption('prefetch', values.prefetch, CACHE_PREFETCHES)
-  const rates = ratesOf(parseRate('disk', values.disk), parseRate('experts', values.experts))
+  const copy = parseRate('copy', values.copy)
+  const rates = ratesOf(parseRate('disk', values.disk), parseRate('experts', values.experts), copy)
   const sizes = listOption('cache', values.cache ?? '25%,50%,75%')
   for (const size of sizes) parseShare('cache', size, 1e12)
+  const hostSize = values['host-cache']
+  if (hostSize !== undefined) parseShare('host-cache', hostSize, 1e12)
 
   const trace = await readTrace(positionals[0]!, { signal })
   const profile = values.profile === undefined ? undefined : await readTrace(values.profile, { signal })
   const rows: SimulatedRow[] = []
   for (const size of sizes) {
-    const hostBytes = parseShare('cache', size, expertBytesOf(trace))
+    const bytes = parseShare('cache', size, expertBytesOf(trace))
+    const hostBytes =
+      hostSize === undefined ? undefined : parseShare('host-cache', hostSize, expertBytesOf(trace))
+    const isOfGpu = hostBytes !== undefined || copy !== undefined
+    const memory = isOfGpu ? { deviceBytes: bytes, hostBytes } : { hostBytes: bytes }
     const cache = { scope, readers, profile, prefetch }
-    rows.push(...(await simulateRows(trace, hostBytes, policies, cache, { rates, tokensPerCall, signal })))
+    rows.push(...(await simulateRows(trace, memory, policies, cache, { rates, tokensPerCall, signal })))
   }
   context.print(
     values.json
@@ -97,6 +114,6 @@ function jsonOf(trace: Trace, rows: readonly SimulatedRow[]): object {
   return {
     trace: { layers, calls: numCalls, rows: numRows, expertBytes: expertBytesOf(trace) },
     // A bound is no policy with times of its own: it is printed as what it bounds.
-    simulations: rows.map(({ name, hostBytes, simulation }) => ({ name, hostBytes, ...simulation })),
+    simulations: rows.map(({ name, memory, simulation }) => ({ name, ...memory, ...simulation })),
   }
 }

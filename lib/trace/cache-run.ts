@@ -11,9 +11,14 @@ import type { ProfiledExpert } from './profile.js'
 /** A few milliseconds of the thread. */
 const CALLS_AT_A_TIME = 1024
 
+/** The expert was resident. */
+export const IN_SLOT = 1
+/** It was not, and memory of the host had it. */
+export const IN_HOST = 2
+
 /** What became of the experts that calls needed. */
 export interface CacheRun {
-  /** Of each need: 1 where its expert was resident. */
+  /** Of each need: {@link IN_SLOT}, {@link IN_HOST}, or 0 where its expert had to be read. */
   readonly hits: Uint8Array
   /** Per layer: misses that were not kept. */
   readonly passed: Float64Array
@@ -30,6 +35,8 @@ export interface SimulatedShape extends CachePools {
   numExperts: readonly number[]
   /** Of each layer: experts that a call of the layer before it has read ahead at most; null: nothing is read ahead. */
   mostPrefetched: readonly number[] | null
+  /** Of each layer: experts that memory of the host holds behind a GPU; null: there is no such memory. */
+  hostBlocks: readonly number[] | null
 }
 
 /**
@@ -38,7 +45,7 @@ export interface SimulatedShape extends CachePools {
  */
 export async function runCache(
   needs: Needs,
-  { rule, poolSlots, poolOf, numExperts, mostPrefetched }: SimulatedShape,
+  { rule, poolSlots, poolOf, numExperts, mostPrefetched, hostBlocks }: SimulatedShape,
   warm: readonly (readonly ProfiledExpert[])[],
   pacer: Pacer,
 ): Promise<CacheRun> {
@@ -48,7 +55,7 @@ export async function runCache(
   const passed = allocate(Float64Array, layers.length)
   const evictions = allocate(Float64Array, layers.length)
   try {
-    const policy = loadNative().createCachePolicy({ rule, poolSlots, layers, mostPrefetched })
+    const policy = loadNative().createCachePolicy({ rule, poolSlots, layers, mostPrefetched, hostBlocks })
     for (const { layer, expert } of warm.flat()) policy.warm(layer, expert)
     for (let call = 0; call < needs.numCalls; call += CALLS_AT_A_TIME) {
       const endCall = Math.min(call + CALLS_AT_A_TIME, needs.numCalls)

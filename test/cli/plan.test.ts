@@ -131,6 +131,8 @@ describe.skipIf(!nativeDevices.includes('cpu'))('plan', () => {
     [['--policy', 'fifo'], 2, /--policy/],
     [['--trace', 'nowhere'], 1, /ERR_MOE_IO/],
     [['--weights', 'float'], 2, /--weights/],
+    [['--device-memory', '8GiB'], 2, /--device-memory says something of a GPU/],
+    [['--disk', '1GB/s', '--experts', '1GB/s', '--copy', '1GB/s'], 2, /--copy says something of a GPU/],
   ])('%j ends with status %i', async (args, status, message) => {
     const result = await plan(...args)
     expect(result.stderr).toMatch(message)

@@ -1,6 +1,7 @@
 /** `sparse-experts simulate`: its table and its JSON are what `simulate` counts. */
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { formatBytes } from '../../lib/cli/format.js'
 import { readTrace, simulate } from '../../lib/index.js'
 import { Random } from '../cases/random.js'
 import { runInProcess } from '../helpers/run-in-process.js'
@@ -72,6 +73,32 @@ describe('simulate', () => {
     expect((await run(...args)).stdout).not.toContain('read ahead')
   })
 
+  it('prints what memory of the host has behind a GPU', async () => {
+    const args = ['--cache', '50%', '--host-cache', '25%', '--policy', 'lru,belady']
+    const { stdout, status } = await run(...args, '--disk', '1GB/s', '--copy', '2GB/s', '--experts', '10GB/s')
+    expect(status).toBe(0)
+    expect(stdout).toMatch(/cache +stay +host +stay there +policy +hits +hit rate +host has +read per call/)
+    const cache = { deviceBytes: 12e6, hostBytes: 6e6 }
+    const { hits, hostHits } = await simulate(trace, { cache })
+    expect(hostHits).toBeGreaterThan(0)
+    const line = stdout.split('\n').find(text => / lru /.test(text))!
+    const cells = line.trim().split(/ {2,}/)
+    expect(cells.slice(0, 6)).toEqual([
+      '12.0 MB',
+      '12',
+      formatBytes(6e6),
+      '6',
+      'lru',
+      hits.toLocaleString('en-US'),
+    ])
+    expect(cells[7]).toBe(hostHits.toLocaleString('en-US'))
+    const [{ deviceBytes, hostBytes, ...counted }] = JSON.parse(
+      (await run(...args, '--json')).stdout,
+    ).simulations
+    expect({ deviceBytes, hostBytes }).toEqual(cache)
+    expect(counted).toEqual({ name: 'lru', ...(await simulate(trace, { cache })) })
+  })
+
   it('prints JSON: the layers, and what simulate gives', async () => {
     const args = ['--cache', '10MB', '--policy', 'lfu,static', '--scope', 'model', '--profile', other]
     const { stdout, status } = await run(...args, '--tokens-per-call', '2', '--json')
@@ -98,6 +125,9 @@ describe('simulate', () => {
     [['--disk', '1GB/s'], 2, /Missing option --experts/],
     [['--tokens-per-call', '0'], 2, /--tokens-per-call/],
     [['--cache', '1MB'], 1, /ERR_MOE_CACHE_TOO_SMALL/],
+    [['--host-cache', 'much'], 2, /--host-cache, received 'much'/],
+    [['--cache', '50%', '--host-cache', '1MB'], 1, /ERR_MOE_CACHE_TOO_SMALL.*of the host/],
+    [['--copy', '1GB/s'], 2, /Missing option --disk/],
     [['--profile', 'nowhere'], 1, /ERR_MOE_IO/],
   ])('%j ends with status %i', async (args, status, message) => {
     const result = await run(...args)

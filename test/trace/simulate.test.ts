@@ -60,7 +60,15 @@ describe('counts', () => {
         if (oracle.warm(index, expert) >= 0) warmBytes += expertBytes
     }
     const perLayer = LAYERS.map(({ layer }, index) => ({
-      ...{ layer, slots: shape.poolSlots[shape.pools[index]!], hits: 0, misses: 0, passed: 0, evictions: 0 },
+      ...{
+        layer,
+        slots: shape.poolSlots[shape.pools[index]!],
+        hostSlots: 0,
+        hits: 0,
+        misses: 0,
+        hostHits: 0,
+      },
+      ...{ passed: 0, evictions: 0 },
     }))
     for (const call of calls)
       for (const place of oracle.plan(call.index, needed(call))) {

@@ -183,6 +183,8 @@ export interface NativeCacheShape {
   layers: readonly { numExperts: number; pool: number }[]
   /** Experts of each layer that a call of the layer before it has read ahead at most. @defaultValue nothing is read ahead */
   mostPrefetched?: readonly number[] | null
+  /** Experts of each layer that memory of the host holds behind the slots of a GPU, by csrc/engine/host_policy.h. @defaultValue there is no such memory */
+  hostBlocks?: readonly number[] | null
 }
 
 /** What became of the experts of a layer that were read ahead, all in time; and how many of its experts made room for such. */
@@ -198,7 +200,8 @@ export interface NativeCachePolicy {
   /**
    * Calls one after another, on the calling thread. Call c is of layer `layers[c]`, an index into the shape's layers, and needs
    * `experts[offsets[c]]` to `experts[offsets[c + 1]]`, distinct and by rising number. For each expert `slots` gets the slot or -1 (it
-   * passes through the ring), `hits` 1 or 0, `evicted` the layer and the expert that had the slot, or twice -1.
+   * passes through the ring), `hits` 1 (its slot has it), 2 (the host's memory has it) or 0, `evicted` the layer and the expert that had the slot, or twice
+   * -1.
    */
   planCalls(
     layers: Int32Array,
