@@ -109,8 +109,12 @@ function prepareWindows(directory, node) {
 
 function prepareArm64(directory, node) {
   expectProgram('test:platform', 'qemu-aarch64', 'qemu-user')
+  // By its path: tests start programs with a PATH of their own.
+  const qemu = process.env.PATH.split(path.delimiter)
+    .map(folder => path.join(folder, 'qemu-aarch64'))
+    .find(existsSync)
   const script = path.join(directory, 'node')
-  writeFileSync(script, `#!/bin/sh\nexec qemu-aarch64 -L /usr/aarch64-linux-gnu '${node}' "$@"\n`, {
+  writeFileSync(script, `#!/bin/sh\nexec '${qemu}' -L /usr/aarch64-linux-gnu '${node}' "$@"\n`, {
     mode: 0o755,
   })
   const env = {
