@@ -11,6 +11,10 @@
 #include "cuda/matmul_half_problem.h"
 #include "cuda/ops/expert_matmul.h"
 
+#if defined(SIMT_EMULATOR)
+#include <simt/counters.h>
+#endif
+
 namespace native_test {
 namespace {
 
@@ -166,6 +170,40 @@ TEST_CASE("each of them has the bits of the chosen one") {
       if (!is_first_schedule() && config.blocks_per_multiprocessor > 1) continue;
       check_same_bits(problem.run(config, text_of(config)), expected, text_of(config));
     }
+  }
+}
+
+// Products for the least width of an instance that holds the tokens of an expert's last tile.
+TEST_CASE("a last tile costs what its tokens need") {
+  struct Row {
+    int32_t tile_tokens;
+    int64_t tokens, multiplied;
+  };
+  must(sparse_experts::cuda::prepare_expert_matmul(device_limits()), "prepare_expert_matmul");
+  const Row rows[] = {{128, 129, 128 + 16}, {128, 33, 48}, {128, 48, 48},  {128, 49, 64},
+                      {128, 65, 96},        {128, 96, 96}, {128, 97, 128}, {32, 17, 24},
+                      {32, 24, 24},         {32, 25, 32}};
+  for (const Row& row : rows) {
+    MatmulSpec spec;
+    spec.seed = 18;
+    spec.gated = false;
+    spec.rows = 128;
+    spec.cols = 128;
+    spec.counts = {row.tokens};
+    MatmulProblem problem(spec);
+    const std::vector<MatmulConfig> configs = list_matmul_configs(problem.shape(), device_limits());
+    const auto config =
+        std::find_if(configs.begin(), configs.end(), [&](const MatmulConfig& candidate) {
+          return candidate.tile_rows == 128 && candidate.tile_tokens == row.tile_tokens;
+        });
+    const std::string name = std::to_string(row.tokens) + " tokens";
+    if (!CHECK_MESSAGE(config != configs.end(), name)) continue;
+    simt::reset_counters();
+    const std::vector<uint8_t> out = problem.run(*config, name);
+    const uint64_t mma = simt::counters().mma;
+    problem.check_outputs(out, name);
+    // m16n8k16 over 128 rows and 128 columns.
+    CHECK_MESSAGE(mma == static_cast<uint64_t>(8 * 8 * row.multiplied / 8), name, ": ", mma);
   }
 }
 #endif

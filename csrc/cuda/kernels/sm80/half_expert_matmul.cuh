@@ -37,23 +37,32 @@ __device__ __forceinline__ void find_rows(const MatmulGroup& group, const TilePl
   }
 }
 
-// Fragments of tokens per warp for a tile: the least power of two that holds them.
-template <typename Tile>
-__device__ __forceinline__ int width_of(int num_tokens) {
-  int width = 1;
-  while (width * Tile::kMinTokens < num_tokens) width *= 2;
-  return width;
+// Fragments of tokens per warp that a tile may have: there is an instance of the inner loop for each. The
+// next narrower one than `width`; 0: none.
+__host__ __device__ constexpr int narrower_width(int width) {
+  return width > 6 ? 6 : width > 4 ? 4 : width > 3 ? 3 : width > 2 ? 2 : width > 1 ? 1 : 0;
 }
 
-// Step 3: one instance of the inner loop for each width.
+// The least one that holds a tile's tokens.
+template <typename Tile, int kWidth = Tile::kFragmentsN>
+__device__ __forceinline__ int width_of(int num_tokens) {
+  constexpr int kNarrower = narrower_width(kWidth);
+  if constexpr (kNarrower > 0) {
+    if (num_tokens <= kNarrower * Tile::kMinTokens) return width_of<Tile, kNarrower>(num_tokens);
+  }
+  return kWidth;
+}
+
+// Step 3.
 template <typename Element, typename Tile, int kWidth>
 __device__ __forceinline__ void multiply_width(
     int width, float (&sums)[Tile::kFragmentsM][Tile::kFragmentsN][4], StageLoader<Tile>& loader,
     const WarpPlace& warp, unsigned char* stages, int num_stages) {
-  if constexpr (kWidth > 1) {
+  constexpr int kNarrower = narrower_width(kWidth);
+  if constexpr (kNarrower > 0) {
     if (width < kWidth) {
-      return multiply_width<Element, Tile, kWidth / 2>(width, sums, loader, warp, stages,
-                                                       num_stages);
+      return multiply_width<Element, Tile, kNarrower>(width, sums, loader, warp, stages,
+                                                      num_stages);
     }
   }
   multiply_tile<Element, Tile, kWidth>(sums, loader, warp, stages, num_stages);

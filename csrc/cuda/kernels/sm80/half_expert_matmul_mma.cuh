@@ -54,7 +54,7 @@ struct Fragments {
     } else {
       tokens += swizzled<kChunks>(lane % 8 + lane / 16 * 8, chunk);
 #pragma unroll
-      for (int n = 0; n < kWidth; n += 2) {
+      for (int n = 0; n + 1 < kWidth; n += 2) {
         uint32_t pair[4];
         ptx::ldmatrix_x4(pair, tokens + n * 8 * kRowBytes);
         b[n][0] = pair[0];
@@ -62,6 +62,9 @@ struct Fragments {
         b[n + 1][0] = pair[2];
         b[n + 1][1] = pair[3];
       }
+      // The second half of the lanes, 8 rows further, gives addresses that nothing asks for.
+      if constexpr (kWidth % 2 == 1)
+        ptx::ldmatrix_x2(b[kWidth - 1], tokens + (kWidth - 1) * 8 * kRowBytes);
     }
   }
 };
