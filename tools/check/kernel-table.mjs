@@ -58,7 +58,7 @@ export function kernelTable({ nvcc, kernels, manifest }, configs) {
     '',
     '## Loops of products',
     '',
-    'Of each kernel with `mma`, the loop without a branch that has the most of them: mma / all instructions / cycles in which one warp issues a round up to the branch back,',
+    'Of each kernel with `mma`, the loop without a branch that has the most of them, of several the slowest: mma / all instructions / cycles in which one warp issues a round, branch back included,',
     'read from the machine code (tools/check/machine-code.mjs). For the largest tile they are gated: at most 3 % more than the mma alone take, which is',
     '8 cycles each on sm_80 and 6 on sm_90.',
     '',

@@ -4,8 +4,7 @@
  *
  * An instruction is 128 bits since sm_70. The compiler writes into each one how many cycles the warp waits before it issues its next
  * instruction; what it cannot know beforehand (memory, barriers) is waited for by counters and not in this figure. The sum over a loop
- * without branches is therefore the least time that one warp needs for a round. What follows the branch back is not in it: there the other
- * warps of the scheduler issue.
+ * without other branches, the branch back and what it waits for included, is therefore the least time that one warp needs for a round.
  */
 
 const BYTES = 16
@@ -49,7 +48,7 @@ function decode(code, at, architecture) {
 }
 
 /**
- * Loops that multiply on tensor cores and have no branch but the one back, the one with the most products first:
+ * Loops that multiply on tensor cores and have no branch but the one back, those with the most products first, of these the slowest:
  * name of the kernel → [{ mma, instructions, cycles }]. Only instructions of mma.sync on 16-bit types are known.
  */
 export function productLoops(cubin, architecture) {
@@ -68,13 +67,13 @@ export function productLoops(cubin, architecture) {
       found.push({
         mma,
         instructions: body.length,
-        cycles: body.slice(0, -1).reduce((sum, { cycles }) => sum + cycles, 0),
+        cycles: body.reduce((sum, { cycles }) => sum + cycles, 0),
       })
     }
     if (found.length > 0)
       loops.set(
         kernel,
-        found.sort((a, b) => b.mma - a.mma),
+        found.sort((a, b) => b.mma - a.mma || b.cycles - a.cycles),
       )
   }
   return loops

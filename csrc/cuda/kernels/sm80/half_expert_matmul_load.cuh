@@ -207,15 +207,16 @@ struct StageLoader {
     const uint16_t* source = weights[0] + k;
     const int64_t step = shared_source->weights_step;
     const uint16_t* const x = shared_source->x + k;
+    constexpr int kTokens = kTokenCopies<kWidth>;
+    // In turns: the compiler then finds products to put between any two copies.
 #pragma unroll
-    for (int i = 0; i < kCopies; ++i) {
-      if constexpr (!kEvenRows) source = weights[i] + k;
-      if (kEvenRows && i > 0) source += step;
-      ptx::cp_async_16(weights_to + place_of_row(i), source);
-    }
-#pragma unroll
-    for (int i = 0; i < kTokenCopies<kWidth>; ++i) {
-      if (tokens[i] != kNoToken) {
+    for (int i = 0; i < (kCopies > kTokens ? kCopies : kTokens); ++i) {
+      if (i < kCopies) {
+        if constexpr (!kEvenRows) source = weights[i] + k;
+        if (kEvenRows && i > 0) source += step;
+        ptx::cp_async_16(weights_to + place_of_row(i), source);
+      }
+      if (i < kTokens && tokens[i] != kNoToken) {
         ptx::cp_async_16(tokens_to + place_of_row(i), x + static_cast<uint64_t>(tokens[i]) * 8);
       }
     }

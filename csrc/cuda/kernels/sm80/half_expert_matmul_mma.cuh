@@ -14,6 +14,7 @@
 
 #include "cuda/common/num.cuh"
 #include "cuda/common/ptx.cuh"
+#include "cuda/common/warp.cuh"
 #include "cuda/kernels/sm80/half_expert_matmul_load.cuh"
 
 namespace sparse_experts::cuda {
@@ -136,19 +137,24 @@ __device__ __forceinline__ void multiply_stage(
   }
 }
 
-// All stages up to the last plain one that is not copied yet; `next` is the one to copy.
+// All stages up to the last plain one that is not copied yet; `next`, the one to copy, is past the first
+// kStages - 1. That all lanes turn as often is what the shuffle tells the compiler: it counts in registers of
+// the warp then, and does not bring the lanes together again in each turn.
 template <typename Element, typename Tile, int kWidth, int kStages>
 __device__ __forceinline__ void multiply_plain(
     float (&sums)[Tile::kFragmentsM][Tile::kFragmentsN][4], Fragments<Tile, kWidth> (&fragments)[2],
     Ring& ring, const StageLoader<Tile>& loader, int& next) {
+  const int end = __shfl_sync(kFullWarp, loader.plain_steps, 0);
+  int step = kStages - 1;
 #pragma unroll 1
-  for (; next < loader.plain_steps; ++next) {
+  for (; step < end; ++step) {
     multiply_stage<Element, Tile, kWidth>(
         sums, fragments, ring, true, [] { ptx::cp_async_wait<kStages - 2>(); },
         [&](int at) {
-          loader.template load_plain<kWidth * 8 * Tile::kWarpsN>(ring.shared + at, next);
+          loader.template load_plain<kWidth * 8 * Tile::kWarpsN>(ring.shared + at, step);
         });
   }
+  next = step;
 }
 
 template <typename Element, typename Tile, int kWidth>
