@@ -75,11 +75,14 @@ __device__ __forceinline__ void activate_kind(const SeActivationSpec& spec,
   }
 }
 
-template <bool kGated, int kCount>
+// In a loop over many, `kKind` takes the branch out of it: the commonest has a loop of its own.
+constexpr int kAnyKind = -1;
+
+template <bool kGated, int kKind = kAnyKind, int kCount>
 __device__ __forceinline__ void activate_elements(const SeActivationSpec& spec,
                                                   const float (&gate)[kCount],
                                                   float (&up)[kCount]) {
-  switch (spec.kind) {
+  switch (kKind != kAnyKind ? kKind : spec.kind) {
     case SE_SILU:
       return activate_kind<kGated, SE_SILU>(spec, gate, up);
     case SE_GELU:

@@ -3,7 +3,8 @@
 //   1. one strip of tokens at a time, the warps write their sums to shared memory as f32, a token's
 //      outputs side by side (gate first, then up)
 //   2. every thread takes 4 successive outputs of a token, adds the parts of a split K in the order
-//      of K, and finishes them; successive threads store successive bytes
+//      of K, and finishes them; successive threads store successive bytes. The activation that most
+//      launches have is known to the compiler in a loop of its own: a quad has no branch on its kind
 // The detour makes whole sectors of the stores, and keeps the code of the activations out of the
 // unrolled fragments.
 #pragma once
@@ -103,13 +104,14 @@ struct OutputRows {
   const float* weights;  // slot weights
 };
 
-// The strip's tokens are first_token … first_token + num_tokens - 1 of the tile.
-template <typename Element, typename Tile, bool kGated>
-__device__ __forceinline__ void finish_outputs(const ExpertMatmulKernelArgs& args,
-                                               const MatmulGroup& group, const TilePlace& place,
-                                               const OutputRows& outputs, int first_token,
-                                               int num_tokens, int width, int tile_rows,
-                                               int log_split, const float* staged) {
+// The strip's tokens are first_token … first_token + num_tokens - 1 of the tile. kKind: of the activation, or
+// kAnyKind.
+template <typename Element, typename Tile, bool kGated, int kKind>
+__device__ __forceinline__ void finish_quads(const ExpertMatmulKernelArgs& args,
+                                             const MatmulGroup& group, const TilePlace& place,
+                                             const OutputRows& outputs, int first_token,
+                                             int num_tokens, int width, int tile_rows,
+                                             int log_split, const float* staged) {
   const int stride = tile_rows + kSumsPadding;
   const int part_stride = width * 8 * stride;
   const int tile_columns = kGated ? tile_rows / 2 : tile_rows;
@@ -126,7 +128,9 @@ __device__ __forceinline__ void finish_outputs(const ExpertMatmulKernelArgs& arg
   const bool aligned = ((reinterpret_cast<uintptr_t>(group.out) |
                          static_cast<uintptr_t>(group.out_stride) * (quad_bytes / 4)) &
                         (quad_bytes - 1)) == 0;
-  for (int i = static_cast<int>(threadIdx.x); i < num_tokens << log_quads; i += Tile::kThreads) {
+  // A block may have more threads than those that finish outputs.
+  const int thread = static_cast<int>(threadIdx.x % static_cast<uint32_t>(Tile::kThreads));
+  for (int i = thread; i < num_tokens << log_quads; i += Tile::kThreads) {
     const int token = i >> log_quads;
     const int local = (i - (token << log_quads)) * 4;
     const int64_t column = place.first_column + local;
@@ -144,9 +148,7 @@ __device__ __forceinline__ void finish_outputs(const ExpertMatmulKernelArgs& arg
       read_sums(from, part_stride, 1 << log_split, up);
     }
     if (up_bias != nullptr) add_bias(up_bias, group.bias_stride, column, count, up);
-    if (kGated || args.apply_activation != 0) {
-      activate_elements<kGated>(args.activation, gate, up);
-    }
+    activate_elements<kGated, kKind>(args.activation, gate, up);
     if (scaled) {
       const float weight = outputs.weights[first_token + token];
 #pragma unroll
@@ -158,6 +160,24 @@ __device__ __forceinline__ void finish_outputs(const ExpertMatmulKernelArgs& arg
     } else {
       store_outputs<Element>(group.out, at, up, count, aligned);
     }
+  }
+}
+
+template <typename Element, typename Tile, bool kGated>
+__device__ __forceinline__ void finish_outputs(const ExpertMatmulKernelArgs& args,
+                                               const MatmulGroup& group, const TilePlace& place,
+                                               const OutputRows& outputs, int first_token,
+                                               int num_tokens, int width, int tile_rows,
+                                               int log_split, const float* staged) {
+  // Gate and up of nearly every model; down.
+  constexpr int kCommonKind = kGated ? SE_SILU : SE_IDENTITY;
+  const int kind = kGated || args.apply_activation != 0 ? args.activation.kind : SE_IDENTITY;
+  if (kind == kCommonKind) {
+    finish_quads<Element, Tile, kGated, kCommonKind>(
+        args, group, place, outputs, first_token, num_tokens, width, tile_rows, log_split, staged);
+  } else {
+    finish_quads<Element, Tile, kGated, kAnyKind>(args, group, place, outputs, first_token,
+                                                  num_tokens, width, tile_rows, log_split, staged);
   }
 }
 
