@@ -35,7 +35,7 @@ function shapeSection(name: string, config: MoeConfig): string[] {
       String(numTokens),
       kernel.stage,
       mb(kernel.bytes),
-      ((kernel.matrixFlops + 2 * kernel.fma) / 1e9).toFixed(3),
+      (kernel.matrixFlops / 1e9).toFixed(3),
       ...GPUS.map(gpu => {
         const { seconds, bound } = predict(kernel, gpu)
         const width = bound === 'wgmma' ? ` ${wgmmaWidth(kernel, gpu)}` : ''
@@ -52,7 +52,7 @@ function shapeSection(name: string, config: MoeConfig): string[] {
       const seconds = kernels.map(kernel => predict(kernel, gpu).seconds)
       const total = seconds.reduce((sum, value) => sum + value, 0)
       const routing = seconds[0]! + seconds[1]! + seconds[2]!
-      const flops = kernels.reduce((sum, kernel) => sum + kernel.matrixFlops, 0)
+      const flops = kernels.reduce((sum, kernel) => sum + (kernel.matmul ? kernel.matrixFlops : 0), 0)
       return [
         us(total),
         `${((100 * weightBytes) / total / gpu.memory).toFixed(0)} %`,
@@ -179,8 +179,8 @@ export function page(): string {
         ],
         [
           'gate',
-          `${a.fmaPerClock} × ${a.fmaShare} multiply-adds per clock and multiprocessor`,
-          'f32 multiply-adds: logits decide ids',
+          `${a.routerParts} products of bf16 for each weight, tiles of ${a.routerTiles.map(tile => tile.join(' × ')).join(' or ')}`,
+          'an f32 weight in parts, without a rounding; tiles of tokens × experts read their rows from L2 at the rate below',
         ],
         [
           'selection',
@@ -242,7 +242,7 @@ function conclusions(): string[] {
     `- Routing and dispatch at 4096 tokens (goal: under 5 % of the layer): ${shapes.map(([name, config]) => `${name} ${percent(share(config))}`).join(', ')}.`,
     ...(misses.length > 0
       ? [
-          `  The goal is missed for ${misses.map(([name]) => name).join(' and ')}: the router's f32 multiply-adds grow with E while the experts' work does not.`,
+          `  The goal is missed for ${misses.map(([name]) => name).join(' and ')}: the router's products grow with E while the experts' work does not.`,
         ]
       : []),
     `- Shapes with a kernel that the matrix rate bounds: ${bound.join('; ')}. All else is bound by memory or by launches.`,

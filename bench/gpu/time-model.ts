@@ -6,7 +6,7 @@
 import type { MoeConfig } from '../harness/package.js'
 import { sharedSize } from '../harness/shapes.js'
 import { takesWgmma, widthOf } from './choice.js'
-import { tileClocks } from './wgmma-model.js'
+import { tileClocks, WGMMA } from './wgmma-model.js'
 
 export interface Gpu {
   name: string
@@ -60,9 +60,13 @@ export const ASSUMPTIONS = {
   latencySeconds: 0.8e-6,
   /** Sums of the router's matmul over hidden columns of this many elements each: its f32 splits go through memory. */
   gateSplitColumns: 512,
-  /** Multiply-adds per clock and multiprocessor in f32, and the share of them that the gate reaches. */
-  fmaPerClock: 128,
-  fmaShare: 0.4,
+  /** bf16 parts of a router weight in f32, each of which is multiplied. */
+  routerParts: 3,
+  /** Tokens and experts of the router's tiles: the small one, and the large one where it fills a GPU with its 216 blocks. */
+  routerTiles: [
+    [16, 8],
+    [32, 32],
+  ],
   /** Instructions per clock and multiprocessor that selection sustains (of 4). */
   instructionsPerClock: 2,
 } as const
@@ -71,10 +75,10 @@ export interface Kernel {
   stage: string
   launches: number
   bytes: number
-  /** On the matrix units. */
+  /** On the matrix units, padding included. */
   matrixFlops: number
-  /** Multiply-adds on the f32 units. */
-  fma: number
+  /** From L2 into multiprocessors, where that could be what takes longest. */
+  l2Bytes: number
   /** Warp instructions. */
   instructions: number
   /** Of an expert matmul: what its tiles are made of. */
@@ -118,6 +122,20 @@ export function expectedGroups(
   return expected * experts
 }
 
+/** The router's tiles: what they multiply and what they read. */
+function routerWork({ hiddenSize, numExperts }: MoeConfig, numTokens: number, splits: number) {
+  const [small, large] = ASSUMPTIONS.routerTiles
+  const tiles = ([tokens, experts]: readonly [number, number]) =>
+    Math.ceil(numTokens / tokens) * Math.ceil(numExperts / experts)
+  const isLarge =
+    2 * numTokens * numExperts >= tiles(large) * large[0] * large[1] && tiles(large) * splits >= 216
+  const tile = isLarge ? large : small
+  return {
+    matrixFlops: 2 * ASSUMPTIONS.routerParts * tiles(tile) * tile[0] * tile[1] * hiddenSize,
+    l2Bytes: tiles(tile) * (tile[0] * ELEMENT + tile[1] * 4) * hiddenSize,
+  }
+}
+
 export function kernelsOf(config: MoeConfig, numTokens: number): Kernel[] {
   const { hiddenSize: h, intermediateSize: i, numExperts: e, topK: k } = config
   const shared = sharedSize(config)
@@ -140,8 +158,7 @@ export function kernelsOf(config: MoeConfig, numTokens: number): Kernel[] {
       stage: 'gate',
       launches: 1,
       bytes: e * h * 4 + numTokens * h * ELEMENT + partials,
-      matrixFlops: 0,
-      fma: numTokens * e * h,
+      ...routerWork(config, numTokens, splits),
       instructions: 0,
     },
     {
@@ -149,7 +166,7 @@ export function kernelsOf(config: MoeConfig, numTokens: number): Kernel[] {
       launches: 1,
       bytes: partials + slots * 8,
       matrixFlops: 0,
-      fma: 0,
+      l2Bytes: 0,
       // Per token and 32 experts: load, sum the splits, score; then k rounds of compare, each with a butterfly of 5 shuffles.
       instructions: numTokens * (Math.ceil(e / 32) * (30 + 4 * splits + 4 * k) + 40 * k),
     },
@@ -158,7 +175,7 @@ export function kernelsOf(config: MoeConfig, numTokens: number): Kernel[] {
       launches: slots <= 4096 ? 1 : 3,
       bytes: slots * 4 * (slots <= 4096 ? 2 : 4) + (e + 1) * 12,
       matrixFlops: 0,
-      fma: 0,
+      l2Bytes: 0,
       instructions: 0,
     },
     {
@@ -166,7 +183,7 @@ export function kernelsOf(config: MoeConfig, numTokens: number): Kernel[] {
       launches: 1,
       bytes: (active * 2 * i * h + 2 * shared * h + numTokens * h + slots * i + numTokens * shared) * ELEMENT,
       matrixFlops: 2 * 2 * h * (padded * i + sharedPadded * shared),
-      fma: 0,
+      l2Bytes: 0,
       instructions: 0,
       matmul: matmul(true),
     },
@@ -177,7 +194,7 @@ export function kernelsOf(config: MoeConfig, numTokens: number): Kernel[] {
         (active * i * h + shared * h + slots * i + numTokens * shared) * ELEMENT +
         (slots + (shared > 0 ? numTokens : 0)) * h * 4,
       matrixFlops: 2 * h * (padded * i + sharedPadded * shared),
-      fma: 0,
+      l2Bytes: 0,
       instructions: 0,
       matmul: matmul(false),
     },
@@ -186,7 +203,7 @@ export function kernelsOf(config: MoeConfig, numTokens: number): Kernel[] {
       launches: 1,
       bytes: (slots + (shared > 0 ? numTokens : 0)) * h * 4 + numTokens * h * ELEMENT,
       matrixFlops: 0,
-      fma: 0,
+      l2Bytes: 0,
       instructions: 0,
     },
   ]
@@ -194,7 +211,7 @@ export function kernelsOf(config: MoeConfig, numTokens: number): Kernel[] {
 
 interface Prediction {
   seconds: number
-  bound: 'memory' | 'matrix' | 'wgmma' | 'instructions' | 'launch'
+  bound: 'memory' | 'matrix' | 'wgmma' | 'L2' | 'instructions' | 'launch'
 }
 
 /** Tokens of a tile where this matmul runs on wgmma; undefined where it runs on mma.sync. */
@@ -227,11 +244,8 @@ export function predict(kernel: Kernel, gpu: Gpu): Prediction {
     width === undefined
       ? ['matrix', kernel.matrixFlops / (gpu.matrix * gpu.mmaShare)]
       : ['wgmma', wgmmaSeconds(kernel.matmul!, width, gpu)],
-    [
-      'instructions',
-      kernel.fma / (units * a.fmaPerClock * a.fmaShare) +
-        kernel.instructions / (units * a.instructionsPerClock),
-    ],
+    ['L2', kernel.l2Bytes / (units * WGMMA.l2BytesPerClock)],
+    ['instructions', kernel.instructions / (units * a.instructionsPerClock)],
   ]
   const [bound, busy] = candidates.reduce((most, next) => (next[1] > most[1] ? next : most))
   const overhead = kernel.launches * (a.kernelSeconds + a.latencySeconds)

@@ -54,6 +54,10 @@ void add_float_cells(const FloatType& own, std::vector<KernelCell>* cells) {
   // The dtype of the hidden states; router weights come in any.
   KernelCell router = {"gate", own.dtype, kEvery, {}};
   for (const FloatType& weight : kFloats) {
+    if (own.type == std::string("Bf16")) {
+      router.kernels.push_back(instance("router_mma_kernel", weight.type));
+      continue;
+    }
     const std::string pair = std::string(own.type) + ", " + weight.type;
     router.kernels.push_back(instance("router_rows_kernel", pair.c_str()));
     router.kernels.push_back(instance("router_tile_kernel", pair.c_str()));

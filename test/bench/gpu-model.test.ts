@@ -43,6 +43,20 @@ describe('a tile on wgmma', () => {
   })
 })
 
+describe('the router', () => {
+  const gate = (numTokens: number) => kernelsOf(config, numTokens)[0]!
+
+  it('multiplies by three parts of each weight, in whole tiles', () => {
+    expect(gate(1).matrixFlops).toBe(2 * 3 * 16 * 64 * 2048)
+    expect(gate(4096).matrixFlops).toBe(2 * 3 * 4096 * 64 * 2048)
+  })
+
+  it('has large tiles where those fill a GPU', () => {
+    expect(gate(512).l2Bytes).toBe((512 / 16) * (64 / 8) * (16 * 2 + 8 * 4) * 2048)
+    expect(gate(4096).l2Bytes).toBe((4096 / 32) * (64 / 32) * (32 * 2 + 32 * 4) * 2048)
+  })
+})
+
 describe('which kernels a call has', () => {
   const widths = (numTokens: number, gpu: (typeof GPUS)[0]) =>
     kernelsOf(config, numTokens).flatMap(kernel => wgmmaWidth(kernel, gpu) ?? [])

@@ -225,22 +225,90 @@ TEST_CASE("many tokens") {
 TEST_CASE("non finite") {
   Random random(20261125);
   const Shape s = {200, 20, 300};
-  std::vector<double> x = random_values(random, SE_F32, s.num_tokens * s.hidden_size);
-  const std::vector<double> w = random_values(random, SE_F32, s.num_experts * s.hidden_size);
-  x[static_cast<size_t>(7 * s.hidden_size + 299)] = NAN;
-  x[static_cast<size_t>(90 * s.hidden_size)] = INFINITY;
-  const Matrix hidden(SE_F32, s.num_tokens, s.hidden_size, s.hidden_size, 0, x);
+  for (const int32_t dtype : {SE_F32, SE_BF16}) {
+    std::vector<double> x = random_values(random, dtype, s.num_tokens * s.hidden_size);
+    const std::vector<double> w = random_values(random, SE_F32, s.num_experts * s.hidden_size);
+    x[static_cast<size_t>(7 * s.hidden_size + 299)] = NAN;
+    x[static_cast<size_t>(90 * s.hidden_size)] = INFINITY;
+    const Matrix hidden(dtype, s.num_tokens, s.hidden_size, s.hidden_size, 0, x);
+    const Matrix weight(SE_F32, s.num_experts, s.hidden_size, s.hidden_size, 0, w);
+    for (const RouterKernel kernel :
+         {RouterKernel::kRows1, RouterKernel::kRows4, RouterKernel::kTile}) {
+      const std::string what = name_of(s, std::string(dtype_name(dtype)) + " not finite");
+      const std::vector<float> out = run_gate(s, hidden, weight, 0, 200, {}, what, kernel);
+      Every good;
+      for (size_t i = 0; i < out.size(); ++i)
+        good.equal(std::isfinite(out[i]), i / 20 != 7 && i / 20 != 90);
+      good.equal(out.size(), size_t{200 * 20});
+      good.check(what);
+    }
+  }
+}
+
+// The same of a router weight, which bf16 rows meet in parts: its expert's logits in every row, no others.
+TEST_CASE("non finite weights") {
+  Random random(20261125);
+  const Shape s = {18, 20, 300};
+  const std::vector<double> x = random_values(random, SE_BF16, s.num_tokens * s.hidden_size);
+  std::vector<double> w = random_values(random, SE_F32, s.num_experts * s.hidden_size);
+  w[static_cast<size_t>(7 * s.hidden_size + 299)] = NAN;
+  w[static_cast<size_t>(9 * s.hidden_size)] = -INFINITY;
+  const Matrix hidden(SE_BF16, s.num_tokens, s.hidden_size, s.hidden_size, 0, x);
   const Matrix weight(SE_F32, s.num_experts, s.hidden_size, s.hidden_size, 0, w);
-  for (const RouterKernel kernel :
-       {RouterKernel::kRows1, RouterKernel::kRows4, RouterKernel::kTile}) {
-    const std::string what = name_of(s, "not finite");
-    const std::vector<float> out = run_gate(s, hidden, weight, 0, 200, {}, what, kernel);
+  for (const RouterKernel kernel : {RouterKernel::kRows1, RouterKernel::kTile}) {
+    const std::string what = name_of(s, "weights not finite");
+    const std::vector<float> out = run_gate(s, hidden, weight, 0, 18, {}, what, kernel);
     Every good;
     for (size_t i = 0; i < out.size(); ++i)
-      good.equal(std::isfinite(out[i]), i / 20 != 7 && i / 20 != 90);
-    good.equal(out.size(), size_t{200 * 20});
+      good.equal(std::isfinite(out[i]), i % 20 != 7 && i % 20 != 9);
+    good.equal(out.size(), size_t{18 * 20});
     good.check(what);
   }
+}
+
+double distance(const std::vector<float>& logits, const std::vector<double>& expected) {
+  double sum = 0;
+  double size = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double off = static_cast<double>(logits[i]) - expected[i];
+    sum += off * off;
+    size += expected[i] * expected[i];
+  }
+  return std::sqrt(sum / size);
+}
+
+// Of rows in bf16, multiplied on tensor cores, against the same values as f32, which are not. Also where
+// large products cancel, and where weights have every exponent.
+TEST_CASE("tensor cores are as exact as f32") {
+  Random random(20261130);
+  const Shape s = {40, 24, 2048};
+  const std::vector<double> x = random_values(random, SE_BF16, s.num_tokens * s.hidden_size);
+  const std::vector<double> plain = random_values(random, SE_F32, s.num_experts * s.hidden_size);
+  std::vector<double> wide = plain;
+  std::vector<double> cancelling = plain;
+  for (size_t i = 0; i < wide.size(); ++i) {
+    wide[i] = static_cast<float>(std::ldexp(plain[i], static_cast<int>(random.below(40)) - 30));
+    // Pairs of columns with nearly opposite products, where x is the same in both.
+    cancelling[i] = static_cast<float>((i % 2 == 0 ? 300 : -300) + plain[i]);
+  }
+  std::vector<double> pairs = x;
+  for (size_t i = 1; i < pairs.size(); i += 2) pairs[i] = pairs[i - 1];
+  const auto compare = [&](const std::vector<double>& rows, const std::vector<double>& weights,
+                           const std::string& what) {
+    const std::vector<double> expected = expected_logits(s, rows, weights, {});
+    const Matrix weight(SE_F32, s.num_experts, s.hidden_size, s.hidden_size, 0, weights);
+    const auto distance_of = [&](int32_t dtype) {
+      const Matrix hidden(dtype, s.num_tokens, s.hidden_size, s.hidden_size, 0, rows);
+      return distance(run_gate(s, hidden, weight, 0, s.num_tokens, {}, what), expected);
+    };
+    const double on_tensor_cores = distance_of(SE_BF16);
+    const double in_f32 = distance_of(SE_F32);
+    CHECK_MESSAGE(on_tensor_cores <= 1.5 * in_f32, what, ": ", on_tensor_cores, ", in f32 ",
+                  in_f32);
+  };
+  compare(x, plain, "plain");
+  compare(x, wide, "weights of every size");
+  compare(pairs, cancelling, "products that cancel");
 }
 
 TEST_CASE("router rows") {

@@ -54,7 +54,7 @@ function row(counts) {
     group(counts.copyBytes),
   )
   cells.push(counts.copyBytes ? ((counts.copySectors * 32) / counts.copyBytes).toFixed(3) : '')
-  const isMatmul = counts.mma > 0
+  const isMatmul = /expert_matmul/.test(counts.kernel)
   const { bytes, flops } = isMatmul ? needed(counts) : {}
   cells.push(
     isMatmul ? (counts.copyBytes / bytes).toFixed(3) : '',

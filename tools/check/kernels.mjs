@@ -36,6 +36,7 @@ const RESERVED_SHARED_BYTES = 1024 // per block
 const LEAST_INSTRUCTIONS = [
   [/^half_expert_matmul/, 'mma', 8],
   [/^half_expert_matmul/, 'ldmatrix', 8],
+  [/^router_mma/, 'mma', 4],
   [/^wg_expert_matmul/, 'wgmma', 4],
   [/^wg_expert_matmul/, 'cp.async.bulk', 1],
   [/_expert_matmul/, 'cp.async', 2],

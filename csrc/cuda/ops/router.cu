@@ -1,11 +1,14 @@
-// Which router kernel a call takes. All give the same bits, so the choice may depend on anything.
+// Which router kernel a call takes. By the dtype of its rows on tensor cores or not; all kernels for one give
+// the same bits, so the rest of the choice may depend on anything.
 #include <algorithm>
 
 #include "core/numeric.h"
 #include "cuda/common/launch.cuh"
 #include "cuda/common/vec.cuh"
-#include "cuda/kernels/any/router.cuh"
 #include "cuda/kernels/any/router_norm.cuh"
+#include "cuda/kernels/any/router_rows.cuh"
+#include "cuda/kernels/any/router_tile.cuh"
+#include "cuda/kernels/sm80/router_mma.cuh"
 #include "cuda/ops/router.h"
 
 namespace sparse_experts::cuda {
@@ -40,15 +43,18 @@ cudaError_t launch_tiles(void (*kernel)(Parameters...), int64_t tile_tokens, int
   return launch(kernel, grid, dim3(kRouterThreads), shared_bytes, stream, args, shape);
 }
 
+// Whether tiles of that size are at least half full, and fill the GPU.
+bool has_full_tiles(const RouterKernelArgs& args, int64_t tokens, int64_t experts) {
+  const int64_t tiles = ceil_div(args.num_tokens, tokens) * ceil_div(args.num_experts, experts);
+  return args.num_tokens * args.num_experts * 2 >= tiles * tokens * experts &&
+         tiles * router_splits(args.hidden_size) >= kFewTiles;
+}
+
 RouterKernel choose_kernel(const RouterKernelArgs& args) {
   if (args.kernel != RouterKernel::kAuto) return args.kernel;
   if (args.num_tokens <= kRouterRowsWarps) return RouterKernel::kRows1;
-  const int64_t tiles =
-      ceil_div(args.num_tokens, kRouterTile) * ceil_div(args.num_experts, kRouterTile);
-  const bool half_empty =
-      args.num_tokens * args.num_experts < tiles * (kRouterTile * kRouterTile / 2);
-  return half_empty || tiles * router_splits(args.hidden_size) < kFewTiles ? RouterKernel::kRows4
-                                                                           : RouterKernel::kTile;
+  return has_full_tiles(args, kRouterTile, kRouterTile) ? RouterKernel::kTile
+                                                        : RouterKernel::kRows4;
 }
 
 template <typename Hidden, typename Weight>
@@ -68,15 +74,42 @@ cudaError_t launch_typed(const RouterKernelArgs& args, LaunchStream stream) {
   }
 }
 
+template <typename Weight, int kTokens, int kExperts>
+cudaError_t launch_mma_tiles(const RouterKernelArgs& args, LaunchStream stream) {
+  return launch_tiles(router_mma_kernel<Weight, kTokens, kExperts>, kTokens, kExperts,
+                      RouterMmaTile<kTokens, kExperts>::kSharedBytes, args, stream);
+}
+
+// On tensor cores: one small tile and a large one.
+template <typename Weight>
+cudaError_t launch_mma(const RouterKernelArgs& args, LaunchStream stream) {
+  constexpr int kTokens = 32;
+  constexpr int kExperts = 32;
+  const bool large =
+      args.kernel == RouterKernel::kTile ||
+      (args.kernel == RouterKernel::kAuto && has_full_tiles(args, kTokens, kExperts));
+  return large ? launch_mma_tiles<Weight, kTokens, kExperts>(args, stream)
+               : launch_mma_tiles<Weight, 16, 8>(args, stream);
+}
+
+template <typename Hidden, typename Weight>
+cudaError_t launch_pair(const RouterKernelArgs& args, LaunchStream stream) {
+  if constexpr (DtypeOf<Hidden>::value == SE_BF16) {
+    return launch_mma<Weight>(args, stream);
+  } else {
+    return launch_typed<Hidden, Weight>(args, stream);
+  }
+}
+
 template <typename Hidden>
 cudaError_t launch_weights(const RouterKernelArgs& args, LaunchStream stream) {
   switch (args.weight_dtype) {
     case SE_F32:
-      return launch_typed<Hidden, float>(args, stream);
+      return launch_pair<Hidden, float>(args, stream);
     case SE_F16:
-      return launch_typed<Hidden, F16>(args, stream);
+      return launch_pair<Hidden, F16>(args, stream);
     case SE_BF16:
-      return launch_typed<Hidden, Bf16>(args, stream);
+      return launch_pair<Hidden, Bf16>(args, stream);
     default:
       return cudaErrorInvalidValue;
   }

@@ -12,7 +12,8 @@ namespace sparse_experts::cuda {
 
 int32_t router_splits(int64_t hidden_size);
 
-// All give the same bits. kAuto takes the one that should be fastest.
+// All give the same bits. kAuto takes the one that should be fastest. Rows in bf16 have two kernels: kTile, and
+// one that both others stand for.
 enum class RouterKernel : int32_t { kAuto, kRows1, kRows4, kTile };
 
 struct RouterKernelArgs {
