@@ -23,12 +23,14 @@ const device = name => `test/devices/${name}.test.ts`
 /** Every kernel through every family, size and load, and what is promised of a GPU alone: what the slow flavours run. */
 const CASE_TABLE = [
   'test/ops',
-  ...['batches', 'failures', 'graphs', 'memory', 'tensors', 'workers'].map(device),
+  ...['batches', 'cuda-cache', 'failures', 'graphs', 'memory', 'tensors', 'workers'].map(device),
 ]
 /** What the addon promises of any native device: hostile arguments, loading, queue, lifetime, exit. */
 const NATIVE = ['arguments', 'load', 'queue', 'lifetime', 'exit'].map(device)
 const ALL = [
   ...CASE_TABLE,
+  device('cuda-simulate'),
+  'test/golden/cached.test.ts',
   'test/golden/devices.test.ts',
   'test/golden/rounding.test.ts',
   'test/api',
