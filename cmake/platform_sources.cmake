@@ -1,6 +1,7 @@
 # The answers of csrc/platform for the system that is compiled for. Sets SE_PLATFORM_SOURCES.
 if(WIN32)
   set(SE_PLATFORM_SOURCES
+    csrc/platform/descriptor_windows.cc
     csrc/platform/environment_windows.cc
     csrc/platform/host_program_windows.cc
     csrc/platform/input_file_windows.cc
@@ -11,6 +12,7 @@ if(WIN32)
     csrc/platform/windows.cc)
 else()
   set(SE_PLATFORM_SOURCES
+    csrc/platform/descriptor_posix.cc
     csrc/platform/environment_posix.cc
     csrc/platform/input_file_posix.cc
     csrc/platform/library_posix.cc

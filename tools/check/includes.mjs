@@ -1,7 +1,7 @@
 /**
  * Holds the dependencies between directories one way, and the native sources in one list. Prints every breach; exits 1 on any.
  *
- * Native: binding → engine → cpu | cuda → ops → formats → core → platform; abi/, the C ABI, is the floor that all stand on. Only platform/
+ * Native: binding → engine → cpu | cuda | transport → ops → formats → core → platform; abi/, the C ABI, is the floor that all stand on. Only platform/
  * knows systems: their headers and their compilers' names for them stand nowhere else.
  * TypeScript: LAYERS of library-layers.mjs.
  */
@@ -27,7 +27,8 @@ const NATIVE_MAY_INCLUDE = {
   ops: ['ops', 'formats', 'core', 'platform', 'abi'],
   cpu: ['cpu', 'ops', 'formats', 'core', 'platform', 'abi'],
   cuda: ['cuda', 'ops', 'formats', 'core', 'platform', 'abi'],
-  engine: ['engine', 'cpu', 'ops', 'formats', 'core', 'platform', 'abi'],
+  transport: ['transport', 'ops', 'formats', 'core', 'platform', 'abi'],
+  engine: ['engine', 'transport', 'cpu', 'ops', 'formats', 'core', 'platform', 'abi'],
   binding: ['binding', 'engine', 'ops', 'formats', 'core', 'platform', 'abi'],
 }
 /** System headers that only one directory may know. */

@@ -79,7 +79,7 @@ const TYPESCRIPT = [
 const GPU = ['csrc/cuda', 'emulator', 'test/conformance', 'test/conformance90', 'test/cuda']
 /** Programs without Node: of the CPU backend and the engine, and of kernels on the emulator. */
 const NATIVE = allBut([...TYPESCRIPT, ...GPU, 'csrc/binding', 'bench'])
-const KERNELS = allBut([...TYPESCRIPT, 'csrc/binding', 'csrc/cpu', 'csrc/engine'])
+const KERNELS = allBut([...TYPESCRIPT, 'csrc/binding', 'csrc/cpu', 'csrc/engine', 'csrc/transport'])
 /** Suites through the TypeScript API. */
 const NO_SUITES = ['bench', 'test/bench', 'test/cli', 'test/examples', 'test/types']
 const SUITES = allBut(NO_SUITES)
@@ -196,7 +196,7 @@ export const STEPS = [
     targets: ['sparse_experts_cuda', 'matmul_configs'],
     needs: 'nvcc',
     inputs: allBut(
-      [...TYPESCRIPT, 'csrc/binding', 'csrc/cpu', 'csrc/engine', 'emulator'],
+      [...TYPESCRIPT, 'csrc/binding', 'csrc/cpu', 'csrc/engine', 'csrc/transport', 'emulator'],
       ['tools/check', 'docs'],
     ),
   },
@@ -279,7 +279,10 @@ export const STEPS = [
     report: 'none',
     tree: 'emulator',
     targets: ['cuda_counts'],
-    inputs: allBut([...TYPESCRIPT, 'csrc/binding', 'csrc/cpu', 'csrc/engine'], ['tools/check', 'docs']),
+    inputs: allBut(
+      [...TYPESCRIPT, 'csrc/binding', 'csrc/cpu', 'csrc/engine', 'csrc/transport'],
+      ['tools/check', 'docs'],
+    ),
   },
   {
     name: 'fuzz',
@@ -315,7 +318,7 @@ export const STEPS = [
     tree: 'gpu-emulated',
     targets: ['conformance', 'conformance90', 'cuda_tests', 'cuda_rows', 'cuda_bench', 'cuda_tune'],
     inputs: allBut(
-      [...TYPESCRIPT, 'csrc/binding', 'csrc/cpu', 'csrc/engine'],
+      [...TYPESCRIPT, 'csrc/binding', 'csrc/cpu', 'csrc/engine', 'csrc/transport'],
       ['test/package', 'tools/release'],
     ),
   },
