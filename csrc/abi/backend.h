@@ -36,7 +36,7 @@ extern "C" {
 
 /* Raised on any change of a struct or a meaning in this file and those of abi/ that it includes; the
  * addon refuses a library with another number. */
-#define SE_BACKEND_ABI_VERSION 13u
+#define SE_BACKEND_ABI_VERSION 14u
 
 typedef enum SeDeviceKind { SE_KIND_CPU = 0, SE_KIND_GPU = 1 } SeDeviceKind;
 
@@ -214,10 +214,10 @@ typedef struct SeBackend {
   int32_t (*layer_set_experts)(SeLayer* layer, const int32_t* experts, int64_t num_experts,
                                const SeExpertMatrices* matrices, SeStatus* status);
 
-  /* A run, of any layer; one at a time on a device, and no forward meanwhile. NULL, all of them: the
-   * backend has none. args, its arrays and the workspace are as for forward, and stay until
-   * forward_end. ids, weights and flags are written when forward_begin returns, flags of overflowed
-   * sums by forward_finish. On failure *run is NULL. */
+  /* A run, of any layer. A device of the host (is_host) may have several open, each in a workspace of its
+   * own, and forwards between their steps; others one, and no forward meanwhile. NULL, all: the backend has
+   * none. args, its arrays and the workspace are as for forward, and stay until forward_end. ids, weights
+   * and flags are there after forward_begin, flags of overflowed sums after forward_finish. Failed: NULL. */
   int32_t (*forward_begin)(SeLayer* layer, const SeForwardArgs* args, void* workspace,
                            uint64_t workspace_bytes, SeForwardRun** run, SeStatus* status);
   int32_t (*forward_wave)(SeForwardRun* run, SeForwardWave* wave, SeStatus* status);

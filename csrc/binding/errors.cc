@@ -23,6 +23,9 @@ const char* code_name(ErrorCode code) {
       return "DETACHED";
     case ErrorCode::kCacheTooSmall:
       return "CACHE_TOO_SMALL";
+    // No call of the addon ends with these: it opens no group of ranks.
+    case ErrorCode::kPeerLost:
+    case ErrorCode::kPeerTimeout:
     case ErrorCode::kNone:
     case ErrorCode::kInternal:
       break;

@@ -51,6 +51,12 @@ Failure Failure::out_of_memory(uint64_t needed_bytes, uint64_t free_bytes) {
   return from(Status::out_of_memory(needed_bytes, free_bytes));
 }
 
+Failure Failure::of_peer(ErrorCode code, int32_t rank, std::string message) {
+  Failure failure(code, std::move(message));
+  failure.rank = rank;
+  return failure;
+}
+
 void fail(ErrorCode code, std::string message) {
   throw FailureException(Failure(code, std::move(message)));
 }

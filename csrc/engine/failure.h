@@ -23,6 +23,8 @@ enum class ErrorCode {
   kDisposed,
   kDetached,
   kCacheTooSmall,  // needed_bytes says how much it takes
+  kPeerLost,       // rank says which
+  kPeerTimeout,    // the same
 };
 
 // An error as a value: it may cross threads.
@@ -31,6 +33,7 @@ struct Failure {
   std::string message;
   uint64_t needed_bytes = 0;
   uint64_t free_bytes = 0;
+  int32_t rank = -1;  // of a peer, where one is the reason
 
   Failure() = default;
   Failure(ErrorCode error_code, std::string text) : code(error_code), message(std::move(text)) {}
@@ -40,6 +43,7 @@ struct Failure {
   static Failure from(const Status& status);
   static Failure from(const SeStatus& status, int32_t code);
   static Failure out_of_memory(uint64_t needed_bytes, uint64_t free_bytes);
+  static Failure of_peer(ErrorCode code, int32_t rank, std::string message);
 };
 
 class FailureException : public std::exception {

@@ -29,7 +29,8 @@ int64_t joint_rows(const LayerDescription& description, const DeviceExecutor& ex
 
 SeLayerOptions options_of(const LayerDescription& description) {
   SeLayerOptions options = description.options;
-  options.cached = description.cache.is_on() ? 1 : 0;
+  // Both: an expert that a call needs and that is not here is an error.
+  options.cached = description.cache.is_on() || !description.owned.empty() ? 1 : 0;
   return options;
 }
 
@@ -38,6 +39,7 @@ SeLayerOptions options_of(const LayerDescription& description) {
 std::shared_ptr<LayerState> LayerState::create(const LayerDescription& description,
                                                std::shared_ptr<DeviceExecutor> executor) {
   std::shared_ptr<LayerState> layer(new LayerState(description, std::move(executor)));
+  layer->check_partial(description);
   layer->take_formats(description);
   layer->plan(description);
   layer->allocate();
@@ -65,10 +67,12 @@ LayerState::LayerState(const LayerDescription& description,
       num_threads_(description.num_threads),
       options_(options_of(description)),
       max_joint_rows_(joint_rows(description, *executor_)),
-      interleaved_(description.gate_up_interleaved) {}
+      interleaved_(description.gate_up_interleaved),
+      owned_(description.owned) {}
 
 LayerState::~LayerState() {
   cache_.reset();  // nobody takes experts away from here any more
+  executor_->discard(experts_opened_, nullptr, 0);
   executor_->discard(opened_, arena_, arena_bytes_);
   if (counted_) executor_->remove_layer();
 }
@@ -98,16 +102,6 @@ void LayerState::take_formats(const LayerDescription& description) {
     if (held.kind == MatrixKind::kUp || held.kind == MatrixKind::kGateUp) mlp.up_format = format;
     if (held.kind == MatrixKind::kDown) mlp.down_format = format;
   }
-}
-
-void LayerState::open() {
-  throw_if_failed(
-      executor_->call([&](const SeBackend& backend, SeDevice* device, SeStatus* status) {
-        SeLayer* opened = nullptr;
-        const int32_t code = backend.layer_open(device, &layer_, &options_, &opened, status);
-        if (code == SE_OK) opened_ = opened;
-        return code;
-      }));
 }
 
 MatrixSlot LayerState::slot_of(const Mlp& mlp, const MlpShape& shape, MatrixKind kind,
@@ -159,6 +153,8 @@ const LayerState::Mlp& LayerState::find_mlp(MatrixRole role, int64_t expert,
     fail_argument("Expected an expert below " + std::to_string(mlps->size()) + ", received " +
                   std::to_string(expert));
   }
+  if (role == MatrixRole::kExpert && !owns(expert))
+    fail_argument("Expert " + std::to_string(expert) + " lies on another rank");
   return (*mlps)[static_cast<size_t>(expert)];
 }
 
@@ -228,7 +224,9 @@ void LayerState::mark_written(MatrixRole role, int64_t expert, MatrixKind kind) 
 }
 
 void LayerState::zero_unwritten(std::vector<Mlp>* mlps, const MlpShape& shape) {
-  for (Mlp& mlp : *mlps) {
+  for (size_t i = 0; i < mlps->size(); ++i) {
+    if (mlps == &experts_ && !owns(static_cast<int64_t>(i))) continue;
+    Mlp& mlp = (*mlps)[i];
     if (shape.gated && !mlp.gate_written)
       zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kGate));
     if (!mlp.up_written) zero_matrix(*executor_, slot_of(mlp, shape, MatrixKind::kUp));
@@ -269,6 +267,7 @@ void LayerState::reserve_workspace(int64_t num_tokens) {
 }
 
 uint64_t LayerState::forward(const SeForwardArgs& args) {
+  if (is_partial()) fail(ErrorCode::kInternal, "Some experts of the layer lie on other ranks");
   zero_unwritten();
   uint64_t needed_bytes = 0;
   SeForwardRun* run = nullptr;

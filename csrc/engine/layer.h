@@ -64,6 +64,21 @@ class LayerState {
   // They are not here; whatever happens.
   void forget_experts(const std::vector<int32_t>& experts) noexcept;
 
+  // Some experts lie on other ranks: a call runs in steps, with their rows from there (ranked_forward.h).
+  bool is_partial() const { return !owned_.empty(); }
+  bool owns(int64_t expert) const {
+    return owned_.empty() || owned_[static_cast<size_t>(expert)] != 0;
+  }
+  const std::vector<uint8_t>& owned() const { return owned_; }
+  // What a run of a partial layer computes: all of a call, or of rows that peers have sent their experts
+  // alone.
+  enum class RunKind { kWhole, kExperts };
+  uint64_t run_bytes(RunKind kind, int64_t num_tokens) const;
+  // Begins a run; whoever ends it does so before the layer goes. Only while running on the device.
+  // Throws FailureException.
+  SeForwardRun* begin_run(RunKind kind, const SeForwardArgs& args, void* workspace,
+                          uint64_t workspace_bytes);
+
   // Throws INVALID_ARGUMENT when the block has no such matrix. Of a cached layer's experts it tells the
   // shape; they lie in a block, or nowhere.
   MatrixSlot matrix_slot(MatrixRole role, int64_t expert, MatrixKind kind) const;
@@ -113,6 +128,8 @@ class LayerState {
   void plan(const LayerDescription& description);
   void allocate();
   void open();
+  SeLayer* open(const SeMoeLayer& layer);
+  void check_partial(const LayerDescription& description) const;
   void fill(const LayerDescription& description);
   // What a table of the backend says of formats; `matrix` 0: gate, 1: up, 2: down.
   void fill_formats(const std::vector<Mlp>& mlps, int matrix, SeMatrixTable* table);
@@ -146,8 +163,12 @@ class LayerState {
   const SeLayerOptions options_;
   const int64_t max_joint_rows_;
   const bool interleaved_;
+  const std::vector<uint8_t> owned_;  // by expert; empty: all are here
   SeMoeLayer layer_ = {};
   SeLayer* opened_ = nullptr;
+  // Of a partial layer: its routed experts alone, over the same memory.
+  SeMoeLayer experts_layer_ = {};
+  SeLayer* experts_opened_ = nullptr;
 
   MlpShape expert_shape_, shared_shape_, latent_shape_;
   std::vector<Mlp> experts_, shared_, latent_;  // shared_ and latent_: one entry or none

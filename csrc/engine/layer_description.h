@@ -48,6 +48,9 @@ struct LayerDescription {
   SeLayerOptions options = {};
   CacheOptions cache = {};
   int64_t max_joint_rows = 0;  // of calls that run as one; 0: each runs alone
+  // [num_experts]: 1 where this rank has the expert, whose matrices lie in memory. Empty: all experts
+  // are here.
+  std::vector<uint8_t> owned;
   std::vector<SeMatrixFormat>
       formats;  // 255 at most; that the backend holds, or the layer is refused
   std::vector<HeldMatrix> held;

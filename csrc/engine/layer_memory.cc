@@ -61,7 +61,9 @@ uint64_t LayerState::matrix_bytes(int64_t rows, int64_t cols, uint8_t format) co
 }
 
 void LayerState::place_mlps(std::vector<Mlp>* mlps, const MlpShape& shape, uint64_t* tables) {
-  for (Mlp& mlp : *mlps) {
+  for (size_t i = 0; i < mlps->size(); ++i) {
+    if (mlps == &experts_ && !owns(static_cast<int64_t>(i))) continue;
+    Mlp& mlp = (*mlps)[i];
     if (shape.gated)
       mlp.gate_offset = place_matrix(shape.intermediate, shape.width, mlp.gate_format);
     mlp.up_offset = place_matrix(shape.intermediate, shape.width, mlp.up_format);
@@ -179,12 +181,14 @@ void LayerState::fill_experts(const std::vector<Mlp>& mlps, const MlpShape& shap
   const size_t count = mlps.size();
   const MatrixKind kinds[] = {MatrixKind::kGate, MatrixKind::kUp, MatrixKind::kDown};
   const float* biases[] = {vector(gate_bias), vector(up_bias), vector(down_bias)};
-  // The experts of a cached layer come later.
-  const bool is_here = &mlps != &experts_ || cache_ == nullptr;
+  // The experts of a cached layer come later, those of other ranks never.
+  const auto is_here = [&](size_t expert) {
+    return &mlps != &experts_ || (cache_ == nullptr && owns(static_cast<int64_t>(expert)));
+  };
   std::vector<const void*> pointers(count * kNumTables, nullptr);
   for (size_t expert = 0; expert < count; ++expert) {
     for (int matrix = 0; matrix < 3; ++matrix) {
-      if (is_here)
+      if (is_here(expert))
         pointers[matrix * count + expert] = slot_of(mlps[expert], shape, kinds[matrix]).data;
       const int64_t length = kinds[matrix] == MatrixKind::kDown ? shape.width : shape.intermediate;
       if (biases[matrix] != nullptr) {

@@ -37,6 +37,7 @@ LoadTask::LoadTask(std::vector<LayerLoad> layers) : layers_(std::move(layers)) {
       file_of.push_back(entry->second);
     }
     for (LoadItem& item : load.items) {
+      if (item.role == MatrixRole::kExpert && !load.layer->owns(item.expert)) continue;
       item.layer = index;
       item.set_spans();
       for (LoadSegment* segment : segments_of(item)) {
