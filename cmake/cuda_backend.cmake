@@ -6,6 +6,7 @@ set(SE_CUDA_HOST_SOURCES
   csrc/cuda/backend.cc
   csrc/cuda/kernels/any/f32_expert_matmul_config.cc
   csrc/cuda/kernels/sm80/half_expert_matmul_config.cc
+  csrc/cuda/kernels/sm80/stored_expert_matmul_config.cc
   csrc/cuda/kernels/sm90/wg_expert_matmul_config.cc
   csrc/cuda/kernels/sm90/wg_weight_maps.cc
   csrc/cuda/layer/call_arrays.cc
@@ -25,6 +26,8 @@ set(SE_CUDA_HOST_SOURCES
   csrc/cuda/layer/run_arrays.cc
   csrc/cuda/layer/staging_plan.cc
   csrc/cuda/layer/weight_maps.cc
+  csrc/cuda/layouts/pack_stored.cc
+  csrc/cuda/layouts/stored_layout.cc
   csrc/cuda/ops/expert_matmul.cc
   csrc/cuda/ops/expert_matmul_tiles.cc
   csrc/cuda/runtime/availability.cc
@@ -103,7 +106,13 @@ se_add_kernels(any "${CMAKE_CUDA_ARCHITECTURES}"
 # Every supported architecture is 80 or newer.
 se_add_kernels(sm80 "${CMAKE_CUDA_ARCHITECTURES}"
   csrc/cuda/kernels/sm80/bf16_bf16_expert_matmul.cu
-  csrc/cuda/kernels/sm80/f16_f16_expert_matmul.cu)
+  csrc/cuda/kernels/sm80/bf16_e4m3_expert_matmul.cu
+  csrc/cuda/kernels/sm80/bf16_i8_expert_matmul.cu
+  csrc/cuda/kernels/sm80/bf16_u4_expert_matmul.cu
+  csrc/cuda/kernels/sm80/f16_e4m3_expert_matmul.cu
+  csrc/cuda/kernels/sm80/f16_f16_expert_matmul.cu
+  csrc/cuda/kernels/sm80/f16_i8_expert_matmul.cu
+  csrc/cuda/kernels/sm80/f16_u4_expert_matmul.cu)
 
 # wgmma is machine code of 90a and of nothing else: where 90 is among the architectures, or all of them are emulated.
 set(SE_UNBOUNDED_OBJECTS ${SE_KERNEL_OBJECTS})
@@ -207,6 +216,9 @@ se_test_program(cuda_tests
   test/cuda/runs_rules_test.cc
   test/cuda/runs_test.cc
   test/cuda/select_test.cc
+  test/cuda/stored_layers_test.cc
+  test/cuda/stored_matmul_test.cc
+  test/cuda/stored_problem.cc
   test/cuda/wait_test.cc
   test/cuda/warp_groups_test.cc)
 se_link_tests(cuda_tests test_oracle sparse_experts_cuda_tested)

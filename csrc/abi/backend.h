@@ -36,7 +36,7 @@ extern "C" {
 
 /* Raised on any change of a struct or a meaning in this file and those of abi/ that it includes; the
  * addon refuses a library with another number. */
-#define SE_BACKEND_ABI_VERSION 14u
+#define SE_BACKEND_ABI_VERSION 15u
 
 typedef enum SeDeviceKind { SE_KIND_CPU = 0, SE_KIND_GPU = 1 } SeDeviceKind;
 
@@ -157,8 +157,13 @@ typedef struct SeBackend {
                         SeStatus* status);
   int32_t (*fill_wait)(SeDevice* device, SeStatus* status);
 
+  /* Whether each matrix of a layer may have a format of its own. 0: those that one matmul reads have
+   * one format, or layer_open refuses them: gate and up of all routed experts, their down matrices, and
+   * the same two of the shared experts. */
+  int32_t mixes_formats;
+
   /* A layer's matrices may lie in a layout of the backend's own. matrix_granule: rows that it packs
-   * together (0: rows lie as they are); matrix_format: whether it computes a dtype with matrices in
+   * together (0: rows lie as they are, whatever their format); matrix_format: whether it computes a dtype with matrices in
    * a format, and if only after conversion, the format to convert to (in place of the one asked
    * for); matrix_bytes: memory that one matrix takes in a format that it holds; matrix_write may
    * run on several threads at once for rows that share no granule. */

@@ -133,9 +133,9 @@ typedef enum SeFormatFlag {
 } SeFormatFlag;
 
 /* One matrix of every expert, as SeBackend.matrix_write wrote it: one opaque allocation each.
- * Backends without a layout of their own (matrix_granule 0) hold row r of a float matrix of expert
- * e at (char*)data[e] + r * row_stride * sizeof(code), columns contiguous; for the others
- * row_stride says nothing. */
+ * Backends without a layout of their own for floats hold row r of such a matrix of expert e at
+ * (char*)data[e] + r * row_stride * sizeof(code), columns contiguous; elsewhere row_stride says
+ * nothing. */
 typedef struct SeMatrixTable {
   const void* const*
       data; /* [num_experts], NULL entries allowed; NULL table = the family has no such matrix */

@@ -44,13 +44,14 @@ Napi::Value choose_formats(const Napi::CallbackInfo& info) {
     std::vector<SeMatrixFormat> formats;
     Napi::Array format_of = Napi::Array::New(env, sources.size());
     Napi::Array is_stored = Napi::Array::New(env, sources.size());
-    for (uint32_t i = 0; i < sources.size(); ++i) {
-      const ChosenFormat chosen = choose_format(*executor, dtype, mode, sources[i], is_interleaved);
+    const std::vector<ChosenFormat> chosen =
+        engine::choose_formats(*executor, dtype, mode, sources, is_interleaved);
+    for (uint32_t i = 0; i < chosen.size(); ++i) {
       uint32_t index = 0;
-      while (index < formats.size() && !is_same_format(formats[index], chosen.format)) ++index;
-      if (index == formats.size()) formats.push_back(chosen.format);
+      while (index < formats.size() && !is_same_format(formats[index], chosen[i].format)) ++index;
+      if (index == formats.size()) formats.push_back(chosen[i].format);
       format_of.Set(i, index);
-      is_stored.Set(i, Napi::Boolean::New(env, chosen.is_stored));
+      is_stored.Set(i, Napi::Boolean::New(env, chosen[i].is_stored));
     }
     Napi::Array list = Napi::Array::New(env);
     const bool has_int8 = executor->backend().encodes_activations != nullptr;

@@ -237,6 +237,7 @@ const SeBackend* cpu_backend() {
       nullptr,
       nullptr,
       nullptr,
+      1,  // mixes_formats
       matrix_granule,
       matrix_format,
       matrix_bytes,

@@ -10,6 +10,7 @@
 #include "abi/guarded.h"
 #include "core/matrix_format.h"
 #include "cuda/layer/layer_calls.h"
+#include "cuda/layouts/stored_layout.h"
 #include "cuda/runtime/availability.h"
 #include "cuda/runtime/device.h"
 #include "cuda/runtime/guarded_on.h"
@@ -123,14 +124,17 @@ int32_t fill_wait(SeDevice* device, SeStatus* status) {
   return guarded_on(device, status, [&] { return device->filler().wait(); });
 }
 
-int64_t matrix_granule(SeDevice*) { return 0; }
+// Of codes. Floats lie in rows, and any number of them comes at a time.
+int64_t matrix_granule(SeDevice*) { return kUnitRows; }
 
 int32_t matrix_format(SeDevice*, int32_t dtype, SeMatrixFormat* format) {
+  if (holds_codes(dtype, *format)) return SE_FORMAT_AS_IS;
   return only_own_dtype(dtype, format);
 }
 
 uint64_t matrix_bytes(SeDevice*, int64_t rows, int64_t cols, int32_t,
                       const SeMatrixFormat* format) {
+  if (!is_float_format(*format)) return stored_bytes(rows, cols, *format);
   return static_cast<uint64_t>(rows * code_row_bytes(format->code, cols));
 }
 
@@ -222,6 +226,7 @@ extern "C" __attribute__((visibility("default"))) const SeBackend* se_backend_en
       pinned_free,
       fill_begin,
       fill_wait,
+      0,  // mixes_formats: a launch reads matrices of one format
       matrix_granule,
       matrix_format,
       matrix_bytes,

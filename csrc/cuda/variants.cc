@@ -1,9 +1,12 @@
 #include "cuda/variants.h"
 
 #include "abi/backend.h"
+#include "core/matrix_format.h"
 #include "cuda/kernels/any/f32_expert_matmul.h"
 #include "cuda/kernels/sm80/half_expert_matmul.h"
+#include "cuda/kernels/sm80/stored_expert_matmul.h"
 #include "cuda/kernels/sm90/wg_expert_matmul.h"
+#include "cuda/layouts/stored_layout.h"
 #include "cuda/ops/expert_matmul_tiles.h"
 
 namespace sparse_experts::cuda {
@@ -16,23 +19,56 @@ constexpr CapabilityRange kEvery = {80, INT32_MAX};
 constexpr CapabilityRange kHopper = {90, 90};
 #endif
 
+// Matrices that lie as they are stored.
+constexpr MatmulVariant stored_row(const char* name, int32_t activation, int32_t code,
+                                   cudaError_t (*prepare)(const DeviceLimits&),
+                                   cudaError_t (*launch)(const ExpertMatmulKernelArgs&,
+                                                         const MatmulConfig&, LaunchStream),
+                                   const char* kernels) {
+  return {name,
+          kEvery,
+          activation,
+          code,
+          serves_stored_expert_matmul,
+          choose_stored_expert_matmul,
+          list_stored_expert_matmul,
+          prepare,
+          launch,
+          describe_tiles,
+          kernels,
+          nullptr};
+}
+
 const MatmulVariant kMatmulVariants[] = {
 #if defined(SE_CUDA_SM90A)
-    {"bf16 wgmma", kHopper, SE_BF16, SE_BF16, serves_wg_expert_matmul, choose_wg_expert_matmul,
+    {"bf16 wgmma", kHopper, SE_BF16, SE_CODE_BF16, serves_wg_expert_matmul, choose_wg_expert_matmul,
      list_wg_expert_matmul, prepare_bf16_wg_expert_matmul, launch_bf16_wg_expert_matmul,
      describe_tiles, "wg_expert_matmul_kernel<Bf16,", encode_wg_weight_maps},
-    {"f16 wgmma", kHopper, SE_F16, SE_F16, serves_wg_expert_matmul, choose_wg_expert_matmul,
+    {"f16 wgmma", kHopper, SE_F16, SE_CODE_F16, serves_wg_expert_matmul, choose_wg_expert_matmul,
      list_wg_expert_matmul, prepare_f16_wg_expert_matmul, launch_f16_wg_expert_matmul,
      describe_tiles, "wg_expert_matmul_kernel<F16,", encode_wg_weight_maps},
 #endif
-    {"bf16 mma", kEvery, SE_BF16, SE_BF16, nullptr, choose_half_expert_matmul,
+    {"bf16 mma", kEvery, SE_BF16, SE_CODE_BF16, nullptr, choose_half_expert_matmul,
      list_half_expert_matmul, prepare_bf16_expert_matmul, launch_bf16_expert_matmul, describe_tiles,
      "half_expert_matmul_kernel<Bf16,", nullptr},
-    {"f16 mma", kEvery, SE_F16, SE_F16, nullptr, choose_half_expert_matmul, list_half_expert_matmul,
-     prepare_f16_expert_matmul, launch_f16_expert_matmul, describe_tiles,
+    {"f16 mma", kEvery, SE_F16, SE_CODE_F16, nullptr, choose_half_expert_matmul,
+     list_half_expert_matmul, prepare_f16_expert_matmul, launch_f16_expert_matmul, describe_tiles,
      "half_expert_matmul_kernel<F16,", nullptr},
-    {"f32 fma", kEvery, SE_F32, SE_F32, nullptr, choose_f32_expert_matmul, list_f32_expert_matmul,
-     nullptr, launch_f32_expert_matmul, describe_tiles, "f32_expert_matmul_kernel<", nullptr},
+    {"f32 fma", kEvery, SE_F32, SE_CODE_F32, nullptr, choose_f32_expert_matmul,
+     list_f32_expert_matmul, nullptr, launch_f32_expert_matmul, describe_tiles,
+     "f32_expert_matmul_kernel<", nullptr},
+    stored_row("bf16 u4 mma", SE_BF16, SE_CODE_U4, prepare_bf16_u4_expert_matmul,
+               launch_bf16_u4_expert_matmul, "stored_expert_matmul_kernel<Bf16, Nibbles,"),
+    stored_row("bf16 i8 mma", SE_BF16, SE_CODE_I8, prepare_bf16_i8_expert_matmul,
+               launch_bf16_i8_expert_matmul, "stored_expert_matmul_kernel<Bf16, Integers,"),
+    stored_row("bf16 e4m3 mma", SE_BF16, SE_CODE_E4M3, prepare_bf16_e4m3_expert_matmul,
+               launch_bf16_e4m3_expert_matmul, "stored_expert_matmul_kernel<Bf16, Floats8,"),
+    stored_row("f16 u4 mma", SE_F16, SE_CODE_U4, prepare_f16_u4_expert_matmul,
+               launch_f16_u4_expert_matmul, "stored_expert_matmul_kernel<F16, Nibbles,"),
+    stored_row("f16 i8 mma", SE_F16, SE_CODE_I8, prepare_f16_i8_expert_matmul,
+               launch_f16_i8_expert_matmul, "stored_expert_matmul_kernel<F16, Integers,"),
+    stored_row("f16 e4m3 mma", SE_F16, SE_CODE_E4M3, prepare_f16_e4m3_expert_matmul,
+               launch_f16_e4m3_expert_matmul, "stored_expert_matmul_kernel<F16, Floats8,"),
 };
 
 struct FloatType {
@@ -91,11 +127,16 @@ bool runs_on_device(const MatmulVariant& variant, const DeviceLimits& limits) {
   return variant.runs_on.has(limits.compute_capability);
 }
 
+bool is_of_dtypes(const MatmulVariant& variant, int32_t dtype, const SeMatrixFormat* stored) {
+  const int32_t code = stored != nullptr ? held_code(*stored) : float_format(dtype).code;
+  return variant.activation == dtype && variant.weight == code;
+}
+
 int32_t find_matmul_variant(const MatmulShape& shape, const DeviceLimits& limits) {
   const MatmulVariants table = matmul_variants();
   for (int32_t i = 0; i < table.count; ++i) {
     const MatmulVariant& row = table.rows[i];
-    if (runs_on_device(row, limits) && row.activation == shape.dtype && row.weight == shape.dtype &&
+    if (runs_on_device(row, limits) && is_of_dtypes(row, shape.dtype, shape.stored) &&
         (row.serves == nullptr || row.serves(shape, limits))) {
       return i;
     }
@@ -110,7 +151,8 @@ const MatmulVariant* matmul_variant(int32_t number) {
 
 bool encode_weight_maps(const WeightMatrices& matrices, const DeviceLimits& limits, void* maps) {
   for (const MatmulVariant& row : matmul_variants()) {
-    if (row.encode_maps != nullptr && runs_on_device(row, limits) && row.weight == matrices.dtype)
+    if (row.encode_maps != nullptr && runs_on_device(row, limits) &&
+        row.activation == matrices.dtype)
       return row.encode_maps(matrices, maps);
   }
   return false;

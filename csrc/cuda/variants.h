@@ -31,7 +31,7 @@ struct MatmulVariant {
   const char* name;  // the first words of its description
   CapabilityRange runs_on;
   int32_t activation;  // SeDtype of the arithmetic
-  int32_t weight;      // SeDtype of the matrices as they lie
+  int32_t weight;      // SeMatrixCode of the matrices as they lie (held_code)
   // Whether it can compute this shape; null: any.
   bool (*serves)(const MatmulShape& shape, const DeviceLimits& limits);
   MatmulConfig (*choose)(const MatmulShape& shape, const DeviceLimits& limits);  // pure
@@ -47,6 +47,8 @@ struct MatmulVariant {
   bool (*encode_maps)(const WeightMatrices& matrices, void* maps);
 };
 bool runs_on_device(const MatmulVariant& variant, const DeviceLimits& limits);
+// Whether it multiplies by matrices in a format, or, null, by rows of the dtype itself.
+bool is_of_dtypes(const MatmulVariant& variant, int32_t dtype, const SeMatrixFormat* stored);
 
 // In order of preference: a call takes the first row that serves it.
 struct MatmulVariants {

@@ -1,7 +1,10 @@
 #include "engine/matrix_formats.h"
 
+#include <algorithm>
 #include <cstring>
+#include <map>
 #include <numeric>
+#include <utility>
 
 #include "core/matrix_format.h"
 #include "formats/quantize.h"
@@ -42,6 +45,8 @@ SeMatrixFormat half_format(SeMatrixFormat format, int64_t rows, bool is_interlea
   return format;
 }
 
+namespace {
+
 ChosenFormat choose_format(const DeviceExecutor& executor, int32_t dtype, WeightsMode mode,
                            const StoredSource& source, bool is_interleaved) {
   ChosenFormat chosen;
@@ -72,6 +77,31 @@ ChosenFormat choose_format(const DeviceExecutor& executor, int32_t dtype, Weight
     return backend.matrix_bytes(executor.device(), rows, source.cols, dtype, &format);
   };
   if (mode == WeightsMode::kAuto && bytes(held) > bytes(expanded.format)) return expanded;
+  return chosen;
+}
+
+}  // namespace
+
+std::vector<ChosenFormat> choose_formats(const DeviceExecutor& executor, int32_t dtype,
+                                         WeightsMode mode, const std::vector<StoredSource>& sources,
+                                         bool is_interleaved) {
+  std::vector<ChosenFormat> chosen;
+  chosen.reserve(sources.size());
+  for (const StoredSource& source : sources)
+    chosen.push_back(choose_format(executor, dtype, mode, source, is_interleaved));
+  if (executor.backend().mixes_formats != 0) return chosen;
+  // Gate and up of the experts of a role are read together, and so are their down matrices.
+  std::map<std::pair<MatrixRole, bool>, std::vector<size_t>> matmuls;
+  for (size_t i = 0; i < sources.size(); ++i)
+    matmuls[{sources[i].role, sources[i].kind == MatrixKind::kDown}].push_back(i);
+  for (const auto& [matmul, matrices] : matmuls) {
+    const SeMatrixFormat& first = chosen[matrices[0]].format;
+    const bool is_one = std::all_of(matrices.begin(), matrices.end(), [&](size_t i) {
+      return is_same_format(chosen[i].format, first);
+    });
+    if (is_one) continue;
+    for (const size_t i : matrices) chosen[i] = {expanded_format(executor, dtype), false};
+  }
   return chosen;
 }
 

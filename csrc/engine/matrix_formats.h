@@ -35,8 +35,11 @@ struct ChosenFormat {
 // The dtype's values as the backend holds them. Throws INVALID_ARGUMENT where it holds none.
 SeMatrixFormat expanded_format(const DeviceExecutor& executor, int32_t dtype);
 
-ChosenFormat choose_format(const DeviceExecutor& executor, int32_t dtype, WeightsMode mode,
-                           const StoredSource& source, bool is_interleaved);
+// The format of each matrix of a layer. Where the backend's matmuls read matrices of one format alone,
+// those of a matmul that would differ are all expanded.
+std::vector<ChosenFormat> choose_formats(const DeviceExecutor& executor, int32_t dtype,
+                                         WeightsMode mode, const std::vector<StoredSource>& sources,
+                                         bool is_interleaved);
 
 // The canonical format of each half of fused gate and up rows, of which there are `rows` in both.
 SeMatrixFormat half_format(SeMatrixFormat format, int64_t rows, bool is_interleaved);

@@ -1,6 +1,7 @@
 /** Weights in stored form through the public interface: codes and scales given, made while loading, and planned for. */
 
 import { describe, expect, it } from 'vitest'
+import type { DType } from '../../lib/block/dtype.js'
 import { QUANTIZED_FORMATS } from '../../lib/block/weights.js'
 import {
   dequantize,
@@ -199,12 +200,16 @@ describe.each(allDevices)('columns grouped by index on %s', device => {
 const asFloats = (matrix: ExpertMatrix): ExpertMatrix =>
   'format' in matrix ? dequantize(matrix as QuantizedMatrix, H, I) : matrix
 
-describe.each(nativeDevices.filter(device => device === 'cpu'))('quantising while loading on %s', device => {
+/** In which arithmetic a device multiplies by codes. */
+const dtypesOfCodes = (device: string): readonly DType[] =>
+  device === 'cpu' ? ['f32', 'bf16'] : ['bf16', 'f16']
+
+describe.each(nativeDevices)('quantising while loading on %s', device => {
   it.each(['int8', 'int4'] as const)('%s is what quantize makes', format => {
     const random = new Random(9)
     const weights = weightsOf(random, (rows, cols) => random.normals(rows * cols, cols ** -0.5))
     const hidden = hiddenOf(random)
-    for (const dtype of ['f32', 'bf16'] as const) {
+    for (const dtype of dtypesOfCodes(device)) {
       const made = run(weights, hidden, { device, dtype, weights: format })
       const given = run(
         mapped(weights, (matrix, rows, cols) => quantize(matrix as Float32Array, rows, cols, format)),
@@ -219,7 +224,7 @@ describe.each(nativeDevices.filter(device => device === 'cpu'))('quantising whil
     }
     // The documented loss on normal weights.
     const exact = run(weights, hidden, { device: 'reference', dtype: 'f32' })
-    const lossy = run(weights, hidden, { device, dtype: 'f32', weights: format })
+    const lossy = run(weights, hidden, { device, dtype: dtypesOfCodes(device)[0], weights: format })
     const loss = relativeError(lossy.output, exact.output)
     expect(loss).toBeLessThan(format === 'int8' ? 1.2e-2 : 2e-1)
     expect(loss).toBeGreaterThan(1e-3)
@@ -230,10 +235,11 @@ describe.each(nativeDevices.filter(device => device === 'cpu'))('quantising whil
     const weights = weightsOf(random, (rows, cols) => random.normals(rows * cols, cols ** -0.5))
     const hidden = hiddenOf(random)
     for (const format of ['int8', 'int4'] as const) {
-      const options = { dtype: 'f32', weights: format } as const
+      const dtype = dtypesOfCodes(device)[0]!
+      const options = { dtype, weights: format } as const
       const native = run(weights, hidden, { ...options, device })
       const exact = run(weights, hidden, { ...options, device: 'reference' })
-      expectClose(native.output, exact.output, BOUNDS.f32)
+      expectClose(native.output, exact.output, BOUNDS[dtype])
     }
   })
 

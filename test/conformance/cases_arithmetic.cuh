@@ -124,6 +124,55 @@ inline Case double_case(uint64_t seed) {
   return one;
 }
 
+// Pairs of 16-bit elements: all bit patterns but NaN's in a and c, and what the decoding of stored
+// weights multiplies by in b. NaN is one pattern in the results.
+template <bool kIsBf16>
+Case fma_pairs_case(const char* name, uint64_t seed) {
+  constexpr int32_t kCount = 4096;
+  constexpr model::Format kFormat = kIsBf16 ? model::kBf16 : model::kF16;
+  Case one;
+  one.name = name;
+  one.seed = seed;
+  Random random(seed);
+  const auto element = [&] {
+    const uint32_t bits = static_cast<uint32_t>(random.below(1 << 16));
+    return std::isnan(model::value_of(kFormat, bits)) ? 0x3c00u : bits;
+  };
+  const uint32_t factors[] = {kIsBf16 ? 0x3f80u : 0x3c00u, kIsBf16 ? 0xbf80u : 0xbc00u,
+                              kIsBf16 ? 0x7e80u : 0x7400u, kIsBf16 ? 0x7b80u : 0x5c00u};
+  std::vector<uint32_t> words[3];
+  for (int32_t i = 0; i < kCount; ++i) {
+    for (int half = 0; half < 2; ++half) {
+      const uint32_t b = i % 2 == 0 ? element() : factors[random.below(4)];
+      const uint32_t c = i % 4 == 1 ? 0x8000u : element();
+      const uint32_t elements[3] = {element(), b, c};
+      for (int j = 0; j < 3; ++j) {
+        if (half == 0) words[j].push_back(0);
+        words[j].back() |= elements[j] << (16 * half);
+      }
+    }
+  }
+  const DeviceArray<uint32_t> out(kCount);
+  const DeviceArray<uint32_t> a(words[0]);
+  const DeviceArray<uint32_t> b(words[1]);
+  const DeviceArray<uint32_t> c(words[2]);
+  one.out = run_kernel(name, fma_pairs_kernel<kIsBf16>, kCount / 128, 128, out, a.data(), b.data(),
+                       c.data(), out.data(), kCount);
+  for (int32_t i = 0; i < kCount; ++i) {
+    uint32_t word = 0;
+    for (int half = 0; half < 2; ++half) {
+      const auto value = [&](int j) {
+        return static_cast<long double>(
+            model::value_of(kFormat, words[j][static_cast<size_t>(i)] >> (16 * half) & 0xffffu));
+      };
+      const double sum = model::rounded_sum(value(0) * value(1), value(2));
+      word |= (std::isnan(sum) ? 0x7fffu : model::round_to(kFormat, sum)) << (16 * half);
+    }
+    one.model.push_back(word);
+  }
+  return one;
+}
+
 // The distance between neighbours at a value, in a format with that many mantissa bits.
 inline double last_place(double value, int mantissa_bits, int least_exponent) {
   if (value == 0 || !std::isfinite(value)) return 0;
@@ -172,6 +221,8 @@ Case function_case(const char* name, uint64_t seed, double ulps, double low, dou
 inline void add_arithmetic_cases(std::vector<Case>& cases) {
   cases.push_back(float_case(71));
   cases.push_back(double_case(72));
+  cases.push_back(fma_pairs_case<true>("fma/bf16x2", 73));
+  cases.push_back(fma_pairs_case<false>("fma/f16x2", 74));
   cases.push_back(function_case<Function::kExp, double>("exp", 81, 2, -700, 700, ::expl));
   cases.push_back(function_case<Function::kExp, double>("exp/small", 82, 2, -20, 0, ::expl));
   cases.push_back(function_case<Function::kLog, double>("log", 83, 2, 1e-6, 1e6, ::logl));

@@ -111,6 +111,16 @@ __global__ void griddepcontrol_kernel(const uint4* source, uint4* out) {
   out[threadIdx.x] = source[31 - threadIdx.x];
 }
 
+// ---- pairs of 16-bit elements -------------------------------------------------------------------
+
+template <bool kBf16>
+__global__ void fma_pairs_kernel(const uint32_t* a, const uint32_t* b, const uint32_t* c,
+                                 uint32_t* out, int32_t count) {
+  const int32_t i = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (i >= count) return;
+  out[i] = kBf16 ? ptx::fma_bf16x2(a[i], b[i], c[i]) : ptx::fma_f16x2(a[i], b[i], c[i]);
+}
+
 // ---- conversions ------------------------------------------------------------------------------
 
 template <typename T>

@@ -49,6 +49,21 @@ inline double value_of(Format format, uint32_t bits) {
                            exponent - format.bias() - format.mantissa_bits);
 }
 
+// a + b so near to the exact sum that round_to makes of it what it would make of that: a sum that is
+// not exact is odd in its last place, far below those of 16 bits.
+inline double rounded_sum(long double a, long double b) {
+  const double sum = static_cast<double>(a + b);
+  uint64_t bits;
+  std::memcpy(&bits, &sum, sizeof bits);
+  if (!std::isfinite(sum) || (bits & 1) != 0) return sum;
+  // On which side of it the exact sum lies.
+  const bool in_order = std::fabs(a) >= std::fabs(b);
+  const long double rest =
+      ((in_order ? a : b) - static_cast<long double>(sum)) + (in_order ? b : a);
+  if (rest == 0) return sum;
+  return std::nextafter(sum, rest > 0 ? INFINITY : -INFINITY);
+}
+
 // To nearest, ties to even; not for NaN.
 inline uint32_t round_to(Format format, double value) {
   const uint32_t sign = std::signbit(value) ? 0x8000u : 0;

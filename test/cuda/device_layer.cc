@@ -1,5 +1,6 @@
 #include "cuda/device_layer.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -73,8 +74,9 @@ SeDeviceCounters OpenDevice::counters() const {
   return counters;
 }
 
-DeviceLayer::DeviceLayer(SeDevice* device, const SeMoeLayer& host, int32_t batch_invariant)
-    : device_(device), layer_(host) {
+DeviceLayer::DeviceLayer(SeDevice* device, const SeMoeLayer& host, int32_t batch_invariant,
+                         const QuantisedMatrices& quantised)
+    : device_(device), quantised_(quantised), layer_(host) {
   options_.batch_invariant = batch_invariant;
   SeRouting& routing = layer_.routing;
   routing.selection_bias = put_floats(routing.selection_bias, routing.num_experts);
@@ -108,12 +110,40 @@ const float* DeviceLayer::put_floats(const float* from, int64_t count) {
 }
 
 void DeviceLayer::put_table(SeMatrixTable* table, int64_t count, int32_t dtype) {
-  if (table->data == nullptr) return;
+  if (table->data == nullptr || put_quantised(table, count, dtype)) return;
   const int64_t bytes = table->rows * table->row_stride * sparse_experts::dtype_bytes(dtype);
   std::vector<const void*> entries;
   for (int64_t e = 0; e < count; ++e) entries.push_back(put(table->data[e], bytes));
   table->data =
       static_cast<const void* const*>(put(entries.data(), entries.size() * sizeof(void*)));
+}
+
+// Written by the backend in pieces, as a load brings them; false where the table's matrices are rows.
+bool DeviceLayer::put_quantised(SeMatrixTable* table, int64_t count, int32_t dtype) {
+  constexpr int64_t kRowsAtOnce = 24;
+  if (table->data == nullptr || quantised_.count(table->data[0]) == 0) return false;
+  std::vector<const void*> entries;
+  std::vector<SeMatrixFormat>& formats = formats_.emplace_back();
+  std::vector<uint8_t>& format_of = format_of_.emplace_back();
+  for (int64_t e = 0; e < count; ++e) {
+    const QuantisedMatrix& matrix = quantised_.at(table->data[e]);
+    memory_.emplace_back(
+        device_, backend().matrix_bytes(device_, matrix.rows, matrix.cols, dtype, &matrix.format));
+    entries.push_back(memory_.back().as<>());
+    for (int64_t row = 0; row < matrix.rows; row += kRowsAtOnce) {
+      const SeMatrixRows rows = matrix.rows_of(row, std::min(kRowsAtOnce, matrix.rows - row), dtype,
+                                               memory_.back().as<>());
+      must_be_ok(backend().matrix_write(device_, &rows, &status), status, "matrix_write");
+    }
+    format_of.push_back(static_cast<uint8_t>(formats.size()));
+    formats.push_back(matrix.format);
+  }
+  table->data =
+      static_cast<const void* const*>(put(entries.data(), entries.size() * sizeof(void*)));
+  table->formats = formats.data();
+  table->num_formats = static_cast<int64_t>(formats.size());
+  table->format_of = format_of.data();
+  return true;
 }
 
 void DeviceLayer::put_table(SeBiasTable* table, int64_t count, int64_t size) {
@@ -127,7 +157,8 @@ void DeviceLayer::put_table(SeBiasTable* table, int64_t count, int64_t size) {
 
 // As in the engine's memory, a gate matrix lies before its up matrix; each has an allocation of its own.
 void DeviceLayer::put_gate_and_up(SeExperts* experts) {
-  if (experts->gate.data == nullptr || experts->up.data == nullptr)
+  if (put_quantised(&experts->gate, experts->num_experts, experts->dtype) ||
+      experts->gate.data == nullptr || experts->up.data == nullptr)
     return put_table(&experts->up, experts->num_experts, experts->dtype);
   const SeMatrixTable& up = experts->up;
   const uint64_t bytes = up.rows * up.row_stride * sparse_experts::dtype_bytes(experts->dtype);

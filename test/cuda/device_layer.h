@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -68,7 +69,10 @@ class OpenDevice {
 // A copy of a host layer on a device, opened there.
 class DeviceLayer {
  public:
-  DeviceLayer(SeDevice* device, const SeMoeLayer& host, int32_t batch_invariant = 0);
+  // `quantised`: what stands in for matrices of the host's tables, by their pointers; all of a table, or
+  // none.
+  DeviceLayer(SeDevice* device, const SeMoeLayer& host, int32_t batch_invariant = 0,
+              const QuantisedMatrices& quantised = {});
   ~DeviceLayer();
   DeviceLayer(const DeviceLayer&) = delete;
   DeviceLayer& operator=(const DeviceLayer&) = delete;
@@ -84,11 +88,15 @@ class DeviceLayer {
   const void* put(const void* from, uint64_t bytes);
   const float* put_floats(const float* from, int64_t count);
   void put_table(SeMatrixTable* table, int64_t count, int32_t dtype);
+  bool put_quantised(SeMatrixTable* table, int64_t count, int32_t dtype);
   void put_table(SeBiasTable* table, int64_t count, int64_t size);
   void put_gate_and_up(SeExperts* experts);
   void put_experts(SeExperts* experts);
 
   SeDevice* device_;
+  const QuantisedMatrices& quantised_;
+  std::deque<std::vector<SeMatrixFormat>> formats_;
+  std::deque<std::vector<uint8_t>> format_of_;
   SeMoeLayer layer_;
   SeLayerOptions options_{};
   SeLayer* opened_ = nullptr;

@@ -289,6 +289,7 @@ const SeBackend* Stub::table() {
     table.pinned_free = StubCalls::pinned_free;
     table.copy_to_device = StubCalls::copy_to_device;
     table.copy_to_host = StubCalls::copy_to_host;
+    table.mixes_formats = 1;
     table.matrix_granule = StubCalls::matrix_granule;
     table.matrix_format = StubCalls::matrix_format;
     table.matrix_bytes = StubCalls::matrix_bytes;

@@ -1,12 +1,47 @@
 /** Golden checkpoints held as they are stored: the same numbers as expanded, in less memory, and an account of each matrix. */
 
 import { describe, expect, it } from 'vitest'
+import type { DType } from '../../lib/block/dtype.js'
+import type { WeightsOption } from '../../lib/block/weight-format.js'
 import type { DeviceOption } from '../../lib/devices/device.js'
 import { type LayerWeightFormat, type MatrixWeightFormat, MoeLayer } from '../../lib/index.js'
 import { MATRIX_CODE_BITS } from '../../lib/spec/enums.js'
+import { BOUNDS } from '../cases/index.js'
 import { nativeDevices } from '../helpers/devices.js'
 import { relativeError } from '../helpers/relative-error.js'
 import { type GoldenCase, goldenCases } from './cases.js'
+
+/** What the first matrix of a checkpoint is stored as, and its code. */
+const HELD: Readonly<Record<string, readonly [stored: string, held: string]>> = {
+  deepseek_v3_fp8: ['fp8 128x128', 'e4m3'],
+  deepseek_v3_nvfp4_modelopt: ['nvfp4', 'u4'],
+  deepseek_v4_fp4: ['mxfp4', 'u4'],
+  gpt_oss_mxfp4: ['mxfp4', 'u4'],
+  kimi_k2_int4: ['int4 g32', 'u4'],
+  mixtral_fp8_modelopt: ['fp8 per tensor', 'e4m3'],
+  qwen3_5_moe_fp8_fused: ['fp8 32x32', 'e4m3'],
+  qwen3_moe_awq: ['awq int4 g32', 'u4'],
+  qwen3_moe_ct_mixed: ['int2 g32', 'u2'],
+  qwen3_moe_fp8_channel: ['fp8 per channel', 'e4m3'],
+  qwen3_moe_gptq: ['gptq int4 g32', 'u4'],
+  qwen3_moe_gptq3: ['gptq int3 g32', 'u3'],
+  qwen3_moe_gptq_desc_act: ['gptq int4 g16', 'u4'],
+  qwen3_moe_gptq_mixed: ['gptq int8 g32', 'i8'],
+  qwen3_moe_gptq_v2_desc_act: ['gptq int4 g16', 'u4'],
+  qwen3_moe_int4_actorder: ['int4 g16', 'u4'],
+  qwen3_moe_int4_asym: ['int4 g32', 'u4'],
+  qwen3_moe_int8_channel: ['int8 per channel', 'i8'],
+  qwen3_moe_mxfp8: ['mxfp8', 'e4m3'],
+}
+
+/** Columns in an order of their own, and experts whose matrices differ. */
+const EXPANDED_ON_GPU: readonly string[] = [
+  'qwen3_moe_ct_mixed',
+  'qwen3_moe_gptq_desc_act',
+  'qwen3_moe_gptq_mixed',
+  'qwen3_moe_gptq_v2_desc_act',
+  'qwen3_moe_int4_actorder',
+]
 
 /** Only the order of a sum differs, and one rounding to f32 of each weight. */
 const BOUND = 1e-6
@@ -46,28 +81,8 @@ describe.each(nativeDevices)('%s', device => {
     expect(stored.work.denseWeightBytes).toBe(stored.residentBytes)
   })
 
-  // What the stored forms become on the CPU; devices without codes expand them all.
-  it.skipIf(device !== 'cpu').each([
-    ['deepseek_v3_fp8', 'fp8 128x128', 'e4m3'],
-    ['deepseek_v3_nvfp4_modelopt', 'nvfp4', 'u4'],
-    ['deepseek_v4_fp4', 'mxfp4', 'u4'],
-    ['gpt_oss_mxfp4', 'mxfp4', 'u4'],
-    ['kimi_k2_int4', 'int4 g32', 'u4'],
-    ['mixtral_fp8_modelopt', 'fp8 per tensor', 'e4m3'],
-    ['qwen3_5_moe_fp8_fused', 'fp8 32x32', 'e4m3'],
-    ['qwen3_moe_awq', 'awq int4 g32', 'u4'],
-    ['qwen3_moe_ct_mixed', 'int2 g32', 'u2'],
-    ['qwen3_moe_fp8_channel', 'fp8 per channel', 'e4m3'],
-    ['qwen3_moe_gptq', 'gptq int4 g32', 'u4'],
-    ['qwen3_moe_gptq3', 'gptq int3 g32', 'u3'],
-    ['qwen3_moe_gptq_desc_act', 'gptq int4 g16', 'u4'],
-    ['qwen3_moe_gptq_mixed', 'gptq int8 g32', 'i8'],
-    ['qwen3_moe_gptq_v2_desc_act', 'gptq int4 g16', 'u4'],
-    ['qwen3_moe_int4_actorder', 'int4 g16', 'u4'],
-    ['qwen3_moe_int4_asym', 'int4 g32', 'u4'],
-    ['qwen3_moe_int8_channel', 'int8 per channel', 'i8'],
-    ['qwen3_moe_mxfp8', 'mxfp8', 'e4m3'],
-  ])('%s: %s is held as %s', async (name, stored, held) => {
+  // What the stored forms become on the CPU.
+  it.skipIf(device !== 'cpu').each(Object.entries(HELD))('%s: %s', async (name, [stored, held]) => {
     const golden = goldenCases().find(golden => golden.name === name)!
     const options = { device: device as DeviceOption, dtype: 'f32' } as const
     const { format, output } = await run(golden, { ...options, weights: 'stored' })
@@ -86,11 +101,33 @@ describe.each(nativeDevices)('%s', device => {
     })
   })
 
-  it.skipIf(device === 'cpu')('no device but the CPU holds codes', async () => {
-    const golden = goldenCases().find(({ name }) => name === 'gpt_oss_mxfp4')!
-    for (const weights of ['stored', 'int4'] as const) {
-      const loading = run(golden, { device: device as DeviceOption, weights })
+  // What they become on a GPU in 16 bits, and that it is multiplied there.
+  it.skipIf(device === 'cpu').each(Object.entries(HELD).filter(([name]) => !EXPANDED_ON_GPU.includes(name)))(
+    '%s in 16 bits: %s',
+    async (name, [stored, held]) => {
+      const golden = goldenCases().find(golden => golden.name === name)!
+      // Its shared expert is stored in bf16, which f16 does not hold.
+      for (const dtype of name === 'kimi_k2_int4' ? (['bf16'] as const) : (['bf16', 'f16'] as const)) {
+        const options = { device: device as DeviceOption, dtype, weights: 'stored' } as const
+        const { format, output, work, residentBytes } = await run(golden, options)
+        const [up] = [format.up].flat()
+        expect([up!.stored, up!.held]).toEqual([stored, held])
+        expect(relativeError(output, Float32Array.from(golden.expected.output))).toBeLessThanOrEqual(
+          BOUNDS[dtype],
+        )
+        expect(work.denseWeightBytes).toBe(residentBytes)
+      }
+    },
+  )
+
+  it.skipIf(device === 'cpu')('what a GPU does not multiply so is refused', async () => {
+    const refused = async (name: string, options: { dtype: DType; weights: WeightsOption }) => {
+      const golden = goldenCases().find(golden => golden.name === name)!
+      const loading = run(golden, { device: device as DeviceOption, ...options })
       await expect(loading).rejects.toMatchObject({ code: 'ERR_MOE_UNSUPPORTED_FORMAT' })
     }
+    for (const weights of ['stored', 'int4'] as const)
+      await refused('gpt_oss_mxfp4', { dtype: 'f32', weights })
+    for (const name of EXPANDED_ON_GPU) await refused(name, { dtype: 'bf16', weights: 'stored' })
   })
 })

@@ -37,6 +37,8 @@ const LEAST_INSTRUCTIONS = [
   [/^half_expert_matmul/, 'mma', 8],
   [/^half_expert_matmul/, 'ldmatrix', 8],
   [/^router_mma/, 'mma', 4],
+  [/^stored_expert_matmul/, 'mma', 8],
+  [/^stored_expert_matmul/, 'ldmatrix', 4],
   [/^wg_expert_matmul/, 'wgmma', 4],
   [/^wg_expert_matmul/, 'cp.async.bulk', 1],
   [/_expert_matmul/, 'cp.async', 2],

@@ -33,6 +33,7 @@ const ALL = [
   'test/golden/cached.test.ts',
   'test/golden/devices.test.ts',
   'test/golden/rounding.test.ts',
+  'test/golden/stored.test.ts',
   'test/api',
   'test/tiny/golden.test.ts',
   ...NATIVE,

@@ -1,4 +1,4 @@
-// The only file with inline PTX that touches memory or tensor cores. Each wrapper has a host twin
+// The only file with inline PTX of sm_80, but for conversions (num.cuh). Each wrapper has a host twin
 // of the same name in the emulator (simt/ptx.h) and a case in test/conformance. Full-warp wrappers
 // (ldmatrix, mma) belong in warp-uniform control flow only.
 #pragma once
@@ -20,6 +20,8 @@ using simt::ptx::cp_async_4;
 using simt::ptx::cp_async_commit;
 using simt::ptx::cp_async_wait;
 using simt::ptx::dependency_wait;
+using simt::ptx::fma_bf16x2;
+using simt::ptx::fma_f16x2;
 using simt::ptx::launch_dependents;
 using simt::ptx::ldmatrix_x2;
 using simt::ptx::ldmatrix_x4;
@@ -118,6 +120,19 @@ __device__ __forceinline__ void mma_m16n8k16_f16(float (&d)[4], const uint32_t (
       "{%8, %9}, {%0, %1, %2, %3};\n"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// a b + c on the two elements of each word, rounded once to nearest even; subnormals are kept.
+__device__ __forceinline__ uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t d;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;\n" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
+}
+
+__device__ __forceinline__ uint32_t fma_f16x2(uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t d;
+  asm("fma.rn.f16x2 %0, %1, %2, %3;\n" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
 }
 
 // 16 bytes that are read once: not kept in L1.

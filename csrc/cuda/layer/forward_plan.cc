@@ -4,6 +4,7 @@
 
 #include "core/dtype.h"
 #include "core/numeric.h"
+#include "cuda/layouts/stored_layout.h"
 #include "cuda/ops/capacity.h"
 #include "cuda/ops/dispatch.h"
 #include "cuda/ops/router.h"
@@ -31,12 +32,14 @@ bool same_activation(const SeActivationSpec& a, const SeActivationSpec& b) {
          a.up_offset == b.up_offset && a.limit == b.limit && a.gate_limit == b.gate_limit;
 }
 
-MatmulShape plain_shape(int32_t dtype, int64_t rows, int64_t cols, int64_t num_tokens,
+// Of one matrix, or of one expert's gate and up.
+MatmulShape plain_shape(int32_t dtype, const SeMatrixTable& matrix, int64_t num_tokens,
                         const SeLayerOptions& options) {
   MatmulShape shape{};
   shape.dtype = dtype;
-  shape.rows = rows;
-  shape.cols = cols;
+  shape.stored = codes_of(matrix);
+  shape.rows = matrix.rows;
+  shape.cols = matrix.cols;
   shape.num_experts = 1;
   shape.top_k = 1;
   shape.num_tokens = num_tokens;
@@ -63,7 +66,9 @@ ForwardPlan plan_forward(const SeMoeLayer& layer, const PlanLimits& limits, int6
   plan.intermediate = has_routed ? layer.experts.up.rows : 0;
   plan.shared_intermediate = has_shared ? layer.shared.up.rows : 0;
   plan.joint_shared = has_routed && has_shared && layer.shared.dtype == plan.dtype &&
-                      same_activation(layer.shared.activation, layer.experts.activation);
+                      same_activation(layer.shared.activation, layer.experts.activation) &&
+                      lie_in_one_code(layer.shared.up, layer.experts.up) &&
+                      lie_in_one_code(layer.shared.down, layer.experts.down);
   const int64_t act = dtype_bytes(plan.dtype);
   const int64_t shared_act = has_shared ? dtype_bytes(layer.shared.dtype) : 0;
   const bool has_shared_input = has_shared && layer.shared.dtype != plan.dtype;
@@ -138,21 +143,25 @@ WaveConfigs choose_wave_configs(const SeMoeLayer& layer, const SeLayerOptions& o
                                 const BulkReady& ready, int64_t num_tokens) {
   WaveConfigs configs;
   const int64_t hidden_size = layer.hidden_size;
-  MatmulShape shape = plain_shape(plan.dtype, plan.intermediate, plan.width, num_tokens, options);
+  MatmulShape shape{};
   if (layer.experts.num_experts > 0) {
+    shape = plain_shape(plan.dtype, layer.experts.up, num_tokens, options);
     shape.num_experts = layer.experts.num_experts;
     shape.top_k = layer.routing.top_k;
     shape.gated = layer.experts.activation.gated;
     if (plan.joint_shared) {
+      shape.shared_stored = codes_of(layer.shared.up);
       shape.shared_rows = plan.shared_intermediate;
       shape.shared_cols = hidden_size;
     }
     shape.bulk_ready = ready.gate_up && (!plan.joint_shared || ready.shared_gate_up);
     configs.gate_up = choose_matmul(shape, limits);
     shape.gated = 0;
+    shape.stored = codes_of(layer.experts.down);
     shape.rows = plan.width;
     shape.cols = plan.intermediate;
     if (plan.joint_shared) {
+      shape.shared_stored = codes_of(layer.shared.down);
       shape.shared_rows = hidden_size;
       shape.shared_cols = plan.shared_intermediate;
     }
@@ -160,21 +169,19 @@ WaveConfigs choose_wave_configs(const SeMoeLayer& layer, const SeLayerOptions& o
     configs.down = choose_matmul(shape, limits);
   }
   if (layer.shared.num_experts > 0 && !plan.joint_shared) {
-    shape =
-        plain_shape(layer.shared.dtype, plan.shared_intermediate, hidden_size, num_tokens, options);
+    shape = plain_shape(layer.shared.dtype, layer.shared.up, num_tokens, options);
     shape.gated = layer.shared.activation.gated;
     shape.bulk_ready = ready.shared_gate_up;
     configs.shared_gate_up = choose_matmul(shape, limits);
-    shape =
-        plain_shape(layer.shared.dtype, hidden_size, plan.shared_intermediate, num_tokens, options);
+    shape = plain_shape(layer.shared.dtype, layer.shared.down, num_tokens, options);
     shape.bulk_ready = ready.shared_down;
     configs.shared_down = choose_matmul(shape, limits);
   }
   if (layer.latent_size > 0) {
-    configs.latent_down = choose_matmul(
-        plain_shape(plan.dtype, plan.width, hidden_size, num_tokens, options), limits);
-    configs.latent_up = choose_matmul(
-        plain_shape(plan.dtype, hidden_size, plan.width, num_tokens, options), limits);
+    configs.latent_down =
+        choose_matmul(plain_shape(plan.dtype, layer.latent_down, num_tokens, options), limits);
+    configs.latent_up =
+        choose_matmul(plain_shape(plan.dtype, layer.latent_up, num_tokens, options), limits);
   }
   return configs;
 }

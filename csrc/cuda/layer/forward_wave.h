@@ -10,6 +10,7 @@
 // that are computed beside it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "core/status.h"
@@ -77,9 +78,13 @@ class ForwardWave {
   MatmulGroup shared_gate_up() const;
   MatmulGroup routed_down() const;
   MatmulGroup shared_down() const;
-  // `activation`: that of the first matmul; null for the second.
-  Status matmul(int32_t dtype, const SeActivationSpec* activation, const MatmulGroup* groups,
-                int num_groups, const MatmulConfig& config, const char* what) const;
+  enum class Matmul { kGateUp, kDown };
+  // Routed experts, shared ones, or both, of one dtype and activation; null: none more.
+  using ExpertSets = std::array<const SeExperts*, 2>;
+  MatmulGroup group_of(const SeExperts& experts, Matmul matmul) const;
+  // One launch.
+  Status matmul(const ExpertSets& sets, Matmul matmul, const MatmulConfig& config,
+                const char* what) const;
   // The routed experts that are sorted, if they are wanted; the shared ones where they are still to do.
   Status queue_matmuls(bool with_routed);
 

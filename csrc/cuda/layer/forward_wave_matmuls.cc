@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "cuda/layer/forward_wave.h"
+#include "cuda/layouts/stored_layout.h"
 #include "ops/checks.h"
 
 namespace sparse_experts::cuda {
@@ -26,6 +27,7 @@ Status ForwardWave::project(const SeMatrixTable& matrix, const Rows& x, void* ou
                             int32_t out_dtype, const MatmulConfig& config, const char* what) const {
   ExpertMatmulKernelArgs args{};
   args.dtype = plan_.dtype;
+  args.stored[0] = codes_of(matrix);
   args.num_groups = 1;
   MatmulGroup& group = args.groups[0];
   group.num_experts = 1;
@@ -117,39 +119,42 @@ MatmulGroup ForwardWave::shared_down() const {
   return group;
 }
 
-Status ForwardWave::matmul(int32_t dtype, const SeActivationSpec* activation,
-                           const MatmulGroup* groups, int num_groups, const MatmulConfig& config,
+Status ForwardWave::matmul(const ExpertSets& sets, Matmul matmul, const MatmulConfig& config,
                            const char* what) const {
+  const SeExperts& first = *sets[0];
   ExpertMatmulKernelArgs args{};
-  args.dtype = dtype;
-  args.apply_activation = activation != nullptr ? 1 : 0;
-  if (activation != nullptr) args.activation = *activation;
-  for (int i = 0; i < num_groups; ++i) args.groups[i] = groups[i];
-  args.num_groups = num_groups;
+  args.dtype = first.dtype;
+  args.apply_activation = matmul == Matmul::kGateUp ? 1 : 0;
+  if (matmul == Matmul::kGateUp) args.activation = first.activation;
+  for (const SeExperts* experts : sets) {
+    if (experts == nullptr) continue;
+    args.stored[args.num_groups] =
+        codes_of(matmul == Matmul::kGateUp ? experts->up : experts->down);
+    args.groups[args.num_groups++] = group_of(*experts, matmul);
+  }
   return launched(launch_expert_matmul(args, config, stream()), what);
+}
+
+MatmulGroup ForwardWave::group_of(const SeExperts& experts, Matmul matmul) const {
+  if (&experts == &layer_.shared)
+    return matmul == Matmul::kGateUp ? shared_gate_up() : shared_down();
+  return matmul == Matmul::kGateUp ? routed_gate_up() : routed_down();
 }
 
 Status ForwardWave::queue_matmuls(bool with_routed) {
   const bool with_shared = std::exchange(needs_shared_, false);
   const bool joins_shared = with_shared && plan_.joint_shared;
-  MatmulGroup groups[2] = {};
   if (with_routed || joins_shared) {
-    int num_groups = 0;
-    if (with_routed) groups[num_groups++] = routed_gate_up();
-    if (joins_shared) groups[num_groups++] = shared_gate_up();
-    SE_RETURN_IF_ERROR(matmul(plan_.dtype, &layer_.experts.activation, groups, num_groups,
-                              configs_.gate_up, "gate_up"));
-    num_groups = 0;
-    if (with_routed) groups[num_groups++] = routed_down();
-    if (joins_shared) groups[num_groups++] = shared_down();
-    SE_RETURN_IF_ERROR(matmul(plan_.dtype, nullptr, groups, num_groups, configs_.down, "down"));
+    const SeExperts* const shared = joins_shared ? &layer_.shared : nullptr;
+    const ExpertSets sets = {with_routed ? &layer_.experts : shared,
+                             with_routed ? shared : nullptr};
+    SE_RETURN_IF_ERROR(matmul(sets, Matmul::kGateUp, configs_.gate_up, "gate_up"));
+    SE_RETURN_IF_ERROR(matmul(sets, Matmul::kDown, configs_.down, "down"));
   }
   if (!with_shared || plan_.joint_shared) return Status::ok();
-  groups[0] = shared_gate_up();
-  SE_RETURN_IF_ERROR(matmul(layer_.shared.dtype, &layer_.shared.activation, groups, 1,
-                            configs_.shared_gate_up, "shared gate_up"));
-  groups[0] = shared_down();
-  return matmul(layer_.shared.dtype, nullptr, groups, 1, configs_.shared_down, "shared down");
+  const ExpertSets shared = {&layer_.shared, nullptr};
+  SE_RETURN_IF_ERROR(matmul(shared, Matmul::kGateUp, configs_.shared_gate_up, "shared gate_up"));
+  return matmul(shared, Matmul::kDown, configs_.shared_down, "shared down");
 }
 
 }  // namespace sparse_experts::cuda

@@ -5,6 +5,7 @@
 
 #include "core/dtype.h"
 #include "core/matrix_format.h"
+#include "cuda/layouts/stored_layout.h"
 #include "cuda/runtime/device.h"
 #include "cuda/stages/stages.h"
 #include "ops/checks.h"
@@ -13,8 +14,29 @@
 namespace sparse_experts::cuda {
 namespace {
 
+bool is_held(int32_t dtype, const SeMatrixFormat& format) {
+  return is_own_dtype(dtype, format) || holds_codes(dtype, format);
+}
+
 constexpr std::chrono::nanoseconds kLeastPollTime = std::chrono::microseconds(50);
 constexpr std::chrono::nanoseconds kMostPolledWait = std::chrono::milliseconds(1);
+
+// What one launch reads has one format.
+Status check_formats(const std::string& name, const SeExperts& experts) {
+  if (experts.num_experts == 0) return Status::ok();
+  const bool gated = experts.activation.gated != 0;
+  SE_CHECK_ARGUMENT(!gated || have_one_format(experts.gate, experts.up),
+                    name + ": gate and up must have one format");
+  for (const SeMatrixTable* table : {&experts.gate, &experts.up, &experts.down}) {
+    if (table->data == nullptr || table->formats == nullptr || table->format_of == nullptr)
+      continue;
+    const SeMatrixFormat first = format_of(*table, 0, experts.dtype);
+    for (int64_t e = 1; e < experts.num_experts; ++e)
+      SE_CHECK_ARGUMENT(is_same_format(format_of(*table, e, experts.dtype), first),
+                        name + ": the matrices of all experts must have one format");
+  }
+  return Status::ok();
+}
 
 Status check_strides(const char* name, const SeExperts& experts) {
   if (experts.num_experts == 0 || experts.activation.gated == 0) return Status::ok();
@@ -51,8 +73,10 @@ Layer::~Layer() {
 }
 
 Status Layer::open() {
-  SE_RETURN_IF_ERROR(check_layer(layer_, is_own_dtype));
+  SE_RETURN_IF_ERROR(check_layer(layer_, is_held));
   SE_RETURN_IF_ERROR(validate_layer(layer_));
+  SE_RETURN_IF_ERROR(check_formats("experts", layer_.experts));
+  SE_RETURN_IF_ERROR(check_formats("shared experts", layer_.shared));
   SE_RETURN_IF_ERROR(check_strides("experts", layer_.experts));
   SE_RETURN_IF_ERROR(check_strides("shared experts", layer_.shared));
   SE_RETURN_IF_ERROR(device_.enter());

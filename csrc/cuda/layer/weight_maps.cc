@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "cuda/layouts/stored_layout.h"
 #include "cuda/ops/weight_maps.h"
 #include "cuda/runtime/device.h"
 #include "cuda/variants.h"
@@ -33,7 +34,7 @@ bool can_describe(const Device& device, const MapSet& set) {
 WeightMatrices describe_matrices(const SeExperts& experts, bool is_down) {
   const SeMatrixTable& table = is_down ? experts.down : experts.up;
   WeightMatrices matrices = {};
-  matrices.dtype = experts.dtype;
+  matrices.dtype = codes_of(table) != nullptr ? kNoMaps : experts.dtype;
   matrices.gated = !is_down && experts.activation.gated != 0;
   matrices.rows = table.rows;
   matrices.cols = table.cols;

@@ -40,8 +40,7 @@ std::vector<MatmulConfig> list_matmul_configs(const MatmulShape& shape,
   const MatmulVariants table = matmul_variants();
   for (int32_t i = 0; i < table.count; ++i) {
     const MatmulVariant& row = table.rows[i];
-    if (!runs_on_device(row, limits) || row.activation != shape.dtype || row.weight != shape.dtype)
-      continue;
+    if (!runs_on_device(row, limits) || !is_of_dtypes(row, shape.dtype, shape.stored)) continue;
     for (MatmulConfig config : row.list(shape, limits)) {
       config.variant = i;
       configs.push_back(config);
@@ -86,7 +85,10 @@ cudaError_t launch_expert_matmul(const ExpertMatmulKernelArgs& args, const Matmu
   }
   if (num_rows <= 0) return cudaSuccess;
   const MatmulVariant* variant = matmul_variant(config.variant);
-  if (variant == nullptr || variant->activation != args.dtype) return cudaErrorInvalidValue;
+  if (variant == nullptr) return cudaErrorInvalidValue;
+  for (int32_t i = 0; i < args.num_groups; ++i) {
+    if (!is_of_dtypes(*variant, args.dtype, args.stored[i])) return cudaErrorInvalidValue;
+  }
   return variant->launch(args, config, stream);
 }
 

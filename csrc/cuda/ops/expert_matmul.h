@@ -35,7 +35,7 @@ struct MatmulGroup {
   const float* const* gate_bias;  // [num_experts] or null
   const float* const* up_bias;    // [num_experts] or null
   int64_t bias_stride;            // elements between two entries of one bias
-  int64_t weight_stride;          // elements between two rows of a matrix
+  int64_t weight_stride;          // elements between two rows of a matrix of floats
   int64_t rows;                   // outputs
   int64_t cols;                   // inputs
   const void* x;                  // activations in the arithmetic dtype
@@ -55,21 +55,26 @@ struct MatmulGroup {
 };
 
 struct ExpertMatmulKernelArgs {
-  int32_t dtype;             // arithmetic and matrices: f32, f16, bf16
+  int32_t dtype;             // arithmetic: f32, f16, bf16
   int32_t apply_activation;  // 0: out = x W^T + b
   SeActivationSpec activation;
   MatmulGroup groups[2];
   int32_t num_groups;
+  // Host: the format of each group's matrices, in the layout of stored_layout.h; null: they are rows of
+  // the dtype. Both groups lie in one code (held_code).
+  const SeMatrixFormat* stored[2];
 };
 
 // What a configuration depends on.
 struct MatmulShape {
   int32_t dtype;
+  const SeMatrixFormat* stored;  // of the routed experts, as in ExpertMatmulKernelArgs
   int32_t gated;
   int64_t rows, cols;          // of the routed experts
   int64_t num_experts, top_k;  // real experts
   int64_t num_tokens;
   int64_t shared_rows, shared_cols;  // 0: no shared expert
+  const SeMatrixFormat* shared_stored;
   int32_t batch_invariant;
   int32_t bulk_ready;  // all groups have weight_maps, and rows of x lie at multiples of 16 bytes
 };

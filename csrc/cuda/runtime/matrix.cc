@@ -1,4 +1,5 @@
-// Matrices of a layer: rows as they are, dense.
+// Matrices of a layer: rows of floats as they are, dense; codes in the layout of the kernels that
+// multiply by them.
 #include "cuda/runtime/matrix.h"
 
 #include <algorithm>
@@ -6,6 +7,8 @@
 #include <vector>
 
 #include "core/matrix_format.h"
+#include "core/numeric.h"
+#include "cuda/layouts/pack_stored.h"
 #include "cuda/runtime/device.h"
 #include "ops/checks.h"
 
@@ -15,9 +18,34 @@ namespace {
 // Rows that are gathered before a copy: long enough that its start costs nothing.
 constexpr int64_t kGatherBytes = int64_t{8} << 20;
 
+// Whole units; the header goes with the first of the matrix.
+Status write_codes(SeDevice& device, const SeMatrixRows& rows) {
+  SE_RETURN_IF_ERROR(check_stored_rows(rows));
+  const StoredLayout layout = stored_layout(rows.rows, rows.cols, *rows.format);
+  const int64_t num_units = ceil_div(rows.num_rows, kUnitRows);
+  const int64_t at_once = std::clamp<int64_t>(kGatherBytes / layout.unit_bytes, 1, num_units);
+  std::vector<unsigned char> packed(
+      static_cast<size_t>(kHeaderBytes + at_once * layout.unit_bytes));
+  write_stored_header(rows, packed.data());
+  unsigned char* const matrix = static_cast<unsigned char*>(rows.matrix);
+  for (int64_t unit = 0; unit < num_units; unit += at_once) {
+    const int64_t count = std::min(at_once, num_units - unit);
+    for (int64_t i = 0; i < count; ++i)
+      pack_stored_unit(layout, rows, (unit + i) * kUnitRows,
+                       packed.data() + kHeaderBytes + i * layout.unit_bytes);
+    const int64_t at = rows.first_row / kUnitRows + unit;
+    const int64_t skipped = at == 0 ? 0 : kHeaderBytes;
+    SE_RETURN_IF_ERROR(device.copier().to_device(
+        matrix + (at == 0 ? 0 : kHeaderBytes + at * layout.unit_bytes), packed.data() + skipped,
+        static_cast<uint64_t>(kHeaderBytes - skipped + count * layout.unit_bytes)));
+  }
+  return Status::ok();
+}
+
 }  // namespace
 
 Status write_matrix(SeDevice& device, const SeMatrixRows& rows) {
+  if (!is_float_format(*rows.format)) return write_codes(device, rows);
   const int64_t row_bytes = code_row_bytes(rows.format->code, rows.cols);
   const int64_t stride_bytes = code_row_bytes(rows.format->code, rows.source_stride);
   const char* from = static_cast<const char*>(rows.source);

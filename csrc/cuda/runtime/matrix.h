@@ -6,7 +6,8 @@
 
 namespace sparse_experts::cuda {
 
-// One copy where the source is dense, else pieces that are gathered on the host first.
+// Rows of floats: one copy where the source is dense, else pieces that are gathered on the host first.
+// Codes: packed on the host, some megabytes at a time.
 Status write_matrix(SeDevice& device, const SeMatrixRows& rows);
 
 }  // namespace sparse_experts::cuda

@@ -1,4 +1,4 @@
-// Host twins of thin PTX wrappers (sm_80): asynchronous copies, ldmatrix, mma. Shared addresses are
+// Host twins of thin PTX wrappers (sm_80): asynchronous copies, ldmatrix, mma, fma on pairs. Shared addresses are
 // 32-bit numbers from smem_u32, as on the device; each is checked for alignment and range.
 //   - a copy's destination holds 0xFF from the issue to the wait that covers it
 //   - ldmatrix and mma are collectives of the full warp
@@ -20,6 +20,7 @@ void load_matrix(uint32_t* out, int matrices, bool transpose, uint32_t shared, c
 enum class MmaType { kBf16, kF16 };
 void mma_m16n8k16(MmaType type, float* d, const uint32_t* a, const uint32_t* b, const char* file,
                   int line);
+uint32_t fma_halves(MmaType type, uint32_t a, uint32_t b, uint32_t c);
 void dependency_wait();
 void launch_dependents(const char* file, int line);
 uint4 load_vector(const void* source, const char* file, int line);
@@ -79,6 +80,14 @@ inline void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint3
 inline void mma_m16n8k16_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                              SIMT_SITE) {
   detail::mma_m16n8k16(detail::MmaType::kF16, d, a, b, file, line);
+}
+
+// a b + c on pairs of elements, each rounded once.
+inline uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
+  return detail::fma_halves(detail::MmaType::kBf16, a, b, c);
+}
+inline uint32_t fma_f16x2(uint32_t a, uint32_t b, uint32_t c) {
+  return detail::fma_halves(detail::MmaType::kF16, a, b, c);
 }
 
 // 16 bytes of global memory.

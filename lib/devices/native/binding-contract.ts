@@ -20,7 +20,7 @@ import type {
 import type { NativeBuffer, Stored } from '../device-array.js'
 
 /** `abiVersion` of the addon that this code speaks to: SE_BACKEND_ABI_VERSION of csrc/abi/backend.h. */
-export const NATIVE_ABI_VERSION = 14
+export const NATIVE_ABI_VERSION = 15
 
 /** An error of the addon: a plain Error with these properties, which `errors.ts` turns into a MoeError. */
 export interface NativeError extends Error {
