@@ -5,7 +5,8 @@
 
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
-import { buildMachineLimits, type MachineLimits, type Measured } from './machine.js'
+import type { MachineLimits, Measured } from './machine.js'
+import { buildProgram } from './native-program.js'
 import { countEndedChild } from './other-load.js'
 
 export interface LimitsProbe {
@@ -19,7 +20,7 @@ const PROBE_MS = 25
 /** A process that keeps the memory it reads, and sleeps between the measurements. @throws where it cannot be built */
 export function openLimitsProbe(threads: number): LimitsProbe {
   const args = ['--threads', String(threads), '--milliseconds', String(PROBE_MS), '--follow']
-  const child = spawn(buildMachineLimits(), args, { stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = spawn(buildProgram('machine_limits'), args, { stdio: ['pipe', 'pipe', 'inherit'] })
   const ended = new Promise<never>((_, reject) => {
     child.once('error', reject)
     child.once('exit', status => reject(new Error(`machine_limits ended with status ${status}`)))

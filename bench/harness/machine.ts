@@ -6,7 +6,7 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import os from 'node:os'
-import path from 'node:path'
+import { buildProgram } from './native-program.js'
 import { countEndedChild, isDisturbed, watchLoad } from './other-load.js'
 import { devices } from './package.js'
 import { arithmeticOf, type WeightKind } from './weight-kinds.js'
@@ -35,18 +35,6 @@ export interface MachineLimits {
 
 /** What the program prints: CPU time is its own, which is no other load. */
 export type Measured = Omit<MachineLimits, 'foreignCores'> & { cpuMs: number }
-
-const BUILD_SCRIPT = path.join(import.meta.dirname, '../../tools/build/machine-limits.mjs')
-
-/** Builds the program; its path. @throws where it cannot be built */
-export function buildMachineLimits(): string {
-  const { status, stdout } = spawnSync(process.execPath, [BUILD_SCRIPT], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  if (status !== 0) throw new Error(`machine_limits was not built:\n${stdout}`)
-  return stdout.trim().split('\n').at(-1)!
-}
 
 /** @throws when the program does not run here */
 function measureMachine(program: string, threads: readonly number[], milliseconds: number): MachineLimits {
@@ -79,7 +67,7 @@ export function machineMeasurement(
   const counts = [...new Set(threads)].sort((a, b) => a - b)
   let program: string
   try {
-    program = buildMachineLimits()
+    program = buildProgram('machine_limits')
   } catch (error) {
     console.log(`limits of the machine: not measured (${(error as Error).message.split('\n')[0]})`)
     return () => null

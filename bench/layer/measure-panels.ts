@@ -4,21 +4,15 @@
  * without it every kind is measured, some minutes on each instruction set of the machine.
  */
 
-import { execFileSync, spawnSync } from 'node:child_process'
-import path from 'node:path'
+import { spawnSync } from 'node:child_process'
 import { parseArgs } from 'node:util'
-
-const BUILD_SCRIPT = path.join(import.meta.dirname, '../../tools/build/native-tests.mjs')
+import { buildProgram } from '../harness/native-program.js'
 
 const { values, positionals } = parseArgs({
   options: { isa: { type: 'string', multiple: true } },
   allowPositionals: true,
 })
-const printed = execFileSync(process.execPath, [BUILD_SCRIPT], {
-  encoding: 'utf8',
-  stdio: ['ignore', 'pipe', 'inherit'],
-})
-const program = printed.trimEnd().split('\n').at(-1) as string
 const sets = (values.isa ?? []).flatMap(isa => ['--isa', isa])
-const { status } = spawnSync(program, ['--bench-panels', positionals[0] ?? '', ...sets], { stdio: 'inherit' })
+const args = ['--bench-panels', positionals[0] ?? '', ...sets]
+const { status } = spawnSync(buildProgram('native_tests'), args, { stdio: 'inherit' })
 process.exit(status ?? 1)

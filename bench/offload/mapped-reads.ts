@@ -1,12 +1,10 @@
 /** A process that maps the checkpoint and touches experts, as programs do that leave reading to the system's page faults. */
 
-import { spawn, spawnSync } from 'node:child_process'
-import path from 'node:path'
+import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
+import { buildProgram } from '../harness/native-program.js'
 import { processCpuMs } from '../harness/other-load.js'
 import type { ByteRange } from './raw-reads.js'
-
-const BUILD_SCRIPT = path.join(import.meta.dirname, '../../tools/build/mapped-reads.mjs')
 
 export interface MappedReads {
   /** Milliseconds in which all of them are touched. */
@@ -17,13 +15,7 @@ export interface MappedReads {
 
 /** @throws where it cannot be built */
 export function openMappedReads(threads: number): MappedReads {
-  const { status, stdout } = spawnSync(process.execPath, [BUILD_SCRIPT], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  if (status !== 0) throw new Error(`mapped_reads was not built:\n${stdout}`)
-  const program = stdout.trim().split('\n').at(-1)!
-  const child = spawn(program, [String(threads)], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = spawn(buildProgram('mapped_reads'), [String(threads)], { stdio: ['pipe', 'pipe', 'inherit'] })
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   return {
     async times(ranges) {

@@ -4,11 +4,12 @@
  * least and the largest of them.
  */
 
-import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { formatDuration } from '../../lib/cli/format.js'
 import { numbers, parseValues, runCommand } from '../harness/command-line.js'
+import { buildProgram } from '../harness/native-program.js'
 import { median } from '../harness/rounds.js'
 
 const USAGE = `npm run bench:parallel -- [options]: messages between two processes
@@ -17,7 +18,6 @@ const USAGE = `npm run bench:parallel -- [options]: messages between two process
   --times N       messages each way in a turn (default: 200)
   --quick         few of them: is it alive?`
 
-const BUILD_SCRIPT = path.join(import.meta.dirname, '../../tools/build/rank-exchange.mjs')
 /** Without them libucp is not opened (csrc/transport/ucx.h). */
 const UCX_SETTINGS = { UCX_HANDLE_ERRORS: 'none', UCX_MEM_EVENTS: 'n' }
 
@@ -72,15 +72,6 @@ class Pair {
   }
 }
 
-function buildExchange(): string {
-  const { status, stdout } = spawnSync(process.execPath, [BUILD_SCRIPT], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  if (status !== 0) throw new Error(`rank_exchange was not built:\n${stdout}`)
-  return stdout.trim().split('\n').at(-1)!
-}
-
 function parseExchangeOptions(args: readonly string[]) {
   const values = parseValues(args, ['bytes', 'turns', 'times'])
   return {
@@ -93,7 +84,7 @@ function parseExchangeOptions(args: readonly string[]) {
 async function main({ bytes, turns, times }: ReturnType<typeof parseExchangeOptions>): Promise<void> {
   const netRank = path.join(import.meta.dirname, 'net-rank.ts')
   const pairs = [
-    { name: 'UCX', pair: await Pair.open(buildExchange(), []) },
+    { name: 'UCX', pair: await Pair.open(buildProgram('rank_exchange'), []) },
     { name: 'node:net', pair: await Pair.open(process.execPath, ['--import', 'tsx', netRank]) },
   ]
   for (const length of bytes) {

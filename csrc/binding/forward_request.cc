@@ -56,17 +56,6 @@ class RequestReader {
   napi_value values_;
 };
 
-SeTensor rows_of(int32_t dtype, int64_t num_rows, int64_t num_cols) {
-  SeTensor tensor = {};
-  tensor.dtype = dtype;
-  tensor.rank = 2;
-  tensor.shape[0] = num_rows;
-  tensor.shape[1] = num_cols;
-  tensor.strides[0] = num_cols;
-  tensor.strides[1] = 1;
-  return tensor;
-}
-
 // An item of the request's copies. Its arrays' memory is looked at later.
 struct CopyValues {
   Napi::Value to;
@@ -164,7 +153,7 @@ ForwardRequest read_forward_request(const Napi::Value& value, const LayerState& 
   const int32_t dtype = float_dtype_argument(reader.get(kDtypeKey), "dtype");
   args.select.num_tokens = tokens;
   args.replay = boolean_argument(reader.get(kReplayKey), "replay") ? 1 : 0;
-  args.hidden = args.router_input = args.output = rows_of(dtype, tokens, hidden_size);
+  args.hidden = args.router_input = args.output = rows_tensor(nullptr, dtype, tokens, hidden_size);
   args.num_threads = layer.num_threads();
   for (int array = 0; array < kNumForwardArrays; ++array) {
     request.arrays[array].value = reader.get(array);

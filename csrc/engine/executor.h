@@ -96,6 +96,13 @@ class DeviceExecutor {
     const int32_t code = body(*backend_, device_, &status);
     return note(Failure::from(status, code));
   }
+  // A step of a run, which knows its device: body(backend, &status). Throws FailureException.
+  template <typename Body>
+  void step(const Body& body) {
+    throw_if_failed(call([&](const SeBackend& backend, SeDevice*, SeStatus* status) {
+      return body(backend, status);
+    }));
+  }
   Failure loss() const;  // ok while the device works
 
   // Queues behind all tasks before it. Its `completions` hears kDone when it has run, and until then

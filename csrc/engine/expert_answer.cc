@@ -23,17 +23,6 @@ int32_t se_code(ErrorCode code) {
   }
 }
 
-SeTensor rows_of(void* data, int32_t dtype, int64_t num_rows, int64_t cols) {
-  SeTensor rows = {};
-  rows.data = data;
-  rows.dtype = dtype;
-  rows.rank = 2;
-  rows.shape[0] = num_rows;
-  rows.shape[1] = rows.strides[0] = cols;
-  rows.strides[1] = 1;
-  return rows;
-}
-
 }  // namespace
 
 ExpertAnswer::ExpertAnswer(std::shared_ptr<LayerState> layer, RunWorkspaces& workspaces,
@@ -156,8 +145,8 @@ void ExpertAnswer::compute(const Answers& answers, const std::atomic<int32_t>& c
 
   SeForwardArgs args = {};
   void* const rows_data = joint != nullptr ? joint.get() : const_cast<void*>(first.request_.rows);
-  args.hidden = rows_of(rows_data, dtype, num_rows, layer.hidden_size);
-  args.output = rows_of(sums.get(), dtype, num_rows, layer.hidden_size);
+  args.hidden = rows_tensor(rows_data, dtype, num_rows, layer.hidden_size);
+  args.output = rows_tensor(sums.get(), dtype, num_rows, layer.hidden_size);
   args.select.num_tokens = num_rows;
   args.select.call_top_k = top_k;
   args.select.top_p = 1;
@@ -174,26 +163,23 @@ void ExpertAnswer::compute(const Answers& answers, const std::atomic<int32_t>& c
   const std::unique_ptr<SeForwardRun, decltype(end)> run(
       state.begin_run(LayerState::RunKind::kExperts, args, workspace.data(), workspace.bytes()),
       end);
-  const auto step = [&](const auto& body) {
-    throw_if_failed(state.executor().call([&](const SeBackend& backend, SeDevice*,
-                                              SeStatus* status) { return body(backend, status); }));
-  };
+  DeviceExecutor& executor = state.executor();
   for (;;) {
     SeForwardWave wave = {};
     SeTensor rows = {};
-    step([&](const SeBackend& backend, SeStatus* status) {
+    executor.step([&](const SeBackend& backend, SeStatus* status) {
       return backend.forward_wave(run.get(), &wave, status);
     });
     if (wave.num_tokens == 0) return;
-    step([&](const SeBackend& backend, SeStatus* status) {
+    executor.step([&](const SeBackend& backend, SeStatus* status) {
       return backend.forward_experts(run.get(), nullptr, 0, status);
     });
-    step([&](const SeBackend& backend, SeStatus* status) {
+    executor.step([&](const SeBackend& backend, SeStatus* status) {
       return backend.forward_slot_rows(run.get(), nullptr, 0, &rows, status);
     });
     for (ExpertAnswer* answer : answers) answer->copy_rows(wave, rows);
     if (wave.first_token + wave.num_tokens == num_rows) return;
-    step([&](const SeBackend& backend, SeStatus* status) {
+    executor.step([&](const SeBackend& backend, SeStatus* status) {
       return backend.forward_finish(run.get(), status);
     });
   }

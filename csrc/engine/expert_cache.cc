@@ -12,16 +12,9 @@
 namespace sparse_experts::engine {
 namespace {
 
-template <typename Body>
-void run_step(LayerState& layer, const Body& body) {
-  throw_if_failed(layer.executor().call([&](const SeBackend& backend, SeDevice*, SeStatus* status) {
-    return body(backend, status);
-  }));
-}
-
 void compute_experts(LayerState& layer, SeForwardRun* run, const std::vector<int32_t>& experts) {
   if (experts.empty()) return;
-  run_step(layer, [&](const SeBackend& backend, SeStatus* status) {
+  layer.executor().step([&](const SeBackend& backend, SeStatus* status) {
     return backend.forward_experts(run, experts.data(), static_cast<int64_t>(experts.size()),
                                    status);
   });
@@ -84,7 +77,7 @@ uint64_t ExpertCache::compute(LayerState& layer, SeForwardRun* run, const SeForw
   const uint64_t before = bytes_read_;
   SeForwardWave wave = {};
   for (;;) {
-    run_step(layer, [&](const SeBackend& backend, SeStatus* status) {
+    layer.executor().step([&](const SeBackend& backend, SeStatus* status) {
       return backend.forward_wave(run, &wave, status);
     });
     if (wave.num_tokens == 0) {
@@ -97,7 +90,7 @@ uint64_t ExpertCache::compute(LayerState& layer, SeForwardRun* run, const SeForw
         needed.push_back(static_cast<int32_t>(e));
     }
     if (!needed.empty()) compute_wave(layer, run, needed, args.cancel);
-    run_step(layer, [&](const SeBackend& backend, SeStatus* status) {
+    layer.executor().step([&](const SeBackend& backend, SeStatus* status) {
       return backend.forward_finish(run, status);
     });
   }

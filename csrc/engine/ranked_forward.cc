@@ -12,12 +12,6 @@ RankedForward::RankedForward(std::shared_ptr<LayerState> layer, const SeForwardA
 
 RankedForward::~RankedForward() { end_run(); }
 
-template <typename Body>
-void RankedForward::run_step(const Body& body) {
-  throw_if_failed(layer_->executor().call([&](const SeBackend& backend, SeDevice*,
-                                              SeStatus* status) { return body(backend, status); }));
-}
-
 void RankedForward::step(RunWorkspaces& workspaces, const std::vector<int32_t>& owner_of,
                          int32_t rank, const std::function<void()>& ask) noexcept {
   try {
@@ -54,7 +48,7 @@ void RankedForward::begin(RunWorkspaces& workspaces) {
 // False: all tokens have been computed.
 bool RankedForward::next_wave(const std::vector<int32_t>& owner_of, int32_t rank) {
   SeForwardWave wave = {};
-  run_step([&](const SeBackend& backend, SeStatus* status) {
+  layer_->executor().step([&](const SeBackend& backend, SeStatus* status) {
     return backend.forward_wave(run_, &wave, status);
   });
   if (wave.num_tokens == 0) return false;
@@ -64,7 +58,7 @@ bool RankedForward::next_wave(const std::vector<int32_t>& owner_of, int32_t rank
 
 void RankedForward::compute_own() {
   if (split_.own_experts.empty()) return;
-  run_step([&](const SeBackend& backend, SeStatus* status) {
+  layer_->executor().step([&](const SeBackend& backend, SeStatus* status) {
     return backend.forward_experts(run_, split_.own_experts.data(),
                                    static_cast<int64_t>(split_.own_experts.size()), status);
   });
@@ -72,7 +66,7 @@ void RankedForward::compute_own() {
 
 void RankedForward::take_rows() {
   SeTensor rows = {};
-  run_step([&](const SeBackend& backend, SeStatus* status) {
+  layer_->executor().step([&](const SeBackend& backend, SeStatus* status) {
     return backend.forward_slot_rows(run_, split_.other_experts.data(),
                                      static_cast<int64_t>(split_.other_experts.size()), &rows,
                                      status);
@@ -89,7 +83,7 @@ void RankedForward::take_rows() {
 }
 
 void RankedForward::finish_wave() {
-  run_step([&](const SeBackend& backend, SeStatus* status) {
+  layer_->executor().step([&](const SeBackend& backend, SeStatus* status) {
     return backend.forward_finish(run_, status);
   });
 }

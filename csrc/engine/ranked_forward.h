@@ -53,8 +53,6 @@ class RankedForward {
   void take_rows();
   void finish_wave();
   void end_run() noexcept;
-  template <typename Body>
-  void run_step(const Body& body);
 
   const std::shared_ptr<LayerState> layer_;
   SeForwardArgs args_;

@@ -1,5 +1,7 @@
 #include "ops/checks.h"
 
+#include "core/matrix_format.h"
+
 namespace sparse_experts {
 namespace {
 
@@ -54,6 +56,19 @@ Status check_float_dtype(const char* name, const SeTensor& tensor) {
   SE_CHECK_ARGUMENT(
       is_float_dtype(tensor.dtype),
       std::string(name) + ": expected f32, f16 or bf16, received " + dtype_name(tensor.dtype));
+  return Status::ok();
+}
+
+Status check_code_rows(const SeMatrixRows& rows) {
+  const SeMatrixFormat& format = *rows.format;
+  const bool is_complete = rows.scales != nullptr &&
+                           (format.offset == SE_OFFSET_NONE || rows.offsets != nullptr) &&
+                           (!has_super_scales(format) || rows.super_scales != nullptr) &&
+                           (format.offset != SE_OFFSET_U8 || rows.super_offsets != nullptr);
+  SE_CHECK_ARGUMENT(is_complete, "matrix: its scales or offsets are missing; its format has them");
+  SE_CHECK_ARGUMENT(has_whole_blocks(format, rows.cols),
+                    "matrix: blocks of " + std::to_string(format.block_cols) +
+                        " columns; expected a multiple of 16, or whole rows");
   return Status::ok();
 }
 

@@ -26,5 +26,7 @@ inline bool is_extent(int64_t value) { return value >= 0 && value <= kMaxExtent;
 // backwards, and data when not empty.
 Status check_tensor(const char* name, const SeTensor& tensor, std::initializer_list<int64_t> shape);
 Status check_float_dtype(const char* name, const SeTensor& tensor);
+// Rows of codes have every array that their format has, and whole blocks of columns.
+Status check_code_rows(const SeMatrixRows& rows);
 
 }  // namespace sparse_experts

@@ -56,16 +56,4 @@ class TakenExperts {
   std::vector<uint8_t> taken_;
 };
 
-// [num_slots, width] f32, row = slot.
-inline SeTensor slot_rows_tensor(void* data, int64_t num_slots, int64_t width) {
-  SeTensor rows{};
-  rows.data = data;
-  rows.dtype = SE_F32;
-  rows.rank = 2;
-  rows.shape[0] = num_slots;
-  rows.shape[1] = rows.strides[0] = width;
-  rows.strides[1] = 1;
-  return rows;
-}
-
 }  // namespace sparse_experts

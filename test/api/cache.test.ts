@@ -6,6 +6,7 @@ import path from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import { type CacheOptions, MoeLayer } from '../../lib/index.js'
 import { goldenCase } from '../golden/cases.js'
+import { expectAbortsToSettle } from '../helpers/aborted-calls.js'
 import { nativeDevices } from '../helpers/devices.js'
 import { skippedOnWindows } from '../helpers/platform.js'
 
@@ -215,21 +216,7 @@ describe.skipIf(!nativeDevices.includes('cpu'))('on cpu', () => {
   it('an abort settles a call that waits for experts, and the next one is whole', async () => {
     const resident = await load(GOLDEN.directory)
     const layer = await load(GOLDEN.directory, { hostBytes: await bytesOf(expected.topK + 1) })
-    const reason = new Error('no longer')
-    const outcomes = await Promise.allSettled(
-      Array.from({ length: 8 }, () => {
-        const controller = new AbortController()
-        const call = layer.forward(INPUT, { signal: controller.signal })
-        setImmediate(() => controller.abort(reason))
-        return call
-      }),
-    )
-    const { output } = await resident.forward(INPUT)
-    for (const outcome of outcomes) {
-      if (outcome.status === 'rejected') expect(outcome.reason).toBe(reason)
-      else expect(outcome.value.output).toEqual(output)
-    }
-    expect((await layer.forward(INPUT)).output).toEqual(output)
+    await expectAbortsToSettle(layer, resident, INPUT, 8)
   })
 
   it('calls that wait run as one here too', async () => {

@@ -11,6 +11,7 @@
 #include "cpp/check.h"
 #include "cuda/context.h"
 #include "cuda/device_layer.h"
+#include "oracle/code_rows_rules.h"
 #include "oracle/fixture.h"
 #include "oracle/oracle.h"
 
@@ -189,28 +190,10 @@ TEST_CASE("a matrix without its scales is refused") {
   const DeviceMemory memory(device.get(),
                             backend().matrix_bytes(device.get(), 8, 64, SE_BF16, &matrix.format));
   const SeMatrixRows rows = matrix.rows_of(0, 8, SE_BF16, memory.as<>());
-  const auto code_of = [&](const SeMatrixRows& other) {
+  check_incomplete_rows(rows, [&](const SeMatrixRows& other) {
     SeStatus status{};
     return backend().matrix_write(device.get(), &other, &status);
-  };
-  CHECK(code_of(rows) == SE_OK);
-  SeMatrixRows bad = rows;
-  bad.scales = nullptr;
-  CHECK(code_of(bad) == SE_INVALID_ARGUMENT);
-  bad = rows;
-  bad.super_scales = nullptr;
-  CHECK(code_of(bad) == SE_INVALID_ARGUMENT);
-  bad = rows;
-  bad.offsets = nullptr;
-  CHECK(code_of(bad) == SE_INVALID_ARGUMENT);
-  bad = rows;
-  bad.super_offsets = nullptr;
-  CHECK(code_of(bad) == SE_INVALID_ARGUMENT);
-  SeMatrixFormat format = *rows.format;
-  format.block_cols = 24;
-  bad = rows;
-  bad.format = &format;
-  CHECK(code_of(bad) == SE_INVALID_ARGUMENT);
+  });
 }
 
 }  // namespace

@@ -7,6 +7,7 @@ import { afterAll, afterEach, expect, it } from 'vitest'
 import { type CacheOptions, type DeviceOption, MoeLayer, MoeModel } from '../../lib/index.js'
 import { Random } from '../cases/random.js'
 import { goldenCase } from '../golden/cases.js'
+import { expectAbortsToSettle } from '../helpers/aborted-calls.js'
 import { CONFIG, HIDDEN, removeCheckpoints, writeThreeLayers } from '../helpers/checkpoint-tiny.js'
 import { counters, describeCuda, settledDeviceBytes } from '../helpers/cuda.js'
 
@@ -145,21 +146,7 @@ describeCuda('a cache', device => {
     const one = await bytesOf(1)
     const resident = await load()
     const layer = await load({ deviceBytes: LEAST * one, hostBytes: 2 * one })
-    const reason = new Error('no longer')
-    const outcomes = await Promise.allSettled(
-      Array.from({ length: 4 }, () => {
-        const controller = new AbortController()
-        const call = layer.forward(INPUT, { signal: controller.signal })
-        setImmediate(() => controller.abort(reason))
-        return call
-      }),
-    )
-    const { output } = await resident.forward(INPUT)
-    for (const outcome of outcomes) {
-      if (outcome.status === 'rejected') expect(outcome.reason).toBe(reason)
-      else expect(outcome.value.output).toEqual(output)
-    }
-    expect((await layer.forward(INPUT)).output).toEqual(output)
+    await expectAbortsToSettle(layer, resident, INPUT, 4)
   })
 
   it.each(['layer', 'model'] as const)('of a model, scope %s', async scope => {

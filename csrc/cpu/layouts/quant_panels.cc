@@ -55,20 +55,6 @@ void transpose(const void* from, int64_t bytes, int64_t stride, int64_t num_rows
   }
 }
 
-Status check_rows(const SeMatrixRows& rows) {
-  const SeMatrixFormat& format = *rows.format;
-  const bool is_complete = rows.scales != nullptr &&
-                           (format.offset == SE_OFFSET_NONE || rows.offsets != nullptr) &&
-                           (!has_super_scales(format) || rows.super_scales != nullptr) &&
-                           (format.offset != SE_OFFSET_U8 || rows.super_offsets != nullptr);
-  if (!is_complete)
-    return Status::invalid("matrix: its scales or offsets are missing; its format has them");
-  if (!has_whole_blocks(format, rows.cols))
-    return Status::invalid("matrix: blocks of " + std::to_string(format.block_cols) +
-                           " columns; expected a multiple of 16, or whole rows");
-  return Status::ok();
-}
-
 // One panel's rows, `first` of which is the first in the arrays of `rows`.
 class PanelPacker {
  public:
@@ -200,7 +186,7 @@ int64_t quant_panel_bytes(const QuantPanel& panel) {
 }
 
 Status pack_quant_rows(int64_t width, const SeMatrixRows& rows) {
-  SE_RETURN_IF_ERROR(check_rows(rows));
+  SE_RETURN_IF_ERROR(check_code_rows(rows));
   const PanelPacker packer(width, rows);
   for (int64_t row = 0; row < rows.num_rows; row += width)
     packer.pack(row, std::min(width, rows.num_rows - row));

@@ -158,8 +158,9 @@ Status SeForwardRun::slot_rows(const int32_t* experts, int64_t num_experts, SeTe
   SE_RETURN_IF_ERROR(keep(layer_.settle()));
   queue_.follows_kernel = false;
   taken_ = std::move(taken);
-  *rows = sparse_experts::slot_rows_tensor(
-      wave_->slot_rows(), wave_->num_tokens() * layer_.layer_.routing.top_k, plan_.width);
+  // Row = slot.
+  *rows = sparse_experts::rows_tensor(
+      wave_->slot_rows(), SE_F32, wave_->num_tokens() * layer_.layer_.routing.top_k, plan_.width);
   return Status::ok();
 }
 

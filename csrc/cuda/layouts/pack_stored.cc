@@ -159,15 +159,7 @@ class UnitPacker {
 }  // namespace
 
 Status check_stored_rows(const SeMatrixRows& rows) {
-  const SeMatrixFormat& format = *rows.format;
-  const bool is_complete = rows.scales != nullptr &&
-                           (format.offset == SE_OFFSET_NONE || rows.offsets != nullptr) &&
-                           (!has_super_scales(format) || rows.super_scales != nullptr) &&
-                           (format.offset != SE_OFFSET_U8 || rows.super_offsets != nullptr);
-  SE_CHECK_ARGUMENT(is_complete, "matrix: its scales or offsets are missing; its format has them");
-  SE_CHECK_ARGUMENT(has_whole_blocks(format, rows.cols),
-                    "matrix: blocks of " + std::to_string(format.block_cols) +
-                        " columns; expected a multiple of 16, or whole rows");
+  SE_RETURN_IF_ERROR(check_code_rows(rows));
   SE_CHECK_ARGUMENT(rows.first_row % kUnitRows == 0,
                     "matrix: rows that begin within those that lie together");
   return Status::ok();

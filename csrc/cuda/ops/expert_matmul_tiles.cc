@@ -1,5 +1,6 @@
 #include "cuda/ops/expert_matmul_tiles.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "core/numeric.h"
@@ -13,7 +14,15 @@ int64_t tiles_of_a_token(const MatmulShape& shape, int64_t tile_columns) {
          ceil_div(shape.shared_rows, tile_columns);
 }
 
+constexpr int64_t kReservedSharedBytes = 1024;  // by the driver, of every block
+
 }  // namespace
+
+int64_t shared_bytes_of_block(const DeviceLimits& limits, int64_t blocks_per_multiprocessor) {
+  return std::min(
+      limits.shared_bytes_per_multiprocessor / blocks_per_multiprocessor - kReservedSharedBytes,
+      limits.shared_bytes_per_block);
+}
 
 double tokens_per_expert(const MatmulShape& shape) {
   const auto tokens = static_cast<double>(shape.num_tokens);

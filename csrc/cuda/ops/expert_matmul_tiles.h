@@ -11,6 +11,12 @@ namespace sparse_experts::cuda {
 // Tokens that an expert has on average.
 double tokens_per_expert(const MatmulShape& shape);
 
+// Launches whose blocks take a tile each have so many blocks to a multiprocessor's place at most.
+constexpr int64_t kMaxDecodeWaves = 64;
+
+// Bytes of shared memory that each of so many blocks on a multiprocessor can have.
+int64_t shared_bytes_of_block(const DeviceLimits& limits, int64_t blocks_per_multiprocessor);
+
 // In how many parts (1, 2 … max_split) a call of few tokens sums over K, given the output columns of
 // a tile without a split and the K of one of its steps. The number of tokens does not enter.
 int32_t choose_split(const MatmulShape& shape, const DeviceLimits& limits, int64_t tile_columns,

@@ -21,9 +21,6 @@
 namespace sparse_experts::cuda {
 namespace {
 
-constexpr int64_t kReservedSharedBytes = 1024;  // by the driver, of every block
-constexpr int64_t kMaxDecodeWaves = 64;
-
 struct HalfChoice {
   int32_t kernel;
   int32_t tile_tokens;
@@ -48,9 +45,7 @@ constexpr int32_t kStages[] = {kMostStages, kSomeStages, kFewStages};
 
 // Bytes of stages that one of so many blocks on a multiprocessor can have.
 int64_t share_of(const DeviceLimits& limits, int64_t blocks, int64_t static_bytes) {
-  return std::min(limits.shared_bytes_per_multiprocessor / blocks - kReservedSharedBytes,
-                  limits.shared_bytes_per_block) -
-         static_bytes;
+  return shared_bytes_of_block(limits, blocks) - static_bytes;
 }
 
 // What launches of one tile have in common.

@@ -17,8 +17,6 @@
 namespace sparse_experts::cuda {
 namespace {
 
-constexpr int64_t kReservedSharedBytes = 1024;  // by the driver, of every block
-constexpr int64_t kMaxDecodeWaves = 64;
 constexpr int32_t kWidths[] = {64, 32, 16, 8};  // tokens of a tile
 constexpr int32_t kLeastTokens = 8;
 
@@ -65,10 +63,8 @@ class TileLaunch {
   }
 
   bool has_room(Pipeline pipeline) const {
-    const int64_t share =
-        std::min(limits_.shared_bytes_per_multiprocessor / pipeline.blocks - kReservedSharedBytes,
-                 limits_.shared_bytes_per_block);
-    return pipeline.stages * stage_bytes_ + Tile::kStaticBytes <= share;
+    return pipeline.stages * stage_bytes_ + Tile::kStaticBytes <=
+           shared_bytes_of_block(limits_, pipeline.blocks);
   }
 
   // All that there is room for, the most blocks first.
