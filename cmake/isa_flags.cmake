@@ -37,8 +37,8 @@ endif()
 
 # Under AddressSanitizer -O1: the same kernels, compiled in a fifth of the time that -O3 takes. Those that do not run here: no optimisation.
 # AddressSanitizer's checks are calls there, because g++ takes longer to write them out than to compile the rest. Undefined behaviour ends
-# the program there by an instruction that nobody has (handle_sigill of tools/test/sanitizers.mjs says where) instead of a call that describes it,
-# which halves the compile. ThreadSanitizer's run takes the plain set alone (tools/test/native.mjs).
+# the program there by an illegal instruction instead of a call that describes it, which halves the compile; handle_sigill in
+# tools/test/sanitizers.mjs makes AddressSanitizer say where. ThreadSanitizer's run takes the plain set alone (tools/test/native.mjs).
 if(SE_SANITIZE AND EXISTS /proc/cpuinfo)
   file(STRINGS /proc/cpuinfo SE_CPU_FLAGS REGEX "^flags" LIMIT_COUNT 1)
   foreach(SE_SET scalar avx2 avxvnni avx512 avx512vnni avx512bf16 avx512bf16_quant)

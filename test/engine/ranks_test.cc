@@ -95,7 +95,7 @@ TEST_CASE("more tokens than one wave holds, and none") {
   owner_of[40] = 2;
   Ranks ranks(fixture, owner_of, 3);
 #ifdef __SANITIZE_THREAD__
-  const std::vector<int64_t> counts = {0};  // a second wave takes minutes there
+  const std::vector<int64_t> counts = {0};  // a second wave takes a minute there
 #else
   const std::vector<int64_t> counts = {130, 0};
 #endif

@@ -11,7 +11,7 @@ namespace sparse_experts::cuda {
 // Tokens that an expert has on average.
 double tokens_per_expert(const MatmulShape& shape);
 
-// Launches whose blocks take a tile each have so many blocks to a multiprocessor's place at most.
+// A decode launch has a block for each tile, up to this many for each block that the GPU runs at once.
 constexpr int64_t kMaxDecodeWaves = 64;
 
 // Bytes of shared memory that each of so many blocks on a multiprocessor can have.
